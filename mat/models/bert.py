@@ -1,0 +1,115 @@
+"""BERT for masked language modelling: Hugging Face's ``BertForMaskedLM`` at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mat.errors import InputError
+from mat.partition import Partition
+from mat.structure import partition_model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``width``: hidden size; the feed-forward block is 4·width. ``initialiser``: standard deviation of the
+    initial weights; None scales it to the width (``initial_std``). ``ffn_groups``: modules per FFN (A5)."""
+
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    dropout: float = 0.0
+    initialiser: float | None = None
+    ffn_groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or self.heads < 1 or self.width < self.heads or self.width % self.heads:
+            raise InputError(
+                f"layers ≥ 1 and a width that heads divide are expected, got layers={self.layers}, "
+                f"width={self.width}, heads={self.heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.ffn_groups < 1 or 4 * self.width % self.ffn_groups:
+            raise InputError(
+                f"ffn_groups={self.ffn_groups} does not divide the FFN's {4 * self.width} neurons"
+            )
+        if self.initialiser is not None and self.initialiser <= 0:
+            raise InputError(f"initialiser must be > 0, got {self.initialiser}")
+
+
+def initial_std(settings: Settings) -> float:
+    """Standard deviation of the initial weights, scaled to the width.
+
+    BERT-base's 0.02 is 0.55/√768. Keeping that number at a small width leaves the model on the unigram
+    plateau for thousands of steps, so the default keeps σ·√width fixed, at 0.8 (σ = 0.1 at width 64).
+    """
+    return settings.initialiser if settings.initialiser is not None else 0.8 / settings.width**0.5
+
+
+def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn.Module:
+    """``BertForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    if set(example) != {"input_ids"}:
+        raise InputError("model bert needs a text task (inputs input_ids of shape (1, S))")
+    length = example["input_ids"].shape[1]
+    config = BertConfig(
+        vocab_size=outputs,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=4 * settings.width,
+        max_position_embeddings=length,
+        type_vocab_size=1,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        initializer_range=initial_std(settings),
+        attn_implementation="sdpa",
+        pad_token_id=None,  # every sequence is full: id 0 is a word like any other and must get its gradient
+    )
+    return BertForMaskedLM(config)
+
+
+def partition(settings: Settings, model: nn.Module) -> Partition:
+    return partition_model(model, ffn_groups=settings.ffn_groups)
+
+
+def closed_form(
+    settings: Settings,
+    example: Mapping[str, Tensor],
+    outputs: int,
+    batch: int,
+    active: Collection[str],
+    mode: str,
+) -> int:
+    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences.
+
+    Per token, with width d, S positions, vocabulary V: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
+    together 8d², scores and values 2·S·d, the head d² + d·V. Backward: once more for the input's gradient and
+    once for the weight's (attention, having no weights, twice for its inputs). ``exact`` drops inactive weight
+    gradients, ``detach`` everything of an inactive module. The embeddings are the remainder, so every input's
+    gradient is needed.
+    """
+    length, d = example["input_ids"].shape[1], settings.width
+    tokens = batch * length
+    head_weights = 4 * d * d * tokens // settings.heads
+    head_scores = 2 * length * d * tokens // settings.heads
+    group_weights = 8 * d * d * tokens // settings.ffn_groups
+    total = 3 * (d * d + d * outputs) * tokens
+    for layer in range(settings.layers):
+        heads = sum(f"layer{layer}.head{h}" in active for h in range(settings.heads))
+        names = [f"layer{layer}.ffn"]
+        if settings.ffn_groups > 1:
+            names = [f"layer{layer}.ffn{g}" for g in range(settings.ffn_groups)]
+        groups = sum(name in active for name in names)
+        forward = settings.heads * (head_weights + head_scores) + settings.ffn_groups * group_weights
+        weight_gradients = heads * head_weights + groups * group_weights
+        if mode == "exact":
+            through = settings.heads * (head_weights + 2 * head_scores) + settings.ffn_groups * group_weights
+        else:
+            through = heads * (head_weights + 2 * head_scores) + groups * group_weights
+        total += forward + weight_gradients + through
+    return total

@@ -1,0 +1,272 @@
+"""The sparse backward pass against plain autograd (exact) and models written out with .detach() (detach)."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mat.backward import SparseBackward
+from mat.errors import InputError
+from mat.partition import Module, Partition, Slice
+from mat.structure import partition_model
+from tests.cases import CASES, bert_case, detached_reference, logits, vgg_case
+
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+def active_sets(case):
+    return st.sets(st.sampled_from(case.partition.names))
+
+
+def plain_gradients(case, loss):
+    parameters = dict(case.model.named_parameters())
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return dict(zip(parameters, found, strict=True))
+
+
+def sparse_gradients(case, mode, active):
+    """Gradient of every leaf by slice; leaves without one are left out."""
+    sparse = SparseBackward(case.model, case.partition, mode)
+    try:
+        sparse.set_active(active)
+        case.loss().backward()
+        return {piece: leaf.grad for piece, leaf in sparse._pieces.items() if leaf.grad is not None}
+    finally:
+        sparse.close()
+
+
+def expected_slices(case, active):
+    slices = [piece for m in case.partition.modules if m.name in active for piece in m.slices]
+    return [*slices, *case.partition.remainder]
+
+
+def assert_equal_to(case, active, dense, got):
+    wanted = expected_slices(case, active)
+    assert set(got) <= set(wanted), "an inactive slice received a gradient"
+    for piece in wanted:
+        reference = dense[piece.parameter]
+        reference = (
+            torch.zeros_like(piece.of(case.model.get_parameter(piece.parameter)))
+            if (reference is None)
+            else piece.of(reference)
+        )
+        actual = got.get(piece, torch.zeros_like(reference))
+        torch.testing.assert_close(actual, reference, **TOLERANCE, msg=lambda m, p=piece: f"{p}: {m}")
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(data=st.data())
+def test_exact_gives_active_modules_their_full_gradient(name, data):
+    case = CASES[name]()
+    active = data.draw(active_sets(case))
+    dense = plain_gradients(case, case.loss())
+    assert_equal_to(case, active, dense, sparse_gradients(case, "exact", active))
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(data=st.data())
+def test_detach_equals_a_model_written_with_detach(name, data):
+    case = CASES[name]()
+    active = data.draw(active_sets(case))
+    loss = case.loss_of(detached_reference(case, active))
+    assert_equal_to(case, active, plain_gradients(case, loss), sparse_gradients(case, "detach", active))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_written_out_reference_is_the_model(name):
+    """Control: with everything active the hand-written forward is the model's own."""
+    case = CASES[name]()
+    torch.testing.assert_close(
+        detached_reference(case, set(case.partition.names)), logits(case.model, case.inputs), **TOLERANCE
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_detach_differs_from_exact(name):
+    """Control: the two modes are not one and the same."""
+    case = CASES[name]()
+    active = set(case.partition.names[::2])
+    exact, detach = (sparse_gradients(case, mode, active) for mode in ("exact", "detach"))
+    assert any(not torch.allclose(exact[p], detach[p], rtol=1e-3) for p in exact if p in detach)
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_inactive_modules_do_not_move(name, mode, optimizer):
+    """Neither momentum nor decay: after training everything, then half, the other half is bit-identical."""
+    case = CASES[name]()
+    sparse = SparseBackward(case.model, case.partition, mode)
+    make = {
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.5),
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.5),
+    }[optimizer]
+    opt = make(sparse.parameters())
+
+    def train(steps):
+        for _ in range(steps):
+            opt.zero_grad()
+            case.loss().backward()
+            opt.step()
+
+    train(2)
+    active = set(case.partition.names[::2])
+    sparse.set_active(active)
+    before = copy.deepcopy(case.model.state_dict())
+    train(2)
+    after = case.model.state_dict()
+    for module in case.partition.modules:
+        for piece in module.slices:
+            same = torch.equal(piece.of(before[piece.parameter]), piece.of(after[piece.parameter]))
+            if module.name not in active:
+                assert same, f"inactive {module.name} moved in {piece}"
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("name", CASES)
+def test_everything_active_trains_like_plain_pytorch(name, mode):
+    plain, wrapped = CASES[name](), CASES[name]()
+    sparse = SparseBackward(wrapped.model, wrapped.partition, mode)
+    for case, parameters in ((plain, plain.model.parameters()), (wrapped, sparse.parameters())):
+        opt = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1)
+        for _ in range(3):
+            opt.zero_grad()
+            case.loss().backward()
+            opt.step()
+    for key, value in plain.model.state_dict().items():
+        torch.testing.assert_close(wrapped.model.state_dict()[key], value, **TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("name", CASES)
+def test_forward_state_and_class_are_untouched(name, mode):
+    case, plain = CASES[name](), CASES[name]()
+    keys, kinds = list(case.model.state_dict()), [type(m) for m in case.model.modules()]
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(case.partition.names[::2])
+    wrapped, dense = logits(case.model, case.inputs), logits(plain.model, plain.inputs)
+    # heads are computed in two groups in detach, which may change the last bit of a product
+    torch.testing.assert_close(wrapped, dense, rtol=0 if mode == "exact" else 1e-14, atol=1e-14)
+    assert list(case.model.state_dict()) == keys and [type(m) for m in case.model.modules()] == kinds
+    sparse.close()
+    assert not any("forward" in vars(module) for module in case.model.modules())
+
+
+def test_state_is_created_only_for_modules_that_trained():
+    case = bert_case()
+    sparse = SparseBackward(case.model, case.partition, "detach")
+    opt = torch.optim.AdamW(sparse.parameters())
+    sparse.set_active({"layer1.head0"})
+    case.loss().backward()
+    opt.step()
+    trained = {id(leaf) for leaf in opt.state}
+    assert {id(leaf) for leaf in sparse.module_parameters("layer1.head0")} <= trained
+    assert not trained & {id(leaf) for leaf in sparse.module_parameters("layer0.ffn1")}
+
+
+def test_accumulation_and_clipping_follow_the_active_slices():
+    case = bert_case()
+    active = {"layer0.head1", "layer1.ffn0"}
+    sparse = SparseBackward(case.model, case.partition, "exact")
+    sparse.set_active(active)
+    case.loss().backward()
+    once = {n: leaf.grad.clone() for n, leaf in sparse.named_parameters() if leaf.grad is not None}
+    case.loss().backward()
+    for name, leaf in sparse.named_parameters():
+        if name in once:
+            torch.testing.assert_close(leaf.grad, 2 * once[name], **TOLERANCE)
+    norm = nn.utils.clip_grad_norm_(sparse.parameters(), 1e9)
+    expected = torch.stack([(2 * g).norm() for g in once.values()]).norm()
+    torch.testing.assert_close(norm, expected, **TOLERANCE)
+
+
+def test_attention_dropout_keeps_its_random_stream():
+    """With dropout the attention call stays whole, so the wrapped forward draws the same numbers."""
+    outputs = []
+    for wrap in (False, True):
+        case = bert_case()
+        for layer in case.model.bert.encoder.layer:
+            layer.attention.self.dropout.p = 0.5
+        case.model.train()
+        if wrap:
+            sparse = SparseBackward(case.model, case.partition, "detach")
+            sparse.set_active({"layer0.head1"})
+        torch.manual_seed(3)
+        outputs.append(logits(case.model, case.inputs))
+    torch.testing.assert_close(*outputs, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda c: SparseBackward(c.model, c.partition, "mask"), "unknown backward mode"),
+        (lambda c: SparseBackward(c.model, c.partition).set_active({"layer9.head0"}), "not modules"),
+        (lambda c: SparseBackward(c.model, _embedding_partition(c.model)), "Embedding"),
+        (lambda c: SparseBackward(c.model, _tied_partition(c.model)), "tied"),
+        (lambda c: _moved(c), "moved or replaced"),
+        (lambda c: _autocast(c), "autocast"),
+    ],
+)
+def test_bad_use_is_refused_with_a_clear_error(break_it, message):
+    with pytest.raises(InputError, match=message):
+        break_it(bert_case())
+
+
+def _embedding_partition(model):
+    name = "bert.embeddings.position_embeddings.weight"
+    return Partition.of(model, [Module("positions", "layer", 0, (Slice(name, 0, 0, 6),))])
+
+
+def _tied_partition(model):
+    name = "bert.embeddings.word_embeddings.weight"
+    return Partition.of(model, [Module("words", "layer", 0, (Slice(name, 0, 0, 11),))])
+
+
+def _moved(case):
+    sparse = SparseBackward(case.model, case.partition)
+    case.model.float()
+    sparse.set_active(case.partition.names)
+
+
+def _autocast(case):
+    SparseBackward(case.model, case.partition)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        case.loss()
+
+
+@pytest.mark.parametrize("build", ["distilbert", "roberta"])
+def test_other_encoders_are_recognised(build):
+    import transformers as hf
+
+    small = {"vocab_size": 20}
+    if build == "distilbert":
+        model = hf.DistilBertForMaskedLM(
+            hf.DistilBertConfig(dim=8, n_heads=2, n_layers=2, hidden_dim=16, **small)
+        )
+    else:
+        model = hf.RobertaForMaskedLM(
+            hf.RobertaConfig(
+                hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, **small
+            )
+        )
+    partition = partition_model(model)
+    assert [m.kind for m in partition.modules] == ["head", "head", "ffn"] * 2
+    sparse = SparseBackward(model, partition, "detach")
+    sparse.set_active({"layer0.head0", "layer1.ffn"})
+    model(input_ids=torch.arange(2, 8)[None]).logits.sum().backward()
+    moved = {
+        m.name for m in partition.modules if any(p.grad is not None for p in sparse.module_parameters(m.name))
+    }
+    assert moved == {"layer0.head0", "layer1.ffn"}
+
+
+def test_a_wide_batch_norm_free_net_keeps_its_gradient_path():
+    """A convolution that is wholly inactive in detach stops the backward pass: nothing below it trains."""
+    case = vgg_case(batch_norm=False)
+    top = {name for name in case.partition.names if name.startswith("conv2")}
+    got = sparse_gradients(case, "detach", set(case.partition.names) - top)
+    assert {piece.parameter.split(".")[0] for piece in got} == {"classifier"}
