@@ -1,0 +1,171 @@
+"""The controller: probes a model's modular kernels at every interval and trains the modules a method selects.
+
+It sits in an ordinary training loop, with an ordinary optimizer:
+
+>>> controller = Controller(model, partition_model(model), MAT(alpha=0.1), probe_inputs, every=200)
+>>> optimizer = torch.optim.AdamW(controller.parameter_groups(lr=1e-3, weight_decay=0.01))
+>>> for batch in batches:
+...     controller.begin_step()
+...     loss_of(model, batch).backward()
+...     optimizer.step()
+...     optimizer.zero_grad()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mat.backward import SparseBackward
+from mat.errors import InputError
+from mat.kernel import modular_ntk, normalise
+from mat.methods.base import Context, Method, Observation, Selection
+from mat.partition import Partition
+from mat.seeds import stream_seed
+from mat.spectrum import Spectrum, eigenvalues, spectrum
+
+
+class Controller:
+    """Runs ``method`` on ``model``.
+
+    ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra; ``every``:
+    steps between probes; ``counts``: active modules per interval of the run a ``random`` method follows.
+    Raises InputError when the method needs what was not given.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        partition: Partition,
+        method: Method,
+        probe_inputs: Mapping[str, Tensor] | None = None,
+        *,
+        every: int,
+        estimator: str = "sum_of_logits",
+        normalisation: str = "raw",
+        seed: int = 0,
+        counts: Sequence[int] = (),
+    ) -> None:
+        self.probes = method.needs_probe or method.observe
+        if self.probes and not probe_inputs:
+            raise InputError(
+                f"{type(method).__name__} reads spectra: give it probe_inputs, a batch of samples"
+            )
+        if every < 1:
+            raise InputError(f"every must be ≥ 1 step, got {every}")
+        if getattr(method, "match", None) is not None and not counts:
+            raise InputError(f"{type(method).__name__} follows another run: give it counts, or set a share")
+        self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
+        self.every, self.estimator, self.normalisation = every, estimator, normalisation
+        self.seed, self.counts = seed, tuple(counts)
+        self.depth = {module.name: module.layer for module in partition.modules}
+        self.periods = method.periods(partition.names, self.depth)
+        self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
+        self.step = 0
+        self.history: list[Observation] = []
+        self.selection = Selection(frozenset(partition.names))
+        self.active = frozenset(partition.names)
+        self.records: list[dict[str, Any]] = []
+
+    @property
+    def due(self) -> bool:
+        """Whether the coming step begins a new interval."""
+        return self.step % self.every == 0
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.model.named_parameters() if self.sparse is None else self.sparse.named_parameters()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What an optimizer trains, in place of ``model.parameters()``."""
+        return (leaf for _, leaf in self.named_parameters())
+
+    def parameter_groups(
+        self, lr: float, weight_decay: float = 0.0, decay: str = "all"
+    ) -> list[dict[str, Any]]:
+        """Optimizer groups; weight decay for ``all`` parameters or for ``matrices`` (two dimensions or more)
+        only. A module that trains every k-th step gets k times the learning rate."""
+        period = {}
+        for name, k in self.periods.items():
+            period.update(dict.fromkeys(self.sparse.module_parameters(name), k))
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for leaf in self.parameters():
+            decayed = weight_decay if decay == "all" or leaf.dim() > 1 else 0.0
+            groups.setdefault((lr * period.get(leaf, 1), decayed), []).append(leaf)
+        return [{"params": found, "lr": rate, "weight_decay": wd} for (rate, wd), found in groups.items()]
+
+    def begin_step(self) -> None:
+        """Call before every training step: probes and selects when an interval begins, sets what trains."""
+        if self.due:
+            self._select()
+        active = frozenset(
+            name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0
+        )
+        if active != self.active:
+            self.sparse.set_active(active)
+            self.active = active
+        self.step += 1
+
+    def _select(self) -> None:
+        interval = self.step // self.every
+        spectra = self._probe() if self.probes else {}
+        rng = np.random.default_rng(stream_seed(self.seed, "method", interval))
+        history = tuple(self.history) if self.method.needs_probe else ()
+        context = Context(interval, self.partition.names, self.depth, rng, history, self.counts)
+        self.selection = self.method.select(context)
+        for row in self.partition.table():
+            name = row["module"]
+            seen = spectra.get(name, Spectrum(np.nan, np.nan, np.nan))
+            self.records.append(
+                {
+                    "interval": interval,
+                    "step": self.step,
+                    **row,
+                    "lambda_max": seen.lambda_max,
+                    "trace": seen.trace,
+                    "effective_rank": seen.effective_rank,
+                    "tau": np.nan if self.selection.threshold is None else self.selection.threshold,
+                    "active": name in self.selection.active,
+                    "frozen": name in self.selection.frozen,
+                }
+            )
+
+    def _probe(self) -> dict[str, Spectrum]:
+        with self.sparse.dense() if self.sparse else nullcontext():
+            grams = modular_ntk(self.model, self.partition, self.probe_inputs, self.estimator)
+        sizes = {row["module"]: row["parameters"] for row in self.partition.table()}
+        grams = {name: normalise(gram, self.normalisation, sizes[name]).cpu() for name, gram in grams.items()}
+        spectra = {name: spectrum(gram) for name, gram in grams.items()}
+        integral = eigenvalues(torch.stack(list(grams.values())).sum(0))
+        self.history.append(Observation({name: s.lambda_max for name, s in spectra.items()}, integral))
+        return spectra
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to go on: plain numbers and lists."""
+        return {
+            "step": self.step,
+            "active": sorted(self.active),
+            "selection": [
+                sorted(self.selection.active),
+                sorted(self.selection.frozen),
+                self.selection.threshold,
+                self.selection.note,
+            ],
+            "history": [(dict(seen.lambda_max), seen.integral.tolist()) for seen in self.history],
+            "records": [dict(row) for row in self.records],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
+        self.step = state["step"]
+        active, frozen, threshold, note = state["selection"]
+        self.selection = Selection(frozenset(active), frozenset(frozen), threshold, note)
+        self.history = [Observation(values, np.array(integral)) for values, integral in state["history"]]
+        self.records = [dict(row) for row in state["records"]]
+        self.active = frozenset(state["active"])
+        if self.sparse is not None:
+            self.sparse.set_active(self.active)
