@@ -1,0 +1,26 @@
+"""Tasks: data, loss and metric, one file per task family; a new task is one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from mat.errors import InputError
+
+TASKS = {
+    "digits": "mat.tasks.digits",
+    "hmm": "mat.tasks.hmm",
+    "cifar10": "mat.tasks.cifar10",
+    "wikitext": "mat.tasks.wikitext",
+}
+
+
+def task_module(name: str) -> ModuleType:
+    """The module of task ``name``: it has ``Settings`` and ``load(settings, data, cache) -> Task``.
+
+    Raises:
+        InputError: no task has that name.
+    """
+    if name not in TASKS:
+        raise InputError(f"Unknown task {name!r}: expected one of {', '.join(sorted(TASKS))}.")
+    return importlib.import_module(TASKS[name])

@@ -1,0 +1,159 @@
+"""The contract of a task: splits, batches that are a pure function of (seed, epoch, step), a loss, a metric.
+
+Paired by design: for one seed every method sees the same batches, augmentations, masks and probe samples,
+because each is drawn from a stream of its own (`mat.seeds`) and none depends on what was drawn before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mat.errors import InputError
+from mat.seeds import generator, stream_seed
+
+SPLITS = ("train", "validation", "test")
+
+
+class Metric(NamedTuple):
+    """What a task is judged by, and which way is up."""
+
+    name: str
+    higher_is_better: bool
+
+
+class Batch(NamedTuple):
+    """``inputs``: keyword arguments of the model's forward; ``labels``: [B] or [B, S], -100 = not counted."""
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+
+
+class Task(ABC):
+    """A task, all of it in memory and on the CPU.
+
+    Attributes:
+        name: the task's name.
+        metric: its metric and direction.
+        sizes: samples in "train", "validation" and "test".
+        outputs: logits per prediction (classes or vocabulary size).
+        data_hash: SHA-256 of the arrays that were really read, evaluation masks included.
+        example: the inputs of one training sample, batch dimension 1, for counting and tracing.
+        bounds: known reference losses in nats, e.g. "floor_validation"; {} when none is known.
+    """
+
+    name: str
+    metric: Metric
+    sizes: dict[str, int]
+    outputs: int
+    data_hash: str
+    example: dict[str, Tensor]
+    bounds: dict[str, float]
+
+    _permutation: tuple[tuple[int, int], Tensor] | None = None
+
+    @abstractmethod
+    def _training_batch(self, index: Tensor, seed: int, epoch: int, step: int) -> Batch:
+        """The augmented or masked batch of the training samples ``index`` [B]."""
+
+    @abstractmethod
+    def _fixed_batch(self, split: str, index: slice) -> Batch:
+        """The unaugmented batch ``index`` of a split: the same at every call and for every seed."""
+
+    @abstractmethod
+    def _probe_inputs(self, index: Tensor, seed: int) -> dict[str, Tensor]:
+        """The unaugmented inputs of the training samples ``index`` [n]."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss in nats over the counted labels; a differentiable scalar."""
+
+    @abstractmethod
+    def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
+        """(sum of losses, sum of the metric, number of counted labels), to be added up over batches."""
+
+    def steps_per_epoch(self, size: int) -> int:
+        """Full batches of ``size`` in one epoch; the rest of the permutation is left out.
+
+        Raises:
+            InputError: ``size`` is not in 1 … training samples.
+        """
+        check_whole("batch size", size, 1, self.sizes["train"])
+        return self.sizes["train"] // size
+
+    def batch(self, seed: int, epoch: int, step: int, size: int) -> Batch:
+        """Training batch ``step`` of ``epoch``: a pure function of its arguments, in any order of calls.
+
+        Raises:
+            InputError: ``size`` or ``step`` is outside the epoch.
+        """
+        check_whole("step within the epoch", step, 0, self.steps_per_epoch(size) - 1)
+        order = self._order(seed, epoch)
+        return self._training_batch(order[step * size : (step + 1) * size], seed, epoch, step)
+
+    def batches(self, split: str, size: int) -> Iterator[Batch]:
+        """The whole of ``split`` in order, unaugmented, the last batch possibly smaller.
+
+        Raises:
+            InputError: an unknown split or a size below 1, at the call and not at the first batch.
+        """
+        if split not in self.sizes:
+            raise InputError(f"Unknown split {split!r} of {self.name}: expected one of {', '.join(SPLITS)}.")
+        check_whole("batch size", size, 1)
+        starts = range(0, self.sizes[split], size)
+        return (self._fixed_batch(split, slice(start, start + size)) for start in starts)
+
+    def probe(self, seed: int, n: int) -> dict[str, Tensor]:
+        """Inputs of ``n`` different training samples drawn by the seed, unaugmented (tokens: masked once).
+
+        Raises:
+            InputError: ``n`` is not in 1 … training samples.
+        """
+        check_whole("probe size", n, 1, self.sizes["train"])
+        drawn = torch.randperm(self.sizes["train"], generator=generator(seed, "probe"))[:n]
+        return self._probe_inputs(drawn, seed)
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        """The epoch's permutation of the training samples; the last is kept, every step asks for it."""
+        if self._permutation is None or self._permutation[0] != (seed, epoch):
+            order = torch.randperm(self.sizes["train"], generator=generator(seed, "batches", epoch))
+            self._permutation = ((seed, epoch), order)
+        return self._permutation[1]
+
+
+def check_whole(what: str, value: object, low: int, high: int | None = None) -> None:
+    """Refuse anything but a whole number in ``low`` … ``high``.
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InputError(f"Expected {what} to be a whole number {limits}, got {value!r}.")
+
+
+def fixed_order(count: int, *names: str) -> np.ndarray:
+    """A permutation [count] fixed by ``names`` alone, for splits and subsets: no run seed moves it.
+
+    It sorts raw PCG64 output, which NumPy keeps stable (NEP 19), so it is the same on every machine.
+    """
+    raw = np.random.PCG64(stream_seed(0, *names)).random_raw(count)
+    return np.argsort(raw, kind="stable")
+
+
+def hash_arrays(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of ``arrays``, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -1,0 +1,229 @@
+"""The contract every task keeps, whatever its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mat.errors import InputError
+from mat.tasks import TASKS, task_module
+from mat.tasks.base import SPLITS, Batch, Task, fixed_order
+
+SIZE = 8
+GOLDEN_ORDER = [7, 2, 5, 1, 4, 6, 3, 0]
+CASES = {
+    "digits": ("digits", {}, None),
+    "digits-still": ("digits", {"shift": 0}, None),
+    "hmm": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
+    "cifar10": ("cifar10", {"validation_examples": 20}, "mirror"),
+    "cifar10-subset": ("cifar10", {"validation_examples": 20, "train_examples": 33}, "mirror"),
+    "wikitext": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 300, "length": 16}, "mirror"),
+    "cifar10-real": ("cifar10", {"validation_examples": 50}, "real_mirror"),
+    "wikitext-real": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 512}, "real_mirror"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """Loads the same task as often as it is called, with one cache."""
+    name, settings, data = CASES[request.param]
+    root = request.getfixturevalue(data) if data else None
+    cache = tmp_path_factory.mktemp("cache")
+    module = task_module(name)
+    return lambda: module.load(module.Settings(**settings), root, cache)
+
+
+@pytest.fixture(scope="module")
+def task(case) -> Task:
+    return case()
+
+
+def same(a: Batch, b: Batch) -> bool:
+    """Equal bit for bit, inputs and labels."""
+    inputs = all(torch.equal(a.inputs[key], b.inputs[key]) for key in a.inputs)
+    return a.inputs.keys() == b.inputs.keys() and inputs and torch.equal(a.labels, b.labels)
+
+
+def test_description(task: Task) -> None:
+    assert task.name in TASKS
+    assert task.metric.name in ("accuracy", "log_perplexity")
+    assert task.metric.higher_is_better == (task.metric.name == "accuracy")
+    assert tuple(task.sizes) == SPLITS
+    assert min(task.sizes.values()) > 0
+    assert len(bytes.fromhex(task.data_hash)) == 32
+    assert all(isinstance(value, float) and value > 0 for value in task.bounds.values())
+
+
+def test_shapes_and_types(task: Task) -> None:
+    batch = task.batch(0, 0, 0, SIZE)
+    for inputs, count in ((batch.inputs, SIZE), (task.example, 1), (task.probe(0, 5), 5)):
+        assert inputs.keys() == task.example.keys()
+        for key, value in inputs.items():
+            assert value.shape == (count, *task.example[key].shape[1:])
+            assert value.dtype == (torch.float32 if key == "x" else torch.int64)
+    assert batch.labels.dtype == torch.int64
+    assert batch.labels.max() < task.outputs
+    if "input_ids" in batch.inputs:
+        assert batch.labels.shape == batch.inputs["input_ids"].shape
+        assert batch.inputs["input_ids"].min() >= 0
+        assert batch.inputs["input_ids"].max() < task.outputs
+
+
+def test_batch_is_a_pure_function_in_any_order(case, task: Task) -> None:
+    steps = [(0, 0), (0, 1), (1, 0)]
+    forwards = {step: task.batch(3, *step, SIZE) for step in steps}
+    other = case()
+    for step in reversed(steps):
+        assert same(other.batch(3, *step, SIZE), forwards[step])
+        assert same(task.batch(3, *step, SIZE), forwards[step])
+
+
+def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
+    reference = task.batch(3, 0, 0, SIZE)
+    for other in ((4, 0, 0), (3, 1, 0), (3, 0, 1)):
+        assert not same(task.batch(*other, SIZE), reference)
+
+
+def test_seed_epoch_and_step_each_change_masks_and_augmentation(task: Task) -> None:
+    if task.name == "digits" and not task._shift:
+        pytest.skip("nothing is drawn beside the samples")
+    index = torch.arange(SIZE)
+    reference = task._training_batch(index, 3, 0, 0)
+    assert same(task._training_batch(index, 3, 0, 0), reference)
+    for other in ((4, 0, 0), (3, 1, 0), (3, 0, 1)):
+        assert not same(task._training_batch(index, *other), reference)
+
+
+def test_batches_leave_the_global_generator_alone(task: Task) -> None:
+    state = torch.get_rng_state()
+    task.batch(0, 0, 0, SIZE)
+    task.probe(0, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_epoch_uses_each_sample_at_most_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(task, "_training_batch", lambda index, *_: used.extend(index.tolist()))
+    steps = task.steps_per_epoch(SIZE)
+    for step in range(steps):
+        task.batch(1, 2, step, SIZE)
+    assert len(used) == len(set(used)) == steps * SIZE
+    assert set(used) <= set(range(task.sizes["train"]))
+    assert task.sizes["train"] - len(used) < SIZE
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_fixed_batches_cover_the_split_whatever_their_size(case, task: Task, split: str) -> None:
+    def whole(task: Task, size: int) -> Batch:
+        parts = list(task.batches(split, size))
+        keys = parts[0].inputs
+        inputs = {key: torch.cat([part.inputs[key] for part in parts]) for key in keys}
+        return Batch(inputs, torch.cat([part.labels for part in parts]))
+
+    reference = whole(task, 7)
+    assert len(reference.labels) == task.sizes[split]
+    assert same(whole(task, 7), reference)
+    assert same(whole(case(), 50), reference)
+
+
+def test_splits_share_no_sample(task: Task) -> None:
+    if task.name == "wikitext":
+        pytest.skip("two blocks of text may be equal by chance; the splits are different files")
+    seen = {split: set() for split in SPLITS}
+    for split in SPLITS:
+        for batch in task.batches(split, 64):
+            seen[split] |= {row.numpy().tobytes() for row in next(iter(batch.inputs.values()))}
+    assert not seen["train"] & seen["validation"]
+    assert not seen["train"] & seen["test"]
+    assert not seen["validation"] & seen["test"]
+
+
+def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
+    (key,) = task.example
+    first = task.probe(5, 6)[key]
+    task.batch(5, 0, 0, SIZE)
+    assert torch.equal(task.probe(5, 6)[key], first)
+    assert torch.equal(case().probe(5, 6)[key], first)
+    assert not torch.equal(task.probe(6, 6)[key], first)
+    everything = task.probe(5, task.sizes["train"])[key]
+    assert len(everything) == task.sizes["train"]
+
+
+def test_score_adds_up_to_the_loss(task: Task) -> None:
+    labels = task.batch(0, 0, 0, SIZE).labels
+    logits = torch.randn(*labels.shape, task.outputs, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    loss = task.loss(logits, labels)
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad.abs().sum() > 0
+    loss_sum, metric_sum, count = task.score(logits.detach(), labels)
+    assert count == int((labels >= 0).sum())
+    assert loss_sum / count == pytest.approx(loss.item(), rel=1e-5)
+    if task.metric.name == "accuracy":
+        assert metric_sum == float((logits.argmax(-1) == labels).sum())
+    else:
+        assert metric_sum == loss_sum
+
+
+def test_data_hash_is_of_the_data(case, task: Task) -> None:
+    assert case().data_hash == task.data_hash
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda task: task.probe(0, task.sizes["train"] + 1),
+        lambda task: task.probe(0, 0),
+        lambda task: task.batches("valid", 4),
+        lambda task: task.batches("test", 0),
+        lambda task: task.batch(0, 0, 0, task.sizes["train"] + 1),
+        lambda task: task.batch(0, 0, task.steps_per_epoch(SIZE), SIZE),
+        lambda task: task.batch(0, 0, -1, SIZE),
+        lambda task: task.steps_per_epoch(0),
+    ],
+)
+def test_impossible_requests_are_refused(task: Task, call) -> None:
+    with pytest.raises(InputError, match=r"[Ee]xpected"):
+        call(task)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("digits", {"shift": -1}),
+        ("digits", {"shift": 1.5}),
+        ("hmm", {"words": 10}),
+        ("hmm", {"train": 0}),
+        ("hmm", {"length": True}),
+        ("cifar10", {"train_examples": 0}),
+        ("cifar10", {"validation_examples": 0}),
+        ("wikitext", {"config": "wikitext-3"}),
+        ("wikitext", {"vocab_size": 100}),
+        ("wikitext", {"length": 1}),
+        ("wikitext", {"train_blocks": "all"}),
+    ],
+)
+def test_impossible_settings_are_refused(name: str, settings: dict) -> None:
+    with pytest.raises(InputError, match=f"{name} setting '{next(iter(settings))}'"):
+        task_module(name).Settings(**settings)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "wikitext"])
+def test_missing_data_folder_is_named(name: str, tmp_path: Path) -> None:
+    module = task_module(name)
+    for root, sought in ((tmp_path / "nowhere", "nowhere"), (tmp_path, name)):
+        with pytest.raises(InputError, match=sought) as caught:
+            module.load(module.Settings(), root, tmp_path / "cache")
+        assert "'data'" in str(caught.value)
+
+
+def test_unknown_task_lists_the_known() -> None:
+    with pytest.raises(InputError, match=r"'mnist'.*cifar10, digits, hmm, wikitext"):
+        task_module("mnist")
+
+
+def test_fixed_order_is_the_same_everywhere() -> None:
+    assert fixed_order(8, "a name").tolist() == GOLDEN_ORDER
