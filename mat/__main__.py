@@ -1,0 +1,286 @@
+"""The command line: ``python -m mat``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mat.errors import InputError
+
+DESCRIPTION = """\
+Modular Adaptive Training: train one run, look at runs, and turn run directories into tables and verdicts.
+
+The whole pipeline is `snakemake --cores all`; these are the steps it is made of.
+"""
+EXAMPLES = """\
+examples:
+  python -m mat list
+  python -m mat train --task digits --model vgg --method mat --out runs/first
+  python -m mat train --task digits --model vgg --method mat --set method.alpha=0.05 --out runs/second
+  python -m mat train --spec my-run.json --out runs/third
+  python -m mat show runs/first
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why)."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except InputError as error:
+        print(f"mat: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mat: interrupted; the same command resumes from the last saved state", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mat",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train one run, from a specification or from flags")
+    train.add_argument("--spec", metavar="JSON|FILE", help="a specification: JSON text or a file holding it")
+    for what in ("task", "model", "method"):
+        train.add_argument(f"--{what}", metavar="NAME", help=f"{what} by name; see `python -m mat list`")
+    train.add_argument("--seed", type=int, help="the run's seed (default 0)")
+    train.add_argument("--threads", type=int, help="CPU threads; part of the run's identity (default 1)")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, such as method.alpha=0.05, recipe.epochs=3 or probe.n=16; may be repeated",
+    )
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run directory to write")
+    train.add_argument(
+        "--labels", type=json.loads, metavar="JSON", help="names of scale, task and method in tables"
+    )
+    train.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)"
+    )
+    _data_options(train)
+    train.set_defaults(run=_train)
+
+    lister = commands.add_parser("list", help="list tasks, models and methods with their settings")
+    lister.set_defaults(run=_list)
+
+    show = commands.add_parser("show", help="show one run: what it was, how it went, what was active")
+    show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
+    show.set_defaults(run=_show)
+
+    prepare = commands.add_parser(
+        "prepare", help="read or download a task's data, check it and fill the cache"
+    )
+    prepare.add_argument("--task", required=True, metavar="JSON", help='such as {"name": "cifar10"}')
+    prepare.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="what was read: sizes and hash"
+    )
+    _data_options(prepare)
+    prepare.set_defaults(run=_prepare)
+
+    collect = commands.add_parser("collect", help="pool run directories into tables")
+    collect.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="run directories")
+    collect.add_argument(
+        "--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write"
+    )
+    collect.set_defaults(run=_collect)
+
+    results = commands.add_parser("results", help="write the results table from pooled tables")
+    results.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+    results.set_defaults(run=_results)
+
+    verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
+    verdicts.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+    verdicts.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
+    verdicts.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
+    verdicts.set_defaults(run=_verdicts)
+
+    summary = commands.add_parser("summary", help="print results and verdicts as text")
+    summary.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+    summary.set_defaults(run=_summary)
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("MAT_DATA") or None,
+        metavar="DIR",
+        help="a mirror of data sets in hub layout (default: $MAT_DATA; without it the hub is asked)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(".mat-cache"),
+        metavar="DIR",
+        help="prepared data (default .mat-cache)",
+    )
+
+
+def _train(args: argparse.Namespace) -> None:
+    from mat.spec import Spec
+    from mat.train import train
+
+    if args.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
+    spec = Spec.of(_given(args))
+    print(f"mat: {spec.name} -> {args.out}", file=sys.stderr)
+    final = train(
+        spec,
+        args.out,
+        labels=args.labels,
+        data=_folder(args.data),
+        cache=args.cache,
+        device=args.device,
+        report=_reporter(),
+    )
+    print(
+        f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}",
+        file=sys.stderr,
+    )
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The specification that the flags describe; flags complete and override a given one."""
+    given: dict[str, Any] = {}
+    if args.spec:
+        text = args.spec if args.spec.lstrip().startswith("{") else _read(Path(args.spec))
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"--spec is not JSON: {error}") from None
+    for what in ("task", "model", "method"):
+        if getattr(args, what):
+            given[what] = {"name": getattr(args, what)}
+    for what in ("seed", "threads"):
+        if getattr(args, what) is not None:
+            given[what] = getattr(args, what)
+    for setting in args.set:
+        key, equals, value = setting.partition("=")
+        block, dot, name = key.partition(".")
+        if not (equals and dot and block in ("task", "model", "method", "recipe", "probe")):
+            raise InputError(
+                f"--set expects BLOCK.KEY=VALUE with a block of the specification, got {setting!r}"
+            )
+        with contextlib.suppress(json.JSONDecodeError):  # a bare word is a string
+            value = json.loads(value)
+        given.setdefault(block, {})[name] = value
+    return given
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise InputError(f"--spec: cannot read {path}: {error.strerror}") from None
+
+
+def _folder(data: Path | None) -> Path | None:
+    if data is not None and not data.is_dir():
+        raise InputError(
+            f"the data folder {data} does not exist; set --data or MAT_DATA to a mirror in hub layout"
+        )
+    return data
+
+
+def _reporter():
+    """A bar in a terminal, plain lines in a log."""
+    if not sys.stderr.isatty():
+        return lambda line, share: print(line, file=sys.stderr, flush=True)
+    from tqdm import tqdm
+
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}  {postfix}")
+
+    def report(line: str, share: float) -> None:
+        bar.set_postfix_str(line.partition("  train loss")[2].strip(), refresh=False)
+        bar.update(100 * share - bar.n)
+        if share >= 1:
+            bar.close()
+
+    return report
+
+
+def _list(args: argparse.Namespace) -> None:
+    from dataclasses import MISSING, fields
+
+    from mat.methods import METHODS
+    from mat.models import MODELS
+    from mat.registry import find
+    from mat.tasks import TASKS
+
+    for kind, known, attribute in (
+        ("task", TASKS, "Settings"),
+        ("model", MODELS, "Settings"),
+        ("method", METHODS, "METHOD"),
+    ):
+        print(f"{kind}s")
+        for name in known:
+            module = find(kind, known, name)
+            first = (module.__doc__ or "").strip().splitlines()[0]
+            print(f"  {name:<10} {first}")
+            for field in fields(getattr(module, attribute)):
+                default = "(required)" if field.default is MISSING else repr(field.default)
+                print(f"    {kind}.{field.name} = {default}")
+        print()
+
+
+def _show(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    print(cli.show(args.dir))
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from mat.registry import build, find
+    from mat.tasks import TASKS
+
+    given = json.loads(args.task)
+    module = find("task", TASKS, given.pop("name", None))
+    task = module.load(build("task", module.Settings, given), _folder(args.data), args.cache)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    found = {"task": task.name, "sizes": task.sizes, "data_hash": task.data_hash, "bounds": task.bounds}
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _collect(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.collect(args.runs, args.tables)
+
+
+def _results(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.results(args.tables)
+
+
+def _verdicts(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.verdicts(args.tables, args.claims, args.ambiguities)
+
+
+def _summary(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    print(cli.summary(args.tables))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""One run: probe → select → step → record, resumable at any step and bit-identical when it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mat import flops, run
+from mat.controller import Controller
+from mat.errors import InputError
+from mat.kernel import forward
+from mat.seeds import stream_seed
+from mat.spec import Recipe, Spec
+from mat.spectrum import eigen_macs
+from mat.tasks.base import Batch, Task
+
+EVALUATION_BATCH = 256
+LEDGERS = (
+    "macs_nominal",
+    "macs_executed",
+    "macs_nominal_probe",
+    "macs_executed_probe",
+    "macs_eigen",
+    "macs_eval",
+    "seconds_train",
+    "seconds_probe",
+    "seconds_eval",
+)
+
+
+@dataclass
+class Progress:
+    """Everything that grows while a run goes on, in plain numbers: saved and restored as it is."""
+
+    step: int = 0
+    seconds_saved: float = 0.0
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LEDGERS, 0))
+    since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    step_macs: dict[tuple[str, ...], int] = field(default_factory=dict)
+    diverged: bool = False
+
+
+def train(
+    spec: Spec,
+    out: Path,
+    *,
+    labels: Mapping[str, str] | None = None,
+    data: Path | None = None,
+    cache: Path = Path(".mat-cache"),
+    device: str = "cpu",
+    report: Callable[[str, float], None] = lambda line, share: None,
+    save_every: float = 30.0,
+) -> dict[str, Any]:
+    """Train ``spec`` and write its run directory ``out``; returns what ``final.json`` holds.
+
+    Resumes from the state of an interrupted process. ``report(line, share)`` is called at every evaluation
+    with a line of text and the share of steps done; the state is saved every ``save_every`` seconds.
+    A loss that is not finite ends the run with status ``diverged`` and no error.
+    Raises InputError before any training for input that cannot be used.
+    """
+    run.check_out(out, spec.name)
+    torch.set_num_threads(spec.threads)
+    loop = _Loop(spec, out, data, cache, device)
+    state_file = run.state_path(out)
+    loop.restore(run.load_state(state_file, loop.identity))
+    saved = time.monotonic()
+    while loop.progress.step < loop.steps and not loop.progress.diverged:
+        loop.advance(report)
+        if time.monotonic() - saved > save_every:
+            run.save_state(state_file, loop.state())
+            saved = time.monotonic()
+    final = loop.finish()
+    labels = dict(labels or {"scale": "single", "task": spec.task["name"], "method": spec.method["name"]})
+    probes = pd.DataFrame(loop.controller.records)
+    if len(probes):
+        probes.insert(2, "epoch", probes["step"] / loop.steps_per_epoch)
+    run.write(out, {"labels": labels, **loop.record()}, pd.DataFrame(loop.progress.curve), probes, final)
+    state_file.unlink(missing_ok=True)
+    return final
+
+
+class _Loop:
+    """A run in memory."""
+
+    def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
+        self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")
+        self.task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
+        self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
+        self.steps = self.recipe.epochs * self.steps_per_epoch
+        family, settings, probe = spec.plugin("model"), spec.settings("model"), spec.settings("probe")
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(spec.seed, "weights"))
+            self.model: nn.Module = family.build(settings, self.task.example, self.task.outputs)
+        partition = family.partition(settings, self.model)
+        self.nominal = flops.nominal(self.model, partition, self.task.example)
+        self.model.to(device)
+        self.controller = Controller(
+            self.model,
+            partition,
+            spec.method_record(),
+            self._on_device(self.task.probe(spec.seed, probe.n)),
+            every=probe.every or self.steps_per_epoch,
+            estimator=probe.estimator,
+            normalisation=probe.normalisation,
+            seed=spec.seed,
+            counts=matched_counts(spec, out),
+        )
+        groups = self.controller.parameter_groups(self.recipe.lr, self.recipe.weight_decay, self.recipe.decay)
+        self.optimizer = _optimizer(self.recipe, groups)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.progress = Progress()
+        self.identity = {
+            "spec": spec.json,
+            "code_hash": run.code_hash(),
+            "data_hash": self.task.data_hash,
+            "torch": torch.__version__,
+            "device": device,
+        }
+
+    def advance(self, report: Callable[[str, float], None]) -> None:
+        """One training step, with the probe before it and the evaluation after it where they are due."""
+        progress = self.progress
+        if progress.step == 0:
+            self._evaluate(report)
+        self._begin()
+        active = self.controller.active
+        epoch, step = divmod(progress.step, self.steps_per_epoch)
+        start = time.perf_counter()
+        batch = self.task.batch(self.spec.seed, epoch, step, self.recipe.batch)
+        rate = schedule(self.recipe, progress.step, self.steps)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * rate
+        # a stream per step: dropout neither depends on what ran before nor needs to be saved
+        torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        key = tuple(sorted(active))
+        if key in progress.step_macs:
+            loss = self._step(batch)
+        else:
+            macs, loss = flops.executed_macs(lambda: self._step(batch), self.device)
+            progress.step_macs[key] = macs
+        totals = progress.totals
+        totals["macs_executed"] += progress.step_macs[key]
+        totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active)
+        totals["seconds_train"] += time.perf_counter() - start
+        progress.since["loss"] += loss
+        progress.since["share"] += len(active) / len(self.controller.partition.modules)
+        progress.since["steps"] += 1
+        progress.step += 1
+        if not math.isfinite(loss):
+            progress.diverged = True
+        if (
+            progress.diverged
+            or progress.step % self.recipe.evaluate_every == 0
+            or progress.step == self.steps
+        ):
+            self._evaluate(report)
+
+    def _begin(self) -> None:
+        if not (self.controller.due and self.controller.probes):
+            self.controller.begin_step()
+            return
+        start = time.perf_counter()
+        macs, _ = flops.executed_macs(self.controller.begin_step, self.device)
+        n, modules = self.spec.probe["n"], len(self.controller.partition.modules)
+        size = len(self.controller.history[-1].integral)
+        totals = self.progress.totals
+        totals["macs_executed_probe"] += macs
+        totals["macs_nominal_probe"] += self.nominal.probe(n)
+        totals["macs_eigen"] += (modules + 1) * eigen_macs(size)
+        totals["seconds_probe"] += time.perf_counter() - start
+
+    def _step(self, batch: Batch) -> float:
+        self.model.train()
+        logits = forward(self.model, self._on_device(batch.inputs))
+        loss = self.task.loss(logits, batch.labels.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
+        self.optimizer.step()
+        return loss.item()
+
+    def _score(self, split: str) -> tuple[float, float]:
+        """Mean loss and metric over a split."""
+        self.model.eval()
+        total = np.zeros(3)
+        with torch.no_grad():
+            for batch in self.task.batches(split, EVALUATION_BATCH):
+                logits = forward(self.model, self._on_device(batch.inputs))
+                total += self.task.score(logits, batch.labels.to(self.device))
+        return float(total[0] / total[2]), float(total[1] / total[2])
+
+    def _evaluate(self, report: Callable[[str, float], None]) -> None:
+        progress, since = self.progress, self.progress.since
+        start = time.perf_counter()
+        loss, metric = self._score("validation")
+        progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
+        progress.totals["seconds_eval"] += time.perf_counter() - start
+        steps = since["steps"]
+        row = {
+            "step": progress.step,
+            "epoch": progress.step / self.steps_per_epoch,
+            "train_loss": since["loss"] / steps if steps else math.nan,
+            "val_loss": loss,
+            "val_metric": metric,
+            **progress.totals,
+            "active_share": since["share"] / steps if steps else math.nan,
+        }
+        progress.curve.append(row)
+        progress.since = {"loss": 0.0, "share": 0.0, "steps": 0}
+        report(
+            f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
+            f"validation loss {loss:.4f}  {self.task.metric.name} {metric:.4f}  active {row['active_share']:.0%}",
+            progress.step / self.steps,
+        )
+
+    def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in inputs.items()}
+
+    def finish(self) -> dict[str, Any]:
+        """The test split, read once, at the end; nothing of it for a run that diverged."""
+        curve = pd.DataFrame(self.progress.curve)
+        best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
+        test = (None, None) if self.progress.diverged else self._score("test")
+        return {
+            "status": "diverged" if self.progress.diverged else "finished",
+            "steps": self.progress.step,
+            "test_loss": test[0],
+            "test_metric": test[1],
+            "best_val_loss": None if best is None else float(curve["val_loss"][best]),
+            "best_step": None if best is None else int(curve["step"][best]),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json, labels apart."""
+        spec, partition = self.spec, self.controller.partition
+        method = spec.method_record()
+        return {
+            "name": spec.name,
+            "spec": json.loads(spec.json),
+            "seed": spec.seed,
+            "code_hash": run.code_hash(),
+            "data_hash": self.task.data_hash,
+            "versions": run.versions(),
+            "hardware": run.hardware(self.device),
+            "threads": spec.threads,
+            "charges_probe": method.needs_probe,
+            "metric": self.task.metric._asdict(),
+            "bounds": self.task.bounds,
+            "modules": partition.table(),
+            "remainder_parameters": partition.size(partition.remainder),
+            "mode": "dense" if method.dense else method.mode,
+            "interval": self.controller.every,
+            "probe_n": spec.probe["n"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "controller": self.controller.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.controller.load_state_dict(state["controller"])
+        self.progress = Progress(**state["progress"])
+
+
+def schedule(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate's factor at ``step`` of ``steps``: linear warm-up, then the recipe's decay to zero."""
+    warm = round(recipe.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (step - warm) / max(steps - warm, 1)
+    return 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+
+
+def matched_counts(spec: Spec, out: Path) -> tuple[int, ...]:
+    """Active modules per interval of the run that ``spec``'s method follows, read from the folder beside ``out``.
+
+    Raises InputError when that run is not there.
+    """
+    other = spec.method.get("match")
+    if other is None:
+        return ()
+    path = out.parent / other / "probes.parquet"
+    if not path.exists():
+        raise InputError(
+            f"{spec.method['name']} follows the run {other}, which is not at {path.parent}; train it first"
+        )
+    active = pd.read_parquet(path, columns=["interval", "active"])
+    return tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum())
