@@ -1,0 +1,103 @@
+"""What ``python -m mat`` calls: from run directories to tables, from tables to results and verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from mat.evidence import ambiguities as register
+from mat.evidence import claims as claims_file
+from mat.evidence import collect as pooling
+from mat.evidence import measures, results_text, tables, write
+from mat.evidence import results as table
+from mat.evidence import verdicts as judging
+from mat.evidence.measures import Convergence
+
+
+def collect(run_dirs: list[Path], tables_dir: Path) -> None:
+    """Pool run directories into ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` in ``tables_dir``."""
+    tables.save(pooling.collect(run_dirs), tables_dir)
+
+
+def show(directory: Path) -> str:
+    """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
+    row, spec, curve, probes = pooling.read_run(directory)
+    charged = row["charges_probe"]
+    lines = [
+        f"run       {row['run']}",
+        f"is        scale {row['scale']}, task {row['task']}, method {row['method']}, seed {row['seed']}",
+        f"status    {row['status']} after {row['steps']} steps, {len(curve)} evaluations",
+        f"test      {row['metric']} {row['test_metric']:.4f}, loss {row['test_loss']:.4f} nats",
+        f"best      validation loss {row['best_val_loss']:.4f} nats at step {row['best_step']:.0f}",
+    ]
+    for ledger in measures.LEDGERS:
+        flop = measures.FLOPS_PER_MAC * measures.final_macs(curve, ledger, charged)
+        factor, unit = write.flop_unit(flop)
+        share = 100 * measures.probe_share(curve, ledger, charged)
+        lines.append(f"{ledger:<9} {flop / factor:.4g} {unit} in all, {share:.1f} % of it charged probes")
+    seconds, active = measures.wall_clock(curve, charged), 100 * measures.mean_active_share(curve)
+    lines += [
+        f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
+        f"probes    every {row['interval']} steps, n = {row['probe_n']}",
+        f"active    {active:.1f} % of {row['modules']} modules on average",
+        "          by interval (# active, . inactive, x frozen for good):",
+        *(f"  {module:<20} {_flags(rows)}" for module, rows in probes.groupby("module", sort=False)),
+        *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
+    ]
+    return "\n".join(lines)
+
+
+def _flags(rows: pd.DataFrame) -> str:
+    """One character per interval: # active, . inactive, x frozen for good."""
+    ordered = rows.sort_values("interval")
+    return "".join("x" if row.frozen else "#" if row.active else "." for row in ordered.itertuples())
+
+
+def results(tables_dir: Path, claims: Path | None = None) -> None:
+    """Write ``results.csv``, ``results.md`` and ``results.tex``.
+
+    Convergence is as the claims file defines it when one is given, else register entry A11's default.
+    """
+    pooled, rule = (
+        tables.load(tables_dir),
+        claims_file.load_claims(claims).convergence if claims else Convergence(),
+    )
+    frame = table.results(pooled, rule)
+    write.csv(frame, tables_dir / "results.csv")
+    write.text(results_text.markdown(frame, pooled, rule), tables_dir / "results.md")
+    write.text(results_text.latex(frame, pooled), tables_dir / "results.tex")
+
+
+def verdicts(tables_dir: Path, claims: Path) -> None:
+    """Write ``verdicts.csv`` and ``verdicts.md``: the claims judged by the rules in ``claims``."""
+    rules = claims_file.load_claims(claims)
+    judging.write_verdicts(judging.verdicts(tables.load(tables_dir), rules), rules, tables_dir)
+
+
+def ambiguities(register_file: Path, tables_dir: Path) -> None:
+    """Write ``ambiguities.md``: the register as a page."""
+    write.text(register.markdown(register.load_register(register_file)), tables_dir / "ambiguities.md")
+
+
+def summary(tables_dir: Path) -> str:
+    """The results in a few columns, and the verdicts when they are there, for a terminal."""
+    pooled = tables.load(tables_dir)
+    frame = table.results(pooled, Convergence())
+    factor, unit = write.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
+    header = (
+        f"{'task':<10} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
+        f"{'active %':>9} {'seconds':>8}"
+    )
+    rows = [f"scale {pooled.scale}, executed ledger, charged probes included", header]
+    for row in frame.itertuples():
+        rows.append(
+            f"{row.task:<10} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
+            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
+            f"{row.saving_executed_percent_mean:>9.1f} "
+            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
+        )
+    if (tables_dir / "verdicts.csv").is_file():
+        rows += ["", *judging.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
+    return "\n".join(rows)

@@ -1,0 +1,127 @@
+"""What is read off one run's curve; every function is pure and knows one run only.
+
+A curve is the frame of ``curve.parquet``: one row per evaluation, ascending in ``step``. Costs are in
+MACs; total = training + (kernel probes + eigen-solves, when the run is charged for them). Evaluations
+are a cost line of their own and in no total.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mat.errors import InputError
+
+LEDGERS = ("executed", "nominal")
+FLOPS_PER_MAC = 2
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """When a run has converged (register entry A11).
+
+    The first evaluation whose smoothed validation loss is within ``epsilon`` (relative) of that run's
+    best smoothed loss. Smoothing is the trailing mean of ``window`` evaluations, of fewer at the start.
+    """
+
+    epsilon: float = 0.005
+    window: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < 1:
+            raise InputError(
+                f"convergence epsilon must be in [0, 1), got {self.epsilon}; 0.005 is the default"
+            )
+        if self.window < 1:
+            raise InputError(f"convergence window must be at least 1 evaluation, got {self.window}")
+
+
+def probe_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> pd.Series:
+    """Cumulative MACs of probes and eigen-solves that count against the run; 0 when it is not charged."""
+    cost = curve[f"macs_{_known(ledger)}_probe"] + curve["macs_eigen"]
+    return cost if charged else cost * 0.0
+
+
+def total_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> pd.Series:
+    """Cumulative MACs of training in ``ledger``, charged probes and eigen-solves included."""
+    return curve[f"macs_{_known(ledger)}"] + probe_macs(curve, ledger, charged)
+
+
+def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> pd.Series:
+    """Trailing mean of the validation loss over ``rule.window`` evaluations."""
+    return curve["val_loss"].rolling(rule.window, min_periods=1).mean()
+
+
+def target_loss(curve: pd.DataFrame, rule: Convergence) -> float:
+    """The loss at which this run counts as converged: (1 + ε) × its best smoothed validation loss."""
+    return float(smoothed_loss(curve, rule).min() * (1 + rule.epsilon))
+
+
+def first_reaching(curve: pd.DataFrame, target: float, rule: Convergence) -> int | None:
+    """Row position of the first evaluation whose smoothed loss is at most ``target``; None if none is."""
+    reached = np.flatnonzero(smoothed_loss(curve, rule).to_numpy() <= target)
+    return int(reached[0]) if len(reached) else None
+
+
+def macs_to_reach(curve: pd.DataFrame, target: float, ledger: str, charged: bool, rule: Convergence) -> float:
+    """Total MACs at the first evaluation whose smoothed loss is at most ``target``; NaN if never reached."""
+    row = first_reaching(curve, target, rule)
+    return float("nan") if row is None else float(total_macs(curve, ledger, charged).iloc[row])
+
+
+def macs_to_convergence(curve: pd.DataFrame, ledger: str, charged: bool, rule: Convergence) -> float:
+    """Total MACs at convergence, as ``Convergence`` defines it."""
+    return macs_to_reach(curve, target_loss(curve, rule), ledger, charged, rule)
+
+
+def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
+    """True when convergence falls within the last ``rule.window`` evaluations.
+
+    Such a run was still improving when its budget ended: the budget set its compute to convergence.
+    """
+    row = first_reaching(curve, target_loss(curve, rule), rule)
+    return row is not None and row >= len(curve) - rule.window
+
+
+def final_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
+    """Total MACs of the whole run."""
+    return float(total_macs(curve, ledger, charged).iloc[-1])
+
+
+def loss_at(curve: pd.DataFrame, macs: float, ledger: str, charged: bool) -> float:
+    """Validation loss after ``macs`` of total compute, linear between evaluations; NaN outside the run."""
+    total = total_macs(curve, ledger, charged).to_numpy(dtype=float)
+    return float(np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan))
+
+
+def best_loss(curve: pd.DataFrame) -> float:
+    """The lowest validation loss of the run (not smoothed)."""
+    return float(curve["val_loss"].min())
+
+
+def mean_active_share(curve: pd.DataFrame) -> float:
+    """Mean over training steps of the share of modules that were active, in [0, 1]."""
+    steps = curve["step"].diff().to_numpy(dtype=float)
+    share = curve["active_share"].to_numpy(dtype=float)
+    known = np.isfinite(steps) & np.isfinite(share) & (steps > 0)
+    return float(np.average(share[known], weights=steps[known])) if known.any() else float("nan")
+
+
+def probe_share(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
+    """Charged probes and eigen-solves as a share of the run's total MACs, in [0, 1]."""
+    total = final_macs(curve, ledger, charged)
+    return float(probe_macs(curve, ledger, charged).iloc[-1]) / total if total > 0 else float("nan")
+
+
+def wall_clock(curve: pd.DataFrame, charged: bool) -> float:
+    """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
+    last = curve.iloc[-1]
+    return float(last["seconds_train"] + (last["seconds_probe"] if charged else 0.0))
+
+
+def _known(ledger: str) -> str:
+    if ledger not in LEDGERS:
+        raise InputError(f"ledger must be one of {', '.join(LEDGERS)}, got '{ledger}'")
+    return ledger

@@ -1,0 +1,172 @@
+"""The results table as Markdown and LaTeX: one compact table per task, with what it stands on."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mat.evidence import write
+from mat.evidence.measures import Convergence
+from mat.evidence.statistics import CONFIDENCE, Interval
+from mat.evidence.tables import Tables
+
+LOSS = "test loss, nats"
+HEADER = (
+    "method", "n", "test {metric}", LOSS, "compute to convergence, {unit}", "… nominal ledger, {unit}",
+    "saving, %", "saving nominal, %", "to vanilla's best, {unit}", "loss advantage at equal compute, nats",
+    "active, %", "probes, %", "train + probe, s", "time / vanilla",
+)  # fmt: skip
+
+
+def command(scale: str) -> str:
+    return f"snakemake --cores all results/{scale}/tables/results.md"
+
+
+def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
+    """The whole page: one section per task, then the notes that hold for all."""
+    scale = tables.scale
+    parts = [f"# Results at scale {scale}", f"Made by `{command(scale)}` from the runs listed in `runs.csv`."]
+    for task in tables.tasks:
+        rows = frame[frame["task"] == task]
+        header, cells = compact(rows)
+        parts += [f"## {task}", caption(rows, tables), write.markdown_table(header, cells)]
+        parts += [f"- {note}" for note in task_notes(rows, tables)]
+    parts += ["## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))]
+    return "\n\n".join(_join_bullets(parts))
+
+
+def latex(frame: pd.DataFrame, tables: Tables) -> str:
+    """One ``table*`` per task."""
+    scale = tables.scale
+    blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {command(scale)}"]
+    for task in tables.tasks:
+        rows = frame[frame["task"] == task]
+        header, cells = compact(rows)
+        about = f"Task {task}. " + caption(rows, tables) + f" Made by: {command(scale)}"
+        blocks.append(write.latex_table(header, cells, about, f"tab:{scale}-{task}"))
+    return "\n\n".join(blocks)
+
+
+def caption(rows: pd.DataFrame, tables: Tables) -> str:
+    """One sentence: scale, n, ledger, unit, interval."""
+    return (
+        f"Scale {tables.scale}; mean [{100 * CONFIDENCE:.0f} % t interval] over {_seeds(rows)} finished "
+        f"seeds; compute in {_unit(rows)[1]} (1 MAC = 2 FLOP), executed ledger unless named, charged probes "
+        "included."
+    )
+
+
+def compact(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of one task's table."""
+    factor, unit = _unit(rows)
+    accuracy = rows["metric"].iloc[0] == "accuracy"
+    metric = "accuracy, %" if accuracy else rows["metric"].iloc[0].replace("_", " ")
+    header = [name.format(metric=metric, unit=unit) for name in HEADER]
+    digits = write.decimals_for(rows["compute_to_convergence_executed_flop_mean"].max() / factor)
+    cells = [_cells(row, factor, digits, 100.0 if accuracy else 1.0) for _, row in rows.iterrows()]
+    if rows["metric"].iloc[0] == "log_perplexity":  # the test loss by another name
+        keep = [index for index, name in enumerate(HEADER) if name != LOSS]
+        header, cells = [header[index] for index in keep], [[line[index] for index in keep] for line in cells]
+    return header, cells
+
+
+def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> list[str]:
+    reference = row["method"] == "vanilla"
+    compared = (
+        (lambda name, decimals: write.MISSING)
+        if reference
+        else (lambda name, d: write.interval(_read(row, name), d))
+    )
+    diverged = f" (+{row['n_diverged']} diverged)" if row["n_diverged"] else ""
+    reached = f"{write.number(row['compute_to_vanilla_best_executed_flop_mean'] / factor, digits)} "
+    reached += f"({row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']})"
+    return [
+        row["method"],
+        f"{row['n_finished']}{diverged}",
+        write.interval(_read(row, "test_metric").scaled(metric_factor), 2 if metric_factor > 1 else 4),
+        write.interval(_read(row, "test_loss_nats"), 4),
+        write.interval(_read(row, "compute_to_convergence_executed_flop").scaled(1 / factor), digits),
+        write.number(row["compute_to_convergence_nominal_flop_mean"] / factor, digits),
+        compared("saving_executed_percent", 1),
+        compared("saving_nominal_percent", 1),
+        reached,
+        compared("loss_advantage_at_equal_compute_executed_nats", 4),
+        write.interval(_read(row, "active_share_percent"), 1),
+        write.interval(_read(row, "probe_share_executed_percent"), 2),
+        write.number(row["train_and_probe_seconds_mean"], 1),
+        compared("train_and_probe_seconds_ratio_to_vanilla", 2),
+    ]
+
+
+def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
+    """Bounds of the task and gap closed; runs that the budget ended; runs that diverged."""
+    lines = []
+    runs = tables.runs[tables.runs["task"] == rows["task"].iloc[0]]
+    if {"bound_floor_test", "bound_unigram_test"} <= set(runs.columns) and runs[
+        "bound_floor_test"
+    ].notna().any():
+        floor, unigram = runs["bound_floor_test"].iloc[0], runs["bound_unigram_test"].iloc[0]
+        closed = ", ".join(
+            f"{row['method']} {write.interval(_read(row, 'bound_gap_closed_percent'), 1)} %"
+            for _, row in rows.iterrows()
+        )
+        lines.append(
+            f"Bounds of the test loss: best possible {floor:.4f} nats, unigram {unigram:.4f} nats. "
+            f"Share of that gap closed: {closed}."
+        )
+    late = [
+        f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}"
+        for _, row in rows.iterrows()
+    ]
+    lines.append(
+        "Runs still improving when their budget ended, so that the budget sets their compute to "
+        f"convergence: {', '.join(late)}."
+    )
+    return lines
+
+
+def notes(tables: Tables, rule: Convergence) -> list[str]:
+    """What holds for every task's table."""
+    lines = [
+        "Compute to convergence: training plus charged probes and eigen-solves, at the first evaluation "
+        f"whose smoothed validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % "
+        "of that run's own best. Evaluations are not charged.",
+        "Saving: 1 − geometric mean ratio to vanilla, paired by seed; its interval is of the log ratios.",
+        f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the "
+        "same seed, over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n "
+        "is a mean over the better ones.",
+        "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
+        "the two final computes; positive means the method is better. Vanilla is then read before its "
+        "learning-rate schedule has ended, which favours the cheaper method.",
+        "Wall-clock: training and charged probes, without evaluation; it depends on the machine and on what "
+        "else ran there.",
+    ]
+    machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()
+    names = "; ".join(
+        f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run"
+        for row in machines.itertuples()
+    )
+    return [*lines, f"Hardware: {names}. Code {tables.runs['code_hash'].iloc[0][:12]}."]
+
+
+def _read(row: pd.Series, name: str) -> Interval:
+    return Interval(row[f"{name}_mean"], row[f"{name}_low"], row[f"{name}_high"], row["n_finished"])
+
+
+def _unit(rows: pd.DataFrame) -> tuple[float, str]:
+    return write.flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    least, most = rows["n_finished"].min(), rows["n_finished"].max()
+    return f"n = {most}" if least == most else f"n = {least} to {most}"
+
+
+def _join_bullets(parts: list[str]) -> list[str]:
+    """Merge consecutive bullets into one block, so that they form one list."""
+    merged: list[str] = []
+    for part in parts:
+        if merged and part.startswith("- ") and merged[-1].startswith("- "):
+            merged[-1] += "\n" + part
+        else:
+            merged.append(part)
+    return merged

@@ -1,0 +1,261 @@
+"""The measure behind every claim: intervals from the tables, a verdict, and a sentence that says why.
+
+Each rule declares the threshold names and method roles that its entry in ``workflows/claims.yaml``
+must give; ``RULES`` is the register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence import decisions, results, spectra, write
+from mat.evidence.measures import LEDGERS, Convergence
+from mat.evidence.statistics import (
+    Interval,
+    geometric_interval,
+    mean_interval,
+    paired_difference,
+    saving_percent,
+)
+from mat.evidence.tables import Tables
+
+if TYPE_CHECKING:
+    from mat.evidence.claims import Claim
+
+
+class Effect(NamedTuple):
+    """One number behind a verdict. ``part`` names it; ``decides`` is False for numbers shown beside."""
+
+    part: str
+    interval: Interval
+    unit: str
+    ledger: str
+    decides: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rule's answer for one task."""
+
+    verdict: str
+    reason: str
+    effects: list[Effect] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``evaluate(tables, task, claim, convergence)`` and what its claim must name."""
+
+    evaluate: Callable[[Tables, str, Claim, Convergence], Outcome]
+    thresholds: frozenset[str]
+    roles: frozenset[str]
+    any_role: str | None = None  # of this role's methods one is enough
+
+
+def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """C1: spread of λ_max over modules of one kind, and its rank correlation with effective rank."""
+    for method in claim.role("sources"):
+        runs = {
+            int(run["seed"]): tables.probes_of(run["run"])
+            for _, run in tables.finished(task, method).iterrows()
+        }
+        runs = {seed: probes for seed, probes in runs.items() if spectra.has_spectra(probes)}
+        if runs:
+            break
+    else:
+        return Outcome(
+            decisions.NOT_TESTED, f"No finished run of {' or '.join(claim.role('sources'))} recorded spectra."
+        )
+    kind = spectra.kind_present(pd.concat(runs.values()), claim.role("kinds"))
+    if kind is None:
+        return Outcome(
+            decisions.NOT_TESTED, f"The model has no modules of kind {' or '.join(claim.role('kinds'))}."
+        )
+    spread = geometric_interval(spectra.spread(probes, kind) for probes in runs.values())
+    rho = mean_interval(spectra.rank_correlation(probes, kind) for probes in runs.values())
+    effects = [
+        Effect(f"λ_max spread over modules of kind {kind}", spread, "ratio max/min", "none"),
+        Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ", "none"),
+    ]
+    verdict = decisions.spread_and_rank(spread, rho, claim.thresholds)
+    return Outcome(verdict, f"In {method} runs, {_say(effects[0])} and {_say(effects[1])}.", effects)
+
+
+def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+    """C4: saving in compute to convergence, charged probes included."""
+    method, reference = claim.one("method"), claim.one("reference")
+    effects = []
+    for ledger in (claim.ledger, *(name for name in LEDGERS if name != claim.ledger)):
+        macs = [
+            results.convergence_macs(tables, task, name, ledger, convergence) for name in (method, reference)
+        ]
+        effects.append(Effect("saving", saving_percent(*macs), "%", ledger, ledger == claim.ledger))
+    reach = results.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
+    base = results.convergence_macs(tables, task, reference, claim.ledger, convergence)
+    effects.append(
+        Effect(f"saving at {reference}'s best", saving_percent(reach, base), "%", claim.ledger, False)
+    )
+    late = results.still_improving(tables, task, method, convergence)
+    base_late = results.still_improving(tables, task, reference, convergence)
+    reason = (
+        f"{_say(effects[0])}, {_say(effects[1])}; {method} reached {reference}'s best loss in "
+        f"{reach.notna().sum()} of {len(reach)} seeds; still improving at the end of the budget: {method} "
+        f"{late}, {reference} {base_late}."
+    )
+    verdict = decisions.saving(effects[0].interval, reach.notna().mean(), claim.thresholds)
+    return Outcome(verdict, reason, effects)
+
+
+def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """C5: paired difference of the test metric, in the better direction, against a margin."""
+    method, reference = claim.one("method"), claim.one("reference")
+    mine, theirs = (
+        tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, reference)
+    )
+    metric = tables.of(task, method)["metric"].iloc[0]
+    if metric == "accuracy":
+        gain, margin, unit = (
+            paired_difference(100 * mine, 100 * theirs),
+            "accuracy_points",
+            "percentage points",
+        )
+    elif metric == "log_perplexity":
+        gain, margin, unit = mean_interval(100 * (theirs - mine) / theirs), "log_perplexity_percent", "%"
+    else:
+        return Outcome(decisions.NOT_TESTED, f"No margin is fixed for the metric {metric}.")
+    effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit, "none")
+    reason = f"{_say(effect)} against {reference}; the margin is {claim.thresholds[margin]:g} {unit}."
+    return Outcome(decisions.not_worse(gain, claim.thresholds[margin]), reason, [effect])
+
+
+def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """C6: validation loss at equal compute against each baseline."""
+    method = claim.one("method")
+    effects = [
+        Effect(
+            f"advantage over {baseline}",
+            results.equal_compute_advantage(tables, task, method, baseline, claim.ledger),
+            "nats of validation loss",
+            claim.ledger,
+        )
+        for baseline in claim.role("baselines")
+    ]
+    reason = (
+        "; ".join(_say(effect) for effect in effects) + ". The dearer run is read before its schedule ends."
+    )
+    return Outcome(decisions.better_than_all(effect.interval for effect in effects), reason, effects)
+
+
+def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """C7: mean share of active modules over training."""
+    share = mean_interval(results.active_share_percent(tables, task, claim.one("method")))
+    effect = Effect("mean active share", share, "%", "none")
+    bounds = f"{claim.thresholds['min_percent']:g} to {claim.thresholds['max_percent']:g} %"
+    return Outcome(
+        decisions.within(share, claim.thresholds), f"{_say(effect)}; the rule asks for {bounds}.", [effect]
+    )
+
+
+def probe_cost(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """C8: probes and eigen-solves as a share of total compute."""
+    method = claim.one("method")
+    effects = [
+        Effect(
+            "probe share of total compute",
+            mean_interval(results.probe_share_percent(tables, task, method, ledger)),
+            "%",
+            ledger,
+            ledger == claim.ledger,
+        )
+        for ledger in (claim.ledger, *(name for name in LEDGERS if name != claim.ledger))
+    ]
+    first = tables.of(task, method).iloc[0]
+    reason = f"{_say(effects[0])} with a probe of {first['probe_n']} samples every {first['interval']} steps."
+    return Outcome(decisions.cheap(effects[0].interval, claim.thresholds), reason, effects)
+
+
+def selection(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """X1: best validation loss against a selection of equal active share."""
+    method, reference = claim.one("method"), claim.one("reference")
+    gain = results.best_loss_advantage_percent(tables, task, method, reference)
+    shares = [results.active_share_percent(tables, task, name) for name in (method, reference)]
+    share, gap = mean_interval(shares[0]), paired_difference(*shares)
+    effects = [
+        Effect(f"advantage in best validation loss over {reference}", gain, "% of its loss", "none"),
+        Effect("mean active share", share, "%", "none", False),
+        Effect(f"active share minus that of {reference}", gap, "percentage points", "none", False),
+    ]
+    if share.mean > claim.thresholds["full_share_percent"]:
+        empty = f"The comparison is empty: {method} keeps {share.mean:.1f} % of the modules active."
+        return Outcome(decisions.INCONCLUSIVE, empty, effects)
+    if abs(gap.mean) > claim.thresholds["share_tolerance_points"]:
+        unequal = f"The active shares differ by {gap.mean:.1f} points, so selection is not all that differs."
+        return Outcome(decisions.INCONCLUSIVE, unequal, effects)
+    reason = (
+        f"{_say(effects[0])} at active shares that differ by {write.number(gap.mean, 2)} percentage points."
+    )
+    return Outcome(decisions.advantage(gain, claim.thresholds), reason, effects)
+
+
+def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+    """X3: the saving with exact gradients, and what detach saves beyond it."""
+    exact, detach, reference = (claim.one(role) for role in ("exact", "detach", "reference"))
+    modes = {name: tables.of(task, name)["mode"].iloc[0] for name in (exact, detach)}
+    if modes != {exact: "exact", detach: "detach"}:
+        return Outcome(
+            decisions.NOT_TESTED, f"The runs' backward modes are {modes[exact]} and {modes[detach]}."
+        )
+    macs = {
+        name: results.convergence_macs(tables, task, name, claim.ledger, convergence)
+        for name in (exact, detach, reference)
+    }
+    saved, extra = saving_percent(macs[exact], macs[reference]), saving_percent(macs[detach], macs[exact])
+    effects = [
+        Effect(f"saving of {exact} against {reference}", saved, "%", claim.ledger),
+        Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger),
+    ]
+    reach = results.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
+    verdict = decisions.saving_without_bias(saved, extra, reach.mean(), claim.thresholds)
+    reason = (
+        f"{_say(effects[0])}; {_say(effects[1])}; {exact} reached {reference}'s best loss in {reach.sum()} of "
+        f"{len(reach)} seeds."
+    )
+    return Outcome(verdict, reason, effects)
+
+
+def _say(effect: Effect) -> str:
+    ledger = "" if effect.ledger == "none" else f" ({effect.ledger})"
+    unit = "" if effect.unit in ("Spearman ρ", "ratio max/min") else f" {effect.unit}"
+    return f"{effect.part} {write.estimate(effect.interval)}{unit}{ledger}, n = {effect.interval.n}"
+
+
+def rule_named(name: str) -> Rule:
+    """The registered rule. Raises InputError listing the known ones."""
+    if name not in RULES:
+        raise InputError(
+            f"unknown measure '{name}' in the claims file: expected one of {', '.join(sorted(RULES))}"
+        )
+    return RULES[name]
+
+
+def _rule(evaluate: Callable[..., Outcome], thresholds: str, roles: str, any_role: str | None = None) -> Rule:
+    return Rule(evaluate, frozenset(thresholds.split()), frozenset(roles.split()), any_role)
+
+
+RULES = {
+    "spread_and_rank": _rule(spread_and_rank, "min_spread min_abs_correlation", "sources kinds", "sources"),
+    "saving": _rule(saving, "reported_low_percent min_reached_share", "method reference"),
+    "quality": _rule(quality, "accuracy_points log_perplexity_percent", "method reference"),
+    "beats_baselines": _rule(beats_baselines, "", "method baselines"),
+    "active_share": _rule(active_share, "min_percent max_percent", "method"),
+    "probe_cost": _rule(probe_cost, "cheap_percent bearable_percent", "method"),
+    "selection": _rule(
+        selection, "relevant_percent full_share_percent share_tolerance_points", "method reference"
+    ),
+    "bias_of_detach": _rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
+}

@@ -1,0 +1,101 @@
+"""The pooled tables of one scale, and the one way to ask them for a number per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from mat.errors import InputError
+
+METHOD_ORDER = ("vanilla", "mat", "mat_exact", "random", "multirate")
+REFERENCE = "vanilla"
+_TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash"), str)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    probes: pd.DataFrame
+
+    @property
+    def scale(self) -> str:
+        return str(self.runs["scale"].iloc[0])
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted(self.runs["task"].unique())
+
+    def methods(self, task: str) -> list[str]:
+        """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
+        found = set(self.runs.loc[self.runs["task"] == task, "method"])
+        return [name for name in METHOD_ORDER if name in found] + sorted(found - set(METHOD_ORDER))
+
+    def of(self, task: str, method: str) -> pd.DataFrame:
+        """The rows of ``runs`` of one task and method, by seed, diverged runs included; none may be there."""
+        return self._by_label.get((task, method), self.runs.iloc[:0])
+
+    def finished(self, task: str, method: str) -> pd.DataFrame:
+        """The finished runs of one task and method, by seed; measures are taken on these alone."""
+        return self._finished_by_label.get((task, method), self.runs.iloc[:0])
+
+    def curve(self, run: str) -> pd.DataFrame:
+        """One run's curve, ascending in step; read, never changed."""
+        return self._curves[run]
+
+    def probes_of(self, run: str) -> pd.DataFrame:
+        """One run's probes, by interval and module."""
+        rows = self.probes[self.probes["run"] == run]
+        return rows.sort_values(["interval", "module"], ignore_index=True)
+
+    @cached_property
+    def _by_label(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return dict(iter(self.runs.sort_values("seed").groupby(["task", "method"])))
+
+    @cached_property
+    def _finished_by_label(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return {label: rows[rows["status"] == "finished"] for label, rows in self._by_label.items()}
+
+    @cached_property
+    def _curves(self) -> dict[str, pd.DataFrame]:
+        groups = self.curves.groupby("run", sort=False)
+        return {run: rows.sort_values("step", ignore_index=True) for run, rows in groups}
+
+    def by_seed(
+        self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]
+    ) -> pd.Series:
+        """``measure(run row, curve)`` of every finished run, as a series over seeds."""
+        rows = self.finished(task, method)
+        return pd.Series(
+            {int(row["seed"]): measure(row, self.curve(row["run"])) for _, row in rows.iterrows()},
+            dtype=float,
+        )
+
+
+def save(tables: Tables, folder: Path) -> None:
+    """Write ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.runs.to_csv(folder / "runs.csv", index=False, float_format="%.10g", lineterminator="\n")
+    tables.curves.to_parquet(folder / "curves.parquet", index=False)
+    tables.probes.to_parquet(folder / "probes.parquet", index=False)
+
+
+def load(folder: Path) -> Tables:
+    """Read what ``save`` wrote. Raises InputError when a table is missing."""
+    for name in ("runs.csv", "curves.parquet", "probes.parquet"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"expected a tables folder holding {name}, found none in {folder}; collect the runs first"
+            )
+    runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
+    for column in ("mode", "estimator"):
+        runs[column] = runs[column].fillna("").astype(str)
+    return Tables(
+        runs, pd.read_parquet(folder / "curves.parquet"), pd.read_parquet(folder / "probes.parquet")
+    )

@@ -1,0 +1,11 @@
+import pytest
+
+from mat.evidence import collect
+from tests.evidence.synthetic import write_runs
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """Five methods, two tasks, three seeds; one multirate run on hmm diverged."""
+    root = tmp_path_factory.mktemp("synthetic")
+    return collect.collect(write_runs(root, diverged=[("hmm", "multirate", 2)]))

@@ -1,0 +1,206 @@
+"""Run directories in the real format with invented but plausible content, for tests of tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a method behaves: per-step cost relative to vanilla, extra final loss, active share, probe cost."""
+
+    cost: float = 1.0
+    extra_loss: float = 0.0
+    share: float = 1.0
+    probe: float = 0.0  # probe cost per interval, in steps of vanilla
+    charges: bool = False
+    observes: bool = False
+    mode: str = "dense"
+
+
+METHODS = {
+    "vanilla": Behaviour(observes=True),
+    "mat": Behaviour(0.58, -0.004, 0.36, 0.8, True, True, "detach"),
+    "mat_exact": Behaviour(0.72, -0.002, 0.38, 0.8, True, True, "exact"),
+    "random": Behaviour(0.60, 0.03, 0.36, mode="detach"),
+    "multirate": Behaviour(0.70, 0.015, 0.6, mode="detach"),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A task as seen: modules (kind, layers, per layer), start and end of the loss, cost per step."""
+
+    kinds: tuple[tuple[str, int, int], ...]
+    start: float
+    floor: float
+    metric: str
+    bounds: Mapping[str, float]
+    macs: float
+    rate: float = 6.0
+
+
+TASKS = {
+    "digits": Shape((("filters", 6, 4),), 2.3, 0.06, "accuracy", {}, 4e8, 9.0),
+    "hmm": Shape(
+        (("head", 2, 4), ("ffn", 2, 1)), 3.47, 2.31, "log_perplexity",
+        {"floor_validation": 2.2, "floor_test": 2.21, "unigram_validation": 3.3, "unigram_test": 3.31}, 3e9,
+    ),
+}  # fmt: skip
+
+
+def write_runs(
+    root: Path,
+    tasks: Iterable[str] = ("digits", "hmm"),
+    methods: Mapping[str, Behaviour] | None = None,
+    seeds: Iterable[int] = (0, 1, 2),
+    diverged: Iterable[tuple[str, str, int]] = (),
+    steps: int = 600,
+    shapes: Mapping[str, Shape] | None = None,
+    **record: Any,
+) -> list[Path]:
+    """Write one run directory per task × method × seed; ``record`` overrides keys of every run.json."""
+    paths = []
+    for task in tasks:
+        for method, behaviour in (methods or METHODS).items():
+            for seed in seeds:
+                path = root / f"{task}-{method}-{seed}"
+                shape = (shapes or TASKS)[task]
+                write_run(
+                    path,
+                    task,
+                    shape,
+                    method,
+                    behaviour,
+                    seed,
+                    steps,
+                    (task, method, seed) in set(diverged),
+                    record,
+                )
+                paths.append(path)
+    return paths
+
+
+def write_run(
+    path: Path,
+    task: str,
+    shape: Shape,
+    method: str,
+    behaviour: Behaviour,
+    seed: int,
+    steps: int,
+    diverged: bool,
+    record: Mapping[str, Any],
+) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng([seed, *task.encode(), *method.encode()])
+    modules = [
+        {"module": f"{kind}.{layer}.{index}", "kind": kind, "layer": layer, "parameters": 500 * (layer + 1)}
+        for kind, layers, count in shape.kinds
+        for layer in range(layers)
+        for index in range(count)
+    ]
+    interval, every = steps // 10, steps // 30
+    run = {
+        "name": path.name, "labels": {"scale": "demo", "task": task, "method": method}, "seed": seed,
+        "spec": {"task": task, "method": {"name": method, "estimator": "sum_of_logits"}, "seed": seed},
+        "code_hash": "c0de" * 10, "data_hash": f"da7a-{task}",
+        "versions": {"torch": "2.11.0", "numpy": "2.4.6"},
+        "hardware": {"cpu": "a processor", "cores": 2, "device": "cpu"}, "threads": 1,
+        "charges_probe": behaviour.charges,
+        "metric": {"name": shape.metric, "higher_is_better": shape.metric == "accuracy"},
+        "bounds": dict(shape.bounds),
+        "modules": modules, "remainder_parameters": 1000, "mode": behaviour.mode, "interval": interval,
+        "probe_n": 64,
+    } | dict(record)  # fmt: skip
+    curve = _curve(draw, shape, behaviour, seed, steps, every)
+    probes = _probes(draw, modules, behaviour, steps, interval)
+    if diverged:
+        curve = curve.iloc[:5].copy()
+        curve.loc[4, ["train_loss", "val_loss"]] = np.nan
+    last = float(curve["val_loss"].iloc[-1])
+    test_metric = 1.0 - last / 3 if shape.metric == "accuracy" else last + 0.01
+    final = {
+        "status": "diverged" if diverged else "finished", "steps": int(curve["step"].iloc[-1]),
+        "test_loss": None if diverged else last + 0.01, "test_metric": None if diverged else test_metric,
+        "best_val_loss": None if diverged else float(curve["val_loss"].min()),
+        "best_step": None if diverged else int(curve["step"][curve["val_loss"].idxmin()]),
+    }  # fmt: skip
+    curve.to_parquet(path / "curve.parquet", index=False)
+    probes.to_parquet(path / "probes.parquet", index=False)
+    (path / "run.json").write_text(json.dumps(run))
+    (path / "final.json").write_text(json.dumps(final))
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change keys of a run directory's run.json in place."""
+    file = path / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def changed(**methods: Mapping[str, Any]) -> dict[str, Behaviour]:
+    """``METHODS`` with some behaviours changed, for example ``changed(mat={"cost": 2.0})``."""
+    return METHODS | {name: replace(METHODS[name], **fields) for name, fields in methods.items()}
+
+
+def _curve(
+    draw: np.random.Generator, shape: Shape, behaviour: Behaviour, seed: int, steps: int, every: int
+) -> pd.DataFrame:
+    step = np.arange(0, steps + 1, every)
+    end = (
+        shape.floor + behaviour.extra_loss * (shape.start - shape.floor) + 0.002 * shape.start * np.sin(seed)
+    )
+    loss = end + (shape.start - end) * np.exp(-shape.rate * step / steps) * (
+        1 + 0.02 * draw.standard_normal(len(step))
+    )
+    loss += 0.002 * shape.start * np.abs(draw.standard_normal(len(step)))
+    train = shape.macs * behaviour.cost * step * (1 + 0.01 * draw.standard_normal())
+    share = behaviour.share + 0.02 * np.cos(step) + 0.005 * (seed - 1)
+    probing = behaviour.charges or behaviour.observes
+    probe = shape.macs * (behaviour.probe or 0.8) * (step // (steps // 10) + 1) * probing
+    return pd.DataFrame(
+        {
+            "step": step, "epoch": 10 * step / steps, "train_loss": np.where(step == 0, np.nan, loss - 0.01),
+            "val_loss": loss, "val_metric": 1 - loss / 3, "macs_nominal": 0.9 * train, "macs_executed": train,
+            "macs_nominal_probe": 0.9 * probe, "macs_executed_probe": probe, "macs_eigen": 0.01 * probe,
+            "macs_eval": shape.macs * (step // every + 1),
+            "seconds_train": 0.03 * step * (0.3 + 0.7 * behaviour.cost),
+            "seconds_probe": 0.001 * probe / shape.macs, "seconds_eval": 0.01 * (step // every + 1),
+            "active_share": np.where(step == 0, np.nan, share),
+        }
+    )  # fmt: skip
+
+
+def _probes(
+    draw: np.random.Generator, modules: list[dict[str, Any]], behaviour: Behaviour, steps: int, interval: int
+) -> pd.DataFrame:
+    observed = behaviour.charges or behaviour.observes
+    base = 10 ** draw.uniform(-1, 1.5, len(modules))
+    order = draw.permutation(len(modules)) if not behaviour.charges else np.argsort(-base)
+    rows = []
+    for number in range(10):
+        keep = max(1, round(behaviour.share * len(modules) * (1.4 - 0.08 * number)))
+        if not behaviour.charges and behaviour.share < 1:
+            order = draw.permutation(len(modules))
+        active = set(order[:keep].tolist())
+        scale = base * (1 + 3 * number**0.5 * draw.uniform(0.7, 1.3, len(modules)))
+        tau = float(np.sort(scale)[::-1][min(keep, len(scale)) - 1]) if behaviour.charges else np.nan
+        for index, module in enumerate(modules):
+            frozen = behaviour.charges and number >= 6 and index == int(order[-1])
+            value = scale[index] if observed else np.nan
+            rows.append(
+                {
+                    "interval": number, "step": number * interval, "epoch": float(number), **module,
+                    "lambda_max": value, "trace": 2 * value,
+                    "effective_rank": 1 + 18 / (1 + value) if observed else np.nan,
+                    "tau": tau, "active": index in active and not frozen, "frozen": frozen,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows).astype({"active": bool, "frozen": bool})

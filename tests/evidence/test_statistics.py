@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mat.evidence.statistics import mean_interval, paired_difference, paired_ratio, saving_percent
+
+
+def test_mean_interval_agrees_with_scipy():
+    values = [1.0, 2.5, 2.0, 4.0]
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    got = mean_interval(values)
+    assert (got.mean, got.n) == (pytest.approx(2.375), 4)
+    assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_mean_interval_by_hand():
+    # n = 3, s = 1: half width = 4.302653 / sqrt(3), Student's t at 0.975 with 2 degrees of freedom
+    got = mean_interval([1.0, 2.0, 3.0])
+    assert got.high - got.mean == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
+
+
+@pytest.mark.parametrize(("values", "n"), [([], 0), ([3.0], 1), ([3.0, np.nan], 1), ([np.inf, 3.0], 1)])
+def test_fewer_than_two_values_have_no_interval(values, n):
+    got = mean_interval(values)
+    assert got.n == n
+    assert np.isnan(got.low)
+    assert np.isnan(got.high)
+
+
+def test_difference_is_paired_by_seed_and_leaves_out_the_unpaired():
+    first = pd.Series({0: 1.0, 1: 2.0, 2: 4.0, 7: 100.0})
+    second = pd.Series({2: 3.0, 1: 1.5, 0: 0.0, 3: np.nan})
+    expected = stats.ttest_rel([1.0, 2.0, 4.0], [0.0, 1.5, 3.0]).confidence_interval(0.95)
+    got = paired_difference(first, second)
+    assert (got.low, got.high, got.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
+
+
+def test_pairing_removes_what_seeds_share():
+    base = pd.Series({0: 1.0, 1: 10.0, 2: 100.0})
+    got = paired_difference(base + 1, base)
+    assert (got.mean, got.low, got.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_ratio_is_geometric():
+    got = paired_ratio(pd.Series({0: 1.0, 1: 8.0}), pd.Series({0: 2.0, 1: 4.0}))
+    half = stats.t.ppf(0.975, 1) * np.log(2)  # log ratios ± ln 2: standard deviation √2·ln 2, over √2
+    assert got.mean == pytest.approx(1.0)
+    assert (np.log(got.low), np.log(got.high)) == pytest.approx((-half, half))
+
+
+def test_saving_turns_the_ratio_round():
+    got = saving_percent(pd.Series({0: 5.0, 1: 6.0}), pd.Series({0: 10.0, 1: 10.0}))
+    ratio = paired_ratio(pd.Series({0: 5.0, 1: 6.0}), pd.Series({0: 10.0, 1: 10.0}))
+    assert got.mean == pytest.approx(100 * (1 - np.sqrt(0.3)))
+    assert (got.low, got.high) == pytest.approx((100 * (1 - ratio.high), 100 * (1 - ratio.low)))
+    assert got.low < got.mean < got.high
+
+
+def test_values_that_are_not_positive_have_no_log_ratio():
+    assert paired_ratio(pd.Series({0: 0.0, 1: 2.0}), pd.Series({0: 1.0, 1: 1.0})).n == 1
