@@ -1,0 +1,111 @@
+"""The figures' scripts run on invented tables, and equal tables give equal files."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mat.evidence import cli
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "paper_figures"
+NAMES = ("dynamics", "loss_vs_compute", "active_map")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
+    return root / "tables"
+
+
+def draw(name, tables, out):
+    """Run one script in this process, as its command line does."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        __import__(name).main(["--tables", str(tables), "--out", str(out)])
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    return out / f"{name}.pdf", out / f"{name}.png"
+
+
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map"])
+def test_equal_tables_give_equal_files_without_a_date(demo, tmp_path, name):
+    first, second = (draw(name, demo, tmp_path / folder) for folder in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    pdf, png = first
+    assert pdf.stat().st_size > 8_000
+    assert png.stat().st_size > 20_000
+    assert b"CreationDate" not in pdf.read_bytes()
+
+
+def test_a_script_runs_by_itself(demo, tmp_path):
+    command = [sys.executable, str(SCRIPTS / "dynamics.py"), "--tables", str(demo), "--out", str(tmp_path)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "dynamics.pdf").stat().st_size > 8_000
+    assert (tmp_path / "dynamics.png").stat().st_size > 20_000
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """One seed, more modules than can be labelled one by one, a method without a look of its own."""
+    root = tmp_path_factory.mktemp("crowded")
+    shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
+    methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}
+    cli.collect(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
+    return root / "tables"
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """Nothing finished, no spectra, no selection."""
+    root = tmp_path_factory.mktemp("empty")
+    methods = {"vanilla": replace(METHODS["vanilla"], observes=False)}
+    cli.collect(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
+    return root / "tables"
+
+
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map"])
+def test_one_seed_many_modules_and_unknown_methods(crowded, tmp_path, name):
+    assert all(path.stat().st_size > 5_000 for path in draw(name, crowded, tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_show_still_gives_a_figure(empty, tmp_path, name):
+    assert all(path.is_file() for path in draw(name, empty, tmp_path))
+
+
+def test_methods_keep_their_looks_apart():
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        import common
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    looks = list(common.LOOKS.values()) + list(common._SPARE)
+    assert len({look.colour for look in looks}) == len(looks)
+    assert len({(str(look.line), look.marker) for look in looks}) == len(looks)
+
+
+def test_modules_are_numbered_within_layer_and_kind():
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        import active_map
+        import common
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    names = common.module_names([("a", "head", 0), ("b", "head", 0), ("c", "ffn", 0), ("d", "head", 1)])
+    assert names == {"a": "head 0", "b": "head 1", "c": "ffn", "d": "head"}
+    assert sorted(["h.10", "h.9"], key=active_map.natural) == ["h.9", "h.10"]
