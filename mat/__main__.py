@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", type=json.loads, metavar="JSON", help="names of scale, task and method in tables"
     )
     train.add_argument(
+        "--save-every",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how often the state is saved (default 30)",
+    )
+    train.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)"
     )
     _data_options(train)
@@ -98,14 +105,17 @@ def _parser() -> argparse.ArgumentParser:
     collect.set_defaults(run=_collect)
 
     results = commands.add_parser("results", help="write the results table from pooled tables")
-    results.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     results.set_defaults(run=_results)
-
     verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
-    verdicts.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-    verdicts.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
-    verdicts.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
     verdicts.set_defaults(run=_verdicts)
+    for judged in (results, verdicts):
+        judged.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+        judged.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
+
+    register = commands.add_parser("register", help="write the ambiguity register as a page")
+    register.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+    register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
+    register.set_defaults(run=_register)
 
     summary = commands.add_parser("summary", help="print results and verdicts as text")
     summary.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
@@ -139,16 +149,17 @@ def _train(args: argparse.Namespace) -> None:
 
         if not torch.cuda.is_available():
             raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
-    spec = Spec.of(_given(args))
+    spec, data = Spec.of(_given(args)), _folder(args.data)
     print(f"mat: {spec.name} -> {args.out}", file=sys.stderr)
     final = train(
         spec,
         args.out,
         labels=args.labels,
-        data=_folder(args.data),
+        data=data,
         cache=args.cache,
         device=args.device,
         report=_reporter(),
+        save_every=args.save_every,
     )
     print(
         f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}",
@@ -250,7 +261,10 @@ def _prepare(args: argparse.Namespace) -> None:
     from mat.registry import build, find
     from mat.tasks import TASKS
 
-    given = json.loads(args.task)
+    try:
+        given = json.loads(args.task)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--task is not JSON: {error}") from None
     module = find("task", TASKS, given.pop("name", None))
     task = module.load(build("task", module.Settings, given), _folder(args.data), args.cache)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -267,13 +281,19 @@ def _collect(args: argparse.Namespace) -> None:
 def _results(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
-    cli.results(args.tables)
+    cli.results(args.tables, args.claims)
 
 
 def _verdicts(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
-    cli.verdicts(args.tables, args.claims, args.ambiguities)
+    cli.verdicts(args.tables, args.claims)
+
+
+def _register(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.ambiguities(args.ambiguities, args.tables)
 
 
 def _summary(args: argparse.Namespace) -> None:

@@ -229,8 +229,10 @@ def _ordered(methods: Mapping[str, Any]) -> list[str]:
     for label, entry in methods.items():
         if not isinstance(entry, Mapping):
             raise InputError(f"methods.{label} must be a mapping with a name, got {entry!r}")
-        other = entry.get("match")
-        if other is not None and (other not in methods or methods[other].get("match") is not None):
-            free = [name for name, e in methods.items() if isinstance(e, Mapping) and not e.get("match")]
-            raise InputError(f"methods.{label}: match must name one of {', '.join(free)}, got {other!r}")
-    return sorted(methods, key=lambda label: methods[label].get("match") is not None)
+    free = [label for label, entry in methods.items() if entry.get("match") is None]
+    for label, entry in methods.items():
+        if label not in free and entry["match"] not in free:
+            raise InputError(
+                f"methods.{label}: match must name one of {', '.join(free)}, got {entry['match']!r}"
+            )
+    return free + [label for label in methods if label not in free]

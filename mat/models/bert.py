@@ -91,7 +91,8 @@ def closed_form(
     together 8d², scores and values 2·S·d, the head d² + d·V. Backward: once more for the input's gradient and
     once for the weight's (attention, having no weights, twice for its inputs). ``exact`` drops inactive weight
     gradients, ``detach`` everything of an inactive module. The embeddings are the remainder, so every input's
-    gradient is needed.
+    gradient is needed. Without dropout: with it the attention call stays whole (``mat.backward``), and layers
+    with some but not all heads inactive run their scores' backward pass in full.
     """
     length, d = example["input_ids"].shape[1], settings.width
     tokens = batch * length

@@ -1,0 +1,44 @@
+"""The whole experiment: data, runs, tables, figures. `snakemake --cores all` runs the demo scale."""
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+SCALES = sorted(path.stem for path in Path(workflow.basedir, "workflows/config").glob("*.yaml"))
+SCALE = config.get("scale", "demo")
+if SCALE not in SCALES:
+    raise WorkflowError(f"unknown scale {SCALE!r}; known: {', '.join(SCALES)}")
+
+
+configfile: f"workflows/config/{SCALE}.yaml"
+
+
+include: "workflows/rules/common.smk"
+
+
+wildcard_constraints:
+    run="[^/]+",
+    task="[^/]+",
+    figure="[^/]+",
+
+
+report: "workflows/report/workflow.rst"
+
+
+include: "workflows/rules/data.smk"
+include: "workflows/rules/train.smk"
+include: "workflows/rules/tables.smk"
+include: "workflows/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.results.output,
+        rules.verdicts.output,
+        rules.register.output,
+        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png")),
+
+
+onsuccess:
+    shell(f"python -m mat summary --tables {TABLES} 2>/dev/null || true")

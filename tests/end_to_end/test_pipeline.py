@@ -1,0 +1,178 @@
+"""The real `snakemake` command on a miniature scale: everything comes out, nothing runs that need not."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Pipeline:
+    """A copy of the project in which files may be edited, and the command line in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("mat", "workflows", "paper_figures"):
+            shutil.copytree(
+                REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.png", "*.pdf")
+            )
+        shutil.copy(REPOSITORY / "Snakefile", root)
+        shutil.copy(REPOSITORY / "tests/end_to_end/mini.yaml", root / "workflows/config/mini.yaml")
+
+    def snakemake(self, *args: str, scale: str = "mini") -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["snakemake", *args, "--config", f"scale={scale}"],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    def planned(self) -> set[str]:
+        """Rules that a run would start now."""
+        done = self.snakemake("-n", "--cores", "2")
+        assert done.returncode == 0, done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {
+            "all"
+        }
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    made = Pipeline(tmp_path_factory.mktemp("pipeline"))
+    done = made.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    made.output = done.stdout + done.stderr
+    return made
+
+
+def test_tables_figures_and_verdicts_come_out(pipeline):
+    tables, figures = pipeline.root / "results/mini/tables", pipeline.root / "paper_figures/mini"
+    results = pd.read_csv(tables / "results.csv")
+    assert set(results["task"]) == {"digits", "hmm", "broken"}
+    assert len(results) == 9
+    for name in ("results.md", "results.tex", "verdicts.md", "verdicts.csv", "ambiguities.md", "runs.csv"):
+        assert (tables / name).stat().st_size > 200, name
+    verdicts = pd.read_csv(tables / "verdicts.csv")
+    assert {"C1", "C4", "C5", "C6", "C7", "C8", "X1"} <= set(verdicts["claim"])
+    for name in ("dynamics", "loss_vs_compute", "active_map"):
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_one_seed_is_too_few_for_a_verdict(pipeline):
+    verdicts = pd.read_csv(pipeline.root / "results/mini/tables/verdicts.csv")
+    tested = verdicts[verdicts["verdict"] != "not tested at this scale"]
+    assert set(tested["verdict"]) == {"inconclusive"}
+
+
+def test_a_diverged_run_is_recorded_and_stops_nothing(pipeline):
+    runs = pd.read_csv(pipeline.root / "results/mini/tables/runs.csv")
+    assert set(runs[runs["task"] == "broken"]["status"]) == {"diverged"}
+    assert set(runs[runs["task"] != "broken"]["status"]) == {"finished"}
+
+
+def test_random_trains_as_many_modules_as_mat(pipeline):
+    probes = pd.read_parquet(pipeline.root / "results/mini/tables/probes.parquet")
+    probes = probes[probes["task"] != "broken"]
+    counts = probes.groupby(["task", "method", "interval"])["active"].sum().unstack("method")
+    assert (counts["mat"] == counts["random"]).all()
+
+
+def test_every_run_of_a_seed_starts_from_the_same_loss(pipeline):
+    curves = pd.read_parquet(pipeline.root / "results/mini/tables/curves.parquet")
+    first = curves[curves["step"] == 0].groupby("task")["val_loss"].nunique()
+    assert (first == 1).all()
+
+
+def test_the_terminal_ends_with_a_summary(pipeline):
+    assert "scale mini" in pipeline.output
+
+
+def test_nothing_is_done_twice(pipeline):
+    assert pipeline.planned() == set()
+
+
+def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
+    script = pipeline.root / "paper_figures/active_map.py"
+    script.write_text(script.read_text() + "\n# edited\n")
+    assert pipeline.planned() == {"figure"}
+    assert pipeline.snakemake("--cores", "2").returncode == 0
+
+
+def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
+    claims = pipeline.root / "workflows/claims.yaml"
+    claims.write_text(claims.read_text() + "\n# edited\n")
+    assert pipeline.planned() == {"results", "verdicts"}
+    assert pipeline.snakemake("--cores", "2").returncode == 0
+
+
+def test_a_new_seed_trains_only_its_own_runs(pipeline):
+    config = pipeline.root / "workflows/config/mini.yaml"
+    before = config.read_text()
+    try:
+        config.write_text(before.replace("seeds: [0]", "seeds: [0, 1]"))
+        done = pipeline.snakemake("-n", "--cores", "2")
+        assert {"collect", "train", "results", "verdicts", "figure"} <= pipeline.planned()
+        assert "-s1-" in done.stdout
+        assert "wildcards: run=digits-vgg-mat-s0" not in done.stdout
+    finally:
+        config.write_text(before)
+
+
+def test_edited_training_code_trains_again(pipeline):
+    code = pipeline.root / "mat/train.py"
+    before = code.read_text()
+    try:
+        code.write_text(before + "\n# edited\n")
+        assert "train" in pipeline.planned()
+    finally:
+        code.write_text(before)
+
+
+def test_the_report_is_one_page_that_needs_no_network(pipeline):
+    done = pipeline.snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = (pipeline.root / "report.html").read_text()
+    assert "data:image/png;base64" in page or "iVBORw0KGgo" in page
+    for loaded in ('src="http', "src='http", 'rel="stylesheet" href="http', "@import url(http"):
+        assert loaded not in page
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("seeds: [0]", "sedes: [0]"), "unknown key 'sedes'"),
+        (("{name: mat}", "{name: mat, alpha: 0}"), "alpha must be in (0, 1]"),
+        (("seeds: [0]", "seeds: []"), "non-empty 'seeds'"),
+    ],
+)
+def test_a_bad_config_ends_before_any_job(pipeline, edit, message):
+    config = pipeline.root / "workflows/config/mini.yaml"
+    before = config.read_text()
+    try:
+        config.write_text(before.replace(*edit))
+        done = pipeline.snakemake("--cores", "2")
+    finally:
+        config.write_text(before)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_unknown_scale_is_refused(pipeline):
+    done = pipeline.snakemake("-n", scale="galactic")
+    assert done.returncode != 0
+    assert "unknown scale 'galactic'; known: demo, mini, subset" in done.stdout + done.stderr
+
+
+def test_runs_name_what_made_them(pipeline):
+    record = json.loads(next((pipeline.root / "results/mini/runs").glob("*/run.json")).read_text())
+    assert set(record) >= {"code_hash", "data_hash", "versions", "hardware", "threads", "spec", "seed"}

@@ -1,0 +1,126 @@
+"""Specifications and configs: names, round trips, and one clear error for everything that cannot be used."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mat.errors import InputError
+from mat.spec import Spec, expand
+
+CONFIG = {
+    "scale": "mini",
+    "seeds": [0, 1],
+    "tasks": {
+        "digits": {"task": {"name": "digits"}, "model": {"name": "vgg"}, "recipe": {"epochs": 2}},
+        "hmm": {"task": {"name": "hmm"}, "model": {"name": "bert"}, "probe": {"n": 8}},
+    },
+    "methods": {
+        "random": {"name": "random", "match": "mat"},
+        "vanilla": {"name": "vanilla"},
+        "mat": {"name": "mat"},
+    },
+}
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    block = config
+    *parents, last = path.split(".")
+    for name in parents:
+        block = block[name]
+    if value is None:
+        del block[last]
+    else:
+        block[last] = value
+    return config
+
+
+def test_a_config_expands_to_every_combination():
+    runs = expand(CONFIG)
+    assert len({run.spec.name for run in runs}) == len(runs) == 2 * 3 * 2
+    assert {(r.task, r.method, r.spec.seed) for r in runs} == {
+        (t, m, s) for t in ("digits", "hmm") for m in ("vanilla", "mat", "random") for s in (0, 1)
+    }
+
+
+def test_random_follows_the_run_of_the_same_task_and_seed():
+    runs = {run.spec.name: run for run in expand(CONFIG)}
+    for run in runs.values():
+        if run.method == "random":
+            other = runs[run.needs]
+            assert (other.method, other.task, other.spec.seed) == ("mat", run.task, run.spec.seed)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    alpha=st.floats(0.001, 1),
+    lr=st.floats(1e-5, 1),
+    n=st.integers(2, 256),
+    method=st.sampled_from(["mat", "vanilla", "multirate"]),
+)
+def test_a_specification_survives_json_and_names_itself(seed, alpha, lr, n, method):
+    settings = {"alpha": alpha} if method == "mat" else {}
+    made = Spec.of(
+        {
+            "task": {"name": "digits"},
+            "model": {"name": "vgg"},
+            "method": {"name": method, **settings},
+            "recipe": {"lr": lr},
+            "probe": {"n": n},
+            "seed": seed,
+        }
+    )
+    again = Spec.of(json.loads(made.json))
+    assert again == made
+    assert again.name == made.name
+    assert Spec.of({**json.loads(made.json), "seed": seed + 1}).name != made.name
+    assert made.method_record() == again.method_record()
+
+
+def test_a_default_that_is_written_out_is_the_same_run():
+    short = expand(CONFIG)
+    long = expand(changed("methods.mat", {"name": "mat", "alpha": 0.1, "beta": 1e-3, "mode": "detach"}))
+    assert [r.spec.name for r in short] == [r.spec.name for r in long]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sacle", "demo", "unknown key 'sacle' in the config; known: scale, seeds"),
+        ("seeds", [], "non-empty 'seeds'"),
+        ("seeds", [0, 0], "different whole numbers"),
+        ("seeds", [-1], "seed must be a whole number ≥ 0"),
+        ("seeds", 3, "seeds must be a list"),
+        ("threads", -1, "threads must be a whole number ≥ 1"),
+        ("methods", {}, "non-empty 'methods'"),
+        ("tasks", None, "non-empty 'tasks'"),
+        ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
+        ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: cifar10, digits"),
+        ("tasks.digits.task", {"name": "digits", "size": 3}, "unknown key 'size' in task digits"),
+        ("tasks.digits.model", {"name": "resnet"}, "unknown model 'resnet'; known: bert, vgg"),
+        ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
+        ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
+        ("tasks.hmm.model", {"name": "bert", "heads": 5}, "a width that heads divide"),
+        ("tasks.digits.recipe", {"lr": -1.0}, "lr must be a finite number"),
+        ("tasks.digits.recipe", {"epochs": 0}, "epochs must be ≥ 1"),
+        ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
+        ("tasks.digits.recipe", {"learning_rate": 1}, "unknown key 'learning_rate' in recipe"),
+        ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
+        ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, full"),
+        (
+            "methods.mat",
+            {"name": "mat", "alpha": 1.2},
+            r"tasks.digits with methods.mat: .*alpha must be in \(0, 1\]",
+        ),
+        ("methods.mat", {"name": "adamat"}, "unknown method 'adamat'"),
+        ("methods.mat", "mat", "methods.mat must be a mapping"),
+        ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
+        ("methods.again", {"name": "mat"}, "repeats another entry"),
+    ],
+)
+def test_bad_configs_are_refused(path, value, message):
+    with pytest.raises(InputError, match=message):
+        expand(changed(path, value))

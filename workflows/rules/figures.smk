@@ -1,0 +1,21 @@
+"""Figures: one script each, from tables alone; editing a script draws its figure again and nothing else."""
+
+
+rule figure:
+    input:
+        script="paper_figures/{figure}.py",
+        common=["paper_figures/common.py", "paper_figures/style.mplstyle"],
+        curves=rules.collect.output[1],
+        pooled=rules.collect.output,
+    output:
+        pdf=f"{FIGURES}/{{figure}}.pdf",
+        png=report(f"{FIGURES}/{{figure}}.png", caption="../report/{figure}.rst", category="Figures"),
+    log:
+        f"{RESULTS}/logs/figures/{{figure}}.log",
+    conda:
+        "../envs/mat.yaml"
+    params:
+        tables=subpath(input.curves, parent=True),
+        figures=subpath(output.pdf, parent=True),
+    shell:
+        "python {input.script} --tables {params.tables} --out {params.figures} > {log} 2>&1"
