@@ -12,12 +12,14 @@ The model's classes, ``state_dict`` and forward results stay as they were; ``clo
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from mat.errors import InputError
@@ -61,12 +63,17 @@ class SparseBackward:
             for attention in partition.attentions
             if mode == "detach"
         }
+        self._strided = {id(leaf) for leaf in self._pieces.values() if not leaf.is_contiguous()}
         self._head_plans: dict[str, Rows] = {}
         self.set_active(partition.names)
         for path, layer in self._layers.items():
             self._override(model.get_submodule(path), layer)
         for path, (core, _) in self._cores.items():
             self._override(core, lambda original, *a, _path=path, **k: self._attend(_path, original, a, k))
+        # the hook is global: it must not keep this object, or the model, alive
+        check = weakref.WeakMethod(self._refuse_fused)
+        self._guard = register_optimizer_step_pre_hook(lambda *args: (found := check()) and found(*args))
+        weakref.finalize(self, self._guard.remove)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every trainable leaf once, modules first; a slice's name is ``parameter[start:stop]``."""
@@ -117,6 +124,16 @@ class SparseBackward:
         """Give the model its plain forward back; the leaves keep sharing its parameters' storage."""
         for path in [*self._layers, *self._cores]:
             self.model.get_submodule(path).__dict__.pop("forward", None)
+        self._guard.remove()
+
+    def _refuse_fused(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        """Fused CPU steps read a leaf as if it were contiguous and would write into other modules' columns."""
+        for group in optimizer.param_groups:
+            if group.get("fused") and any(id(leaf) in self._strided for leaf in group["params"]):
+                raise InputError(
+                    "fused=True does not work with slices of a parameter, which are not contiguous; "
+                    "use foreach=True"
+                )
 
     def _is_active(self, piece: Slice) -> bool:
         owner = self._owner[piece]

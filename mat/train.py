@@ -295,9 +295,10 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    # foreach: the same numbers in fewer calls, and modules make many small leaves
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+        return torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, foreach=True)
 
 
 def matched_counts(spec: Spec, out: Path) -> tuple[int, ...]:

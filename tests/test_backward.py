@@ -208,6 +208,7 @@ def test_attention_dropout_keeps_its_random_stream():
         (lambda c: SparseBackward(c.model, _embedding_partition(c.model)), "Embedding"),
         (lambda c: SparseBackward(c.model, _tied_partition(c.model)), "tied"),
         (lambda c: _moved(c), "moved or replaced"),
+        (lambda c: _fused(c), "fused=True"),
         (lambda c: _autocast(c), "autocast"),
     ],
 )
@@ -230,6 +231,16 @@ def _moved(case):
     sparse = SparseBackward(case.model, case.partition)
     case.model.float()
     sparse.set_active(case.partition.names)
+
+
+def _fused(case):
+    sparse = SparseBackward(case.model, case.partition)
+    optimizer = torch.optim.AdamW(sparse.parameters(), fused=True)
+    case.loss().backward()
+    try:
+        optimizer.step()
+    finally:
+        sparse.close()
 
 
 def _autocast(case):

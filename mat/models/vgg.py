@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
@@ -53,7 +54,9 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
         layers += [nn.BatchNorm2d(entry)] if settings.batch_norm else []
         layers.append(nn.ReLU(inplace=True))
         channels = entry
-    model = VGG(nn.Sequential(*layers), num_classes=outputs, init_weights=False)
+    with torch.device("meta"):  # its ImageNet classifier of 120 million weights is replaced, so never made
+        model = VGG(nn.Sequential(), num_classes=outputs, init_weights=False)
+    model.features = nn.Sequential(*layers)
     model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, outputs)
     model.apply(_initialise)
     return model
