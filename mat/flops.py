@@ -52,11 +52,7 @@ class Nominal:
 
     def probe(self, n: int) -> int:
         """MACs of one kernel probe of n samples, counted as a dense forward and backward pass."""
-        return batch_probe(self.forward, n)
-
-
-def batch_probe(forward: int, n: int) -> int:
-    return 3 * forward * n
+        return 3 * self.forward * n
 
 
 def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor]) -> Nominal:

@@ -13,7 +13,7 @@ from mat.errors import InputError
 
 def find(kind: str, known: Mapping[str, str], name: Any) -> ModuleType:
     """The module of plug-in ``name``; InputError listing the known names otherwise."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise InputError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
     return importlib.import_module(known[name])
 

@@ -1,0 +1,116 @@
+"""The controller in a plain training loop, and the README's own example, run as it is printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mat import MAT, Controller, InputError, partition_model
+from mat.methods.multirate import Multirate
+from mat.methods.random import Random
+from mat.methods.vanilla import Vanilla
+from tests.cases import bert_case, vgg_case
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_in_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert blocks, "the README shows how to use the library"
+    scope: dict = {}
+    exec(compile(blocks[0], "README.md", "exec"), scope)
+    controller = scope["controller"]
+    assert controller.step > 0
+    assert len(controller.history) >= 2
+    assert {row["module"] for row in controller.records} == set(controller.partition.names)
+
+
+def test_probes_come_at_every_interval_and_leave_training_alone():
+    """A dense run that observes spectra trains to the same weights as one that does not."""
+    finals = []
+    for observe in (False, True):
+        case = bert_case()
+        controller = Controller(case.model, case.partition, Vanilla(observe=observe), case.inputs, every=2)
+        optimizer = torch.optim.AdamW(controller.parameter_groups(1e-2))
+        for _ in range(5):
+            controller.begin_step()
+            optimizer.zero_grad()
+            case.loss().backward()
+            optimizer.step()
+        assert len(controller.history) == (3 if observe else 0)
+        finals.append(case.model.state_dict())
+    assert all(torch.equal(finals[0][key], finals[1][key]) for key in finals[0])
+
+
+def test_only_the_selected_modules_train():
+    case = vgg_case()
+    before = {k: v.clone() for k, v in case.model.named_parameters()}
+    controller = Controller(case.model, case.partition, MAT(alpha=0.2, mode="exact"), case.inputs, every=1)
+    optimizer = torch.optim.SGD(controller.parameter_groups(0.1, weight_decay=0.1), momentum=0.9)
+    ever = set()
+    for _ in range(3):
+        controller.begin_step()
+        ever |= controller.active
+        optimizer.zero_grad()
+        case.loss().backward()
+        optimizer.step()
+    assert 0 < len(ever) < len(case.partition.modules)
+    for module in case.partition.modules:
+        moved = [
+            not torch.equal(
+                piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter))
+            )
+            for piece in module.slices
+        ]
+        assert any(moved) == (module.name in ever)
+
+
+def test_a_schedule_keeps_the_ratio_of_rates():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Multirate(k=4), case.inputs, every=10)
+    optimizer = torch.optim.SGD(controller.parameter_groups(0.1))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step()
+    schedule.step()
+    assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.05, 0.2])
+
+
+def test_weight_decay_of_matrices_only():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, MAT(), case.inputs, every=10)
+    for group in controller.parameter_groups(0.1, weight_decay=0.3, decay="matrices"):
+        assert {leaf.dim() > 1 for leaf in group["params"]} == {group["weight_decay"] > 0}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (MAT(), {"probe_inputs": None, "every": 5}, "reads spectra: give it probe_inputs"),
+        (MAT(), {"every": 0}, "every must be ≥ 1"),
+        (Random(match="other"), {"every": 5}, "follows another run: give it counts"),
+    ],
+)
+def test_what_is_missing_is_said_at_once(method, options, message):
+    case = bert_case()
+    with pytest.raises(InputError, match=message):
+        Controller(case.model, case.partition, method, **{"probe_inputs": case.inputs, **options})
+
+
+def test_resnet_and_its_downsampling_are_partitioned():
+    from torchvision.models import resnet18
+
+    model = resnet18(num_classes=5).eval()
+    partition = partition_model(model, filter_groups=4)
+    assert len(partition.modules) == 4 * 20
+    owners = {piece.parameter for module in partition.modules for piece in module.slices}
+    assert {
+        "conv1.weight",
+        "bn1.weight",
+        "layer2.0.downsample.0.weight",
+        "layer2.0.downsample.1.bias",
+    } <= owners
+    images = torch.randn(3, 3, 32, 32)
+    controller = Controller(model, partition, MAT(), {"x": images}, every=1)
+    controller.begin_step()
+    assert all(row["lambda_max"] > 0 for row in controller.records)
