@@ -35,7 +35,8 @@ def result_row(tables: Tables, task: str, method: str, rule: Convergence) -> dic
         "seeds_finished": " ".join(str(seed) for seed in done["seed"]),
         "metric": first["metric"], "higher_is_better": bool(first["higher_is_better"]),
     }  # fmt: skip
-    row |= spread_out("test_metric", mean_interval(done["test_metric"]))
+    metric = mean_interval(done["test_metric"])
+    row |= spread_out("test_metric", metric.cut(0, 1) if first["metric"] == "accuracy" else metric)
     row |= spread_out("test_loss_nats", mean_interval(done["test_loss"]))
     row |= spread_out("best_validation_loss_nats", mean_interval(done["best_val_loss"]))
     row |= spread_out("bound_gap_closed_percent", gap_closed_percent(done))
@@ -47,7 +48,8 @@ def result_row(tables: Tables, task: str, method: str, rule: Convergence) -> dic
         equal_compute_advantage(tables, task, method, REFERENCE, "executed"),
         counted=True,
     )
-    row |= spread_out("active_share_percent", mean_interval(active_share_percent(tables, task, method)))
+    share = mean_interval(active_share_percent(tables, task, method)).cut(0, 100)
+    row |= spread_out("active_share_percent", share)
     seconds = wall_clock(tables, task, method)
     row |= spread_out("train_and_probe_seconds", mean_interval(seconds))
     row |= spread_out(
@@ -71,7 +73,7 @@ def compute_columns(tables: Tables, task: str, method: str, ledger: str, rule: C
     )
     row[f"n_reached_vanilla_best_{ledger}"] = int(np.isfinite(reach).sum())
     row[f"n_with_vanilla_{ledger}"] = len(reach)
-    return row | spread_out(f"probe_share_{ledger}_percent", mean_interval(share))
+    return row | spread_out(f"probe_share_{ledger}_percent", mean_interval(share).cut(0, 100))
 
 
 def spread_out(name: str, value: Interval, counted: bool = False) -> dict[str, Any]:

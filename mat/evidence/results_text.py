@@ -113,6 +113,11 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
             f"Bounds of the test loss: best possible {floor:.4f} nats, unigram {unigram:.4f} nats. "
             f"Share of that gap closed: {closed}."
         )
+    elif "bound_unigram_test" in runs.columns and runs["bound_unigram_test"].notna().any():
+        unigram = runs["bound_unigram_test"].iloc[0]
+        lines.append(
+            f"Test loss of the unigram model: {unigram:.4f} nats; the best possible loss is not known."
+        )
     late = [
         f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}"
         for _, row in rows.iterrows()
@@ -131,6 +136,7 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         f"whose smoothed validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % "
         "of that run's own best. Evaluations are not charged.",
         "Saving: 1 − geometric mean ratio to vanilla, paired by seed; its interval is of the log ratios.",
+        "Intervals of accuracies and shares are cut to 0 … 100 %.",
         f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the "
         "same seed, over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n "
         "is a mean over the better ones.",

@@ -153,7 +153,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
 
 def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
     """C7: mean share of active modules over training."""
-    share = mean_interval(results.active_share_percent(tables, task, claim.one("method")))
+    share = mean_interval(results.active_share_percent(tables, task, claim.one("method"))).cut(0, 100)
     effect = Effect("mean active share", share, "%", "none")
     bounds = f"{claim.thresholds['min_percent']:g} to {claim.thresholds['max_percent']:g} %"
     return Outcome(
@@ -167,7 +167,7 @@ def probe_cost(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outco
     effects = [
         Effect(
             "probe share of total compute",
-            mean_interval(results.probe_share_percent(tables, task, method, ledger)),
+            mean_interval(results.probe_share_percent(tables, task, method, ledger)).cut(0, 100),
             "%",
             ledger,
             ledger == claim.ledger,

@@ -28,6 +28,11 @@ class Interval(NamedTuple):
         """The interval of ``factor`` times the quantity, ``factor`` > 0."""
         return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
 
+    def cut(self, lowest: float, highest: float) -> Interval:
+        """Bounds cut to the values that the quantity can take; a t interval of a share does not know them."""
+        low, high = (float(np.clip(bound, lowest, highest)) for bound in (self.low, self.high))
+        return Interval(self.mean, low, high, self.n)
+
 
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Student's t interval of the mean of ``values``: x̄ ± t·s/√n with n − 1 degrees of freedom.

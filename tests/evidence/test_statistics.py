@@ -20,6 +20,14 @@ def test_mean_interval_by_hand():
     assert got.high - got.mean == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
 
 
+def test_bounds_are_cut_to_what_is_possible_and_the_mean_is_not():
+    got = mean_interval([99.0, 97.0, 99.9]).cut(0, 100)
+    assert got.high == 100
+    assert got.low == mean_interval([99.0, 97.0, 99.9]).low
+    assert got.mean == pytest.approx(98.633, rel=1e-4)
+    assert np.isnan(mean_interval([3.0]).cut(0, 1).low)
+
+
 @pytest.mark.parametrize(("values", "n"), [([], 0), ([3.0], 1), ([3.0, np.nan], 1), ([np.inf, 3.0], 1)])
 def test_fewer_than_two_values_have_no_interval(values, n):
     got = mean_interval(values)
