@@ -121,7 +121,7 @@ class _Loop:
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.identity = {
-            "spec": spec.json,
+            "run": spec.name,
             "code_hash": run.code_hash(),
             "data_hash": self.task.data_hash,
             "torch": torch.__version__,
