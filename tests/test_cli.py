@@ -10,6 +10,8 @@ import time
 import pandas as pd
 import pytest
 
+from mat.__main__ import main
+
 SPEC = {
     "task": {"name": "digits"},
     "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
@@ -120,11 +122,18 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
         (["collect", "nowhere", "--tables", "t"], "nowhere"),
     ],
 )
-def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch):
+def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    done = mat(*args)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("mat: error: ")
+    monkeypatch.delenv("MAT_DATA", raising=False)
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.startswith("mat: error: ")
     assert not (tmp_path / "x").exists()
+
+
+def test_the_process_exits_with_2_on_bad_input(tmp_path):
+    done = mat("show", tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
