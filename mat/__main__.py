@@ -88,14 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_show)
 
     prepare = commands.add_parser(
-        "prepare", help="read or download a task's data, check it and fill the cache"
+        "prepare", help="read or download a task's data, fill the cache, check that a run fits it"
     )
-    prepare.add_argument("--task", required=True, metavar="JSON", help='such as {"name": "cifar10"}')
+    prepare.add_argument(
+        "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
+    )
     prepare.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="what was read: sizes and hash"
     )
     _data_options(prepare)
-    prepare.set_defaults(run=_prepare)
+    prepare.set_defaults(run=_prepare, task=None, model=None, method=None, seed=None, threads=None, set=[])
 
     collect = commands.add_parser("collect", help="pool run directories into tables")
     collect.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="run directories")
@@ -108,9 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     results.set_defaults(run=_results)
     verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
     verdicts.set_defaults(run=_verdicts)
-    for judged in (results, verdicts):
-        judged.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-        judged.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
 
     register = commands.add_parser("register", help="write the ambiguity register as a page")
     register.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
@@ -118,8 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     register.set_defaults(run=_register)
 
     summary = commands.add_parser("summary", help="print results and verdicts as text")
-    summary.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     summary.set_defaults(run=_summary)
+    for judged in (results, verdicts, summary):
+        judged.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+        judged.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
     return parser
 
 
@@ -127,7 +128,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=os.environ.get("MAT_DATA") or None,
+        default=Path(os.environ["MAT_DATA"]) if os.environ.get("MAT_DATA") else None,
         metavar="DIR",
         help="a mirror of data sets in hub layout (default: $MAT_DATA; without it the hub is asked)",
     )
@@ -176,6 +177,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
             given = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(f"--spec is not JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise InputError(f"--spec must be a JSON mapping, got {text[:60]}")
     for what in ("task", "model", "method"):
         if getattr(args, what):
             given[what] = {"name": getattr(args, what)}
@@ -191,7 +194,9 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
             )
         with contextlib.suppress(json.JSONDecodeError):  # a bare word is a string
             value = json.loads(value)
-        given.setdefault(block, {})[name] = value
+        if not isinstance(given.setdefault(block, {}), dict):
+            raise InputError(f"--set {setting}: {block} must be a mapping with a name, got {given[block]!r}")
+        given[block][name] = value
     return given
 
 
@@ -258,17 +263,11 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    from mat.registry import build, find
-    from mat.tasks import TASKS
+    from mat.spec import Spec
+    from mat.train import check
 
-    try:
-        given = json.loads(args.task)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--task is not JSON: {error}") from None
-    module = find("task", TASKS, given.pop("name", None))
-    task = module.load(build("task", module.Settings, given), _folder(args.data), args.cache)
+    found = check(Spec.of(_given(args)), _folder(args.data), args.cache)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    found = {"task": task.name, "sizes": task.sizes, "data_hash": task.data_hash, "bounds": task.bounds}
     args.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
@@ -299,7 +298,7 @@ def _register(args: argparse.Namespace) -> None:
 def _summary(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
-    print(cli.summary(args.tables))
+    print(cli.summary(args.tables, args.claims))
 
 
 if __name__ == "__main__":

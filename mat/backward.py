@@ -15,6 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from types import MethodType
 
 import torch
 import torch.nn.functional as F
@@ -159,16 +160,7 @@ class SparseBackward:
                 )
 
     def _override(self, module: nn.Module, run: Callable) -> None:
-        original = module.forward
-
-        def forward(*args, **kwargs):
-            if not (self._enabled and torch.is_grad_enabled()):
-                return original(*args, **kwargs)
-            if torch.is_autocast_enabled(next(self.model.parameters()).device.type):
-                raise InputError("the sparse backward pass does not run under autocast yet; disable autocast")
-            return run(original, *args, **kwargs)
-
-        module.forward = forward
+        module.forward = _Forward(module, self, run)
 
     def _attend(self, path: str, original: Callable, args: tuple, kwargs: dict):
         plan = self._head_plans[path]
@@ -176,6 +168,34 @@ class SparseBackward:
             return original(*args, **kwargs)
         with _SplitHeads(plan):
             return original(*args, **kwargs)
+
+
+class _Forward:
+    """What a wrapped layer's ``forward`` is: the sparse one where gradients are wanted, else its own.
+
+    A copy or a pickle of the model is a plain model: this becomes the class's own forward, bound to the copy.
+    """
+
+    def __init__(self, module: nn.Module, sparse: SparseBackward, run: Callable) -> None:
+        self.module, self.sparse, self.run, self.original = module, sparse, run, module.forward
+
+    def __call__(self, *args, **kwargs):
+        if not (self.sparse._enabled and torch.is_grad_enabled()):
+            return self.original(*args, **kwargs)
+        if torch.is_autocast_enabled(next(self.sparse.model.parameters()).device.type):
+            raise InputError("the sparse backward pass does not run under autocast yet; disable autocast")
+        return self.run(self.original, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> MethodType:
+        return _own_forward(memo[id(self.module)])
+
+    def __reduce__(self):
+        return _own_forward, (self.module,)
+
+
+def _own_forward(module: nn.Module) -> MethodType:
+    """The forward of the module's class, bound to it."""
+    return MethodType(type(module).forward, module)
 
 
 class _SplitHeads(TorchFunctionMode):

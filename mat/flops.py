@@ -26,7 +26,8 @@ from mat.partition import Partition
 def executed_macs(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
     """MACs that ``run()`` executed in matrix products and convolutions, and what it returned.
 
-    On the CPU attention runs by its math path meanwhile, because the counter reads 0 for the fused kernel.
+    On the CPU attention runs by its math path meanwhile: a fused kernel recomputes the scores in its backward
+    pass, and whether the counter knows it depends on the release of PyTorch.
     """
     path = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
     with path, FlopCounterMode(display=False) as counter:
@@ -50,9 +51,9 @@ class Nominal:
         trained = sum(self.modules[name] for name in active) + self.remainder
         return batch * (self.forward + 2 * trained)
 
-    def probe(self, n: int) -> int:
-        """MACs of one kernel probe of n samples, counted as a dense forward and backward pass."""
-        return 3 * self.forward * n
+    def probe(self, n: int, backwards: int = 1) -> int:
+        """MACs of one kernel probe: a forward pass of n samples and ``backwards`` backward passes of each."""
+        return (1 + 2 * backwards) * self.forward * n
 
 
 def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor]) -> Nominal:

@@ -1,7 +1,7 @@
 """Modular neural tangent kernels: one Gram matrix per module of a partition.
 
 Θ_l = J_l J_lᵀ with J_l the Jacobian of the outputs on n samples with respect to the module's parameters
-(PAPER, section 1). Two estimators, by name:
+(Shi et al., NeurIPS 2023). Two estimators, by name:
 
 ``sum_of_logits``  (n, n): row i is ∇ (1/√k) Σ_c f_c(x_i), after Mohamadi & Sutherland, ICML 2023.
                    One forward and one backward for all modules; weight gradients are never formed for

@@ -1,6 +1,6 @@
 """Partitions: a model's trainable parameters as disjoint modules plus a remainder that always trains.
 
-A *module* is a named set of slices of parameters (PAPER, section 1): an attention head, a feed-forward
+A *module* is a named set of slices of parameters (Shi et al., NeurIPS 2023): an attention head, a feed-forward
 block, a group of convolution filters. The *remainder* is everything else. ``Partition.of`` computes the
 remainder from the modules and refuses modules that overlap, so every partition is disjoint and complete.
 """

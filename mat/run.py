@@ -61,12 +61,28 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def check_out(out: Path, name: str) -> None:
-    """Raise InputError when ``out`` holds another run, or this one by another version of the code."""
-    record = out / "run.json"
-    if not record.exists():
-        return
-    found = json.loads(record.read_text())
+def check_out(out: Path, name: str) -> dict[str, Any] | None:
+    """Make sure that ``out`` can take the run ``name``; what its final.json holds if it is finished there.
+
+    Raises InputError when ``out`` is no folder that can be written, or holds another run, or this one by
+    another version of the code.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
+        ) from None
+    if not (out / "run.json").exists():
+        return None
+    try:
+        found = json.loads((out / "run.json").read_text())
+    except json.JSONDecodeError:
+        raise InputError(
+            f"{out / 'run.json'} is damaged; move the folder away, or choose another one"
+        ) from None
     if found.get("name") != name:
         raise InputError(f"{out} holds the run {found.get('name')!r}, not {name!r}; choose another folder")
     if found.get("code_hash") != code_hash():
@@ -74,6 +90,8 @@ def check_out(out: Path, name: str) -> None:
             f"{out} was made by code {str(found.get('code_hash'))[:12]}, this is {code_hash()[:12]}; "
             "move the folder away, or choose another one"
         )
+    final = out / "final.json"
+    return json.loads(final.read_text()) if final.exists() else None
 
 
 def write(

@@ -193,6 +193,9 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     for key in ("scale", "seeds", "tasks", "methods"):
         if not config.get(key):
             raise InputError(f"the config needs a non-empty {key!r}, got {config.get(key)!r}")
+    for key in ("tasks", "methods"):
+        if not isinstance(config[key], Mapping):
+            raise InputError(f"{key} must be a mapping from labels to their settings, got {config[key]!r}")
     seeds = config["seeds"]
     if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"seeds must be a list of different whole numbers, got {seeds!r}")

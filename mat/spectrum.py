@@ -20,13 +20,13 @@ class Spectrum:
 def eigenvalues(gram: ArrayLike) -> np.ndarray:
     """Eigenvalues of a symmetric (n, n) kernel, largest first; round-off below zero is set to zero.
 
-    Raises ValueError when ``gram`` is not square or not finite.
+    Raises ValueError when ``gram`` is not square, FloatingPointError when it is not finite.
     """
     gram = np.asarray(gram, dtype=np.float64)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"a square kernel is expected, got shape {gram.shape}")
     if not np.isfinite(gram).all():
-        raise ValueError("the kernel is not finite; the model's outputs or gradients have overflowed")
+        raise FloatingPointError("the kernel is not finite: the model's outputs or gradients have overflowed")
     return np.clip(np.linalg.eigvalsh((gram + gram.T) / 2)[::-1], 0.0, None)
 
 

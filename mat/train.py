@@ -64,12 +64,16 @@ def train(
 ) -> dict[str, Any]:
     """Train ``spec`` and write its run directory ``out``; returns what ``final.json`` holds.
 
-    Resumes from the state of an interrupted process. ``report(line, share)`` is called at every evaluation
-    with a line of text and the share of steps done; the state is saved every ``save_every`` seconds.
+    Resumes from the state of an interrupted process; a run that is finished there is not trained again.
+    ``report(line, share)`` is called at every evaluation with a line of text and the share of steps done;
+    the state is saved every ``save_every`` seconds.
     A loss that is not finite ends the run with status ``diverged`` and no error.
     Raises InputError before any training for input that cannot be used.
     """
-    run.check_out(out, spec.name)
+    finished = run.check_out(out, spec.name)
+    if finished is not None:
+        report("already finished; remove the folder to train it again", 1.0)
+        return finished
     torch.set_num_threads(spec.threads)
     loop = _Loop(spec, out, data, cache, device)
     state_file = run.state_path(out)
@@ -90,6 +94,19 @@ def train(
     return final
 
 
+def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
+    """Read the task of ``spec`` and make sure that its batches, probe, model and partition fit it.
+
+    Returns sizes, data hash and known bounds. Raises InputError, before any compute is spent, otherwise.
+    """
+    task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
+    task.steps_per_epoch(spec.recipe["batch"])
+    task.probe(spec.seed, spec.probe["n"])
+    family, settings = spec.plugin("model"), spec.settings("model")
+    family.partition(settings, family.build(settings, task.example, task.outputs))
+    return {"task": task.name, "sizes": task.sizes, "data_hash": task.data_hash, "bounds": task.bounds}
+
+
 class _Loop:
     """A run in memory."""
 
@@ -104,6 +121,8 @@ class _Loop:
             self.model: nn.Module = family.build(settings, self.task.example, self.task.outputs)
         partition = family.partition(settings, self.model)
         self.nominal = flops.nominal(self.model, partition, self.task.example)
+        with torch.no_grad():
+            self.outputs_per_sample = forward(self.model, self.task.example).numel()
         self.model.to(device)
         self.controller = Controller(
             self.model,
@@ -133,7 +152,12 @@ class _Loop:
         progress = self.progress
         if progress.step == 0:
             self._evaluate(report)
-        self._begin()
+        try:
+            self._begin()
+        except FloatingPointError:  # a kernel that is not finite: the weights have overflowed
+            progress.diverged = True
+            self._evaluate(report)
+            return
         active = self.controller.active
         epoch, step = divmod(progress.step, self.steps_per_epoch)
         start = time.perf_counter()
@@ -176,7 +200,8 @@ class _Loop:
         size = len(self.controller.history[-1].integral)
         totals = self.progress.totals
         totals["macs_executed_probe"] += macs
-        totals["macs_nominal_probe"] += self.nominal.probe(n)
+        backwards = self.outputs_per_sample if self.spec.probe["estimator"] == "full" else 1
+        totals["macs_nominal_probe"] += self.nominal.probe(n, backwards)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(size)
         totals["seconds_probe"] += time.perf_counter() - start
 
@@ -233,6 +258,8 @@ class _Loop:
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
         test = (None, None) if self.progress.diverged else self._score("test")
+        if not self.progress.diverged and not math.isfinite(test[0]):  # the very last step overflowed
+            self.progress.diverged, test = True, (None, None)
         return {
             "status": "diverged" if self.progress.diverged else "finished",
             "steps": self.progress.step,

@@ -1,6 +1,7 @@
 """The sparse backward pass against plain autograd (exact) and models written out with .detach() (detach)."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -154,6 +155,25 @@ def test_forward_state_and_class_are_untouched(name, mode):
     assert list(case.model.state_dict()) == keys and [type(m) for m in case.model.modules()] == kinds
     sparse.close()
     assert not any("forward" in vars(module) for module in case.model.modules())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_copy_of_a_wrapped_model_is_a_plain_model(name):
+    case = CASES[name]()
+    sparse = SparseBackward(case.model, case.partition, "detach")
+    copied, pickled = copy.deepcopy(case.model), io.BytesIO()
+    torch.save(case.model, pickled)
+    pickled.seek(0)
+    loaded = torch.load(pickled, weights_only=False)
+    before = logits(case.model, case.inputs).detach()
+    sparse.set_active([])
+    with torch.no_grad():
+        for parameter in case.model.parameters():
+            parameter.add_(1.0)
+    for other in (copied, loaded):
+        torch.testing.assert_close(logits(other, case.inputs), before, **TOLERANCE)
+        case.loss(other).backward()
+        assert all(p.grad is not None for p in other.parameters())
 
 
 def test_state_is_created_only_for_modules_that_trained():

@@ -1,4 +1,4 @@
-"""mNTKs: the fast estimator against per-sample autograd, finite differences, and the exact facts of PAPER."""
+"""mNTKs: the fast estimator against per-sample autograd, finite differences, and exact facts of every kernel."""
 
 import copy
 import math
@@ -171,6 +171,7 @@ def test_spectra_in_closed_form():
     two = spectrum(np.diag([3.0, 1.0]))
     assert math.isclose(two.effective_rank, math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25))))
     assert list(eigenvalues(np.diag([1.0, 3.0, 2.0]))) == [3, 2, 1]
-    for bad in (np.ones((2, 3)), np.array([[np.nan]])):
-        with pytest.raises(ValueError, match=r"square|finite"):
-            spectrum(bad)
+    with pytest.raises(ValueError, match="square"):
+        spectrum(np.ones((2, 3)))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        spectrum(np.array([[np.nan]]))

@@ -97,6 +97,8 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("threads", -1, "threads must be a whole number ≥ 1"),
         ("methods", {}, "non-empty 'methods'"),
         ("tasks", None, "non-empty 'tasks'"),
+        ("tasks", ["digits"], "tasks must be a mapping"),
+        ("methods", ["mat"], "methods must be a mapping"),
         ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: cifar10, digits"),
         ("tasks.digits.task", {"name": "digits", "size": 3}, "unknown key 'size' in task digits"),

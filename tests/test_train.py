@@ -11,7 +11,7 @@ from mat import run
 from mat.errors import InputError
 from mat.flops import executed_macs
 from mat.spec import Recipe, Spec
-from mat.train import LEDGERS, _Loop, schedule, train
+from mat.train import LEDGERS, _Loop, check, schedule, train
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -169,6 +169,28 @@ def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
     assert curve["step"].iloc[-1] == final["steps"] < 20
 
 
+@pytest.mark.parametrize("method", ["mat", "vanilla"])
+def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, tmp_path):
+    given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1}}
+    given["recipe"] = {**DIGITS["recipe"], "lr": 1e18}
+    assert train(Spec.of(given), tmp_path / "run", cache=tmp_path)["status"] == "diverged"
+
+
+def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
+    one = loop(spec(), tmp_path)
+    one.advance(silent)
+    with torch.no_grad():
+        next(one.model.parameters()).fill_(math.nan)
+    assert one.finish()["status"] == "diverged"
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(spec(epochs=1), tmp_path / "run", cache=tmp_path)
+    before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
+    assert train(spec(epochs=1), tmp_path / "run", cache=tmp_path) == first
+    assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
+
+
 def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
     final = train(made, tmp_path / "run", cache=tmp_path, labels={"scale": "s", "task": "t", "method": "m"})
@@ -253,6 +275,18 @@ class TestBadInput:
     def test_a_task_that_does_not_fit_the_model(self, tmp_path):
         with pytest.raises(InputError, match="needs a text task"):
             train(Spec.of({**DIGITS, "model": {"name": "bert"}, "method": {"name": "mat"}}), tmp_path / "run")
+
+    def test_an_output_that_is_a_file(self, tmp_path):
+        (tmp_path / "run").write_text("")
+        with pytest.raises(InputError, match="cannot write to"):
+            train(spec(), tmp_path / "run", cache=tmp_path)
+
+    def test_a_check_finds_all_of_it_without_training(self, tmp_path):
+        for bad, message in ((spec(TEXT, batch=65), "batch size"), ({"probe": {"n": 65}}, "probe size")):
+            made = bad if isinstance(bad, Spec) else Spec.of({**TEXT, "method": {"name": "mat"}, **bad})
+            with pytest.raises(InputError, match=message):
+                check(made, None, tmp_path)
+        assert check(spec(TEXT), None, tmp_path)["sizes"]["train"] == 64
 
     def test_a_folder_of_another_run(self, tmp_path):
         train(spec(epochs=1), tmp_path / "run", cache=tmp_path)

@@ -81,10 +81,10 @@ def ambiguities(register_file: Path, tables_dir: Path) -> None:
     write.text(register.markdown(register.load_register(register_file)), tables_dir / "ambiguities.md")
 
 
-def summary(tables_dir: Path) -> str:
+def summary(tables_dir: Path, claims: Path) -> str:
     """The results in a few columns, and the verdicts when they are there, for a terminal."""
     pooled = tables.load(tables_dir)
-    frame = table.results(pooled, Convergence())
+    frame = table.results(pooled, claims_file.load_claims(claims).convergence)
     factor, unit = write.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     header = (
         f"{'task':<10} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "

@@ -143,7 +143,8 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
         "the two final computes; positive means the method is better. Vanilla is then read before its "
         "learning-rate schedule has ended, which favours the cheaper method.",
-        "Wall-clock: training and charged probes, without evaluation; it depends on the machine and on what "
+        "Wall-clock: training and charged probes, without evaluation. It includes the instrumented steps (the "
+        "first of every active set, and every probe), which run slower; it depends on the machine and on what "
         "else ran there.",
     ]
     machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -147,7 +148,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
         contents.append([(folder / f"results.{ending}").read_bytes() for ending in ("csv", "md", "tex")])
     assert contents[0] == contents[1]
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
-    summary = cli.summary(tmp_path / "a")
+    summary = cli.summary(tmp_path / "a", Path(__file__).parents[2] / "workflows/claims.yaml")
     assert "scale demo" in summary
     assert len(summary.splitlines()) == 12
 

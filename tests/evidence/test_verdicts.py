@@ -181,4 +181,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     page = (tmp_path / "verdicts.md").read_text(encoding="utf-8")
     assert "**supported**" in page
     assert "min_spread 3" in page
-    assert "C4   " in cli.summary(tmp_path)
+    assert "C4   " in cli.summary(tmp_path, CLAIMS)

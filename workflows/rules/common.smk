@@ -1,6 +1,7 @@
 """What the config expands to, and the functions that rules ask."""
 
 import json
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,9 +13,15 @@ from mat.spec import expand as expand_config
 # Where and on what it runs changes no specification; everything else in the config does.
 MACHINE = ("data", "cache", "device")
 DEVICE = config.get("device", "cpu")
-WHERE = f"--cache {config.get('cache', '.mat-cache')}"
-if config.get("data"):
-    WHERE += f" --data {config['data']}"
+# through the environment, not through parameters: a moved mirror or cache is no reason to train again
+for key, variable in (("data", "MAT_DATA"), ("cache", "MAT_CACHE")):
+    if config.get(key):
+        os.environ[variable] = str(config[key])
+if os.environ.get("MAT_DATA") and not Path(os.environ["MAT_DATA"]).is_dir():
+    raise WorkflowError(
+        f"the data folder {os.environ['MAT_DATA']} does not exist; set MAT_DATA (or --config data=DIR) to a "
+        "mirror in hub layout, or leave it out to read from the hub"
+    )
 
 RESULTS = f"results/{SCALE}"
 TABLES = f"{RESULTS}/tables"
@@ -35,9 +42,9 @@ def expand_runs():
 RUNS = expand_runs()
 
 
-def task_settings(wildcards):
-    """The settings of a task label, as JSON; every run of a label has the same."""
-    return json.dumps(next(dict(run.spec.task) for run in RUNS.values() if run.task == wildcards.task))
+def task_spec(wildcards):
+    """A specification of the task label: task, model, recipe and probe are the same in all of its runs."""
+    return next(run.spec.json for run in RUNS.values() if run.task == wildcards.task)
 
 
 def run_inputs(wildcards):

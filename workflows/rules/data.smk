@@ -6,12 +6,16 @@ rule prepare:
         f"{RESULTS}/data/{{task}}.json",
     log:
         f"{RESULTS}/logs/prepare/{{task}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prepare-{{task}}.tsv"
     retries: 2
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
     params:
-        task=task_settings,
-        where=WHERE,
+        spec=task_spec,
         code=code_hash(),
     shell:
-        "python -m mat prepare --task {params.task:q} --out {output} {params.where} > {log} 2>&1"
+        "python -m mat prepare --spec {params.spec:q} --out {output} > {log} 2>&1"

@@ -12,8 +12,13 @@ rule figure:
         png=report(f"{FIGURES}/{{figure}}.png", caption="../report/{figure}.rst", category="Figures"),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure-{{figure}}.tsv"
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
     params:
         tables=subpath(input.curves, parent=True),
         figures=subpath(output.pdf, parent=True),

@@ -11,8 +11,13 @@ rule collect:
         f"{TABLES}/probes.parquet",
     log:
         f"{RESULTS}/logs/collect.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/collect.tsv"
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
     params:
         folders=run_folders,
         tables=subpath(output[0], parent=True),
@@ -30,8 +35,13 @@ rule results:
         f"{TABLES}/results.tex",
     log:
         f"{RESULTS}/logs/results.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/results.tsv"
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
     params:
         tables=subpath(output[0], parent=True),
     shell:
@@ -47,8 +57,13 @@ rule verdicts:
         report(f"{TABLES}/verdicts.csv", caption="../report/verdicts.rst", category="Verdicts"),
     log:
         f"{RESULTS}/logs/verdicts.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/verdicts.tsv"
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
     params:
         tables=subpath(output[0], parent=True),
     shell:
@@ -63,8 +78,13 @@ rule register:
         report(f"{TABLES}/ambiguities.md", caption="../report/ambiguities.rst", category="Verdicts"),
     log:
         f"{RESULTS}/logs/register.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/register.tsv"
     conda:
         "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
     params:
         tables=subpath(output[0], parent=True),
     shell:

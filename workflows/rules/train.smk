@@ -19,9 +19,8 @@ rule train:
         spec=run_spec,
         labels=run_labels,
         folder=subpath(output[0], parent=True),
-        where=WHERE,
         device=DEVICE,
         code=code_hash(),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat train --spec {params.spec:q} --labels {params.labels:q}"
-        " --out {params.folder} --device {params.device} {params.where} > {log} 2>&1"
+        " --out {params.folder} --device {params.device} > {log} 2>&1"
