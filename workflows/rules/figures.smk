@@ -9,7 +9,7 @@ rule figure:
         pooled=rules.collect.output,
     output:
         pdf=f"{FIGURES}/{{figure}}.pdf",
-        png=report(f"{FIGURES}/{{figure}}.png", caption="../report/{figure}.rst", category="Figures"),
+        png=report(f"{FIGURES}/{{figure}}.png", caption="../report/figure.rst", category="Figures"),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
