@@ -1,0 +1,47 @@
+"""The committed reference results: vanilla has learned, every table stands on one code version, links work."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCALES = sorted(path.parent.name for path in (ROOT / "results").glob("*/tables"))
+
+
+def row(task, method):
+    table = pd.read_csv(ROOT / "results/demo/tables/results.csv")
+    return table[(table["task"] == task) & (table["method"] == method)].iloc[0]
+
+
+def test_vanilla_learns_the_digits():
+    assert row("digits", "vanilla")["test_metric_mean"] >= 0.97
+
+
+def test_vanilla_closes_most_of_the_gap_between_unigram_and_best_possible_loss():
+    assert row("hmm", "vanilla")["bound_gap_closed_percent_mean"] >= 60
+
+
+def test_no_method_crosses_the_best_possible_loss():
+    runs = pd.read_csv(ROOT / "results/demo/tables/runs.csv")
+    text = runs[runs["task"] == "hmm"]
+    assert len(text) >= 12
+    assert (text["test_loss"] > text["bound_floor_test"]).all()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
+    runs = pd.read_csv(ROOT / f"results/{scale}/tables/runs.csv")
+    assert runs["code_hash"].nunique() == 1
+    assert (runs.groupby("task")["data_hash"].nunique() == 1).all()
+    assert runs.groupby(["task", "method"])["seed"].nunique().min() >= 3
+    for figure in ("dynamics", "loss_vs_compute", "active_map"):
+        assert (ROOT / f"paper_figures/{scale}/{figure}.png").stat().st_size > 20_000
+
+
+def test_links_in_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
