@@ -1,7 +1,7 @@
 """What the config expands to, and the functions that rules ask."""
 
 import json
-import os
+from os import environ
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -16,10 +16,10 @@ DEVICE = config.get("device", "cpu")
 # through the environment, not through parameters: a moved mirror or cache is no reason to train again
 for key, variable in (("data", "MAT_DATA"), ("cache", "MAT_CACHE")):
     if config.get(key):
-        os.environ[variable] = str(config[key])
-if os.environ.get("MAT_DATA") and not Path(os.environ["MAT_DATA"]).is_dir():
+        environ[variable] = str(config[key])
+if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
     raise WorkflowError(
-        f"the data folder {os.environ['MAT_DATA']} does not exist; set MAT_DATA (or --config data=DIR) to a "
+        f"the data folder {environ['MAT_DATA']} does not exist; set MAT_DATA (or --config data=DIR) to a "
         "mirror in hub layout, or leave it out to read from the hub"
     )
 
