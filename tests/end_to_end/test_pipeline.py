@@ -127,6 +127,16 @@ def test_a_new_seed_trains_only_its_own_runs(pipeline):
         config.write_text(before)
 
 
+def test_tables_without_their_runs_do_not_stand_in_for_them(pipeline):
+    """A fresh clone has the reference tables and figures, and still trains."""
+    runs = pipeline.root / "results/mini/runs"
+    try:
+        runs.rename(runs.with_name("kept"))
+        assert {"train", "collect", "results", "verdicts", "figure"} <= pipeline.planned()
+    finally:
+        runs.with_name("kept").rename(runs)
+
+
 def test_edited_training_code_trains_again(pipeline):
     code = pipeline.root / "mat/train.py"
     before = code.read_text()
