@@ -1,50 +1,147 @@
-"""Modular neural tangent kernels: one Gram matrix per module of a partition.
+"""Modular neural tangent kernels: one Gram matrix per module of a partition, from one pass over a model.
 
 Θ_l = J_l J_lᵀ with J_l the Jacobian of the outputs on n samples with respect to the module's parameters
-(Shi et al., NeurIPS 2023). Two estimators, by name:
+(Shi et al., NeurIPS 2023). Which rows J_l has is the estimator's choice (``mat.estimators``).
 
-``sum_of_logits``  (n, n): row i is ∇ (1/√k) Σ_c f_c(x_i), after Mohamadi & Sutherland, ICML 2023.
-                   One forward and one backward for all modules; weight gradients are never formed for
-                   the batch, only per sample and layer.
-``full``           (nk, nk): row (i, c) is ∇ f_c(x_i), by one backward per row. Slow; the reference.
-
-The outputs of one sample are all its logits: k is the number of classes, or positions × vocabulary.
-Grams are in float64; products are in the model's own precision.
+Products are in the model's own precision, Gram matrices in float64. The parameters of most models are followed
+in one pass (``mat.one_pass``); one that a function without a rule uses is differentiated sample by sample
+(``mat.sample_loop``), slower and just as exact, with a warning that names it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mat import one_pass, sample_loop
 from mat.errors import InputError
-from mat.partition import Partition, Slice
+from mat.estimators import ESTIMATORS as ESTIMATORS
+from mat.estimators import Estimator, SampleLoss
+from mat.one_pass import Grams, Pieces
+from mat.partition import Partition
+from mat.spectrum import spectrum
 
 Inputs = Mapping[str, Tensor]
 
+NORMALISATIONS = ("raw", "cosine", "per_parameter")
+MEMORY = 2**28
+# How far two exact ways may differ in float32, relative to √(Θ_ii Θ_jj), and to the largest entry of all.
+AGREEMENT, FLOOR = 1e-2, 1e-6
 
-def forward(model: nn.Module, inputs: Inputs) -> Tensor:
-    """The logits of ``model``, called with keyword ``inputs``; a Hugging Face output gives its ``.logits``."""
-    output = model(**inputs)
-    return output if isinstance(output, Tensor) else output.logits
+
+class Kernels(dict[str, Tensor]):
+    """Module -> its kernel, float64, (n, n) or (nk, nk). ``ways``: how each was computed."""
+
+    def __init__(
+        self, grams: Grams, partition: Partition, estimator: Estimator, n: int, ways: dict[str, str]
+    ):
+        super().__init__(grams)
+        self.partition, self.estimator, self.n, self.ways = partition, estimator, n, ways
+
+    def normalised(self, normalisation: str) -> dict[str, Tensor]:
+        """The kernels ``raw``, ``cosine`` (unit rows) or ``per_parameter``. Raises InputError otherwise."""
+        sizes = {row["module"]: row["parameters"] for row in self.partition.table()}
+        return {name: normalise(gram, normalisation, sizes[name]) for name, gram in self.items()}
+
+    def table(self, normalisation: str = "raw") -> pd.DataFrame:
+        """One row per module: its spectrum (λ_max, trace, effective rank) and the choices behind it."""
+        grams = self.normalised(normalisation)
+        choices = {"estimator": self.estimator.name, "normalisation": normalisation, "n": self.n}
+        return pd.DataFrame(
+            {**row, **vars(spectrum(grams[row["module"]].cpu())), **choices, "way": self.ways[row["module"]]}
+            for row in self.partition.table()
+        )
 
 
 def modular_ntk(
-    model: nn.Module, partition: Partition, inputs: Inputs, estimator: str = "sum_of_logits"
-) -> dict[str, Tensor]:
-    """The mNTK of every module on the samples ``inputs`` (first dimension n), float64.
+    model: nn.Module,
+    partition: Partition,
+    inputs: Inputs,
+    estimator: str = "sum_of_logits",
+    *,
+    labels: Tensor | None = None,
+    loss: SampleLoss | None = None,
+    directions: int = 8,
+    seed: int = 0,
+    memory: int = MEMORY,
+    check: int = 0,
+) -> Kernels:
+    """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
-    The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``.
-    Raises InputError for an unknown estimator, or a module in a layer that has no per-sample rule.
+    ``labels`` and ``loss`` (logits, labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to
+    ``projected``. ``memory``: bytes of working space beside the activations of one forward pass. ``check``:
+    compare the first so many samples with plain automatic differentiation; modules that differ are
+    differentiated sample by sample, with a warning.
+
+    The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
+    Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
+    samples, samples that depend on each other through batch statistics, or a ``full`` kernel beyond 4 GiB.
     """
-    if estimator not in ESTIMATORS:
-        raise InputError(f"unknown estimator {estimator!r}; known: {', '.join(ESTIMATORS)}")
+    chosen = Estimator(estimator, directions, seed, loss)
+    n = _samples(inputs, labels)
+    pieces = _pieces(partition)
+    parameters = {name: p for name, p in model.named_parameters() if name in pieces}
+
+    def loop(names: set[str], grams: Grams, count: int, passes: int) -> None:
+        wanted = {name: p for name, p in parameters.items() if name in names}
+        sample_loop.add_kernels(
+            lambda i: forward(model, _sample(inputs, i)),
+            wanted,
+            pieces,
+            grams,
+            count,
+            passes,
+            chosen,
+            labels,
+            memory,
+        )
+
     with _evaluation(model):
-        return ESTIMATORS[estimator](model, partition, inputs)
+        found = one_pass.kernels(
+            lambda: forward(model, inputs), parameters, pieces, partition.names, n, chosen, labels, memory
+        )
+        slow = found.unknown | _used(model, inputs, {name: parameters[name] for name in found.unseen})
+        if slow:
+            _warn("no rule follows their use", slow)
+            loop(slow, found.grams, n, found.passes)
+        if check:
+            few = min(check, n)
+            per_sample = len(found.grams[partition.names[0]]) // n
+            exact = {name: gram.new_zeros((few * per_sample,) * 2) for name, gram in found.grams.items()}
+            loop(set(parameters), exact, few, found.passes)
+            wrong = _differing(found.grams, exact)
+            if wrong:
+                _warn("a comparison with plain automatic differentiation failed", wrong)
+                names = {name for name, owners in pieces.items() if {m for m, _ in owners} & wrong}
+                fresh = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
+                loop(names, fresh, n, found.passes)
+                found.grams.update({name: fresh[name] for name in wrong})
+                slow |= names
+    ways = {
+        module.name: "sample loop" if {p.parameter for p in module.slices} & slow else "one pass"
+        for module in partition.modules
+    }
+    return Kernels(found.grams, partition, chosen, n, ways)
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The logits of ``model``, called with keyword ``inputs``; a Hugging Face output gives its ``.logits``.
+
+    Raises InputError for any other output.
+    """
+    output = model(**inputs)
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"{type(model).__name__} returned {type(output).__name__} without logits; a tensor or an output with "
+            "logits is expected: use a model with a head, or wrap it in a module that returns the tensor"
+        )
+    return logits
 
 
 def normalise(gram: Tensor, normalisation: str, parameters: int) -> Tensor:
@@ -60,142 +157,85 @@ def normalise(gram: Tensor, normalisation: str, parameters: int) -> Tensor:
     raise InputError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
 
 
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients off for parameters; every submodule's mode is put back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval()
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+def _samples(inputs: Inputs, labels: Tensor | None) -> int:
+    """n, the common first dimension. Tensors of first dimension 1 are shared by all samples."""
+    sizes = {
+        name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)
+    }
+    n = max(sizes.values(), default=0)
+    wrong = sorted(name for name, size in sizes.items() if size not in (1, n))
+    if n < 1 or wrong:
+        raise InputError(
+            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
+            f"{sizes or 'of nothing'}"
+        )
+    if labels is not None and len(labels) != n:
+        raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
+    return n
 
 
-def _sum_of_logits(model: nn.Module, partition: Partition, inputs: Inputs) -> dict[str, Tensor]:
-    owned: dict[str, dict[str, list[tuple[str, Slice]]]] = {}
+def _sample(inputs: Inputs, i: int) -> dict[str, Tensor]:
+    return {
+        name: value[i : i + 1] if isinstance(value, Tensor) and len(value) > 1 else value
+        for name, value in inputs.items()
+    }
+
+
+def _pieces(partition: Partition) -> Pieces:
+    """Parameter -> the modules' slices of it, in order of their place."""
+    found: dict[str, list] = {}
     for module in partition.modules:
         for piece in module.slices:
-            path, _, attribute = piece.parameter.rpartition(".")
-            owned.setdefault(path, {}).setdefault(attribute, []).append((module.name, piece))
-    layers = {path: model.get_submodule(path) for path in owned}
-    for path, layer in layers.items():
-        if not isinstance(layer, tuple(PER_SAMPLE)):
-            raise InputError(
-                f"no per-sample gradient rule for {path!r} ({type(layer).__name__}); use estimator 'full', "
-                f"or leave it to the remainder. Known: {', '.join(t.__name__ for t in PER_SAMPLE)}"
-            )
-    model.requires_grad_(False)
-    seen: dict[str, Tensor] = {}
-    sensitivity: dict[str, Tensor] = {}
-    handles = [
-        layer.register_forward_hook(_recorder(path, seen, sensitivity)) for path, layer in layers.items()
-    ]
-    try:
-        logits = forward(model, inputs)
-        n, k = len(logits), logits[0].numel()
-        if logits.requires_grad:
-            (logits.sum() / k**0.5).backward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    grams = {name: torch.zeros(n, n, dtype=torch.float64, device=logits.device) for name in partition.names}
-    with torch.no_grad():
-        for path, pieces in owned.items():
-            if path not in sensitivity:  # the outputs do not depend on this layer: its kernel is zero
-                continue
-            gradients = _per_sample(layers[path], seen[path], sensitivity[path], set(pieces))
-            for attribute, slices in pieces.items():
-                for name, piece in slices:
-                    rows = gradients[attribute].narrow(piece.dim + 1, piece.start, piece.stop - piece.start)
-                    rows = rows.reshape(n, -1)
-                    grams[name] += (rows @ rows.T).double()
-    return grams
+            found.setdefault(piece.parameter, []).append((module.name, piece))
+    return {name: sorted(pieces, key=lambda pair: pair[1].start) for name, pieces in found.items()}
 
 
-def _recorder(path: str, seen: dict[str, Tensor], sensitivity: dict[str, Tensor]):
-    """A forward hook keeping a layer's input, and through a tensor hook the gradient at its output.
-
-    The tensor hook is set before any in-place operation on the output, so it sees the gradient with
-    respect to the output as the layer made it.
-    """
-
-    def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if path in seen:
-            raise InputError(f"layer {path!r} is called twice in one forward pass; use estimator 'full'")
-        seen[path] = args[0].detach()
-        if not output.requires_grad:  # nothing before it is recorded: the graph starts here
-            output = output.detach().requires_grad_().clone()
-        output.register_hook(lambda gradient: sensitivity.__setitem__(path, gradient))
-        return output
-
-    return hook
+def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Parameter]) -> set[str]:
+    """Which of the parameters the outputs depend on after all, through code that calls no torch function."""
+    if not parameters:
+        return set()
+    for parameter in parameters.values():
+        parameter.requires_grad_()
+    logits = forward(model, inputs)
+    gradients = [None] * len(parameters)
+    if logits.requires_grad:
+        gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def _linear(layer: nn.Linear, x: Tensor, g: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    x, g = x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
-    out = {}
-    if "weight" in wanted:
-        out["weight"] = g.transpose(1, 2) @ x
-    if "bias" in wanted:
-        out["bias"] = g.sum(1)
-    return out
+def _differing(grams: Grams, exact: Grams) -> set[str]:
+    """Modules whose leading entries are not those of ``exact``, beyond what float32 explains."""
+    floor = FLOOR * max(float(gram.diagonal().max()) for gram in exact.values())
+    wrong = set()
+    for name, gram in exact.items():
+        scale = gram.diagonal().clamp(min=0).sqrt()
+        off = (grams[name][: len(gram), : len(gram)] - gram).abs()
+        if bool((off > AGREEMENT * scale[:, None] * scale + floor).any()):
+            wrong.add(name)
+    return wrong
 
 
-def _conv2d(layer: nn.Conv2d, x: Tensor, g: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        raise InputError("convolutions with groups, string padding or non-zero padding mode need 'full'")
-    out = {}
-    if "weight" in wanted:
-        columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        out["weight"] = (g.flatten(2) @ columns.transpose(1, 2)).reshape(len(x), *layer.weight.shape)
-    if "bias" in wanted:
-        out["bias"] = g.sum((2, 3))
-    return out
+def _warn(why: str, names: set[str]) -> None:
+    listed = ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed}", stacklevel=3)
 
 
-def _batch_norm(layer: nn.BatchNorm2d, x: Tensor, g: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    normal = F.batch_norm(x, layer.running_mean, layer.running_var, training=False, eps=layer.eps)
-    return {"weight": (g * normal).sum((2, 3)), "bias": g.sum((2, 3))}
-
-
-# layer type -> per-sample gradients of its parameters (n, *shape) from its input and the gradient at its output
-PER_SAMPLE = {nn.Linear: _linear, nn.Conv2d: _conv2d, nn.BatchNorm2d: _batch_norm}
-
-
-def _per_sample(layer: nn.Module, x: Tensor, g: Tensor, wanted: set[str]) -> dict[str, Tensor]:
-    rule = next(rule for kind, rule in PER_SAMPLE.items() if isinstance(layer, kind))
-    return rule(layer, x, g, wanted)
-
-
-def _full(model: nn.Module, partition: Partition, inputs: Inputs) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    used = sorted({piece.parameter for module in partition.modules for piece in module.slices})
-    outputs = forward(model, inputs).flatten(1)
-    rows: dict[str, list[Tensor]] = {name: [] for name in partition.names}
-    for value in outputs.flatten():
-        gradients = torch.autograd.grad(
-            value, [parameters[name] for name in used], retain_graph=True, allow_unused=True
-        )
-        of = dict(zip(used, gradients, strict=True))
-        for module in partition.modules:
-            parts = [
-                torch.zeros(partition.size([piece]), dtype=value.dtype, device=value.device)
-                if of[piece.parameter] is None
-                else piece.of(of[piece.parameter]).flatten()
-                for piece in module.slices
-            ]
-            rows[module.name].append(torch.cat(parts))
-    return {name: _outer(torch.stack(jacobian)) for name, jacobian in rows.items()}
-
-
-def _outer(jacobian: Tensor) -> Tensor:
-    return (jacobian @ jacobian.T).double()
-
-
-ESTIMATORS = {"sum_of_logits": _sum_of_logits, "full": _full}
-NORMALISATIONS = ("raw", "cosine", "per_parameter")
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, frozen parameters, no autocast; modes, flags and generators are put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    device = next(model.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), torch.autocast(device.type, enabled=False), torch.enable_grad():
+        model.eval()
+        model.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)

@@ -1,0 +1,270 @@
+"""Gram matrices of per-sample gradients that are kept in factors and never all formed at once.
+
+The gradient of sample i for a weight matrix is a sum over positions t (tokens, pixels) of outer products,
+Σ_t left[i, t] ⊗ right[i, t]: for y = W x the gradient at the output and the input. The Gram matrix of the
+samples, restricted to any rows or columns of the matrix, follows in two exact ways:
+
+*formed*:   the per-sample gradients are formed block of rows by block of rows, and multiplied;
+*identity*: ⟨Σ_t l_t ⊗ r_t, Σ_s l'_s ⊗ r'_s⟩ = Σ_ts ⟨l_t, l'_s⟩⟨r_t, r'_s⟩, which is (A Aᵀ ∘ B Bᵀ) summed over
+            positions, and forms no gradient (Goodfellow, arXiv 1510.01799, for T = 1; Li et al., ICLR 2022).
+
+``form`` takes the cheaper by counting multiply-adds. In both, all slices of one dimension are segments of
+the same product, so cutting a layer into more modules adds almost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A block that stays in the processor's cache is faster than a larger one (measured; tests/benchmarks).
+CACHE_BYTES = 2**24
+# What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
+ELEMENTWISE = 24
+
+
+class Dense:
+    """One factor as a tensor (n, T, width)."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.n, self.positions, self.width = values.shape
+        self.dtype, self.device = values.dtype, values.device
+
+    def part(self, samples: slice, start: int, stop: int) -> Tensor:
+        """Entries ``start:stop`` of the width, for some samples: (samples, T, stop − start)."""
+        return self.values[samples, :, start:stop]
+
+    @staticmethod
+    def stack(parts: Sequence[Dense]) -> Dense:
+        """The same factor of more samples."""
+        return Dense(torch.cat([part.values for part in parts]))
+
+
+class OneHot:
+    """Rows picked by ids (n, T) from a table of ``width`` rows; ids outside 0 … width − 1 pick nothing."""
+
+    def __init__(self, ids: Tensor, width: int, dtype: torch.dtype) -> None:
+        self.ids, self.width, self.dtype, self.device = ids, width, dtype, ids.device
+        self.n, self.positions = ids.shape
+
+    def part(self, samples: slice, start: int, stop: int) -> Tensor:
+        ids = self.ids[samples]
+        wanted = torch.arange(start, stop, device=ids.device)
+        return (ids[..., None] == wanted).to(self.dtype)
+
+    @staticmethod
+    def stack(parts: Sequence[OneHot]) -> OneHot:
+        return OneHot(torch.cat([part.ids for part in parts]), parts[0].width, parts[0].dtype)
+
+
+class Patches:
+    """What a convolution multiplies its weight with: patches of images (n, m, C, H, W), width C·kh·kw.
+
+    ``m`` images belong to each sample; T = m·H'·W'. Patches are cut out when they are asked for.
+    """
+
+    def __init__(
+        self, images: Tensor, kernel: tuple[int, int], geometry: tuple[tuple[int, int], ...]
+    ) -> None:
+        self.images, self.kernel, self.geometry = images, kernel, geometry
+        self.n, self.each, channels, *size = images.shape
+        stride, padding, dilation = geometry
+        out = [
+            (length + 2 * p - d * (k - 1) - 1) // s + 1
+            for length, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+        ]
+        self.taps = kernel[0] * kernel[1]
+        self.positions, self.width = self.each * out[0] * out[1], channels * self.taps
+        self.dtype, self.device = images.dtype, images.device
+
+    def part(self, samples: slice, start: int, stop: int) -> Tensor:
+        first, last = start // self.taps, -(-stop // self.taps)
+        images = self.images[samples, :, first:last].flatten(0, 1)
+        stride, padding, dilation = self.geometry
+        if self.kernel == (1, 1) and not any(padding):
+            columns = images[:, :, :: stride[0], :: stride[1]].flatten(2)
+        else:
+            columns = F.unfold(images, self.kernel, dilation, padding, stride)
+        columns = columns[:, start - first * self.taps : stop - first * self.taps]
+        # (samples·m, width, T/m) -> (samples, T, width)
+        columns = columns.transpose(1, 2)
+        return columns if self.each == 1 else columns.reshape(-1, self.positions, stop - start)
+
+    @staticmethod
+    def stack(parts: Sequence[Patches]) -> Patches:
+        return Patches(torch.cat([part.images for part in parts]), parts[0].kernel, parts[0].geometry)
+
+
+Side = Dense | OneHot | Patches
+
+
+class Factors(NamedTuple):
+    """Σ_t left[i, t] ⊗ right[i, t], at rows from ``row`` and columns from ``column`` of the matrix."""
+
+    left: Side
+    right: Side
+    row: int = 0
+    column: int = 0
+
+    @property
+    def swapped(self) -> Factors:
+        """The factors of the transposed matrix."""
+        return Factors(self.right, self.left, self.column, self.row)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows ``start:stop`` of the matrix, whose Gram matrix is added to ``gram`` (n, n), float64."""
+
+    start: int
+    stop: int
+    gram: Tensor
+
+
+def form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
+    """``formed`` or ``identity``, whichever needs fewer multiply-adds.
+
+    formed:   per use n·T·R·C for the gradients, and n²·R·C once for their products;
+    identity: per pair of uses n²·T·T'·(R + C + 24 per segment), halved by symmetry.
+    R: rows covered by the segments; C: columns.
+    """
+    rows = sum(segment.stop - segment.start for segment in segments)
+    n = factors[0].left.n
+    formed = n * n * rows * max(f.column + f.right.width for f in factors)
+    identity = 0.0
+    for f in factors:
+        formed += n * f.left.positions * rows * f.right.width
+        for g in factors:
+            each = rows + min(f.right.width, g.right.width) + ELEMENTWISE * len(segments)
+            identity += n * n * f.left.positions * g.left.positions * each / 2
+    return "formed" if formed <= identity else "identity"
+
+
+def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+    """Add to every segment's ``gram`` the Gram matrix of the per-sample gradients of its rows.
+
+    ``factors``: all uses of one matrix, whose gradients add up. ``segments``: disjoint, in order.
+    ``memory``: bytes of working space to stay within, where one row of all samples fits into it.
+    """
+    run = {"formed": _formed, "identity": _identity}[form(factors, segments)]
+    run(factors, segments, memory)
+
+
+def _formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+    n, dtype, device = factors[0].left.n, factors[0].left.dtype, factors[0].left.device
+    columns = max(f.column + f.right.width for f in factors)
+    row_bytes = n * (columns + n) * dtype.itemsize
+    height = max(1, min(memory // 2, CACHE_BYTES) // row_bytes)
+    pieces = [_whole_or_chunks(f.right, memory // 2) for f in factors]
+    for start, stop, members in _blocks(segments, height):
+        block = torch.zeros(n, stop - start, columns, dtype=dtype, device=device)
+        for f, chunks in zip(factors, pieces, strict=True):
+            low, high = max(start, f.row), min(stop, f.row + f.left.width)
+            if low >= high:
+                continue
+            into = block[:, low - start : high - start, f.column : f.column + f.right.width]
+            for samples, right in chunks():
+                left = f.left.part(samples, low - f.row, high - f.row).transpose(1, 2)
+                if len(factors) == 1 and into.shape == block.shape:
+                    torch.bmm(left, right, out=into[samples])
+                else:
+                    into[samples] += torch.bmm(left, right)
+        by_row = torch.bmm(block.transpose(0, 1), block.permute(1, 2, 0))
+        for segment, low, high in members:
+            segment.gram.add_(by_row[low - start : high - start].sum(0, dtype=torch.float64))
+
+
+def _whole_or_chunks(side: Side, memory: int) -> Callable:
+    """An iterator over (samples, values): all samples at once where they fit, else as many as do."""
+    each = side.positions * side.width * side.dtype.itemsize
+    size = side.n if isinstance(side, Dense) else max(1, min(side.n, memory // each))
+    if size >= side.n:
+        everything = [(slice(0, side.n), side.part(slice(0, side.n), 0, side.width))]
+        return lambda: everything
+    starts = range(0, side.n, size)
+    return lambda: ((s := slice(a, min(a + size, side.n)), side.part(s, 0, side.width)) for a in starts)
+
+
+def _blocks(segments: Sequence[Segment], height: int):
+    """Consecutive segments gathered into blocks of at most ``height`` rows; longer segments are split.
+
+    Yields (start, stop, [(segment, start, stop), …]) with the part of each segment inside the block.
+    """
+    members: list[tuple[Segment, int, int]] = []
+    for segment in segments:
+        low = segment.start
+        while low < segment.stop:
+            if members and (low != members[-1][2] or low - members[0][1] >= height):
+                yield members[0][1], members[-1][2], members
+                members = []
+            first = members[0][1] if members else low
+            high = min(segment.stop, first + height)
+            members.append((segment, low, high))
+            low = high
+    if members:
+        yield members[0][1], members[-1][2], members
+
+
+def _identity(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+    n = factors[0].left.n
+    longest = max(f.left.positions for f in factors)
+    # the two products and their elementwise product live at once
+    pairs = max(1, memory // (3 * longest * longest * factors[0].left.dtype.itemsize))
+    size = max(1, min(n, int(pairs**0.5)))
+    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    for a, rows in enumerate(blocks):
+        for columns in blocks[a:]:
+            sums = _pair_of_blocks(factors, segments, rows, columns)
+            for segment, values in zip(segments, sums, strict=True):
+                segment.gram[rows, columns] += values
+                if rows != columns:
+                    segment.gram[columns, rows] += values.T
+
+
+def _pair_of_blocks(
+    factors: Sequence[Factors], segments: Sequence[Segment], rows: slice, columns: slice
+) -> list[Tensor]:
+    """Per segment the Gram entries (rows, columns), float64."""
+    out: list[Tensor | int] = [0] * len(segments)
+    for f in factors:
+        for g in factors:
+            low, high = max(f.column, g.column), min(f.column + f.right.width, g.column + g.right.width)
+            if low >= high:
+                continue
+            right = _inner(f.right, g.right, rows, columns, (low - f.column, low - g.column), high - low)
+            for place, segment in enumerate(segments):
+                first = max(segment.start, f.row, g.row)
+                last = min(segment.stop, f.row + f.left.width, g.row + g.left.width)
+                if first >= last:
+                    continue
+                left = _inner(f.left, g.left, rows, columns, (first - f.row, first - g.row), last - first)
+                values = left.mul_(right)
+                counts = rows.stop - rows.start, f.left.positions, columns.stop - columns.start
+                values = values.reshape(*counts, g.left.positions)
+                out[place] = out[place] + values.sum((1, 3), dtype=torch.float64)
+    return [
+        value if isinstance(value, Tensor) else segment.gram.new_zeros(segment.gram[rows, columns].shape)
+        for value, segment in zip(out, segments, strict=True)
+    ]
+
+
+def _inner(a: Side, b: Side, rows: slice, columns: slice, starts: tuple[int, int], width: int) -> Tensor:
+    """Inner products of all positions of ``a`` with all of ``b``: (rows·T_a, columns·T_b)."""
+    if isinstance(a, OneHot) and isinstance(b, OneHot):
+        left, right = a.ids[rows].flatten() - starts[0], b.ids[columns].flatten() - starts[1]
+        inside = (left >= 0) & (left < width)
+        return ((left[:, None] == right) & inside[:, None]).to(a.dtype)
+    if isinstance(b, OneHot):
+        return _inner(b, a, columns, rows, starts[::-1], width).T.contiguous()
+    right = b.part(columns, starts[1], starts[1] + width).flatten(0, 1)
+    if isinstance(a, OneHot):
+        ids = a.ids[rows].flatten() - starts[0]
+        inside = (ids >= 0) & (ids < width)
+        return right.T[ids.clamp(0, width - 1)] * inside[:, None]
+    return a.part(rows, starts[0], starts[0] + width).flatten(0, 1) @ right.T
