@@ -23,19 +23,22 @@ from torch import Tensor, nn
 
 from mat.backward import SparseBackward
 from mat.errors import InputError
-from mat.kernel import modular_ntk, normalise
+from mat.estimators import Estimator, SampleLoss
+from mat.kernel import check_normalisation, modular_ntk
 from mat.methods.base import Context, Method, Observation, Selection
 from mat.partition import Partition
 from mat.seeds import stream_seed
-from mat.spectrum import Spectrum, eigenvalues, spectrum
+from mat.spectrum import Spectrum, eigenvalues
 
 
 class Controller:
     """Runs ``method`` on ``model``.
 
-    ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra; ``every``:
-    steps between probes; ``counts``: active modules per interval of the run a ``random`` method follows.
-    Raises InputError when the method needs what was not given.
+    ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra. ``every``:
+    steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
+    ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``. ``counts``: active modules
+    per interval of the run a ``random`` method follows. Raises InputError when the method needs what was not
+    given.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class Controller:
         every: int,
         estimator: str = "sum_of_logits",
         normalisation: str = "raw",
+        directions: int = 8,
+        probe_labels: Tensor | None = None,
+        loss: SampleLoss | None = None,
         seed: int = 0,
         counts: Sequence[int] = (),
     ) -> None:
@@ -61,9 +67,14 @@ class Controller:
         if getattr(method, "match", None) is not None and not counts:
             raise InputError(f"{type(method).__name__} follows another run: give it counts, or set a share")
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
-        self.every, self.estimator, self.normalisation = every, estimator, normalisation
+        check_normalisation(normalisation)
+        chosen = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
+        self.every, self.estimator, self.normalisation = every, chosen, normalisation
+        self.probe_labels = probe_labels
         self.seed, self.counts = seed, tuple(counts)
         self.depth = {module.name: module.layer for module in partition.modules}
+        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
+        self._unseen = [{**row, **unseen} for row in partition.table()]
         self.periods = method.periods(partition.names, self.depth)
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
         self.step = 0
@@ -112,37 +123,36 @@ class Controller:
 
     def _select(self) -> None:
         interval = self.step // self.every
-        spectra = self._probe() if self.probes else {}
+        spectra = self._probe() if self.probes else self._unseen
         rng = np.random.default_rng(stream_seed(self.seed, "method", interval))
         history = tuple(self.history) if self.method.needs_probe else ()
         context = Context(interval, self.partition.names, self.depth, rng, history, self.counts)
         self.selection = self.method.select(context)
-        for row in self.partition.table():
+        for row in spectra:
             name = row["module"]
-            seen = spectra.get(name, Spectrum(np.nan, np.nan, np.nan))
             self.records.append(
                 {
                     "interval": interval,
                     "step": self.step,
                     **row,
-                    "lambda_max": seen.lambda_max,
-                    "trace": seen.trace,
-                    "effective_rank": seen.effective_rank,
                     "tau": np.nan if self.selection.threshold is None else self.selection.threshold,
                     "active": name in self.selection.active,
                     "frozen": name in self.selection.frozen,
                 }
             )
 
-    def _probe(self) -> dict[str, Spectrum]:
+    def _probe(self) -> list[dict[str, Any]]:
+        """Probe now; one row per module, with its spectrum and the choices behind it."""
         with self.sparse.dense() if self.sparse else nullcontext():
-            grams = modular_ntk(self.model, self.partition, self.probe_inputs, self.estimator)
-        sizes = {row["module"]: row["parameters"] for row in self.partition.table()}
-        grams = {name: normalise(gram, self.normalisation, sizes[name]).cpu() for name, gram in grams.items()}
-        spectra = {name: spectrum(gram) for name, gram in grams.items()}
-        integral = eigenvalues(torch.stack(list(grams.values())).sum(0))
-        self.history.append(Observation({name: s.lambda_max for name, s in spectra.items()}, integral))
-        return spectra
+            kernels = modular_ntk(
+                self.model, self.partition, self.probe_inputs, self.estimator, labels=self.probe_labels
+            )
+        rows = kernels.table(self.normalisation).to_dict("records")
+        integral = eigenvalues(
+            torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0).cpu()
+        )
+        self.history.append(Observation({row["module"]: row["lambda_max"] for row in rows}, integral))
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists."""

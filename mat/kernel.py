@@ -30,8 +30,6 @@ Inputs = Mapping[str, Tensor]
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")
 MEMORY = 2**28
-# How far two exact ways may differ in float32, relative to √(Θ_ii Θ_jj), and to the largest entry of all.
-AGREEMENT, FLOOR = 1e-2, 1e-6
 
 
 class Kernels(dict[str, Tensor]):
@@ -62,27 +60,30 @@ def modular_ntk(
     model: nn.Module,
     partition: Partition,
     inputs: Inputs,
-    estimator: str = "sum_of_logits",
+    estimator: str | Estimator = "sum_of_logits",
     *,
     labels: Tensor | None = None,
     loss: SampleLoss | None = None,
     directions: int = 8,
     seed: int = 0,
     memory: int = MEMORY,
-    check: int = 0,
+    check: int = 1,
 ) -> Kernels:
     """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
-    ``labels`` and ``loss`` (logits, labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to
-    ``projected``. ``memory``: bytes of working space beside the activations of one forward pass. ``check``:
-    compare the first so many samples with plain automatic differentiation; modules that differ are
-    differentiated sample by sample, with a warning.
+    ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits,
+    labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working
+    space beside the activations of one forward pass. ``check``: how many of the first samples are compared with
+    plain automatic differentiation (0: none); modules that differ, because their rows were taken for other
+    samples', are differentiated sample by sample, with a warning.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
     Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
     samples, samples that depend on each other through batch statistics, or a ``full`` kernel beyond 4 GiB.
     """
-    chosen = Estimator(estimator, directions, seed, loss)
+    chosen = estimator
+    if not isinstance(chosen, Estimator):
+        chosen = Estimator(estimator, directions, seed, loss)
     n = _samples(inputs, labels)
     pieces = _pieces(partition)
     parameters = {name: p for name, p in model.named_parameters() if name in pieces}
@@ -114,7 +115,8 @@ def modular_ntk(
             per_sample = len(found.grams[partition.names[0]]) // n
             exact = {name: gram.new_zeros((few * per_sample,) * 2) for name, gram in found.grams.items()}
             loop(set(parameters), exact, few, found.passes)
-            wrong = _differing(found.grams, exact)
+            eps = torch.finfo(next(iter(parameters.values())).dtype).eps
+            wrong = _differing(found.grams, exact, eps)
             if wrong:
                 _warn("a comparison with plain automatic differentiation failed", wrong)
                 names = {name for name, owners in pieces.items() if {m for m, _ in owners} & wrong}
@@ -146,15 +148,20 @@ def forward(model: nn.Module, inputs: Inputs) -> Tensor:
 
 def normalise(gram: Tensor, normalisation: str, parameters: int) -> Tensor:
     """``raw``; ``cosine``: unit rows, zero rows stay zero; ``per_parameter``: divided by ``parameters``."""
+    check_normalisation(normalisation)
     if normalisation == "raw":
         return gram
     if normalisation == "cosine":
         scale = gram.diagonal().clamp(min=0).sqrt()
         scale = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
         return gram * scale[:, None] * scale[None, :]
-    if normalisation == "per_parameter":
-        return gram / max(parameters, 1)
-    raise InputError(f"unknown normalisation {normalisation!r}; known: {', '.join(NORMALISATIONS)}")
+    return gram / max(parameters, 1)
+
+
+def check_normalisation(name: str) -> None:
+    """Raise InputError unless ``name`` is a known normalisation."""
+    if name not in NORMALISATIONS:
+        raise InputError(f"unknown normalisation {name!r}; known: {', '.join(NORMALISATIONS)}")
 
 
 def _samples(inputs: Inputs, labels: Tensor | None) -> int:
@@ -205,14 +212,18 @@ def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Paramete
     return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def _differing(grams: Grams, exact: Grams) -> set[str]:
-    """Modules whose leading entries are not those of ``exact``, beyond what float32 explains."""
-    floor = FLOOR * max(float(gram.diagonal().max()) for gram in exact.values())
+def _differing(grams: Grams, exact: Grams, eps: float) -> set[str]:
+    """Modules whose leading entries are not those of ``exact``, beyond what a precision of ``eps`` explains.
+
+    Allowed is 1 % (or 16 eps) of √(Θ_ii Θ_jj), and 1e-6 (or eps²) of the largest entry of all modules.
+    """
+    relative, absolute = max(1e-2, 16 * eps), max(1e-6, eps**2)
+    floor = absolute * max(float(gram.diagonal().max()) for gram in exact.values())
     wrong = set()
     for name, gram in exact.items():
         scale = gram.diagonal().clamp(min=0).sqrt()
         off = (grams[name][: len(gram), : len(gram)] - gram).abs()
-        if bool((off > AGREEMENT * scale[:, None] * scale + floor).any()):
+        if bool((off > relative * scale[:, None] * scale + floor).any()):
             wrong.add(name)
     return wrong
 

@@ -369,9 +369,8 @@ RULES: dict[Callable, Callable[..., Call | None]] = {
     torch.conv2d: conv2d,
     torch.addmm: addmm,
     torch.Tensor.expand: expand,
-    **dict.fromkeys(
-        (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm), matmul
-    ),
-    **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__), add),
-    **dict.fromkeys((torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__), mul),
+    # operators such as x @ y and 2 * x are seen as the tensor's methods
+    **dict.fromkeys((torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm), matmul),
+    **dict.fromkeys((torch.add, torch.Tensor.add), add),
+    **dict.fromkeys((torch.mul, torch.Tensor.mul), mul),
 }

@@ -55,15 +55,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the kernel probe measures: ``n`` samples, every ``every`` steps (None: every epoch)."""
+    """What the kernel probe measures: ``n`` samples, every ``every`` steps (None: every epoch);
+    ``directions``: of the estimator ``projected``."""
 
     n: int = 64
     estimator: str = "sum_of_logits"
     normalisation: str = "raw"
+    directions: int = 8
     every: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("n", self.n, 2)
+        _at_least("directions", self.directions, 1)
         _choice("estimator", self.estimator, tuple(ESTIMATORS))
         _choice("normalisation", self.normalisation, NORMALISATIONS)
         if self.every is not None:

@@ -120,6 +120,7 @@ class _Loop:
             torch.manual_seed(stream_seed(spec.seed, "weights"))
             self.model: nn.Module = family.build(settings, self.task.example, self.task.outputs)
         partition = family.partition(settings, self.model)
+        samples = self.task.probe(spec.seed, probe.n)
         self.nominal = flops.nominal(self.model, partition, self.task.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.example).numel()
@@ -128,10 +129,13 @@ class _Loop:
             self.model,
             partition,
             spec.method_record(),
-            self._on_device(self.task.probe(spec.seed, probe.n)),
+            self._on_device(samples.inputs),
             every=probe.every or self.steps_per_epoch,
             estimator=probe.estimator,
             normalisation=probe.normalisation,
+            directions=probe.directions,
+            probe_labels=samples.labels.to(device),
+            loss=self.task.sample_losses,
             seed=spec.seed,
             counts=matched_counts(spec, out),
         )
@@ -200,7 +204,7 @@ class _Loop:
         size = len(self.controller.history[-1].integral)
         totals = self.progress.totals
         totals["macs_executed_probe"] += macs
-        backwards = self.outputs_per_sample if self.spec.probe["estimator"] == "full" else 1
+        backwards = self.controller.estimator.count(self.outputs_per_sample)
         totals["macs_nominal_probe"] += self.nominal.probe(n, backwards)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(size)
         totals["seconds_probe"] += time.perf_counter() - start

@@ -111,7 +111,7 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
         ("tasks.digits.recipe", {"learning_rate": 1}, "unknown key 'learning_rate' in recipe"),
         ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
-        ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, full"),
+        ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, projected"),
         (
             "methods.mat",
             {"name": "mat", "alpha": 1.2},

@@ -67,12 +67,16 @@ class Task(ABC):
         """The unaugmented batch ``index`` of a split: the same at every call and for every seed."""
 
     @abstractmethod
-    def _probe_inputs(self, index: Tensor, seed: int) -> dict[str, Tensor]:
-        """The unaugmented inputs of the training samples ``index`` [n]."""
+    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
+        """The unaugmented batch of the training samples ``index`` [n]."""
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss in nats over the counted labels; a differentiable scalar."""
+
+    @abstractmethod
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Each sample's own loss in nats [B], the mean over its counted labels; differentiable."""
 
     @abstractmethod
     def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
@@ -109,15 +113,15 @@ class Task(ABC):
         starts = range(0, self.sizes[split], size)
         return (self._fixed_batch(split, slice(start, start + size)) for start in starts)
 
-    def probe(self, seed: int, n: int) -> dict[str, Tensor]:
-        """Inputs of ``n`` different training samples drawn by the seed, unaugmented (tokens: masked once).
+    def probe(self, seed: int, n: int) -> Batch:
+        """``n`` different training samples drawn by the seed, unaugmented (tokens: masked once).
 
         Raises:
             InputError: ``n`` is not in 1 … training samples.
         """
         check_whole("probe size", n, 1, self.sizes["train"])
         drawn = torch.randperm(self.sizes["train"], generator=generator(seed, "probe"))[:n]
-        return self._probe_inputs(drawn, seed)
+        return self._probe_batch(drawn, seed)
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         """The epoch's permutation of the training samples; the last is kept, every step asks for it."""

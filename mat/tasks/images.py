@@ -63,8 +63,8 @@ class ImageTask(Task):
     def _fixed_batch(self, split: str, index: slice) -> Batch:
         return Batch({"x": self._normalised(self._images[split][index])}, self._labels[split][index])
 
-    def _probe_inputs(self, index: Tensor, seed: int) -> dict[str, Tensor]:
-        return {"x": self._normalised(self._images["train"][index])}
+    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
+        return Batch({"x": self._normalised(self._images["train"][index])}, self._labels["train"][index])
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images.float() - self._mean) / self._scale
@@ -72,6 +72,10 @@ class ImageTask(Task):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy in nats of ``logits`` [B, classes] against ``labels`` [B]."""
         return functional.cross_entropy(logits, labels)
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy in nats of each sample [B]."""
+        return functional.cross_entropy(logits, labels, reduction="none")
 
     def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
         """(summed cross-entropy in nats, correct predictions, B)."""

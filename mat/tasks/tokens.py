@@ -63,9 +63,10 @@ class TokenTask(Task):
         masked = self.fixed_masks(split)
         return Batch({"input_ids": masked.inputs[index].long()}, masked.labels[index].long())
 
-    def _probe_inputs(self, index: Tensor, seed: int) -> dict[str, Tensor]:
+    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
         draws = generator(seed, "probe", "masks")
-        return {"input_ids": mask_tokens(self.tokens["train"][index], self.vocabulary, draws).inputs}
+        masked = mask_tokens(self.tokens["train"][index], self.vocabulary, draws)
+        return Batch({"input_ids": masked.inputs}, masked.labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy in nats of ``logits`` [B, S, V] over the selected ``labels`` [B, S].
@@ -77,6 +78,14 @@ class TokenTask(Task):
             logits.reshape(flat.numel(), -1), flat, ignore_index=NOT_COUNTED, reduction="sum"
         )
         return total / (flat != NOT_COUNTED).sum().clamp(min=1)
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy in nats over each sequence's selected positions [B]; zero where none is selected."""
+        each = functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=NOT_COUNTED, reduction="none"
+        )
+        counted = (labels != NOT_COUNTED).sum(1).clamp(min=1)
+        return each.reshape(labels.shape).sum(1) / counted
 
     def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
         """(summed cross-entropy in nats, the same: the metric is its mean, selected positions)."""

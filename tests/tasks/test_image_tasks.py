@@ -68,7 +68,7 @@ def test_augmentation_is_only_in_training(mirror: Path, tmp_path: Path) -> None:
     task = cifar10.load(cifar10.Settings(validation_examples=20), mirror, tmp_path)
     fixed = torch.cat([batch.inputs["x"] for batch in task.batches("train", 32)])
     originals = {row.numpy().tobytes() for row in fixed}
-    assert {row.numpy().tobytes() for row in task.probe(0, 20)["x"]} <= originals
+    assert {row.numpy().tobytes() for row in task.probe(0, 20).inputs["x"]} <= originals
     trained = {row.numpy().tobytes() for row in task.batch(0, 0, 0, 40).inputs["x"]}
     assert len(trained - originals) > 20
 

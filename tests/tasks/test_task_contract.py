@@ -58,7 +58,7 @@ def test_description(task: Task) -> None:
 
 def test_shapes_and_types(task: Task) -> None:
     batch = task.batch(0, 0, 0, SIZE)
-    for inputs, count in ((batch.inputs, SIZE), (task.example, 1), (task.probe(0, 5), 5)):
+    for inputs, count in ((batch.inputs, SIZE), (task.example, 1), (task.probe(0, 5).inputs, 5)):
         assert inputs.keys() == task.example.keys()
         for key, value in inputs.items():
             assert value.shape == (count, *task.example[key].shape[1:])
@@ -142,12 +142,12 @@ def test_splits_share_no_sample(task: Task) -> None:
 
 def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
     (key,) = task.example
-    first = task.probe(5, 6)[key]
+    first = task.probe(5, 6).inputs[key]
     task.batch(5, 0, 0, SIZE)
-    assert torch.equal(task.probe(5, 6)[key], first)
-    assert torch.equal(case().probe(5, 6)[key], first)
-    assert not torch.equal(task.probe(6, 6)[key], first)
-    everything = task.probe(5, task.sizes["train"])[key]
+    assert torch.equal(task.probe(5, 6).inputs[key], first)
+    assert torch.equal(case().probe(5, 6).inputs[key], first)
+    assert not torch.equal(task.probe(6, 6).inputs[key], first)
+    everything = task.probe(5, task.sizes["train"]).inputs[key]
     assert len(everything) == task.sizes["train"]
 
 
@@ -166,6 +166,17 @@ def test_score_adds_up_to_the_loss(task: Task) -> None:
         assert metric_sum == float((logits.argmax(-1) == labels).sum())
     else:
         assert metric_sum == loss_sum
+
+
+def test_sample_losses_are_each_samples_own(task: Task) -> None:
+    labels = task.batch(0, 0, 0, SIZE).labels
+    logits = torch.randn(*labels.shape, task.outputs, generator=torch.Generator().manual_seed(0))
+    losses = task.sample_losses(logits, labels)
+    assert losses.shape == (SIZE,)
+    for i in range(SIZE):
+        assert losses[i].item() == pytest.approx(
+            task.loss(logits[i : i + 1], labels[i : i + 1]).item(), rel=1e-5
+        )
 
 
 def test_data_hash_is_of_the_data(case, task: Task) -> None:
