@@ -917,3 +917,68 @@ def test_llama_of_any_size(shared, groups, half, neurons, cut, d):
     span = shared * width
     assert ("layers.0.self_attn.o_proj.weight", 1, (groups - 1) * span, groups * span) in last
     assert len(partition.attentions) == (shared == 1)
+
+
+def test_patch_embeddings_of_every_tower_are_remainder():
+    small = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 16}
+    vision = {**small, "image_size": 8, "patch_size": 4}
+    config = hf.CLIPConfig(text_config={**small, "vocab_size": 20}, vision_config=vision, projection_dim=6)
+    model = hf.CLIPModel(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        partition = partition_model(model)
+    assert {m.kind for m in partition.modules} == {"head", "ffn"}
+    assert "vision_model.embeddings.patch_embedding.weight" in {s.parameter for s in partition.remainder}
+    assert unrecognised(model, partition) == []
+
+
+def test_a_convolutional_stem_is_no_patch_embedding():
+    stem = torchvision.models.vision_transformer.ConvStemConfig(4, 3, 2)
+    model = torchvision.models.VisionTransformer(
+        8, 4, 1, 2, 8, 16, num_classes=5, conv_stem_configs=[stem, stem]
+    )
+    partition = partition_model(model, filter_groups=2)
+    first = {
+        s.parameter.removeprefix("conv_proj.conv_bn_relu_0.")
+        for s in module(partition, "conv0.filters0").slices
+    }
+    assert first == {"0.weight", "1.weight", "1.bias"}
+    layers = partition_model(model, layers=True)
+    assert layers.names == tuple(f"layer{i}" for i in range(4))
+    assert {s.parameter.split(".")[0] for s in layers.modules[0].slices} == {"conv_proj"}
+
+
+def test_a_stage_that_holds_transformer_blocks_is_no_layer_itself():
+    config = hf.SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 2], hidden_sizes=[4, 8], num_attention_heads=[1, 2], sr_ratios=[2, 1]
+    )
+    model = hf.SegformerModel(config)
+    partition = partition_model(model, layers=True)
+    assert_disjoint_and_complete(model, partition)
+    held = [{".".join(s.parameter.split(".")[:4]) for s in m.slices} for m in partition.modules]
+    blocks = [{f"stages.{i}.blocks.{j}"} for i, j in ((0, 0), (1, 0), (1, 1))]
+    assert [h for h in held if h in blocks] == blocks
+
+
+def test_two_towers_are_numbered_one_after_the_other():
+    model = nn.ModuleDict({name: hf.BertModel(hf.BertConfig(**BERT)) for name in ("query", "passage")})
+    names = [m.name for m in partition_model(model).modules if m.kind == "ffn"]
+    assert names == [f"layer{i}.ffn" for i in range(4)]
+
+
+def test_a_square_ffn_without_names_or_order_is_not_guessed():
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn, self.a, self.b = nn.MultiheadAttention(8, 2), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    class Ordered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn = nn.MultiheadAttention(8, 2)
+            self.mlp = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+
+    with pytest.warns(UserWarning, match=r"0\.a\.weight, 0\.b\.weight"):
+        assert {m.kind for m in partition_model(nn.Sequential(Block(), Block())).modules} == {"head"}
+    partition = partition_model(nn.Sequential(Ordered(), Ordered()))
+    assert slices(partition, "layer1.ffn") == {*rows("1.mlp.0", 0, 8), *columns("1.mlp.2", 0, 8)}

@@ -128,7 +128,7 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
     order = {path: i for i, (path, _) in enumerate(model.named_modules())}
     names = {block.path: block.name for block in found}
     free = [conv for conv in convs if not any(within(conv.path, path) for path in names)]
-    around = repeated_blocks(model, [conv.path for conv in free])
+    around = repeated_blocks(model, [conv.path for conv in free], found)
     whole = [*names, *dict.fromkeys(path for path in around.values() if path)]
     parts = {path: [name for name in shapes if within(name, path)] for path in whole}
     for conv in free:

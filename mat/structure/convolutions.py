@@ -15,6 +15,7 @@ from mat.partition import Slice
 from mat.structure.blocks import CONTAINERS, Block
 from mat.structure.projections import ancestors, join, parent, split, within
 
+PLAIN = tuple(container.forward for container in CONTAINERS)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -55,33 +56,46 @@ def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
 
 
 def patch_embeddings(model: nn.Module, found: list[Block]) -> set[str]:
-    """Convolutions ahead of a transformer's first block that cut the image into tiles (stride = kernel)."""
+    """Convolutions that cut the image into tiles (stride = kernel), first in a transformer, ahead of its blocks."""
+    order = {path: i for i, path in enumerate(dict(model.named_modules()))}
+    convs = {path: m for path, m in model.named_modules() if _is_convolution(m)}
     tiles = set()
-    for path, module in model.named_modules():
-        if not found or (found[0].path and within(path, found[0].path)):
-            break
-        if _is_convolution(module) and module.groups == 1 and module.kernel_size == module.stride != (1, 1):
+    for path, conv in convs.items():
+        if conv.groups > 1 or conv.kernel_size != conv.stride or conv.stride == (1, 1):
+            continue
+        tower = next((a for a in ancestors(path) if any(within(b.path, a) for b in found)), None)
+        if tower is None:
+            continue
+        rest = [other for other in convs if within(other, tower)]
+        rest += [b.path for b in found if within(b.path, tower)]
+        if all(order[path] <= order[other] for other in rest):
             tiles.add(path)
     return tiles
 
 
-def repeated_blocks(model: nn.Module, paths: list[str]) -> dict[str, str | None]:
-    """For each convolution the repeated block around it, or None.
+def repeated_blocks(model: nn.Module, paths: list[str], found: list[Block]) -> dict[str, str | None]:
+    """For each of the convolutions ``paths`` the repeated block around it, or None.
 
     A block is an instance of a class, not one of torch's own, that the model has several times, with two weights
-    or more; if it stands in a container of such a class (DenseNet's dense blocks), that container is the block.
+    or more and no transformer block inside; if it stands in a container of such a class with a forward of its
+    own (DenseNet's dense blocks), that container is the block.
     """
     modules = dict(model.named_modules())
     classes = Counter(type(module) for module in modules.values())
 
     def repeated(path: str) -> bool:
-        return bool(path) and _own_class(modules[path]) and classes[type(modules[path])] > 1
+        many = bool(path) and _own_class(modules[path]) and classes[type(modules[path])] > 1
+        return many and not any(within(block.path, path) for block in found)
+
+    def computes(path: str) -> bool:
+        forward = getattr(type(modules[path]), "forward", None)
+        return isinstance(modules[path], CONTAINERS) and forward not in PLAIN
 
     chosen: dict[str, str | None] = {}
     for path in paths:
         around = (a for a in ancestors(path) if repeated(a) and _weights(modules[a]) > 1)
         block = next(around, None)
-        while block and isinstance(modules[parent(block)], CONTAINERS) and repeated(parent(block)):
+        while block and computes(parent(block)) and repeated(parent(block)):
             block = parent(block)
         chosen[path] = block
     blocks = set(chosen.values())
