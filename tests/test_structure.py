@@ -541,23 +541,32 @@ def test_two_units_of_a_kind_can_change_places(name):
             assert not torch.allclose(output(broken, family.inputs), before, **TOLERANCE), (one, piece)
 
 
-@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.masked])
-def test_zeroing_a_head_is_masking_its_output(name):
+def maskable():
+    for name, family in FAMILIES.items():
+        if family.masked:
+            yield name, *family.masked
+        for unit, owned in family.owns.items():
+            if "ffn" in unit:
+                yield name, unit, owned[-1][0].removesuffix(".weight")
+
+
+@pytest.mark.parametrize(("name", "unit", "path"), list(maskable()))
+def test_zeroing_a_head_or_neurons_is_masking_what_they_put_out(name, unit, path):
+    """``path`` is the map behind them: W_O, or the FFN's way out. All activations here send 0 to 0."""
     family = FAMILIES[name]
     model = built(family)
-    head, path = family.masked
-    partition = quietly(model, ffn_groups=family.groups)
-    piece = next(s for s in module(partition, head).slices if s.parameter == f"{path}.weight")
+    owned = module(quietly(model, ffn_groups=family.groups), unit).slices
+    piece = next(s for s in owned if s.parameter == f"{path}.weight")
 
     def mask(_, args):
         return (args[0].index_fill(-1, torch.arange(piece.start, piece.stop), 0.0), *args[1:])
 
-    handle = model.get_submodule(path).register_forward_pre_hook(mask)
-    wanted, plain = output(model, family.inputs), None
-    handle.remove()
     plain = output(model, family.inputs)
-    for owned in module(partition, head).slices:
-        owned.of(model.get_parameter(owned.parameter).data).zero_()
+    handle = model.get_submodule(path).register_forward_pre_hook(mask)
+    wanted = output(model, family.inputs)
+    handle.remove()
+    for s in owned:
+        s.of(model.get_parameter(s.parameter).data).zero_()
     torch.testing.assert_close(output(model, family.inputs), wanted, **TOLERANCE)
     assert not torch.allclose(wanted, plain)
 
@@ -962,7 +971,9 @@ def test_a_stage_that_holds_transformer_blocks_is_no_layer_itself():
 
 def test_two_towers_are_numbered_one_after_the_other():
     model = nn.ModuleDict({name: hf.BertModel(hf.BertConfig(**BERT)) for name in ("query", "passage")})
-    names = [m.name for m in partition_model(model).modules if m.kind == "ffn"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = [m.name for m in partition_model(model).modules if m.kind == "ffn"]
     assert names == [f"layer{i}.ffn" for i in range(4)]
 
 

@@ -83,6 +83,11 @@ def stacks(model: nn.Module, found: list[Block]) -> set[str]:
     return roots
 
 
+def own_class(module: nn.Module) -> bool:
+    """Whether the module's class is not one of torch's own."""
+    return not type(module).__module__.startswith("torch.nn.")
+
+
 def _nearest(path: str, others: list[str]) -> str | None:
     """The deepest module that holds ``path`` and one of ``others``."""
     for above in (path, *ancestors(path)):

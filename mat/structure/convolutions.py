@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ import torch.fx
 from torch import nn
 
 from mat.partition import Slice
-from mat.structure.blocks import CONTAINERS, Block
+from mat.structure.blocks import CONTAINERS, Block, own_class
 from mat.structure.projections import ancestors, join, parent, split, within
 
 PLAIN = tuple(container.forward for container in CONTAINERS)
@@ -84,7 +83,7 @@ def repeated_blocks(model: nn.Module, paths: list[str], found: list[Block]) -> d
     classes = Counter(type(module) for module in modules.values())
 
     def repeated(path: str) -> bool:
-        many = bool(path) and _own_class(modules[path]) and classes[type(modules[path])] > 1
+        many = bool(path) and own_class(modules[path]) and classes[type(modules[path])] > 1
         return many and not any(within(block.path, path) for block in found)
 
     def computes(path: str) -> bool:
@@ -171,17 +170,3 @@ def _traced(path: str, module: nn.Module, waiting: set[str]) -> dict[str, str]:
 
 def _is_convolution(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module._parameters.get("weight") is not None
-
-
-def _own_class(module: nn.Module) -> bool:
-    return not type(module).__module__.startswith("torch.nn.")
-
-
-def siblings(model: nn.Module) -> Iterator[str]:
-    """Paths of modules of one class, not torch's own, that stand side by side in a container."""
-    for path, module in model.named_modules():
-        if isinstance(module, CONTAINERS):
-            classes = Counter(type(child) for child in module.children())
-            for name, child in module.named_children():
-                if classes[type(child)] > 1 and _own_class(child):
-                    yield join(path, name)
