@@ -14,7 +14,7 @@ the same product, so cutting a layer into more modules adds almost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +40,10 @@ class Dense:
         """Entries ``start:stop`` of the width, for some samples: (samples, T, stop − start)."""
         return self.values[samples, :, start:stop]
 
+    def times(self, left: Tensor) -> Tensor:
+        """Σ_t left[i, :, t] ⊗ self[i, t]: (n, rows, width), for ``left`` (n, rows, T)."""
+        return torch.bmm(left, self.values)
+
     @staticmethod
     def stack(parts: Sequence[Dense]) -> Dense:
         """The same factor of more samples."""
@@ -57,6 +61,12 @@ class OneHot:
         ids = self.ids[samples]
         wanted = torch.arange(start, stop, device=ids.device)
         return (ids[..., None] == wanted).to(self.dtype)
+
+    def times(self, left: Tensor) -> Tensor:
+        out = left.new_zeros(self.n, left.shape[1], self.width)
+        for into, ids, values in zip(out, self.ids, left, strict=True):
+            into.index_add_(1, ids[ids >= 0], values[:, ids >= 0])
+        return out
 
     @staticmethod
     def stack(parts: Sequence[OneHot]) -> OneHot:
@@ -79,7 +89,7 @@ class Patches:
             (length + 2 * p - d * (k - 1) - 1) // s + 1
             for length, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
         ]
-        self.taps = kernel[0] * kernel[1]
+        self.out, self.taps = out, kernel[0] * kernel[1]
         self.positions, self.width = self.each * out[0] * out[1], channels * self.taps
         self.dtype, self.device = images.dtype, images.device
 
@@ -95,6 +105,19 @@ class Patches:
         # (samples·m, width, T/m) -> (samples, T, width)
         columns = columns.transpose(1, 2)
         return columns if self.each == 1 else columns.reshape(-1, self.positions, stop - start)
+
+    def times(self, left: Tensor) -> Tensor:
+        """As the weight gradient of a convolution, sample by sample: no patch is cut out, and the processor's
+        own kernels do it two to three times faster (measured; tests/benchmarks)."""
+        rows = left.shape[1]
+        gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2)
+        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
+        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
+        found = [
+            torch.ops.aten.convolution_backward(g, x, weight, *fixed)[1]
+            for g, x in zip(gradients, self.images, strict=True)
+        ]
+        return torch.stack(found).flatten(2)
 
     @staticmethod
     def stack(parts: Sequence[Patches]) -> Patches:
@@ -157,38 +180,39 @@ def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: i
 
 
 def _formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
-    n, dtype, device = factors[0].left.n, factors[0].left.dtype, factors[0].left.device
+    n, dtype = factors[0].left.n, factors[0].left.dtype
     columns = max(f.column + f.right.width for f in factors)
-    row_bytes = n * (columns + n) * dtype.itemsize
-    height = max(1, min(memory // 2, CACHE_BYTES) // row_bytes)
-    pieces = [_whole_or_chunks(f.right, memory // 2) for f in factors]
+    # a row's gradients, their products, and its factors where they are made for the purpose
+    made = sum(f.left.positions for f in factors if not isinstance(f.left, Dense))
+    # convolutions cut out their patches anew for every block, so theirs are as large as may be
+    room = memory if any(isinstance(f.right, Patches) for f in factors) else min(memory, CACHE_BYTES)
+    height = max(1, room // (n * (columns + n + made) * dtype.itemsize))
     for start, stop, members in _blocks(segments, height):
-        block = torch.zeros(n, stop - start, columns, dtype=dtype, device=device)
-        for f, chunks in zip(factors, pieces, strict=True):
-            low, high = max(start, f.row), min(stop, f.row + f.left.width)
-            if low >= high:
-                continue
-            into = block[:, low - start : high - start, f.column : f.column + f.right.width]
-            for samples, right in chunks():
-                left = f.left.part(samples, low - f.row, high - f.row).transpose(1, 2)
-                if len(factors) == 1 and into.shape == block.shape:
-                    torch.bmm(left, right, out=into[samples])
-                else:
-                    into[samples] += torch.bmm(left, right)
+        block = _gradients(factors, start, stop, columns)
         by_row = torch.bmm(block.transpose(0, 1), block.permute(1, 2, 0))
         for segment, low, high in members:
             segment.gram.add_(by_row[low - start : high - start].sum(0, dtype=torch.float64))
 
 
-def _whole_or_chunks(side: Side, memory: int) -> Callable:
-    """An iterator over (samples, values): all samples at once where they fit, else as many as do."""
-    each = side.positions * side.width * side.dtype.itemsize
-    size = side.n if isinstance(side, Dense) else max(1, min(side.n, memory // each))
-    if size >= side.n:
-        everything = [(slice(0, side.n), side.part(slice(0, side.n), 0, side.width))]
-        return lambda: everything
-    starts = range(0, side.n, size)
-    return lambda: ((s := slice(a, min(a + size, side.n)), side.part(s, 0, side.width)) for a in starts)
+def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) -> Tensor:
+    """The per-sample gradients of rows ``start:stop``, (n, rows, columns)."""
+    total = None
+    for f in factors:
+        low, high = max(start, f.row), min(stop, f.row + f.left.width)
+        if low >= high:
+            continue
+        found = f.right.times(f.left.part(slice(None), low - f.row, high - f.row).transpose(1, 2))
+        if len(factors) == 1 and found.shape[1:] == (stop - start, columns):
+            return found
+        if total is None:
+            total = found.new_zeros(f.left.n, stop - start, columns)
+        total[:, low - start : high - start, f.column : f.column + f.right.width] += found
+    first = factors[0].left
+    return (
+        torch.zeros(first.n, stop - start, columns, dtype=first.dtype, device=first.device)
+        if total is None
+        else total
+    )
 
 
 def _blocks(segments: Sequence[Segment], height: int):

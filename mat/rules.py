@@ -204,6 +204,7 @@ def _convolution(n, x, weight, kernel, bias, stride, padding, dilation, groups) 
         x = F.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])
     if isinstance(padding, str):
         padding = (0, 0)
+    geometry = (stride, padding, dilation)
     layout = Layout(n, (len(x),), x, x.dim() - 1)
 
     def at_output(g: Tensor) -> Tensor:
@@ -211,18 +212,25 @@ def _convolution(n, x, weight, kernel, bias, stride, padding, dilation, groups) 
         g = layout.gather(g.reshape(len(x), len(weight), -1)).transpose(2, 3)
         return g.reshape(n, -1, len(weight))
 
-    def patches() -> Patches:
-        return Patches(layout.gather(x), kernel, (stride, padding, dilation))
-
     def grouped(g: Tensor) -> Tensor:
-        g, columns = at_output(g), patches().part(slice(0, n), 0, x.shape[1] * math.prod(kernel))
-        g, columns = (part.reshape(n, part.shape[1], groups, -1) for part in (g, columns))
-        return torch.einsum("ntgo,ntgc->ngoc", g, columns)
+        """Per-sample weight gradients, group by group: (n, out, width of a group)."""
+        g, images = at_output(g), layout.gather(x)
+        inputs, outputs = x.shape[1] // groups, len(weight) // groups
+        found = [
+            Patches(images[:, :, k * inputs : (k + 1) * inputs], kernel, geometry).times(
+                g[:, :, k * outputs : (k + 1) * outputs].transpose(1, 2)
+            )
+            for k in range(groups)
+        ]
+        return torch.cat(found, 1)
 
     if groups > 1:
         of_weight = _vector(grouped, n)
     else:
-        of_weight = _matrix(lambda g, row: Factors(Dense(at_output(g)), patches(), row), weight[0].numel())
+        of_weight = _matrix(
+            lambda g, row: Factors(Dense(at_output(g)), Patches(layout.gather(x), kernel, geometry), row),
+            weight[0].numel(),
+        )
     return _call(layout, (weight, of_weight), (bias, _vector(lambda g: at_output(g).sum(1), n)))
 
 

@@ -1,0 +1,63 @@
+"""Ratios of wall-clock times and of memory, taken in one process side by side, because machines are noisy."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def side_by_side(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of every run, ``rounds`` times in turn after one round to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], above: str, below: str) -> str:
+    """The median over rounds of the ratio of two runs, with its range."""
+    ratios = [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+
+
+def _measure(prepare: Callable, name: str, threads: int, pipe) -> None:
+    torch.set_num_threads(threads)
+    run = prepare(name)
+    # the high-water mark only rises: what stands before the run is taken off
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pipe.send((before * 1024, after * 1024))
+
+
+def peak_memory(prepare: Callable[[str], Callable], name: str, threads: int) -> tuple[int, int]:
+    """Resident bytes of a fresh process before ``prepare(name)()`` and at its peak (Linux, CPU)."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_measure, args=(prepare, name, threads, there))
+    process.start()
+    there.close()
+    try:
+        result = here.recv()
+    except EOFError:
+        raise RuntimeError(f"the process measuring {name} ended with code {process.exitcode}") from None
+    process.join()
+    return result
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    print(f"\n### {title}\n")
+    for row in [header, ["---"] * len(header), *rows]:
+        print("| " + " | ".join(row) + " |")
