@@ -60,7 +60,7 @@ def measure(
     saved = time.monotonic()
     for step, share in session.checkpoints:
         while session.loop.progress.step < step and not session.loop.progress.diverged:
-            session.loop.advance(report)
+            session.loop.advance(lambda line, share: report(line, 0.99 * share))
             if time.monotonic() - saved > save_every:
                 run.save_state(state_file, session.state())
                 saved = time.monotonic()
@@ -69,13 +69,14 @@ def measure(
         for probe_set in range(job.settings.probe_sets):
             if (step, probe_set) not in session.tables:
                 session.tables[step, probe_set] = session.probe(step, share, probe_set)
-                report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", share)
+                report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", 0.99 * share)
         run.save_state(state_file, session.state())
     table = session.table()
     half = out.with_suffix(f".{os.getpid()}.tmp")
     table.to_parquet(half, index=False)
     os.replace(half, out)
     state_file.unlink(missing_ok=True)
+    report(f"{len(table)} spectra written to {out}", 1.0)
     return table
 
 
@@ -169,11 +170,13 @@ class _Session:
         frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
         keys = ["estimator", "directions", "n"]
         cost = pd.DataFrame([dict(zip(keys, key, strict=True)) | v for key, v in self.costs.items()])
-        machine = run.hardware(self.device)
+        machine, projects = run.hardware(self.device), job.spec.probe["estimator"] == "projected"
         about = {
             **job.labels, "model": job.spec.model["name"], "seed": job.spec.seed, "job": job.name,
+            "setup": job.setup,
             "logits": loop.outputs_per_sample, "steps": loop.steps, "diverged": loop.progress.diverged,
             "default_estimator": job.spec.probe["estimator"],
+            "default_directions": job.spec.probe.get("directions", 8) * projects,
             "default_normalisation": job.spec.probe["normalisation"], "default_n": job.spec.probe["n"],
             "code_hash": run.code_hash(), "data_hash": loop.task.data_hash, "version_torch": torch.__version__,
             "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],
@@ -211,7 +214,9 @@ def _finished(out: Path, job: Job) -> pd.DataFrame | None:
         found = pd.read_parquet(out)
         identity = (found["job"].iloc[0], found["code_hash"].iloc[0])
     except (OSError, ValueError, KeyError, IndexError):
-        raise InputError(f"{out} is no table of this measurement; move it away, or choose another file") from None
+        raise InputError(
+            f"{out} is no table of this measurement; move it away, or choose another file"
+        ) from None
     if identity != (job.name, run.code_hash()):
         raise InputError(
             f"{out} holds {identity[0]} by code {str(identity[1])[:12]}, this is {job.name} by "

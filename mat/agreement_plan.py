@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
-from mat.kernel import NORMALISATIONS
 from mat.registry import build
 from mat.spec import Spec
 
@@ -98,9 +97,16 @@ class Job:
     @cached_property
     def name(self) -> str:
         """Family, seed and the hash of specification and settings."""
-        text = self.spec.json + json.dumps(asdict(self.settings), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return f"{self.family}-s{self.spec.seed}-{digest}"
+        return f"{self.family}-s{self.spec.seed}-{self._digest(json.loads(self.spec.json))}"
+
+    @property
+    def setup(self) -> str:
+        """The hash of specification and settings without the seed: jobs that share it may be pooled."""
+        return self._digest({k: v for k, v in json.loads(self.spec.json).items() if k != "seed"})
+
+    def _digest(self, spec: dict[str, Any]) -> str:
+        text = json.dumps([spec, asdict(self.settings)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -147,7 +153,9 @@ def jobs(config: Mapping[str, Any]) -> list[Job]:
         if not re.fullmatch(r"[\w-]+", str(family)):
             raise InputError(f"{where}: a family's name is made of letters, digits, _ and -; choose another")
         if not isinstance(entry, Mapping) or "of" not in entry or set(entry) - set(known):
-            raise InputError(f"{where} must be a mapping with 'of' and only {', '.join(known)}, got {entry!r}")
+            raise InputError(
+                f"{where} must be a mapping with 'of' and only {', '.join(known)}, got {entry!r}"
+            )
         if entry["of"] not in config["tasks"]:
             raise InputError(
                 f"{where}: 'of' must name one of the tasks {', '.join(config['tasks'])}, got {entry['of']!r}"

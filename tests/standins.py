@@ -96,7 +96,9 @@ def _switch_modules(settings):
         at = f"encoder.encoder.block.{layer}.layer"
         for head in range(settings.heads):
             rows = [
-                Slice(f"{at}.0.SelfAttention.{name}.weight", int(name == "o"), head * width, (head + 1) * width)
+                Slice(
+                    f"{at}.0.SelfAttention.{name}.weight", int(name == "o"), head * width, (head + 1) * width
+                )
                 for name in "qkvo"
             ]
             yield Module(f"layer{layer}.head{head}", "head", layer, tuple(rows))

@@ -126,6 +126,8 @@ def closed_form(
     length, d = example["input_ids"].shape[1], settings.width
     tokens, sparse = batch * length, settings.layers // 2
     weights = settings.layers * 4 * d * d * tokens + (settings.layers - sparse) * 8 * d * d * tokens
-    weights += sparse * d * settings.experts * tokens + 8 * d * d * sum(routed.values()) + d * outputs * tokens
+    weights += (
+        sparse * d * settings.experts * tokens + 8 * d * d * sum(routed.values()) + d * outputs * tokens
+    )
     scores = settings.layers * 2 * length * d * tokens
     return 3 * (weights + scores)
