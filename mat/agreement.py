@@ -3,8 +3,8 @@
 The run is trained by ``mat.train``'s own loop; at each checkpoint every disjoint probe set is measured by every
 estimator that the budget allows (``mat.agreement_plan``). Samples are independent in evaluation mode, so the
 kernel on the first n samples of a probe set is the leading block of the kernel on all of them: each estimator
-runs once per probe set, on its largest n. What a probe of n samples costs is measured apart, once per job, on the
-initial weights.
+runs once per probe set, on its largest n. What a probe of the run's own n costs is measured apart, once per
+job, on the initial weights.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mat import run
 from mat.agreement_plan import Job, Measurement
 from mat.errors import InputError
 from mat.flops import executed_macs
-from mat.kernel import NORMALISATIONS, modular_ntk, normalise
+from mat.kernel import modular_ntk, normalise
 from mat.seeds import stream_seed
 from mat.spectrum import Spectrum, eigen_macs, spectrum
 from mat.tasks.base import Batch
@@ -45,7 +46,8 @@ def measure(
     """Train ``job``'s run, measure it, and write the table ``out`` (Parquet); returns the table.
 
     One row per checkpoint × probe set × estimator × n × normalisation × module; a kernel that is not finite has
-    NaN. ``seconds`` and ``macs`` are of the kernels of a probe of n samples, ``macs_eigen`` of their eigenvalues.
+    NaN. ``seconds`` and ``macs`` are of the kernels of a probe of the default n, ``macs_eigen`` of their eigenvalues;
+    NaN at other n.
     Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
     before any training for input that cannot be used.
     """
@@ -58,19 +60,23 @@ def measure(
     state_file = run.state_path(out)
     session.restore(run.load_state(state_file, session.identity))
     saved = time.monotonic()
+
+    def save_when_due() -> None:
+        nonlocal saved
+        if time.monotonic() - saved > save_every:
+            run.save_state(state_file, session.state())
+            saved = time.monotonic()
+
+    progress = session.loop.progress
     for step, share in session.checkpoints:
-        while session.loop.progress.step < step and not session.loop.progress.diverged:
-            session.loop.advance(lambda line, share: report(line, 0.99 * share))
-            if time.monotonic() - saved > save_every:
-                run.save_state(state_file, session.state())
-                saved = time.monotonic()
-        if session.loop.progress.step != step:  # it diverged: there is nothing more to measure
-            break
-        for probe_set in range(job.settings.probe_sets):
+        while progress.step < step and not progress.diverged:
+            session.loop.advance(lambda line, done: report(line, 0.99 * done))
+            save_when_due()
+        for probe_set in range(job.settings.probe_sets if progress.step == step else 0):
             if (step, probe_set) not in session.tables:
                 session.tables[step, probe_set] = session.probe(step, share, probe_set)
                 report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", 0.99 * share)
-        run.save_state(state_file, session.state())
+                save_when_due()
     table = session.table()
     half = out.with_suffix(f".{os.getpid()}.tmp")
     table.to_parquet(half, index=False)
@@ -99,7 +105,7 @@ class _Session:
         if not self.measurements:
             raise InputError(
                 f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
-                "full_rows or trace_logits, or measure sum_of_logits"
+                "sample_passes, or measure sum_of_logits"
             )
         self.size = max(size for measurement in self.measurements for size in measurement.sizes)
         drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
@@ -117,24 +123,17 @@ class _Session:
         for measurement in self.measurements:
             self._count(measurement)
             grams = self._grams(measurement, probe_set, measurement.sizes[-1])
-            for n in measurement.sizes:
-                for normalisation in NORMALISATIONS:
-                    about = {
-                        "step": step, "share": share, "probe_set": probe_set, "n": n,
-                        "estimator": measurement.estimator, "directions": measurement.directions,
-                        "normalisation": normalisation,
-                    }  # fmt: skip
-                    for module in modules:
-                        gram = grams[module["module"]]
-                        rank = len(gram) * n // measurement.sizes[-1]
-                        block = normalise(gram[:rank, :rank], normalisation, module["parameters"])
-                        seen = _spectrum(block)
-                        rows.append(
-                            {
-                                **about, **module, "lambda_max": seen.lambda_max, "trace": seen.trace,
-                                "effective_rank": seen.effective_rank,
-                            }
-                        )  # fmt: skip
+            for n, module in product(measurement.sizes, modules):
+                gram = grams[module["module"]]
+                rank = len(gram) * n // measurement.sizes[-1]
+                for normalisation, seen in _spectra(gram[:rank, :rank], module["parameters"]).items():
+                    rows.append(
+                        {
+                            "step": step, "share": share, "probe_set": probe_set, "n": n,
+                            "estimator": measurement.estimator, "directions": measurement.directions,
+                            "normalisation": normalisation, **module, **vars(seen),
+                        }
+                    )  # fmt: skip
         return pd.DataFrame(rows)
 
     def _grams(self, measurement: Measurement, probe_set: int, n: int) -> dict[str, Tensor]:
@@ -152,24 +151,27 @@ class _Session:
         return {name: gram.cpu() for name, gram in grams.items()}
 
     def _count(self, measurement: Measurement) -> None:
-        """The cost of a probe of every n, once per job; not at every checkpoint, because it hardly moves."""
-        for n in measurement.sizes:
-            key = (measurement.estimator, measurement.directions, n)
-            if key in self.costs:
-                continue
-            start = time.perf_counter()
-            grams = self._grams(measurement, 0, n)
-            seconds = time.perf_counter() - start
-            macs, _ = executed_macs(lambda n=n: self._grams(measurement, 0, n), self.device)
-            eigen = sum(eigen_macs(len(gram)) for gram in grams.values())
-            self.costs[key] = {"seconds": seconds, "macs": macs, "macs_eigen": eigen}
+        """The cost of a probe of the default n, once per job; not at every checkpoint, because it hardly moves."""
+        n = self.job.spec.probe["n"]
+        key = (measurement.estimator, measurement.directions, n)
+        if key in self.costs or n not in measurement.sizes:
+            return
+        start = time.perf_counter()
+        grams = self._grams(measurement, 0, n)
+        seconds = time.perf_counter() - start
+        macs, _ = executed_macs(lambda: self._grams(measurement, 0, n), self.device)
+        eigen = sum(eigen_macs(len(gram)) for gram in grams.values())
+        self.costs[key] = {"seconds": seconds, "macs": macs, "macs_eigen": eigen}
 
     def table(self) -> pd.DataFrame:
         """Everything measured, with its costs and what it stands on."""
         job, loop = self.job, self.loop
         frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
         keys = ["estimator", "directions", "n"]
-        cost = pd.DataFrame([dict(zip(keys, key, strict=True)) | v for key, v in self.costs.items()])
+        cost = pd.DataFrame(
+            [dict(zip(keys, key, strict=True)) | seen for key, seen in self.costs.items()],
+            columns=[*keys, "seconds", "macs", "macs_eigen"],
+        )
         machine, projects = run.hardware(self.device), job.spec.probe["estimator"] == "projected"
         about = {
             **job.labels, "model": job.spec.model["name"], "seed": job.spec.seed, "job": job.name,
@@ -197,12 +199,15 @@ class _Session:
             self.tables, self.costs = state["tables"], state["costs"]
 
 
-def _spectrum(gram: Tensor) -> Spectrum:
-    """The spectrum, NaN where the kernel is not finite: a run that overflowed still has a table."""
+def _spectra(gram: Tensor, parameters: int) -> dict[str, Spectrum]:
+    """The spectrum under every normalisation, NaN where the kernel is not finite: a run that overflowed still
+    has a table. ``per_parameter`` scales all eigenvalues alike, so it needs no solve of its own."""
     try:
-        return spectrum(gram)
+        raw, cosine = spectrum(gram), spectrum(normalise(gram, "cosine", parameters))
     except FloatingPointError:
-        return Spectrum(float("nan"), float("nan"), float("nan"))
+        raw = cosine = Spectrum(float("nan"), float("nan"), float("nan"))
+    scaled = Spectrum(raw.lambda_max / parameters, raw.trace / parameters, raw.effective_rank)
+    return {"raw": raw, "cosine": cosine, "per_parameter": scaled}
 
 
 def _finished(out: Path, job: Job) -> pd.DataFrame | None:

@@ -35,9 +35,10 @@ class Settings:
 
     ``shares``: checkpoints, as shares of the run's steps; ``probe_sets``: disjoint draws of max(``sizes``)
     training samples, of which a probe of n takes the first n; ``directions``: ``projected`` is measured once
-    with each. The budget, k being the logits of one sample: ``full`` at sizes n with n·k ≤ ``full_rows``
-    (its matrix is nk × nk); ``trace`` where k ≤ ``trace_logits`` (it takes k backward passes); ``projected``
-    with r < k directions only (with more, ``trace`` is exact and no dearer).
+    with each. The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
+    ``trace``, r for ``projected``, else 1) at sizes n with n·b ≤ ``sample_passes``; ``full`` besides only with
+    n·k ≤ ``full_rows`` (its matrix is nk × nk); ``projected`` only with r < k (with more, ``trace`` is exact and no
+    dearer).
     """
 
     shares: tuple[float, ...] = (0, 0.1, 0.3, 1)
@@ -46,7 +47,7 @@ class Settings:
     estimators: tuple[str, ...] = ESTIMATORS
     directions: tuple[int, ...] = (8, 64)
     full_rows: int = 640
-    trace_logits: int = 64
+    sample_passes: int = 4096
 
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions"):
@@ -59,7 +60,7 @@ class Settings:
             raise InputError(
                 f"estimators must be different ones of {', '.join(ESTIMATORS)}, got {list(self.estimators)}"
             )
-        for name, least in (("probe_sets", 1), ("full_rows", 0), ("trace_logits", 0)):
+        for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
 
@@ -67,11 +68,12 @@ class Settings:
         """What the budget allows for a model of ``logits`` outputs per sample."""
         found = []
         for name in self.estimators:
-            sizes = tuple(n for n in self.sizes if name != "full" or n * logits <= self.full_rows)
-            if name == "trace" and logits > self.trace_logits:
-                sizes = ()
+            most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
             rounds = [r for r in self.directions if r < logits] if name == "projected" else [0]
-            found += [Measurement(name, r, sizes) for r in rounds if sizes]
+            for r in rounds:
+                passes = logits if name in ("full", "trace") else max(r, 1)
+                sizes = tuple(n for n in self.sizes if n * passes <= most)
+                found += [Measurement(name, r, sizes)] if sizes else []
         return found
 
 
@@ -160,15 +162,18 @@ def jobs(config: Mapping[str, Any]) -> list[Job]:
             raise InputError(
                 f"{where}: 'of' must name one of the tasks {', '.join(config['tasks'])}, got {entry['of']!r}"
             )
-        replaced = {key: value for key, value in entry.items() if key != "of"}
+        base = {**config["tasks"][entry["of"]], **{key: value for key, value in entry.items() if key != "of"}}
+        if isinstance(base.get("recipe", {}), Mapping):  # no curve is kept: only the two ends are evaluated
+            base["recipe"] = {**base.get("recipe", {}), "evaluate_every": 10**9}
         for seed in config["seeds"]:
-            given = {
-                **config["tasks"][entry["of"]], **replaced, "method": {"name": "vanilla"}, "seed": seed,
-                "threads": config.get("threads", 1),
-            }  # fmt: skip
+            given = {**base, "method": {"name": "vanilla"}, "seed": seed, "threads": config.get("threads", 1)}
             try:
                 spec = Spec.of(given)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
+            if spec.probe["n"] not in settings.sizes:
+                raise InputError(
+                    f"{where}: sizes must hold the default n = {spec.probe['n']}, got {list(settings.sizes)}"
+                )
             found.append(Job(str(config["scale"]), str(family), entry["of"], spec, settings))
     return found

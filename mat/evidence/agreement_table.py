@@ -204,7 +204,7 @@ def _notes(families: pd.DataFrame) -> list[str]:
         "Degenerate: pairs of rankings without a τ_b, because one of them has no two different finite values; "
         "they are left out of the means. λ_max that differ by less than 1e-6, relatively, are tied.",
         "The largest n contains the samples of the smaller ones, so that agreement rises with n by construction.",
-        "Cost: executed multiply-adds of kernels and eigenvalues of one probe, relative to sum_of_logits at the "
-        "same n; measured on the initial weights.",
+        "Cost: executed multiply-adds of kernels and eigenvalues of one probe of the default n, relative to "
+        "sum_of_logits; measured on the initial weights.",
         "Seconds depend on the machine and on what else ran there.",
     ]
