@@ -11,7 +11,14 @@ import pandas as pd
 from common import Look
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MultipleLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from mat.evidence.agreement import TRAINED
 from mat.evidence.agreement_table import at_default, changes
@@ -62,10 +69,12 @@ def draw(tables: Tables) -> Figure:
             ax.grid(True)
         for ax in ours[:3]:
             ax.set_ylim(low, 1.06)
+            ax.yaxis.set_major_locator(MultipleLocator(0.25))
+        ours[2].set_xlim(0.6, 2 * max(1.0, table["cost_ratio"].max()))
         ours[3].set_xlim(low, 1.06)
         ours[0].set_title(
-            f"{family}: {first['model']} on {first['task']}\n{first['modules']} modules, reference "
-            f"{shown(first['reference']) or 'none'}"
+            f"{family} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
+            f"reference: {shown(first['reference']) or 'none'}"
         )
         if column:
             for ax in ours:
@@ -136,7 +145,8 @@ def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(sorted(set(rows["n"]))))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("probe samples n")
+    ax.set_xlim(rows["n"].min() / 1.25, rows["n"].max() * 1.25)
+    ax.set_xlabel("probe samples n (dashed: default)")
     ax.axvline(rows["default_n"].iloc[0], color="0.55", linewidth=0.8, linestyle=(0, (6, 2)), zorder=1)
     if chosen.empty:
         ax.text(0.5, 0.5, "no reference", transform=ax.transAxes, ha="center", va="center")
@@ -160,8 +170,15 @@ def over_cost(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
             row["cost_ratio"], row["tau_mean"], yerr=reach(pd.DataFrame([row])), color=look.colour,
             marker=look.marker, markersize=6, linewidth=0.9, capsize=2,
         )  # fmt: skip
+    own = rows[(rows["estimator"] == rows["reference"]) & (rows["n"] == rows["default_n"])]
+    if len(own):
+        dear = own["cost_ratio"].iloc[0]
+        ax.axvline(dear, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        ax.annotate(
+            "reference", (dear, 0), xycoords=("data", "axes fraction"), xytext=(-2, 3), rotation=90,
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="0.25",
+        )  # fmt: skip
     ax.set_xscale("log")
-    ax.set_xlim(0.7, max(150.0, 1.5 * rows["cost_ratio"].max()))
     ax.xaxis.set_major_locator(LogLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}×"))
     ax.xaxis.set_minor_formatter(NullFormatter())
