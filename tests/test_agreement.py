@@ -82,6 +82,8 @@ def test_every_affordable_combination_is_measured_once(measured):
     }
     assert measured.groupby(keys[:-1]).size().eq(4).all()
     assert np.isfinite(measured["lambda_max"]).all()
+    sets = [rows["lambda_max"].to_numpy() for _, rows in measured.groupby("probe_set")]
+    assert not np.isclose(*sets).any(where=measured["normalisation"].eq("raw").to_numpy()[: len(sets[0])])
 
 
 def test_the_budget_leaves_out_what_is_too_dear():

@@ -20,11 +20,11 @@ COLUMNS = (
     "default_directions", "default_normalisation", "default_n", "code_hash", "data_hash",
 )  # fmt: skip
 SAYS = {
-    "reference": "another estimator (the reference)",
-    "largest_n": "n (the largest measured)",
-    "probe_sets": "the probe set (disjoint samples)",
-    "cosine": "the normalisation (cosine)",
-    "per_parameter": "the normalisation (per parameter)",
+    "reference": "to the reference estimator",
+    "largest_n": "to the largest n",
+    "probe_sets": "to disjoint samples",
+    "cosine": "to cosine",
+    "per_parameter": "to per parameter",
 }
 
 

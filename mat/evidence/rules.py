@@ -233,7 +233,7 @@ def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
     """X6: the default ranking of modules beside the one with another estimator, n, probe set, normalisation."""
     parts = agreement_table.changes(tables.agreement, family)
     effects = [
-        Effect(f"changing {agreement_table.SAYS[part]}", value, "Kendall τ_b", "none")
+        Effect(f"change {agreement_table.SAYS[part]}", value, "Kendall τ_b", "none")
         for part, value in parts.items()
     ]
     first = tables.agreement[tables.agreement["family"] == family].iloc[0]

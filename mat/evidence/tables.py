@@ -117,5 +117,7 @@ def load_agreement(folder: Path) -> pd.DataFrame | None:
     path = folder / "agreement.csv"
     if not path.is_file():
         return None
-    frame = pd.read_csv(path, dtype={"checkpoint": str, "family": str, "scale": str, "code_hash": str})
-    return frame.assign(reference=frame["reference"].fillna("").astype(str))
+    frame = pd.read_csv(
+        path, dtype=dict.fromkeys(("checkpoint", "family", "scale", "code_hash", "reference"), str)
+    )
+    return frame.assign(reference=frame["reference"].fillna(""))
