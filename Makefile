@@ -37,4 +37,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data
+	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement

@@ -20,6 +20,7 @@ wildcard_constraints:
     run="[^/]+",
     task="[^/]+",
     figure="[^/]+",
+    job="[^/]+",
 
 
 report: "workflows/report/workflow.rst"
@@ -27,6 +28,7 @@ report: "workflows/report/workflow.rst"
 
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
+include: "workflows/rules/agreement.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
 
@@ -38,6 +40,7 @@ rule all:
         rules.collect.input.runs,
         rules.results.output,
         rules.verdicts.output,
+        AGREEMENT,
         rules.register.output,
         expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png")),
 

@@ -111,6 +111,35 @@ def _parser() -> argparse.ArgumentParser:
     verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
     verdicts.set_defaults(run=_verdicts)
 
+    measure = commands.add_parser(
+        "agreement", help="train one run and measure its spectra by every estimator"
+    )
+    measure.add_argument(
+        "--job",
+        required=True,
+        metavar="JSON|FILE",
+        help="labels, specification and settings of the measurement",
+    )
+    measure.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Parquet table to write")
+    measure.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default cpu)"
+    )
+    measure.add_argument(
+        "--save-every", type=float, default=30.0, metavar="SECONDS", help="how often the state is saved"
+    )
+    _data_options(measure)
+    measure.set_defaults(run=_agreement)
+
+    compare = commands.add_parser(
+        "agreement-table", help="compare the module rankings of measured estimators"
+    )
+    compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `agreement`")
+    compare.add_argument(
+        "--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write"
+    )
+    compare.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
+    compare.set_defaults(run=_agreement_table)
+
     register = commands.add_parser("register", help="write the ambiguity register as a page")
     register.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
@@ -145,11 +174,7 @@ def _train(args: argparse.Namespace) -> None:
     from mat.spec import Spec
     from mat.train import train
 
-    if args.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
+    _check_device(args.device)
     spec, data = Spec.of(_given(args)), _folder(args.data)
     print(f"mat: {spec.name} -> {args.out}", file=sys.stderr)
     final = train(
@@ -168,17 +193,31 @@ def _train(args: argparse.Namespace) -> None:
     )
 
 
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
+
+
+def _json(option: str, given: str) -> dict[str, Any]:
+    """A JSON mapping given as text or as the file that holds it."""
+    text = given if given.lstrip().startswith("{") else _read(option, Path(given))
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{option} must be a JSON mapping, got {text[:60]}")
+    return content
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The specification that the flags describe; flags complete and override a given one."""
     given: dict[str, Any] = {}
     if args.spec:
-        text = args.spec if args.spec.lstrip().startswith("{") else _read(Path(args.spec))
-        try:
-            given = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"--spec is not JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise InputError(f"--spec must be a JSON mapping, got {text[:60]}")
+        given = _json("--spec", args.spec)
     for what in ("task", "model", "method"):
         if getattr(args, what):
             given[what] = {"name": getattr(args, what)}
@@ -200,11 +239,11 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _read(path: Path) -> str:
+def _read(option: str, path: Path) -> str:
     try:
         return path.read_text()
     except OSError as error:
-        raise InputError(f"--spec: cannot read {path}: {error.strerror}") from None
+        raise InputError(f"{option}: cannot read {path}: {error.strerror}") from None
 
 
 def _folder(data: Path | None) -> Path | None:
@@ -287,6 +326,30 @@ def _verdicts(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     cli.verdicts(args.tables, args.claims)
+
+
+def _agreement(args: argparse.Namespace) -> None:
+    from mat.agreement import measure
+    from mat.agreement_plan import job_of
+
+    _check_device(args.device)
+    job, data = job_of(_json("--job", args.job)), _folder(args.data)
+    print(f"mat: {job.name} -> {args.out}", file=sys.stderr)
+    measure(
+        job,
+        args.out,
+        data=data,
+        cache=args.cache,
+        device=args.device,
+        report=_reporter(),
+        save_every=args.save_every,
+    )
+
+
+def _agreement_table(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.agreement(args.files, args.tables, args.claims)
 
 
 def _register(args: argparse.Namespace) -> None:

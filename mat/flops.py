@@ -60,7 +60,8 @@ def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor
     """fvcore's forward count of ``example`` (one sample), attributed to the modules.
 
     A module gets of each weight's layer the share of the weight that it owns, a head also its share of the
-    attention products. Raises InputError naming layers that own a module's weights and were never called.
+    attention products; the experts of a layer share their cost evenly, because one sample's routing is chance.
+    Raises InputError naming layers that own a module's weights and were never called.
     """
     from fvcore.nn import FlopCountAnalysis
 
@@ -85,7 +86,7 @@ def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor
         for piece in module.slices:
             path, _, attribute = piece.parameter.rpartition(".")
             shape = partition.shapes[piece.parameter]
-            if path in uncalled:
+            if path in uncalled and module.kind != "expert":
                 raise InputError(
                     f"{path!r} belongs to module {module.name!r} but the forward pass never called it"
                 )
@@ -96,6 +97,9 @@ def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor
         own = macs[attention.core] - sum(children)
         for name in attention.heads:
             modules[name] += own / len(attention.heads)
+    for layer in {module.layer for module in partition.modules if module.kind == "expert"}:
+        experts = [m.name for m in partition.modules if (m.kind, m.layer) == ("expert", layer)]
+        modules |= dict.fromkeys(experts, sum(modules[name] for name in experts) / len(experts))
     rounded = {name: round(value) for name, value in modules.items()}
     return Nominal(rounded, int(macs[""]) - sum(rounded.values()))
 

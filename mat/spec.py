@@ -183,7 +183,8 @@ class Run:
         return {"scale": self.scale, "task": self.task, "method": self.method}
 
 
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods"]
+# the block ``agreement`` is read by mat.agreement_plan
+CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement"]
 
 
 def expand(config: Mapping[str, Any]) -> list[Run]:

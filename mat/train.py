@@ -75,7 +75,7 @@ def train(
         report("already finished; remove the folder to train it again", 1.0)
         return finished
     torch.set_num_threads(spec.threads)
-    loop = _Loop(spec, out, data, cache, device)
+    loop = Loop(spec, out, data, cache, device)
     state_file = run.state_path(out)
     loop.restore(run.load_state(state_file, loop.identity))
     saved = time.monotonic()
@@ -107,8 +107,8 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
     return {"task": task.name, "sizes": task.sizes, "data_hash": task.data_hash, "bounds": task.bounds}
 
 
-class _Loop:
-    """A run in memory."""
+class Loop:
+    """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs."""
 
     def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
         self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")

@@ -32,7 +32,17 @@ def mat(*args, **environment):
 
 def test_help_names_every_command():
     text = mat("--help").stdout
-    for name in ("train", "list", "show", "collect", "results", "verdicts", "examples:"):
+    for name in (
+        "train",
+        "list",
+        "show",
+        "collect",
+        "agreement",
+        "agreement-table",
+        "results",
+        "verdicts",
+        "examples:",
+    ):
         assert name in text
 
 
@@ -45,6 +55,7 @@ def test_list_shows_what_there_is_with_its_settings():
         "wikitext",
         "vgg",
         "bert",
+        "switch",
         "vanilla",
         "multirate",
         "method.alpha = 0.1",
@@ -136,6 +147,7 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
         ),
         (["show", "nowhere"], "nowhere"),
         (["collect", "nowhere", "--tables", "t"], "nowhere"),
+        (["agreement-table", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
     ],
 )
 def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):

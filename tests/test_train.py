@@ -11,7 +11,7 @@ from mat import run
 from mat.errors import InputError
 from mat.flops import executed_macs
 from mat.spec import Recipe, Spec
-from mat.train import LEDGERS, _Loop, check, schedule, train
+from mat.train import LEDGERS, Loop, check, schedule, train
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -47,7 +47,7 @@ def spec(base=DIGITS, method="mat", seed=0, **recipe):
 
 
 def loop(made, tmp_path):
-    return _Loop(made, tmp_path / made.name, None, tmp_path / "cache", "cpu")
+    return Loop(made, tmp_path / made.name, None, tmp_path / "cache", "cpu")
 
 
 def timeless(state):

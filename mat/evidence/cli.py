@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mat.errors import InputError
+from mat.evidence import agreement as agreeing
+from mat.evidence import agreement_table, measures, results_text, tables, write
 from mat.evidence import ambiguities as register
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
-from mat.evidence import measures, results_text, tables, write
 from mat.evidence import results as table
 from mat.evidence import verdicts as judging
 from mat.evidence.measures import Convergence
@@ -74,6 +76,25 @@ def verdicts(tables_dir: Path, claims: Path) -> None:
     """Write ``verdicts.csv`` and ``verdicts.md``: the claims judged by the rules in ``claims``."""
     rules = claims_file.load_claims(claims)
     judging.write_verdicts(judging.verdicts(tables.load(tables_dir), rules), rules, tables_dir)
+
+
+def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
+    """Write ``agreement.csv`` and ``agreement.md``: rank agreement of estimators, and the one the rule picks.
+
+    The order of references and the margin of the choice are those of the claim X6. Raises InputError when the
+    claims file has no rule for it.
+    """
+    rule = next((c for c in claims_file.load_claims(claims).claims if c.measure == "rankings"), None)
+    if rule is None:
+        raise InputError(
+            f"{claims.name}: no claim has the measure 'rankings'; agreement needs its references"
+        )
+    frame = agreeing.summary(agreement_table.load(files), rule.role("references"))
+    write.csv(frame, tables_dir / "agreement.csv")
+    again = tables.load_agreement(
+        tables_dir
+    )  # rounded as it is written, so that page and verdict cannot differ
+    write.text(agreement_table.markdown(again, rule.thresholds["choice_margin"]), tables_dir / "agreement.md")
 
 
 def ambiguities(register_file: Path, tables_dir: Path) -> None:

@@ -124,6 +124,23 @@ def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresh
     return PARTLY if extra.low > 0 else INCONCLUSIVE
 
 
+def survives(parts: Iterable[Interval], thresholds: Thresholds) -> str:
+    """Rankings after each change. A change is survived when the lower bound of τ is at least ``survive_tau`` and
+    lost when the upper bound is below ``lost_tau``. All survived: supported; some survived and some lost:
+    partly; some lost and none survived: not supported; otherwise inconclusive.
+    """
+    values = list(parts)
+    if not known(*values):
+        return INCONCLUSIVE
+    survived = sum(value.low >= thresholds["survive_tau"] for value in values)
+    lost = sum(value.high < thresholds["lost_tau"] for value in values)
+    if survived == len(values):
+        return SUPPORTED
+    if lost:
+        return PARTLY if survived else NOT_SUPPORTED
+    return INCONCLUSIVE
+
+
 def combine(verdicts: Iterable[str], mixed: str, any_inconclusive: str) -> str:
     """One verdict over tasks; tasks that were not tested are left out.
 

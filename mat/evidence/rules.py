@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import decisions, results, spectra, write
+from mat.evidence import agreement_table, decisions, results, spectra, write
 from mat.evidence.measures import LEDGERS, Convergence
 from mat.evidence.statistics import (
     Interval,
@@ -55,6 +55,7 @@ class Rule:
     thresholds: frozenset[str]
     roles: frozenset[str]
     any_role: str | None = None  # of this role's methods one is enough
+    families: bool = False  # judged on the families of the agreement table instead of on tasks
 
 
 def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -228,9 +229,26 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
     return Outcome(verdict, reason, effects)
 
 
+def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+    """X6: the default ranking of modules beside the one with another estimator, n, probe set, normalisation."""
+    parts = agreement_table.changes(tables.agreement, family)
+    effects = [
+        Effect(f"change {agreement_table.SAYS[part]}", value, "Kendall τ_b", "none")
+        for part, value in parts.items()
+    ]
+    first = tables.agreement[tables.agreement["family"] == family].iloc[0]
+    choice = agreement_table.choose(tables.agreement, claim.thresholds["choice_margin"])
+    reason = (
+        "; ".join(_say(effect) for effect in effects)
+        + f". Default {first['default_estimator']}, {first['default_normalisation']}, n = {first['default_n']}; "
+        f"reference {first['reference'] or 'none'}. {choice.reason}"
+    )
+    return Outcome(decisions.survives(parts.values(), claim.thresholds), reason, effects)
+
+
 def _say(effect: Effect) -> str:
     ledger = "" if effect.ledger == "none" else f" ({effect.ledger})"
-    unit = "" if effect.unit in ("Spearman ρ", "ratio max/min") else f" {effect.unit}"
+    unit = "" if effect.unit in ("Spearman ρ", "Kendall τ_b", "ratio max/min") else f" {effect.unit}"
     return f"{effect.part} {write.estimate(effect.interval)}{unit}{ledger}, n = {effect.interval.n}"
 
 
@@ -243,8 +261,14 @@ def rule_named(name: str) -> Rule:
     return RULES[name]
 
 
-def _rule(evaluate: Callable[..., Outcome], thresholds: str, roles: str, any_role: str | None = None) -> Rule:
-    return Rule(evaluate, frozenset(thresholds.split()), frozenset(roles.split()), any_role)
+def _rule(
+    evaluate: Callable[..., Outcome],
+    thresholds: str,
+    roles: str,
+    any_role: str | None = None,
+    families: bool = False,
+) -> Rule:
+    return Rule(evaluate, frozenset(thresholds.split()), frozenset(roles.split()), any_role, families)
 
 
 RULES = {
@@ -257,5 +281,6 @@ RULES = {
     "selection": _rule(
         selection, "relevant_percent full_share_percent share_tolerance_points", "method reference"
     ),
+    "rankings": _rule(rankings, "survive_tau lost_tau choice_margin", "references", families=True),
     "bias_of_detach": _rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
 }

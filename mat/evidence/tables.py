@@ -18,11 +18,13 @@ _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash
 
 @dataclass(frozen=True)
 class Tables:
-    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column."""
+    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
+    the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     probes: pd.DataFrame
+    agreement: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -31,6 +33,11 @@ class Tables:
     @property
     def tasks(self) -> list[str]:
         return sorted(self.runs["task"].unique())
+
+    @property
+    def families(self) -> list[str]:
+        """Families whose estimators were compared."""
+        return [] if self.agreement is None else sorted(self.agreement["family"].unique())
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
@@ -87,7 +94,8 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote. Raises InputError when a table is missing."""
+    """Read what ``save`` wrote, and ``agreement.csv`` where there is one. Raises InputError when a table is
+    missing."""
     for name in ("runs.csv", "curves.parquet", "probes.parquet"):
         if not (folder / name).is_file():
             raise InputError(
@@ -97,5 +105,19 @@ def load(folder: Path) -> Tables:
     for column in ("mode", "estimator"):
         runs[column] = runs[column].fillna("").astype(str)
     return Tables(
-        runs, pd.read_parquet(folder / "curves.parquet"), pd.read_parquet(folder / "probes.parquet")
+        runs,
+        pd.read_parquet(folder / "curves.parquet"),
+        pd.read_parquet(folder / "probes.parquet"),
+        load_agreement(folder),
     )
+
+
+def load_agreement(folder: Path) -> pd.DataFrame | None:
+    """``agreement.csv`` of ``folder``; None when there is none."""
+    path = folder / "agreement.csv"
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(
+        path, dtype=dict.fromkeys(("checkpoint", "family", "scale", "code_hash", "reference"), str)
+    )
+    return frame.assign(reference=frame["reference"].fillna(""))

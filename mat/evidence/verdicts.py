@@ -17,7 +17,7 @@ from mat.evidence.tables import Tables
 ALL = "all"
 _UNKNOWN = Interval(float("nan"), float("nan"), float("nan"), 0)
 _NOTHING = Effect("", _UNKNOWN, "", "none")
-_NOT_METHODS = ("kinds",)
+_NOT_METHODS = ("kinds", "references")
 
 
 def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
@@ -33,11 +33,16 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
         outcomes = (
             {}
             if claim.not_tested
-            else {task: outcome(tables, task, claim, claims.convergence) for task in tables.tasks}
+            else {place: outcome(tables, place, claim, claims.convergence) for place in places(tables, claim)}
         )
         for task, found in {ALL: overall(claim, outcomes, claims), **outcomes}.items():
             rows += [_row(claim, task, found, effect, tables.scale) for effect in found.effects or [_NOTHING]]
     return pd.DataFrame(rows)
+
+
+def places(tables: Tables, claim: Claim) -> list[str]:
+    """What a claim is judged on: the tasks, or the families whose estimators were compared."""
+    return tables.families if rule_named(claim.measure).families else tables.tasks
 
 
 def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
@@ -66,6 +71,8 @@ def overall(claim: Claim, outcomes: dict[str, Outcome], claims: Claims) -> Outco
     """The verdict over tasks (``decisions.combine``), with the verdict of every task as its reason."""
     if claim.not_tested:
         return Outcome(decisions.NOT_TESTED, claim.not_tested)
+    if not outcomes:
+        return Outcome(decisions.NOT_TESTED, "Nothing was measured for it at this scale.")
     verdict = decisions.combine(
         (found.verdict for found in outcomes.values()), claims.mixed, claims.any_inconclusive
     )

@@ -5,4 +5,4 @@ for the initial weights, ``partition(settings, model)`` and ``closed_form(...)``
 step for a given active set and backward mode, by formula.
 """
 
-MODELS = {"bert": "mat.models.bert", "vgg": "mat.models.vgg"}
+MODELS = {"bert": "mat.models.bert", "switch": "mat.models.switch", "vgg": "mat.models.vgg"}

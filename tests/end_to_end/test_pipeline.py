@@ -9,7 +9,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.kernel import ESTIMATORS
+from mat.tasks.base import Task
+
 REPOSITORY = Path(__file__).parents[2]
+# the comparison of estimators needs all of them in the kernel engine, and probes with labels
+COMPARES = "projected" in ESTIMATORS and hasattr(Task, "sample_losses")
+AGREEMENT = """
+agreement:
+  families: {vgg: {of: digits}, bert: {of: hmm}}
+  shares: [0, 1]
+  probe_sets: 2
+  sizes: [4, 8]
+  directions: [4]
+  full_rows: 40
+"""
 
 
 class Pipeline:
@@ -22,7 +36,8 @@ class Pipeline:
                 REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.png", "*.pdf")
             )
         shutil.copy(REPOSITORY / "Snakefile", root)
-        shutil.copy(REPOSITORY / "tests/end_to_end/mini.yaml", root / "workflows/config/mini.yaml")
+        config = (REPOSITORY / "tests/end_to_end/mini.yaml").read_text() + (AGREEMENT if COMPARES else "")
+        (root / "workflows/config/mini.yaml").write_text(config)
 
     def snakemake(self, *args: str, scale: str = "mini") -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -65,6 +80,15 @@ def test_tables_figures_and_verdicts_come_out(pipeline):
     for name in ("dynamics", "loss_vs_compute", "active_map"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(not COMPARES, reason="the kernel engine has no projected estimator yet")
+def test_estimators_are_compared(pipeline):
+    table = pd.read_csv(pipeline.root / "results/mini/tables/agreement.csv")
+    assert table.groupby("family")["reference"].first().to_dict() == {"bert": "projected_4", "vgg": "trace"}
+    assert set(table["checkpoint"].astype(str)) == {"0", "1", "trained"}
+    assert "default" in (pipeline.root / "results/mini/tables/agreement.md").read_text()
+    assert (pipeline.root / "paper_figures/mini/estimators.png").stat().st_size > 20_000
 
 
 def test_one_seed_is_too_few_for_a_verdict(pipeline):
@@ -110,7 +134,9 @@ def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     claims = pipeline.root / "workflows/claims.yaml"
     claims.write_text(claims.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {"results", "verdicts"}
+    assert pipeline.planned() == {"results", "verdicts"} | (
+        {"agreement_table", "figure"} if COMPARES else set()
+    )
     assert pipeline.snakemake("--cores", "2").returncode == 0
 
 

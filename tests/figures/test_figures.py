@@ -6,21 +6,34 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mat.evidence import cli
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
+from tests.evidence.synthetic_agreement import measurements
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"
-NAMES = ("dynamics", "loss_vs_compute", "active_map")
+NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators")
+CLAIMS = ROOT / "workflows" / "claims.yaml"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
     cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
+    compare(root / "tables")
     return root / "tables"
+
+
+def compare(tables, **options):
+    """Write the agreement table of invented measurements."""
+    frames = measurements(**options)
+    files = [tables / f"{number}.parquet" for number in range(len(frames))]
+    for path, frame in zip(files, frames, strict=True):
+        frame.to_parquet(path, index=False)
+    cli.agreement(files, tables, CLAIMS)
 
 
 def draw(name, tables, out):
@@ -33,7 +46,7 @@ def draw(name, tables, out):
     return out / f"{name}.pdf", out / f"{name}.png"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators"])
 def test_equal_tables_give_equal_files_without_a_date(demo, tmp_path, name):
     first, second = (draw(name, demo, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -66,6 +79,13 @@ def crowded(tmp_path_factory):
     shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}
     cli.collect(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
+    # one family without a reference, one with three numbers of directions
+    compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
+    bare = pd.read_csv(root / "tables/agreement.csv")
+    many = [("sum_of_logits", 0, 1, 1), *(("projected", r, 1 / r, r) for r in (2, 8, 32, 128))]
+    compare(root / "tables", families=["many"], seeds=[5], estimators=many, sizes=[64])
+    both = pd.concat([bare, pd.read_csv(root / "tables/agreement.csv")])
+    both.to_csv(root / "tables/agreement.csv", index=False)
     return root / "tables"
 
 
@@ -78,7 +98,7 @@ def empty(tmp_path_factory):
     return root / "tables"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators"])
 def test_one_seed_many_modules_and_unknown_methods(crowded, tmp_path, name):
     assert all(path.stat().st_size > 5_000 for path in draw(name, crowded, tmp_path))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from mat.agreement_plan import jobs as agreement_jobs
 from mat.errors import InputError
 from mat.run import FILES, code_hash
 from mat.spec import expand as expand_config
@@ -26,20 +27,23 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
 RESULTS = f"results/{SCALE}"
 TABLES = f"{RESULTS}/tables"
 FIGURES = f"paper_figures/{SCALE}"
-FIGURE_NAMES = ("dynamics", "loss_vs_compute", "active_map")
 EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").glob("*.py"))
 
 
 def expand_runs():
-    """Every run of the scale by name; a config that cannot be used ends here, before any job."""
+    """Every run of the scale and every measurement of estimators, by name; a config that cannot be used ends
+    here, before any job."""
+    content = {key: value for key, value in config.items() if key not in MACHINE}
     try:
-        runs = expand_config({key: value for key, value in config.items() if key not in MACHINE})
+        runs, jobs = expand_config(content), agreement_jobs(content)
     except InputError as error:
         raise WorkflowError(f"config of scale {SCALE}: {error}")
-    return {run.spec.name: run for run in runs}
+    return {run.spec.name: run for run in runs}, {job.name: job for job in jobs}
 
 
-RUNS = expand_runs()
+RUNS, JOBS = expand_runs()
+AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
+FIGURE_NAMES = ("dynamics", "loss_vs_compute", "active_map", *(["estimators"] if JOBS else []))
 
 
 def task_spec(wildcards):
@@ -66,6 +70,23 @@ def run_labels(wildcards):
 
 def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
+
+
+def job_data(wildcards):
+    return f"{RESULTS}/data/{JOBS[wildcards.job].task}.json"
+
+
+def job_json(wildcards):
+    return JOBS[wildcards.job].json
+
+
+def job_threads(wildcards):
+    return JOBS[wildcards.job].spec.threads
+
+
+def figure_tables(wildcards):
+    """The pooled runs, which every figure reads; the comparison of estimators for its own figure alone."""
+    return [*rules.collect.output, *(AGREEMENT[:1] if wildcards.figure == "estimators" else [])]
 
 
 def run_folders(wildcards, input):

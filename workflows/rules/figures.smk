@@ -5,8 +5,7 @@ rule figure:
     input:
         script="paper_figures/{figure}.py",
         common=["paper_figures/common.py", "paper_figures/style.mplstyle"],
-        curves=rules.collect.output[1],
-        pooled=rules.collect.output,
+        tables=figure_tables,
     output:
         pdf=f"{FIGURES}/{{figure}}.pdf",
         png=report(f"{FIGURES}/{{figure}}.png", caption="../report/figure.rst", category="Figures"),
@@ -20,7 +19,7 @@ rule figure:
     resources:
         mem_mb=1000,
     params:
-        tables=subpath(input.curves, parent=True),
+        tables=TABLES,
         figures=subpath(output.pdf, parent=True),
     shell:
         "python {input.script} --tables {params.tables} --out {params.figures} > {log} 2>&1"

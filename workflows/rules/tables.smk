@@ -51,6 +51,7 @@ rule results:
 rule verdicts:
     input:
         pooled=rules.collect.output,
+        agreement=AGREEMENT[:1],
         claims="workflows/claims.yaml",
     output:
         report(f"{TABLES}/verdicts.md", caption="../report/verdicts.rst", category="Verdicts"),

@@ -1,0 +1,230 @@
+"""Measure module spectra on one run by every estimator, normalisation and number of samples (X6, A3).
+
+The run is trained by ``mat.train``'s own loop; at each checkpoint every disjoint probe set is measured by every
+estimator that the budget allows (``mat.agreement_plan``). Samples are independent in evaluation mode, so the
+kernel on the first n samples of a probe set is the leading block of the kernel on all of them: each estimator
+runs once per probe set, on its largest n. What a probe of the run's own n costs is measured apart, once per
+job, on the initial weights.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mat import run
+from mat.agreement_plan import Job, Measurement
+from mat.errors import InputError
+from mat.flops import executed_macs
+from mat.kernel import modular_ntk, normalise
+from mat.seeds import stream_seed
+from mat.spectrum import Spectrum, eigen_macs, spectrum
+from mat.tasks.base import Batch
+from mat.train import Loop
+
+Report = Callable[[str, float], None]
+
+
+def measure(
+    job: Job,
+    out: Path,
+    *,
+    data: Path | None = None,
+    cache: Path = Path(".mat-cache"),
+    device: str = "cpu",
+    report: Report = lambda line, share: None,
+    save_every: float = 30.0,
+) -> pd.DataFrame:
+    """Train ``job``'s run, measure it, and write the table ``out`` (Parquet); returns the table.
+
+    One row per checkpoint × probe set × estimator × n × normalisation × module; a kernel that is not finite has
+    NaN. ``seconds`` and ``macs`` are of the kernels of a probe of the default n, ``macs_eigen`` of their eigenvalues;
+    NaN at other n.
+    Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
+    before any training for input that cannot be used.
+    """
+    finished = _finished(out, job)
+    if finished is not None:
+        report("already finished; remove the file to measure it again", 1.0)
+        return finished
+    torch.set_num_threads(job.spec.threads)
+    session = _Session(job, out, data, cache, device)
+    state_file = run.state_path(out)
+    session.restore(run.load_state(state_file, session.identity))
+    saved = time.monotonic()
+
+    def save_when_due() -> None:
+        nonlocal saved
+        if time.monotonic() - saved > save_every:
+            run.save_state(state_file, session.state())
+            saved = time.monotonic()
+
+    progress = session.loop.progress
+    for step, share in session.checkpoints:
+        while progress.step < step and not progress.diverged:
+            session.loop.advance(lambda line, done: report(line, 0.99 * done))
+            save_when_due()
+        for probe_set in range(job.settings.probe_sets if progress.step == step else 0):
+            if (step, probe_set) not in session.tables:
+                session.tables[step, probe_set] = session.probe(step, share, probe_set)
+                report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", 0.99 * share)
+                save_when_due()
+    table = session.table()
+    half = out.with_suffix(f".{os.getpid()}.tmp")
+    table.to_parquet(half, index=False)
+    os.replace(half, out)
+    state_file.unlink(missing_ok=True)
+    report(f"{len(table)} spectra written to {out}", 1.0)
+    return table
+
+
+def checkpoints(shares: tuple[float, ...], steps: int) -> list[tuple[int, float]]:
+    """(step, share) of every checkpoint. Raises InputError when two shares fall on one step."""
+    found = [(round(share * steps), share) for share in shares]
+    if len({step for step, _ in found}) < len(found):
+        raise InputError(f"shares {list(shares)} of {steps} steps fall on one step; leave one of them out")
+    return found
+
+
+class _Session:
+    """The run in training, its probe sets, and what has been measured so far."""
+
+    def __init__(self, job: Job, out: Path, data: Path | None, cache: Path, device: str) -> None:
+        self.job, self.device = job, device
+        self.loop = Loop(job.spec, out, data, cache, device)
+        self.checkpoints = checkpoints(job.settings.shares, self.loop.steps)
+        self.measurements = job.settings.measurements(self.loop.outputs_per_sample)
+        if not self.measurements:
+            raise InputError(
+                f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
+                "sample_passes, or measure sum_of_logits"
+            )
+        self.size = max(size for measurement in self.measurements for size in measurement.sizes)
+        drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
+        self.samples = Batch(
+            {name: value.to(device) for name, value in drawn.inputs.items()}, drawn.labels.to(device)
+        )
+        self.identity = {**self.loop.identity, "run": job.name}
+        self.tables: dict[tuple[int, int], pd.DataFrame] = {}
+        self.costs: dict[tuple[str, int, int], dict[str, float]] = {}
+
+    def probe(self, step: int, share: float, probe_set: int) -> pd.DataFrame:
+        """All spectra of one probe set on the weights as they are."""
+        modules = self.loop.controller.partition.table()
+        rows: list[dict[str, Any]] = []
+        for measurement in self.measurements:
+            self._count(measurement)
+            grams = self._grams(measurement, probe_set, measurement.sizes[-1])
+            for n, module in product(measurement.sizes, modules):
+                gram = grams[module["module"]]
+                rank = len(gram) * n // measurement.sizes[-1]
+                for normalisation, seen in _spectra(gram[:rank, :rank], module["parameters"]).items():
+                    rows.append(
+                        {
+                            "step": step, "share": share, "probe_set": probe_set, "n": n,
+                            "estimator": measurement.estimator, "directions": measurement.directions,
+                            "normalisation": normalisation, **module, **vars(seen),
+                        }
+                    )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _grams(self, measurement: Measurement, probe_set: int, n: int) -> dict[str, Tensor]:
+        first = probe_set * self.size
+        chosen = slice(first, first + n)
+        inputs = {name: value[chosen] for name, value in self.samples.inputs.items()}
+        options: dict[str, Any] = {}
+        if measurement.estimator == "loss":
+            options = {"labels": self.samples.labels[chosen], "loss": self.loop.task.sample_losses}
+        if measurement.estimator == "projected":
+            seed = stream_seed(self.job.spec.seed, "agreement", measurement.directions, probe_set)
+            options = {"directions": measurement.directions, "seed": seed}
+        model, partition = self.loop.model, self.loop.controller.partition
+        grams = modular_ntk(model, partition, inputs, measurement.estimator, **options)
+        return {name: gram.cpu() for name, gram in grams.items()}
+
+    def _count(self, measurement: Measurement) -> None:
+        """The cost of a probe of the default n, once per job; not at every checkpoint, because it hardly moves."""
+        n = self.job.spec.probe["n"]
+        key = (measurement.estimator, measurement.directions, n)
+        if key in self.costs or n not in measurement.sizes:
+            return
+        start = time.perf_counter()
+        grams = self._grams(measurement, 0, n)
+        seconds = time.perf_counter() - start
+        macs, _ = executed_macs(lambda: self._grams(measurement, 0, n), self.device)
+        eigen = sum(eigen_macs(len(gram)) for gram in grams.values())
+        self.costs[key] = {"seconds": seconds, "macs": macs, "macs_eigen": eigen}
+
+    def table(self) -> pd.DataFrame:
+        """Everything measured, with its costs and what it stands on."""
+        job, loop = self.job, self.loop
+        frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
+        keys = ["estimator", "directions", "n"]
+        cost = pd.DataFrame(
+            [dict(zip(keys, key, strict=True)) | seen for key, seen in self.costs.items()],
+            columns=[*keys, "seconds", "macs", "macs_eigen"],
+        )
+        machine, projects = run.hardware(self.device), job.spec.probe["estimator"] == "projected"
+        about = {
+            **job.labels, "model": job.spec.model["name"], "seed": job.spec.seed, "job": job.name,
+            "setup": job.setup,
+            "logits": loop.outputs_per_sample, "steps": loop.steps, "diverged": loop.progress.diverged,
+            "default_estimator": job.spec.probe["estimator"],
+            "default_directions": job.spec.probe.get("directions", 8) * projects,
+            "default_normalisation": job.spec.probe["normalisation"], "default_n": job.spec.probe["n"],
+            "code_hash": run.code_hash(), "data_hash": loop.task.data_hash, "version_torch": torch.__version__,
+            "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],
+        }  # fmt: skip
+        return frame.merge(cost, on=keys, how="left", validate="many_to_one").assign(**about)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "loop": self.loop.state(),
+            "tables": self.tables,
+            "costs": self.costs,
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self.loop.restore(state["loop"])
+            self.tables, self.costs = state["tables"], state["costs"]
+
+
+def _spectra(gram: Tensor, parameters: int) -> dict[str, Spectrum]:
+    """The spectrum under every normalisation, NaN where the kernel is not finite: a run that overflowed still
+    has a table. ``per_parameter`` scales all eigenvalues alike, so it needs no solve of its own."""
+    try:
+        raw, cosine = spectrum(gram), spectrum(normalise(gram, "cosine", parameters))
+    except FloatingPointError:
+        raw = cosine = Spectrum(float("nan"), float("nan"), float("nan"))
+    scaled = Spectrum(raw.lambda_max / parameters, raw.trace / parameters, raw.effective_rank)
+    return {"raw": raw, "cosine": cosine, "per_parameter": scaled}
+
+
+def _finished(out: Path, job: Job) -> pd.DataFrame | None:
+    """The table at ``out`` if it is this job's by this code; InputError if it is another's."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.exists():
+        return None
+    try:
+        found = pd.read_parquet(out)
+        identity = (found["job"].iloc[0], found["code_hash"].iloc[0])
+    except (OSError, ValueError, KeyError, IndexError):
+        raise InputError(
+            f"{out} is no table of this measurement; move it away, or choose another file"
+        ) from None
+    if identity != (job.name, run.code_hash()):
+        raise InputError(
+            f"{out} holds {identity[0]} by code {str(identity[1])[:12]}, this is {job.name} by "
+            f"{run.code_hash()[:12]}; move it away, or choose another file"
+        )
+    return found

@@ -1,0 +1,227 @@
+"""Figure: how far module rankings agree between kernel estimators, over n and over training, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import common
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from common import Look
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MultipleLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
+
+from mat.evidence.agreement import TRAINED
+from mat.evidence.agreement_table import at_default, changes
+from mat.evidence.tables import Tables
+
+LOOKS = {
+    "sum_of_logits": Look(common.VERMILION, "-", "o"),
+    "loss": Look(common.PURPLE, "--", "D"),
+    "trace": Look(common.BLUE, "-.", "s"),
+    "full": Look(common.BLACK, "-", "*"),
+}
+PROJECTED = (  # in the order of their directions
+    Look(common.GREEN, (0, (1, 1)), "^"),
+    Look(common.SKY, (0, (3, 1, 1, 1)), "v"),
+    Look(common.ORANGE, (0, (5, 1)), "P"),
+)
+CHANGES = {
+    "reference": "estimator",
+    "largest_n": "n",
+    "probe_sets": "probe set",
+    "cosine": "cosine",
+    "per_parameter": "per parameter",
+}
+HEIGHTS = (1.5, 1.35, 1.25, 1.0)
+
+
+def draw(tables: Tables) -> Figure:
+    """Columns: families. Rows: τ_b with the reference over n, over training, against cost; default ranking
+    when one thing is changed."""
+    table = tables.agreement
+    if table is None or table.empty:
+        figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
+        ax.text(0.5, 0.5, "No estimators were compared at this scale.", ha="center", va="center")
+        ax.set_axis_off()
+        common.footer(figure, [f"scale {tables.scale}"])
+        return figure
+    families = tables.families
+    looks = looks_of(table)
+    figure, axes = plt.subplots(
+        4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS
+    )  # fmt: skip
+    low = lowest(table)
+    for column, family in enumerate(families):
+        rows = table[table["family"] == family]
+        first, ours = rows.iloc[0], axes[:, column]
+        for ax, panel in zip(ours, (over_n, over_training, over_cost, changed), strict=True):
+            panel(ax, rows, looks)
+            ax.grid(True)
+        for ax in ours[:3]:
+            ax.set_ylim(low, 1.06)
+            ax.yaxis.set_major_locator(MultipleLocator(0.25))
+        ours[2].set_xlim(0.6, 2 * max(1.0, table["cost_ratio"].max()))
+        ours[3].set_xlim(low, 1.06)
+        ours[0].set_title(
+            f"{family} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
+            f"reference: {shown(first['reference']) or 'none'}"
+        )
+        if column:
+            for ax in ours:
+                ax.tick_params(labelleft=False)
+    for ax, about in zip(
+        axes[:3, 0], ("over n", f"over training, n = {sizes(table)}", "against cost"), strict=True
+    ):
+        ax.set_ylabel(r"$\tau_b$ with the reference" + f"\n{about}")
+    axes[3][0].set_ylabel("default ranking,\none thing changed")
+    handles = [
+        plt.Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=shown(name))
+        for name, look in looks.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3)
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scale}",
+            f"n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's mean over "
+            f"{int(table['probe_sets'].max())} disjoint probe sets",
+        ],
+        [
+            "all but the second row: checkpoints after the start, pooled",
+            "a reference has no curve of its own",
+        ],
+        ["cost: executed ledger, kernels and eigenvalues of one probe of default n; sum_of_logits = 1"],
+    )
+    return figure
+
+
+def shown(name: str) -> str:
+    """The estimator as printed: projected_8 is ``projected, r = 8``."""
+    kind, _, rounds = name.rpartition("_")
+    return f"projected, r = {rounds}" if kind == "projected" else name
+
+
+def looks_of(table: pd.DataFrame) -> dict[str, Look]:
+    """One look per estimator compared with a reference in any family, fixed order first."""
+    found = set(table.loc[table["comparison"] == "reference", "estimator"])
+    projected = sorted(found - set(LOOKS), key=lambda name: int(name.rpartition("_")[2]))
+    looks = {name: look for name, look in LOOKS.items() if name in found}
+    return looks | {name: PROJECTED[i % len(PROJECTED)] for i, name in enumerate(projected)}
+
+
+def lowest(table: pd.DataFrame) -> float:
+    """Lower end of every τ_b axis: below the lowest mean shown, and at least down to 0."""
+    used = table[table["normalisation"] == table["default_normalisation"]]
+    means = [*used.loc[used["comparison"] == "reference", "tau_mean"]]
+    means += [v.mean for family in set(table["family"]) for v in changes(table, family).values()]
+    known = [value for value in means if np.isfinite(value)]
+    return max(-1.06, min([0.0, *known]) - 0.12)
+
+
+def sizes(table: pd.DataFrame) -> str:
+    return " or ".join(str(n) for n in sorted(set(table["default_n"])))
+
+
+def compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """Comparisons with the reference at the default normalisation."""
+    chosen = (rows["comparison"] == "reference") & (rows["normalisation"] == rows["default_normalisation"])
+    return rows[chosen]
+
+
+def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+    chosen = compared(rows)
+    curves(ax, chosen[chosen["checkpoint"] == TRAINED], "n", looks, 1.035)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(rows["n"]))))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(rows["n"].min() / 1.25, rows["n"].max() * 1.25)
+    ax.set_xlabel("probe samples n (dashed: default)")
+    ax.axvline(rows["default_n"].iloc[0], color="0.55", linewidth=0.8, linestyle=(0, (6, 2)), zorder=1)
+    if chosen.empty:
+        ax.text(0.5, 0.5, "no reference", transform=ax.transAxes, ha="center", va="center")
+
+
+def over_training(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+    shares = sorted({float(name) for name in rows["checkpoint"] if name != TRAINED})
+    chosen = compared(rows[(rows["checkpoint"] != TRAINED) & (rows["n"] == rows["default_n"])])
+    at = chosen["checkpoint"].astype(float).map({share: 2.0**place for place, share in enumerate(shares)})
+    curves(ax, chosen.assign(at=at), "at", looks, 1.03)
+    ax.set_xscale("log", base=2)  # evenly spaced, whatever the shares are
+    ax.set_xticks([2.0**place for place in range(len(shares))], [f"{100 * share:g} %" for share in shares])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("share of the training steps done")
+
+
+def over_cost(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+    for _, row in at_default(rows, "reference").iterrows():
+        look = looks[row["estimator"]]
+        ax.errorbar(
+            row["cost_ratio"], row["tau_mean"], yerr=reach(pd.DataFrame([row])), color=look.colour,
+            marker=look.marker, markersize=6, linewidth=0.9, capsize=2,
+        )  # fmt: skip
+    own = rows[(rows["estimator"] == rows["reference"]) & (rows["n"] == rows["default_n"])]
+    if len(own):
+        dear = own["cost_ratio"].iloc[0]
+        ax.axvline(dear, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        ax.annotate(
+            "reference", (dear, 0), xycoords=("data", "axes fraction"), xytext=(-2, 3), rotation=90,
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="0.25",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}×"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("cost of a probe")
+
+
+def changed(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+    found = changes(rows, rows["family"].iloc[0])
+    for place, change in enumerate(CHANGES):
+        value = found[change]
+        if not np.isfinite(value.mean):
+            ax.text(0.5, place, "not measured", fontsize=7, color="0.35", ha="center", va="center")
+            continue
+        bounds = pd.DataFrame([{"tau_mean": value.mean, "tau_low": value.low, "tau_high": value.high}])
+        ax.errorbar(
+            value.mean, place, xerr=reach(bounds), color=common.BLACK, marker="o", linewidth=0.9, capsize=2
+        )
+    ax.set_yticks(range(len(CHANGES)), list(CHANGES.values()))
+    ax.set_ylim(len(CHANGES) - 0.5, -0.5)
+    ax.set_xlabel(r"$\tau_b$ with the default ranking")
+
+
+def curves(ax: Axes, rows: pd.DataFrame, x: str, looks: dict[str, Look], apart: float) -> None:
+    """One curve with intervals per estimator, moved sideways by a factor so that intervals do not cover
+    each other."""
+    for place, (name, look) in enumerate(looks.items()):
+        own = rows[rows["estimator"] == name].sort_values(x)
+        ax.errorbar(
+            own[x] * apart ** (place - (len(looks) - 1) / 2), own["tau_mean"], yerr=reach(own),
+            color=look.colour, linestyle=look.line, marker=look.marker, linewidth=1.2, elinewidth=0.7,
+            capsize=1.5,
+        )  # fmt: skip
+
+
+def reach(rows: pd.DataFrame) -> np.ndarray:
+    """Interval bounds as distances from the mean, for ``errorbar``; 0 where there is no interval."""
+    ends = np.array([rows["tau_mean"] - rows["tau_low"], rows["tau_high"] - rows["tau_mean"]], dtype=float)
+    return np.nan_to_num(ends.clip(min=0))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "estimators", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()
