@@ -24,6 +24,8 @@ from torch import Tensor
 
 # A block that stays in the processor's cache is faster than a larger one (measured; tests/benchmarks).
 CACHE_BYTES = 2**24
+# Samples to a tile of the Gram matrix; tiles below the diagonal are left out.
+TILE = 32
 # What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
 ELEMENTWISE = 24
 
@@ -153,13 +155,13 @@ class Segment:
 def form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
     """``formed`` or ``identity``, whichever needs fewer multiply-adds.
 
-    formed:   per use n·T·R·C for the gradients, and n²·R·C once for their products;
+    formed:   per use n·T·R·C for the gradients, and n (n + 32)/2·R·C once for their products;
     identity: per pair of uses n²·T·T'·(R + C + 24 per segment), halved by symmetry.
     R: rows covered by the segments; C: columns.
     """
     rows = sum(segment.stop - segment.start for segment in segments)
     n = factors[0].left.n
-    formed = n * n * rows * max(f.column + f.right.width for f in factors)
+    formed = n * min(n, (n + TILE) // 2) * rows * max(f.column + f.right.width for f in factors)
     identity = 0.0
     for f in factors:
         formed += n * f.left.positions * rows * f.right.width
@@ -189,9 +191,22 @@ def _formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int
     height = max(1, room // (n * (columns + n + made) * dtype.itemsize))
     for start, stop, members in _blocks(segments, height):
         block = _gradients(factors, start, stop, columns)
-        by_row = torch.bmm(block.transpose(0, 1), block.permute(1, 2, 0))
+        by_row = _products(block.transpose(0, 1))
         for segment, low, high in members:
-            segment.gram.add_(by_row[low - start : high - start].sum(0, dtype=torch.float64))
+            upper = by_row[low - start : high - start].sum(0, dtype=torch.float64).triu()
+            segment.gram.add_(upper + upper.triu(1).T)
+
+
+def _products(rows: Tensor) -> Tensor:
+    """rows (R, n, C) -> inner products of the samples, row by row, (R, n, n): on and above the diagonal."""
+    n = rows.shape[1]
+    if n <= TILE:
+        return torch.bmm(rows, rows.transpose(1, 2))
+    out = rows.new_empty(len(rows), n, n)
+    for a in range(0, n, TILE):
+        here = rows[:, a : a + TILE]
+        out[:, a : a + TILE, a:] = torch.bmm(here, rows[:, a:].transpose(1, 2))
+    return out
 
 
 def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) -> Tensor:

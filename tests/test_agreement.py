@@ -17,7 +17,6 @@ from mat.errors import InputError
 from mat.kernel import normalise
 from mat.spectrum import spectrum
 from mat.train import Loop
-from tests import standins
 
 CONFIG = {
     "scale": "mini",
@@ -49,11 +48,6 @@ CONFIG = {
 CLOCK = ["seconds"]
 
 
-@pytest.fixture(autouse=True)
-def engine(monkeypatch):
-    standins.install(monkeypatch)
-
-
 def job(family="vgg", seed=0, **settings):
     config = copy.deepcopy(CONFIG)
     config["agreement"] |= settings
@@ -62,10 +56,8 @@ def job(family="vgg", seed=0, **settings):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        standins.install(patch)
-        torch.set_num_threads(1)
-        return measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    torch.set_num_threads(1)
+    return measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
 
 
 def test_every_affordable_combination_is_measured_once(measured):

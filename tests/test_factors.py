@@ -99,6 +99,17 @@ def test_patches_are_what_a_convolution_multiplies(kernel, stride, padding, dila
     torch.testing.assert_close(middle, columns[1:, :, 1:])
 
 
+def test_tiles_of_many_samples():
+    """More samples than a tile holds, and no multiple of it: only tiles on and above the diagonal are computed."""
+    left, right = torch.randn(77, 2, 5).double(), torch.randn(77, 2, 3).double()
+    for way in (factors._formed, factors._identity):
+        segments = [Segment(a, b, torch.zeros(77, 77).double()) for a, b in ((0, 2), (3, 5))]
+        way([Factors(Dense(left), Dense(right))], segments, 2**12)
+        for segment in segments:
+            rows = torch.einsum("ntr,ntc->nrc", left[:, :, segment.start : segment.stop], right).flatten(1)
+            torch.testing.assert_close(segment.gram, rows @ rows.T)
+
+
 @pytest.mark.parametrize(
     ("positions", "rows", "columns", "n", "expected"),
     [
@@ -115,6 +126,6 @@ def test_the_cost_rule_takes_the_form_with_fewer_multiply_adds(positions, rows, 
         Dense(torch.zeros(1, 1, 1).expand(n, positions, columns)),
     )
     assert form([one], [Segment(0, rows, torch.zeros(n, n))]) == expected
-    formed = n * positions * rows * columns + n * n * rows * columns
+    formed = n * positions * rows * columns + n * min(n, (n + 32) / 2) * rows * columns
     identity = (n * positions) ** 2 * (rows + columns + factors.ELEMENTWISE) / 2
     assert (formed <= identity) == (expected == "formed")

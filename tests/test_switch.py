@@ -10,15 +10,9 @@ from mat.flops import executed_macs, nominal
 from mat.models import switch
 from mat.spec import Spec
 from mat.train import train
-from tests import standins
 
 EXAMPLE = {"input_ids": torch.zeros(1, 12, dtype=torch.long)}
 SETTINGS = switch.Settings(width=16, heads=2)
-
-
-@pytest.fixture(autouse=True)
-def partition(monkeypatch):
-    standins.install(monkeypatch)
 
 
 def made(settings=SETTINGS, outputs=11):

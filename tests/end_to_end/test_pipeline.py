@@ -9,12 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mat.kernel import ESTIMATORS
-from mat.tasks.base import Task
-
 REPOSITORY = Path(__file__).parents[2]
-# the comparison of estimators needs all of them in the kernel engine, and probes with labels
-COMPARES = "projected" in ESTIMATORS and hasattr(Task, "sample_losses")
 AGREEMENT = """
 agreement:
   families: {vgg: {of: digits}, bert: {of: hmm}}
@@ -36,7 +31,7 @@ class Pipeline:
                 REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.png", "*.pdf")
             )
         shutil.copy(REPOSITORY / "Snakefile", root)
-        config = (REPOSITORY / "tests/end_to_end/mini.yaml").read_text() + (AGREEMENT if COMPARES else "")
+        config = (REPOSITORY / "tests/end_to_end/mini.yaml").read_text() + AGREEMENT
         (root / "workflows/config/mini.yaml").write_text(config)
 
     def snakemake(self, *args: str, scale: str = "mini") -> subprocess.CompletedProcess:
@@ -82,7 +77,6 @@ def test_tables_figures_and_verdicts_come_out(pipeline):
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.skipif(not COMPARES, reason="the kernel engine has no projected estimator yet")
 def test_estimators_are_compared(pipeline):
     table = pd.read_csv(pipeline.root / "results/mini/tables/agreement.csv")
     assert table.groupby("family")["reference"].first().to_dict() == {"bert": "projected_4", "vgg": "trace"}
@@ -134,9 +128,7 @@ def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     claims = pipeline.root / "workflows/claims.yaml"
     claims.write_text(claims.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {"results", "verdicts"} | (
-        {"agreement_table", "figure"} if COMPARES else set()
-    )
+    assert pipeline.planned() == {"results", "verdicts"} | {"agreement_table", "figure"}
     assert pipeline.snakemake("--cores", "2").returncode == 0
 
 
