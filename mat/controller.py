@@ -49,7 +49,7 @@ class Controller:
         probe_inputs: Mapping[str, Tensor] | None = None,
         *,
         every: int,
-        estimator: str = "sum_of_logits",
+        estimator: str = "projected",
         normalisation: str = "raw",
         directions: int = 8,
         probe_labels: Tensor | None = None,

@@ -25,7 +25,7 @@ from torch import Tensor
 # A block that stays in the processor's cache is faster than a larger one (measured; tests/benchmarks).
 CACHE_BYTES = 2**24
 # Samples to a tile of the Gram matrix; tiles below the diagonal are left out.
-TILE = 32
+TILE = 64
 # What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
 ELEMENTWISE = 24
 
@@ -155,7 +155,7 @@ class Segment:
 def form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
     """``formed`` or ``identity``, whichever needs fewer multiply-adds.
 
-    formed:   per use n·T·R·C for the gradients, and n (n + 32)/2·R·C once for their products;
+    formed:   per use n·T·R·C for the gradients, and n (n + 64)/2·R·C once for their products;
     identity: per pair of uses n²·T·T'·(R + C + 24 per segment), halved by symmetry.
     R: rows covered by the segments; C: columns.
     """
@@ -184,29 +184,27 @@ def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: i
 def _formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
     n, dtype = factors[0].left.n, factors[0].left.dtype
     columns = max(f.column + f.right.width for f in factors)
-    # a row's gradients, their products, and its factors where they are made for the purpose
+    # a row's gradients, and its factors where they are made for the purpose
     made = sum(f.left.positions for f in factors if not isinstance(f.left, Dense))
     # convolutions cut out their patches anew for every block, so theirs are as large as may be
     room = memory if any(isinstance(f.right, Patches) for f in factors) else min(memory, CACHE_BYTES)
-    height = max(1, room // (n * (columns + n + made) * dtype.itemsize))
+    height = max(1, room // (n * (columns + made) * dtype.itemsize))
     for start, stop, members in _blocks(segments, height):
         block = _gradients(factors, start, stop, columns)
-        by_row = _products(block.transpose(0, 1))
         for segment, low, high in members:
-            upper = by_row[low - start : high - start].sum(0, dtype=torch.float64).triu()
-            segment.gram.add_(upper + upper.triu(1).T)
+            # a view: the rows of one sample lie one after the other
+            segment.gram.add_(gram_of(block[:, low - start : high - start].flatten(1)))
 
 
-def _products(rows: Tensor) -> Tensor:
-    """rows (R, n, C) -> inner products of the samples, row by row, (R, n, n): on and above the diagonal."""
-    n = rows.shape[1]
+def gram_of(rows: Tensor) -> Tensor:
+    """rows @ rowsᵀ in float64, (n, n); tiles below the diagonal are mirrored, not computed."""
+    n = len(rows)
     if n <= TILE:
-        return torch.bmm(rows, rows.transpose(1, 2))
-    out = rows.new_empty(len(rows), n, n)
+        return (rows @ rows.T).double()
+    out = rows.new_zeros(n, n, dtype=torch.float64)
     for a in range(0, n, TILE):
-        here = rows[:, a : a + TILE]
-        out[:, a : a + TILE, a:] = torch.bmm(here, rows[:, a:].transpose(1, 2))
-    return out
+        out[a : a + TILE, a:] = rows[a : a + TILE] @ rows[a:].T
+    return out.triu() + out.triu(1).T
 
 
 def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) -> Tensor:

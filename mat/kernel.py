@@ -60,7 +60,7 @@ def modular_ntk(
     model: nn.Module,
     partition: Partition,
     inputs: Inputs,
-    estimator: str | Estimator = "sum_of_logits",
+    estimator: str | Estimator = "projected",
     *,
     labels: Tensor | None = None,
     loss: SampleLoss | None = None,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mat.errors import InputError
 from mat.estimators import Estimator
-from mat.factors import Factors, Segment, add_grams
+from mat.factors import Factors, Segment, add_grams, gram_of
 from mat.partition import Slice
 from mat.rules import Call
 from mat.watch import Use, Watch, place
@@ -202,7 +202,7 @@ def _add(
         for module, piece in pieces:
             rows = total if not shape else total.narrow(piece.dim + 1, piece.start, piece.stop - piece.start)
             rows = rows.reshape(len(total), -1)
-            grams[module] += (rows @ rows.T).double()
+            grams[module] += gram_of(rows)
         return True
     if not all(isinstance(part, Factors) for part in contributions):
         return False

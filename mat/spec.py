@@ -59,7 +59,7 @@ class Probe:
     ``directions``: of the estimator ``projected``."""
 
     n: int = 64
-    estimator: str = "sum_of_logits"
+    estimator: str = "projected"
     normalisation: str = "raw"
     directions: int = 8
     every: int | None = None

@@ -126,6 +126,6 @@ def test_the_cost_rule_takes_the_form_with_fewer_multiply_adds(positions, rows, 
         Dense(torch.zeros(1, 1, 1).expand(n, positions, columns)),
     )
     assert form([one], [Segment(0, rows, torch.zeros(n, n))]) == expected
-    formed = n * positions * rows * columns + n * min(n, (n + 32) / 2) * rows * columns
+    formed = n * positions * rows * columns + n * min(n, (n + factors.TILE) // 2) * rows * columns
     identity = (n * positions) ** 2 * (rows + columns + factors.ELEMENTWISE) / 2
     assert (formed <= identity) == (expected == "formed")

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from mat.errors import InputError
 from mat.estimators import Estimator
-from mat.kernel import modular_ntk, normalise
+from mat.kernel import normalise
 from mat.partition import Module, Partition, Slice
 from mat.spectrum import eigenvalues, spectrum
 from tests.cases import CASES, bert_case, logits, vgg_case
-from tests.zoo import animal, by_parameter
+from tests.zoo import animal, by_parameter, modular_ntk
 from tests.zoo import naive_rows as naive_parameter_rows
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}

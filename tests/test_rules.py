@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mat.errors import InputError
-from mat.kernel import modular_ntk
 from mat.rules import RULES
 from mat.watch import Watch
-from tests.zoo import by_parameter, naive_rows, randomise
+from tests.zoo import by_parameter, modular_ntk, naive_rows, randomise
 
 FAST, SLOW = "one pass", "sample loop"
 

@@ -5,8 +5,7 @@ import warnings
 import pytest
 import torch
 
-from mat.kernel import modular_ntk
-from tests.zoo import ZOO, animal, by_parameter, naive_rows
+from tests.zoo import ZOO, animal, by_parameter, modular_ntk, naive_rows
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-10}
 

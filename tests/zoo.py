@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mat import kernel
 from mat.partition import Module, Partition, Slice
 from tests.cases import logits
 
@@ -23,6 +24,13 @@ class Animal:
     @property
     def n(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+
+def modular_ntk(
+    model: nn.Module, partition: Partition, inputs: dict[str, Tensor], estimator="sum_of_logits", **options
+):
+    """Kernels by the estimator of one plain cotangent, unless another is asked for."""
+    return kernel.modular_ntk(model, partition, inputs, estimator, **options)
 
 
 def by_parameter(model: nn.Module) -> Partition:

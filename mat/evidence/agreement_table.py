@@ -70,8 +70,8 @@ def _one(jobs: pd.DataFrame, column: str, where: str) -> None:
 @dataclass(frozen=True)
 class Choice:
     """What the rule for the default estimator says. ``candidates``: one row per estimator measured everywhere,
-    with cost_ratio, the largest shortfall from a family's best estimator, and eligible. ``picked``: None when no
-    candidate is eligible; ``reason``: one sentence."""
+    with cost_ratio, the largest shortfall from a family's best estimator, and eligible. ``picked``: None when there
+    is no candidate; ``reason``: in words."""
 
     picked: str | None
     configured: str
@@ -80,7 +80,8 @@ class Choice:
 
 
 def choose(table: pd.DataFrame, margin: float) -> Choice:
-    """The cheapest estimator whose mean τ_b with the reference is within ``margin`` of the best in every family.
+    """The cheapest estimator whose mean τ_b with the reference is within ``margin`` of the best in every family;
+    where none is, the one with the smallest largest shortfall.
 
     At each family's default n and normalisation, over the checkpoints after the start. A candidate is measured
     there in every family and the reference of none; the best is taken over all estimators but the reference.
@@ -107,11 +108,13 @@ def choose(table: pd.DataFrame, margin: float) -> Choice:
     )
     eligible = found[found["eligible"]]
     if eligible.empty:
-        reason = f"No candidate is within {margin:g} of the best in every family, the default {configured} neither."
-        return Choice(None, configured, found, reason)
-    picked = eligible["estimator"].iloc[0]
+        picked = found.loc[found["shortfall"].idxmin(), "estimator"]
+        how = f"No candidate is within {margin:g} of the best in every family; {picked} falls short least."
+    else:
+        picked = eligible["estimator"].iloc[0]
+        how = f"The rule picks {picked}."
     same = "is" if picked == configured else "is not"
-    reason = f"The rule picks {picked}; the configured default, {configured}, {same} the one picked."
+    reason = f"{how} The configured default, {configured}, {same} the one picked."
     return Choice(picked, configured, found, reason)
 
 

@@ -1,6 +1,7 @@
 """What a probe costs beside a training step and beside other ways to a kernel: ``python -m tests.benchmarks.kernel``.
 
-Every row is a ratio of runs that took turns in one process. No test asserts these numbers. Parts are chosen by
+A probe is one of ``sum_of_logits``, one backward pass, unless another estimator is named. Every row is a ratio of
+runs that took turns in one process. No test asserts these numbers. Parts are chosen by
 name (``--only step others``); ``--device cuda`` runs the timings on a GPU.
 """
 
@@ -16,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.kernel import modular_ntk
 from mat.models import vgg
 from mat.partition import Module, Partition, Slice
 from mat.structure import partition_model
 from tests.benchmarks.timing import peak_memory, ratio, side_by_side, table
+from tests.zoo import modular_ntk
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 

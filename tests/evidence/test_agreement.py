@@ -185,7 +185,7 @@ class TestTheChoice:
         choice = agreement_table.choose(frame, 2.0)
         assert set(choice.candidates["estimator"]) == {"sum_of_logits", "projected_8"}
 
-    def test_nothing_good_enough_is_said(self):
+    def test_where_nothing_is_good_enough_the_least_bad_is_picked_and_it_is_said(self):
         frame = table(estimators=[("full", 0, 0, 10), ("trace", 0, 0.0, 10), ("sum_of_logits", 0, 2.0, 1)])
         assert agreement_table.choose(frame, 0.05).picked == "trace"
         bert = measurements(families=["bert"], estimators=[("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)])
@@ -194,7 +194,8 @@ class TestTheChoice:
             estimators=[("full", 0, 0, 10), ("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)],
         )
         choice = agreement_table.choose(summary(pd.concat(bert + vgg), REFERENCES), 0.05)
-        assert choice.picked is None and "the default sum_of_logits neither" in choice.reason
+        assert choice.picked == "sum_of_logits" and not choice.candidates["eligible"].any()
+        assert "No candidate is within 0.05" in choice.reason and "falls short least" in choice.reason
 
 
 def between(low, high):
