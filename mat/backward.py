@@ -46,7 +46,8 @@ class SparseBackward:
             raise InputError(f"unknown backward mode {mode!r}; known: {', '.join(MODES)}")
         self.model, self.partition, self.mode = model, partition, mode
         self._enabled = True
-        parameters = dict(model.named_parameters())
+        parameters = self._parameters = dict(model.named_parameters())
+        self._stale = {name: p.grad for name, p in parameters.items()}
         _refuse_tied(model, partition)
         self._pieces: dict[Slice, nn.Parameter] = {}
         self._owner: dict[Slice, str | None] = {}
@@ -72,7 +73,7 @@ class SparseBackward:
         for path, (core, _) in self._cores.items():
             self._override(core, lambda original, *a, _path=path, **k: self._attend(_path, original, a, k))
         # the hook is global: it must not keep this object, or the model, alive
-        check = weakref.WeakMethod(self._refuse_fused)
+        check = weakref.WeakMethod(self._before_step)
         self._guard = register_optimizer_step_pre_hook(lambda *args: (found := check()) and found(*args))
         weakref.finalize(self, self._guard.remove)
 
@@ -127,7 +128,23 @@ class SparseBackward:
             self.model.get_submodule(path).__dict__.pop("forward", None)
         self._guard.remove()
 
-    def _refuse_fused(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        self._refuse_fused(optimizer)
+        self._refuse_bypassed()
+
+    def _refuse_bypassed(self) -> None:
+        """A weight that its model uses without calling its layer gets its gradient past the leaves."""
+        for piece, leaf in self._pieces.items():
+            whole = self._parameters[piece.parameter]
+            past = whole.grad is not None and whole.grad is not self._stale.get(piece.parameter)
+            if past and (leaf is not whole or not self._is_active(piece)):
+                raise InputError(
+                    f"{piece.parameter!r} is used without calling its layer, so {self._owner[piece] or 'its part'!r} "
+                    "would not be trained as it is selected; leave such modules to the remainder (for attention in "
+                    "torchvision's Swin: partition_model(model, heads=False))"
+                )
+
+    def _refuse_fused(self, optimizer: torch.optim.Optimizer) -> None:
         """Fused CPU steps read a leaf as if it were contiguous and would write into other modules' columns."""
         for group in optimizer.param_groups:
             if group.get("fused") and any(id(leaf) in self._strided for leaf in group["params"]):

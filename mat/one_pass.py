@@ -114,7 +114,7 @@ def kernels(
         left -= 1
         backward(cotangent, collector.take, last=left == 0)
         collector.finish()
-    collector.multiply_kept()
+    collector.multiply_kept(found.passes)
     return found
 
 
@@ -165,11 +165,11 @@ class _Collector:
                     self._multiply(name, arrived)
         self.arrived = {}
 
-    def multiply_kept(self) -> None:
+    def multiply_kept(self, k: int) -> None:
         """For ``full``: the samples once per logit, (c, i), put in the order (i, c)."""
         for name, passes in (self.kept or {}).items():
-            if len({len(arrived) for arrived in passes}) > 1:
-                self.unknown.add(name)  # a use without gradient for some logits only
+            if len(passes) < k or any(len(arrived) < self.expected[name] for arrived in passes):
+                self.unknown.add(name)  # some use has no gradient for some logits
                 continue
             with torch.no_grad():
                 self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)], len(passes))

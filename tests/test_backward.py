@@ -14,6 +14,7 @@ from mat.errors import InputError
 from mat.partition import Module, Partition, Slice
 from mat.structure import partition_model
 from tests.cases import CASES, bert_case, detached_reference, logits, vgg_case
+from tests.zoo import animal
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -301,3 +302,35 @@ def test_a_wide_batch_norm_free_net_keeps_its_gradient_path():
     top = {name for name in case.partition.names if name.startswith("conv2")}
     got = sparse_gradients(case, "detach", set(case.partition.names) - top)
     assert {piece.parameter.split(".")[0] for piece in got} == {"classifier"}
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_weight_used_without_calling_its_layer_is_refused_at_the_first_step(mode):
+    """torchvision's Swin hands qkv.weight to a function: its heads' leaves would never get a gradient."""
+    one = animal("swin")
+    with pytest.warns(UserWarning, match="not recognised"):
+        partition = partition_model(one.model)
+    sparse = SparseBackward(one.model, partition, mode)
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    one.model(**one.inputs).sum().backward()
+    with pytest.raises(InputError, match=r"attn\.qkv\.weight' is used without calling its layer"):
+        optimizer.step()
+    sparse.close()
+    one.model.zero_grad()
+    with pytest.warns(UserWarning):
+        partition = partition_model(one.model, heads=False)
+    sparse = SparseBackward(one.model, partition, mode)
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    one.model(**one.inputs).sum().backward()
+    optimizer.step()
+    sparse.close()
+
+
+def test_gradients_left_from_before_wrapping_are_no_reason_to_refuse():
+    case = bert_case()
+    case.loss().backward()
+    sparse = SparseBackward(case.model, case.partition, "exact")
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    case.loss().backward()
+    optimizer.step()
+    sparse.close()

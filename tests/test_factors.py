@@ -99,6 +99,16 @@ def test_patches_are_what_a_convolution_multiplies(kernel, stride, padding, dila
     torch.testing.assert_close(middle, columns[1:, :, 1:])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 32, 33])
+@pytest.mark.parametrize("each", [1, 2])
+def test_gradients_of_convolutions_are_products_with_patches(channels, each):
+    images = torch.randn(3, each, channels, 6, 5).double()
+    patches = Patches(images, (3, 2), ((2, 1), (1, 0), (1, 2)))
+    left = torch.randn(3, 7, patches.positions).double()
+    expected = left @ patches.part(slice(None), 0, patches.width)
+    torch.testing.assert_close(patches.times(left), expected)
+
+
 def test_tiles_of_many_samples():
     """More samples than a tile holds, and no multiple of it: only tiles on and above the diagonal are computed."""
     left, right = torch.randn(77, 2, 5).double(), torch.randn(77, 2, 3).double()
