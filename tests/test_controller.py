@@ -15,11 +15,15 @@ from tests.cases import bert_case, vgg_case
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_in_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert blocks, "the README shows how to use the library"
+def test_the_examples_in_the_readme_run(capsys):
+    kernels_block, training_block = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     scope: dict = {}
-    exec(compile(blocks[0], "README.md", "exec"), scope)
+    exec(compile(kernels_block, "README.md", "exec"), scope)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("lambda_max", "layer0.head0", "layer1.ffn"))
+    assert len(kernels_block.strip().splitlines()) <= 10
+    scope = {}
+    exec(compile(training_block, "README.md", "exec"), scope)
     controller = scope["controller"]
     assert controller.step > 0
     assert len(controller.history) >= 2

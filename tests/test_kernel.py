@@ -1,13 +1,17 @@
 """mNTKs: the fast estimator against per-sample autograd, finite differences, and exact facts of every kernel."""
 
 import copy
+import itertools
 import math
+import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.estimators import Estimator
@@ -15,7 +19,7 @@ from mat.kernel import normalise
 from mat.partition import Module, Partition, Slice
 from mat.spectrum import eigenvalues, spectrum
 from tests.cases import CASES, bert_case, logits, vgg_case
-from tests.zoo import animal, by_parameter, modular_ntk
+from tests.zoo import animal, by_parameter, modular_ntk, randomise
 from tests.zoo import naive_rows as naive_parameter_rows
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
@@ -326,6 +330,88 @@ def test_a_layer_of_windows_costs_one_backward_pass_more_and_others_none(monkeyp
         partition = Partition.of(one.model, [m for m in whole.modules if m.name in names])
         modular_ntk(one.model, partition, one.inputs, check=0)
         assert len(passes) == expected, name
+
+
+class Mixer(torch.nn.Module):
+    """A random stack over tokens (n, S, 4): what each layer does is drawn."""
+
+    def __init__(self, kinds: list[str]) -> None:
+        super().__init__()
+        made = {
+            "linear": lambda: torch.nn.Linear(4, 4),
+            "norm": lambda: torch.nn.LayerNorm(4),
+            "attention": lambda: torch.nn.MultiheadAttention(4, 2, batch_first=True),
+            "convolution": lambda: torch.nn.Conv1d(4, 4, 3, padding=1, groups=2),
+            "channels": lambda: torch.nn.Conv1d(4, 4, 2, padding="same"),
+        }
+        self.kinds, self.layers = kinds, torch.nn.ModuleList(made[kind]() for kind in kinds)
+
+    def forward(self, x):
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            if kind == "attention":
+                y = layer(x, x, x, need_weights=False)[0]
+            elif kind in ("convolution", "channels"):
+                y = layer(x.transpose(1, 2)).transpose(1, 2)
+            else:
+                y = layer(x)
+            x = x + y.tanh()
+        return x.mean(1)
+
+
+@st.composite
+def partitioned(draw):
+    """A random model and a random partition of it: any dimension of any parameter cut anywhere."""
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["linear", "norm", "attention", "convolution", "channels"]),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    model = randomise(Mixer(kinds), draw(st.integers(0, 99)))
+    modules = []
+    for name, parameter in model.named_parameters():
+        dim = draw(st.integers(0, parameter.dim() - 1))
+        cuts = sorted(draw(st.sets(st.integers(0, parameter.shape[dim]), max_size=4)))
+        modules += [
+            Module(f"{name}[{a}:{b}]", "layer", 0, (Slice(name, dim, a, b),))
+            for a, b in itertools.pairwise(cuts)
+        ]
+    assume(modules)
+    # some modules own slices of several parameters
+    merged, rest = modules[:3], modules[3:]
+    together = Module("together", "layer", 0, tuple(piece for m in merged for piece in m.slices))
+    return model, Partition.of(model, [together, *rest])
+
+
+@settings(deadline=None, max_examples=60)
+@given(partitioned(), st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 2000, 2**28]))
+def test_random_models_with_random_partitions(made, n, length, memory):
+    model, partition = made
+    x = torch.randn(n, length, 4, generator=torch.Generator().manual_seed(n)).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # slices along a kernel's taps take the slow way
+        kernels = modular_ntk(model, partition, {"x": x}, memory=memory)
+    rows = naive_parameter_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, 0.5)])
+    for module in partition.modules:
+        parts = [
+            rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).reshape(n, -1)
+            for s in module.slices
+        ]
+        jacobian = torch.cat(parts, 1)
+        torch.testing.assert_close(kernels[module.name], jacobian @ jacobian.T, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
+@pytest.mark.parametrize("estimator", ["sum_of_logits", "projected", "trace", "full"])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_on_cuda_are_those_of_the_cpu(name, estimator):
+    case = CASES[name]()
+    here = modular_ntk(case.model, case.partition, case.inputs, estimator)
+    moved = {key: value.cuda() for key, value in case.inputs.items()}
+    there = modular_ntk(case.model.cuda(), case.partition, moved, estimator)
+    for module, gram in here.items():
+        torch.testing.assert_close(there[module].cpu(), gram, **TIGHT)
 
 
 def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):

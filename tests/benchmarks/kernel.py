@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import platform
 import warnings
 
@@ -288,11 +287,13 @@ def memory(threads: int) -> None:
 
 
 def neural_tangents(rounds: int) -> None:
-    if importlib.util.find_spec("neural_tangents") is None:
-        print("\nneural-tangents: skipped, the packages neural-tangents and jax are not installed")
+    try:
+        from tests.benchmarks.neural_tangents_beside import compare
+    except ImportError as error:
+        print(
+            f"\nneural-tangents: skipped, {error} (tests/benchmarks/neural_tangents_beside.py says what is needed)"
+        )
         return
-    from tests.benchmarks.neural_tangents_beside import compare
-
     compare(rounds)
 
 
