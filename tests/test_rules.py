@@ -170,6 +170,29 @@ def test_rows_in_any_order_find_their_samples(seed, estimator):
     assert set(kernels.ways.values()) == {FAST}
 
 
+class Latent(nn.Module):
+    """Parameters as the input of a layer and on the left of a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.latent = nn.Parameter(torch.zeros(6, 5)), nn.Parameter(torch.zeros(6, 4))
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return (self.left @ x).tanh() * self.layer(self.latent)
+
+
+def also_on_the_left(layer, x):
+    return layer(x) @ (layer.weight @ torch.arange(16.0, dtype=x.dtype).reshape(4, 4).cos())
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: Model(Latent()), lambda: Model(nn.Linear(4, 4, False), also_on_the_left)]
+)
+def test_a_parameter_in_an_unusual_place_takes_the_slow_way(made):
+    check(made(), tokens(), SLOW, check=0)
+
+
 def test_positions_first_is_seen_by_its_rows():
     check(Model(nn.Linear(4, 3), lambda layer, x: layer(x.transpose(0, 1)).transpose(0, 1)), tokens(3, 4))
 
