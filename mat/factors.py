@@ -26,8 +26,6 @@ from torch import Tensor
 CACHE_BYTES = 2**24
 # Samples to a tile of the Gram matrix; tiles below the diagonal are left out.
 TILE = 64
-# Input channels between which one grouped convolution forms per-sample gradients faster than a loop of them.
-MIN_GROUPED, MAX_GROUPED = 4, 32
 # What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
 ELEMENTWISE = 24
 
@@ -111,22 +109,18 @@ class Patches:
         return columns if self.each == 1 else columns.reshape(-1, self.positions, stop - start)
 
     def times(self, left: Tensor) -> Tensor:
-        """As weight gradients of convolutions, which cut out no patches: sample by sample, or for few channels
-        in one call with a group for each sample. Two to three times faster than patches and batched products
-        (measured; tests/benchmarks)."""
-        rows, channels = left.shape[1], self.images.shape[2]
+        """As weight gradients of convolutions, sample by sample: no patch is cut out, and it is two to three times
+        faster than patches and batched products (measured; tests/benchmarks). One call with a group for each
+        sample is faster still for few channels, but ``torch.utils.flop_counter`` counts it n times over."""
+        rows = left.shape[1]
         gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2)
-        weight = left.new_empty(rows, channels, *self.kernel)
-        if MIN_GROUPED <= channels <= MAX_GROUPED:
-            together = (part.transpose(0, 1).flatten(1, 2) for part in (gradients, self.images))
-            weight = weight.repeat(self.n, 1, 1, 1)
-            return self._weight_gradient(*together, weight, self.n).reshape(self.n, rows, self.width)
-        found = [self._weight_gradient(g, x, weight, 1) for g, x in zip(gradients, self.images, strict=True)]
+        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
+        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
+        found = [
+            torch.ops.aten.convolution_backward(g, x, weight, *fixed)[1]
+            for g, x in zip(gradients, self.images, strict=True)
+        ]
         return torch.stack(found).flatten(2)
-
-    def _weight_gradient(self, g: Tensor, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        fixed = (None, *self.geometry, False, (0, 0), groups, (False, True, False))
-        return torch.ops.aten.convolution_backward(g, x, weight, *fixed)[1]
 
     @staticmethod
     def stack(parts: Sequence[Patches]) -> Patches:

@@ -99,7 +99,7 @@ def test_patches_are_what_a_convolution_multiplies(kernel, stride, padding, dila
     torch.testing.assert_close(middle, columns[1:, :, 1:])
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 32, 33])
+@pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("each", [1, 2])
 def test_gradients_of_convolutions_are_products_with_patches(channels, each):
     images = torch.randn(3, each, channels, 6, 5).double()

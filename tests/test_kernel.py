@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.estimators import Estimator
+from mat.flops import executed_macs
 from mat.kernel import normalise
 from mat.partition import Module, Partition, Slice
 from mat.spectrum import eigenvalues, spectrum
@@ -400,6 +401,29 @@ def test_random_models_with_random_partitions(made, n, length, memory):
         ]
         jacobian = torch.cat(parts, 1)
         torch.testing.assert_close(kernels[module.name], jacobian @ jacobian.T, rtol=1e-9, atol=1e-10)
+
+
+def test_the_products_of_a_probe_are_counted_as_many_as_they_are():
+    """Executed multiply-adds of a convolution's probe, by hand: forward, input gradient, per-sample weight
+    gradients, products of the samples. A grouped convolution would be counted n times over."""
+    n, channels, size = 70, 8, 5
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, channels, 3, padding=1),
+        torch.nn.Conv2d(channels, channels, 3, padding=1),
+        torch.nn.Flatten(1),
+    )
+    names = ("0.weight", "1.weight")
+    partition = Partition.of(
+        model, [Module(name, "filters", 0, (Slice(name, 0, 0, channels),)) for name in names]
+    )
+    images = torch.randn(n, 3, size, size)
+    macs, _ = executed_macs(lambda: modular_ntk(model, partition, {"input": images}, check=0))
+    weights = [9 * 3 * channels, 9 * channels * channels]
+    forward = n * size**2 * sum(weights)
+    through = n * size**2 * weights[1]
+    formed = n * size**2 * sum(weights)
+    tiles = 64 * n + 6 * 6  # rows of the first tile with all samples, the second with itself
+    assert macs == forward + through + formed + tiles * sum(weights)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
