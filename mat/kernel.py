@@ -84,9 +84,11 @@ def modular_ntk(
     chosen = estimator
     if not isinstance(chosen, Estimator):
         chosen = Estimator(estimator, directions, seed, loss)
+    if check < 0:
+        raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
     n = _samples(inputs, labels)
     pieces = _pieces(partition)
-    parameters = {name: p for name, p in model.named_parameters() if name in pieces}
+    parameters = _owned(model, partition, pieces)
 
     def loop(names: set[str], grams: Grams, count: int, passes: int) -> None:
         wanted = {name: p for name, p in parameters.items() if name in names}
@@ -166,6 +168,11 @@ def check_normalisation(name: str) -> None:
 
 def _samples(inputs: Inputs, labels: Tensor | None) -> int:
     """n, the common first dimension. Tensors of first dimension 1 are shared by all samples."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
+            f"{type(inputs).__name__}"
+        )
     sizes = {
         name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)
     }
@@ -195,6 +202,20 @@ def _pieces(partition: Partition) -> Pieces:
         for piece in module.slices:
             found.setdefault(piece.parameter, []).append((module.name, piece))
     return {name: sorted(pieces, key=lambda pair: pair[1].start) for name, pieces in found.items()}
+
+
+def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
+    """The parameters that modules own; InputError where the model does not have them as the partition does."""
+    named = dict(model.named_parameters())
+    for name in pieces:
+        shape = tuple(named[name].shape) if name in named else None
+        if shape != partition.shapes[name]:
+            has = "has no such parameter" if shape is None else f"has it in shape {shape}"
+            raise InputError(
+                f"the partition was made of another model: it cuts {name!r} of shape {partition.shapes[name]}, but "
+                f"{type(model).__name__} {has}; make the partition of this model"
+            )
+    return {name: parameter for name, parameter in named.items() if name in pieces}
 
 
 def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Parameter]) -> set[str]:

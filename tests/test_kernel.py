@@ -17,6 +17,7 @@ from mat.errors import InputError
 from mat.estimators import Estimator
 from mat.flops import executed_macs
 from mat.kernel import normalise
+from mat.models import bert
 from mat.partition import Module, Partition, Slice
 from mat.spectrum import eigenvalues, spectrum
 from tests.cases import CASES, bert_case, logits, vgg_case
@@ -453,6 +454,12 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
         ),
         "labels must have one entry per sample, 3, got 2": lambda: probe(case.inputs, labels=case.labels[:2]),
         "first dimensions of nothing": lambda: probe({}),
+        "inputs must map the names .* got Tensor": lambda: probe(ids),
+        "check must be": lambda: probe(case.inputs, check=-1),
+        "made of another model: .* has no such": lambda: modular_ntk(
+            vgg_case().model, case.partition, case.inputs
+        ),
+        "another model: .* has it in shape": lambda: modular_ntk(case.model, _wider(), case.inputs),
         r"\{'input_ids': 3, 'attention_mask': 2\}": lambda: probe(
             {"input_ids": ids, "attention_mask": ids[:2]}
         ),
@@ -461,6 +468,13 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
     }.items():
         with pytest.raises(InputError, match=match):
             call()
+
+
+def _wider():
+    model = bert.build(
+        bert.Settings(layers=1, width=24, heads=3), {"input_ids": torch.zeros(1, 6).long()}, 11
+    )
+    return bert.partition(bert.Settings(), model)
 
 
 def _inner(case):
