@@ -47,7 +47,8 @@ class SparseBackward:
         self.model, self.partition, self.mode = model, partition, mode
         self._enabled = True
         parameters = self._parameters = dict(model.named_parameters())
-        self._stale = {name: p.grad for name, p in parameters.items()}
+        for piece in (s for m in partition.modules for s in m.slices if not partition.is_whole(s)):
+            parameters[piece.parameter].grad = None  # its slices have gradients of their own from here on
         _refuse_tied(model, partition)
         self._pieces: dict[Slice, nn.Parameter] = {}
         self._owner: dict[Slice, str | None] = {}
@@ -65,6 +66,8 @@ class SparseBackward:
             for attention in partition.attentions
             if mode == "detach"
         }
+        self._leaves = {id(leaf) for leaf in self._pieces.values()}
+        self._dense_grads: dict[str, Tensor | None] = {}
         self._strided = {id(leaf) for leaf in self._pieces.values() if not leaf.is_contiguous()}
         self._head_plans: dict[str, Rows] = {}
         self.set_active(partition.names)
@@ -121,6 +124,7 @@ class SparseBackward:
             yield
         finally:
             self._enabled = before
+            self._dense_grads = {name: p.grad for name, p in self._parameters.items()}
 
     def close(self) -> None:
         """Give the model its plain forward back; the leaves keep sharing its parameters' storage."""
@@ -129,14 +133,15 @@ class SparseBackward:
         self._guard.remove()
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        self._refuse_fused(optimizer)
-        self._refuse_bypassed()
+        if any(id(leaf) in self._leaves for group in optimizer.param_groups for leaf in group["params"]):
+            self._refuse_fused(optimizer)
+            self._refuse_bypassed()
 
     def _refuse_bypassed(self) -> None:
         """A weight that its model uses without calling its layer gets its gradient past the leaves."""
         for piece, leaf in self._pieces.items():
             whole = self._parameters[piece.parameter]
-            past = whole.grad is not None and whole.grad is not self._stale.get(piece.parameter)
+            past = whole.grad is not None and whole.grad is not self._dense_grads.get(piece.parameter)
             if past and (leaf is not whole or not self._is_active(piece)):
                 raise InputError(
                     f"{piece.parameter!r} is used without calling its layer, so {self._owner[piece] or 'its part'!r} "

@@ -145,7 +145,12 @@ class Controller:
         """Probe now; one row per module, with its spectrum and the choices behind it."""
         with self.sparse.dense() if self.sparse else nullcontext():
             kernels = modular_ntk(
-                self.model, self.partition, self.probe_inputs, self.estimator, labels=self.probe_labels
+                self.model,
+                self.partition,
+                self.probe_inputs,
+                self.estimator,
+                labels=self.probe_labels,
+                verify=not self.history,  # later probes see the same shapes
             )
         rows = kernels.table(self.normalisation).to_dict("records")
         integral = eigenvalues(

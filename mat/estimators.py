@@ -36,9 +36,11 @@ class Estimator:
     def __post_init__(self) -> None:
         if self.name not in ESTIMATORS:
             raise InputError(f"unknown estimator {self.name!r}; known: {', '.join(ESTIMATORS)}")
-        if self.directions < 1:
-            raise InputError(f"projected needs directions ≥ 1, got {self.directions!r}")
-        if self.name == "loss" and self.loss is None:
+        for name, least in (("directions", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+        if self.name == "loss" and not callable(self.loss):
             raise InputError("estimator 'loss' needs labels and loss, a function (logits, labels) -> (n,)")
 
     def count(self, outputs: int) -> int:
@@ -67,6 +69,8 @@ def _loss(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterat
         raise InputError("estimator 'loss' needs labels, one entry per sample")
     outputs = logits.detach().requires_grad_()
     losses = estimator.loss(outputs, labels)
+    if not (isinstance(losses, Tensor) and losses.requires_grad):
+        raise InputError("loss must return a tensor that depends on the logits, one value per sample")
     if losses.shape != (len(logits),):
         raise InputError(
             f"loss must return one value per sample, shape ({len(logits)},), got {tuple(losses.shape)}; "

@@ -67,15 +67,17 @@ def modular_ntk(
     directions: int = 8,
     seed: int = 0,
     memory: int = MEMORY,
+    verify: bool = True,
     check: int = 1,
 ) -> Kernels:
     """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
     ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits,
     labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working
-    space beside the activations of one forward pass. ``check``: how many of the first samples are compared with
-    plain automatic differentiation (0: none); modules that differ, because their rows were taken for other
-    samples', are differentiated sample by sample, with a warning.
+    space beside the activations of one forward pass. ``verify``: find by a second backward pass which sample
+    every row belongs to (a third, where there are several cotangents); without it, shapes are believed where
+    only one reading is likely. ``check``: how many of the first samples are compared with plain automatic
+    differentiation (0: none); modules that differ are differentiated sample by sample, with a warning.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
     Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
@@ -87,43 +89,43 @@ def modular_ntk(
     if check < 0:
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
     n = _samples(inputs, labels)
+    inputs = {name: _constant(value) for name, value in inputs.items()}
     pieces = _pieces(partition)
     parameters = _owned(model, partition, pieces)
 
-    def loop(names: set[str], grams: Grams, count: int, passes: int) -> None:
+    def run(i: int | None = None) -> Tensor:
+        if i is None:
+            return forward(model, inputs)
+        logits = forward(model, _sample(inputs, i))
+        if logits.numel() != found.shape.numel():
+            raise InputError(
+                f"one sample alone has outputs of shape {tuple(logits.shape)}, in the batch {tuple(found.shape)}; "
+                "the model's outputs must not depend on how many samples it is given"
+            )
+        return logits.reshape(1, *found.shape)  # a model that squeezes leaves out the one sample's dimension
+
+    def loop(names: set[str], grams: Grams, count: int) -> None:
         wanted = {name: p for name, p in parameters.items() if name in names}
-        sample_loop.add_kernels(
-            lambda i: forward(model, _sample(inputs, i)),
-            wanted,
-            pieces,
-            grams,
-            count,
-            passes,
-            chosen,
-            labels,
-            memory,
-        )
+        sample_loop.add_kernels(run, wanted, pieces, grams, count, found.passes, chosen, labels, memory)
 
     with _evaluation(model):
-        found = one_pass.kernels(
-            lambda: forward(model, inputs), parameters, pieces, partition.names, n, chosen, labels, memory
-        )
+        found = one_pass.kernels(run, parameters, pieces, partition.names, n, chosen, labels, memory, verify)
         slow = found.unknown | _used(model, inputs, {name: parameters[name] for name in found.unseen})
         if slow:
             _warn("no rule follows their use", slow)
-            loop(slow, found.grams, n, found.passes)
+            loop(slow, found.grams, n)
         if check:
             few = min(check, n)
             per_sample = len(found.grams[partition.names[0]]) // n
             exact = {name: gram.new_zeros((few * per_sample,) * 2) for name, gram in found.grams.items()}
-            loop(set(parameters), exact, few, found.passes)
+            loop(set(parameters), exact, few)
             eps = torch.finfo(next(iter(parameters.values())).dtype).eps
             wrong = _differing(found.grams, exact, eps)
             if wrong:
                 _warn("a comparison with plain automatic differentiation failed", wrong)
                 names = {name for name, owners in pieces.items() if {m for m, _ in owners} & wrong}
                 fresh = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
-                loop(names, fresh, n, found.passes)
+                loop(names, fresh, n)
                 found.grams.update({name: fresh[name] for name in wrong})
                 slow |= names
     ways = {
@@ -183,9 +185,26 @@ def _samples(inputs: Inputs, labels: Tensor | None) -> int:
             "inputs must be tensors with one common first dimension, the samples; got first dimensions "
             f"{sizes or 'of nothing'}"
         )
+    lists = [
+        name for name, value in inputs.items() if isinstance(value, list | tuple) and len(value) == n > 1
+    ]
+    if lists:
+        raise InputError(
+            f"{lists[0]!r} is a {type(inputs[lists[0]]).__name__} with an entry per sample; give a tensor"
+        )
+    if labels is not None and not isinstance(labels, Tensor):
+        raise InputError(f"labels must be a tensor with one entry per sample, got {type(labels).__name__}")
     if labels is not None and len(labels) != n:
         raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
     return n
+
+
+def _constant(value):
+    """A tensor that takes no gradient and may be saved for a backward pass; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    with torch.inference_mode(False):
+        return value.clone() if value.is_inference() else value.detach()
 
 
 def _sample(inputs: Inputs, i: int) -> dict[str, Tensor]:
@@ -205,7 +224,10 @@ def _pieces(partition: Partition) -> Pieces:
 
 
 def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
-    """The parameters that modules own; InputError where the model does not have them as the partition does."""
+    """The parameters that modules own, empty ones left out.
+
+    Raises InputError where the model does not have them as the partition does.
+    """
     named = dict(model.named_parameters())
     for name in pieces:
         shape = tuple(named[name].shape) if name in named else None
@@ -215,7 +237,7 @@ def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, 
                 f"the partition was made of another model: it cuts {name!r} of shape {partition.shapes[name]}, but "
                 f"{type(model).__name__} {has}; make the partition of this model"
             )
-    return {name: parameter for name, parameter in named.items() if name in pieces}
+    return {name: parameter for name, parameter in named.items() if name in pieces and parameter.numel()}
 
 
 def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Parameter]) -> set[str]:
@@ -239,12 +261,14 @@ def _differing(grams: Grams, exact: Grams, eps: float) -> set[str]:
     Allowed is 1 % (or 16 eps) of √(Θ_ii Θ_jj), and 1e-6 (or eps²) of the largest entry of all modules.
     """
     relative, absolute = max(1e-2, 16 * eps), max(1e-6, eps**2)
-    floor = absolute * max(float(gram.diagonal().max()) for gram in exact.values())
+    largest = [float(gram.diagonal().max()) for gram in exact.values() if gram.isfinite().all()]
+    floor = absolute * max(largest, default=0.0)
     wrong = set()
     for name, gram in exact.items():
         scale = gram.diagonal().clamp(min=0).sqrt()
         off = (grams[name][: len(gram), : len(gram)] - gram).abs()
-        if bool((off > relative * scale[:, None] * scale + floor).any()):
+        near = off <= relative * scale[:, None] * scale + floor
+        if gram.isfinite().all() and not near.all():  # an overflow is nobody's mistake: the spectrum says it
             wrong.add(name)
     return wrong
 
@@ -261,12 +285,21 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     device = next(model.parameters()).device
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), torch.autocast(device.type, enabled=False), torch.enable_grad():
+    # the fused attention of frozen layers is another function where positions are masked
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with (
+        torch.inference_mode(False),
+        torch.random.fork_rng(cuda),
+        torch.autocast(device.type, enabled=False),
+        torch.enable_grad(),
+    ):
+        torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
         model.requires_grad_(False)
         try:
             yield
         finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
             for module, training in modes:
                 module.training = training
             for parameter, flag in flags:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from mat.errors import InputError
 from mat.estimators import Estimator
@@ -31,12 +32,14 @@ Grams = dict[str, Tensor]
 
 class Found(NamedTuple):
     """``grams``: module -> (m, m) float64. ``unknown``: parameters that could not be followed and have
-    contributed nothing; ``unseen``: parameters that no function was given. ``passes``: cotangents of a sample."""
+    contributed nothing; ``unseen``: parameters that no function was given. ``passes``: cotangents of a sample;
+    ``shape``: of one sample's logits."""
 
     grams: Grams
     unknown: set[str]
     unseen: set[str]
     passes: int
+    shape: torch.Size
 
 
 def kernels(
@@ -48,15 +51,14 @@ def kernels(
     estimator: Estimator,
     labels: Tensor | None,
     memory: int,
+    verify: bool,
 ) -> Found:
     """The kernels of the modules ``names``, as far as ``parameters`` can be followed.
 
     ``run()`` gives the logits of the ``n`` samples, all parameters frozen. Raises InputError where the logits
     have no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
     """
-    watch = Watch(parameters, n)
-    with watch:
-        logits = run()
+    watch, logits = _watched(run, parameters, n)
     if logits.dim() < 2 or len(logits) != n:
         raise InputError(
             f"the model's outputs must be (n, …) with n = {n} samples, got shape {tuple(logits.shape)}"
@@ -72,9 +74,35 @@ def kernels(
         )
     grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in names}
     unseen = set(parameters) - {use.parameter for use in watch.uses} - watch.unknown
-    found = Found(grams, watch.unknown, unseen, left)
-    if not logits.requires_grad:
+    found = Found(grams, watch.unknown, unseen, left, logits.shape[1:])
+    if not (logits.requires_grad and watch.leaves):
+        # used, but the outputs are cut off from it or depend on it in a way that was not recorded
+        watch.unknown.update(use.parameter for use in watch.uses if logits.requires_grad)
         return found
+    try:
+        _backward_passes(logits, labels, estimator, watch, parameters, pieces, grams, n, left, memory, verify)
+    except CheckpointError:  # what is recomputed is not watched, and so not what was recorded
+        watch.unknown.update(use.parameter for use in watch.uses)
+        for gram in grams.values():
+            gram.zero_()
+    return found
+
+
+def _backward_passes(
+    logits: Tensor,
+    labels: Tensor | None,
+    estimator: Estimator,
+    watch: Watch,
+    parameters: Mapping[str, nn.Parameter],
+    pieces: Pieces,
+    grams: Grams,
+    n: int,
+    left: int,
+    memory: int,
+    verify: bool,
+) -> None:
+    """All backward passes: first, where it is called for, those that find the sample of every row."""
+    passes = left
     collector = _Collector(watch, parameters, pieces, grams, estimator.name == "full", memory)
 
     def backward(cotangent: Tensor, listener: Callable[[Call, Tensor], None], last: bool) -> None:
@@ -83,11 +111,11 @@ def kernels(
         torch.autograd.grad(logits, watch.leaves, cotangent, retain_graph=not last, allow_unused=True)
 
     cotangents = estimator.cotangents(logits, labels)
-    unplaced = {id(call): call for call in watch.unplaced()}
+    unplaced = {id(call): call for call in watch.unplaced(verify)}
     if unplaced:
         single = left == 1
         # with several cotangents a row may have no gradient from the first, so a dense one finds the samples
-        cotangent = next(cotangents if single else Estimator("projected", 1).cotangents(logits, None))
+        cotangent = next(cotangents) if single else _dense_cotangent(logits)
         waiting: dict[int, tuple[Call, Tensor]] = {}
 
         def first(call: Call, gradient: Tensor) -> None:
@@ -109,13 +137,34 @@ def kernels(
         backward(cotangent * scale.reshape(-1, *(1,) * (logits.dim() - 1)), second, last=single)
         if single:
             collector.finish()
-            return found
+            return
     for cotangent in cotangents:
         left -= 1
         backward(cotangent, collector.take, last=left == 0)
         collector.finish()
-    collector.multiply_kept(found.passes)
-    return found
+    collector.multiply_kept(passes)
+
+
+def _watched(
+    run: Callable[[], Tensor], parameters: Mapping[str, nn.Parameter], n: int
+) -> tuple[Watch, Tensor]:
+    """The forward pass, watched; once more without copies for models that cannot do with the shape of one."""
+    try:
+        watch = Watch(parameters, n)
+        with watch:
+            return watch, run()
+    except InputError:
+        raise
+    except Exception:
+        watch = Watch(parameters, n, copies=False)
+        with watch:
+            return watch, run()
+
+
+def _dense_cotangent(logits: Tensor) -> Tensor:
+    """One in general position, so that no row's gradient vanishes by accident."""
+    draws = torch.Generator().manual_seed(0)
+    return torch.randn(logits.shape[1:], generator=draws).to(logits).expand_as(logits)
 
 
 class _Collector:
@@ -212,13 +261,11 @@ def _add(
     width = columns.pop()
     dim = pieces[0][1].dim
     inner = math.prod(shape[dim + 1 :])
-    if dim == 0:
+    if dim == 0 and inner % width == 0:
         unit = inner // width  # rows of the matrix to one entry of the first dimension
     elif inner * shape[dim] == width:
         unit, contributions = inner, [part.swapped for part in contributions]
     else:
-        return False
-    if not unit:
         return False
     segments = [Segment(p.start * unit, p.stop * unit, grams[module]) for module, p in pieces]
     add_grams(contributions, segments, memory)

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mat.errors import InputError
 from mat.factors import Dense, Factors, OneHot, Patches
 
 
@@ -24,8 +23,8 @@ class Layout:
     """How the rows of a tensor belong to ``n`` samples.
 
     ``lead``: the leading dimensions, whose product is the number of rows; the rest are a row's features.
-    ``clear``: the samples are the first dimension (or the second, ``sample_dim`` 1); ``certain``: and that is
-    no coincidence, because it is one of several dimensions.
+    ``clear``: by its shape, the samples are the first dimension (or, inside attention, the second);
+    ``certain``: and no other reading of the shape is as good. ``several``: a sample has more than one row.
     """
 
     def __init__(
@@ -33,12 +32,20 @@ class Layout:
     ) -> None:
         self.n, self.rank, self.rows, self.sample_dim = n, len(lead), math.prod(lead), sample_dim
         self._order: Tensor | None = None
+        self.several = self.rows > n
         if sample_dim == 1:
-            self.certain = self.clear = True
+            self.clear = lead[1] == n if len(lead) > 1 else self.rows % n == 0
+            self.certain = self.clear and lead[0] != n
         else:
             flattened = _is_flattened(source, n)
             self.clear = lead[0] == n or flattened
-            self.certain = flattened or (self.clear and len(lead) + features > 2)
+            self.certain = flattened or (self.clear and len(lead) + features > 2 and n not in lead[1:])
+
+    @property
+    def expected(self) -> Tensor:
+        """The sample of every row as the shape has it, where it is clear."""
+        rows = torch.arange(self.rows)
+        return rows % self.n if self.sample_dim == 1 else rows // (self.rows // self.n)
 
     def assign(self, sample: Tensor) -> None:
         """Give every row (``rows`` of them) its sample; −1 for a row without gradient, which none needs."""
@@ -107,7 +114,8 @@ def _matrix(factors: Callable[[Tensor, int], Factors], width: int) -> Locate:
 
     def locate(operand: Tensor, parameter: Tensor) -> Make | None:
         start = _start(operand, parameter)
-        if not operand.is_contiguous() or start % width or parameter.numel() % width:
+        whole = operand.is_contiguous() and parameter.is_contiguous()
+        if not whole or start % width or parameter.numel() % width:
             return None
         return lambda g: factors(g, start // width)
 
@@ -118,7 +126,7 @@ def _vector(reduce: Callable[[Tensor], Tensor], n: int) -> Locate:
     """A parameter whose per-sample gradients ``reduce`` forms: (n, numel of the operand)."""
 
     def locate(operand: Tensor, parameter: Tensor) -> Make | None:
-        if not operand.is_contiguous():
+        if not (operand.is_contiguous() and parameter.is_contiguous()):
             return None
         start = _start(operand, parameter)
 
@@ -296,12 +304,9 @@ def batch_norm(
     training=False,
     momentum=0.1,
     eps=1e-5,
-) -> Call:
+) -> Call | None:
     if training:
-        raise InputError(
-            "a batch norm uses the batch's own statistics in evaluation mode, so samples have no gradient of "
-            "their own; give it running statistics (track_running_stats=True)"
-        )
+        return None
     normal = F.batch_norm(input.detach(), running_mean, running_var, None, None, False, momentum, eps)
     return _per_channel(n, normal, weight, bias)
 

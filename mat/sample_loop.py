@@ -74,10 +74,11 @@ def _jacobians(
                     logits, parameters, cotangent, retain_graph=True, allow_unused=True
                 )
             for rows, gradient, parameter in zip(found, gradients, parameters, strict=True):
-                rows.append(torch.zeros_like(parameter) if gradient is None else gradient)
+                if gradient is None:
+                    gradient = torch.zeros_like(parameter)
+                rows.append(gradient.to_dense() if gradient.is_sparse else gradient)
     return [
-        torch.stack([row.detach().flatten() for row in rows]).reshape(n, -1, rows[0].numel())
-        for rows in found
+        torch.stack([row.detach().flatten() for row in rows]).reshape(n, len(rows) // n, -1) for rows in found
     ]
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mat.errors import InputError
 from mat.rules import RULES, Call, Make
 
 _LINEAR = F.linear
@@ -39,9 +40,10 @@ class Watch(TorchFunctionMode):
         listener: called with a ``Call`` and the gradient at its output, during a backward pass.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], n: int) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], n: int, copies: bool = True) -> None:
+        """``copies``: give an output without samples, such as shared positions, a copy for each of them."""
         super().__init__()
-        self.n = n
+        self.n, self.copies = n, copies
         self.uses: list[Use] = []
         self.unknown: set[str] = set()
         self.leaves: list[Tensor] = []
@@ -52,6 +54,8 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func is F.batch_norm:
+            _refuse_batch_statistics(self.n, *args, **kwargs)
         if not self._found((args, kwargs)):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
@@ -62,13 +66,15 @@ class Watch(TorchFunctionMode):
 
     def _call(self, func: Callable, sample_dim: int, args: tuple, kwargs: dict):
         found = self._found((args, kwargs))
-        rule = RULES.get(func)
-        call = rule(self.n, sample_dim, *args, **kwargs) if found and rule else None
+        call = self._ruled(func, sample_dim, args, kwargs) if found else None
         output = func(*args, **kwargs)
         if call is None:
-            if not all(self._found(tensor) for tensor in _tensors(output)):  # more than a view
+            made = list(_tensors(output))
+            written = func is torch.Tensor.__setitem__ or "out" in kwargs
+            if written or not all(self._found(tensor) for tensor in made):  # more than a view or an attribute
                 self.unknown |= found
-            return output
+            # detached, it is a constant: no view that a later function would be taken to use
+            return output.clone() if func is torch.Tensor.detach else output
         if call.copies > 1:
             output = output.expand(call.copies, *output.shape[1:])
         if not output.requires_grad:  # nothing before it is recorded: the backward pass ends here
@@ -84,37 +90,66 @@ class Watch(TorchFunctionMode):
         output.register_hook(lambda gradient: self.listener(call, gradient))
         return output
 
+    def _ruled(self, func: Callable, sample_dim: int, args: tuple, kwargs: dict) -> Call | None:
+        """What the function's rule makes of the call; None where it has none, or gradients are off or cast."""
+        rule = RULES.get(func)
+        device = next(_tensors((args, kwargs))).device.type
+        if rule is None or not torch.is_grad_enabled() or torch.is_autocast_enabled(device):
+            return None
+        try:
+            call = rule(self.n, sample_dim, *args, **kwargs)
+        except TypeError:  # arguments by names that the rule does not know
+            return None
+        return None if call is not None and call.copies > 1 and not self.copies else call
+
     def _found(self, tree) -> set[str]:
         return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
 
-    def unplaced(self) -> list[Call]:
-        """Calls whose rows may be in any order of samples: tokens sent to an expert, windows of an image.
+    def unplaced(self, verify: bool) -> list[Call]:
+        """Calls whose rows are to be traced to their samples: all, where there is a doubt or ``verify`` asks.
 
-        A matrix of n rows is taken for one row a sample only where no other call leaves a doubt.
+        In doubt are shapes that do not show the samples (tokens sent to an expert, windows of an image), shapes
+        that can be read in two ways, and n rows where another call has several rows a sample.
         """
-        calls = {id(use.call): use.call for use in self.uses}.values()
-        if all(call.layout.clear for call in calls):
-            return []
-        return [call for call in calls if not call.layout.certain]
+        calls = list({id(use.call): use.call for use in self.uses}.values())
+        several = any(call.layout.several for call in calls)
+        doubt = any(not call.layout.clear or (several and not call.layout.certain) for call in calls)
+        return calls if doubt or verify else []
 
 
 def place(call: Call, gradient: Tensor, scaled: Tensor, scale: Tensor) -> bool:
     """Find the sample of every row of ``call`` from two gradients at its output; whether all were found.
 
     ``scaled`` is the gradient when the outputs of sample i count ``scale[i]`` = 1 + i/n times. In evaluation
-    mode no output depends on another sample's rows, so a row's gradient is scaled by its own sample's factor.
+    mode no output depends on another sample's rows, so a row's gradient is scaled by its own sample's factor,
+    as a whole: to within a quarter of the spacing, and of 0.1 % (or √ε of the precision, if that is more).
     """
     n = len(scale)
+    eps = max(1e-3, torch.finfo(gradient.dtype).eps ** 0.5)
     rows, scaled = (tensor.reshape(call.layout.rows, -1).double() for tensor in (gradient, scaled))
     weight = (rows * rows).sum(1)
-    used = weight > 0
+    # rows that are rounding errors beside the others are nobody's
+    used = weight > (16 * torch.finfo(gradient.dtype).eps) ** 2 * weight.max()
     position = ((rows * scaled).sum(1) / weight.where(used, torch.ones_like(weight)) - 1) * n
-    sample = position.round()
-    doubtful = ((position - sample).abs() > 0.25) | (sample < 0) | (sample >= n)
-    if bool((doubtful & used).any()):
+    sample = position.round().clamp(0, n - 1)
+    off = (scaled - rows * (1 + sample / n)[:, None]).norm(dim=1)
+    if not bool((off[used] <= min(0.25 / n, eps) * weight[used].sqrt()).all()):
         return False
-    call.layout.assign(sample.long().where(used, -torch.ones_like(sample, dtype=torch.long)))
+    sample = sample.long().where(used, -torch.ones_like(sample, dtype=torch.long))
+    if call.layout.clear and torch.equal(sample[used], call.layout.expected.to(sample.device)[used]):
+        return True
+    call.layout.assign(sample)
     return True
+
+
+def _refuse_batch_statistics(
+    n: int, input: Tensor, mean=None, var=None, weight=None, bias=None, training: bool = False, *rest, **other
+) -> None:
+    if training and n > 1 and len(input) == n:
+        raise InputError(
+            "a batch norm uses the batch's own statistics in evaluation mode, so samples have no gradient of "
+            "their own; give it running statistics (track_running_stats=True)"
+        )
 
 
 def _is_part(view: Tensor, parameter: Tensor) -> bool:

@@ -334,3 +334,16 @@ def test_gradients_left_from_before_wrapping_are_no_reason_to_refuse():
     case.loss().backward()
     optimizer.step()
     sparse.close()
+
+
+def test_dense_gradients_are_no_reason_to_refuse_and_strangers_are_left_alone():
+    case = bert_case()
+    sparse = SparseBackward(case.model, case.partition, "exact")
+    with sparse.dense():
+        case.loss().backward()
+    stranger = nn.Linear(2, 2)
+    torch.optim.SGD(stranger.parameters(), lr=0.1).step()
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    case.loss().backward()
+    optimizer.step()
+    sparse.close()

@@ -327,11 +327,16 @@ def test_a_layer_of_windows_costs_one_backward_pass_more_and_others_none(monkeyp
         ("switch", 2),
     ):
         one, passes[:] = animal(name), []
-        names = [p for p, _ in one.model.named_parameters() if p not in one.slow]
+        # without a classifier on one position: its n rows beside many positions are a doubt of their own
+        known = [p for p, _ in one.model.named_parameters() if p not in one.slow]
+        names = [p for p in known if not p.startswith("heads")]
         whole = by_parameter(one.model)
         partition = Partition.of(one.model, [m for m in whole.modules if m.name in names])
-        modular_ntk(one.model, partition, one.inputs, check=0)
+        modular_ntk(one.model, partition, one.inputs, check=0, verify=False)
         assert len(passes) == expected, name
+        passes[:] = []
+        modular_ntk(one.model, partition, one.inputs, check=0)
+        assert len(passes) == 2, name
 
 
 class Mixer(torch.nn.Module):
@@ -418,7 +423,7 @@ def test_the_products_of_a_probe_are_counted_as_many_as_they_are():
         model, [Module(name, "filters", 0, (Slice(name, 0, 0, channels),)) for name in names]
     )
     images = torch.randn(n, 3, size, size)
-    macs, _ = executed_macs(lambda: modular_ntk(model, partition, {"input": images}, check=0))
+    macs, _ = executed_macs(lambda: modular_ntk(model, partition, {"input": images}, check=0, verify=False))
     weights = [9 * 3 * channels, 9 * channels * channels]
     forward = n * size**2 * sum(weights)
     through = n * size**2 * weights[1]
@@ -446,7 +451,7 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
     ids = case.inputs["input_ids"]
     for match, call in {
         "unknown estimator 'exactly'": lambda: probe(case.inputs, "exactly"),
-        "directions ≥ 1": lambda: probe(case.inputs, "projected", directions=0),
+        "directions must be a whole number ≥ 1": lambda: probe(case.inputs, "projected", directions=0),
         "needs labels and loss": lambda: probe(case.inputs, "loss", labels=case.labels),
         "needs labels, one entry": lambda: probe(case.inputs, "loss", loss=losses),
         "one value per sample": lambda: probe(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mat.errors import InputError
+from mat.partition import Partition
 from mat.rules import RULES
 from mat.watch import Watch
 from tests.zoo import by_parameter, modular_ntk, naive_rows, randomise
@@ -197,12 +198,179 @@ def test_positions_first_is_seen_by_its_rows():
     check(Model(nn.Linear(4, 3), lambda layer, x: layer(x.transpose(0, 1)).transpose(0, 1)), tokens(3, 4))
 
 
-def test_as_many_positions_as_samples_the_wrong_way_round_is_caught_by_the_check():
-    """Here shapes lie: only the comparison with plain autograd can tell, and it does."""
+def test_where_shapes_lie_rows_are_traced_or_the_check_tells():
+    """As many positions as samples and positions first; or the samples in another order."""
     model = Model(nn.Linear(4, 3), lambda layer, x: layer(x.transpose(0, 1)).transpose(0, 1))
-    check(model, tokens(5, 5), SLOW)
+    check(model, tokens(5, 5), FAST)
+    check(model, tokens(5, 5), FAST, verify=False)  # an ambiguous shape is traced in any case
+    reversed_batch = Model(nn.Linear(4, 3), lambda layer, x: layer(x.flip(0)).flip(0))
+    check(reversed_batch, tokens(), FAST)
+    check(reversed_batch, tokens(), SLOW, verify=False)
     with pytest.raises(AssertionError):
-        check(model, tokens(5, 5), FAST, check=0)
+        check(reversed_batch, tokens(), FAST, verify=False, check=0)
+
+
+def sorted_by_value(layer, x):
+    order = torch.argsort(x[:, 0, 0])
+    return layer(x[order]).tanh()[torch.argsort(order)]
+
+
+BALANCED = tokens(4, 2)
+BALANCED[..., 0] = torch.tensor([[1, -1], [1, 1], [-1, -1], [1, -1]]) * BALANCED[..., 0].abs()
+
+
+def experts(layers, x):
+    """Two experts, which ``BALANCED`` sends as many tokens each as it has samples."""
+    flat = x.reshape(-1, x.shape[-1])
+    out, chosen = flat.new_zeros(len(flat), 3), (flat[:, 0] > 0).long()
+    for e, layer in enumerate(layers):
+        out = out.index_add(0, torch.where(chosen == e)[0], layer(flat[chosen == e]))
+    return out.reshape(*x.shape[:-1], 3)
+
+
+def windows(layer, x):
+    rows = x.reshape(-1, 3, 4).transpose(0, 1)
+    return layer(rows, rows, rows, need_weights=False)[0].transpose(0, 1).reshape(x.shape)
+
+
+def one_by_one(layer, x):
+    return torch.stack([layer(row, row, row, need_weights=False)[0] for row in x])
+
+
+def repeated_positions(layer, x):
+    return x * layer(torch.arange(5)[None]).repeat(len(x), 1, 1)
+
+
+def without_gradient(layer, x):
+    with torch.no_grad():
+        fixed = layer(x)
+    return layer(x.cos()) * fixed
+
+
+def recomputed(layer, x):
+    return torch.utils.checkpoint.checkpoint(lambda y: layer(y).tanh(), x, use_reentrant=False)
+
+
+def cast(layer, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return layer(x).double()
+
+
+def standardised(layer, x):
+    w = F.batch_norm(layer.weight.reshape(1, 3, -1), None, None, training=True).reshape_as(layer.weight)
+    return F.linear(x, w, layer.bias)
+
+
+def written_into(layer, x):
+    h = (layer.scale * x).clone()
+    h[x[..., 0] > 0] = layer.scale
+    return h.tanh()
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.empty = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4, 0))
+
+
+def by_keyword(layer, x):
+    return torch.mm(x.reshape(-1, 4), mat2=layer.weight.T).reshape(*x.shape[:-1], 3)
+
+
+UNUSUAL = {
+    "sorted": (lambda: nn.Linear(4, 3), sorted_by_value, tokens(4), FAST),
+    "balanced experts": (
+        lambda: nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)]),
+        experts,
+        BALANCED,
+        FAST,
+    ),
+    "windows": (lambda: nn.MultiheadAttention(4, 2), windows, tokens(2, 6), FAST),
+    "one by one": (lambda: nn.MultiheadAttention(4, 2), one_by_one, tokens(3, 5), FAST),
+    "repeated positions": (lambda: nn.Embedding(5, 4), repeated_positions, tokens(), SLOW),
+    "without gradient": (lambda: nn.Linear(4, 3), without_gradient, tokens(), SLOW),
+    "sparse gradients": (
+        lambda: nn.EmbeddingBag(7, 4, sparse=True, mode="sum"),
+        lambda e, x: e((x[..., 0].abs() * 3).long().clamp(0, 6)),
+        tokens(),
+        SLOW,
+    ),
+    "standardised weights": (lambda: nn.Linear(4, 3), standardised, tokens(), SLOW),
+    "written into": (Scale, written_into, tokens(), SLOW),
+    "by keyword": (lambda: nn.Linear(4, 3, bias=False), by_keyword, tokens(), SLOW),
+    "view of another width": (
+        lambda: nn.Linear(6, 4, bias=False),
+        lambda layer, x: x @ layer.weight.view(6, 4)[:4],
+        tokens(),
+        SLOW,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_uses_are_exact_one_way_or_the_other(name):
+    make, call, x, way = UNUSUAL[name]
+    model = randomise(Model(make(), call))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kernels = modular_ntk(model, by_parameter(model), {"x": x})
+    rows = naive_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
+    for parameter, found in rows.items():
+        found = found.flatten(1) if found.numel() else found.new_zeros(len(x), 0)
+        torch.testing.assert_close(kernels[parameter], found @ found.T, rtol=1e-9, atol=1e-9)
+        if found.numel():
+            assert kernels.ways[parameter] == way or parameter.endswith("bias")
+
+
+def test_a_model_that_squeezes_its_output_is_no_mistake_of_the_pass():
+    model = Model(nn.Linear(4, 3))
+    squeezing = Model(model.layer, lambda layer, x: layer(x))
+    squeezing.forward = lambda x: model(x).squeeze()
+    randomise(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernels = modular_ntk(squeezing, by_parameter(squeezing), {"x": tokens()})
+    plain = modular_ntk(model, by_parameter(model), {"x": tokens()})
+    for name, gram in kernels.items():
+        torch.testing.assert_close(gram, plain[name])
+
+
+def test_frozen_layers_do_not_take_a_fused_way_that_is_another_function():
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(4, 2, 6, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2)
+
+        def forward(self, x, mask):
+            return self.encoder(x, src_key_padding_mask=mask).flatten(1).sin().sum(1, keepdim=True)
+
+    model = randomise(Padded())
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 4 + [True]])
+    whole = by_parameter(model)
+    partition = Partition.of(model, [m for m in whole.modules if "layers.1.linear" in m.name])
+    before = torch.backends.mha.get_fastpath_enabled()
+    kernels = modular_ntk(model, partition, {"x": tokens(), "mask": mask})
+    assert torch.backends.mha.get_fastpath_enabled() == before
+    torch.backends.mha.set_fastpath_enabled(False)
+    rows = naive_rows(model, {"x": tokens(), "mask": mask}, lambda out, i: [torch.ones_like(out)])
+    torch.backends.mha.set_fastpath_enabled(before)
+    for name, gram in kernels.items():
+        torch.testing.assert_close(gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T)
+        assert kernels.ways[name] == FAST
+
+
+@pytest.mark.parametrize("call", [recomputed, cast])
+def test_recomputing_and_casting_models_are_probed(call):
+    model = randomise(Model(nn.Linear(4, 3), call))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kernels = modular_ntk(model, by_parameter(model), {"x": tokens()})
+    rows = naive_rows(model, {"x": tokens()}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
+    for name, gram in kernels.items():
+        torch.testing.assert_close(
+            gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T, rtol=1e-2, atol=1e-6
+        )
 
 
 class Tied(nn.Module):

@@ -63,8 +63,11 @@ def naive_rows(
                 (output * v).sum(), named.values(), retain_graph=True, allow_unused=True
             )
             for (name, p), g in zip(named.items(), gradients, strict=True):
-                rows[name].append(torch.zeros_like(p) if g is None else g)
-    return {name: torch.stack(found).reshape(n, -1, *named[name].shape) for name, found in rows.items()}
+                rows[name].append(torch.zeros_like(p) if g is None else g.to_dense())
+    return {
+        name: torch.stack(found).reshape(n, len(found) // n, *named[name].shape)
+        for name, found in rows.items()
+    }
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
