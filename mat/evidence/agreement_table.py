@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement, write
+from mat.evidence import agreement, collect, write
 from mat.evidence.statistics import Interval
 
 COLUMNS = (
@@ -31,18 +31,7 @@ SAYS = {
 def load(files: Iterable[Path]) -> pd.DataFrame:
     """Pool measurement tables. Raises InputError for none, for an unreadable one, and for mixtures: of scales
     or code versions, of setups or data within a family, or a family's seed given twice."""
-    frames = []
-    for path in map(Path, files):
-        try:
-            frame = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is not a readable Parquet file ({error}); measure it again") from None
-        missing = [name for name in COLUMNS if name not in frame.columns]
-        if missing:
-            raise InputError(
-                f"{path} lacks the columns {', '.join(missing)}; was it written by this version?"
-            )
-        frames.append(frame[list(COLUMNS)])
+    frames = [collect.parquet(path, COLUMNS, "measure it again") for path in map(Path, files)]
     if not frames:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)

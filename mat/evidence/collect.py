@@ -66,8 +66,8 @@ def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFr
             "directory out"
         )
     run, final = _json(directory / "run.json"), _json(directory / "final.json")
-    curve = _parquet(directory / "curve.parquet", CURVE_COLUMNS).sort_values("step", ignore_index=True)
-    probes = _parquet(directory / "probes.parquet", PROBE_COLUMNS)
+    curve = parquet(directory / "curve.parquet", CURVE_COLUMNS).sort_values("step", ignore_index=True)
+    probes = parquet(directory / "probes.parquet", PROBE_COLUMNS)
     if curve.empty:
         raise InputError(
             f"{directory / 'curve.parquet'} holds no evaluation: expected one row per evaluation, step 0 "
@@ -182,11 +182,12 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+def parquet(path: Path, columns: tuple[str, ...], again: str = "repeat the run") -> pd.DataFrame:
+    """These columns of a table; InputError, saying ``again``, where it cannot be read or lacks some."""
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable Parquet file ({error}); repeat the run") from None
+        raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; was it written by this version?")
