@@ -41,7 +41,8 @@ class Module:
 
 @dataclass(frozen=True)
 class Attention:
-    """A submodule ``core`` whose forward calls scaled_dot_product_attention over these head modules, in order."""
+    """A submodule ``core`` whose forward computes attention over these head modules, in order: one for each head
+    or, under grouped queries, for each key/value head."""
 
     core: str
     heads: tuple[str, ...]

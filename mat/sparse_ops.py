@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 @dataclass(frozen=True)
 class Rows:
-    """Which entries along one dimension of a weight are active.
+    """Which entries along one dimension of a tensor are active.
 
     ``index`` is None (all), a slice (one contiguous run) or a LongTensor; ``lengths`` splits the active
     entries into the pieces that own them, in order.
@@ -51,22 +51,28 @@ class Rows:
             return tensor.narrow(dim, self.index.start, self.index.stop - self.index.start)
         return tensor.index_select(dim, self.index)
 
+    def put_into(self, out: Tensor, values: Tensor, dim: int) -> Tensor:
+        """Write ``values`` to the active entries of ``out`` along ``dim``; returns ``out``."""
+        if self.index is None:
+            return out.copy_(values)
+        if isinstance(self.index, slice):
+            out.narrow(dim, self.index.start, self.index.stop - self.index.start).copy_(values)
+            return out
+        return out.index_copy_(dim, self.index, values)
+
     def put(self, values: Tensor, total: int, dim: int) -> Tensor:
         """``values`` at the active entries of ``dim``, zeros elsewhere."""
         if self.index is None:
             return values
         shape = list(values.shape)
         shape[dim] = total
-        out = values.new_zeros(shape)
-        if isinstance(self.index, slice):
-            out.narrow(dim, self.index.start, self.index.stop - self.index.start).copy_(values)
-            return out
-        return out.index_copy_(dim, self.index, values)
+        return self.put_into(values.new_zeros(shape), values, dim)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Active entries of one layer: ``weight`` along ``dim`` (0 rows, 1 columns), ``bias`` along its only one."""
+    """Active entries of one layer's weight W (out, in): ``weight`` along ``dim`` (0 rows, 1 columns); ``bias``
+    along its only one."""
 
     dim: int
     weight: Rows
@@ -106,8 +112,11 @@ class SparseLinear(torch.autograd.Function):
         weights = ()
         if not plan.weight.empty:
             x = x.reshape(-1, x.shape[-1])
-            whole = active_g.T @ x
-            weights = whole.split(plan.weight.lengths, dim=plan.dim)
+            # laid out as the leaves are (``mat.backward``), so that a leaf takes its part without a copy
+            if rows:
+                weights = (active_g.T @ x).split(plan.weight.lengths)
+            else:
+                weights = [piece.T for piece in (x.T @ g).split(plan.weight.lengths)]
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum(0).split(plan.bias.lengths)
         return gx, None, None, None, *weights, *biases
 

@@ -90,7 +90,6 @@ class Family:
     same: tuple[str, ...] = ()
     masked: tuple[str, str] | None = None
     missed: tuple[str, ...] = ()
-    attentions: int = 0
 
 
 def encoder(prefix: str) -> dict[str, list[tuple]]:
@@ -200,7 +199,6 @@ FAMILIES = {
         encoder("bert"),
         HEADS_AND_FFNS,
         masked=("layer0.head1", "bert.encoder.layer.0.attention.output.dense"),
-        attentions=2,
     ),
     "bert_alone": Family(
         lambda: hf.BertModel(hf.BertConfig(**BERT)),
@@ -208,16 +206,14 @@ FAMILIES = {
         10,
         {k: [(p.removeprefix("x."), *s) for p, *s in v] for k, v in encoder("x").items()},
         HEADS_AND_FFNS,
-        attentions=2,
     ),
-    "bert_wrapped": Family(Wrapper, TEXT, 10, encoder("cross_encoder"), HEADS_AND_FFNS, attentions=2),
+    "bert_wrapped": Family(Wrapper, TEXT, 10, encoder("cross_encoder"), HEADS_AND_FFNS),
     "roberta": Family(
         lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**BERT)),
         TEXT,
         10,
         encoder("roberta"),
         HEADS_AND_FFNS,
-        attentions=2,
     ),
     "electra": Family(
         lambda: hf.ElectraForPreTraining(hf.ElectraConfig(embedding_size=6, **BERT)),
@@ -225,7 +221,6 @@ FAMILIES = {
         10,
         encoder("electra"),
         HEADS_AND_FFNS,
-        attentions=2,
     ),
     "distilbert": Family(
         lambda: hf.DistilBertForMaskedLM(
@@ -243,7 +238,6 @@ FAMILIES = {
         },
         HEADS_AND_FFNS,
         masked=("layer0.head1", "distilbert.transformer.layer.0.attention.out_lin"),
-        attentions=2,
     ),
     "gpt2": Family(
         lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2)),
@@ -267,7 +261,6 @@ FAMILIES = {
         },
         HEADS_AND_FFNS,
         masked=("layer0.head1", "transformer.h.0.attn.c_proj"),
-        attentions=2,
     ),
     "gpt2_cross": Family(
         lambda: hf.GPT2LMHeadModel(hf.GPT2Config(add_cross_attention=True, **GPT2)),
@@ -286,7 +279,6 @@ FAMILIES = {
         },
         [("layer0.cross.head0", "layer0.cross.head1"), ("layer1.head0", "layer1.head2")],
         masked=("layer1.cross.head2", "transformer.h.1.crossattention.c_proj"),
-        attentions=4,
     ),
     "t5": Family(
         lambda: hf.T5ForConditionalGeneration(hf.T5Config(**T5)),
@@ -302,7 +294,6 @@ FAMILIES = {
         T5_SWAPS,
         same=T5_BIASES,
         masked=T5_MASKED,
-        attentions=6,
     ),
     "t5_gated_square": Family(  # as many neurons as channels: only names tell the maps apart
         lambda: hf.T5ForConditionalGeneration(
@@ -314,7 +305,6 @@ FAMILIES = {
         T5_SWAPS,
         same=T5_BIASES,
         masked=T5_MASKED,
-        attentions=6,
     ),
     "switch": Family(
         switch,
@@ -342,7 +332,6 @@ FAMILIES = {
         },
         same=T5_BIASES,
         masked=T5_MASKED,
-        attentions=6,
     ),
     "vit_hf": Family(
         lambda: hf.ViTForImageClassification(
@@ -364,7 +353,6 @@ FAMILIES = {
         },
         HEADS_AND_FFNS,
         masked=("layer0.head1", "vit.layers.0.attention.o_proj"),
-        attentions=2,
     ),
     "vit_torchvision": Family(
         lambda: torchvision.models.VisionTransformer(8, 4, 2, 3, 12, 20, num_classes=5),
@@ -381,7 +369,6 @@ FAMILIES = {
             + columns("encoder.layers.encoder_layer_1.mlp.3", 10, 20),
         },
         HEADS_AND_FFNS,
-        attentions=2,
     ),
     "swin": Family(
         swin,
@@ -512,7 +499,8 @@ def test_a_partition_is_complete_and_owns_what_is_written_here(name):
     for module_name, expected in family.owns.items():
         assert slices(partition, module_name) == set(expected), module_name
     assert unrecognised(model, partition) == list(family.missed)
-    assert len(partition.attentions) == family.attentions
+    heads = [module.name for module in partition.modules if module.kind == "head"]
+    assert [name for attention in partition.attentions for name in attention.heads] == heads
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -869,7 +857,7 @@ def test_neuron_groups_must_divide(name, groups):
         partition_model(built(FAMILIES[name]), ffn_groups=groups)
 
 
-def test_attention_entries_name_query_heads_in_order():
+def test_attention_entries_name_heads_in_order():
     partition = partition_model(built(FAMILIES["t5"]))
     assert partition.attentions[2] == Attention(
         "decoder.block.0.layer.0.SelfAttention", tuple(f"decoder0.head{h}" for h in range(3))
@@ -925,7 +913,7 @@ def test_llama_of_any_size(shared, groups, half, neurons, cut, d):
     last = slices(partition, f"layer0.head{groups - 1}")
     span = shared * width
     assert ("layers.0.self_attn.o_proj.weight", 1, (groups - 1) * span, groups * span) in last
-    assert len(partition.attentions) == (shared == 1)
+    assert [a.heads for a in partition.attentions] == [tuple(f"layer0.head{g}" for g in range(groups))]
 
 
 def test_patch_embeddings_of_every_tower_are_remainder():
@@ -993,3 +981,16 @@ def test_a_square_ffn_without_names_or_order_is_not_guessed():
         assert {m.kind for m in partition_model(nn.Sequential(Block(), Block())).modules} == {"head"}
     partition = partition_model(nn.Sequential(Ordered(), Ordered()))
     assert slices(partition, "layer1.ffn") == {*rows("1.mlp.0", 0, 8), *columns("1.mlp.2", 0, 8)}
+
+
+def test_frozen_modules_are_no_part_of_a_partition():
+    model = built(FAMILIES["gpt2"])
+    model.transformer.h[0].requires_grad_(False)
+    model.transformer.h[1].attn.requires_grad_(False)
+    partition = partition_model(model)
+    assert {module.name for module in partition.modules} == {"layer1.ffn"} and not partition.attentions
+    model.transformer.h[1].mlp.c_fc.bias.requires_grad_(False)
+    with pytest.raises(InputError, match=r"'layer1.ffn' is frozen in part: 'transformer.h.1.mlp.c_fc.bias'"):
+        partition_model(model)
+    with pytest.raises(InputError, match="at least one module"):
+        partition_model(model.requires_grad_(False))

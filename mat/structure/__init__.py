@@ -69,8 +69,10 @@ def partition_model(
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
     ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers.
 
-    Warns once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing
-    is recognised, a width does not divide into the groups, or head counts do not fit their projections.
+    Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
+    once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
+    recognised, a module is frozen in part, a width does not divide into the groups, or head counts do not fit
+    their projections.
     """
     found = blocks(model)
     convs = convolutions(model, found)
@@ -88,8 +90,7 @@ def partition_model(
                         Module(name, "head", block.depth, unit.slices(h, head_outputs))
                         for h, name in enumerate(names)
                     ]
-                    if unit.calls_sdpa and unit.groups == unit.heads:
-                        attentions.append(Attention(unit.core, tuple(names)))
+                    attentions.append(Attention(unit.core, tuple(names)))
             modules += _feed_forward(block, ffn_groups, experts)
         if filter_groups:
             for depth, conv in enumerate(convs):
@@ -97,8 +98,11 @@ def partition_model(
                     Module(f"conv{depth}.filters{group}", "filters", depth, slices)
                     for group, slices in enumerate(conv.groups(filter_groups))
                 ]
+    modules = _trainable(model, modules)
     if not modules:
         _refuse(model)
+    names = {module.name for module in modules}
+    attentions = [attention for attention in attentions if names.issuperset(attention.heads)]
     partition = Partition.of(model, modules, attentions)
     purposely = not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
     missed = [name for name in unrecognised(model, partition) if name not in purposely]
@@ -109,6 +113,22 @@ def partition_model(
             stacklevel=2,
         )
     return partition
+
+
+def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
+    """The modules without those that are frozen. Raises InputError where one is frozen in part."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    kept = []
+    for module in modules:
+        own = dict.fromkeys(piece.parameter for piece in module.slices)
+        if not frozen.issuperset(own):
+            if some := sorted(frozen.intersection(own)):
+                raise InputError(
+                    f"{module.name!r} is frozen in part: {some[0]!r} requires no gradient, other parameters of it do; "
+                    "freeze all of them or none (requires_grad_)"
+                )
+            kept.append(module)
+    return kept
 
 
 def _feed_forward(block: Block, ffn_groups: int, experts: bool) -> Iterable[Module]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,7 +42,6 @@ class Heads:
     output: Projection
     heads: int
     groups: int
-    calls_sdpa: bool
 
     @property
     def width(self) -> int:
@@ -76,7 +74,7 @@ def attentions(model: nn.Module) -> Iterator[Heads]:
         heads = _head_count(path, module, query.rows) if _match(query, key, value, output) else None
         if heads:
             groups = _key_value_heads(path, query.rows, key.rows, heads)
-            yield Heads(path, query, key, value, output, heads, groups, _can_call_sdpa(module))
+            yield Heads(path, query, key, value, output, heads, groups)
 
 
 def _match(query: Projection, key: Projection, value: Projection, output: Projection) -> bool:
@@ -159,15 +157,3 @@ def _key_value_heads(path: str, rows: int, key_rows: int, heads: int) -> int:
 def _attribute(module: nn.Module, names: tuple[str, ...]) -> int | None:
     values = (getattr(module, name, None) for name in names)
     return next((value for value in values if type(value) is int), None)
-
-
-def _can_call_sdpa(core: nn.Module) -> bool:
-    """Hugging Face's classes choose their kernel by the configuration; others say it in their source."""
-    if isinstance(core, nn.MultiheadAttention):
-        return True
-    if hasattr(getattr(core, "config", None), "_attn_implementation"):
-        return True
-    try:
-        return "scaled_dot_product_attention" in inspect.getsource(type(core).forward)
-    except (OSError, TypeError):
-        return False

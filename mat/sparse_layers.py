@@ -1,0 +1,174 @@
+"""How each type of layer runs sparsely: from a layer and its slices to a forward pass that follows a plan.
+
+``Product`` (Linear, Conv2d, Hugging Face's Conv1D, the projections of nn.MultiheadAttention) skips the weight
+gradients of inactive slices; ``Assembled`` (norms) puts short parameters together from the leaves; ``Whole`` (any
+other layer, of which modules own whole parameters only) freezes what is inactive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mat.errors import InputError
+from mat.partition import Slice
+from mat.sparse_ops import Plan, Rows, SparseConv2d, SparseLinear
+
+Pieces = Mapping[str, list[tuple[Slice, nn.Parameter]]]  # attribute -> slices in order of their place, leaves
+IsActive = Callable[[Slice], bool]
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool):
+    """The sparse form of ``layer``. ``whole``: no parameter of it is cut.
+
+    Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
+    """
+    if isinstance(layer, nn.Linear):
+        return Product(layer, detach, pieces)
+    if isinstance(layer, nn.Conv2d) and _plain_convolution(layer, path, pieces, whole):
+        return Product(layer, detach, pieces)
+    if _is_transposed(layer):
+        return Product(layer, detach, pieces, transposed=True)
+    if isinstance(layer, NORMS):
+        return Assembled(layer, pieces)
+    if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
+        return Product(layer, detach, pieces, "in_proj_weight", "in_proj_bias")
+    if whole:
+        return Whole(layer, detach, pieces)
+    raise InputError(
+        f"{path!r} is a {type(layer).__name__}, of which no slices can have a sparse backward pass; leave it to the "
+        "remainder, or let a module own it as a whole. Known: Linear, Conv2d, Conv1D of transformers, "
+        "MultiheadAttention, BatchNorm, LayerNorm, GroupNorm"
+    )
+
+
+class Product:
+    """A layer with one weight: its plan for the current active set, and the call that follows it.
+
+    ``transposed``: the weight is (in, out), as in Hugging Face's Conv1D.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        detach: bool,
+        pieces: Pieces,
+        weight: str = "weight",
+        bias: str = "bias",
+        transposed: bool = False,
+    ) -> None:
+        self.layer, self.detach, self.transposed = layer, detach, transposed
+        self.weight_name, self.bias_name = weight, bias
+        self.pieces = {"weight": pieces.get(weight, []), "bias": pieces.get(bias, [])}
+        self.dim = next((piece.dim for piece, _ in self.pieces["weight"]), 0)
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return getattr(self.layer, self.weight_name)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        return getattr(self.layer, self.bias_name)
+
+    def plan(self, is_active: IsActive) -> None:
+        rows, self.leaves = {}, []
+        for part, length in (("weight", self.weight.shape[self.dim]), ("bias", None)):
+            active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
+            total = length if part == "weight" else (len(self.bias) if self.pieces["bias"] else 0)
+            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], total, self.weight.device)
+            self.leaves += [leaf for _, leaf in active]
+        dim = 1 - self.dim if self.transposed else self.dim
+        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
+
+    def __call__(self, original: Callable, x: Tensor) -> Tensor:
+        if self.detach and self.current.weight.empty:
+            x = x.detach()
+        weight = self.weight.detach()
+        bias = None if self.bias is None else self.bias.detach()
+        leaves = self.leaves
+        if self.transposed:
+            weight, leaves = weight.T, [leaf.T if leaf.dim() > 1 else leaf for leaf in leaves]
+        x, weight, bias = as_autocast(x, weight, bias)
+        if isinstance(self.layer, nn.Conv2d):
+            geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
+            return SparseConv2d.apply(x, weight, bias, self.current, geometry, *leaves)
+        return SparseLinear.apply(x, weight, bias, self.current, *leaves)
+
+
+def as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors as autocast would cast them for a product: to its type, where it is on and they are float32."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    kind = torch.get_autocast_dtype(device)
+    return [t if t is None or t.dtype == torch.float64 else t.to(kind) for t in tensors]
+
+
+class Assembled:
+    """A layer with short parameters: they are put together from the leaves, inactive ones as constants."""
+
+    def __init__(self, layer: nn.Module, pieces: Pieces) -> None:
+        self.layer, self.pieces = layer, pieces
+
+    def plan(self, is_active: IsActive) -> None:
+        self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
+
+    def __call__(self, original: Callable, x: Tensor) -> Tensor:
+        table = self.layer._parameters
+        saved = dict(table)
+        for attribute, found in self.pieces.items():
+            parts = [leaf if piece in self.active else leaf.detach() for piece, leaf in found]
+            table[attribute] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        try:
+            return original(x)
+        finally:
+            table.update(saved)
+
+
+class Whole:
+    """A layer of any type whose parameters are not cut: those that are inactive require no gradient.
+
+    In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm):
+    that lies on residual paths, which carry their gradient through it.
+    """
+
+    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
+        self.layer, self.pieces = layer, pieces
+        self.detach = detach and any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
+
+    def plan(self, is_active: IsActive) -> None:
+        found = [pair for pairs in self.pieces.values() for pair in pairs]
+        for piece, leaf in found:
+            leaf.requires_grad_(is_active(piece))
+        self.constant = self.detach and not any(is_active(piece) for piece, _ in found)
+
+    def __call__(self, original: Callable, *args, **kwargs):
+        if not self.constant:
+            return original(*args, **kwargs)
+        with torch.no_grad():
+            return original(*args, **kwargs)
+
+
+def _plain_convolution(layer: nn.Conv2d, path: str, pieces: Pieces, whole: bool) -> bool:
+    if layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        if not any(piece.dim for piece, _ in pieces.get("weight", [])):
+            return True
+        raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
+    if whole:
+        return False
+    raise InputError(
+        f"{path!r}: only convolutions with one group and numeric zero padding can be cut into slices"
+    )
+
+
+def _is_transposed(layer: nn.Module) -> bool:
+    """Hugging Face's Conv1D: y = x W + b with W (in, out), its width in ``nf``."""
+    weight = layer._parameters.get("weight")
+    return (
+        type(layer).__name__ == "Conv1D"
+        and weight is not None
+        and getattr(layer, "nf", -1) == weight.shape[-1]
+    )
