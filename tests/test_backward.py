@@ -176,16 +176,22 @@ def test_a_copy_of_a_wrapped_model_is_a_plain_model(name):
         assert all(p.grad is not None for p in other.parameters())
 
 
-def test_state_is_created_only_for_modules_that_trained():
+def test_optimizer_state_is_that_of_the_modules_ever_active():
     case = bert_case()
     sparse = SparseBackward(case.model, case.partition, "detach")
     opt = torch.optim.AdamW(sparse.parameters())
-    sparse.set_active({"layer1.head0"})
-    case.loss().backward()
-    opt.step()
-    trained = {id(leaf) for leaf in opt.state}
-    assert {id(leaf) for leaf in sparse.module_parameters("layer1.head0")} <= trained
-    assert not trained & {id(leaf) for leaf in sparse.module_parameters("layer0.ffn1")}
+    ever = set()
+    for active in ({"layer1.head0"}, {"layer1.head0", "layer0.ffn1"}, {"layer0.head2"}):
+        sparse.set_active(active)
+        ever |= active
+        opt.zero_grad()
+        case.loss().backward()
+        opt.step()
+        slices = expected_slices(case, ever)
+        moments = [state[key] for state in opt.state.values() for key in ("exp_avg", "exp_avg_sq")]
+        assert sum(m.numel() for m in moments) == 2 * case.partition.size(slices)
+        # and no more memory than that stands behind them
+        assert sum(m.untyped_storage().nbytes() for m in moments) == 8 * 2 * case.partition.size(slices)
 
 
 def test_accumulation_and_clipping_follow_the_active_slices():

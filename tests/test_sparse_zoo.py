@@ -19,6 +19,21 @@ from tests.naive_detach import constants
 from tests.zoo import ZOO, animal
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
+on_devices = pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+        ),
+    ],
+)
+
+
+def on(device, one):
+    one.model.to(device)
+    one.inputs = {name: value.to(device) for name, value in one.inputs.items()}
+    return one
 
 
 def quietly(model, **options):
@@ -29,7 +44,8 @@ def quietly(model, **options):
 
 def scalar(output):
     """Not a sum: its gradient must differ from entry to entry."""
-    return (output * torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view_as(output)).sum()
+    weights = torch.linspace(-1, 2, output.numel(), dtype=output.dtype, device=output.device)
+    return (output * weights.view_as(output)).sum()
 
 
 def loss(one, training=False):
@@ -76,25 +92,27 @@ def assert_same(partition, active, reference, got):
 
 
 @functools.cache
-def prepared(name):
-    one = animal(name)
+def prepared(name, device):
+    one = on(device, animal(name))
     return one, quietly(one.model, filter_groups=2)
 
 
+@on_devices
 @pytest.mark.parametrize("name", sorted(ZOO))
 @settings(max_examples=6)
 @given(data=st.data())
-def test_exact_gives_active_modules_their_full_gradient(name, data):
-    one, partition = prepared(name)
+def test_exact_gives_active_modules_their_full_gradient(name, device, data):
+    one, partition = prepared(name, device)
     active = data.draw(st.sets(st.sampled_from(partition.names)))
     assert_same(partition, active, dense_gradients(one), sparse_gradients(one, partition, "exact", active))
 
 
+@on_devices
 @pytest.mark.parametrize("name", sorted(ZOO))
 @settings(max_examples=6)
 @given(data=st.data())
-def test_detach_equals_products_cut_and_detached_by_hand(name, data):
-    one, partition = prepared(name)
+def test_detach_equals_products_cut_and_detached_by_hand(name, device, data):
+    one, partition = prepared(name, device)
     active = data.draw(st.sets(st.sampled_from(partition.names)))
     with constants(one.model, partition, active):
         reference = dense_gradients(one)
@@ -175,17 +193,18 @@ def test_dropout_keeps_its_random_stream_and_its_gradients(name):
     )
 
 
+@on_devices
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "vgg", "vit", "t5"])
-def test_bfloat16_autocast(name, mode):
+def test_bfloat16_autocast(name, mode, device):
     """Under autocast the sparse gradients are those of plain PyTorch under autocast, to bfloat16's rounding."""
     one = animal(name)
-    one.model.float()
+    on(device, one).model.float()
     one.inputs = {k: v.float() if v.is_floating_point() else v for k, v in one.inputs.items()}
     partition = quietly(one.model, filter_groups=2)
     active = set(partition.names[::2])
     full = dense_gradients(one) if mode == "exact" else None
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device, dtype=torch.bfloat16):
         if mode == "exact":
             reference = dense_gradients(one)
         else:
@@ -257,14 +276,15 @@ def test_a_compiled_forward_follows_the_active_set(name, mode, backend):
     torch._dynamo.reset()
 
 
+@on_devices
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])
-def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, optimizer):
+def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, optimizer, device):
     """Fused steps read memory in a row: leaves that are columns must be dense (a fused step over a leaf with gaps
     writes into its neighbours)."""
     finals = []
     for fused in (False, True):
-        one = animal(name)
+        one = on(device, animal(name))
         partition = quietly(one.model)
         sparse = SparseBackward(one.model, partition, "detach")
         opt = optimizer(sparse.parameters(), lr=0.01, weight_decay=0.1, fused=fused)

@@ -1,0 +1,196 @@
+"""What a sparse training step costs beside a dense one: ``python -m tests.benchmarks.sparse``.
+
+A step is forward, backward and AdamW; the dense one is plain PyTorch on the unwrapped model. For an active share s,
+round(s · count) modules of every kind are drawn at random, anew in each round; times and executed FLOPs are of the
+same set, the dense step is timed before and after each sparse one, and what counts is how far the ratio of times
+lies above the ratio of FLOPs. No test asserts these numbers. Parts are chosen by name (``--only bert memory``);
+``--device cuda`` runs the timings and the memory on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mat.backward import SparseBackward
+from mat.flops import executed_macs
+from mat.models import switch
+from mat.partition import Partition
+from mat.structure import partition_model
+from tests.benchmarks.kernel import bert, outputs, vgg16
+from tests.benchmarks.timing import peak_memory, table
+
+SHARES = (1.0, 0.66, 0.34, 0.1)
+MODES = ("detach", "exact")
+
+
+def switch_small(n: int = 16, length: int = 128, words: int = 2048):
+    torch.manual_seed(0)
+    ids = torch.randint(words, (n, length))
+    model = switch.build(switch.Settings(layers=4, width=512, heads=8), {"input_ids": ids[:1]}, words)
+    return model, {"input_ids": ids}, ids
+
+
+MODELS = {
+    "bert": ("BERT-small (4 × 512, 8 heads, sequence 128 × 32), two classes", lambda: bert(4, 512, 8, 32)),
+    "mlm": ("the same with a head of 30,522 words", lambda: bert(4, 512, 8, 32, labels=None)),
+    "vgg": ("VGG16 at 32×32, batch 128", lambda: vgg16(128)),
+    "switch": ("Switch (4 × 512, 4 experts, sequence 128 × 16, 2,048 words)", switch_small),
+}
+
+
+def draw(partition: Partition, share: float, seed: int) -> set[str]:
+    """That share of the modules of every kind, at random."""
+    kinds: dict[str, list[str]] = {}
+    for module in partition.modules:
+        kinds.setdefault(module.kind, []).append(module.name)
+    rng = random.Random(seed)
+    return {name for names in kinds.values() for name in rng.sample(names, round(share * len(names)))}
+
+
+def forward_backward(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> None:
+    F.cross_entropy(outputs(model, inputs).flatten(0, -2), labels.flatten()).backward()
+
+
+def stepper(model: nn.Module, parameters, inputs: dict[str, Tensor], labels: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+    model.train()
+
+    def step() -> None:
+        forward_backward(model, inputs, labels)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def seconds(run: Callable[[], object], times: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / times
+
+
+def step_times(name: str, device: str, rounds: int) -> None:
+    title, make = MODELS[name]
+    model, inputs, labels = make()
+    model.to(device)
+    inputs, labels = {k: v.to(device) for k, v in inputs.items()}, labels.to(device)
+    runs = {}
+    for mode in MODES:
+        twin = copy.deepcopy(model)
+        sparse = SparseBackward(twin, partition_model(twin), mode)
+        step = stepper(twin, sparse.parameters(), inputs, labels)
+        step()  # every module's optimizer state is there before any time is taken
+        runs[mode] = (twin, sparse, step)
+    dense = stepper(model, model.parameters(), inputs, labels)
+    dense_macs, _ = executed_macs(functools.partial(forward_backward, model, inputs, labels), device)
+    model.zero_grad(set_to_none=True)
+    dense()
+    found: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    changes = []
+    for turn in range(rounds):
+        before = seconds(dense)
+        for mode, (twin, sparse, step) in runs.items():
+            for share in SHARES:
+                active = draw(sparse.partition, share, turn)
+                changes.append(seconds(functools.partial(sparse.set_active, active)) / before)
+                macs, _ = executed_macs(functools.partial(forward_backward, twin, inputs, labels), device)
+                for leaf in sparse.parameters():
+                    leaf.grad = None
+                taken = seconds(step)
+                after = seconds(dense)
+                found.setdefault((mode, share), []).append(
+                    (taken / ((before + after) / 2), macs / dense_macs)
+                )
+                before = after
+    rows = []
+    for (mode, share), pairs in found.items():
+        above = sorted(taken - macs for taken, macs in pairs)
+        rows.append(
+            [mode, f"{share:g}", f"{statistics.median(macs for _, macs in pairs):.3f}",
+             f"{statistics.median(taken for taken, _ in pairs):.3f}",
+             f"{statistics.median(above):+.3f} [{above[0]:+.3f}, {above[-1]:+.3f}]"]
+        )  # fmt: skip
+    header = ["mode", "active share", "FLOPs / dense", "time / dense", "time − FLOPs [range]"]
+    table(f"{title}: {dense_macs / 1e9:.1f} GMAC, {len(sparse.partition.modules)} modules", header, rows)
+    print(f"\nchanging the active set / dense step: at most {max(changes):.4f}")
+
+
+def memory_run(name: str, device: str = "cpu") -> Callable[[], None]:
+    """Builds the model and trains five steps; ``name`` is ``model/dense`` or ``model/share``."""
+    key, share = name.split("/")
+
+    def run() -> None:
+        model, inputs, labels = MODELS[key][1]()
+        model.to(device)
+        inputs, labels = {k: v.to(device) for k, v in inputs.items()}, labels.to(device)
+        if share == "dense":
+            step = stepper(model, model.parameters(), inputs, labels)
+        else:
+            partition = partition_model(model)
+            sparse = SparseBackward(model, partition, "detach")
+            sparse.set_active(draw(partition, float(share), 0))
+            step = stepper(model, sparse.parameters(), inputs, labels)
+        for _ in range(5):
+            step()
+
+    return run
+
+
+def memory(device: str) -> None:
+    rows = []
+    for key, (title, _) in MODELS.items():
+        sizes = []
+        for share in ("dense", "1", "0.34"):
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                memory_run(f"{key}/{share}", device)()
+                sizes.append(torch.cuda.max_memory_allocated())
+            else:
+                before, peak = peak_memory(memory_run, f"{key}/{share}", torch.get_num_threads())
+                sizes.append(peak - before)
+        mib = [f"{size / 2**20:.0f}" for size in sizes]
+        rows.append([title, *mib, f"{sizes[1] / sizes[0]:.2f}", f"{sizes[2] / sizes[0]:.2f}"])
+    header = [
+        "model",
+        "dense, MiB",
+        "share 1, MiB",
+        "share 0.34, MiB",
+        "share 1 / dense",
+        "share 0.34 / dense",
+    ]
+    table("Peak memory that model, optimizer and five steps add to a process, mode detach", header, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parts = (*MODELS, "memory")
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), metavar="PART")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    where = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
+    print(f"torch {torch.__version__}, {where}, float32, {args.threads} threads, {args.rounds} rounds")
+    for part in args.only:
+        memory(args.device) if part == "memory" else step_times(part, args.device, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
