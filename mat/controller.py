@@ -124,6 +124,8 @@ class Controller:
         The optimizer's state of a shared parameter is put together from its slices', or dropped where they
         have not trained equally often.
         """
+        if self.closed:
+            return
         self.closed = True
         for adoption in self.adoptions:
             adoption.close()

@@ -14,8 +14,11 @@ from tests.cases import bert_case, vgg_case
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_examples_in_the_readme_run(capsys):
-    kernels_block, training_block = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def test_the_examples_in_the_readme_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kernels_block, training_block, trainer_block = re.findall(
+        r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
+    )
     scope: dict = {}
     exec(compile(kernels_block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
@@ -27,6 +30,11 @@ def test_the_examples_in_the_readme_run(capsys):
     assert controller.step > 0
     assert len(controller.history) >= 2
     assert {row["module"] for row in controller.records} == set(controller.partition.names)
+    scope = {}
+    exec(compile(trainer_block, "README.md", "exec"), scope)
+    controller = scope["callback"].controller
+    assert controller.step == 30 and len(controller.history) == 3
+    assert not any("forward" in vars(module) for module in scope["model"].modules())
 
 
 def test_probes_come_at_every_interval_and_leave_training_alone():
