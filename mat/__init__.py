@@ -11,6 +11,7 @@ _HOME = {
     "Controller": "mat.controller",
     "InputError": "mat.errors",
     "MAT": "mat.methods.mat",
+    "MATCallback": "mat.trainer_callback",
     "Module": "mat.partition",
     "Partition": "mat.partition",
     "Slice": "mat.partition",

@@ -2,8 +2,9 @@
 
 It sits in an ordinary training loop, with an ordinary optimizer:
 
+>>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 >>> controller = Controller(model, partition_model(model), MAT(alpha=0.1), probe_inputs, every=200)
->>> optimizer = torch.optim.AdamW(controller.parameter_groups(lr=1e-3, weight_decay=0.01))
+>>> controller.adopt(optimizer)
 >>> for batch in batches:
 ...     controller.begin_step()
 ...     loss_of(model, batch).backward()
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mat.adopt import Adoption, adopt
 from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.estimators import Estimator, SampleLoss
@@ -77,6 +79,8 @@ class Controller:
         self._unseen = [{**row, **unseen} for row in partition.table()]
         self.periods = method.periods(partition.names, self.depth)
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
+        self.adoptions: list[Adoption] = []
+        self.closed = False
         self.step = 0
         self.history: list[Observation] = []
         self.selection = Selection(frozenset(partition.names))
@@ -92,25 +96,62 @@ class Controller:
         return self.model.named_parameters() if self.sparse is None else self.sparse.named_parameters()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What an optimizer trains, in place of ``model.parameters()``."""
+        """What has the gradients, in place of ``model.parameters()``: clip these."""
         return (leaf for _, leaf in self.named_parameters())
 
-    def parameter_groups(
-        self, lr: float, weight_decay: float = 0.0, decay: str = "all"
-    ) -> list[dict[str, Any]]:
-        """Optimizer groups; weight decay for ``all`` parameters or for ``matrices`` (two dimensions or more)
-        only. A module that trains every k-th step gets k times the learning rate."""
-        period = {}
-        for name, k in self.periods.items():
-            period.update(dict.fromkeys(self.sparse.module_parameters(name), k))
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for leaf in self.parameters():
-            decayed = weight_decay if decay == "all" or leaf.dim() > 1 else 0.0
-            groups.setdefault((lr * period.get(leaf, 1), decayed), []).append(leaf)
-        return [{"params": found, "lr": rate, "weight_decay": wd} for (rate, wd), found in groups.items()]
+    def adopt(self, *optimizers: torch.optim.Optimizer) -> None:
+        """Let the optimizers of ``model``'s parameters train what is selected; all of them in one call.
+
+        Groups keep their options and existing state is sliced (``mat.adopt``). Modules that train every k-th step
+        get k times their group's learning rate. Raises InputError where a module could not train as selected.
+        """
+        if self.closed or self.adoptions:
+            raise InputError(
+                "this controller is closed; make a new one"
+                if self.closed
+                else "this controller has adopted its optimizers; give them all in one call of adopt"
+            )
+        leaves, periods = {}, {}
+        if self.sparse is not None:
+            leaves = self.sparse._pieces
+            for name, k in self.periods.items():
+                periods.update(dict.fromkeys(self.sparse.module_parameters(name), k))
+        self.adoptions = adopt(optimizers, self.model, self.partition, leaves, periods)
+
+    def close(self) -> None:
+        """Model and optimizers are plain again; ``records`` and ``history`` stay.
+
+        The optimizer's state of a shared parameter is put together from its slices', or dropped where they
+        have not trained equally often.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        for adoption in self.adoptions:
+            adoption.close()
+        self.adoptions = []
+        if self.sparse is not None:
+            self.sparse.close()
+            for leaf in self.parameters():
+                leaf.grad = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def begin_step(self) -> None:
-        """Call before every training step: probes and selects when an interval begins, sets what trains."""
+        """Call before every training step: probes and selects when an interval begins, sets what trains.
+
+        Raises InputError without an adopted optimizer: one that holds whole parameters would train no slice.
+        """
+        if self.closed or (self.sparse is not None and not self.adoptions):
+            raise InputError(
+                "this controller is closed; make a new one"
+                if self.closed
+                else "no optimizer trains the slices yet; call controller.adopt(optimizer) before the first step"
+            )
         if self.due:
             self._select()
         active = frozenset(

@@ -139,8 +139,8 @@ class Loop:
             seed=spec.seed,
             counts=matched_counts(spec, out),
         )
-        groups = self.controller.parameter_groups(self.recipe.lr, self.recipe.weight_decay, self.recipe.decay)
-        self.optimizer = _optimizer(self.recipe, groups)
+        self.optimizer = _optimizer(self.recipe, _groups(self.recipe, self.model))
+        self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.identity = {
@@ -323,6 +323,15 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
         return 1.0
     done = (step - warm) / max(steps - warm, 1)
     return 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+def _groups(recipe: Recipe, model: nn.Module) -> list[dict[str, Any]]:
+    """Optimizer groups: weight decay for ``all`` parameters, or for ``matrices`` (two dimensions or more) only."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in (p for p in model.parameters() if p.requires_grad):
+        decayed = recipe.decay == "all" or parameter.dim() > 1
+        groups.setdefault(recipe.weight_decay if decayed else 0.0, []).append(parameter)
+    return [{"params": found, "weight_decay": decay} for decay, found in groups.items()]
 
 
 def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

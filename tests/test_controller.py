@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from mat import MAT, Controller, InputError, partition_model
-from mat.methods.multirate import Multirate
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from tests.cases import bert_case, vgg_case
@@ -15,8 +14,11 @@ from tests.cases import bert_case, vgg_case
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_examples_in_the_readme_run(capsys):
-    kernels_block, training_block = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def test_the_examples_in_the_readme_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kernels_block, training_block, trainer_block = re.findall(
+        r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
+    )
     scope: dict = {}
     exec(compile(kernels_block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
@@ -28,6 +30,11 @@ def test_the_examples_in_the_readme_run(capsys):
     assert controller.step > 0
     assert len(controller.history) >= 2
     assert {row["module"] for row in controller.records} == set(controller.partition.names)
+    scope = {}
+    exec(compile(trainer_block, "README.md", "exec"), scope)
+    controller = scope["callback"].controller
+    assert controller.step == 30 and len(controller.history) == 3
+    assert not any("forward" in vars(module) for module in scope["model"].modules())
 
 
 def test_probes_come_at_every_interval_and_leave_training_alone():
@@ -36,7 +43,8 @@ def test_probes_come_at_every_interval_and_leave_training_alone():
     for observe in (False, True):
         case = bert_case()
         controller = Controller(case.model, case.partition, Vanilla(observe=observe), case.inputs, every=2)
-        optimizer = torch.optim.AdamW(controller.parameter_groups(1e-2))
+        optimizer = torch.optim.AdamW(case.model.parameters(), lr=1e-2)
+        controller.adopt(optimizer)
         for _ in range(5):
             controller.begin_step()
             optimizer.zero_grad()
@@ -51,7 +59,8 @@ def test_only_the_selected_modules_train():
     case = vgg_case()
     before = {k: v.clone() for k, v in case.model.named_parameters()}
     controller = Controller(case.model, case.partition, MAT(alpha=0.2, mode="exact"), case.inputs, every=1)
-    optimizer = torch.optim.SGD(controller.parameter_groups(0.1, weight_decay=0.1), momentum=0.9)
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1, weight_decay=0.1, momentum=0.9)
+    controller.adopt(optimizer)
     ever = set()
     for _ in range(3):
         controller.begin_step()
@@ -68,23 +77,6 @@ def test_only_the_selected_modules_train():
             for piece in module.slices
         ]
         assert any(moved) == (module.name in ever)
-
-
-def test_a_schedule_keeps_the_ratio_of_rates():
-    case = bert_case()
-    controller = Controller(case.model, case.partition, Multirate(k=4), case.inputs, every=10)
-    optimizer = torch.optim.SGD(controller.parameter_groups(0.1))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
-    optimizer.step()
-    schedule.step()
-    assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.05, 0.2])
-
-
-def test_weight_decay_of_matrices_only():
-    case = bert_case()
-    controller = Controller(case.model, case.partition, MAT(), case.inputs, every=10)
-    for group in controller.parameter_groups(0.1, weight_decay=0.3, decay="matrices"):
-        assert {leaf.dim() > 1 for leaf in group["params"]} == {group["weight_decay"] > 0}
 
 
 @pytest.mark.parametrize(
@@ -116,5 +108,32 @@ def test_resnet_and_its_downsampling_are_partitioned():
     } <= owners
     images = torch.randn(3, 3, 32, 32)
     controller = Controller(model, partition, MAT(), {"x": images}, every=1)
+    controller.adopt(torch.optim.SGD(model.parameters()))
     controller.begin_step()
     assert all(row["lambda_max"] > 0 for row in controller.records)
+
+
+def test_closing_leaves_no_trace():
+    case, plain = bert_case(), bert_case()
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+    with Controller(case.model, case.partition, MAT(), case.inputs, every=2) as controller:
+        controller.adopt(optimizer)
+        controller.begin_step()
+        case.loss().backward()
+    assert not any("forward" in vars(module) for module in case.model.modules())
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in case.model.parameters()]
+    assert all(leaf.grad is None for leaf in controller.parameters()) and len(controller.history) == 1
+    for one, trained in ((plain, torch.optim.SGD(plain.model.parameters(), lr=0.1)), (case, optimizer)):
+        trained.zero_grad()
+        one.loss().backward()
+        trained.step()
+    assert all(map(torch.equal, case.model.state_dict().values(), plain.model.state_dict().values()))
+    with pytest.raises(InputError, match="closed"):
+        controller.begin_step()
+
+
+def test_a_step_without_an_adopted_optimizer_is_refused():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, MAT(), case.inputs, every=2)
+    with pytest.raises(InputError, match=r"call controller\.adopt\(optimizer\) before"):
+        controller.begin_step()
