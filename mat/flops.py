@@ -207,8 +207,8 @@ def _sgd_operations(options: Mapping[str, Any]) -> int:
 
 
 def _adagrad_operations(options: Mapping[str, Any]) -> int:
-    """addcmul; sqrt, add; addcdiv; and add for decay."""
-    return 4 + bool(options.get("weight_decay"))
+    """addcmul; sqrt, add; mul, addcdiv; and add for decay."""
+    return 5 + bool(options.get("weight_decay"))
 
 
 _FUSED = {
@@ -219,8 +219,13 @@ _FUSED = {
 }
 
 
-def optimizer_key(optimizer: Optimizer, active: Collection[str]) -> tuple[int, tuple[str, ...]]:
-    """What an optimizer step's elementwise work depends on: the active set, and how many trained entries have a
-    state already (the first step of a leaf only makes it)."""
-    trained = [leaf for group in optimizer.param_groups for leaf in group["params"] if leaf.grad is not None]
-    return sum(leaf.numel() for leaf in trained if leaf in optimizer.state), tuple(sorted(active))
+def optimizer_key(optimizer: Optimizer) -> tuple[tuple[int, int, int, int], ...]:
+    """What the elementwise work of the coming step depends on, by parameter group: leaves with a gradient and
+    their entries, and how many of both have a state already (the first step of a leaf only makes it)."""
+    return tuple(_trained(group["params"], optimizer) for group in optimizer.param_groups)
+
+
+def _trained(leaves: list[torch.Tensor], optimizer: Optimizer) -> tuple[int, int, int, int]:
+    trained = [leaf for leaf in leaves if leaf.grad is not None]
+    begun = [leaf for leaf in trained if leaf in optimizer.state]
+    return len(trained), sum(map(torch.numel, trained)), len(begun), sum(map(torch.numel, begun))

@@ -1,17 +1,18 @@
 """The nominal ledger: fvcore's count of one forward pass, split over the modules; a paper-style count.
 
 A step costs the forward pass once, and twice more for every active module and the remainder, whatever the
-backward mode. So it differs from what is executed (``mat.flops``), in MACs of one step, by exactly this:
+backward mode. What is executed (``mat.flops``) differs from it, for one step, by exactly this:
 
-- *elementwise*: fvcore counts normalisation and pooling, at 1 to 5 per entry; they lie in the remainder, three
-  times. The executed ledger counts products alone.
-- *first layers*: a product whose input is data needs no input gradient. Nominal charges one all the same, of
-  the active part (executed ``exact``: none; ``detach``: none).
-- ``exact``: an inactive module still passes the gradient of its input on: executed is higher by its forward
-  MACs, and an inactive head's scores, which have no weights but two inputs, are higher by twice theirs.
-- ``detach``: an inactive module costs its forward pass only, in both ledgers. Where the executed backward pass
-  cannot leave an inactive part out (attention with dropout stays whole), it is higher by that part.
-- *experts*: without ``routed`` the nominal ledger shares the example's cost evenly among a layer's experts.
+- *elementwise*: fvcore also counts normalisation and pooling, at 1 to 5 per entry; they lie in the remainder, so
+  nominal is higher by three times that. The executed ledger counts products alone.
+- ``exact``: inactive modules still pass gradients through, so executed is higher by each one's forward MACs, and
+  by those of an inactive head's scores once more: they have no weights, but two inputs.
+- ``detach``: an inactive module costs its forward pass only, in both ledgers. Where the backward pass does not
+  leave out what is inactive (scores of single heads under dropout), executed is higher by that.
+- *dead ends*: a product below which nothing trains computes no input gradient, and without a path around it an
+  inactive layer in ``detach`` lets nothing through to those below, which then cost their forward pass only.
+  Nominal charges all of it (VGG's first convolution; transformers train their embeddings and have none).
+- *experts*: without ``routed`` nominal shares the example's cost evenly among a layer's experts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -101,7 +103,7 @@ def _heads(partition: Partition, trace: _Trace) -> dict[str, list[str]]:
         if module.kind != "head":
             continue
         layers = [piece.parameter.rpartition(".")[0].split(".") for piece in module.slices]
-        shared = sum(len(set(parts)) == 1 for parts in zip(*layers, strict=False))
+        shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, zip(*layers, strict=False))))
         for depth in range(len(layers[0]), shared - 1, -1):
             path = ".".join(layers[0][:depth])
             if trace.activations[path]:
@@ -212,7 +214,8 @@ def _check_used(parameter: str, module: str, trace: _Trace) -> None:
             f"{path!r} belongs to module {module!r} but the forward pass never called it; leave it out of the "
             "partition or give an example that uses it"
         )
-    if attribute == "weight" and trace.activations[path]:
+    owner, parametrised, _ = path.partition(".parametrizations.")
+    if trace.activations[owner] and (parametrised or attribute.startswith("weight")):
         raise InputError(
             f"{parameter!r} belongs to module {module!r}, but the products of its layer are made with something "
             "computed from it; remove its parametrisation, or leave it to the remainder"

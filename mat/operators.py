@@ -59,7 +59,7 @@ _GROUPS = {
         batch_norm_elemt batch_norm_backward_reduce batch_norm_backward_elemt
         batch_norm_gather_stats_with_counts batch_norm_update_stats layer_norm native_layer_norm
         native_layer_norm_backward group_norm native_group_norm native_group_norm_backward instance_norm
-        rms_norm _fused_rms_norm _fused_rms_norm_backward _weight_norm_interface
+        rms_norm _fused_rms_norm _fused_rms_norm_backward _weight_norm _weight_norm_interface
         _weight_norm_interface_backward dropout feature_dropout native_dropout native_dropout_backward
         _fused_dropout _masked_scale
     """,
@@ -87,6 +87,7 @@ _GROUPS = {
         _amp_update_scale
     """,
 }
+_COPIES = frozenset(_GROUPS["memory: allocation, copies, changes of place or type"].split())
 FREE = frozenset(name for names in _GROUPS.values() for name in names.split())
 
 
@@ -100,12 +101,16 @@ def is_free(name: str) -> bool:
 
 @cache
 def is_pointwise(name: str) -> bool:
-    """Whether an operator ('aten::_foreach_mul_') computes every entry of its output from one of each input."""
+    """Whether an operator ('aten::_foreach_mul_') computes every entry of its output from one of each input.
+
+    Copies do not compute, though PyTorch marks some of them as pointwise.
+    """
     namespace, _, operator = name.partition("::")
-    return namespace in ("aten", "prims") and any(
-        torch.Tag.pointwise in overload.tags
-        for variant in _variants(operator)
-        for overload in _overloads(variant)
+    variants = list(_variants(operator))
+    return (
+        namespace in ("aten", "prims")
+        and not _COPIES.intersection(variants)
+        and any(torch.Tag.pointwise in o.tags for variant in variants for o in _overloads(variant))
     )
 
 
