@@ -249,11 +249,12 @@ def test_with_experts_every_step_costs_what_was_routed_in_it(method, tmp_path, m
     """The sum that a run remembers its steps by is the sum of counting each of them."""
     given = {**ROUTED, "model": {**ROUTED["model"], "dropout": 0.0}}
     one, every = loop(spec(given, method), tmp_path), loop(spec(given, method), tmp_path)
-    counts = []
+    counts, nominal = [], []
 
     def always(run, active, memo):
         memo.clear()
         counts.append(StepLedger.step(every.ledger, run, active, memo))
+        nominal.append(every.nominal.step(8, active, counts[-1].routed))
         return counts[-1]
 
     monkeypatch.setattr(every.ledger, "step", always)
@@ -261,6 +262,7 @@ def test_with_experts_every_step_costs_what_was_routed_in_it(method, tmp_path, m
         one.advance(silent)
         every.advance(silent)
     assert one.progress.totals == pytest.approx(every.progress.totals | seconds(one))
+    assert one.progress.totals["macs_nominal"] == sum(nominal)
     assert len({step.macs for step in counts}) > 4, "routing did not change, so nothing was tested"
     assert len(one.progress.step_macs) < 12
     assert not any(module._forward_pre_hooks for module in one.model.modules())
