@@ -1,125 +1,231 @@
 """Ledgers of compute, in multiply-adds (MACs); one MAC is two FLOPs.
 
-``nominal``   fvcore's count of one forward pass, split over the modules, times 1 for the forward pass and 2
-              more for every active module and the remainder: a paper-style count.
-``executed``  what ran, forward and backward, by ``torch.utils.flop_counter`` under the current active set.
-The third ledger, closed form per architecture, is in ``mat.models`` and is the oracle of the tests.
+``nominal``      fvcore's count of one forward pass, split over the modules, times 1 for the forward pass and 2
+                 more for every active module and the remainder: a paper-style count (``mat.nominal``, where it
+                 is written down what it counts differently from ``executed``).
+``executed``     what ran, forward and backward, by ``torch.utils.flop_counter`` under the current active set.
+``elementwise``  the optimizer's own work, one operation on one entry being one FLOP: a line beside the others,
+                 in no total that anything is judged by.
+The closed form per architecture is in ``mat.models`` and is the oracle of the tests.
+
+Nominal and executed count products only, and neither reads an operator it does not know as zero
+(``mat.operators``).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mat.errors import InputError
-from mat.partition import Partition
+from mat.nominal import Nominal, nominal, row_macs
+from mat.operators import UnknownOperators, is_pointwise, math_attention, refuse_unknown, sizes
+from mat.partition import Module, Partition
+
+__all__ = [
+    "Nominal",
+    "StepLedger",
+    "elementwise_macs",
+    "executed_macs",
+    "nominal",
+    "optimizer_key",
+    "routed_rows",
+]
 
 
 def executed_macs(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
     """MACs that ``run()`` executed in matrix products and convolutions, and what it returned.
 
-    On the CPU attention runs by its math path meanwhile: a fused kernel recomputes the scores in its backward
-    pass, and whether the counter knows it depends on the release of PyTorch.
+    On the CPU attention runs by its math path meanwhile (``math_attention``), so that the count does not depend
+    on the release of PyTorch.
+    Raises InputError, naming it, for an operator that neither the counter knows nor ``mat.operators`` calls
+    free, when it may have done more than 0.1 % of the counted work.
     """
-    path = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-    with path, FlopCounterMode(display=False) as counter:
+    path = math_attention() if device == "cpu" else nullcontext()
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
+    with path, UnknownOperators(counter.flop_registry) as unknown, counter:
         result = run()
-    return counter.get_total_flops() // 2, result
+    macs = counter.get_total_flops() // 2
+    refuse_unknown(unknown.macs, macs, "executed")
+    return macs, result
+
+
+def _convolution_backward(
+    g: torch.Size, x: torch.Size, weight: torch.Size, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int, output_mask: list[bool], out_shape: Any = None,
+) -> int:  # fmt: skip
+    """FLOPs of a convolution's gradients: each costs what the forward pass did, 2·B·|pixels|·|weight|.
+
+    The weight holds in/groups channels per filter, so groups are in its size. PyTorch's own formula charges the
+    weight gradient of a grouped convolution ``groups`` times.
+    """
+    pixels = (x if transposed else g)[2:].numel()
+    return 2 * x[0] * pixels * weight.numel() * (output_mask[0] + output_mask[1])
+
+
+@contextmanager
+def routed_rows(model: nn.Module, experts: Mapping[str, str]) -> Iterator[Counter[str]]:
+    """Counts, while it is open, the rows that reached each expert: a Counter by module name.
+
+    ``experts``: path of the submodule by name. The hooks are gone afterwards.
+    """
+    rows: Counter[str] = Counter()
+
+    def counting(name: str) -> Callable:
+        return lambda module, args: rows.update({name: args[0].shape[:-1].numel()})
+
+    hooks = [
+        model.get_submodule(path).register_forward_pre_hook(counting(name)) for name, path in experts.items()
+    ]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def followed_experts(model: nn.Module, partition: Partition) -> dict[str, str] | None:
+    """The submodule that each expert is, by module name; None when some expert is not a whole submodule."""
+    found = {m.name: _submodule(model, partition, m) for m in partition.modules if m.kind == "expert"}
+    return found if all(found.values()) else None
+
+
+def _submodule(model: nn.Module, partition: Partition, module: Module) -> str | None:
+    """The path whose parameters are exactly this module's, if there is one."""
+    owned = {piece.parameter for piece in module.slices}
+    path = module.slices[0].parameter.rpartition(".")[0]
+    whole = all(partition.is_whole(piece) for piece in module.slices)
+    while whole and path:
+        below = {
+            f"{path}.{name}" for name, p in model.get_submodule(path).named_parameters() if p.requires_grad
+        }
+        if below == owned:
+            return path
+        if not below < owned:
+            return None
+        path = path.rpartition(".")[0]
+    return None
+
+
+Memo = dict[tuple[str, ...], tuple[int, dict[str, int]]]
 
 
 @dataclass(frozen=True)
-class Nominal:
-    """Forward MACs of one sample: of each module, and of everything else."""
+class Counted:
+    """One step: executed MACs, rows routed to each expert (None where they cannot be told), the result."""
 
-    modules: Mapping[str, int]
-    remainder: int
-
-    @property
-    def forward(self) -> int:
-        return sum(self.modules.values()) + self.remainder
-
-    def step(self, batch: int, active: Collection[str]) -> int:
-        """MACs of one training step of ``batch`` samples with these modules active."""
-        trained = sum(self.modules[name] for name in active) + self.remainder
-        return batch * (self.forward + 2 * trained)
-
-    def probe(self, n: int, backwards: int = 1) -> int:
-        """MACs of one kernel probe: a forward pass of n samples and ``backwards`` backward passes of each."""
-        return (1 + 2 * backwards) * self.forward * n
+    macs: int
+    routed: dict[str, int] | None
+    result: Any
 
 
-def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor]) -> Nominal:
-    """fvcore's forward count of ``example`` (one sample), attributed to the modules.
+class StepLedger:
+    """Executed MACs of training steps, each active set counted once and remembered in ``memo``.
 
-    A module gets of each weight's layer the share of the weight that it owns, a head also its share of the
-    attention products; the experts of a layer share their cost evenly, because one sample's routing is chance.
-    Raises InputError naming layers that own a module's weights and were never called.
+    A step's products depend on the active set and, with experts, on how many rows were routed to each: a later
+    step costs what the counted one did and, for every expert, the difference in rows times the MACs of a row:
+    the forward pass, the weight gradient if it is active, and the input gradient unless ``mode`` is detach and
+    it is not. Where an expert is not a submodule of its own, every step is counted.
+    ``mode``: exact, detach or dense. A memo is plain data: active set → (MACs, rows by expert).
     """
-    from fvcore.nn import FlopCountAnalysis
 
-    names, values = zip(*example.items(), strict=True)
-    was_training = model.training
-    model.eval()
-    try:
-        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-            analysis = FlopCountAnalysis(_Positional(model, names), tuple(values))
-            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            analysis.tracer_warnings("none")
-            logging.getLogger("fvcore").setLevel(logging.ERROR)
-            macs = {
-                path.removeprefix("model").removeprefix("."): n for path, n in analysis.by_module().items()
-            }
-            uncalled = {path.removeprefix("model.") for path in analysis.uncalled_modules()}
-    finally:
-        model.train(was_training)
-    modules = dict.fromkeys(partition.names, 0.0)
-    for module in partition.modules:
-        for piece in module.slices:
-            path, _, attribute = piece.parameter.rpartition(".")
-            shape = partition.shapes[piece.parameter]
-            if path in uncalled and module.kind != "expert":
-                raise InputError(
-                    f"{path!r} belongs to module {module.name!r} but the forward pass never called it"
-                )
-            if attribute == "weight" and len(shape) > 1:
-                modules[module.name] += macs[path] * (piece.stop - piece.start) / shape[piece.dim]
-    for attention in partition.attentions:
-        children = [macs[path] for path in macs if path.rpartition(".")[0] == attention.core]
-        own = macs[attention.core] - sum(children)
-        for name in attention.heads:
-            modules[name] += own / len(attention.heads)
-    for layer in {module.layer for module in partition.modules if module.kind == "expert"}:
-        experts = [m.name for m in partition.modules if (m.kind, m.layer) == ("expert", layer)]
-        modules |= dict.fromkeys(experts, sum(modules[name] for name in experts) / len(experts))
-    rounded = {name: round(value) for name, value in modules.items()}
-    return Nominal(rounded, int(macs[""]) - sum(rounded.values()))
+    def __init__(self, model: nn.Module, partition: Partition, mode: str, device: str = "cpu") -> None:
+        self.model, self.mode, self.device = model, mode, device
+        self.experts = followed_experts(model, partition)
+        self.row = {m.name: row_macs(m, partition) for m in partition.modules if m.kind == "expert"}
+
+    def step(self, run: Callable[[], Any], active: Collection[str], memo: Memo) -> Counted:
+        """Run one step under the active set it was prepared for; ``memo`` grows with every new set."""
+        if self.experts is None:
+            macs, result = executed_macs(run, self.device)
+            return Counted(macs, None, result)
+        key = tuple(sorted(active))
+        with routed_rows(self.model, self.experts) as rows:
+            if key not in memo:
+                macs, result = executed_macs(run, self.device)
+                memo[key] = (macs, dict(rows))
+            else:
+                result = run()
+        macs, before = memo[key]
+        for name, row in self.row.items():
+            macs += (rows[name] - before.get(name, 0)) * row * self._passes(name in active)
+        return Counted(macs, dict(rows), result)
+
+    def _passes(self, active: bool) -> int:
+        return 1 + active + (active or self.mode != "detach")
 
 
-class _Positional(nn.Module):
-    """Calls a model by keyword with positional tensors, because fvcore traces positional arguments."""
+def elementwise_macs(run: Callable[[], Any]) -> tuple[int, Any]:
+    """Half the elementwise operations of ``run()``, and what it returned.
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    One pointwise operator on one entry is one FLOP, so half a MAC, whatever it computes (addcmul is one). A norm
+    is two per entry, a square and a sum; a fused optimizer step is what the same step costs unfused.
+    """
+    with _Elementwise() as counter:
+        result = run()
+    return counter.operations // 2, result
+
+
+class _Elementwise(TorchDispatchMode):
+    def __init__(self) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.operations = 0
 
-    def forward(self, *values: Tensor) -> Tensor:
-        output = self.model(**dict(zip(self.names, values, strict=True)))
-        return output if isinstance(output, Tensor) else output.logits
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = func._schema.name
+        if name in _FUSED:
+            self.operations += sum(sizes(args[0])) * _FUSED[name](kwargs)
+        elif name in ("aten::_foreach_norm", "aten::linalg_vector_norm"):
+            self.operations += 2 * sum(sizes(args[0]))
+        elif is_pointwise(name):
+            # in place on a list: nothing is returned, the first list is what is written
+            self.operations += sum(sizes(out)) or sum(sizes(args[0]))
+        return out
 
 
-def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
-    """scores q·kᵀ and their product with v: B·H·S_q·S_k·(D + D_v)."""
-    q, k, v = (value.type().sizes() for value in inputs[:3])
-    batch_heads = 1
-    for length in q[:-2]:
-        batch_heads *= length
-    return batch_heads * q[-2] * k[-2] * (q[-1] + v[-1])
+def _adamw_operations(options: Mapping[str, Any]) -> int:
+    """lerp; mul, addcmul; sqrt, div, add; addcdiv; and for the options mul (decay), maximum (amsgrad)."""
+    return 7 + bool(options.get("weight_decay")) + bool(options.get("amsgrad"))
+
+
+def _sgd_operations(options: Mapping[str, Any]) -> int:
+    """add; and for the options add (decay), mul and add (momentum, after the first step), add (Nesterov)."""
+    momentum = 0 if options.get("is_first_step") or not options.get("momentum") else 2
+    return 1 + bool(options.get("weight_decay")) + momentum + bool(options.get("nesterov"))
+
+
+def _adagrad_operations(options: Mapping[str, Any]) -> int:
+    """addcmul; sqrt, add; mul, addcdiv; and add for decay."""
+    return 5 + bool(options.get("weight_decay"))
+
+
+_FUSED = {
+    "aten::_fused_adam_": _adamw_operations,
+    "aten::_fused_adamw_": _adamw_operations,
+    "aten::_fused_sgd_": _sgd_operations,
+    "aten::_fused_adagrad_": _adagrad_operations,
+}
+
+
+def optimizer_key(optimizer: Optimizer) -> tuple[tuple[int, int, int, int], ...]:
+    """What the elementwise work of the coming step depends on, by parameter group: leaves with a gradient and
+    their entries, and how many of both have a state already (the first step of a leaf only makes it)."""
+    return tuple(_trained(group["params"], optimizer) for group in optimizer.param_groups)
+
+
+def _trained(leaves: list[torch.Tensor], optimizer: Optimizer) -> tuple[int, int, int, int]:
+    trained = [leaf for leaf in leaves if leaf.grad is not None]
+    begun = [leaf for leaf in trained if leaf in optimizer.state]
+    return len(trained), sum(map(torch.numel, trained)), len(begun), sum(map(torch.numel, begun))

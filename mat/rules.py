@@ -142,17 +142,30 @@ def _vector(reduce: Callable[[Tensor], Tensor], n: int) -> Locate:
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
-    """The weight of x @ weightᵀ (``transposed``) or x @ weight, stored as it is or as its transpose."""
-    x, stored = x.detach(), weight
-    if weight.dim() == 2 and not weight.is_contiguous():
-        stored, transposed = weight.T, not transposed
+    """The weight of x @ weightᵀ (``transposed``) or x @ weight: the parameter itself or its transpose, in any order
+    of memory, or rows of either."""
+    x = x.detach()
 
-    def factors(g: Tensor, row: int) -> Factors:
-        sides = Dense(layout.positions(g)), Dense(layout.positions(x))
-        return Factors(*(sides if transposed else sides[::-1]), row)
+    def factors(transposed: bool) -> Callable[[Tensor, int], Factors]:
+        def both(g: Tensor, row: int) -> Factors:
+            sides = Dense(layout.positions(g)), Dense(layout.positions(x))
+            return Factors(*(sides if transposed else sides[::-1]), row)
 
-    found = _matrix(factors, stored.shape[-1])
-    return lambda operand, parameter: found(stored, parameter)
+        return both
+
+    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+        turned = weight.dim() == 2 and not weight.is_contiguous()
+        for seen, way in ((weight, transposed), (weight.T, not transposed))[: weight.dim()]:
+            if _same_view(seen, parameter):
+                return lambda g: factors(way)(g, 0)
+        stored, way = (weight.T, not transposed) if turned else (weight, transposed)
+        return _matrix(factors(way), stored.shape[-1])(stored, parameter)
+
+    return locate
+
+
+def _same_view(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
 
 
 def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:

@@ -32,6 +32,7 @@ LEDGERS = (
     "macs_executed_probe",
     "macs_eigen",
     "macs_eval",
+    "macs_optimizer",
     "seconds_train",
     "seconds_probe",
     "seconds_eval",
@@ -47,7 +48,8 @@ class Progress:
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LEDGERS, 0))
     since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
     curve: list[dict[str, Any]] = field(default_factory=list)
-    step_macs: dict[tuple[str, ...], int] = field(default_factory=dict)
+    step_macs: flops.Memo = field(default_factory=dict)
+    optimizer_macs: dict[tuple, int] = field(default_factory=dict)
     diverged: bool = False
 
 
@@ -139,6 +141,10 @@ class Loop:
             seed=spec.seed,
             counts=matched_counts(spec, out),
         )
+        method = spec.method_record()
+        self.ledger = flops.StepLedger(
+            self.model, partition, "dense" if method.dense else method.mode, device
+        )
         self.optimizer = _optimizer(self.recipe, _groups(self.recipe, self.model))
         self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -171,15 +177,10 @@ class Loop:
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
         torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
-        key = tuple(sorted(active))
-        if key in progress.step_macs:
-            loss = self._step(batch)
-        else:
-            macs, loss = flops.executed_macs(lambda: self._step(batch), self.device)
-            progress.step_macs[key] = macs
-        totals = progress.totals
-        totals["macs_executed"] += progress.step_macs[key]
-        totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active)
+        counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
+        loss, totals = counted.result, progress.totals
+        totals["macs_executed"] += counted.macs
+        totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
         totals["seconds_train"] += time.perf_counter() - start
         progress.since["loss"] += loss
         progress.since["share"] += len(active) / len(self.controller.partition.modules)
@@ -215,10 +216,18 @@ class Loop:
         loss = self.task.loss(logits, batch.labels.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        key, memo = flops.optimizer_key(self.optimizer), self.progress.optimizer_macs
+        if key in memo:
+            self._update()
+        else:
+            memo[key], _ = flops.elementwise_macs(self._update)
+        self.progress.totals["macs_optimizer"] += memo[key]
+        return loss.item()
+
+    def _update(self) -> None:
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
         self.optimizer.step()
-        return loss.item()
 
     def _score(self, split: str) -> tuple[float, float]:
         """Mean loss and metric over a split."""

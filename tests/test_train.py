@@ -9,7 +9,7 @@ import torch
 
 from mat import run
 from mat.errors import InputError
-from mat.flops import executed_macs
+from mat.flops import StepLedger, executed_macs
 from mat.spec import Recipe, Spec
 from mat.train import LEDGERS, Loop, check, schedule, train
 
@@ -29,6 +29,12 @@ DIGITS = {
 TEXT = {
     "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8},
     "model": {"name": "bert", "width": 8, "heads": 2, "dropout": 0.1},
+    "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
+    "probe": {"n": 6, "every": 3},
+}
+ROUTED = {
+    "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8},
+    "model": {"name": "switch", "width": 8, "heads": 2, "dropout": 0.1, "initialiser": 2.0},
     "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
     "probe": {"n": 6, "every": 3},
 }
@@ -79,8 +85,10 @@ def silent(line, share):
     pass
 
 
-@pytest.mark.parametrize("base", [DIGITS, TEXT], ids=["digits", "text"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")],
+)
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
     whole, first = loop(made, tmp_path), loop(made, tmp_path)
@@ -234,6 +242,57 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     assert probing.progress.totals["macs_executed_probe"] == first + later
     assert first > later > 0
     assert probing.progress.totals["macs_eigen"] == 2 * (len(probing.controller.partition.modules) + 1) * 144
+
+
+@pytest.mark.parametrize("method", ["random", "multirate"])
+def test_with_experts_every_step_costs_what_was_routed_in_it(method, tmp_path, monkeypatch):
+    """The sum that a run remembers its steps by is the sum of counting each of them."""
+    given = {**ROUTED, "model": {**ROUTED["model"], "dropout": 0.0}}
+    one, every = loop(spec(given, method), tmp_path), loop(spec(given, method), tmp_path)
+    counts, nominal = [], []
+
+    def always(run, active, memo):
+        memo.clear()
+        counts.append(StepLedger.step(every.ledger, run, active, memo))
+        nominal.append(every.nominal.step(8, active, counts[-1].routed))
+        return counts[-1]
+
+    monkeypatch.setattr(every.ledger, "step", always)
+    for _ in range(12):
+        one.advance(silent)
+        every.advance(silent)
+    assert one.progress.totals == pytest.approx(every.progress.totals | seconds(one))
+    assert one.progress.totals["macs_nominal"] == sum(nominal)
+    assert len({step.macs for step in counts}) > 4, "routing did not change, so nothing was tested"
+    assert len(one.progress.step_macs) < 12
+    assert not any(module._forward_pre_hooks for module in one.model.modules())
+
+
+def seconds(one):
+    return {name: value for name, value in one.progress.totals.items() if name.startswith("seconds")}
+
+
+@pytest.mark.parametrize("method", ["vanilla", "random", "multirate"])
+def test_the_optimizers_line_is_what_its_steps_do(method, tmp_path, monkeypatch):
+    """AdamW by hand: 7 operations an entry, one more where there is decay; with the clip 3 and some scalars."""
+    one = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices", clip=0.0), tmp_path)
+    assert isinstance(one.optimizer, torch.optim.AdamW)
+    expected, leaves = 0, 0
+    for _ in range(8):
+        one.advance(silent)
+        for group in one.optimizer.param_groups:
+            trained = [leaf for leaf in group["params"] if leaf.grad is not None]
+            leaves += len(trained)
+            expected += sum(leaf.numel() for leaf in trained) * (7 + (group["weight_decay"] > 0)) / 2
+    found = one.progress.totals["macs_optimizer"]
+    assert expected <= found <= expected + leaves / 2  # each leaf counts its steps, too
+    clipped = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
+    always = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
+    for _ in range(8):
+        clipped.advance(silent)
+        always.progress.optimizer_macs.clear()
+        always.advance(silent)
+    assert found < clipped.progress.totals["macs_optimizer"] == always.progress.totals["macs_optimizer"]
 
 
 def test_multirate_trains_its_slow_part_every_kth_step_with_k_times_the_rate(tmp_path):

@@ -39,6 +39,9 @@ def show(directory: Path) -> str:
         factor, unit = write.flop_unit(flop)
         share = 100 * measures.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {unit} in all, {share:.1f} % of it charged probes")
+    flop = measures.FLOPS_PER_MAC * measures.optimizer_macs(curve)
+    factor, unit = write.flop_unit(flop)
+    lines.append(f"optimizer {flop / factor:.4g} {unit} of elementwise work, in neither total")
     seconds, active = measures.wall_clock(curve, charged), 100 * measures.mean_active_share(curve)
     lines += [
         f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",

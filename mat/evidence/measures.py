@@ -1,8 +1,9 @@
 """What is read off one run's curve; every function is pure and knows one run only.
 
 A curve is the frame of ``curve.parquet``: one row per evaluation, ascending in ``step``. Costs are in
-MACs; total = training + (kernel probes + eigen-solves, when the run is charged for them). Evaluations
-are a cost line of their own and in no total.
+MACs; total = training + (kernel probes + eigen-solves, when the run is charged for them). Evaluations and
+the optimizer's elementwise work are cost lines of their own and in no total: totals count matrix products and
+convolutions, as the published figures do.
 """
 
 from __future__ import annotations
@@ -88,6 +89,11 @@ def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
 def final_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
     """Total MACs of the whole run."""
     return float(total_macs(curve, ledger, charged).iloc[-1])
+
+
+def optimizer_macs(curve: pd.DataFrame) -> float:
+    """MACs of the optimizer's steps in the whole run: elementwise work, half its operations; in no total."""
+    return float(curve["macs_optimizer"].iloc[-1])
 
 
 def loss_at(curve: pd.DataFrame, macs: float, ledger: str, charged: bool) -> float:

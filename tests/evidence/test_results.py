@@ -166,6 +166,7 @@ def test_one_seed_gives_means_without_intervals(tmp_path):
 def test_a_run_can_be_shown(tmp_path):
     runs = write_runs(tmp_path, tasks=["hmm"], seeds=[0], diverged=[("hmm", "random", 0)])
     pages = {run.name: cli.show(run) for run in runs}
+    assert all("optimizer" in page and "in neither total" in page for page in pages.values())
     assert "scale demo, task hmm, method mat, seed 0" in pages["hmm-mat-0"]
     assert re.search(r"head\.0\.1 +[#.x]{10}\n", pages["hmm-mat-0"])
     assert "status    diverged" in pages["hmm-random-0"]
