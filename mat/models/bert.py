@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -56,9 +56,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """``BertForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
     from transformers import BertConfig, BertForMaskedLM
 
-    if set(example) != {"input_ids"}:
-        raise InputError("model bert needs a text task (inputs input_ids of shape (1, S))")
-    length = example["input_ids"].shape[1]
+    length = sequence_length("bert", example)
     config = BertConfig(
         vocab_size=outputs,
         hidden_size=settings.width,
@@ -88,7 +86,7 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
     weight's. Scores and values cost 2·S·d and, having no weights, 4·S·d for their inputs. Heads and neuron
     groups share evenly.
     """
-    length, d = example["input_ids"].shape[1], settings.width
+    length, d = sequence_length("bert", example), settings.width
     tokens = batch * length
     head = attention_head(d, settings.heads, length, tokens)
     group = product(8 * d * d * tokens // settings.ffn_groups)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -74,8 +74,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """``SwitchForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
     from transformers import SwitchTransformersConfig, SwitchTransformersEncoderModel
 
-    if set(example) != {"input_ids"}:
-        raise InputError("model switch needs a text task (inputs input_ids of shape (1, S))")
+    length = sequence_length("switch", example)
     config = SwitchTransformersConfig(
         vocab_size=outputs,
         d_model=settings.width,
@@ -85,7 +84,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
         num_sparse_encoder_layers=settings.layers // 2,
         num_heads=settings.heads,
         num_experts=settings.experts,
-        expert_capacity=_capacity(settings, example["input_ids"].shape[1]),
+        expert_capacity=_capacity(settings, length),
         router_jitter_noise=0.0,
         dropout_rate=settings.dropout,
         initializer_factor=settings.initialiser,
@@ -120,9 +119,9 @@ def work(
     maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. Without it, for planning,
     every sequence is routed as evenly as whole tokens can be, up to the experts' capacity. The remainder's
     products are the routers, d·E per token, and the vocabulary head, d·V. Raises InputError when ``routed`` does
-    not name exactly the experts.
+    not name exactly the experts, and for inputs that are no text.
     """
-    length, d = example["input_ids"].shape[1], settings.width
+    length, d = sequence_length("switch", example), settings.width
     tokens, experts = batch * length, _experts(settings)
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):

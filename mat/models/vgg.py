@@ -40,13 +40,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """A ``torchvision.models.VGG`` for images of the shape (1, C, H, W) of ``example['x']``."""
     from torchvision.models.vgg import VGG
 
-    if set(example) != {"x"} or example["x"].dim() != 4:
-        raise InputError("model vgg needs an image task (inputs x of shape (1, C, H, W))")
-    _, channels, height, _ = example["x"].shape
-    if height >> settings.plan.count("M") < 1:
-        raise InputError(
-            f"plan has {settings.plan.count('M')} poolings, too many for images of {height} pixels"
-        )
+    channels, _, _ = _image(settings, example)
     layers: list[nn.Module] = []
     for entry in settings.plan:
         if entry == "M":
@@ -62,6 +56,18 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, outputs)
     model.apply(_initialise)
     return model
+
+
+def _image(settings: Settings, example: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
+    if set(example) != {"x"} or example["x"].dim() != 4:
+        raise InputError("model vgg needs an image task (inputs x of shape (1, C, H, W))")
+    _, channels, height, width = example["x"].shape
+    if min(height, width) >> settings.plan.count("M") < 1:
+        raise InputError(
+            f"plan has {settings.plan.count('M')} poolings, too many for images of {min(height, width)} pixels"
+        )
+    return channels, height, width
 
 
 def _initialise(module: nn.Module) -> None:
@@ -83,9 +89,10 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
 
     A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
     its filter groups share evenly. The remainder's products are the classifier. Normalisation, activation and
-    pooling are not products and count nothing. The gradient of the images is never computed.
+    pooling are not products and count nothing. The gradient of the images is never computed. Raises InputError for
+    inputs that are no images or too small.
     """
-    _, channels, height, width = example["x"].shape
+    channels, height, width = _image(settings, example)
     found: dict[str, Work] = {}
     depth = 0
     for entry in settings.plan:
