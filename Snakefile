@@ -29,6 +29,7 @@ report: "workflows/report/workflow.rst"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/agreement.smk"
+include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
 
@@ -41,6 +42,7 @@ rule all:
         rules.results.output,
         rules.verdicts.output,
         AGREEMENT,
+        CEILING,
         rules.register.output,
         expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png")),
 

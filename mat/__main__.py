@@ -140,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
     compare.set_defaults(run=_agreement_table)
 
+    limit = commands.add_parser(
+        "ceiling", help="compute what a training step can save at most, by the closed forms"
+    )
+    limit.add_argument(
+        "prepared", type=Path, nargs="*", metavar="FILE", help="what `prepare` wrote, named TASK-LABEL.json"
+    )
+    limit.add_argument(
+        "--config", required=True, metavar="JSON|FILE", help="a scale's config: scale, tasks and ceiling"
+    )
+    limit.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write")
+    limit.set_defaults(run=_ceiling)
+
     register = commands.add_parser("register", help="write the ambiguity register as a page")
     register.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
@@ -350,6 +362,20 @@ def _agreement_table(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     cli.agreement(args.files, args.tables, args.claims)
+
+
+def _ceiling(args: argparse.Namespace) -> None:
+    from mat.ceiling import parts, savings
+    from mat.ceiling_plan import plan
+    from mat.evidence import cli
+
+    config = _json("--config", args.config)
+    missing = [key for key in ("scale", "tasks", "ceiling") if not config.get(key)]
+    if missing:
+        raise InputError(f"--config must hold scale, tasks and ceiling; {missing[0]!r} is missing")
+    asked = plan(config)
+    subjects = asked.subjects({path.stem: _json(str(path), str(path)) for path in args.prepared})
+    cli.ceiling(parts(subjects, asked.scale), savings(subjects, asked), args.tables)
 
 
 def _register(args: argparse.Namespace) -> None:

@@ -183,8 +183,8 @@ class Run:
         return {"scale": self.scale, "task": self.task, "method": self.method}
 
 
-# the block ``agreement`` is read by mat.agreement_plan
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement"]
+# the blocks ``agreement`` and ``ceiling`` are read by mat.agreement_plan and mat.ceiling_plan
+CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "ceiling"]
 
 
 def expand(config: Mapping[str, Any]) -> list[Run]:

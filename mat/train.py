@@ -99,14 +99,22 @@ def train(
 def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
     """Read the task of ``spec`` and make sure that its batches, probe, model and partition fit it.
 
-    Returns sizes, data hash and known bounds. Raises InputError, before any compute is spent, otherwise.
+    Returns sizes, data hash, known bounds, and the shapes of one sample's inputs and the number of outputs.
+    Raises InputError, before any compute is spent, otherwise.
     """
     task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
     task.steps_per_epoch(spec.recipe["batch"])
     task.probe(spec.seed, spec.probe["n"])
     family, settings = spec.plugin("model"), spec.settings("model")
     family.partition(settings, family.build(settings, task.example, task.outputs))
-    return {"task": task.name, "sizes": task.sizes, "data_hash": task.data_hash, "bounds": task.bounds}
+    return {
+        "task": task.name,
+        "sizes": task.sizes,
+        "data_hash": task.data_hash,
+        "bounds": task.bounds,
+        "shapes": {name: list(value.shape) for name, value in task.example.items()},
+        "outputs": task.outputs,
+    }
 
 
 class Loop:

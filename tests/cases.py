@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.models import bert, vgg
+from mat.models import bert, switch, vgg
 from mat.partition import Partition
 
 
@@ -51,6 +53,45 @@ def bert_case(batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 
     return _case(bert, settings, {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
 
 
+def switch_case(
+    batch: int = 3, length: int = 12, heads: int = 3, capacity: float = 1.0, seed: int = 0
+) -> Case:
+    """Its experts' capacity is small, so that some tokens are dropped."""
+    settings = switch.Settings(layers=2, width=12, heads=heads, experts=3, capacity=capacity)
+    case = _case(switch, settings, {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
+    for module in case.model.modules():
+        if type(module).__name__ == "SwitchTransformersLayerNorm":
+            module.__class__ = RootMeanSquareNorm
+    # what a step costs follows from the routing of its batch, which the case knows
+    formula = partial(switch.closed_form, routed=routed(case))
+    return replace(case, family=SimpleNamespace(**{**vars(switch), "closed_form": formula}))
+
+
+class RootMeanSquareNorm(nn.Module):
+    """T5's norm in the precision of its input; transformers' takes the variance in float32 even of doubles, which
+    no comparison to ten digits survives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance = x.pow(2).mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(variance + self.variance_epsilon))
+
+
+def routed(case: Case) -> dict[str, int]:
+    """Tokens that each expert of a Switch is given for the case's batch."""
+    rows, hooks = {}, []
+    for module in case.partition.modules:
+        if module.kind == "expert":
+            rows[module.name] = 0
+            path = module.slices[0].parameter.rpartition(".")[0]
+            count = lambda _, args, name=module.name: rows.update({name: len(args[0])})  # noqa: E731
+            hooks.append(case.model.get_submodule(path).register_forward_pre_hook(count))
+    with torch.no_grad():
+        case.model(**case.inputs)
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
 def _case(family, settings, shapes: dict[str, Tensor], outputs: int, label_shape, seed: int) -> Case:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -71,7 +112,12 @@ def _case(family, settings, shapes: dict[str, Tensor], outputs: int, label_shape
     return Case(family, settings, model, family.partition(settings, model), inputs, labels, outputs)
 
 
-CASES = {"vgg": vgg_case, "vgg_plain": lambda: vgg_case(batch_norm=False), "bert": bert_case}
+CASES = {
+    "vgg": vgg_case,
+    "vgg_plain": lambda: vgg_case(batch_norm=False),
+    "bert": bert_case,
+    "switch": switch_case,
+}
 
 
 def detached_vgg(case: Case, active: set[str]) -> Tensor:
@@ -138,5 +184,59 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
     return x @ p[f"{e}.word_embeddings.weight"].T + p[f"{t}.bias"]
 
 
+def detached_switch(case: Case, active: set[str]) -> Tensor:
+    """The Switch encoder written out head by head and expert by expert, inactive contributions detached.
+
+    The position bias is the remainder's, but an inactive head's scores are constants, so its entry gets none of
+    their gradient. A router's probability is the remainder's too and stays differentiable on a constant.
+    """
+    p = dict(case.model.named_parameters())
+    ids, s = case.inputs["input_ids"], case.settings
+    width = s.width // s.heads
+
+    def norm(x: Tensor, path: str) -> Tensor:
+        return F.rms_norm(x, (s.width,), p[f"{path}.weight"], 1e-6)
+
+    def kept(value: Tensor, name: str) -> Tensor:
+        return value if name in active else value.detach()
+
+    x = p["encoder.shared.weight"][ids]
+    table = p["encoder.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+    bias = table[_buckets(ids.shape[1])]
+    for i in range(s.layers):
+        at, normed = (
+            f"encoder.encoder.block.{i}.layer",
+            norm(x, f"encoder.encoder.block.{i}.layer.0.layer_norm"),
+        )
+        for h in range(s.heads):
+            r = slice(h * width, (h + 1) * width)
+            q, k, v = (normed @ p[f"{at}.0.SelfAttention.{n}.weight"][r].T for n in "qkv")
+            mixed = (q @ k.transpose(1, 2) + bias[..., h]).softmax(-1) @ v
+            x = x + kept(mixed @ p[f"{at}.0.SelfAttention.o.weight"][:, r].T, f"layer{i}.head{h}")
+        normed = norm(x, f"{at}.1.layer_norm")
+        if i % 2 == 0:
+            hidden = F.relu(normed @ p[f"{at}.1.mlp.wi.weight"].T)
+            x = x + kept(hidden @ p[f"{at}.1.mlp.wo.weight"].T, f"layer{i}.ffn")
+            continue
+        most = math.ceil(s.capacity * ids.shape[1] / s.experts)
+        probability, choice = (normed @ p[f"{at}.1.mlp.router.classifier.weight"].T).softmax(-1).max(-1)
+        for e in range(s.experts):
+            chosen = choice == e
+            chosen &= chosen.cumsum(1) <= most  # the first ones of each sequence; the others pass by
+            expert = f"{at}.1.mlp.experts.expert_{e}"
+            out = F.relu(normed @ p[f"{expert}.wi.weight"].T) @ p[f"{expert}.wo.weight"].T
+            x = x + chosen[..., None] * probability[..., None] * kept(out, f"layer{i}.expert{e}")
+    return norm(x, "encoder.encoder.final_layer_norm") @ p["head.weight"].T + p["head.bias"]
+
+
+def _buckets(length: int) -> Tensor:
+    """T5's 32 buckets of relative positions for distances under 16, of which the first 8 have one each."""
+    distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
+    assert length <= 16
+    far = 8 + (torch.log(distance.abs().clamp(min=1) / 8) / math.log(128 / 8) * 8).long()
+    return torch.where(distance.abs() < 8, distance.abs(), far) + 16 * (distance > 0)
+
+
 def detached_reference(case: Case, active: set[str]) -> Tensor:
-    return detached_bert(case, active) if case.family is bert else detached_vgg(case, active)
+    written = {bert.Settings: detached_bert, switch.Settings: detached_switch, vgg.Settings: detached_vgg}
+    return written[type(case.settings)](case, active)

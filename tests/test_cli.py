@@ -39,6 +39,7 @@ def test_help_names_every_command():
         "collect",
         "agreement",
         "agreement-table",
+        "ceiling",
         "results",
         "verdicts",
         "examples:",

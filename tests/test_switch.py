@@ -4,12 +4,16 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.flops import executed_macs, nominal
 from mat.models import switch
 from mat.spec import Spec
 from mat.train import train
+from tests.cases import routed, switch_case
 
 EXAMPLE = {"input_ids": torch.zeros(1, 12, dtype=torch.long)}
 SETTINGS = switch.Settings(width=16, heads=2)
@@ -65,22 +69,48 @@ def test_weights_are_a_function_of_the_generator_alone():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_executed_is_the_closed_form_of_what_was_routed():
-    model, names = made(), switch.partition(SETTINGS, made()).names
-    routed = {}
-    for e in range(4):
-        layer = feed_forward(model)[1].experts[f"expert_{e}"]
-        layer.register_forward_hook(
-            lambda m, args, out, e=e: routed.update({f"layer1.expert{e}": len(args[0])})
-        )
-    macs, _ = executed_macs(lambda: model(tokens()).logsumexp(-1).sum().backward())
-    routed = {f"layer1.expert{e}": 0 for e in range(4)} | routed
-    assert sum(routed.values()) <= 3 * 12
-    assert macs == switch.closed_form(SETTINGS, EXAMPLE, 11, 3, names, "exact", routed)
+def test_sdpa_gives_the_numbers_of_the_attention_that_transformers_chooses():
+    """Its class admits 'eager' alone; ``build`` takes the other function, so that heads can be split."""
+    model, ids = made().double(), tokens()
+    chosen = model(ids)
+    cores = [m for m in model.modules() if hasattr(m, "has_relative_attention_bias") and hasattr(m, "config")]
+    kinds = {type(core).__name__ for core in cores if core.config._attn_implementation == "sdpa"}
+    assert "SwitchTransformersAttention" in kinds
+    for core in cores:
+        core.config._attn_implementation = "eager"
+    torch.testing.assert_close(model(ids), chosen, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("seed", [0, 4])  # 4: two of the three experts get no token
+@given(data=st.data())
+def test_executed_is_the_closed_form_of_what_was_routed(seed, mode, data):
+    case = switch_case(seed=seed)
+    rows = routed(case)
+    assert sum(rows.values()) < case.labels.numel(), "some tokens are dropped"
+    assert list(rows.values()).count(0) == (2 if seed == 4 else 0)
+    active = data.draw(st.sets(st.sampled_from(case.partition.names)))
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(active)
+    macs, _ = executed_macs(lambda: case.loss().backward())
+    sizes = (case.settings, case.example, case.outputs, len(case.labels))
+    assert macs == switch.closed_form(*sizes, active, mode, rows)
+
+
+def test_the_closed_form_insists_on_the_routing():
+    names = switch.partition(SETTINGS, made()).names
     with pytest.raises(InputError, match=r"give routed for layer1\.expert0"):
         switch.closed_form(SETTINGS, EXAMPLE, 11, 3, names, "exact")
-    with pytest.raises(InputError, match=r"layer1\.expert3 is inactive"):
-        switch.closed_form(SETTINGS, EXAMPLE, 11, 3, set(names) - {"layer1.expert3"}, "exact", routed)
+    with pytest.raises(InputError, match=r"routed must name the experts layer1\.expert0"):
+        switch.closed_form(SETTINGS, EXAMPLE, 11, 3, names, "exact", {"layer1.expert0": 3})
+
+
+@pytest.mark.parametrize(("capacity", "tokens_"), [(1.5, [3, 3, 2, 2]), (0.5, [2, 2, 2, 2])])
+def test_planned_work_routes_evenly_up_to_the_capacity(capacity, tokens_):
+    """10 tokens of a sequence over 4 experts; capacity 0.5 x 10 / 4, rounded up, is 2."""
+    settings = switch.Settings(width=16, heads=2, capacity=capacity)
+    parts = switch.work(settings, {"input_ids": torch.zeros(1, 10)}, 11, 3)
+    assert [parts[f"layer1.expert{e}"].forward for e in range(4)] == [3 * 8 * 16 * 16 * n for n in tokens_]
 
 
 def test_the_nominal_ledger_shares_a_layers_experts_evenly():
@@ -108,7 +138,7 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("setting", "message"),
     [
         ({"layers": 1}, "layers ≥ 2"),
         ({"width": 10, "heads": 4}, "width that heads divide"),
@@ -118,9 +148,9 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
         ({"initialiser": 0.0}, "initialiser must be"),
     ],
 )
-def test_bad_settings_are_refused(given, message):
+def test_bad_settings_are_refused(setting, message):
     with pytest.raises(InputError, match=message):
-        switch.Settings(**given)
+        switch.Settings(**setting)
 
 
 def test_images_are_refused():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement as agreeing
-from mat.evidence import agreement_table, measures, results_text, tables, write
+from mat.evidence import agreement_table, ceiling_table, measures, results_text, tables, write
 from mat.evidence import ambiguities as register
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
@@ -98,6 +98,15 @@ def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
         tables_dir
     )  # rounded as it is written, so that page and verdict cannot differ
     write.text(agreement_table.markdown(again, rule.thresholds["choice_margin"]), tables_dir / "agreement.md")
+
+
+def ceiling(parts: pd.DataFrame, savings: pd.DataFrame, tables_dir: Path) -> None:
+    """Write ``ceiling_parts.csv``, ``ceiling.csv`` and ``ceiling.md``: what a step can save at most."""
+    write.csv(parts, tables_dir / "ceiling_parts.csv")
+    write.csv(savings, tables_dir / "ceiling.csv")
+    # read again, rounded as they are written, so that page and tables cannot differ
+    again = [tables.load_ceiling(tables_dir, name) for name in ("ceiling_parts.csv", "ceiling.csv")]
+    write.text(ceiling_table.markdown(*again), tables_dir / "ceiling.md")
 
 
 def ambiguities(register_file: Path, tables_dir: Path) -> None:

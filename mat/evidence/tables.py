@@ -19,12 +19,15 @@ _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash
 @dataclass(frozen=True)
 class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
-    the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators."""
+    the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
+    ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     probes: pd.DataFrame
     agreement: pd.DataFrame | None = None
+    ceiling: pd.DataFrame | None = None
+    ceiling_parts: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -94,8 +97,10 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote, and ``agreement.csv`` where there is one. Raises InputError when a table is
-    missing."""
+    """Read what ``save`` wrote, and ``agreement.csv`` and the ceiling's tables where there are any.
+
+    Raises InputError when a table is missing.
+    """
     for name in ("runs.csv", "curves.parquet", "probes.parquet"):
         if not (folder / name).is_file():
             raise InputError(
@@ -109,6 +114,8 @@ def load(folder: Path) -> Tables:
         pd.read_parquet(folder / "curves.parquet"),
         pd.read_parquet(folder / "probes.parquet"),
         load_agreement(folder),
+        load_ceiling(folder, "ceiling.csv"),
+        load_ceiling(folder, "ceiling_parts.csv"),
     )
 
 
@@ -121,3 +128,12 @@ def load_agreement(folder: Path) -> pd.DataFrame | None:
         path, dtype=dict.fromkeys(("checkpoint", "family", "scale", "code_hash", "reference"), str)
     )
     return frame.assign(reference=frame["reference"].fillna(""))
+
+
+def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
+    """``ceiling.csv`` or ``ceiling_parts.csv`` of ``folder``; None when there is none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(path, dtype=dict.fromkeys(("scale", "label", "note"), str))
+    return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame

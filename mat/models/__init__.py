@@ -1,8 +1,10 @@
 """Model families: builders over torchvision and transformers classes, each with its closed-form cost.
 
 A family file gives ``Settings``, ``build(settings, example, outputs)`` with the current default generator
-for the initial weights, ``partition(settings, model)`` and ``closed_form(...)``: multiply-adds of one training
-step for a given active set and backward mode, by formula.
+for the initial weights, ``partition(settings, model)`` and the cost of one training step by formula, in
+multiply-adds: ``work(settings, example, outputs, batch)`` per module and for the remainder,
+``step(work, active, mode)`` for an active set and backward mode, ``extremes(work, count, mode)`` the least and the
+most over all active sets of that many modules, and ``closed_form(...)``, which is ``step`` of ``work``.
 """
 
 MODELS = {"bert": "mat.models.bert", "switch": "mat.models.switch", "vgg": "mat.models.vgg"}

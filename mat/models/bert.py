@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mat.errors import InputError
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
 from mat.partition import Partition
 from mat.structure import partition_model
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """``BertForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
     from transformers import BertConfig, BertForMaskedLM
 
-    if set(example) != {"input_ids"}:
-        raise InputError("model bert needs a text task (inputs input_ids of shape (1, S))")
-    length = example["input_ids"].shape[1]
+    length = sequence_length("bert", example)
     config = BertConfig(
         vocab_size=outputs,
         hidden_size=settings.width,
@@ -77,6 +78,27 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, ffn_groups=settings.ffn_groups)
 
 
+def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch: int) -> dict[str, Work]:
+    """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
+
+    Per token, with width d, S positions, vocabulary V: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
+    together 8d², the vocabulary head d² + d·V; each once more for the input's gradient and once for the
+    weight's. Scores and values cost 2·S·d and, having no weights, 4·S·d for their inputs. Heads and neuron
+    groups share evenly.
+    """
+    length, d = sequence_length("bert", example), settings.width
+    tokens = batch * length
+    head = attention_head(d, settings.heads, length, tokens)
+    group = product(8 * d * d * tokens // settings.ffn_groups)
+    found: dict[str, Work] = {}
+    for layer in range(settings.layers):
+        names = [f"layer{layer}.ffn"]
+        if settings.ffn_groups > 1:
+            names = [f"layer{layer}.ffn{g}" for g in range(settings.ffn_groups)]
+        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)} | dict.fromkeys(names, group)
+    return found | {REMAINDER: product((d * d + d * outputs) * tokens)}
+
+
 def closed_form(
     settings: Settings,
     example: Mapping[str, Tensor],
@@ -85,32 +107,10 @@ def closed_form(
     active: Collection[str],
     mode: str,
 ) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences.
+    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
-    Per token, with width d, S positions, vocabulary V: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
-    together 8d², scores and values 2·S·d, the head d² + d·V. Backward: once more for the input's gradient and
-    once for the weight's (attention, having no weights, twice for its inputs). ``exact`` drops inactive weight
-    gradients, ``detach`` everything of an inactive module. The embeddings are the remainder, so every input's
-    gradient is needed. Without dropout: with it the attention call stays whole (``mat.backward``), and layers
-    with some but not all heads inactive run their scores' backward pass in full.
+    The embeddings are the remainder, so every input's gradient is needed. Without dropout: with it the
+    attention call stays whole (``mat.backward``), and layers with some but not all heads inactive run their
+    scores' backward pass in full.
     """
-    length, d = example["input_ids"].shape[1], settings.width
-    tokens = batch * length
-    head_weights = 4 * d * d * tokens // settings.heads
-    head_scores = 2 * length * d * tokens // settings.heads
-    group_weights = 8 * d * d * tokens // settings.ffn_groups
-    total = 3 * (d * d + d * outputs) * tokens
-    for layer in range(settings.layers):
-        heads = sum(f"layer{layer}.head{h}" in active for h in range(settings.heads))
-        names = [f"layer{layer}.ffn"]
-        if settings.ffn_groups > 1:
-            names = [f"layer{layer}.ffn{g}" for g in range(settings.ffn_groups)]
-        groups = sum(name in active for name in names)
-        forward = settings.heads * (head_weights + head_scores) + settings.ffn_groups * group_weights
-        weight_gradients = heads * head_weights + groups * group_weights
-        if mode == "exact":
-            through = settings.heads * (head_weights + 2 * head_scores) + settings.ffn_groups * group_weights
-        else:
-            through = heads * (head_weights + 2 * head_scores) + groups * group_weights
-        total += forward + weight_gradients + through
-    return total
+    return step(work(settings, example, outputs, batch), active, mode)

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mat.errors import InputError
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
 from mat.partition import Partition
 from mat.structure import partition_model
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """``SwitchForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
     from transformers import SwitchTransformersConfig, SwitchTransformersEncoderModel
 
-    if set(example) != {"input_ids"}:
-        raise InputError("model switch needs a text task (inputs input_ids of shape (1, S))")
+    length = sequence_length("switch", example)
     config = SwitchTransformersConfig(
         vocab_size=outputs,
         d_model=settings.width,
@@ -82,7 +84,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
         num_sparse_encoder_layers=settings.layers // 2,
         num_heads=settings.heads,
         num_experts=settings.experts,
-        expert_capacity=math.ceil(settings.capacity * example["input_ids"].shape[1] / settings.experts),
+        expert_capacity=_capacity(settings, length),
         router_jitter_noise=0.0,
         dropout_rate=settings.dropout,
         initializer_factor=settings.initialiser,
@@ -90,11 +92,68 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     head = nn.Linear(settings.width, outputs)
     nn.init.normal_(head.weight, std=settings.initialiser * settings.width**-0.5)
     nn.init.zeros_(head.bias)
-    return SwitchForMaskedLM(SwitchTransformersEncoderModel(config), head)
+    encoder = SwitchTransformersEncoderModel(config)
+    for module in encoder.modules():
+        # transformers admits only 'eager' for this class, where heads cannot be told apart in the backward pass;
+        # its function for 'sdpa' takes the position bias as a mask and gives the same numbers to rounding
+        if hasattr(module, "has_relative_attention_bias") and hasattr(module, "config"):
+            module.config._attn_implementation = "sdpa"
+    return SwitchForMaskedLM(encoder, head)
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model)
+
+
+def work(
+    settings: Settings,
+    example: Mapping[str, Tensor],
+    outputs: int,
+    batch: int,
+    routed: Mapping[str, int] | None = None,
+) -> dict[str, Work]:
+    """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
+
+    Heads and dense feed-forward blocks as in ``bert.work`` (T5's attention has no scaling, and its position
+    bias is a sum, no product). An expert costs 8d² for each token that was really routed to it: ``routed``
+    maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. Without it, for planning,
+    every sequence is routed as evenly as whole tokens can be, up to the experts' capacity. The remainder's
+    products are the routers, d·E per token, and the vocabulary head, d·V. Raises InputError when ``routed`` does
+    not name exactly the experts, and for inputs that are no text.
+    """
+    length, d = sequence_length("switch", example), settings.width
+    tokens, experts = batch * length, _experts(settings)
+    routed = _even(settings, length, batch) if routed is None else routed
+    if set(routed) != set(experts):
+        raise InputError(f"routed must name the experts {', '.join(experts)}, got {', '.join(routed)}")
+    head, dense = attention_head(d, settings.heads, length, tokens), product(8 * d * d * tokens)
+    found: dict[str, Work] = {}
+    for layer in range(settings.layers):
+        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
+        if layer % 2:
+            names = [f"layer{layer}.expert{e}" for e in range(settings.experts)]
+            found |= {name: product(8 * d * d * routed[name]) for name in names}
+        else:
+            found[f"layer{layer}.ffn"] = dense
+    routers = settings.layers // 2 * d * settings.experts
+    return found | {REMAINDER: product((routers + d * outputs) * tokens)}
+
+
+def _experts(settings: Settings) -> list[str]:
+    return [f"layer{i}.expert{e}" for i in range(1, settings.layers, 2) for e in range(settings.experts)]
+
+
+def _even(settings: Settings, length: int, batch: int) -> dict[str, int]:
+    """Tokens per expert when every sequence is shared out evenly and each expert stops at its capacity."""
+    share, rest = divmod(length, settings.experts)
+    most = _capacity(settings, length)
+    tokens = [batch * min(share + (e < rest), most) for e in range(settings.experts)]
+    return {name: tokens[i % settings.experts] for i, name in enumerate(_experts(settings))}
+
+
+def _capacity(settings: Settings, length: int) -> int:
+    """Tokens of one sequence that an expert takes at most."""
+    return math.ceil(settings.capacity * length / settings.experts)
 
 
 def closed_form(
@@ -106,28 +165,13 @@ def closed_form(
     mode: str,
     routed: Mapping[str, int] | None = None,
 ) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences, all modules active.
+    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
-    As ``bert.closed_form`` per token, with experts (8d² per token) by the tokens that were really routed to
-    each: ``routed`` maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. The router
-    costs d·E, the head d·V. Raises InputError without ``routed``, or for a part of the modules.
+    The embedding is the remainder, so every input's gradient is needed. Without dropout, as in
+    ``bert.closed_form``. Raises InputError without ``routed``: what ran depends on it.
     """
-    experts = {
-        f"layer{layer}.expert{e}" for layer in range(1, settings.layers, 2) for e in range(settings.experts)
-    }
-    if routed is None or set(routed) != experts:
+    if routed is None:
         raise InputError(
-            f"the cost of switch depends on routing: give routed for {', '.join(sorted(experts))}"
+            f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}"
         )
-    if missing := sorted(experts - set(active)):
-        raise InputError(
-            f"the closed form of switch covers full steps only, and {missing[0]} is inactive; count what ran"
-        )
-    length, d = example["input_ids"].shape[1], settings.width
-    tokens, sparse = batch * length, settings.layers // 2
-    weights = settings.layers * 4 * d * d * tokens + (settings.layers - sparse) * 8 * d * d * tokens
-    weights += (
-        sparse * d * settings.experts * tokens + 8 * d * d * sum(routed.values()) + d * outputs * tokens
-    )
-    scores = settings.layers * 2 * length * d * tokens
-    return 3 * (weights + scores)
+    return step(work(settings, example, outputs, batch, routed), active, mode)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
+from mat.models.work import REMAINDER, Work, Works, check, product
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -38,13 +40,7 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     """A ``torchvision.models.VGG`` for images of the shape (1, C, H, W) of ``example['x']``."""
     from torchvision.models.vgg import VGG
 
-    if set(example) != {"x"} or example["x"].dim() != 4:
-        raise InputError("model vgg needs an image task (inputs x of shape (1, C, H, W))")
-    _, channels, height, _ = example["x"].shape
-    if height >> settings.plan.count("M") < 1:
-        raise InputError(
-            f"plan has {settings.plan.count('M')} poolings, too many for images of {height} pixels"
-        )
+    channels, _, _ = _image(settings, example)
     layers: list[nn.Module] = []
     for entry in settings.plan:
         if entry == "M":
@@ -62,6 +58,18 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
     return model
 
 
+def _image(settings: Settings, example: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
+    if set(example) != {"x"} or example["x"].dim() != 4:
+        raise InputError("model vgg needs an image task (inputs x of shape (1, C, H, W))")
+    _, channels, height, width = example["x"].shape
+    if min(height, width) >> settings.plan.count("M") < 1:
+        raise InputError(
+            f"plan has {settings.plan.count('M')} poolings, too many for images of {min(height, width)} pixels"
+        )
+    return channels, height, width
+
+
 def _initialise(module: nn.Module) -> None:
     """VGG's own initialisation in torchvision: Kaiming for convolutions, N(0, 0.01²) for linear layers."""
     if isinstance(module, nn.Conv2d):
@@ -76,6 +84,90 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, filter_groups=settings.filter_groups)
 
 
+def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch: int) -> dict[str, Work]:
+    """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
+
+    A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
+    its filter groups share evenly. The remainder's products are the classifier. Normalisation, activation and
+    pooling are not products and count nothing. The gradient of the images is never computed. Raises InputError for
+    inputs that are no images or too small.
+    """
+    channels, height, width = _image(settings, example)
+    found: dict[str, Work] = {}
+    depth = 0
+    for entry in settings.plan:
+        if entry == "M":
+            height, width = height // 2, width // 2
+            continue
+        macs = batch * 9 * channels * entry * height * width // settings.filter_groups
+        for g in range(settings.filter_groups):
+            found[f"conv{depth}.filters{g}"] = Work(macs, macs, macs if depth else 0)
+        channels, depth = entry, depth + 1
+    return found | {REMAINDER: product(batch * channels * outputs)}
+
+
+def step(work: Works, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of a step with these modules active; ``work`` in the order of depth, as ``work`` gives it.
+
+    A layer gets gradients only while every layer above it sends some down (in ``detach`` one that is wholly
+    inactive sends none), and computes its input's only while something below it trains. Raises InputError for
+    an unknown mode or module.
+    """
+    active = check(work, active, mode)
+    layers = [(group, [name in active for name in group]) for group in _layers(work)]
+    trains_below, below = [], False
+    for _, on in layers:
+        trains_below.append(below)
+        below = any(on) or (mode == "exact" and below)
+    rest = work[REMAINDER]
+    total = sum(one.forward for one in work.values()) + rest.weight + (rest.input if below else 0)
+    for (group, on), input_needed in reversed(list(zip(layers, trains_below, strict=True))):
+        trained = [work[name] for name, is_on in zip(group, on, strict=True) if is_on]
+        total += sum(one.weight for one in trained)
+        if input_needed:
+            total += sum(one.input for one in (trained if mode == "detach" else (work[n] for n in group)))
+        if not input_needed or (mode == "detach" and not trained):
+            break
+    return total
+
+
+def extremes(work: Works, count: int, mode: str) -> tuple[int, int]:
+    """Least and most multiply-adds of ``step`` over all active sets of ``count`` modules.
+
+    By dynamic programming from the lowest layer up over the number of active modules so far and whether
+    anything trains below. Raises InputError for an unknown mode or an impossible count.
+    """
+    check(work, (), mode)
+    if not 0 <= count < len(work):
+        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
+    states = {(0, False): (0, 0)}
+    for group in _layers(work):
+        one, found = work[group[0]], {}
+        for (used, below), costs in states.items():
+            for on in range(min(len(group), count - used) + 1):
+                key = (used + on, on > 0 or (mode == "exact" and below))
+                through = (len(group) if mode == "exact" else on) * one.input if below else 0
+                # in detach a wholly inactive layer lets nothing through, whatever is active below it
+                here = [cost + on * one.weight + through if key[1] else 0 for cost in costs]
+                known = found.get(key, here)
+                found[key] = (min(known[0], here[0]), max(known[1], here[1]))
+        states = found
+    rest = work[REMAINDER]
+    base = sum(each.forward for each in work.values()) + rest.weight
+    ends = [
+        [base + cost + (rest.input if below else 0) for cost in costs]
+        for (used, below), costs in states.items()
+        if used == count
+    ]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _layers(work: Works) -> list[list[str]]:
+    """Names of the filter groups, layer by layer from the images up."""
+    names = (name for name in work if name != REMAINDER)
+    return [list(group) for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
+
+
 def closed_form(
     settings: Settings,
     example: Mapping[str, Tensor],
@@ -84,34 +176,5 @@ def closed_form(
     active: Collection[str],
     mode: str,
 ) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` images.
-
-    A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's,
-    the latter by the share of active filters; in ``detach`` so is the former. Normalisation, activation and
-    pooling are not products and count nothing. The gradient of the images is never computed; a layer gets
-    gradients only while every layer above it sends some down, and computes its input's only while something
-    below it trains.
-    """
-    _, channels, height, width = example["x"].shape
-    layers: list[tuple[int, float]] = []
-    for entry in settings.plan:
-        if entry == "M":
-            height, width = height // 2, width // 2
-            continue
-        groups = [f"conv{len(layers)}.filters{g}" for g in range(settings.filter_groups)]
-        share = sum(name in active for name in groups) / settings.filter_groups
-        layers.append((batch * 9 * channels * entry * height * width, share))
-        channels = entry
-    trains_below, below = [], False
-    for _, share in layers:
-        trains_below.append(below)
-        below = share > 0 or (mode == "exact" and below)
-    classifier = batch * channels * outputs
-    total = sum(macs for macs, _ in layers) + 2 * classifier + (classifier if below else 0)
-    for (macs, share), input_needed in reversed(list(zip(layers, trains_below, strict=True))):
-        total += round(macs * share)
-        if input_needed:
-            total += macs if mode == "exact" else round(macs * share)
-        if not input_needed or (mode == "detach" and share == 0):
-            break
-    return total
+    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
+    return step(work(settings, example, outputs, batch), active, mode)

@@ -85,6 +85,17 @@ def test_estimators_are_compared(pipeline):
     assert (pipeline.root / "paper_figures/mini/estimators.png").stat().st_size > 20_000
 
 
+def test_the_ceiling_of_tasks_and_models_comes_out(pipeline):
+    tables = pipeline.root / "results/mini/tables"
+    parts = pd.read_csv(tables / "ceiling_parts.csv")
+    sources = parts.groupby("label")["source"].first().to_dict()
+    assert sources == {"digits": "task", "broken": "task", "hmm": "task", "switch": "paper"}
+    assert set(parts.query("label == 'hmm'")["input"]) == {"input_ids 1 × 8"}
+    assert set(pd.read_csv(tables / "ceiling.csv")["label"]) == set(sources)
+    assert "a saving of 50.0 % of a run" in (tables / "ceiling.md").read_text()
+    assert (pipeline.root / "paper_figures/mini/ceiling.png").stat().st_size > 20_000
+
+
 def test_one_seed_is_too_few_for_a_verdict(pipeline):
     verdicts = pd.read_csv(pipeline.root / "results/mini/tables/verdicts.csv")
     tested = verdicts[verdicts["verdict"] != "not tested at this scale"]
@@ -180,6 +191,7 @@ def test_the_report_is_one_page_that_needs_no_network(pipeline):
         (("seeds: [0]", "sedes: [0]"), "unknown key 'sedes'"),
         (("{name: mat}", "{name: mat, alpha: 0}"), "alpha must be in (0, 1]"),
         (("seeds: [0]", "seeds: []"), "non-empty 'seeds'"),
+        (("outputs: 16", "outputs: 0"), "ceiling.models.switch: outputs must be a whole number ≥ 1"),
     ],
 )
 def test_a_bad_config_ends_before_any_job(pipeline, edit, message):

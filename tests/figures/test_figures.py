@@ -9,14 +9,26 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.ceiling import parts, savings
+from mat.ceiling_plan import plan
 from mat.evidence import cli
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"
-NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators")
+NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators", "ceiling")
 CLAIMS = ROOT / "workflows" / "claims.yaml"
+_TEXT = {"shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
+SMALL = {
+    "bert": {
+        **_TEXT,
+        "model": {"name": "bert", "width": 8, "heads": 2},
+        "reported": {"vanilla": 3, "mat": 2},
+    },
+    "switch": {**_TEXT, "model": {"name": "switch", "width": 8, "heads": 2}},
+    "vgg": {"model": {"name": "vgg"}, "shapes": {"x": [1, 1, 8, 8]}, "outputs": 10, "batch": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +36,19 @@ def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
     cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
     compare(root / "tables")
+    limit(root / "tables", [SMALL["bert"], SMALL["switch"], SMALL["vgg"]])
     return root / "tables"
+
+
+def limit(tables, models):
+    """Write the ceiling of models without a task of their own."""
+    block = {
+        "draws": 5,
+        "reported": {"active_share": 0.34, "savings": [26.4, 50.9]},
+        "models": {f"m{place}": model for place, model in enumerate(models)},
+    }
+    asked = plan({"scale": "demo", "tasks": {}, "ceiling": block})
+    cli.ceiling(parts(asked.models, "demo"), savings(asked.models, asked), tables)
 
 
 def compare(tables, **options):
@@ -46,7 +70,7 @@ def draw(name, tables, out):
     return out / f"{name}.pdf", out / f"{name}.png"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling"])
 def test_equal_tables_give_equal_files_without_a_date(demo, tmp_path, name):
     first, second = (draw(name, demo, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -86,6 +110,7 @@ def crowded(tmp_path_factory):
     compare(root / "tables", families=["many"], seeds=[5], estimators=many, sizes=[64])
     both = pd.concat([bare, pd.read_csv(root / "tables/agreement.csv")])
     both.to_csv(root / "tables/agreement.csv", index=False)
+    limit(root / "tables", [SMALL["vgg"]])
     return root / "tables"
 
 
@@ -98,7 +123,7 @@ def empty(tmp_path_factory):
     return root / "tables"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling"])
 def test_one_seed_many_modules_and_unknown_methods(crowded, tmp_path, name):
     assert all(path.stat().st_size > 5_000 for path in draw(name, crowded, tmp_path))
 

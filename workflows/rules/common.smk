@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from mat.agreement_plan import jobs as agreement_jobs
+from mat.ceiling_plan import plan as ceiling_plan
 from mat.errors import InputError
 from mat.run import FILES, code_hash
 from mat.spec import expand as expand_config
@@ -31,19 +32,27 @@ EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").glob("*.py"))
 
 
 def expand_runs():
-    """Every run of the scale and every measurement of estimators, by name; a config that cannot be used ends
-    here, before any job."""
+    """Every run of the scale and every measurement of estimators, by name, and what the ceiling is asked for; a
+    config that cannot be used ends here, before any job."""
     content = {key: value for key, value in config.items() if key not in MACHINE}
     try:
-        runs, jobs = expand_config(content), agreement_jobs(content)
+        runs, jobs, ceiling = expand_config(content), agreement_jobs(content), ceiling_plan(content)
     except InputError as error:
         raise WorkflowError(f"config of scale {SCALE}: {error}")
-    return {run.spec.name: run for run in runs}, {job.name: job for job in jobs}
+    return {run.spec.name: run for run in runs}, {job.name: job for job in jobs}, ceiling
 
 
-RUNS, JOBS = expand_runs()
+RUNS, JOBS, PLAN = expand_runs()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
-FIGURE_NAMES = ("dynamics", "loss_vs_compute", "active_map", *(["estimators"] if JOBS else []))
+CEILING = [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if PLAN else []
+TASKS = sorted({run.task for run in RUNS.values()})
+FIGURE_NAMES = (
+    "dynamics",
+    "loss_vs_compute",
+    "active_map",
+    *(["estimators"] if JOBS else []),
+    *(["ceiling"] if PLAN else []),
+)
 
 
 def task_spec(wildcards):
@@ -84,9 +93,14 @@ def job_threads(wildcards):
     return JOBS[wildcards.job].spec.threads
 
 
+def ceiling_json(wildcards):
+    return json.dumps({key: config[key] for key in ("scale", "tasks", "ceiling")})
+
+
 def figure_tables(wildcards):
-    """The pooled runs, which every figure reads; the comparison of estimators for its own figure alone."""
-    return [*rules.collect.output, *(AGREEMENT[:1] if wildcards.figure == "estimators" else [])]
+    """The pooled runs, which every figure reads; the other tables for their own figures alone."""
+    own = {"estimators": AGREEMENT[:1], "ceiling": CEILING[:2]}
+    return [*rules.collect.output, *own.get(wildcards.figure, [])]
 
 
 def run_folders(wildcards, input):

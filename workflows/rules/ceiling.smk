@@ -1,0 +1,28 @@
+"""The ceiling: what a training step can save at most, by formula; from shapes alone, so it waits for no run."""
+
+
+rule ceiling:
+    input:
+        evidence=EVIDENCE,
+        code=sorted(Path(workflow.basedir, "mat").glob("ceiling*.py")),
+        prepared=[f"{RESULTS}/data/{task}.json" for task in TASKS],
+    output:
+        f"{TABLES}/ceiling_parts.csv",
+        f"{TABLES}/ceiling.csv",
+        report(f"{TABLES}/ceiling.md", caption="../report/ceiling.rst", category="Tables"),
+    log:
+        f"{RESULTS}/logs/ceiling.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ceiling.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        config=ceiling_json,
+        code=code_hash(),
+        tables=subpath(output[0], parent=True),
+    shell:
+        "OMP_NUM_THREADS={threads} python -m mat ceiling {input.prepared} --config {params.config:q}"
+        " --tables {params.tables} > {log} 2>&1"
