@@ -114,7 +114,9 @@ def _dropped_out(
 
 
 def _taken(heads: Heads, which: int, tensor: Tensor) -> Tensor:
-    return heads.split(tensor.shape[1])[which].take(tensor, 1)
+    """Active heads (``which`` 0) are kept for the backward pass, so in memory of their own."""
+    rows = heads.split(tensor.shape[1])[which]
+    return rows.take(tensor, 1) if which else rows.copy(tensor, 1)
 
 
 def _masked(heads: Heads, which: int, mask: Tensor | None) -> Tensor | None:

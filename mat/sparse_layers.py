@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mat.errors import InputError
 from mat.partition import Slice
-from mat.sparse_ops import Plan, Rows, SparseConv2d, SparseLinear
+from mat.sparse_ops import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear
 
 Pieces = Mapping[str, list[tuple[Slice, nn.Parameter]]]  # attribute -> slices in order of their place, leaves
 IsActive = Callable[[Slice], bool]
@@ -33,7 +35,7 @@ def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whol
     if _is_transposed(layer):
         return Product(layer, detach, pieces, transposed=True)
     if isinstance(layer, NORMS):
-        return Assembled(layer, pieces)
+        return Assembled(layer, detach, pieces)
     if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
         return Product(layer, detach, pieces, "in_proj_weight", "in_proj_bias")
     if whole:
@@ -108,15 +110,35 @@ def as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
 
 
 class Assembled:
-    """A layer with short parameters: they are put together from the leaves, inactive ones as constants."""
+    """A layer with short parameters: they are put together from the leaves, inactive ones as constants.
 
-    def __init__(self, layer: nn.Module, pieces: Pieces) -> None:
+    In ``detach`` the inactive channels of a batch norm, which belong to filters that send nothing back, are
+    constants; other norms lie on residual paths and let gradients through.
+    """
+
+    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
+        self.channels = detach and isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(pieces) == 2
 
     def plan(self, is_active: IsActive) -> None:
         self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
+        self.rows = None
+        if self.channels:
+            scales, shifts = (
+                [(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both()
+            )
+            if scales == shifts:  # anything else is cut by its owner in a way of their own
+                self.rows = Rows.of(scales, len(self.layer.weight), self.layer.weight.device)
 
     def __call__(self, original: Callable, x: Tensor) -> Tensor:
+        if self.rows is not None and self.rows.index is not None:
+            if self.rows.empty:
+                with torch.no_grad():
+                    return original(x)
+            with _BatchNorms(
+                self.rows, [leaf for found in self._both() for p, leaf in found if p in self.active]
+            ):
+                return original(x)
         table = self.layer._parameters
         saved = dict(table)
         for attribute, found in self.pieces.items():
@@ -126,6 +148,26 @@ class Assembled:
             return original(x)
         finally:
             table.update(saved)
+
+    def _both(self) -> tuple[list[tuple[Slice, nn.Parameter]], ...]:
+        return self.pieces["weight"], self.pieces["bias"]
+
+
+class _BatchNorms(TorchFunctionMode):
+    """Runs the batch norm of one layer's forward pass, which updates its statistics itself, with constants."""
+
+    def __init__(self, rows: Rows, leaves: list[Tensor]) -> None:
+        super().__init__()
+        self.rows, self.leaves = rows, leaves
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.batch_norm:
+            return func(*args, **(kwargs or {}))
+        return self.norm(*args, **(kwargs or {}))
+
+    def norm(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+        options, scale, shift = (training, momentum, eps), weight.detach(), bias.detach()
+        return SparseBatchNorm.apply(x, scale, shift, (mean, var), options, self.rows, *self.leaves)
 
 
 class Whole:

@@ -51,6 +51,11 @@ class Rows:
             return tensor.narrow(dim, self.index.start, self.index.stop - self.index.start)
         return tensor.index_select(dim, self.index)
 
+    def copy(self, tensor: Tensor, dim: int) -> Tensor:
+        """The active entries in memory of their own, so that keeping them does not keep all of ``tensor``."""
+        taken = self.take(tensor, dim)
+        return taken.contiguous() if isinstance(self.index, slice) else taken
+
     def put_into(self, out: Tensor, values: Tensor, dim: int) -> Tensor:
         """Write ``values`` to the active entries of ``out`` along ``dim``; returns ``out``."""
         if self.index is None:
@@ -87,7 +92,7 @@ class SparseLinear(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor) -> Tensor:
         ctx.plan = plan
         # columns of inactive slices are never needed again, so they are not kept for the backward pass
-        kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.take(x, -1)
+        kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
         ctx.save_for_backward(None if plan.weight.empty else kept, weight)
         ctx.x_shape = x.shape
         return F.linear(x, weight, bias)
@@ -152,6 +157,43 @@ class SparseConv2d(torch.autograd.Function):
         weights = () if whole is None else whole.split(rows.lengths, dim=0)
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum((0, 2, 3)).split(plan.bias.lengths)
         return gx, None, None, None, None, *weights, *biases
+
+
+class SparseBatchNorm(torch.autograd.Function):
+    """``F.batch_norm`` whose inactive channels are constants; extra arguments are the active pieces of the scale,
+    then those of the shift. Only active channels are kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        statistics: tuple,
+        options: tuple,
+        rows: Rows,
+        *pieces: Tensor,
+    ) -> Tensor:
+        training, momentum, eps = options
+        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *statistics, training, momentum, eps)
+        if training:  # the batch's own statistics; running ones may be missing
+            statistics = (None, None)
+        kept = (scale, *statistics, mean, inverse)
+        taken = [t if t is None or not t.numel() else rows.copy(t, 0).clone() for t in kept]
+        ctx.save_for_backward(rows.copy(x, 1), *taken)
+        ctx.rows, ctx.training, ctx.eps, ctx.channels = rows, training, eps, x.shape[1]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor):
+        x, scale, *statistics = ctx.saved_tensors
+        rows, wants_x = ctx.rows, ctx.needs_input_grad[0]
+        gx, scales, shifts = torch.ops.aten.native_batch_norm_backward(
+            rows.copy(g, 1), x, scale, *statistics, ctx.training, ctx.eps, [wants_x, True, True]
+        )
+        gx = rows.put(gx, ctx.channels, 1) if wants_x else None
+        return gx, None, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
 
 
 def _conv_backward(

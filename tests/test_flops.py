@@ -280,18 +280,22 @@ def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, da
     count = nominal(case.model, case.partition, case.example)
     with torch.no_grad():
         elementwise = count.forward - executed_macs(lambda: case.model(**case.example))[0]
+    ledger = StepLedger(case.model, case.partition, mode)
     SparseBackward(case.model, case.partition, mode).set_active(active)
-    executed, _ = executed_macs(lambda: case.loss().backward())
+    step = ledger.step(lambda: case.loss().backward(), active, {})
     batch = len(case.labels)
-    passed = 0 if mode == "detach" else sum(count.modules[m] for m in set(count.modules) - active)
-    if name == "bert":
-        heads = sum(".head" in m for m in set(count.modules) - active)
-        scores = heads * _scores(6, 6, 12) // 3
-        dead = 0
-    else:
+    # of a whole batch; what was routed to an expert is of the batch already
+    forward = {name: batch * macs for name, macs in count.modules.items()}
+    forward |= {name: macs * step.routed[name] for name, macs in count.experts.items() if name in step.routed}
+    forward |= dict.fromkeys(set(count.experts) - set(step.routed), 0)
+    passed = 0 if mode == "detach" else sum(forward[m] for m in set(forward) - active)
+    if name.startswith("vgg"):
         scores, dead = 0, _dead_ends(count.modules, active, mode, classifier=8 * 3)
+    else:
+        heads, length = sum(".head" in m for m in set(forward) - active), case.inputs["input_ids"].shape[1]
+        scores, dead = batch * heads * _scores(length, length, 12) // 3, 0
     passed += scores if mode == "exact" else 0
-    assert executed == count.step(batch, active) + batch * (passed - 3 * elementwise - dead)
+    assert step.macs == count.step(batch, active, step.routed) + passed - batch * (3 * elementwise + dead)
 
 
 def _dead_ends(modules, active, mode, classifier):

@@ -195,7 +195,7 @@ def test_dropout_keeps_its_random_stream_and_its_gradients(name):
 
 @on_devices
 @pytest.mark.parametrize("mode", ["exact", "detach"])
-@pytest.mark.parametrize("name", ["bert", "gpt2", "vgg", "vit", "t5"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "vgg", "vit", "t5", "resnet"])
 def test_bfloat16_autocast(name, mode, device):
     """Under autocast the sparse gradients are those of plain PyTorch under autocast, to bfloat16's rounding."""
     one = animal(name)
