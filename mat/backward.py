@@ -7,9 +7,9 @@
 The optimizer never sees a whole parameter that modules share: it sees one leaf tensor per slice
 (``SparseBackward.parameters``), a view of the parameter's own storage. An inactive slice has no ``.grad``,
 so no optimizer moves it, by momentum, decay or anything else, and its state is created when it first trains.
-The model's classes, ``state_dict`` and forward results stay as they were; ``close`` undoes everything. While
-wrapped, a parameter that is cut along its columns is stored column by column, so that every leaf is dense in
-memory, as fused optimizers need it; its shape and values are the same.
+The model's classes, ``state_dict`` and forward results stay as they were; ``close`` undoes everything. Only for a
+fused optimizer, and on a GPU, parameters that are cut along their columns are stored column by column while the
+model is wrapped (``densify``); their shapes and values are the same.
 
 How each layer runs is in ``mat.sparse_layers``, attention in ``mat.sparse_attention``.
 """
@@ -52,7 +52,7 @@ class SparseBackward:
         self.model, self.partition, self.mode = model, partition, mode
         self._enabled, self._closed = True, False
         self._parameters = dict(model.named_parameters())
-        self._layouts = _densely(self._parameters, partition)
+        self._layouts: dict[str, tuple[int, ...]] = {}
         self._pieces: dict[Slice, nn.Parameter] = {}
         self._owner: dict[Slice, str | None] = {}
         for owner, slices in [(m.name, m.slices) for m in partition.modules] + [(None, partition.remainder)]:
@@ -73,6 +73,8 @@ class SparseBackward:
             if isinstance(model.get_submodule(path), nn.MultiheadAttention):
                 self._cores.setdefault(path, ())
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
+        if any(p.device.type != "cpu" for p in self._parameters.values()):
+            self.densify()
         self.set_active(partition.names)
         for path, layer in self._layers.items():
             if path not in self._cores:
@@ -124,6 +126,24 @@ class SparseBackward:
                 found = [i for i, name in enumerate(names) if name in active]
                 device = next(self.model.parameters()).device
                 self._heads[path] = Heads(found, len(names), device) if len(found) < len(names) else None
+
+    def densify(self) -> None:
+        """Store what is cut along its columns column by column, so that every leaf is dense in memory.
+
+        A fused step reads memory in a row, and a leaf with gaps makes the others slow on a GPU. Products may then
+        round in another order.
+        """
+        for piece, leaf in self._pieces.items():
+            whole = self._parameters[piece.parameter]
+            # empty_like keeps strides only where memory has no gaps
+            if piece.parameter not in self._layouts and torch.empty_like(leaf).stride() != leaf.stride():
+                self._layouts[piece.parameter] = whole.stride()
+                whole.data = whole.data.movedim(piece.dim, 0).contiguous().movedim(0, piece.dim)
+        for piece, leaf in self._pieces.items():
+            if piece.parameter in self._layouts:
+                leaf.data = piece.of(self._parameters[piece.parameter].data)
+                if leaf.grad is not None:
+                    leaf.grad = torch.empty_like(leaf).copy_(leaf.grad)
 
     @contextmanager
     def dense(self) -> Iterator[None]:
@@ -188,6 +208,8 @@ class SparseBackward:
             )
         if not self._closed and held & self._leaves:
             self._refuse_bypassed()
+            if any(group.get("fused") for group in optimizer.param_groups):
+                self.densify()
 
     def _refuse_bypassed(self) -> None:
         """A weight that its model uses without calling its layer gets its gradient past the leaves."""
@@ -210,21 +232,6 @@ class SparseBackward:
                     f"{piece.parameter!r} was moved or replaced after wrapping, so the optimizer no longer trains "
                     "it; call model.to(...) first and wrap afterwards"
                 )
-
-
-def _densely(parameters: dict[str, nn.Parameter], partition: Partition) -> dict[str, tuple[int, ...]]:
-    """Store every cut parameter with the dimension that is cut outermost; the strides it had, where they change."""
-    changed = {}
-    pieces = [piece for module in partition.modules for piece in module.slices]
-    for piece in pieces:
-        whole = parameters[piece.parameter]
-        if partition.is_whole(piece) or piece.parameter in changed:
-            continue
-        part = piece.of(whole.data)
-        if torch.empty_like(part).stride() != part.stride():  # strides are kept only where memory has no gaps
-            changed[piece.parameter] = whole.stride()
-            whole.data = whole.data.movedim(piece.dim, 0).contiguous().movedim(0, piece.dim)
-    return changed
 
 
 def _refuse_wrapped(model: nn.Module) -> None:

@@ -113,6 +113,8 @@ class Controller:
             )
         leaves, periods = {}, {}
         if self.sparse is not None:
+            if any(group.get("fused") for one in optimizers for group in getattr(one, "param_groups", ())):
+                self.sparse.densify()
             leaves = self.sparse._pieces
             for name, k in self.periods.items():
                 periods.update(dict.fromkeys(self.sparse.module_parameters(name), k))
@@ -164,7 +166,10 @@ class Controller:
 
     def _select(self) -> None:
         interval = self.step // self.every
-        spectra = self._probe() if self.probes else self._unseen
+        spectra = self._unseen
+        if self.probes:
+            spectra, integral = self.measure(first=not self.history)
+            self.history.append(Observation({row["module"]: row["lambda_max"] for row in spectra}, integral))
         rng = np.random.default_rng(stream_seed(self.seed, "method", interval))
         history = tuple(self.history) if self.method.needs_probe else ()
         context = Context(interval, self.partition.names, self.depth, rng, history, self.counts)
@@ -182,8 +187,12 @@ class Controller:
                 }
             )
 
-    def _probe(self) -> list[dict[str, Any]]:
-        """Probe now; one row per module, with its spectrum and the choices behind it."""
+    def measure(self, first: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
+        """The spectra of the model as it is, and nothing changed: one row per module, with the choices behind it,
+        and the integral NTK's eigenvalues, largest first.
+
+        ``first``: find the sample of every row, as a first probe does; later ones see the same shapes.
+        """
         with self.sparse.dense() if self.sparse else nullcontext():
             kernels = modular_ntk(
                 self.model,
@@ -191,14 +200,11 @@ class Controller:
                 self.probe_inputs,
                 self.estimator,
                 labels=self.probe_labels,
-                verify=not self.history,  # later probes see the same shapes
+                verify=first,
             )
         rows = kernels.table(self.normalisation).to_dict("records")
-        integral = eigenvalues(
-            torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0).cpu()
-        )
-        self.history.append(Observation({row["module"]: row["lambda_max"] for row in rows}, integral))
-        return rows
+        integral = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
+        return rows, eigenvalues(integral.cpu())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists."""

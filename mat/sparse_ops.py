@@ -117,7 +117,7 @@ class SparseLinear(torch.autograd.Function):
         weights = ()
         if not plan.weight.empty:
             x = x.reshape(-1, x.shape[-1])
-            # laid out as the leaves are (``mat.backward``), so that a leaf takes its part without a copy
+            # columns as dense leaves lie in memory (``SparseBackward.densify``), which take their part uncopied
             if rows:
                 weights = (active_g.T @ x).split(plan.weight.lengths)
             else:

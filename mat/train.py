@@ -50,6 +50,9 @@ class Progress:
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: flops.Memo = field(default_factory=dict)
     optimizer_macs: dict[tuple, int] = field(default_factory=dict)
+    probe_macs: dict[tuple, int] = field(default_factory=dict)
+    timed: int = 0
+    untimed: int = 0
     diverged: bool = False
 
 
@@ -185,11 +188,12 @@ class Loop:
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
         torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        known = self._counted()
         counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
         loss, totals = counted.result, progress.totals
         totals["macs_executed"] += counted.macs
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
-        totals["seconds_train"] += time.perf_counter() - start
+        self._time(time.perf_counter() - start, counting=known != self._counted())
         progress.since["loss"] += loss
         progress.since["share"] += len(active) / len(self.controller.partition.modules)
         progress.since["steps"] += 1
@@ -203,20 +207,41 @@ class Loop:
         ):
             self._evaluate(report)
 
+    def _counted(self) -> tuple[int, int]:
+        return len(self.progress.step_macs), len(self.progress.optimizer_macs)
+
+    def _time(self, seconds: float, counting: bool) -> None:
+        """Counting is slow and no part of training: a counted step is taken to last as long as the next plain one,
+        or, when none follows, as the plain ones did on average."""
+        progress, totals = self.progress, self.progress.totals
+        last = progress.step + 1 == self.steps
+        if not counting:
+            totals["seconds_train"] += seconds * (1 + progress.untimed)
+            progress.timed, progress.untimed = progress.timed + 1 + progress.untimed, 0
+            return
+        progress.untimed += 1
+        if last:
+            mean = totals["seconds_train"] / progress.timed if progress.timed else seconds
+            totals["seconds_train"] += mean * progress.untimed
+
     def _begin(self) -> None:
         if not (self.controller.due and self.controller.probes):
             self.controller.begin_step()
             return
+        controller, totals, first = self.controller, self.progress.totals, not self.controller.history
         start = time.perf_counter()
-        macs, _ = flops.executed_macs(self.controller.begin_step, self.device)
-        n, modules = self.spec.probe["n"], len(self.controller.partition.modules)
-        size = len(self.controller.history[-1].integral)
-        totals = self.progress.totals
-        totals["macs_executed_probe"] += macs
-        backwards = self.controller.estimator.count(self.outputs_per_sample)
-        totals["macs_nominal_probe"] += self.nominal.probe(n, backwards)
-        totals["macs_eigen"] += (modules + 1) * eigen_macs(size)
+        controller.begin_step()
         totals["seconds_probe"] += time.perf_counter() - start
+        modules, memo = len(controller.partition.modules), self.progress.probe_macs
+        key = (first, *(row["way"] for row in controller.records[-modules:]))
+        if (
+            key not in memo or self.ledger.experts != {}
+        ):  # counted apart, because counting is slow; experts: each time
+            memo[key], _ = flops.executed_macs(lambda: controller.measure(first), self.device)
+        totals["macs_executed_probe"] += memo[key]
+        backwards = controller.estimator.count(self.outputs_per_sample)
+        totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], backwards)
+        totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def _step(self, batch: Batch) -> float:
         self.model.train()

@@ -9,7 +9,7 @@ import torch
 
 from mat import run
 from mat.errors import InputError
-from mat.flops import StepLedger, executed_macs
+from mat.flops import StepLedger, elementwise_macs, executed_macs
 from mat.spec import Recipe, Spec
 from mat.train import LEDGERS, Loop, check, schedule, train
 
@@ -236,12 +236,44 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     probing = loop(spec(TEXT, "mat"), tmp_path)
     controller = loop(spec(TEXT, "mat"), tmp_path).controller
     first, _ = executed_macs(controller.begin_step)
-    later, _ = executed_macs(controller._probe)  # the first alone traces every row to its sample
+    later, _ = executed_macs(
+        lambda: controller.measure(first=False)
+    )  # the first traces rows to their samples
     for _ in range(4):
         probing.advance(silent)
     assert probing.progress.totals["macs_executed_probe"] == first + later
     assert first > later > 0
     assert probing.progress.totals["macs_eigen"] == 2 * (len(probing.controller.partition.modules) + 1) * 144
+
+
+def test_what_counting_takes_is_no_training_time(tmp_path, monkeypatch):
+    """A clock that only counting moves: no line of seconds may show it."""
+    now = [0.0]
+    monkeypatch.setattr("mat.train.time.perf_counter", lambda: now[0])
+
+    def slowly(count):
+        def counting(*args):
+            now[0] += 1000
+            return count(*args)
+
+        return counting
+
+    def quickly(step):
+        def stepping(batch):
+            now[0] += 1
+            return step(batch)
+
+        return stepping
+
+    one = loop(spec(TEXT, "mat"), tmp_path)
+    monkeypatch.setattr("mat.flops.executed_macs", slowly(executed_macs))
+    monkeypatch.setattr("mat.flops.elementwise_macs", slowly(elementwise_macs))
+    monkeypatch.setattr(one, "_step", quickly(one._step))
+    while one.progress.step < one.steps:
+        one.advance(silent)
+    assert now[0] > 3000, "something was counted"
+    assert one.progress.totals["seconds_train"] == one.steps
+    assert one.progress.totals["seconds_probe"] == 0
 
 
 @pytest.mark.parametrize("method", ["random", "multirate"])
