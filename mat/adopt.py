@@ -22,14 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mat.backward import refuse_optimizer
 from mat.errors import InputError
 from mat.partition import Partition, Slice
 
 SLICES, SLOW = "slices", "slow"
-REFUSED = {
-    torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
-    torch.optim.SparseAdam: "takes sparse gradients only, and slices have dense ones",
-}
 
 State = dict[str, Any]
 Pieces = list[tuple[Slice, nn.Parameter]]
@@ -370,11 +367,7 @@ def _held(optimizer: Optimizer) -> list[nn.Parameter]:
 def _check_kind(optimizer: Optimizer) -> None:
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"expected a torch.optim optimizer, got {type(optimizer).__name__}")
-    for kind, reason in REFUSED.items():
-        if isinstance(optimizer, kind):
-            raise InputError(
-                f"{kind.__name__} {reason}; use an optimizer that follows each parameter's gradient"
-            )
+    refuse_optimizer(optimizer)
 
 
 def _check_held(

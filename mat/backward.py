@@ -31,6 +31,10 @@ from mat.sparse_forward import Forward, InsideAttention
 from mat.sparse_layers import Product, Whole, sparse_layer
 
 MODES = ("exact", "detach")
+REFUSED = {
+    torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
+    torch.optim.SparseAdam: "takes sparse gradients only, and slices have dense ones",
+}
 
 
 class SparseBackward:
@@ -73,6 +77,7 @@ class SparseBackward:
             if isinstance(model.get_submodule(path), nn.MultiheadAttention):
                 self._cores.setdefault(path, ())
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
+        self._forwards: list[Forward] = []
         if any(p.device.type != "cpu" for p in self._parameters.values()):
             self.densify()
         self.set_active(partition.names)
@@ -124,8 +129,7 @@ class SparseBackward:
         if self.mode == "detach":
             for path, names in self._cores.items():
                 found = [i for i, name in enumerate(names) if name in active]
-                device = next(self.model.parameters()).device
-                self._heads[path] = Heads(found, len(names), device) if len(found) < len(names) else None
+                self._heads[path] = Heads(found, len(names)) if len(found) < len(names) else None
 
     def densify(self) -> None:
         """Store what is cut along its columns column by column, so that every leaf is dense in memory.
@@ -167,8 +171,8 @@ class SparseBackward:
         refused at its next step.
         """
         self._closed = True
-        for path in {*self._layers, *self._cores}:
-            self.model.get_submodule(path).__dict__.pop("forward", None)
+        for forward in self._forwards:
+            forward.remove()
         for layer in self._layers.values():
             if isinstance(layer, Whole):
                 layer.plan(lambda piece: True)
@@ -189,7 +193,8 @@ class SparseBackward:
 
     def _override(self, path: str, run: Callable) -> None:
         module = self.model.get_submodule(path)
-        module.forward = Forward(module, lambda: self._enabled, run)
+        self._forwards.append(Forward(module, lambda: self._enabled and not self._closed, run))
+        module.forward = self._forwards[-1]
 
     def _attend(self, path: str, products: dict[int, Product], own: Callable, args: tuple, kwargs: dict):
         with InsideAttention(products, self._heads[path]):
@@ -207,6 +212,7 @@ class SparseBackward:
                 "move nothing; make a new optimizer of model.parameters()"
             )
         if not self._closed and held & self._leaves:
+            refuse_optimizer(optimizer)
             self._refuse_bypassed()
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.densify()
@@ -232,6 +238,15 @@ class SparseBackward:
                     f"{piece.parameter!r} was moved or replaced after wrapping, so the optimizer no longer trains "
                     "it; call model.to(...) first and wrap afterwards"
                 )
+
+
+def refuse_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Raise InputError for an optimizer that cannot leave inactive slices alone."""
+    for kind, why in REFUSED.items():
+        if isinstance(optimizer, kind):
+            raise InputError(
+                f"{kind.__name__} {why}; use an optimizer that follows each parameter's gradient"
+            )
 
 
 def _refuse_wrapped(model: nn.Module) -> None:

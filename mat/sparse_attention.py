@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mat.sparse_ops import Rows
+from mat.sparse_ops import Join, Rows, Take
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -25,8 +25,8 @@ class Heads:
     different numbers of heads, all multiples of ``total``.
     """
 
-    def __init__(self, active: list[int], total: int, device: torch.device) -> None:
-        self.active, self.total, self.device = active, total, device
+    def __init__(self, active: list[int], total: int) -> None:
+        self.active, self.total = active, total
         self._rows: dict[int, tuple[Rows, Rows]] = {}
 
     def split(self, heads: int) -> tuple[Rows, Rows]:
@@ -35,8 +35,7 @@ class Heads:
             block = heads // self.total
             off = [i for i in range(self.total) if i not in self.active]
             self._rows[heads] = tuple(
-                Rows.of([(i * block, (i + 1) * block) for i in group], heads, self.device)
-                for group in (self.active, off)
+                Rows.of([(i * block, (i + 1) * block) for i in group], heads) for group in (self.active, off)
             )
         return self._rows[heads]
 
@@ -56,12 +55,14 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args, **kwargs) -> Tenso
             return plain(*args, **kwargs)
     if len(heads.active) == heads.total:
         return plain(*args, **kwargs)
+    if mask is not None and mask.dim() == 3:  # broadcast over the samples
+        mask = mask[None]
     if named.get("dropout_p", 0.0):
         if q.device.type != "cpu" or named.get("enable_gqa"):
             # the kernel draws its numbers itself, for all heads in one call: computed whole, then cut
             whole = plain(*args, **kwargs)
             on, off = heads.split(whole.shape[1])
-            return _joined(on.take(whole, 1), off.take(whole.detach(), 1), on, off)
+            return _joined(Take.apply(whole, on, 1), off.take(whole.detach(), 1), on, off)
         return _dropped_out(heads, q, k, v, mask, **named)
     parts = [
         (
@@ -116,7 +117,7 @@ def _dropped_out(
 def _taken(heads: Heads, which: int, tensor: Tensor) -> Tensor:
     """Active heads (``which`` 0) are kept for the backward pass, so in memory of their own."""
     rows = heads.split(tensor.shape[1])[which]
-    return rows.take(tensor, 1) if which else rows.copy(tensor, 1)
+    return rows.take(tensor.detach(), 1) if which else Take.apply(tensor, rows, 1)
 
 
 def _masked(heads: Heads, which: int, mask: Tensor | None) -> Tensor | None:
@@ -127,7 +128,5 @@ def _masked(heads: Heads, which: int, mask: Tensor | None) -> Tensor | None:
 def _joined(active: Tensor, constant: Tensor, on: Rows, off: Rows) -> Tensor:
     """Both groups in their places, (B, H, S, D) in the memory order (B, S, H, D) that fused kernels give."""
     batch, length, width = active.shape[0], *active.shape[2:]
-    heads = active.shape[1] + constant.shape[1]
-    out = active.new_empty(batch, length, heads, width).transpose(1, 2)
-    off.put_into(out, constant, 1)
-    return on.put_into(out, active, 1)
+    out = active.new_empty(batch, length, on.total, width).transpose(1, 2)
+    return Join.apply(active, constant, out, on, off)

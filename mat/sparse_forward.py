@@ -26,12 +26,20 @@ class Forward:
 
     def __init__(self, module: nn.Module, wanted: Callable[[], bool], run: Callable) -> None:
         self.module, self.wanted, self.original = module, wanted, module.forward
+        self.replaced = module.__dict__.get("forward")  # somebody else's, if there is one
         self.run = torch.compiler.disable(run)
 
     def __call__(self, *args, **kwargs):
         if not (self.wanted() and torch.is_grad_enabled()):
             return self.original(*args, **kwargs)
         return self.run(self.original, *args, **kwargs)
+
+    def remove(self) -> None:
+        """Put back what was there, unless somebody else has put something in this one's place."""
+        if self.module.__dict__.get("forward") is self:
+            del self.module.forward
+            if self.replaced is not None:
+                self.module.forward = self.replaced
 
     def __deepcopy__(self, memo: dict) -> MethodType:
         return _own_forward(memo[id(self.module)])

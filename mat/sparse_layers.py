@@ -80,7 +80,7 @@ class Product:
         for part, length in (("weight", self.weight.shape[self.dim]), ("bias", None)):
             active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
             total = length if part == "weight" else (len(self.bias) if self.pieces["bias"] else 0)
-            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], total, self.weight.device)
+            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], total)
             self.leaves += [leaf for _, leaf in active]
         dim = 1 - self.dim if self.transposed else self.dim
         self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
@@ -128,10 +128,10 @@ class Assembled:
                 [(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both()
             )
             if scales == shifts:  # anything else is cut by its owner in a way of their own
-                self.rows = Rows.of(scales, len(self.layer.weight), self.layer.weight.device)
+                self.rows = Rows.of(scales, len(self.layer.weight))
 
     def __call__(self, original: Callable, x: Tensor) -> Tensor:
-        if self.rows is not None and self.rows.index is not None:
+        if self.rows is not None and not self.rows.whole:
             if self.rows.empty:
                 with torch.no_grad():
                     return original(x)

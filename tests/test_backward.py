@@ -1,10 +1,13 @@
 """The sparse backward pass against plain autograd (exact) and models written out with .detach() (detach)."""
 
 import copy
+import functools
 import io
+from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -12,6 +15,8 @@ from torch import nn
 from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.partition import Module, Partition, Slice
+from mat.sparse_attention import Heads, attend
+from mat.sparse_ops import Rows, Take
 from mat.structure import partition_model
 from tests.cases import CASES, bert_case, detached_reference, logits, vgg_case
 
@@ -157,6 +162,20 @@ def test_forward_state_and_class_are_untouched(name, mode):
     assert not any("forward" in vars(module) for module in case.model.modules())
 
 
+def test_somebody_elses_forward_on_a_layer_is_there_again_afterwards():
+    case = bert_case()
+    layer = case.model.bert.encoder.layer[0].intermediate.dense
+    own = layer.forward = functools.partial(nn.Linear.forward, layer)
+    sparse = SparseBackward(case.model, case.partition)
+    assert vars(layer)["forward"] is not own
+    sparse.close()
+    assert vars(layer)["forward"] is own
+    sparse = SparseBackward(case.model, case.partition)
+    later = layer.forward = lambda x: own(x)  # put there after wrapping
+    sparse.close()
+    assert vars(layer)["forward"] is later
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_copy_of_a_wrapped_model_is_a_plain_model(name):
     case = CASES[name]()
@@ -235,6 +254,7 @@ def test_attention_dropout_keeps_its_random_stream():
         (lambda c: SparseBackward(c.model, _tied_partition(c.model)), "tied"),
         (lambda c: _moved(c), "moved or replaced"),
         (lambda c: [SparseBackward(c.model, c.partition) for _ in range(2)], "wrapped already"),
+        (lambda c: _lbfgs(c), "LBFGS moves all parameters"),
         (lambda c: _closed(c), "is closed"),
         (lambda c: _stepped_after_close(c), "was closed"),
     ],
@@ -260,6 +280,15 @@ def _moved(case):
     sparse.set_active(case.partition.names)
 
 
+def _lbfgs(case):
+    sparse = SparseBackward(case.model, case.partition)
+    optimizer = torch.optim.LBFGS(sparse.parameters())
+    try:
+        optimizer.step(case.loss)
+    finally:
+        sparse.close()
+
+
 def _closed(case):
     sparse = SparseBackward(case.model, case.partition)
     sparse.close()
@@ -272,6 +301,54 @@ def _stepped_after_close(case):
     sparse.close()
     case.loss().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5, 5), (1, 4, 5, 5), (4, 5, 5), (5, 5), (2, 4, 5, 5)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_attention_with_masks_of_every_shape(shape, grouped):
+    """Split by heads against the same call whole, with the inactive heads' outputs detached."""
+    draws = torch.Generator().manual_seed(0)
+    mask = torch.randn(shape, generator=draws).double().requires_grad_()
+    q, k, v = (
+        torch.randn(2, heads, 5, 3, generator=draws).double().requires_grad_()
+        for heads in (4, *((2, 2) if grouped else (4, 4)))
+    )
+    plain = F.scaled_dot_product_attention
+    options = {"attn_mask": mask, "enable_gqa": grouped}
+    heads = Heads([1], 2)  # two modules: the last two query heads are active
+    outputs = attend(plain, heads, q, k, v, **options)
+    whole = plain(q, k, v, **options)
+    torch.testing.assert_close(outputs, whole, **TOLERANCE)
+    reference = torch.cat([whole[:, :2].detach(), whole[:, 2:]], 1)
+    found = [torch.autograd.grad((out**2).sum(), (q, k, v, mask)) for out in (outputs, reference)]
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, **TOLERANCE)
+
+
+@given(data=st.data())
+def test_rows_are_the_entries_of_their_runs(data):
+    """Against indexing, in both directions, and with the gradients of indexing; strides of every kind."""
+    total = data.draw(st.integers(1, 6))
+    cuts = sorted(data.draw(st.sets(st.integers(0, total), min_size=2, max_size=total + 1)))
+    pieces = [piece for piece in pairwise(cuts) if data.draw(st.booleans())]
+    rows = Rows.of(pieces, total)
+    index = torch.tensor([i for start, stop in pieces for i in range(start, stop)], dtype=torch.long)
+    x = {
+        "plain": torch.randn(3, total, 2),
+        "turned": torch.randn(total, 3, 2).transpose(0, 1),
+        "expanded": torch.randn(1, 1, 2).expand(3, total, 2),
+    }[data.draw(st.sampled_from(["plain", "turned", "expanded"]))].double()
+    assert (rows.whole, rows.empty) == (len(index) == total, not pieces)
+    assert torch.equal(rows.take(x, 1), x[:, index]) and torch.equal(rows.copy(x, 1), x[:, index])
+    full = torch.zeros(3, total, 2).double()
+    full[:, index] = x[:, index]
+    assert torch.equal(rows.put(x[:, index], 1), full)
+    leaf = x.detach().requires_grad_()
+    weights = torch.randn(3, len(index), 2).double()
+    (Take.apply(leaf, rows, 1) * weights).sum().backward()
+    wanted = torch.zeros(3, total, 2).double()
+    wanted[:, index] = weights
+    assert torch.equal(leaf.grad, wanted)
 
 
 @pytest.mark.parametrize("build", ["distilbert", "roberta"])

@@ -28,7 +28,7 @@ from mat.models import switch
 from mat.partition import Partition
 from mat.structure import partition_model
 from tests.benchmarks.kernel import bert, outputs, vgg16
-from tests.benchmarks.timing import peak_memory, table
+from tests.benchmarks.timing import peak_memory, peak_tensors, table
 
 SHARES = (1.0, 0.66, 0.34, 0.1)
 MODES = ("detach", "exact")
@@ -110,6 +110,7 @@ def step_times(name: str, device: str, rounds: int) -> None:
                 macs, _ = executed_macs(functools.partial(forward_backward, twin, inputs, labels), device)
                 for leaf in sparse.parameters():
                     leaf.grad = None
+                step()  # memory settles into the new set's sizes, as within an interval between probes
                 taken = seconds(step)
                 after = seconds(dense)
                 found.setdefault((mode, share), []).append(
@@ -153,17 +154,22 @@ def memory_run(name: str, device: str = "cpu") -> Callable[[], None]:
 def memory(device: str) -> None:
     rows = []
     for key, (title, _) in MODELS.items():
-        sizes = []
-        for share in ("dense", "1", "0.34"):
-            if device == "cuda":
+        names = [f"{key}/{share}" for share in ("dense", "1", "0.34")]
+        if device == "cuda":
+            held, resident = [], []
+            for name in names:
                 torch.cuda.reset_peak_memory_stats()
-                memory_run(f"{key}/{share}", device)()
-                sizes.append(torch.cuda.max_memory_allocated())
-            else:
-                before, peak = peak_memory(memory_run, f"{key}/{share}", torch.get_num_threads())
-                sizes.append(peak - before)
-        mib = [f"{size / 2**20:.0f}" for size in sizes]
-        rows.append([title, *mib, f"{sizes[1] / sizes[0]:.2f}", f"{sizes[2] / sizes[0]:.2f}"])
+                memory_run(name, device)()
+                held.append(torch.cuda.max_memory_allocated())
+        else:
+            threads = torch.get_num_threads()
+            held = [peak_tensors(memory_run, name, threads) for name in names]
+            resident = [
+                peak - before for before, peak in (peak_memory(memory_run, n, threads) for n in names)
+            ]
+        mib = [f"{size / 2**20:.0f}" for size in held]
+        ratios = [f"{size / sizes[0]:.2f}" for sizes in (held, resident) for size in sizes[1:]]
+        rows.append([title, *mib, *ratios])
     header = [
         "model",
         "dense, MiB",
@@ -172,7 +178,9 @@ def memory(device: str) -> None:
         "share 1 / dense",
         "share 0.34 / dense",
     ]
-    table("Peak memory that model, optimizer and five steps add to a process, mode detach", header, rows)
+    if device == "cpu":
+        header += ["resident, share 1 / dense", "resident, share 0.34 / dense"]
+    table("Peak memory of model, optimizer and five steps, in tensors, mode detach", header, rows)
 
 
 def main() -> None:

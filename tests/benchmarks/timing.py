@@ -43,9 +43,13 @@ def _measure(prepare: Callable, name: str, threads: int, pipe) -> None:
 
 def peak_memory(prepare: Callable[[str], Callable], name: str, threads: int) -> tuple[int, int]:
     """Resident bytes of a fresh process before ``prepare(name)()`` and at its peak (Linux, CPU)."""
+    return _in_a_process(_measure, prepare, name, threads)
+
+
+def _in_a_process(measure: Callable, prepare: Callable, name: str, threads: int):
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_measure, args=(prepare, name, threads, there))
+    process = context.Process(target=measure, args=(prepare, name, threads, there))
     process.start()
     there.close()
     try:
@@ -54,6 +58,33 @@ def peak_memory(prepare: Callable[[str], Callable], name: str, threads: int) -> 
         raise RuntimeError(f"the process measuring {name} ended with code {process.exitcode}") from None
     process.join()
     return result
+
+
+def _allocate(prepare: Callable, name: str, threads: int, pipe) -> None:
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.set_num_threads(threads)
+    run = prepare(name)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = []
+    waiting = list(profiler.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag.name == "Allocation":
+            events.append((event.start_time_ns, event.extra_fields.alloc_size))
+    held = peak = 0
+    for _, size in sorted(events, key=lambda pair: pair[0]):
+        held += size
+        peak = max(peak, held)
+    pipe.send(peak)
+
+
+def peak_tensors(prepare: Callable[[str], Callable], name: str, threads: int) -> int:
+    """Most bytes that tensors held at once while ``prepare(name)()`` ran in a fresh process (CPU), by PyTorch's own
+    allocator: what ``torch.cuda.max_memory_allocated`` says of a GPU."""
+    return _in_a_process(_allocate, prepare, name, threads)
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
