@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from mat.errors import InputError
 from mat.partition import Slice
-from mat.sparse_ops import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear
+from mat.sparse_ops import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
 
 Pieces = Mapping[str, list[tuple[Slice, nn.Parameter]]]  # attribute -> slices in order of their place, leaves
 IsActive = Callable[[Slice], bool]
@@ -88,6 +88,7 @@ class Product:
     def __call__(self, original: Callable, x: Tensor) -> Tensor:
         if self.detach and self.current.weight.empty:
             x = x.detach()
+        wanted = wanted_channels(x) if self.detach and isinstance(self.layer, nn.Conv2d) else None
         weight = self.weight.detach()
         bias = None if self.bias is None else self.bias.detach()
         leaves = self.leaves
@@ -96,7 +97,7 @@ class Product:
         x, weight, bias = as_autocast(x, weight, bias)
         if isinstance(self.layer, nn.Conv2d):
             geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
-            return SparseConv2d.apply(x, weight, bias, self.current, geometry, *leaves)
+            return SparseConv2d.apply(x, weight, bias, self.current, geometry, wanted, *leaves)
         return SparseLinear.apply(x, weight, bias, self.current, *leaves)
 
 

@@ -164,16 +164,45 @@ class SparseLinear(torch.autograd.Function):
         return gx, None, None, None, *weights, *biases
 
 
+# The backward nodes of functions that keep channels apart and have no parameters.
+_CHANNELWISE = {
+    "ReluBackward0", "HardtanhBackward0", "LeakyReluBackward0", "EluBackward0", "GeluBackward0", "SiluBackward0",
+    "HardswishBackward0", "MaxPool2DWithIndicesBackward0", "AvgPool2DBackward0", "AdaptiveAvgPool2DBackward0",
+    "NativeDropoutBackward0", "CloneBackward0", "AliasBackward0",
+}  # fmt: skip
+
+
+def wanted_channels(x: Tensor) -> Rows | None:
+    """The channels of ``x`` (N, C, H, W) whose gradient somebody reads; None: all, or it cannot be told.
+
+    Where ``x`` comes, channel by channel, from a convolution or batch norm with constant filters, the gradient
+    of those would be dropped there.
+    """
+    node = x.grad_fn
+    while node is not None and node.name() in _CHANNELWISE:
+        (node, _), *_ = node.next_functions
+    rows = getattr(node, "sends_back", None)
+    return rows if rows is not None and rows.total == x.shape[1] and not rows.whole else None
+
+
 class SparseConv2d(torch.autograd.Function):
-    """``F.conv2d`` with zero padding and one group; slices are output channels."""
+    """``F.conv2d`` with zero padding and one group; slices are output channels. ``wanted``: the input channels
+    whose gradient is to be computed, None for all."""
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, geometry: tuple, *pieces: Tensor
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        plan: Plan,
+        geometry: tuple,
+        wanted: Rows | None,
+        *pieces: Tensor,
     ) -> Tensor:
-        ctx.plan, ctx.geometry = plan, geometry
-        needed = ctx.needs_input_grad[0] or not plan.weight.empty
-        ctx.save_for_backward(x if needed else None, weight)
+        ctx.plan, ctx.geometry, ctx.wanted, ctx.x_shape = plan, geometry, wanted, x.shape
+        ctx.sends_back = plan.weight if plan.detach else None
+        ctx.save_for_backward(None if plan.weight.empty else x, weight)
         return F.conv2d(x, weight, bias, *geometry)
 
     @staticmethod
@@ -181,20 +210,30 @@ class SparseConv2d(torch.autograd.Function):
     def backward(ctx, g: Tensor):
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
-        rows = plan.weight
+        rows, wanted = plan.weight, ctx.wanted
         gx = whole = None
         wants_x, wants_w = ctx.needs_input_grad[0], not rows.empty
-        if wants_x and wants_w and (plan.detach or rows.whole):
-            gx, whole = _conv_backward(rows.take(g, 1), x, rows.take(weight, 0), ctx.geometry, True, True)
+        active_g = rows.take(g, 1) if plan.detach or wants_w else g
+        if wants_x and wants_w and wanted is None and (plan.detach or rows.whole):
+            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, True, True)
         else:
             if wants_w:
-                active_g = rows.take(g, 1)
                 _, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, False, True)
-            if wants_x and not plan.detach:
-                gx, _ = _conv_backward(g, x, weight, ctx.geometry, True, False)
+            if wants_x:
+                through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
+                gx = _conv_input(*through, ctx.x_shape, ctx.geometry, wanted)
         weights = () if whole is None else whole.split(rows.lengths, dim=0)
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum((0, 2, 3)).split(plan.bias.lengths)
-        return gx, None, None, None, None, *weights, *biases
+        return gx, None, None, None, None, None, *weights, *biases
+
+
+def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None) -> Tensor:
+    """The gradient of a convolution's input of that shape, zero in the channels that are not wanted."""
+    channels = shape[1] if wanted is None else sum(wanted.lengths)
+    weight = weight if wanted is None else wanted.take(weight, 1)
+    x = g.new_empty((shape[0], channels, *shape[2:]))  # only its shape is read
+    gx, _ = _conv_backward(g, x, weight, geometry, True, False)
+    return gx if wanted is None else wanted.put(gx, 1)
 
 
 class SparseBatchNorm(torch.autograd.Function):
@@ -220,6 +259,7 @@ class SparseBatchNorm(torch.autograd.Function):
         taken = [t if t is None or not t.numel() else rows.copy(t, 0).clone() for t in kept]
         ctx.save_for_backward(rows.copy(x, 1), *taken)
         ctx.rows, ctx.training, ctx.eps = rows, training, eps
+        ctx.sends_back = rows
         return out
 
     @staticmethod

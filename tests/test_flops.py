@@ -307,7 +307,8 @@ def _dead_ends(modules, active, mode, classifier):
     for i in (2, 1, 0):
         own = sum(modules[name] for name in layers[i] if name in active)
         through = own if mode == "detach" else sum(modules[name] for name in layers[i])
-        dead += (0 if reached else own) + (0 if reached and lower(i) else through)
+        read = len(active.intersection(layers[i - 1])) / len(layers[i - 1]) if mode == "detach" else 1
+        dead += (0 if reached else own) + through - (read * through if reached and lower(i) else 0)
         reached = reached and lower(i) and (mode == "exact" or trains[i])
     return dead
 

@@ -363,3 +363,39 @@ def test_nothing_below_the_lowest_module_that_trains_is_differentiated():
     assert counts[("layer1.ffn",)] == head + tokens * 3 * d * f  # both weights, and between them one input
     # the feed-forward part is a constant; W_O's columns and what goes through them; the rows of Q, K, V
     assert counts[("layer1.head0",)] == head + tokens * 2 * d * width + scores + tokens * 3 * width * d
+
+
+def test_the_gradient_of_constant_filters_is_not_computed_above_them():
+    """Counted by hand in a chain of convolutions; where something else reads the gradient it is computed in full."""
+
+    def count(between, stop=2):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), between, nn.Conv2d(4, 6, 3, padding=1)).double()
+        groups = [("low", "0", 0, 2), ("rest", "0", 2, 4), ("high", "2", 0, 6)]
+        partition = Partition.of(
+            model,
+            [
+                Module(
+                    name, "filters", 0, tuple(Slice(f"{path}.{part}", 0, a, b) for part in ("weight", "bias"))
+                )
+                for name, path, a, b in groups
+            ],
+        )
+        x = torch.randn(5, 2, 4, 4).double()
+        one = type("", (), {"model": model, "inputs": {"input": x}})()
+        active = {"low", "high"}
+        with constants(model, partition, active):
+            reference = dense_gradients(one)
+        assert_same(partition, active, reference, sparse_gradients(one, partition, "detach", active))
+        sparse = SparseBackward(model, partition, "detach")
+        sparse.set_active(active)
+        macs, _ = executed_macs(lambda: scalar(model(x)).backward())
+        sparse.close()
+        return macs // (9 * 5 * 16)
+
+    forward, weights, wanted, full = 2 * 4 + 4 * 6, 2 * 2 + 4 * 6, 2 * 6, 4 * 6
+    assert count(nn.ReLU()) == forward + weights + wanted
+    assert count(nn.Sequential(nn.GELU(), nn.Identity())) == forward + weights + wanted
+    assert count(nn.PReLU(4)) == forward + weights + full  # its slopes train, and need all of it
+    assert count(nn.BatchNorm2d(4)) == forward + weights + full  # so do scale and shift in the remainder
+    assert count(nn.Softmax(1)) == forward + weights + full  # channels are not kept apart

@@ -187,7 +187,8 @@ def _notes(savings: pd.DataFrame) -> list[str]:
         f"{200 / 3 * (1 - first['reported_active_share']):.1f} % at {100 * first['reported_active_share']:g} %.",
         "Attention scores and values have no weights: their work is in the heads' forward pass and input gradients.",
         "In a network without residual paths, `detach` ends the backward pass at a layer that is wholly inactive: "
-        "modules below it count as active and receive no gradient. The largest savings of VGG are of that kind.",
+        "modules below it count as active and receive no gradient. The largest savings of VGG are of that kind. The "
+        "gradient of a constant filter's output is not computed in the convolution above it either.",
         "Experts are taken to receive equally many tokens, up to their capacity.",
         "The saving does not depend on the batch. Sets are drawn uniformly over modules, whatever their size.",
     ]

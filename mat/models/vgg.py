@@ -110,23 +110,24 @@ def step(work: Works, active: Collection[str], mode: str) -> int:
     """Multiply-adds of a step with these modules active; ``work`` in the order of depth, as ``work`` gives it.
 
     A layer gets gradients only while every layer above it sends some down (in ``detach`` one that is wholly
-    inactive sends none), and computes its input's only while something below it trains. Raises InputError for
-    an unknown mode or module.
+    inactive sends none), and computes its input's only while something below it trains; in ``detach`` only for
+    the channels of active filters below. Raises InputError for an unknown mode or module.
     """
     active = check(work, active, mode)
     layers = [(group, [name in active for name in group]) for group in _layers(work)]
-    trains_below, below = [], False
+    shares, below = [], 0.0  # of the channels of a layer's input, those whose gradient somebody reads
     for _, on in layers:
-        trains_below.append(below)
-        below = any(on) or (mode == "exact" and below)
+        shares.append(below)
+        below = sum(on) / len(on) if mode == "detach" else float(any(on) or below > 0)
     rest = work[REMAINDER]
     total = sum(one.forward for one in work.values()) + rest.weight + (rest.input if below else 0)
-    for (group, on), input_needed in reversed(list(zip(layers, trains_below, strict=True))):
+    for (group, on), share in reversed(list(zip(layers, shares, strict=True))):
         trained = [work[name] for name, is_on in zip(group, on, strict=True) if is_on]
         total += sum(one.weight for one in trained)
-        if input_needed:
-            total += sum(one.input for one in (trained if mode == "detach" else (work[n] for n in group)))
-        if not input_needed or (mode == "detach" and not trained):
+        total += round(
+            share * sum(one.input for one in (trained if mode == "detach" else map(work.get, group)))
+        )
+        if not share or (mode == "detach" and not trained):
             break
     return total
 
@@ -134,21 +135,25 @@ def step(work: Works, active: Collection[str], mode: str) -> int:
 def extremes(work: Works, count: int, mode: str) -> tuple[int, int]:
     """Least and most multiply-adds of ``step`` over all active sets of ``count`` modules.
 
-    By dynamic programming from the lowest layer up over the number of active modules so far and whether
-    anything trains below. Raises InputError for an unknown mode or an impossible count.
+    By dynamic programming from the lowest layer up over the number of active modules so far, how many of them
+    are in the layer just below, and whether anything trains there or further down. Raises InputError for an
+    unknown mode or an impossible count.
     """
     check(work, (), mode)
     if not 0 <= count < len(work):
         raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
-    states = {(0, False): (0, 0)}
-    for group in _layers(work):
+    states = {(0, 0, False): (0, 0)}
+    layers = _layers(work)
+    size = len(layers[0])
+    for group in layers:
         one, found = work[group[0]], {}
-        for (used, below), costs in states.items():
-            for on in range(min(len(group), count - used) + 1):
-                key = (used + on, on > 0 or (mode == "exact" and below))
-                through = (len(group) if mode == "exact" else on) * one.input if below else 0
+        for (used, last, below), costs in states.items():
+            for on in range(min(size, count - used) + 1):
+                key = (used + on, on, on > 0 or (mode == "exact" and below))
+                share = last / size if mode == "detach" else float(below)
+                through = round(share * (on if mode == "detach" else size) * one.input)
                 # in detach a wholly inactive layer lets nothing through, whatever is active below it
-                here = [cost + on * one.weight + through if key[1] else 0 for cost in costs]
+                here = [cost + on * one.weight + through if key[2] else 0 for cost in costs]
                 known = found.get(key, here)
                 found[key] = (min(known[0], here[0]), max(known[1], here[1]))
         states = found
@@ -156,7 +161,7 @@ def extremes(work: Works, count: int, mode: str) -> tuple[int, int]:
     base = sum(each.forward for each in work.values()) + rest.weight
     ends = [
         [base + cost + (rest.input if below else 0) for cost in costs]
-        for (used, below), costs in states.items()
+        for (used, _, below), costs in states.items()
         if used == count
     ]
     return min(low for low, _ in ends), max(high for _, high in ends)
