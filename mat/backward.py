@@ -27,7 +27,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from mat.errors import InputError
 from mat.partition import Partition, Slice
 from mat.sparse_attention import Heads
-from mat.sparse_forward import Forward, InsideAttention
+from mat.sparse_forward import Forward, InsideAttention, StandIn, ZeroGrad
 from mat.sparse_layers import Product, Whole, sparse_layer
 
 MODES = ("exact", "detach")
@@ -64,10 +64,20 @@ class SparseBackward:
                 whole = self._parameters[piece.parameter]
                 if not partition.is_whole(piece):
                     whole.grad = None  # its slices have gradients of their own from here on
-                leaf = whole if partition.is_whole(piece) else nn.Parameter(piece.of(whole.data))
+                # detached and not .data: a step between a forward and its backward pass is then noticed, as ever
+                leaf = whole if partition.is_whole(piece) else nn.Parameter(piece.of(whole.detach()))
                 self._pieces[piece], self._owner[piece] = leaf, owner
         self._cut = {id(leaf) for piece, leaf in self._pieces.items() if not partition.is_whole(piece)}
         self._leaves = {id(leaf) for leaf in self._pieces.values()}
+        self._shared = {
+            name: self._parameters[name]
+            for name in partition.shapes
+            if id(self._parameters[name]) not in self._leaves
+        }
+        self._places = {
+            name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+            for name in partition.shapes
+        }
         self._dense_grads: dict[str, Tensor | None] = {}
         detach = mode == "detach"
         self._layers = {path: self._layer(path, detach) for path in _layer_paths(partition)}
@@ -77,10 +87,10 @@ class SparseBackward:
             if isinstance(model.get_submodule(path), nn.MultiheadAttention):
                 self._cores.setdefault(path, ())
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
-        self._forwards: list[Forward] = []
         if any(p.device.type != "cpu" for p in self._parameters.values()):
             self.densify()
         self.set_active(partition.names)
+        self._stand_ins: list[StandIn] = [ZeroGrad(model, self.parameters)]
         for path, layer in self._layers.items():
             if path not in self._cores:
                 self._override(path, layer)
@@ -171,8 +181,8 @@ class SparseBackward:
         refused at its next step.
         """
         self._closed = True
-        for forward in self._forwards:
-            forward.remove()
+        for stand_in in self._stand_ins:
+            stand_in.remove()
         for layer in self._layers.values():
             if isinstance(layer, Whole):
                 layer.plan(lambda piece: True)
@@ -193,51 +203,74 @@ class SparseBackward:
 
     def _override(self, path: str, run: Callable) -> None:
         module = self.model.get_submodule(path)
-        self._forwards.append(Forward(module, lambda: self._enabled and not self._closed, run))
-        module.forward = self._forwards[-1]
+        self._stand_ins.append(Forward(module, lambda: self._enabled and not self._closed, run))
 
     def _attend(self, path: str, products: dict[int, Product], own: Callable, args: tuple, kwargs: dict):
-        with InsideAttention(products, self._heads[path]):
+        inside = (
+            p for at, p in self._layers.items() if isinstance(p, Product) and f"{at}.".startswith(f"{path}.")
+        )
+        heads = None if any(product.lent for product in inside) else self._heads[path]
+        with InsideAttention(products, heads):
             return own(*args, **kwargs)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
+        if self._closed:
+            if held & self._cut:
+                raise InputError(
+                    "this optimizer holds slices of a model whose sparse backward pass was closed, so its steps would "
+                    "move nothing; make a new optimizer of model.parameters()"
+                )
+            return
+        for name, whole in self._shared.items():
+            if self._enabled and id(whole) in held:
+                raise InputError(
+                    f"this optimizer holds {name!r} as a whole, but its slices have the gradients, so it would not "
+                    "train; give it to controller.adopt, or build it of the sparse model's parameters()"
+                )
+        if held & self._leaves:
+            refuse_optimizer(optimizer)
+            self._check_storage()
+            self._refuse_strays()
+            if any(group.get("fused") for group in optimizer.param_groups):
+                self.densify()
+
+    def _refuse_strays(self) -> None:
+        """Gradients where they should not be: on a whole parameter that is cut, or on something inactive."""
+        for piece, leaf in self._pieces.items():
+            whole = self._parameters[piece.parameter]
+            past = whole.grad is not None and whole.grad is not self._dense_grads.get(piece.parameter)
+            stray = leaf.grad is not None and not self._is_active(piece)
+            if (leaf is not whole and past) or (stray and (leaf is not whole or past)):
+                raise InputError(
+                    f"{piece.parameter!r} got a gradient that is not as {self._owner[piece] or 'its part'!r} was "
+                    "selected: its weight is used without calling its layer (then leave such modules to the remainder; "
+                    "attention whose query, key and value are not one tensor: partition_model(model, heads=False)), or "
+                    "what is active was changed between a forward pass and its backward pass"
+                )
 
     def _is_active(self, piece: Slice) -> bool:
         owner = self._owner[piece]
         return owner is None or owner in self.active
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
-        if self._closed and held & self._cut:
-            raise InputError(
-                "this optimizer holds slices of a model whose sparse backward pass was closed, so its steps would "
-                "move nothing; make a new optimizer of model.parameters()"
-            )
-        if not self._closed and held & self._leaves:
-            refuse_optimizer(optimizer)
-            self._refuse_bypassed()
-            if any(group.get("fused") for group in optimizer.param_groups):
-                self.densify()
-
-    def _refuse_bypassed(self) -> None:
-        """A weight that its model uses without calling its layer gets its gradient past the leaves."""
-        for piece, leaf in self._pieces.items():
-            whole = self._parameters[piece.parameter]
-            past = whole.grad is not None and whole.grad is not self._dense_grads.get(piece.parameter)
-            if past and (leaf is not whole or not self._is_active(piece)):
-                raise InputError(
-                    f"{piece.parameter!r} is used without calling its layer, so {self._owner[piece] or 'its part'!r} "
-                    "would not be trained as it is selected; leave such modules to the remainder (for attention in "
-                    "torchvision's Swin v2: partition_model(model, heads=False))"
-                )
-
     def _check_storage(self) -> None:
-        parameters = dict(self.model.named_parameters())
         for piece, leaf in self._pieces.items():
-            whole = parameters[piece.parameter]
-            if leaf.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+            module, attribute = self._places[piece.parameter]
+            whole = module._parameters.get(attribute)
+            if whole is not self._parameters[piece.parameter] or _memory(leaf) != _memory(whole):
                 raise InputError(
                     f"{piece.parameter!r} was moved or replaced after wrapping, so the optimizer no longer trains "
-                    "it; call model.to(...) first and wrap afterwards"
+                    "it; call model.to(...), or load a state with assign=True, first and wrap afterwards"
                 )
+            if leaf is not whole and not whole.requires_grad:
+                raise InputError(
+                    f"{piece.parameter!r} was frozen after wrapping; close the controller, and make the partition and "
+                    "a new one of the model as it is now"
+                )
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def refuse_optimizer(optimizer: torch.optim.Optimizer) -> None:

@@ -132,10 +132,10 @@ class Counted:
 class StepLedger:
     """Executed MACs of training steps, each active set counted once and remembered in ``memo``.
 
-    A step's products depend on the active set and, with experts, on how many rows were routed to each: a later
-    step costs what the counted one did and, for every expert, the difference in rows times the MACs of a row:
-    the forward pass, the weight gradient if it is active, and the input gradient unless ``mode`` is detach and
-    it is not. Where an expert is not a submodule of its own, every step is counted.
+    All steps have batches of one shape. A step's products depend on the active set and, with experts, on how many
+    rows were routed to each: a later step costs what the counted one did and, for every expert, the difference in
+    rows times the MACs of a row: the forward pass, the weight gradient if it is active, and the input gradient
+    unless ``mode`` is detach and it is not. Where an expert is not a submodule of its own, every step is counted.
     ``mode``: exact, detach or dense. A memo is plain data: active set → (MACs, rows by expert).
     """
 

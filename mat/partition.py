@@ -120,7 +120,9 @@ def _check_fits(piece: Slice, module: str, shapes: Mapping[str, tuple[int, ...]]
         raise InputError(
             f"module {module!r} names parameter {piece.parameter!r}, which is not a trainable parameter"
         )
-    if not (piece.dim < max(len(shape), 1) and 0 <= piece.start < piece.stop <= (shape or (1,))[piece.dim]):
+    if not (
+        0 <= piece.dim < max(len(shape), 1) and 0 <= piece.start < piece.stop <= (shape or (1,))[piece.dim]
+    ):
         raise InputError(f"module {module!r}: slice {piece} does not fit the parameter's shape {shape}")
 
 
@@ -139,6 +141,7 @@ def _gaps(name: str, shape: tuple[int, ...], taken: list[Slice]) -> list[Slice]:
         if piece.start > end:
             gaps.append(Slice(name, dim, end, piece.start))
         end = piece.stop
-    if end < shape[dim]:
-        gaps.append(Slice(name, dim, end, shape[dim]))
+    length = (shape or (1,))[dim]
+    if end < length:
+        gaps.append(Slice(name, dim, end, length))
     return gaps

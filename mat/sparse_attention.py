@@ -7,7 +7,7 @@ the plain one, whatever kernel it chooses: masks, causality and grouped queries 
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable
 
 import torch
@@ -86,32 +86,38 @@ def _dropped_out(
     if torch.is_autocast_enabled(q.device.type):
         kind = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(kind), k.to(kind), v.to(kind)
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(q.dtype)
-    keep = torch.empty((*q.shape[:3], k.shape[2]), dtype=torch.bool, device=q.device)
-    keep.bernoulli_(1 - dropout_p)
+    noise = torch.empty((*q.shape[:3], k.shape[2]), dtype=torch.bool, device=q.device).bernoulli_(
+        1 - dropout_p
+    )
+    if named.get("is_causal"):
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
 
     def group(which: int) -> Tensor:
-        with (
-            warnings.catch_warnings()
-        ):  # a mask of one's own is "for testing only": it is the same numbers here
-            warnings.filterwarnings("ignore", "Dropout mask should only")
-            return _with_mask(which)
-
-    def _with_mask(which: int) -> Tensor:
-        return torch.ops.aten._scaled_dot_product_attention_math(
-            *(_taken(heads, which, t) for t in (q, k, v)),
-            _masked(heads, which, mask),
-            dropout_p,
-            named.get("is_causal", False),
-            _taken(heads, which, keep),
-            scale=named.get("scale"),
-        )[0]
+        parts = [_taken(heads, which, t) for t in (q, k, v)]
+        keep = _taken(heads, which, noise)
+        return _math(*parts, _masked(heads, which, mask), keep, dropout_p, named.get("scale"))
 
     active = group(0)
     with torch.no_grad():
         constant = group(1)
     return _joined(active, constant, *heads.split(q.shape[1]))
+
+
+def _math(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keep: Tensor, dropout_p: float, scale: float | None
+) -> Tensor:
+    """PyTorch's own composition, product for product, so that it rounds as the whole call would."""
+    kind = q.dtype
+    if kind in (torch.float16, torch.bfloat16):
+        q, k, v = q.float(), k.float(), v.float()
+    root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else abs(scale))
+    scores = (q * (-root if scale is not None and scale < 0 else root)) @ (k.transpose(-2, -1) * root)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, float("-inf"))
+    if mask is not None:
+        scores = scores + mask
+    noise = keep.to(scores.dtype).div_(1 - dropout_p)
+    return (torch.ops.aten._safe_softmax(scores, -1) * noise @ v).to(kind)
 
 
 def _taken(heads: Heads, which: int, tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -17,40 +17,64 @@ from mat.sparse_layers import Product
 _LINEAR, _SDPA, _MULTI_HEAD = F.linear, F.scaled_dot_product_attention, F.multi_head_attention_forward
 
 
-class Forward:
+class StandIn:
+    """What stands in for a module's method, ``name``, until ``remove``.
+
+    A copy or a pickle of the model is a plain model: this becomes the class's own method, bound to the copy.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name, self.original = module, name, getattr(module, name)
+        self.replaced = vars(module).get(name)  # somebody else's, if there is one
+        setattr(module, name, self)
+
+    def remove(self) -> None:
+        """Put back what was there, unless somebody else has put something in this one's place."""
+        if vars(self.module).get(self.name) is self:
+            delattr(self.module, self.name)
+            if self.replaced is not None:
+                setattr(self.module, self.name, self.replaced)
+
+    def __deepcopy__(self, memo: dict) -> MethodType:
+        return _own_method(memo[id(self.module)], self.name)
+
+    def __reduce__(self):
+        return _own_method, (self.module, self.name)
+
+
+class Forward(StandIn):
     """A wrapped module's ``forward``: ``run`` where ``wanted`` and gradients are recorded, else its own.
 
-    A copy or a pickle of the model is a plain model: this becomes the class's own forward, bound to the copy.
     Inside a compiled model it is a graph break: what is active changes from step to step.
     """
 
     def __init__(self, module: nn.Module, wanted: Callable[[], bool], run: Callable) -> None:
-        self.module, self.wanted, self.original = module, wanted, module.forward
-        self.replaced = module.__dict__.get("forward")  # somebody else's, if there is one
-        self.run = torch.compiler.disable(run)
+        super().__init__(module, "forward")
+        self.wanted, self.run = wanted, torch.compiler.disable(run)
 
     def __call__(self, *args, **kwargs):
         if not (self.wanted() and torch.is_grad_enabled()):
             return self.original(*args, **kwargs)
         return self.run(self.original, *args, **kwargs)
 
-    def remove(self) -> None:
-        """Put back what was there, unless somebody else has put something in this one's place."""
-        if self.module.__dict__.get("forward") is self:
-            del self.module.forward
-            if self.replaced is not None:
-                self.module.forward = self.replaced
 
-    def __deepcopy__(self, memo: dict) -> MethodType:
-        return _own_forward(memo[id(self.module)])
+class ZeroGrad(StandIn):
+    """A wrapped model's ``zero_grad``, which clears the gradients of ``leaves`` too."""
 
-    def __reduce__(self):
-        return _own_forward, (self.module,)
+    def __init__(self, model: nn.Module, leaves: Callable[[], Iterable[nn.Parameter]]) -> None:
+        super().__init__(model, "zero_grad")
+        self.leaves = leaves
+
+    def __call__(self, set_to_none: bool = True) -> None:
+        self.original(set_to_none)
+        for leaf in self.leaves():
+            if leaf.grad is not None:
+                leaf.grad = None if set_to_none else torch.zeros_like(leaf)
 
 
-def _own_forward(module: nn.Module) -> MethodType:
-    """The forward of the module's class, bound to it."""
-    return MethodType(type(module).forward, module)
+def _own_method(module: nn.Module, name: str) -> MethodType:
+    """The method of the module's class, bound to it."""
+    return MethodType(getattr(type(module), name), module)
 
 
 class InsideAttention(TorchFunctionMode):

@@ -28,23 +28,40 @@ def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whol
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
-    if isinstance(layer, nn.Linear):
-        return Product(layer, detach, pieces)
-    if isinstance(layer, nn.Conv2d) and _plain_convolution(layer, path, pieces, whole):
-        return Product(layer, detach, pieces)
-    if _is_transposed(layer):
-        return Product(layer, detach, pieces, transposed=True)
-    if isinstance(layer, NORMS):
-        return Assembled(layer, detach, pieces)
-    if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
+    if isinstance(layer, nn.MultiheadAttention) and "in_proj_weight" in pieces:
         return Product(layer, detach, pieces, "in_proj_weight", "in_proj_bias")
+    if _is_product(layer, pieces):
+        if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces["weight"]):
+            raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
+        return Product(layer, detach, pieces, transposed=_is_transposed(layer))
+    if isinstance(layer, NORMS) or (set(pieces) == {"bias"} and isinstance(layer, nn.Linear | nn.Conv2d)):
+        return Assembled(layer, detach, pieces)
     if whole:
         return Whole(layer, detach, pieces)
+    if isinstance(layer, nn.Conv2d):
+        raise InputError(
+            f"{path!r}: only a plain convolution with one group and numeric zero padding can be cut into slices; leave "
+            "it to the remainder (partition_model(model, filter_groups=0) does so for all convolutions), or let a "
+            "module own it as a whole (layers=True)"
+        )
     raise InputError(
-        f"{path!r} is a {type(layer).__name__}, of which no slices can have a sparse backward pass; leave it to the "
-        "remainder, or let a module own it as a whole. Known: Linear, Conv2d, Conv1D of transformers, "
-        "MultiheadAttention, BatchNorm, LayerNorm, GroupNorm"
+        f"{path!r} is a {type(layer).__name__}, or has a forward or a parametrisation of its own, so no slices of it "
+        "can have a sparse backward pass; leave it to the remainder, or let a module own it as a whole. Known: "
+        "Linear, Conv2d, Conv1D of transformers, MultiheadAttention, BatchNorm, LayerNorm, GroupNorm"
     )
+
+
+def _is_product(layer: nn.Module, pieces: Pieces) -> bool:
+    """Whether the layer's forward is one product with its own weight and nothing else: no subclass, patch, weight
+    norm or pruning changes it. A frozen weight has no pieces, and is no matter of a plan."""
+    if "weight" not in pieces or not set(pieces) <= {"weight", "bias"} or "forward" in vars(layer):
+        return False
+    if layer._parameters.get("weight") is None:
+        return False
+    if isinstance(layer, nn.Conv2d):
+        plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return plain and type(layer).forward is nn.Conv2d.forward
+    return type(layer).forward is nn.Linear.forward or _is_transposed(layer)
 
 
 class Product:
@@ -64,6 +81,7 @@ class Product:
     ) -> None:
         self.layer, self.detach, self.transposed = layer, detach, transposed
         self.weight_name, self.bias_name = weight, bias
+        self.own = self.weight, self.bias
         self.pieces = {"weight": pieces.get(weight, []), "bias": pieces.get(bias, [])}
         self.dim = next((piece.dim for piece, _ in self.pieces["weight"]), 0)
 
@@ -75,6 +93,11 @@ class Product:
     def bias(self) -> nn.Parameter | None:
         return getattr(self.layer, self.bias_name)
 
+    @property
+    def lent(self) -> bool:
+        """Whether the layer holds parameters that are not its own, as within ``torch.func.functional_call``."""
+        return self.weight is not self.own[0] or self.bias is not self.own[1]
+
     def plan(self, is_active: IsActive) -> None:
         rows, self.leaves = {}, []
         for part, length in (("weight", self.weight.shape[self.dim]), ("bias", None)):
@@ -85,7 +108,12 @@ class Product:
         dim = 1 - self.dim if self.transposed else self.dim
         self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
 
-    def __call__(self, original: Callable, x: Tensor) -> Tensor:
+    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
+        (x,) = (*args, *kwargs.values())
+        if self.lent:
+            return original(x)
+        if isinstance(self.layer, nn.Conv2d) and x.dim() == 3:
+            return self(original, x[None])[0]
         if self.detach and self.current.weight.empty:
             x = x.detach()
         wanted = wanted_channels(x) if self.detach and isinstance(self.layer, nn.Conv2d) else None
@@ -119,6 +147,7 @@ class Assembled:
 
     def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
+        self.own = dict(layer._parameters)
         self.channels = detach and isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(pieces) == 2
 
     def plan(self, is_active: IsActive) -> None:
@@ -131,24 +160,25 @@ class Assembled:
             if scales == shifts:  # anything else is cut by its owner in a way of their own
                 self.rows = Rows.of(scales, len(self.layer.weight))
 
-    def __call__(self, original: Callable, x: Tensor) -> Tensor:
+    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
+        table = self.layer._parameters
+        if any(table[name] is not own for name, own in self.own.items()):  # lent, as products may be
+            return original(*args, **kwargs)
         if self.rows is not None and not self.rows.whole:
             if self.rows.empty:
                 with torch.no_grad():
-                    return original(x)
+                    return original(*args, **kwargs)
             with _BatchNorms(
                 self.rows, [leaf for found in self._both() for p, leaf in found if p in self.active]
             ):
-                return original(x)
-        table = self.layer._parameters
-        saved = dict(table)
+                return original(*args, **kwargs)
         for attribute, found in self.pieces.items():
             parts = [leaf if piece in self.active else leaf.detach() for piece, leaf in found]
-            table[attribute] = parts[0] if len(parts) == 1 else torch.cat(parts)
+            table[attribute] = parts[0] if len(parts) == 1 else torch.cat(parts, found[0][0].dim)
         try:
-            return original(x)
+            return original(*args, **kwargs)
         finally:
-            table.update(saved)
+            table.update(self.own)
 
     def _both(self) -> tuple[list[tuple[Slice, nn.Parameter]], ...]:
         return self.pieces["weight"], self.pieces["bias"]
@@ -174,13 +204,14 @@ class _BatchNorms(TorchFunctionMode):
 class Whole:
     """A layer of any type whose parameters are not cut: those that are inactive require no gradient.
 
-    In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm):
-    that lies on residual paths, which carry their gradient through it.
+    In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm), or
+    it holds other layers: residual paths may lead through it, and carry their gradient.
     """
 
     def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
-        self.detach = detach and any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
+        long = any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
+        self.detach = detach and long and not any(True for _ in layer.children())
 
     def plan(self, is_active: IsActive) -> None:
         found = [pair for pairs in self.pieces.values() for pair in pairs]
@@ -193,18 +224,6 @@ class Whole:
             return original(*args, **kwargs)
         with torch.no_grad():
             return original(*args, **kwargs)
-
-
-def _plain_convolution(layer: nn.Conv2d, path: str, pieces: Pieces, whole: bool) -> bool:
-    if layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        if not any(piece.dim for piece, _ in pieces.get("weight", [])):
-            return True
-        raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
-    if whole:
-        return False
-    raise InputError(
-        f"{path!r}: only convolutions with one group and numeric zero padding can be cut into slices"
-    )
 
 
 def _is_transposed(layer: nn.Module) -> bool:

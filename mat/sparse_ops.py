@@ -133,7 +133,8 @@ class SparseLinear(torch.autograd.Function):
         kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
         ctx.save_for_backward(None if plan.weight.empty else kept, weight)
         ctx.x_shape = x.shape
-        return F.linear(x, weight, bias)
+        # how a product is folded, and so rounded, depends on whether its weight is to be trained
+        return F.linear(x, weight.detach().requires_grad_(), bias)
 
     @staticmethod
     @once_differentiable

@@ -91,6 +91,11 @@ class MATCallback(TrainerCallback, ExportableState):
             **{"seed": args.seed, **self.options},
         )
         try:
+            if self.controller.periods:
+                raise InputError(
+                    f"{type(self.method).__name__} trains modules every k-th step at k times the rate, but Trainer "
+                    "makes its scheduler before a callback can say so; use a Controller in a loop of your own"
+                )
             self.controller.adopt(optimizer)
             self._restore(state)
         except Exception:

@@ -162,18 +162,25 @@ def test_forward_state_and_class_are_untouched(name, mode):
     assert not any("forward" in vars(module) for module in case.model.modules())
 
 
-def test_somebody_elses_forward_on_a_layer_is_there_again_afterwards():
+def test_somebody_elses_forward_is_called_and_is_there_again_afterwards():
     case = bert_case()
-    layer = case.model.bert.encoder.layer[0].intermediate.dense
-    own = layer.forward = functools.partial(nn.Linear.forward, layer)
+    core = case.model.bert.encoder.layer[0].attention.self
+    plain, calls = core.forward, []
+
+    def own(*args, **kwargs):
+        calls.append(1)
+        return plain(*args, **kwargs)
+
+    core.forward = own
     sparse = SparseBackward(case.model, case.partition)
-    assert vars(layer)["forward"] is not own
+    case.loss()
+    assert calls and vars(core)["forward"] is not own
     sparse.close()
-    assert vars(layer)["forward"] is own
+    assert vars(core)["forward"] is own
     sparse = SparseBackward(case.model, case.partition)
-    later = layer.forward = lambda x: own(x)  # put there after wrapping
+    core.forward = plain  # put there after wrapping
     sparse.close()
-    assert vars(layer)["forward"] is later
+    assert vars(core)["forward"] is plain
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -303,26 +310,48 @@ def _stepped_after_close(case):
     optimizer.step()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bool])
 @pytest.mark.parametrize("shape", [(2, 1, 5, 5), (1, 4, 5, 5), (4, 5, 5), (5, 5), (2, 4, 5, 5)])
 @pytest.mark.parametrize("grouped", [False, True])
-def test_attention_with_masks_of_every_shape(shape, grouped):
-    """Split by heads against the same call whole, with the inactive heads' outputs detached."""
+def test_attention_with_masks_of_every_kind_and_shape(shape, kind, grouped, dropout):
+    """Split by heads against the same call whole, with the inactive heads' outputs detached; the same bits."""
     draws = torch.Generator().manual_seed(0)
-    mask = torch.randn(shape, generator=draws).double().requires_grad_()
+    mask = torch.randn(shape, generator=draws).double()
+    mask = mask > -0.5 if kind == torch.bool else mask.requires_grad_()
     q, k, v = (
         torch.randn(2, heads, 5, 3, generator=draws).double().requires_grad_()
         for heads in (4, *((2, 2) if grouped else (4, 4)))
     )
     plain = F.scaled_dot_product_attention
-    options = {"attn_mask": mask, "enable_gqa": grouped}
+    options = {"attn_mask": mask, "enable_gqa": grouped, "dropout_p": dropout}
     heads = Heads([1], 2)  # two modules: the last two query heads are active
-    outputs = attend(plain, heads, q, k, v, **options)
-    whole = plain(q, k, v, **options)
+
+    def drawn(run):
+        torch.manual_seed(1)
+        return run()
+
+    outputs = drawn(lambda: attend(plain, heads, q, k, v, **options))
+    whole = drawn(lambda: plain(q, k, v, **options))
+    assert torch.equal(outputs, whole) or not dropout
     torch.testing.assert_close(outputs, whole, **TOLERANCE)
     reference = torch.cat([whole[:, :2].detach(), whole[:, 2:]], 1)
-    found = [torch.autograd.grad((out**2).sum(), (q, k, v, mask)) for out in (outputs, reference)]
+    leaves = (q, k, v, mask) if mask.requires_grad else (q, k, v)
+    found = [torch.autograd.grad((out**2).sum(), leaves) for out in (outputs, reference)]
     for got, wanted in zip(*found, strict=True):
         torch.testing.assert_close(got, wanted, **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"scale": 0.3}, {"scale": -0.7}])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_with_dropout_is_the_whole_call_bit_for_bit(kind, options):
+    draws = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 5, 8, generator=draws).to(kind).requires_grad_() for _ in range(3))
+    plain, found = F.scaled_dot_product_attention, []
+    for run in (plain, functools.partial(attend, plain, Heads([0, 2], 4))):
+        torch.manual_seed(1)
+        found.append(run(q, k, v, dropout_p=0.2, **options))
+    assert found[0].dtype == found[1].dtype and torch.equal(*found)
 
 
 @given(data=st.data())
@@ -406,7 +435,7 @@ def test_a_weight_used_without_calling_its_layer_is_refused_at_the_first_step(mo
     optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
     sparse.set_active([])
     model(torch.randn(3, 4)).sum().backward()
-    with pytest.raises(InputError, match=r"layer\.weight' is used without calling its layer"):
+    with pytest.raises(InputError, match=r"layer\.weight' got a gradient .* used without calling its layer"):
         optimizer.step()
     sparse.close()
 

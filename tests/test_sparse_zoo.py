@@ -145,7 +145,7 @@ def test_a_layer_of_an_unknown_type_can_be_a_module_only_as_a_whole():
         slices = (Slice("1.weight", 0, 0, stop), Slice("1.bias", 0, 0, stop))
         return Partition.of(model, [Module("b", "layer", 0, slices)])
 
-    with pytest.raises(InputError, match="'1' is a Bilinear, of which no slices"):
+    with pytest.raises(InputError, match="'1' is a Bilinear, or has a forward"):
         SparseBackward(model, partition(2))
     for mode, below in (("exact", True), ("detach", False)):
         sparse = SparseBackward(model, partition(4), mode)

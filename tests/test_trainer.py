@@ -280,7 +280,7 @@ def test_an_error_in_training_leaves_a_model_that_can_be_given_back(tmp_path):
         ({"fp16": True}, None, "fp16=True"),
         ({"torch_compile": True}, None, "torch_compile=True"),
         ({"restore_callback_states_from_checkpoint": True}, None, "MATCallback restores itself"),
-        ({}, Multirate(k=2), "make the scheduler afterwards"),
+        ({}, Multirate(k=2), "use a Controller in a loop of your own"),
     ],
 )
 def test_what_it_cannot_run_in_is_refused(tmp_path, options, method, message):
