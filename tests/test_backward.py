@@ -342,6 +342,14 @@ def test_attention_with_masks_of_every_kind_and_shape(shape, kind, grouped, drop
         torch.testing.assert_close(got, wanted, **TOLERANCE)
 
 
+def test_without_an_active_head_nothing_flows_to_a_mask_that_trains():
+    """T5's position bias, when W_O belongs to no head and so sends gradients to all of them."""
+    q, mask = torch.randn(2, 4, 5, 3), torch.randn(1, 4, 5, 5).requires_grad_()
+    plain = F.scaled_dot_product_attention
+    assert plain(q, q, q, attn_mask=mask).requires_grad
+    assert not attend(plain, Heads([], 4), q, q, q, attn_mask=mask).requires_grad
+
+
 @pytest.mark.parametrize("options", [{"is_causal": True}, {"scale": 0.3}, {"scale": -0.7}])
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
 def test_attention_with_dropout_is_the_whole_call_bit_for_bit(kind, options):
