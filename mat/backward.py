@@ -29,6 +29,7 @@ from mat.partition import Partition, Slice
 from mat.sparse_attention import Heads
 from mat.sparse_forward import Forward, InsideAttention, StandIn, ZeroGrad
 from mat.sparse_layers import Product, Whole, sparse_layer
+from mat.structure.projections import within
 
 MODES = ("exact", "detach")
 REFUSED = {
@@ -86,6 +87,10 @@ class SparseBackward:
         for path in self._layers:  # a user's own slices of it need no attention record
             if isinstance(model.get_submodule(path), nn.MultiheadAttention):
                 self._cores.setdefault(path, ())
+        self._inside = {
+            core: [p for path, p in self._layers.items() if isinstance(p, Product) and within(path, core)]
+            for core in self._cores
+        }
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
         if any(p.device.type != "cpu" for p in self._parameters.values()):
             self.densify()
@@ -206,10 +211,7 @@ class SparseBackward:
         self._stand_ins.append(Forward(module, lambda: self._enabled and not self._closed, run))
 
     def _attend(self, path: str, products: dict[int, Product], own: Callable, args: tuple, kwargs: dict):
-        inside = (
-            p for at, p in self._layers.items() if isinstance(p, Product) and f"{at}.".startswith(f"{path}.")
-        )
-        heads = None if any(product.lent for product in inside) else self._heads[path]
+        heads = None if any(product.lent for product in self._inside[path]) else self._heads[path]
         with InsideAttention(products, heads):
             return own(*args, **kwargs)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from mat.errors import InputError
 from mat.models import MODELS
 from mat.registry import build, find
-from mat.spec import Spec
+from mat.spec import Spec, known_keys
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,7 @@ def _model(label: str, entry: Any, tasks: Mapping[str, Any]) -> Subject:
 
 
 def _check_keys(where: str, given: Any, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
-    if not isinstance(given, Mapping):
-        raise InputError(f"{where} must be a mapping with the keys {', '.join(known)}, got {given!r}")
-    unknown = sorted(str(key) for key in set(given) - set(known))
-    if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} in {where}; known: {', '.join(known)}")
+    known_keys(where, given, known)
     missing = [key for key in needed if key not in given]
     if missing:
         raise InputError(f"{where} needs {missing[0]!r}; needed are {', '.join(needed)}")

@@ -105,12 +105,9 @@ class Controller:
         Groups keep their options and existing state is sliced (``mat.adopt``). Modules that train every k-th step
         get k times their group's learning rate. Raises InputError where a module could not train as selected.
         """
-        if self.closed or self.adoptions:
-            raise InputError(
-                "this controller is closed; make a new one"
-                if self.closed
-                else "this controller has adopted its optimizers; give them all in one call of adopt"
-            )
+        self._refuse_closed()
+        if self.adoptions:
+            raise InputError("this controller has adopted its optimizers; give them all in one call of adopt")
         leaves, periods = {}, {}
         if self.sparse is not None:
             if any(group.get("fused") for one in optimizers for group in getattr(one, "param_groups", ())):
@@ -137,6 +134,10 @@ class Controller:
             for leaf in self.parameters():
                 leaf.grad = None
 
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise InputError("this controller is closed; make a new one")
+
     def __enter__(self) -> Self:
         return self
 
@@ -148,11 +149,10 @@ class Controller:
 
         Raises InputError without an adopted optimizer: one that holds whole parameters would train no slice.
         """
-        if self.closed or (self.sparse is not None and not self.adoptions):
+        self._refuse_closed()
+        if self.sparse is not None and not self.adoptions:
             raise InputError(
-                "this controller is closed; make a new one"
-                if self.closed
-                else "no optimizer trains the slices yet; call controller.adopt(optimizer) before the first step"
+                "no optimizer trains the slices yet; call controller.adopt(optimizer) before the first step"
             )
         if self.due:
             self._select()

@@ -8,7 +8,7 @@ backward mode. What is executed (``mat.flops``) differs from it, for one step, b
 - ``exact``: inactive modules still pass gradients through, so executed is higher by each one's forward MACs, and
   by those of an inactive head's scores once more: they have no weights, but two inputs.
 - ``detach``: an inactive module costs its forward pass only, in both ledgers. Where the backward pass does not
-  leave out what is inactive (scores of single heads under dropout), executed is higher by that.
+  leave out what is inactive (scores of single heads under dropout on a GPU), executed is higher by that.
 - *dead ends*: a product below which nothing trains computes no input gradient, and without a path around it an
   inactive layer in ``detach`` lets nothing through to those below, which then cost their forward pass only; nor is
   the gradient of inactive filters' outputs computed in the convolution above them.

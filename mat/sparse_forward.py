@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import FunctionType, MethodType
-from typing import Any
+from types import MethodType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mat.rebound import multi_head_attention
 from mat.sparse_attention import Heads, attend
 from mat.sparse_layers import Product
 
@@ -96,7 +96,8 @@ class InsideAttention(TorchFunctionMode):
         if func is _SDPA:
             return self.attention(*args, **kwargs)
         if func is _MULTI_HEAD:
-            return self.rebound("multi_head_attention_forward")(*args, **kwargs)
+            inside = multi_head_attention(linear=self.linear, scaled_dot_product_attention=self.attention)
+            return inside(*args, **kwargs)
         return func(*args, **kwargs)
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -107,15 +108,3 @@ class InsideAttention(TorchFunctionMode):
 
     def attention(self, *args, **kwargs) -> Tensor:
         return _SDPA(*args, **kwargs) if self.heads is None else attend(_SDPA, self.heads, *args, **kwargs)
-
-    def rebound(self, name: str) -> Callable[..., Any]:
-        """A function of ``torch.nn.functional`` whose own calls of linear and attention come here.
-
-        Functions called inside that module are looked up in its globals, which no mode sees.
-        """
-        table = {**vars(F), "linear": self.linear, "scaled_dot_product_attention": self.attention}
-        for inner in (name, "_in_projection_packed", "_in_projection"):
-            function = getattr(F, inner)
-            table[inner] = FunctionType(function.__code__, table, inner, function.__defaults__)
-            table[inner].__kwdefaults__ = function.__kwdefaults__
-        return table[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -99,7 +99,7 @@ class Spec:
     def of(cls, given: Mapping[str, Any]) -> Spec:
         """A complete specification from a mapping that may leave defaults out. Raises InputError."""
         known = [field.name for field in fields(cls)]
-        _known_keys("specification", given, known)
+        known_keys("specification", given, known)
         missing = [key for key in ("task", "model", "method") if key not in given]
         if missing:
             raise InputError(f"a specification needs task, model and method; {missing[0]!r} is missing")
@@ -160,7 +160,8 @@ def _plugin(what: str, known: Mapping[str, str], given: Any, attribute: str) -> 
     return {"name": name, **_plain(settings)}
 
 
-def _known_keys(what: str, given: Any, known: list[str]) -> None:
+def known_keys(what: str, given: Any, known: Sequence[str]) -> None:
+    """Raise InputError, naming the place ``what``, unless ``given`` is a mapping with keys from ``known`` only."""
     if not isinstance(given, Mapping):
         raise InputError(f"{what} must be a mapping with the keys {', '.join(known)}, got {given!r}")
     unknown = sorted(str(key) for key in set(given) - set(known))
@@ -193,7 +194,7 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     A method with ``match: LABEL`` follows the run of that label with the same task and seed; ``Run.needs``
     is that run's name.
     """
-    _known_keys("the config", config, CONFIG_KEYS)
+    known_keys("the config", config, CONFIG_KEYS)
     for key in ("scale", "seeds", "tasks", "methods"):
         if not config.get(key):
             raise InputError(f"the config needs a non-empty {key!r}, got {config.get(key)!r}")
@@ -205,7 +206,7 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
         raise InputError(f"seeds must be a list of different whole numbers, got {seeds!r}")
     runs: list[Run] = []
     for task, block in config["tasks"].items():
-        _known_keys(f"tasks.{task}", block, ["task", "model", "recipe", "probe"])
+        known_keys(f"tasks.{task}", block, ["task", "model", "recipe", "probe"])
         for seed in seeds:
             made: dict[str, Run] = {}
             for label in _ordered(config["methods"]):

@@ -234,9 +234,8 @@ class Loop:
         totals["seconds_probe"] += time.perf_counter() - start
         modules, memo = len(controller.partition.modules), self.progress.probe_macs
         key = (first, *(row["way"] for row in controller.records[-modules:]))
-        if (
-            key not in memo or self.ledger.experts != {}
-        ):  # counted apart, because counting is slow; experts: each time
+        routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
+        if routes or key not in memo:  # apart from the probe itself, because counting is slow
             memo[key], _ = flops.executed_macs(lambda: controller.measure(first), self.device)
         totals["macs_executed_probe"] += memo[key]
         backwards = controller.estimator.count(self.outputs_per_sample)

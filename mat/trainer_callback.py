@@ -128,10 +128,6 @@ class MATCallback(TrainerCallback, ExportableState):
     def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
         model.__dict__.pop("parameters", None)
 
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        for leaf in self.controller.parameters():  # Trainer's model.zero_grad() does not know the slices
-            leaf.grad = None
-
     def on_log(self, args, state, control, logs, **kwargs):
         if "loss" in logs and self._shares:
             share = sum(self._shares) / len(self._shares)

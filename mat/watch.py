@@ -10,7 +10,6 @@ that it calls, and a parameter used twice has two uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mat.errors import InputError
+from mat.rebound import multi_head_attention
 from mat.rules import RULES, Call, Make
 
 _LINEAR = F.linear
@@ -60,8 +60,8 @@ class Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             # its projections are calls of F.linear on (positions, samples, width), seen from inside only
-            with mock.patch.object(F, "linear", lambda *a, **k: self._call(_LINEAR, 1, a, k)):
-                return func(*args, **kwargs)
+            inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, 1, a, k))
+            return inside(*args, **kwargs)
         return self._call(func, 0, args, kwargs)
 
     def _call(self, func: Callable, sample_dim: int, args: tuple, kwargs: dict):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mat.flops import followed_experts, routed_rows
 from mat.models import bert, switch, vgg
 from mat.partition import Partition
 
@@ -78,18 +79,10 @@ class RootMeanSquareNorm(nn.Module):
 
 def routed(case: Case) -> dict[str, int]:
     """Tokens that each expert of a Switch is given for the case's batch."""
-    rows, hooks = {}, []
-    for module in case.partition.modules:
-        if module.kind == "expert":
-            rows[module.name] = 0
-            path = module.slices[0].parameter.rpartition(".")[0]
-            count = lambda _, args, name=module.name: rows.update({name: len(args[0])})  # noqa: E731
-            hooks.append(case.model.get_submodule(path).register_forward_pre_hook(count))
-    with torch.no_grad():
+    experts = followed_experts(case.model, case.partition)
+    with routed_rows(case.model, experts) as rows, torch.no_grad():
         case.model(**case.inputs)
-    for hook in hooks:
-        hook.remove()
-    return rows
+    return {name: rows[name] for name in experts}
 
 
 def _case(family, settings, shapes: dict[str, Tensor], outputs: int, label_shape, seed: int) -> Case:

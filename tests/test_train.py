@@ -220,11 +220,7 @@ def test_what_is_written(tmp_path):
 
 def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     """Executed: the closed form summed over steps; the probe: what one probe runs, counted apart."""
-    plain = {
-        **TEXT,
-        "model": {"name": "bert", "width": 8, "heads": 2},
-    }  # without dropout attention can be split
-    one = loop(spec(plain, "random"), tmp_path)
+    one = loop(spec(TEXT, "random"), tmp_path)
     expected, family, settings = 0, one.spec.plugin("model"), one.spec.settings("model")
     for _ in range(8):
         one.advance(silent)

@@ -109,8 +109,8 @@ def closed_form(
 ) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
-    The embeddings are the remainder, so every input's gradient is needed. Without dropout: with it the
-    attention call stays whole (``mat.backward``), and layers with some but not all heads inactive run their
-    scores' backward pass in full.
+    The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the
+    attention call stays whole there (``mat.sparse_attention``), and layers with some but not all heads inactive
+    run their scores' backward pass in full.
     """
     return step(work(settings, example, outputs, batch), active, mode)

@@ -167,8 +167,8 @@ def closed_form(
 ) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
-    The embedding is the remainder, so every input's gradient is needed. Without dropout, as in
-    ``bert.closed_form``. Raises InputError without ``routed``: what ran depends on it.
+    The embedding is the remainder, so every input's gradient is needed. Of dropout on a GPU the same is true as
+    in ``bert.closed_form``. Raises InputError without ``routed``: what ran depends on it.
     """
     if routed is None:
         raise InputError(
