@@ -6,8 +6,8 @@ The config's block ``ceiling`` holds what the paper reports beside it, and the p
       draws: 200
       reported: {active_share: 0.34, savings: [26.4, 50.9]}  # of the epochs; percent of a run's compute
       models:
-        bert_base: {model: {name: bert, …}, shapes: {input_ids: [1, 128]}, outputs: 30522, batch: 32,
-                    reported: {vanilla: 28.70, mat: 16.50}}  # PFLOP of a whole run
+        bert_base: {model: {name: bert, …}, objective: masked_lm, shapes: {input_ids: [1, 128]}, outputs: 30522,
+                    batch: 32, reported: {vanilla: 28.70, mat: 16.50}}  # PFLOP of a whole run
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mat.errors import InputError
+from mat.form import OBJECTIVES, Form
 from mat.models import MODELS
 from mat.registry import build, find
 from mat.spec import Spec, known_keys
@@ -77,6 +77,7 @@ class Subject:
     label: str
     source: str
     model: Mapping[str, Any]
+    objective: str
     shapes: Mapping[str, tuple[int, ...]]
     outputs: int
     batch: int
@@ -92,10 +93,11 @@ class Subject:
         """The step's work by module and for the remainder, in MACs. Raises InputError for shapes that do not fit."""
         settings = {key: value for key, value in self.model.items() if key != "name"}
         made = build(f"model {self.model['name']}", self.family.Settings, settings)
-        return self.family.work(made, self._example(), self.outputs, self.batch)
+        return self.family.work(made, self._form(), self.batch)
 
-    def _example(self) -> dict[str, Tensor]:
-        return {name: torch.empty(shape, device="meta") for name, shape in self.shapes.items()}
+    def _form(self) -> Form:
+        example = {name: torch.empty(shape, device="meta") for name, shape in self.shapes.items()}
+        return Form(self.objective, example, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,14 @@ class Plan:
         found = []
         for label, task in self.tasks.items():
             data = prepared.get(label)
-            if data is None or not {"shapes", "outputs"} <= set(data):
+            if data is None or not {"objective", "shapes", "outputs"} <= set(data):
                 raise InputError(
-                    f"expected shapes and outputs of the task {label}; prepare its data again and give the file"
+                    f"expected objective, shapes and outputs of the task {label}; prepare its data "
+                    "again and give the file"
                 )
             shapes = {name: tuple(shape) for name, shape in data["shapes"].items()}
-            found.append(Subject(label, "task", task["model"], shapes, data["outputs"], task["batch"]))
+            form = data["objective"], shapes, data["outputs"]
+            found.append(Subject(label, "task", task["model"], *form, task["batch"]))
         return found + list(self.models)
 
 
@@ -153,11 +157,15 @@ def _model(label: str, entry: Any, tasks: Mapping[str, Any]) -> Subject:
     where = f"ceiling.models.{label}"
     if label in tasks:
         raise InputError(f"{where}: {label} is the label of a task; choose another")
-    needed = ("model", "shapes", "outputs", "batch")
+    needed = ("model", "objective", "shapes", "outputs", "batch")
     _check_keys(where, entry, (*needed, "reported", "note"), needed)
     for name in ("outputs", "batch"):
         if not _is_count(entry[name]):
             raise InputError(f"{where}: {name} must be a whole number ≥ 1, got {entry[name]!r}")
+    if entry["objective"] not in OBJECTIVES:
+        raise InputError(
+            f"{where}: objective must be one of {', '.join(OBJECTIVES)}, got {entry['objective']!r}"
+        )
     shapes = entry["shapes"]
     if not isinstance(shapes, Mapping) or not all(
         isinstance(shape, list) and shape and shape[0] == 1 and all(map(_is_count, shape))
@@ -174,8 +182,9 @@ def _model(label: str, entry: Any, tasks: Mapping[str, Any]) -> Subject:
     if not isinstance(entry["model"], Mapping) or "name" not in entry["model"]:
         raise InputError(f"{where}: model must be a mapping with a name, got {entry['model']!r}")
     found = Subject(
-        str(label), "paper", dict(entry["model"]), {name: tuple(shape) for name, shape in shapes.items()},
-        entry["outputs"], entry["batch"], reported, str(entry.get("note", "")),
+        str(label), "paper", dict(entry["model"]), entry["objective"],
+        {name: tuple(shape) for name, shape in shapes.items()}, entry["outputs"],
+         entry["batch"], reported, str(entry.get("note", "")),
     )  # fmt: skip
     try:
         found.work()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,10 @@ from mat.kernel import forward
 from mat.seeds import stream_seed
 from mat.spec import Recipe, Spec
 from mat.spectrum import eigen_macs
-from mat.tasks.base import Batch, Task
+from mat.tasks.base import Batch, Score, Task
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
+EVALUATION_LOGITS = 2**26
 LEDGERS = (
     "macs_nominal",
     "macs_executed",
@@ -109,14 +109,15 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
     task.steps_per_epoch(spec.recipe["batch"])
     task.probe(spec.seed, spec.probe["n"])
     family, settings = spec.plugin("model"), spec.settings("model")
-    family.partition(settings, family.build(settings, task.example, task.outputs))
+    family.partition(settings, family.build(settings, task.form))
     return {
         "task": task.name,
         "sizes": task.sizes,
         "data_hash": task.data_hash,
         "bounds": task.bounds,
-        "shapes": {name: list(value.shape) for name, value in task.example.items()},
-        "outputs": task.outputs,
+        "objective": task.form.objective,
+        "shapes": {name: list(value.shape) for name, value in task.form.example.items()},
+        "outputs": task.form.outputs,
     }
 
 
@@ -131,12 +132,12 @@ class Loop:
         family, settings, probe = spec.plugin("model"), spec.settings("model"), spec.settings("probe")
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
-            self.model: nn.Module = family.build(settings, self.task.example, self.task.outputs)
+            self.model: nn.Module = family.build(settings, self.task.form)
         partition = family.partition(settings, self.model)
         samples = self.task.probe(spec.seed, probe.n)
-        self.nominal = flops.nominal(self.model, partition, self.task.example)
+        self.nominal = flops.nominal(self.model, partition, self.task.form.example)
         with torch.no_grad():
-            self.outputs_per_sample = forward(self.model, self.task.example).numel()
+            self.outputs_per_sample = forward(self.model, self.task.form.example).numel()
         self.model.to(device)
         self.controller = Controller(
             self.model,
@@ -261,20 +262,22 @@ class Loop:
             nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
         self.optimizer.step()
 
-    def _score(self, split: str) -> tuple[float, float]:
-        """Mean loss and metric over a split."""
+    def _score(self, split: str) -> Score:
         self.model.eval()
-        total = np.zeros(3)
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
         with torch.no_grad():
-            for batch in self.task.batches(split, EVALUATION_BATCH):
-                logits = forward(self.model, self._on_device(batch.inputs))
-                total += self.task.score(logits, batch.labels.to(self.device))
-        return float(total[0] / total[2]), float(total[1] / total[2])
+            return self.task.score(split, self._answers(split, size))
+
+    def _answers(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.task.batches(split, size):
+            logits = forward(self.model, self._on_device(batch.inputs))
+            yield logits, batch.labels.to(self.device)
 
     def _evaluate(self, report: Callable[[str, float], None]) -> None:
         progress, since = self.progress, self.progress.since
         start = time.perf_counter()
-        loss, metric = self._score("validation")
+        score = self._score("validation")
+        loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
         progress.totals["seconds_eval"] += time.perf_counter() - start
         steps = since["steps"]
@@ -284,6 +287,9 @@ class Loop:
             "train_loss": since["loss"] / steps if steps else math.nan,
             "val_loss": loss,
             "val_metric": metric,
+            **{
+                f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics
+            },
             **progress.totals,
             "active_share": since["share"] / steps if steps else math.nan,
         }
@@ -291,7 +297,7 @@ class Loop:
         progress.since = {"loss": 0.0, "share": 0.0, "steps": 0}
         report(
             f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
-            f"validation loss {loss:.4f}  {self.task.metric.name} {metric:.4f}  active {row['active_share']:.0%}",
+            f"validation loss {loss:.4f}  {self.task.metrics[0].name} {metric:.4f}  active {row['active_share']:.0%}",
             progress.step / self.steps,
         )
 
@@ -302,14 +308,15 @@ class Loop:
         """The test split, read once, at the end; nothing of it for a run that diverged."""
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
-        test = (None, None) if self.progress.diverged else self._score("test")
-        if not self.progress.diverged and not math.isfinite(test[0]):  # the very last step overflowed
-            self.progress.diverged, test = True, (None, None)
+        test = None if self.progress.diverged else self._score("test")
+        if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
+            self.progress.diverged, test = True, None
         return {
             "status": "diverged" if self.progress.diverged else "finished",
             "steps": self.progress.step,
-            "test_loss": test[0],
-            "test_metric": test[1],
+            "test_loss": None if test is None else test.loss,
+            "test_metric": None if test is None else test.metrics[self.task.metrics[0].name],
+            "test_metrics": {} if test is None else test.metrics,
             "best_val_loss": None if best is None else float(curve["val_loss"][best]),
             "best_step": None if best is None else int(curve["step"][best]),
         }
@@ -328,7 +335,8 @@ class Loop:
             "hardware": run.hardware(self.device),
             "threads": spec.threads,
             "charges_probe": method.needs_probe,
-            "metric": self.task.metric._asdict(),
+            "metrics": [metric._asdict() for metric in self.task.metrics],
+            "loss_unit": self.task.loss_unit,
             "bounds": self.task.bounds,
             "modules": partition.table(),
             "remainder_parameters": partition.size(partition.remainder),

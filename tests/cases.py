@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mat.flops import followed_experts, routed_rows
+from mat.form import Form
 from mat.models import bert, switch, vgg
 from mat.partition import Partition
 
@@ -27,6 +28,11 @@ class Case:
     inputs: dict[str, Tensor]
     labels: Tensor
     outputs: int
+    objective: str
+
+    @property
+    def form(self) -> Form:
+        return Form(self.objective, self.example, self.outputs)
 
     @property
     def example(self) -> dict[str, Tensor]:
@@ -46,12 +52,14 @@ def logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 def vgg_case(batch: int = 5, groups: int = 2, seed: int = 0, batch_norm: bool = True) -> Case:
     settings = vgg.Settings(plan=(4, "M", 6, 8, "M"), filter_groups=groups, batch_norm=batch_norm)
-    return _case(vgg, settings, {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
+    return _case(vgg, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
 
 
 def bert_case(batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 0, heads: int = 3) -> Case:
     settings = bert.Settings(layers=2, width=12, heads=heads, ffn_groups=ffn_groups)
-    return _case(bert, settings, {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
+    return _case(
+        bert, settings, "masked_lm", {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed
+    )
 
 
 def switch_case(
@@ -59,7 +67,8 @@ def switch_case(
 ) -> Case:
     """Its experts' capacity is small, so that some tokens are dropped."""
     settings = switch.Settings(layers=2, width=12, heads=heads, experts=3, capacity=capacity)
-    case = _case(switch, settings, {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
+    shapes = {"input_ids": torch.zeros(batch, length)}
+    case = _case(switch, settings, "masked_lm", shapes, 11, (batch, length), seed)
     for module in case.model.modules():
         if type(module).__name__ == "SwitchTransformersLayerNorm":
             module.__class__ = RootMeanSquareNorm
@@ -85,7 +94,9 @@ def routed(case: Case) -> dict[str, int]:
     return {name: rows[name] for name in experts}
 
 
-def _case(family, settings, shapes: dict[str, Tensor], outputs: int, label_shape, seed: int) -> Case:
+def _case(
+    family, settings, objective: str, shapes: dict[str, Tensor], outputs: int, label_shape, seed: int
+) -> Case:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         inputs = {
@@ -95,14 +106,16 @@ def _case(family, settings, shapes: dict[str, Tensor], outputs: int, label_shape
             for name, like in shapes.items()
         }
         labels = torch.randint(0, outputs, label_shape)
-        model = family.build(settings, {name: value[:1] for name, value in inputs.items()}, outputs).double()
+        form = Form(objective, {name: value[:1] for name, value in inputs.items()}, outputs)
+        model = family.build(settings, form).double()
         for parameter in model.parameters():  # no parameter keeps a value at which an error could hide
             nn.init.normal_(parameter, 0.1, 0.3)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.5, 0.5)
                 nn.init.uniform_(module.running_var, 0.5, 2.0)
-    return Case(family, settings, model, family.partition(settings, model), inputs, labels, outputs)
+    partition = family.partition(settings, model)
+    return Case(family, settings, model, partition, inputs, labels, outputs, objective)
 
 
 CASES = {

@@ -24,6 +24,7 @@ CONFIG = {
         "models": {
             "base": {
                 "model": {"name": "bert", "layers": 12, "width": 768, "heads": 12},
+                "objective": "masked_lm",
                 "shapes": {"input_ids": [1, 128]},
                 "outputs": 30522,
                 "batch": 32,
@@ -31,6 +32,7 @@ CONFIG = {
             },
             "experts": {
                 "model": {"name": "switch", "width": 16, "heads": 2},
+                "objective": "masked_lm",
                 "shapes": {"input_ids": [1, 8]},
                 "outputs": 11,
                 "batch": 4,
@@ -39,7 +41,7 @@ CONFIG = {
         },
     },
 }
-PREPARED = {"digits": {"shapes": {"x": [1, 1, 8, 8]}, "outputs": 10}}
+PREPARED = {"digits": {"objective": "image_classification", "shapes": {"x": [1, 1, 8, 8]}, "outputs": 10}}
 
 
 def changed(path, value):
@@ -184,10 +186,12 @@ def test_the_share_that_saves_is_read_off_the_mean(made):
         ("reported.savings", [50, 20], r"savings must be the lowest and the highest percentage"),
         ("models", ["bert"], r"ceiling\.models must be a mapping"),
         ("models.digits", {}, r"ceiling\.models\.digits: digits is the label of a task"),
-        ("models.base.size", 3, r"unknown key 'size' in ceiling\.models\.base; known: model, shapes"),
+        ("models.base.size", 3, r"unknown key 'size' in ceiling\.models\.base; known: model, objective"),
         ("models.base.batch", 0, r"models\.base: batch must be a whole number ≥ 1, got 0"),
         ("models.base.shapes", {"input_ids": [2, 8]}, r"models\.base: shapes must map every input"),
-        ("models.base.shapes", {"x": [1, 3, 8, 8]}, r"models\.base: model bert needs a text task"),
+        ("models.base.shapes", {"x": [1, 3, 8, 8]}, r"models\.base: the objective masked_lm needs input_ids"),
+        ("models.base.objective", "mlm", r"models\.base: objective must be one of image_classification"),
+        ("models.base.objective", "image_classification", r"models\.base: model bert needs a task with"),
         (
             "models.base.model",
             {"name": "gpt"},
@@ -207,7 +211,7 @@ def test_without_a_block_there_is_no_ceiling_and_without_models_only_tasks():
     assert plan({key: value for key, value in CONFIG.items() if key != "ceiling"}) is None
     asked = plan(changed("models", {}))
     assert [subject.label for subject in asked.subjects(PREPARED)] == ["digits"]
-    with pytest.raises(InputError, match=r"expected shapes and outputs of the task digits"):
+    with pytest.raises(InputError, match=r"expected objective, shapes and outputs of the task digits"):
         asked.subjects({})
 
 
@@ -220,6 +224,6 @@ def test_the_command_writes_the_tables_that_the_figure_reads(tmp_path, capsys):
     assert (tmp_path / "tables/ceiling.md").read_text().rstrip("\n") == ceiling_table.markdown(*frames)
     assert set(frames[1]["label"]) == {"digits", "base", "experts"}
     assert main(given) == 2
-    assert "expected shapes and outputs of the task digits" in capsys.readouterr().err
+    assert "expected objective, shapes and outputs of the task digits" in capsys.readouterr().err
     assert main(["ceiling", "--config", "{}", "--tables", str(tmp_path)]) == 2
     assert "'scale' is missing" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.flops import StepLedger, elementwise_macs, executed_macs, nominal, optimizer_key, routed_rows
+from mat.form import Form
 from mat.models import bert, switch
 from mat.operators import is_free
 from mat.partition import Module, Partition, Slice
@@ -31,7 +32,7 @@ def test_executed_is_the_closed_form(name, mode, data):
     sparse.set_active(active)
     macs, _ = executed_macs(lambda: case.loss().backward())
     batch = len(case.labels)
-    expected = case.family.closed_form(case.settings, case.example, case.outputs, batch, active, mode)
+    expected = case.family.closed_form(case.settings, case.form, batch, active, mode)
     assert macs == expected
 
 
@@ -56,7 +57,7 @@ class TestExecutedFailsClosed:
 
     def test_nor_of_bert_with_dropout(self):
         example = {"input_ids": torch.zeros(1, 6, dtype=torch.long)}
-        model = bert.build(bert.Settings(width=12, heads=3, dropout=0.1), example, 11)
+        model = bert.build(bert.Settings(width=12, heads=3, dropout=0.1), Form("masked_lm", example, 11))
         with_dropout, _ = executed_macs(lambda: model.train()(**example).logits.sum().backward())
         without, _ = executed_macs(lambda: model.eval()(**example).logits.sum().backward())
         assert with_dropout == without > 0
@@ -320,7 +321,7 @@ SWITCH = switch.Settings(width=16, heads=2, dropout=0.1)
 def made_switch():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = switch.build(SWITCH, EXAMPLE, 11)
+        model = switch.build(SWITCH, Form("masked_lm", EXAMPLE, 11))
         for name, p in model.named_parameters():
             if "router" in name:  # a sharp router: every batch is routed differently
                 nn.init.normal_(p, 0.0, 3.0)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mat.errors import InputError
 from mat.estimators import Estimator
 from mat.flops import executed_macs
+from mat.form import Form
 from mat.kernel import normalise
 from mat.models import bert
 from mat.partition import Module, Partition, Slice
@@ -477,7 +478,8 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
 
 def _wider():
     model = bert.build(
-        bert.Settings(layers=1, width=24, heads=3), {"input_ids": torch.zeros(1, 6).long()}, 11
+        bert.Settings(layers=1, width=24, heads=3),
+        Form("masked_lm", {"input_ids": torch.zeros(1, 6).long()}, 11),
     )
     return bert.partition(bert.Settings(), model)
 

@@ -224,9 +224,7 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     expected, family, settings = 0, one.spec.plugin("model"), one.spec.settings("model")
     for _ in range(8):
         one.advance(silent)
-        expected += family.closed_form(
-            settings, one.task.example, one.task.outputs, 8, one.controller.active, "detach"
-        )
+        expected += family.closed_form(settings, one.task.form, 8, one.controller.active, "detach")
     assert one.progress.totals["macs_executed"] == expected
     assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
     probing = loop(spec(TEXT, "mat"), tmp_path)
@@ -363,7 +361,7 @@ class TestBadInput:
             train(spec(TEXT, batch=65), tmp_path / "run", cache=tmp_path)
 
     def test_a_task_that_does_not_fit_the_model(self, tmp_path):
-        with pytest.raises(InputError, match="needs a text task"):
+        with pytest.raises(InputError, match="needs a task with the objective"):
             train(Spec.of({**DIGITS, "model": {"name": "bert"}, "method": {"name": "mat"}}), tmp_path / "run")
 
     def test_an_output_that_is_a_file(self, tmp_path):

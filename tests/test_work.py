@@ -11,7 +11,7 @@ from tests.cases import CASES, bert_case, switch_case, vgg_case
 
 
 def work_of(case):
-    return case.family.work(case.settings, case.example, case.outputs, len(case.labels))
+    return case.family.work(case.settings, case.form, len(case.labels))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from mat.errors import InputError
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
+from mat.form import Form, check_form
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -52,18 +53,18 @@ def initial_std(settings: Settings) -> float:
     return settings.initialiser if settings.initialiser is not None else 0.8 / settings.width**0.5
 
 
-def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn.Module:
-    """``BertForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
+def build(settings: Settings, form: Form) -> nn.Module:
+    """``BertForMaskedLM`` for token sequences of the example's length."""
     from transformers import BertConfig, BertForMaskedLM
 
-    length = sequence_length("bert", example)
+    check_form("bert", form, "masked_lm")
     config = BertConfig(
-        vocab_size=outputs,
+        vocab_size=form.outputs,
         hidden_size=settings.width,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=4 * settings.width,
-        max_position_embeddings=length,
+        max_position_embeddings=form.length,
         type_vocab_size=1,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
@@ -78,7 +79,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, ffn_groups=settings.ffn_groups)
 
 
-def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch: int) -> dict[str, Work]:
+def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Per token, with width d, S positions, vocabulary V: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
@@ -86,7 +87,8 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
     weight's. Scores and values cost 2·S·d and, having no weights, 4·S·d for their inputs. Heads and neuron
     groups share evenly.
     """
-    length, d = sequence_length("bert", example), settings.width
+    check_form("bert", form, "masked_lm")
+    length, d = form.length, settings.width
     tokens = batch * length
     head = attention_head(d, settings.heads, length, tokens)
     group = product(8 * d * d * tokens // settings.ffn_groups)
@@ -96,21 +98,14 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
         if settings.ffn_groups > 1:
             names = [f"layer{layer}.ffn{g}" for g in range(settings.ffn_groups)]
         found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)} | dict.fromkeys(names, group)
-    return found | {REMAINDER: product((d * d + d * outputs) * tokens)}
+    return found | {REMAINDER: product((d * d + d * form.outputs) * tokens)}
 
 
-def closed_form(
-    settings: Settings,
-    example: Mapping[str, Tensor],
-    outputs: int,
-    batch: int,
-    active: Collection[str],
-    mode: str,
-) -> int:
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
     The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the
     attention call stays whole there (``mat.sparse_attention``), and layers with some but not all heads inactive
     run their scores' backward pass in full.
     """
-    return step(work(settings, example, outputs, batch), active, mode)
+    return step(work(settings, form, batch), active, mode)

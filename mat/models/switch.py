@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, sequence_length, step
+from mat.form import Form, check_form
+from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -70,11 +71,12 @@ class SwitchForMaskedLM(nn.Module):
         return self
 
 
-def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn.Module:
-    """``SwitchForMaskedLM`` for token sequences of the length of ``example['input_ids']`` (1, S)."""
+def build(settings: Settings, form: Form) -> nn.Module:
+    """``SwitchForMaskedLM`` for token sequences of the example's length."""
     from transformers import SwitchTransformersConfig, SwitchTransformersEncoderModel
 
-    length = sequence_length("switch", example)
+    check_form("switch", form, "masked_lm")
+    length, outputs = form.length, form.outputs
     config = SwitchTransformersConfig(
         vocab_size=outputs,
         d_model=settings.width,
@@ -107,8 +109,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
 
 def work(
     settings: Settings,
-    example: Mapping[str, Tensor],
-    outputs: int,
+    form: Form,
     batch: int,
     routed: Mapping[str, int] | None = None,
 ) -> dict[str, Work]:
@@ -121,7 +122,8 @@ def work(
     products are the routers, d·E per token, and the vocabulary head, d·V. Raises InputError when ``routed`` does
     not name exactly the experts, and for inputs that are no text.
     """
-    length, d = sequence_length("switch", example), settings.width
+    check_form("switch", form, "masked_lm")
+    length, d = form.length, settings.width
     tokens, experts = batch * length, _experts(settings)
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):
@@ -136,7 +138,7 @@ def work(
         else:
             found[f"layer{layer}.ffn"] = dense
     routers = settings.layers // 2 * d * settings.experts
-    return found | {REMAINDER: product((routers + d * outputs) * tokens)}
+    return found | {REMAINDER: product((routers + d * form.outputs) * tokens)}
 
 
 def _experts(settings: Settings) -> list[str]:
@@ -158,8 +160,7 @@ def _capacity(settings: Settings, length: int) -> int:
 
 def closed_form(
     settings: Settings,
-    example: Mapping[str, Tensor],
-    outputs: int,
+    form: Form,
     batch: int,
     active: Collection[str],
     mode: str,
@@ -174,4 +175,4 @@ def closed_form(
         raise InputError(
             f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}"
         )
-    return step(work(settings, example, outputs, batch, routed), active, mode)
+    return step(work(settings, form, batch, routed), active, mode)

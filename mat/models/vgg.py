@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mat.errors import InputError
+from mat.form import Form, check_form
 from mat.models.work import REMAINDER, Work, Works, check, product
 from mat.partition import Partition
 from mat.structure import partition_model
@@ -36,11 +37,11 @@ class Settings:
             raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")
 
 
-def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn.Module:
-    """A ``torchvision.models.VGG`` for images of the shape (1, C, H, W) of ``example['x']``."""
+def build(settings: Settings, form: Form) -> nn.Module:
+    """A ``torchvision.models.VGG`` for images of the example's shape (1, C, H, W)."""
     from torchvision.models.vgg import VGG
 
-    channels, _, _ = _image(settings, example)
+    channels, _, _ = _image(settings, form)
     layers: list[nn.Module] = []
     for entry in settings.plan:
         if entry == "M":
@@ -51,18 +52,17 @@ def build(settings: Settings, example: Mapping[str, Tensor], outputs: int) -> nn
         layers.append(nn.ReLU(inplace=True))
         channels = entry
     with torch.device("meta"):  # its ImageNet classifier of 120 million weights is replaced, so never made
-        model = VGG(nn.Sequential(), num_classes=outputs, init_weights=False)
+        model = VGG(nn.Sequential(), num_classes=form.outputs, init_weights=False)
     model.features = nn.Sequential(*layers)
-    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, outputs)
+    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, form.outputs)
     model.apply(_initialise)
     return model
 
 
-def _image(settings: Settings, example: Mapping[str, Tensor]) -> tuple[int, int, int]:
+def _image(settings: Settings, form: Form) -> tuple[int, int, int]:
     """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
-    if set(example) != {"x"} or example["x"].dim() != 4:
-        raise InputError("model vgg needs an image task (inputs x of shape (1, C, H, W))")
-    _, channels, height, width = example["x"].shape
+    check_form("vgg", form, "image_classification")
+    _, channels, height, width = form.example["x"].shape
     if min(height, width) >> settings.plan.count("M") < 1:
         raise InputError(
             f"plan has {settings.plan.count('M')} poolings, too many for images of {min(height, width)} pixels"
@@ -84,7 +84,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, filter_groups=settings.filter_groups)
 
 
-def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch: int) -> dict[str, Work]:
+def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
@@ -92,7 +92,7 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
     pooling are not products and count nothing. The gradient of the images is never computed. Raises InputError for
     inputs that are no images or too small.
     """
-    channels, height, width = _image(settings, example)
+    channels, height, width = _image(settings, form)
     found: dict[str, Work] = {}
     depth = 0
     for entry in settings.plan:
@@ -103,7 +103,7 @@ def work(settings: Settings, example: Mapping[str, Tensor], outputs: int, batch:
         for g in range(settings.filter_groups):
             found[f"conv{depth}.filters{g}"] = Work(macs, macs, macs if depth else 0)
         channels, depth = entry, depth + 1
-    return found | {REMAINDER: product(batch * channels * outputs)}
+    return found | {REMAINDER: product(batch * channels * form.outputs)}
 
 
 def step(work: Works, active: Collection[str], mode: str) -> int:
@@ -173,13 +173,6 @@ def _layers(work: Works) -> list[list[str]]:
     return [list(group) for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def closed_form(
-    settings: Settings,
-    example: Mapping[str, Tensor],
-    outputs: int,
-    batch: int,
-    active: Collection[str],
-    mode: str,
-) -> int:
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
-    return step(work(settings, example, outputs, batch), active, mode)
+    return step(work(settings, form, batch), active, mode)

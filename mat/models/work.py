@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from torch import Tensor
-
 from mat.backward import MODES
 from mat.errors import InputError
 
@@ -36,13 +34,6 @@ def attention_head(width: int, heads: int, length: int, tokens: int) -> Work:
     projections, and of scores and values, which have no weights and two inputs each."""
     projections, scores = 4 * width * width * tokens // heads, 2 * length * width * tokens // heads
     return Work(projections + scores, projections, projections + 2 * scores)
-
-
-def sequence_length(model: str, example: Mapping[str, Tensor]) -> int:
-    """S of a text model's example (1, S). Raises InputError for other inputs."""
-    if set(example) != {"input_ids"} or example["input_ids"].dim() != 2:
-        raise InputError(f"model {model} needs a text task (inputs input_ids of shape (1, S))")
-    return example["input_ids"].shape[1]
 
 
 Works = Mapping[str, Work]

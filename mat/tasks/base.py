@@ -1,4 +1,4 @@
-"""The contract of a task: splits, batches that are a pure function of (seed, epoch, step), a loss, a metric.
+"""The contract of a task: splits, batches that are a pure function of (seed, epoch, step), a loss, metrics.
 
 Paired by design: for one seed every method sees the same batches, augmentations, masks and probe samples,
 because each is drawn from a stream of its own (`mat.seeds`) and none depends on what was drawn before.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mat.errors import InputError
+from mat.form import Form
 from mat.seeds import generator, stream_seed
 
 SPLITS = ("train", "validation", "test")
@@ -28,8 +29,16 @@ class Metric(NamedTuple):
     higher_is_better: bool
 
 
+class Score(NamedTuple):
+    """Mean loss over a whole split, and the metrics that the split has, by name."""
+
+    loss: float
+    metrics: dict[str, float]
+
+
 class Batch(NamedTuple):
-    """``inputs``: keyword arguments of the model's forward; ``labels``: [B] or [B, S], -100 = not counted."""
+    """``inputs``: keyword arguments of the model's forward; ``labels``: [B] or [B, S], -100 = not counted;
+    float32 [B] for regression."""
 
     inputs: dict[str, Tensor]
     labels: Tensor
@@ -40,21 +49,26 @@ class Task(ABC):
 
     Attributes:
         name: the task's name.
-        metric: its metric and direction.
+        form: what it asks of a model: objective, example, outputs.
+        metrics: what it is judged by, the first one above all.
+        loss_unit: unit of the loss.
         sizes: samples in "train", "validation" and "test".
-        outputs: logits per prediction (classes or vocabulary size).
         data_hash: SHA-256 of the arrays that were really read, evaluation masks included.
-        example: the inputs of one training sample, batch dimension 1, for counting and tracing.
-        bounds: known reference losses in nats, e.g. "floor_validation"; {} when none is known.
+        bounds: known reference values of losses, e.g. "floor_validation", and of metrics, e.g.
+            "majority_accuracy_test"; {} when none is known.
+        vocabulary_hash: of what gives token ids their meaning, for models that go from task to task; None without.
+        tokenizer: JSON of the tokenizer that text went through, None where there is none.
     """
 
     name: str
-    metric: Metric
+    form: Form
+    metrics: tuple[Metric, ...]
+    loss_unit: str = "nats"
     sizes: dict[str, int]
-    outputs: int
     data_hash: str
-    example: dict[str, Tensor]
     bounds: dict[str, float]
+    vocabulary_hash: str | None = None
+    tokenizer: str | None = None
 
     _permutation: tuple[tuple[int, int], Tensor] | None = None
 
@@ -72,15 +86,18 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss in nats over the counted labels; a differentiable scalar."""
+        """Mean loss over the counted labels; a differentiable scalar."""
 
     @abstractmethod
     def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Each sample's own loss in nats [B], the mean over its counted labels; differentiable."""
+        """Each sample's own loss [B], the mean over its counted labels; differentiable."""
 
     @abstractmethod
-    def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
-        """(sum of losses, sum of the metric, number of counted labels), to be added up over batches."""
+    def score(self, split: str, answers: Iterable[tuple[Tensor, Tensor]]) -> Score:
+        """Loss and metrics of ``split`` from the (logits, labels) of all its ``batches``, in their order.
+
+        The first metric is there for every split; others may belong to some splits only.
+        """
 
     def steps_per_epoch(self, size: int) -> int:
         """Full batches of ``size`` in one epoch; the rest of the permutation is left out.

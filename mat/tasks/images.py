@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mat.form import Form
 from mat.seeds import generator
-from mat.tasks.base import Batch, Metric, Task, hash_arrays
+from mat.tasks.base import Batch, Metric, Score, Task, hash_arrays
 
 
 class ImageTask(Task):
@@ -26,7 +29,7 @@ class ImageTask(Task):
     Pixels are scaled to zero mean and unit variance per channel by the statistics of the training split.
     """
 
-    metric = Metric("accuracy", higher_is_better=True)
+    metrics = (Metric("accuracy", higher_is_better=True),)
 
     def __init__(
         self,
@@ -38,7 +41,6 @@ class ImageTask(Task):
         flip: bool,
     ) -> None:
         self.name = name
-        self.outputs = classes
         self.bounds: dict[str, float] = {}
         self.sizes = {split: len(array) for split, array in images.items()}
         named = {f"{split}/images": array for split, array in images.items()}
@@ -49,7 +51,7 @@ class ImageTask(Task):
         self._mean, self._scale = channel_statistics(images["train"])
         self._shift = shift
         self._flip = flip
-        self.example = {"x": self._normalised(self._images["train"][:1])}
+        self.form = Form("image_classification", {"x": self._normalised(self._images["train"][:1])}, classes)
 
     def _training_batch(self, index: Tensor, seed: int, epoch: int, step: int) -> Batch:
         images = self._images["train"][index]
@@ -77,10 +79,14 @@ class ImageTask(Task):
         """Cross-entropy in nats of each sample [B]."""
         return functional.cross_entropy(logits, labels, reduction="none")
 
-    def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
-        """(summed cross-entropy in nats, correct predictions, B)."""
-        loss = functional.cross_entropy(logits.double(), labels, reduction="sum")
-        return loss.item(), float((logits.argmax(1) == labels).sum()), len(labels)
+    def score(self, split: str, answers: Iterable[tuple[Tensor, Tensor]]) -> Score:
+        """Mean cross-entropy in nats; the share of images whose label has the highest logit."""
+        loss, right, count = 0.0, 0, 0
+        for logits, labels in answers:
+            loss += functional.cross_entropy(logits.double(), labels, reduction="sum").item()
+            right += int((logits.argmax(1) == labels).sum())
+            count += len(labels)
+        return Score(loss / count, {"accuracy": right / count})
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:

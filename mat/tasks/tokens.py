@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mat.form import Form
 from mat.seeds import generator
-from mat.tasks.base import Batch, Metric, Task, hash_arrays
+from mat.tasks.base import Batch, Metric, Score, Task, hash_arrays
 from mat.tasks.masking import NOT_COUNTED, Masked, Vocabulary, mask_tokens
 
 EVALUATION_SEED = 0
@@ -26,12 +30,11 @@ class TokenTask(Task):
         vocabulary: ids, [MASK] and the words that random replacements come from.
     """
 
-    metric = Metric("log_perplexity", higher_is_better=False)
+    metrics = (Metric("log_perplexity", higher_is_better=False), Metric("perplexity", higher_is_better=False))
 
     def __init__(self, name: str, tokens: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
         self.name = name
         self.vocabulary = vocabulary
-        self.outputs = vocabulary.size
         self.sizes = {split: len(array) for split, array in tokens.items()}
         self.tokens = {split: torch.from_numpy(a.astype(np.int32)) for split, a in tokens.items()}
         self._fixed: dict[str, Masked] = {}
@@ -44,7 +47,7 @@ class TokenTask(Task):
             f"unigram_{split}": unigram_loss(self.tokens["train"], self.fixed_masks(split).labels, vocabulary)
             for split in ("validation", "test")
         }
-        self.example = {"input_ids": self.tokens["train"][:1].long()}
+        self.form = Form("masked_lm", {"input_ids": self.tokens["train"][:1].long()}, vocabulary.size)
 
     def fixed_masks(self, split: str) -> Masked:
         """The one masked version of a whole split [N, S]: what evaluation and the bounds both use."""
@@ -87,11 +90,22 @@ class TokenTask(Task):
         counted = (labels != NOT_COUNTED).sum(1).clamp(min=1)
         return each.reshape(labels.shape).sum(1) / counted
 
-    def score(self, logits: Tensor, labels: Tensor) -> tuple[float, float, int]:
-        """(summed cross-entropy in nats, the same: the metric is its mean, selected positions)."""
-        counted = labels != NOT_COUNTED
-        total = functional.cross_entropy(logits[counted].double(), labels[counted], reduction="sum").item()
-        return total, total, int(counted.sum())
+    def score(self, split: str, answers: Iterable[tuple[Tensor, Tensor]]) -> Score:
+        """Mean cross-entropy in nats over all selected positions; it is the log-perplexity."""
+        total, count = 0.0, 0
+        for logits, labels in answers:
+            counted = labels != NOT_COUNTED
+            total += functional.cross_entropy(
+                logits[counted].double(), labels[counted], reduction="sum"
+            ).item()
+            count += int(counted.sum())
+        loss = total / count if count else math.nan
+        return Score(loss, {"log_perplexity": loss, "perplexity": perplexity(loss)})
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that overflows."""
+    return math.exp(loss) if loss < 700 else math.inf if loss == loss else math.nan
 
 
 def unigram_loss(train: Tensor, labels: Tensor, vocabulary: Vocabulary) -> float:

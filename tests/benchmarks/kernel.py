@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mat.form import Form
 from mat.models import vgg
 from mat.partition import Module, Partition, Slice
 from mat.structure import partition_model
@@ -55,7 +56,7 @@ def bert(
 def vgg16(n: int = 64):
     torch.manual_seed(0)
     images = torch.randn(n, 3, 32, 32)
-    model = vgg.build(vgg.Settings(plan=VGG16), {"x": images[:1]}, 10)
+    model = vgg.build(vgg.Settings(plan=VGG16), Form("image_classification", {"x": images[:1]}, 10))
     return model, {"x": images}, torch.randint(10, (n,))
 
 
@@ -209,7 +210,7 @@ def _compare(make, ways, device: str, rounds: int) -> tuple[dict[str, list[float
 def small_vgg(classes: int):
     torch.manual_seed(0)
     images = torch.randn(16, 3, 32, 32)
-    model = vgg.build(vgg.Settings(), {"x": images[:1]}, classes)
+    model = vgg.build(vgg.Settings(), Form("image_classification", {"x": images[:1]}, classes))
     return model, {"x": images}, torch.randint(classes, (16,))
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mat.backward import SparseBackward
 from mat.flops import executed_macs
+from mat.form import Form
 from mat.models import switch
 from mat.partition import Partition
 from mat.structure import partition_model
@@ -37,7 +38,9 @@ MODES = ("detach", "exact")
 def switch_small(n: int = 16, length: int = 128, words: int = 2048):
     torch.manual_seed(0)
     ids = torch.randint(words, (n, length))
-    model = switch.build(switch.Settings(layers=4, width=512, heads=8), {"input_ids": ids[:1]}, words)
+    model = switch.build(
+        switch.Settings(layers=4, width=512, heads=8), Form("masked_lm", {"input_ids": ids[:1]}, words)
+    )
     return model, {"input_ids": ids}, ids
 
 

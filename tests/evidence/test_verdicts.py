@@ -135,7 +135,7 @@ def test_no_spectra_and_unknown_metrics_leave_claims_untested(tmp_path, rules):
     blind = changed(**{name: {"observes": False, "charges": False} for name in METHODS})
     runs = write_runs(tmp_path, tasks=["hmm"], methods=blind)
     for run in runs:
-        edit(run, metric={"name": "f1", "higher_is_better": True})
+        edit(run, metrics=[{"name": "f1", "higher_is_better": True}])
     frame = verdicts(collect.collect(runs), rules).query("task == 'hmm'").set_index("claim")
     assert frame.loc["C1", "verdict"] == frame.loc["C5", "verdict"] == "not tested at this scale"
     assert "f1" in frame.loc["C5", "reason"]

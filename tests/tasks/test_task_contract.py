@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mat.errors import InputError
+from mat.form import OBJECTIVES
 from mat.tasks import TASKS, task_module
 from mat.tasks.base import SPLITS, Batch, Task, fixed_order
 
@@ -48,8 +49,9 @@ def same(a: Batch, b: Batch) -> bool:
 
 def test_description(task: Task) -> None:
     assert task.name in TASKS
-    assert task.metric.name in ("accuracy", "log_perplexity")
-    assert task.metric.higher_is_better == (task.metric.name == "accuracy")
+    assert task.metrics[0].name in ("accuracy", "log_perplexity")
+    assert all(m.higher_is_better == ("perplexity" not in m.name) for m in task.metrics)
+    assert task.form.objective in OBJECTIVES
     assert tuple(task.sizes) == SPLITS
     assert min(task.sizes.values()) > 0
     assert len(bytes.fromhex(task.data_hash)) == 32
@@ -58,17 +60,17 @@ def test_description(task: Task) -> None:
 
 def test_shapes_and_types(task: Task) -> None:
     batch = task.batch(0, 0, 0, SIZE)
-    for inputs, count in ((batch.inputs, SIZE), (task.example, 1), (task.probe(0, 5).inputs, 5)):
-        assert inputs.keys() == task.example.keys()
+    for inputs, count in ((batch.inputs, SIZE), (task.form.example, 1), (task.probe(0, 5).inputs, 5)):
+        assert inputs.keys() == task.form.example.keys()
         for key, value in inputs.items():
-            assert value.shape == (count, *task.example[key].shape[1:])
+            assert value.shape == (count, *task.form.example[key].shape[1:])
             assert value.dtype == (torch.float32 if key == "x" else torch.int64)
     assert batch.labels.dtype == torch.int64
-    assert batch.labels.max() < task.outputs
+    assert batch.labels.max() < task.form.outputs
     if "input_ids" in batch.inputs:
         assert batch.labels.shape == batch.inputs["input_ids"].shape
         assert batch.inputs["input_ids"].min() >= 0
-        assert batch.inputs["input_ids"].max() < task.outputs
+        assert batch.inputs["input_ids"].max() < task.form.outputs
 
 
 def test_batch_is_a_pure_function_in_any_order(case, task: Task) -> None:
@@ -141,7 +143,7 @@ def test_splits_share_no_sample(task: Task) -> None:
 
 
 def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
-    (key,) = task.example
+    (key,) = task.form.example
     first = task.probe(5, 6).inputs[key]
     task.batch(5, 0, 0, SIZE)
     assert torch.equal(task.probe(5, 6).inputs[key], first)
@@ -153,24 +155,25 @@ def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
 
 def test_score_adds_up_to_the_loss(task: Task) -> None:
     labels = task.batch(0, 0, 0, SIZE).labels
-    logits = torch.randn(*labels.shape, task.outputs, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(*labels.shape, task.form.outputs, generator=torch.Generator().manual_seed(0))
     logits.requires_grad_()
     loss = task.loss(logits, labels)
     loss.backward()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad.abs().sum() > 0
-    loss_sum, metric_sum, count = task.score(logits.detach(), labels)
-    assert count == int((labels >= 0).sum())
-    assert loss_sum / count == pytest.approx(loss.item(), rel=1e-5)
-    if task.metric.name == "accuracy":
-        assert metric_sum == float((logits.argmax(-1) == labels).sum())
-    else:
-        assert metric_sum == loss_sum
+    score = task.score("train", iter([(logits.detach(), labels)]))
+    assert score.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert task.metrics[0].name in score.metrics
+    assert score.metrics.keys() <= {metric.name for metric in task.metrics}
+    halves = [(logits.detach()[part], labels[part]) for part in (slice(0, 3), slice(3, None))]
+    again = task.score("train", iter(halves))
+    assert again.loss == pytest.approx(score.loss)
+    assert again.metrics == pytest.approx(score.metrics)
 
 
 def test_sample_losses_are_each_samples_own(task: Task) -> None:
     labels = task.batch(0, 0, 0, SIZE).labels
-    logits = torch.randn(*labels.shape, task.outputs, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(*labels.shape, task.form.outputs, generator=torch.Generator().manual_seed(0))
     losses = task.sample_losses(logits, labels)
     assert losses.shape == (SIZE,)
     for i in range(SIZE):

@@ -74,6 +74,6 @@ def test_random_replacements_are_never_special(mirror: Path, tmp_path: Path) -> 
 
 def test_the_vocabulary_is_what_the_tokenizer_made(mirror: Path, tmp_path: Path) -> None:
     task = load(Settings(**SMALL), mirror, tmp_path)
-    assert task.outputs == task.vocabulary.size <= 300
-    assert task.vocabulary.words == range(len(SPECIALS), task.outputs)
+    assert task.form.outputs == task.vocabulary.size <= 300
+    assert task.vocabulary.words == range(len(SPECIALS), task.form.outputs)
     assert set(task.bounds) == {"unigram_validation", "unigram_test"}

@@ -1,0 +1,46 @@
+"""What a task asks of a model: its objective, the shape of its inputs and the number of its outputs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mat.errors import InputError
+
+OBJECTIVES = {
+    "image_classification": "images x (B, C, H, W) → logits (B, outputs)",
+    "masked_lm": "input_ids (B, S) → logits (B, S, outputs) that see the whole sequence",
+    "causal_lm": "input_ids (B, S) → logits (B, S, outputs) that see no later position",
+    "text_classification": "input_ids, attention_mask, token_type_ids (B, S) → logits (B, outputs)",
+}
+
+
+class Form(NamedTuple):
+    """``objective``: one of ``OBJECTIVES``; ``example``: the inputs of one training sample, batch dimension 1;
+    ``outputs``: logits per prediction (classes, vocabulary size; 1 for regression)."""
+
+    objective: str
+    example: dict[str, Tensor]
+    outputs: int
+
+    @property
+    def length(self) -> int:
+        """S of a text's example (1, S)."""
+        return self.example["input_ids"].shape[1]
+
+
+def check_form(model: str, form: Form, *objectives: str) -> None:
+    """Raise InputError unless ``form`` has one of the ``objectives`` that ``model`` is made for, and its inputs."""
+    if form.objective not in objectives:
+        wanted = " or ".join(f"{name} ({OBJECTIVES[name]})" for name in objectives)
+        raise InputError(
+            f"model {model} needs a task with the objective {wanted}, got {form.objective}; choose another "
+            "model or task"
+        )
+    needed, dims = ("x", 4) if form.objective == "image_classification" else ("input_ids", 2)
+    if needed not in form.example or form.example[needed].dim() != dims:
+        got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in form.example.items())
+        raise InputError(
+            f"the objective {form.objective} needs {OBJECTIVES[form.objective]}, got the inputs {got}"
+        )
