@@ -44,6 +44,14 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+class Outline(NamedTuple):
+    """What is known of a task without reading its data: ``form`` (its example on the device ``meta``) and ``sizes``
+    of the splits, from published counts; numbers of tokens are estimates."""
+
+    form: Form
+    sizes: dict[str, int]
+
+
 class Task(ABC):
     """A task, all of it in memory and on the CPU.
 
