@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """A data set on the hub: repository, configuration and the pinned commit."""
+    """A data set on the hub: repository, configuration and the pinned commit; ``rows`` that each split has there."""
 
     repo: str
     config: str
     revision: str
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_split(origin: Origin, split: str, data: Path | None, cache: Path) -> Dataset:
