@@ -18,11 +18,13 @@ OBJECTIVES = {
 
 class Form(NamedTuple):
     """``objective``: one of ``OBJECTIVES``; ``example``: the inputs of one training sample, batch dimension 1;
-    ``outputs``: logits per prediction (classes, vocabulary size; 1 for regression)."""
+    ``outputs``: logits per prediction (classes, vocabulary size; 1 for regression); ``vocabulary``: number of token
+    ids that a text classifier must embed (a language model's is its ``outputs``)."""
 
     objective: str
     example: dict[str, Tensor]
     outputs: int
+    vocabulary: int | None = None
 
     @property
     def length(self) -> int:
