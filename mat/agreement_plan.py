@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
+from mat.grid import trained
 from mat.registry import build
 from mat.spec import Spec
 
@@ -162,7 +163,10 @@ def jobs(config: Mapping[str, Any]) -> list[Job]:
             raise InputError(
                 f"{where}: 'of' must name one of the tasks {', '.join(config['tasks'])}, got {entry['of']!r}"
             )
-        base = {**config["tasks"][entry["of"]], **{key: value for key, value in entry.items() if key != "of"}}
+        if config["tasks"][entry["of"]].get("start") is not None:
+            raise InputError(f"{where}: {entry['of']} starts from another run; choose a task that does not")
+        own = {key: value for key, value in entry.items() if key != "of"}
+        base = {**trained(entry["of"], config["tasks"]), **own}
         if isinstance(base.get("recipe", {}), Mapping):  # no curve is kept: only the two ends are evaluated
             base["recipe"] = {**base.get("recipe", {}), "evaluate_every": 10**9}
         for seed in config["seeds"]:

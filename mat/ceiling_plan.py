@@ -20,6 +20,7 @@ import torch
 
 from mat.errors import InputError
 from mat.form import OBJECTIVES, Form
+from mat.grid import trained
 from mat.models import MODELS
 from mat.registry import build, find
 from mat.spec import Spec, known_keys
@@ -138,8 +139,8 @@ def plan(config: Mapping[str, Any]) -> Plan | None:
     )
     reported = build("ceiling.reported", Reported, block["reported"])
     tasks = {}
-    for label, entry in config["tasks"].items():
-        spec = Spec.of({**entry, "method": {"name": "vanilla"}})
+    for label in config["tasks"]:
+        spec = Spec.of({**trained(label, config["tasks"]), "method": {"name": "vanilla"}})
         tasks[label] = {"model": spec.model, "batch": spec.recipe["batch"]}
     models = block.get("models") or {}
     if not isinstance(models, Mapping):

@@ -1,4 +1,4 @@
-"""Run specifications: a small frozen record of everything that determines a run, and configs that expand to them.
+"""Run specifications: a small frozen record of everything that determines a run.
 
 A specification's hash is its run's name. Unknown keys, unknown names and impossible values are refused here,
 before any compute is spent.
@@ -26,7 +26,8 @@ from mat.tasks import TASKS
 class Recipe:
     """How a model is trained. ``warmup``: share of all steps; ``schedule``: after it, to zero at the end;
     ``decay``: weight decay of 'matrices' only or of 'all' parameters; ``clip``: gradient norm, 0 for none;
-    ``evaluate_every`` in steps."""
+    ``evaluate_every`` in steps; ``precision``: of a training step's products, by automatic mixed precision
+    (weights, optimizer, probes and evaluation stay in float32)."""
 
     optimizer: str = "adamw"
     lr: float = 1e-3
@@ -39,11 +40,13 @@ class Recipe:
     batch: int = 32
     epochs: int = 1
     evaluate_every: int = 50
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _choice("optimizer", self.optimizer, ("adamw", "sgd"))
         _choice("schedule", self.schedule, ("constant", "cosine", "linear"))
         _choice("decay", self.decay, ("all", "matrices"))
+        _choice("precision", self.precision, ("float32", "bfloat16"))
         for name in ("batch", "epochs", "evaluate_every"):
             _at_least(name, getattr(self, name), 1)
         for name in ("lr", "weight_decay", "momentum", "clip"):
@@ -73,6 +76,22 @@ class Probe:
             _at_least("every", self.every, 1)
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where the initial weights come from: ``run``, the name of an earlier run beside this one, or ``hub``, a model
+    repository at its ``revision`` (in a mirror: under its id)."""
+
+    run: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.hub is None):
+            raise InputError("start needs either run or hub")
+        if (self.hub is None) != (self.revision is None):
+            raise InputError("start: a hub checkpoint needs its revision (a commit), and only it has one")
+
+
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -92,6 +111,7 @@ class Spec:
     method: Mapping[str, Any]
     recipe: Mapping[str, Any]
     probe: Mapping[str, Any]
+    start: Mapping[str, Any] | None
     seed: int
     threads: int
 
@@ -113,6 +133,7 @@ class Spec:
             method=_plugin("method", METHODS, given["method"], "METHOD"),
             recipe=_plain(build("recipe", Recipe, given.get("recipe", {}))),
             probe=_plain(build("probe", Probe, given.get("probe", {}))),
+            start=None if given.get("start") is None else _plain(build("start", Start, given["start"])),
             seed=seed,
             threads=threads,
         )
@@ -128,10 +149,12 @@ class Spec:
         return f"{self.task['name']}-{self.model['name']}-{self.method['name']}-s{self.seed}-{digest}"
 
     def settings(self, what: str) -> Any:
-        """The settings record of ``task``, ``model``, ``recipe`` or ``probe``."""
+        """The settings record of ``task``, ``model``, ``recipe``, ``probe`` or ``start`` (None without one)."""
+        if getattr(self, what) is None:
+            return None
         given = {key: value for key, value in getattr(self, what).items() if key != "name"}
-        if what in ("recipe", "probe"):
-            return build(what, {"recipe": Recipe, "probe": Probe}[what], given)
+        if what in _RECORDS:
+            return build(what, _RECORDS[what], given)
         return build(what, self.plugin(what).Settings, given)
 
     def plugin(self, what: str):
@@ -142,6 +165,9 @@ class Spec:
         """The method with its settings."""
         given = {key: value for key, value in self.method.items() if key != "name"}
         return build("method", find("method", METHODS, self.method["name"]).METHOD, given)
+
+
+_RECORDS = {"recipe": Recipe, "probe": Probe, "start": Start}
 
 
 def _plain(record: Any) -> dict[str, Any]:
@@ -167,80 +193,3 @@ def known_keys(what: str, given: Any, known: Sequence[str]) -> None:
     unknown = sorted(str(key) for key in set(given) - set(known))
     if unknown:
         raise InputError(f"unknown key {unknown[0]!r} in {what}; known: {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A specification with the labels that its config gives it."""
-
-    scale: str
-    task: str
-    method: str
-    spec: Spec
-    needs: str | None
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"scale": self.scale, "task": self.task, "method": self.method}
-
-
-# the blocks ``agreement`` and ``ceiling`` are read by mat.agreement_plan and mat.ceiling_plan
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "ceiling"]
-
-
-def expand(config: Mapping[str, Any]) -> list[Run]:
-    """Every task × method × seed of a scale's config, validated. Raises InputError naming the place.
-
-    A method with ``match: LABEL`` follows the run of that label with the same task and seed; ``Run.needs``
-    is that run's name.
-    """
-    known_keys("the config", config, CONFIG_KEYS)
-    for key in ("scale", "seeds", "tasks", "methods"):
-        if not config.get(key):
-            raise InputError(f"the config needs a non-empty {key!r}, got {config.get(key)!r}")
-    for key in ("tasks", "methods"):
-        if not isinstance(config[key], Mapping):
-            raise InputError(f"{key} must be a mapping from labels to their settings, got {config[key]!r}")
-    seeds = config["seeds"]
-    if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
-        raise InputError(f"seeds must be a list of different whole numbers, got {seeds!r}")
-    runs: list[Run] = []
-    for task, block in config["tasks"].items():
-        known_keys(f"tasks.{task}", block, ["task", "model", "recipe", "probe"])
-        for seed in seeds:
-            made: dict[str, Run] = {}
-            for label in _ordered(config["methods"]):
-                entry = dict(config["methods"][label])
-                needs = None
-                if entry.get("match") is not None:
-                    needs = made[entry["match"]].spec.name
-                    entry["match"] = needs
-                try:
-                    spec = Spec.of(
-                        {**block, "method": entry, "seed": seed, "threads": config.get("threads", 1)}
-                    )
-                except InputError as error:
-                    raise InputError(f"tasks.{task} with methods.{label}: {error}") from None
-                made[label] = Run(str(config["scale"]), task, label, spec, needs)
-            runs += made.values()
-    names = [run.spec.name for run in runs]
-    for run in runs:
-        if names.count(run.spec.name) > 1:
-            raise InputError(
-                f"tasks.{run.task} with methods.{run.method} repeats another entry of the config"
-            )
-    return runs
-
-
-def _ordered(methods: Mapping[str, Any]) -> list[str]:
-    """Labels with every matched method before the ones that match it."""
-    for label, entry in methods.items():
-        if not isinstance(entry, Mapping):
-            raise InputError(f"methods.{label} must be a mapping with a name, got {entry!r}")
-    free = [label for label, entry in methods.items() if entry.get("match") is None]
-    for label, entry in methods.items():
-        if label not in free and entry["match"] not in free:
-            raise InputError(
-                f"methods.{label}: match must name one of {', '.join(free)}, got {entry['match']!r}"
-            )
-    return free + [label for label in methods if label not in free]

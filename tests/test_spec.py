@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mat.errors import InputError
-from mat.spec import Spec, expand
+from mat.grid import expand
+from mat.spec import Spec
 
 CONFIG = {
     "scale": "mini",
@@ -50,8 +51,58 @@ def test_random_follows_the_run_of_the_same_task_and_seed():
     runs = {run.spec.name: run for run in expand(CONFIG)}
     for run in runs.values():
         if run.method == "random":
-            other = runs[run.needs]
+            other = runs[run.follows]
             assert (other.method, other.task, other.spec.seed) == ("mat", run.task, run.spec.seed)
+
+
+START = {
+    "cola": {
+        "task": {"name": "hmm", "train": 64},
+        "start": {"task": "hmm", "method": "mat"},
+        "methods": ["vanilla"],
+        "tags": ["glue"],
+    }
+}
+
+
+def test_a_task_starts_from_the_run_of_another_with_the_same_seed_and_has_its_model():
+    runs = expand({**CONFIG, "tasks": {**START, **CONFIG["tasks"]}})  # whatever the order in the config
+    started = [run for run in runs if run.task == "cola"]
+    assert [(run.method, run.spec.seed, run.tags) for run in started] == [
+        ("vanilla", seed, ("glue",)) for seed in CONFIG["seeds"]
+    ]
+    for run in started:
+        earlier = next(other for other in runs if other.spec.name == run.starts_from)
+        assert (earlier.task, earlier.method, earlier.spec.seed) == ("hmm", "mat", run.spec.seed)
+        assert run.spec.model == earlier.spec.model
+        assert runs.index(earlier) < runs.index(run)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (
+            {"task": "wikitext", "method": "mat"},
+            r"tasks\.cola: start must name one of the tasks cola, digits, hmm",
+        ),
+        ({"task": "cola", "method": "mat"}, r"tasks\.cola: start leads back to itself over cola"),
+        (
+            {"task": "hmm", "method": "adam"},
+            r"start needs a method of the task hmm, one of vanilla, mat, random",
+        ),
+        (
+            {"task": "digits", "method": "mat"},
+            r"only runs of the model bert can be started from, digits trains vgg",
+        ),
+        ({"hub": "google-bert/bert-base-uncased"}, r"a hub checkpoint needs its revision"),
+        ({}, r"start needs either run or hub"),
+        ({"run": "hmm-bert"}, r"unknown key 'run' in tasks\.cola: start"),
+    ],
+)
+def test_bad_starts_are_refused(start, message):
+    tasks = {"cola": {**START["cola"], "start": start, "model": {"name": "bert"}}, **CONFIG["tasks"]}
+    with pytest.raises(InputError, match=message):
+        expand({**CONFIG, "tasks": tasks})
 
 
 @given(
@@ -121,6 +172,9 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("methods.mat", "mat", "methods.mat must be a mapping"),
         ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
         ("methods.again", {"name": "mat"}, "repeats another entry"),
+        ("tasks.hmm.methods", ["adam"], r"tasks\.hmm: methods must be among random, vanilla, mat"),
+        ("tasks.hmm.tags", "text", r"tasks\.hmm: tags must be a list of names"),
+        ("tasks.hmm.recipe", {"precision": "half"}, "precision must be one of float32, bfloat16"),
     ],
 )
 def test_bad_configs_are_refused(path, value, message):

@@ -9,8 +9,8 @@ from snakemake.exceptions import WorkflowError
 from mat.agreement_plan import jobs as agreement_jobs
 from mat.ceiling_plan import plan as ceiling_plan
 from mat.errors import InputError
-from mat.run import FILES, code_hash
-from mat.spec import expand as expand_config
+from mat.grid import expand as expand_config
+from mat.run import CHECKPOINT, FILES, code_hash
 
 # Where and on what it runs changes no specification; everything else in the config does.
 MACHINE = ("data", "cache", "device")
@@ -45,6 +45,7 @@ def expand_runs():
 RUNS, JOBS, PLAN = expand_runs()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
 CEILING = [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if PLAN else []
+STARTS = {run.starts_from for run in RUNS.values()} - {None}
 TASKS = sorted({run.task for run in RUNS.values()})
 FIGURE_NAMES = (
     "dynamics",
@@ -61,11 +62,14 @@ def task_spec(wildcards):
 
 
 def run_inputs(wildcards):
-    """The run's data and, where its method follows another run, that run's record of active modules."""
+    """The run's data; that run's record of active modules which its method follows, and that run's checkpoint which
+    it starts from."""
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
-    if run.needs:
-        needed.append(f"{RESULTS}/runs/{run.needs}/probes.parquet")
+    if run.follows:
+        needed.append(f"{RESULTS}/runs/{run.follows}/probes.parquet")
+    if run.starts_from:
+        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in CHECKPOINT]
     return needed
 
 

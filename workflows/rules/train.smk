@@ -1,6 +1,11 @@
 """Runs: one job each. A run keeps the state it resumes from beside its outputs, which Snakemake may delete."""
 
 
+def named(runs):
+    """A pattern for exactly these runs; for none when there are none."""
+    return "|".join(sorted(runs)) or "(?!)"
+
+
 rule train:
     input:
         run_inputs,
@@ -10,6 +15,8 @@ rule train:
         f"{RESULTS}/logs/train/{{run}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{run}}.tsv"
+    wildcard_constraints:
+        run=named(set(RUNS) - STARTS),
     conda:
         "../envs/mat.yaml"
     threads: run_threads
@@ -20,7 +27,23 @@ rule train:
         labels=run_labels,
         folder=subpath(output[0], parent=True),
         device=DEVICE,
+        keep="",
         code=code_hash(),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat train --spec {params.spec:q} --labels {params.labels:q}"
-        " --out {params.folder} --device {params.device} > {log} 2>&1"
+        " --out {params.folder} --device {params.device} {params.keep} > {log} 2>&1"
+
+
+# the same, for runs that others start from: they keep their weights
+use rule train as pretrain with:
+    output:
+        [f"{RESULTS}/runs/{{run}}/{name}" for name in (*FILES, *CHECKPOINT)],
+    wildcard_constraints:
+        run=named(STARTS),
+    params:
+        spec=run_spec,
+        labels=run_labels,
+        folder=subpath(output[0], parent=True),
+        device=DEVICE,
+        keep="--checkpoint",
+        code=code_hash(),
