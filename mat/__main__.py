@@ -90,8 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
     show.set_defaults(run=_show)
 
+    fetch = commands.add_parser("fetch", help="download a task's data, or find it in a mirror, and check it")
+    fetch.add_argument(
+        "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
+    )
+    fetch.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="what there is: files, hashes and rows"
+    )
+    _data_options(fetch)
+    fetch.set_defaults(run=_fetch, task=None, model=None, method=None, seed=None, threads=None, set=[])
+
     prepare = commands.add_parser(
-        "prepare", help="read or download a task's data, fill the cache, check that a run fits it"
+        "prepare", help="read a task's data, fill the cache, check that a run fits it"
     )
     prepare.add_argument(
         "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
@@ -315,6 +325,17 @@ def _show(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     print(cli.show(args.dir))
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from mat.spec import Spec
+    from mat.tasks.hub import fetch
+
+    spec, data = Spec.of(_given(args)), _folder(args.data)
+    sources = spec.plugin("task").sources(spec.settings("task"))
+    found = [fetch(source, data, args.cache) for source in sources]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _prepare(args: argparse.Namespace) -> None:

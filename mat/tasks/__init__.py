@@ -11,12 +11,16 @@ TASKS = {
     "digits": "mat.tasks.digits",
     "hmm": "mat.tasks.hmm",
     "cifar10": "mat.tasks.cifar10",
+    "cifar100": "mat.tasks.cifar100",
+    "tiny_imagenet": "mat.tasks.tiny_imagenet",
+    "imagenet": "mat.tasks.imagenet",
     "wikitext": "mat.tasks.wikitext",
 }
 
 
 def task_module(name: str) -> ModuleType:
-    """The module of task ``name``: it has ``Settings`` and ``load(settings, data, cache) -> Task``.
+    """The module of task ``name``: it has ``Settings``, ``load(settings, data, cache) -> Task``, ``outline(settings)``,
+    and ``sources(settings)``: what has to be fetched.
 
     Raises:
         InputError: no task has that name.

@@ -150,10 +150,11 @@ class Task(ABC):
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         """The epoch's permutation of the training samples; the last is kept, every step asks for it."""
-        if self._permutation is None or self._permutation[0] != (seed, epoch):
+        kept = self._permutation  # read once: another thread may replace it by another epoch's
+        if kept is None or kept[0] != (seed, epoch):
             order = torch.randperm(self.sizes["train"], generator=generator(seed, "batches", epoch))
-            self._permutation = ((seed, epoch), order)
-        return self._permutation[1]
+            kept = self._permutation = ((seed, epoch), order)
+        return kept[1]
 
 
 def check_whole(what: str, value: object, low: int, high: int | None = None) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from mat.tasks.base import check_whole, fixed_order
-from mat.tasks.images import ImageTask
+from mat.tasks.augment import random_shift
+from mat.tasks.base import Outline, check_whole, fixed_order
+from mat.tasks.hub import Source
+from mat.tasks.images import ImageTask, image_outline
+from mat.tasks.pictures import Part, pictures_of
+
+CLASSES = 10
+SIZES = {"train": 1197, "validation": 300, "test": 300}
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,20 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     bunch = load_digits()
     images = bunch.images.astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    index = stratified_sixths(labels)
-    return ImageTask(
-        "digits",
-        {split: images[i] for split, i in index.items()},
-        {split: labels[i] for split, i in index.items()},
-        classes=10,
-        shift=settings.shift,
-        flip=False,
-    )
+    pictures = pictures_of(images, labels)
+    parts = {split: Part(pictures, rows) for split, rows in stratified_sixths(labels).items()}
+    augment = partial(random_shift, shift=settings.shift) if settings.shift else None
+    return ImageTask("digits", parts, CLASSES, augment)
+
+
+def outline(settings: Settings) -> Outline:
+    """The task's form and sizes."""
+    return image_outline((1, 8, 8), CLASSES, dict(SIZES))
+
+
+def sources(settings: Settings) -> tuple[Source, ...]:
+    """Nothing: the images are part of scikit-learn."""
+    return ()
 
 
 def stratified_sixths(labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,92 +1,90 @@
-"""Reading a split of a Hugging Face data set from the hub or from a mirror, and caching what was made.
+"""Data sets of the Hugging Face hub, read from a mirror: one that is given, or the one that is downloaded.
 
-A mirror has the hub's layout: ``<root>/<owner>/<name>/<config>/<split>-*.parquet``. It is read with explicit
-``data_files`` and a cache directory named by the files' content: for a local folder the cache key of
-`datasets` 5.2 ignores path and content, so a file replaced in place would silently give the old data.
+Without a mirror (`mat.tasks.mirror` says how it is laid out), the files come into the cache once
+(`mat.tasks.download`), and the same code reads them there. Parquet files are read by name: for a local folder the
+cache key of `datasets` 5.2 ignores path and content, so a file replaced in place would silently give the old data.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mat.errors import InputError
+from mat.tasks.cache import cached_arrays
+from mat.tasks.download import download
+from mat.tasks.mirror import Origin, PlainFile, Source, describe, file_digest, mirror_files, plain_file
+from mat.tasks.parquet import read_table, readable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+__all__ = [
+    "Origin",
+    "PlainFile",
+    "Source",
+    "cached_arrays",
+    "check_columns",
+    "content_key",
+    "fetch",
+    "hub_file",
+    "load_split",
+    "split_files",
+]
 
-@dataclass(frozen=True)
-class Origin:
-    """A data set on the hub: repository, configuration and the pinned commit; ``rows`` that each split has there."""
 
-    repo: str
-    config: str
-    revision: str
-    rows: Mapping[str, int] = field(default_factory=dict)
+def fetch(source: Source, data: Path | None, cache: Path) -> dict[str, Any]:
+    """Make ``source`` readable without the network, and say what there is of it: `describe`, and ``from`` where.
+
+    A mirror may hold a part of a data set, and ``complete`` says so; from the hub everything must have come.
+
+    Raises:
+        InputError: what is missing or damaged, and what to do.
+    """
+    place = "hub" if data is None else "mirror"
+    return {"from": place, **describe(source, _root(source, data, cache))}
+
+
+def split_files(origin: Origin, split: str, data: Path | None, cache: Path) -> list[Path]:
+    """The Parquet files of one split, sorted: in the mirror ``data`` if given, and nothing is fetched then; else in
+    the cache, downloaded and checked if they are not yet there.
+
+    Raises:
+        InputError: they are missing, or the hub could not be read.
+    """
+    return mirror_files(origin, split, _root(origin, data, cache))
 
 
 def load_split(origin: Origin, split: str, data: Path | None, cache: Path) -> Dataset:
-    """The rows of one split, from the mirror ``data`` if given (nothing is fetched then), else from the hub.
+    """The rows of one split, in memory; from ``split_files``.
 
     Raises:
-        InputError: the mirror lacks the files, or the hub could not be read.
+        InputError: a file is missing or cannot be read, or the hub could not be.
     """
     import datasets
+    import pyarrow
 
-    datasets.disable_progress_bars()
-    if data is not None:
-        files = mirror_files(origin, split, data)
-        folder = cache / "datasets" / content_key(origin, split, data)[:16]
-        return datasets.load_dataset(
-            "parquet",
-            data_files={split: [str(path) for path in files]},
-            split=split,
-            cache_dir=str(folder),
-        )
-    try:
-        return datasets.load_dataset(
-            origin.repo,
-            origin.config,
-            split=split,
-            revision=origin.revision,
-            cache_dir=str(cache / "hub"),
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"Expected to read split '{split}' of {origin.repo} ({origin.config}) at revision "
-            f"{origin.revision[:12]} from the Hugging Face hub, got {type(error).__name__}: {error}; check "
-            "the connection, or give the root of a mirror in hub layout in the setting 'data' (MAT_DATA)."
-        ) from error
+    files = split_files(origin, split, data, cache)
+    tables = [read_table(path) for path in files]
+    with readable(files[-1]):  # their columns may differ
+        table = pyarrow.concat_tables(tables)
+    # the fingerprint serves only caches of `datasets`; unless given, the whole table is pickled for it
+    return datasets.Dataset(table, fingerprint=content_key(origin, split, data)[:16])
 
 
-def mirror_files(origin: Origin, split: str, data: Path) -> list[Path]:
-    """The Parquet files of a split in the mirror ``data``, sorted.
+def hub_file(repo: str, revision: str, name: str, data: Path | None, cache: Path) -> Path:
+    """Path of the file ``name`` of a model's repository, from the mirror ``data`` if given, else from the hub.
 
     Raises:
-        InputError: a folder or the files are not there; names the path that was looked for.
+        InputError: the mirror lacks it, or the hub could not be read.
     """
-    folder = data / origin.repo / origin.config
-    for path in (data, folder):
-        if not path.is_dir():
-            raise InputError(
-                f"Expected a folder at {path}, found none; the setting 'data' (MAT_DATA) must be the root of "
-                f"a mirror in hub layout, or be left out to read {origin.repo} from the Hugging Face hub."
-            )
-    files = sorted(folder.glob(f"{split}-*.parquet"))
-    if not files:
-        raise InputError(
-            f"Expected files {folder}/{split}-*.parquet, found none; complete the mirror that the setting "
-            "'data' (MAT_DATA) names, or leave the setting out to read from the Hugging Face hub."
-        )
-    return files
+    source = PlainFile(repo, revision, name)
+    return plain_file(source, _root(source, data, cache))
+
+
+def _root(source: Source, data: Path | None, cache: Path) -> Path:
+    return download(source, cache) if data is None else data
 
 
 def content_key(origin: Origin, split: str, data: Path | None) -> str:
@@ -96,41 +94,41 @@ def content_key(origin: Origin, split: str, data: Path | None) -> str:
         digest.update(f"{origin.repo} {origin.config} {origin.revision} {split}".encode())
     else:
         for path in mirror_files(origin, split, data):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(file_digest(path))
     return digest.hexdigest()
 
 
-def check_columns(rows: Dataset, origin: Origin, split: str, columns: tuple[str, ...]) -> None:
-    """Refuse a split without rows or without one of ``columns``.
+def check_columns(
+    rows: Dataset, origin: Origin, split: str, columns: tuple[str, ...], text: tuple[str, ...] = ()
+) -> None:
+    """Refuse a split without rows, without one of ``columns``, or where one of ``text`` is not text in every row.
 
     Raises:
         InputError: says which columns were expected and which came.
     """
-    missing = [name for name in columns if name not in rows.column_names]
-    if missing or not len(rows):
-        raise InputError(
-            f"Expected rows with columns {', '.join(columns)} in split '{split}' of {origin.repo} "
-            f"({origin.config}), got {len(rows)} rows with {', '.join(rows.column_names) or 'no columns'}; "
-            "check the files under the setting 'data' (MAT_DATA)."
-        )
+    wanted = tuple(dict.fromkeys((*columns, *text)))
+    check_names(rows.column_names, len(rows), origin, split, wanted)
+    for name in text:
+        column = rows.data.column(name)
+        # two ways of storing the same thing: offsets of 32 and of 64 bits
+        if str(column.type) not in ("string", "large_string") or column.null_count:
+            got = f"{column.null_count} rows without any" if column.null_count else f"{column.type}"
+            raise InputError(
+                f"Expected text in column '{name}' of split '{split}' of {origin.repo} ({origin.config}), got "
+                f"{got}; check the files under the setting 'data' (MAT_DATA)."
+            )
 
 
-def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of the .npz file ``path``, made by ``make`` and stored there if it does not exist.
+def check_names(names: list[str], rows: int, origin: Origin, split: str, columns: tuple[str, ...]) -> None:
+    """Refuse no ``rows``, or ``names`` of columns without one of ``columns``.
 
-    The file appears at once or not at all (written beside, then renamed), so several processes may ask
-    together; the name must say all that the arrays depend on.
+    Raises:
+        InputError: says which columns were expected and which came.
     """
-    if not path.exists():
-        arrays = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+    if rows and set(columns) <= set(names):
+        return
+    raise InputError(
+        f"Expected rows with columns {', '.join(columns)} in split '{split}' of {origin.repo} "
+        f"({origin.config}), got {rows} rows with {', '.join(names) or 'no columns'}; "
+        "check the files under the setting 'data' (MAT_DATA)."
+    )

@@ -1,4 +1,4 @@
-"""Image classification on arrays held in memory: normalisation, shift, crop and flip."""
+"""Image classification: normalisation, augmentation, accuracy, and how a training split is divided."""
 
 from __future__ import annotations
 
@@ -8,68 +8,67 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms.v2.functional import normalize_image
 
+from mat.errors import InputError
 from mat.form import Form
 from mat.seeds import generator
-from mat.tasks.base import Batch, Metric, Score, Task, hash_arrays
+from mat.tasks.augment import Augment
+from mat.tasks.base import Batch, Metric, Outline, Score, Task, check_whole, fixed_order, hash_arrays
+from mat.tasks.pictures import Part, channel_statistics
+
+TOP = 5
 
 
 class ImageTask(Task):
-    """Classify images; accuracy in [0, 1].
+    """Classify images; accuracies in [0, 1].
+
+    ``data_hash`` is of every image's hash and label, in order. ``bounds`` holds the accuracy, per split, of always
+    naming the class that is most frequent in training (of several the first).
 
     Args:
         name: the task's name.
-        images: split -> uint8 [N, C, H, W].
-        labels: split -> int64 [N], values 0 … classes - 1.
+        parts: split -> images and labels, values 0 … classes - 1.
         classes: number of classes.
-        shift: training images move by up to ``shift`` pixels each way, zeros coming in from outside
-            (the same as a random crop after zero padding by ``shift``); 0 = none.
-        flip: whether training images are mirrored left-right with probability 1/2.
+        augment: what training images go through, uint8 [B, C, H, W] to the same; None = nothing.
 
     Pixels are scaled to zero mean and unit variance per channel by the statistics of the training split.
     """
 
-    metrics = (Metric("accuracy", higher_is_better=True),)
-
-    def __init__(
-        self,
-        name: str,
-        images: dict[str, np.ndarray],
-        labels: dict[str, np.ndarray],
-        classes: int,
-        shift: int,
-        flip: bool,
-    ) -> None:
+    def __init__(self, name: str, parts: dict[str, Part], classes: int, augment: Augment | None) -> None:
         self.name = name
-        self.bounds: dict[str, float] = {}
-        self.sizes = {split: len(array) for split, array in images.items()}
-        named = {f"{split}/images": array for split, array in images.items()}
-        named |= {f"{split}/labels": array for split, array in labels.items()}
+        self.metrics = metrics(classes)
+        self.sizes = {split: len(part.rows) for split, part in parts.items()}
+        named = {f"{split}/images": part.pictures.digests[part.rows] for split, part in parts.items()}
+        named |= {f"{split}/labels": part.labels for split, part in parts.items()}
         self.data_hash = hash_arrays(named)
-        self._images = {split: torch.from_numpy(np.ascontiguousarray(a)) for split, a in images.items()}
-        self._labels = {split: torch.from_numpy(np.asarray(a, dtype=np.int64)) for split, a in labels.items()}
-        self._mean, self._scale = channel_statistics(images["train"])
-        self._shift = shift
-        self._flip = flip
-        self.form = Form("image_classification", {"x": self._normalised(self._images["train"][:1])}, classes)
+        self._parts = parts
+        self._labels = {split: torch.from_numpy(part.labels) for split, part in parts.items()}
+        self._mean, self._scale = (values.tolist() for values in channel_statistics(parts["train"]))
+        self._augment = augment
+        example = self._normalised(parts["train"].pixels(slice(1)))
+        self.form = Form("image_classification", {"x": example}, classes)
+        majority = int(self._labels["train"].bincount().argmax())
+        self.bounds = {
+            f"majority_accuracy_{split}": (self._labels[split] == majority).double().mean().item()
+            for split in ("validation", "test")
+        }
 
     def _training_batch(self, index: Tensor, seed: int, epoch: int, step: int) -> Batch:
-        images = self._images["train"][index]
-        draws = generator(seed, "augment", epoch, step)
-        if self._shift:
-            images = random_shift(images, self._shift, draws)
-        if self._flip:
-            images = random_flip(images, draws)
+        images = self._parts["train"].pixels(index.numpy())
+        if self._augment:
+            images = self._augment(images, generator(seed, "augment", epoch, step))
         return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
     def _fixed_batch(self, split: str, index: slice) -> Batch:
-        return Batch({"x": self._normalised(self._images[split][index])}, self._labels[split][index])
+        return Batch({"x": self._normalised(self._parts[split].pixels(index))}, self._labels[split][index])
 
     def _probe_batch(self, index: Tensor, seed: int) -> Batch:
-        return Batch({"x": self._normalised(self._images["train"][index])}, self._labels["train"][index])
+        images = self._parts["train"].pixels(index.numpy())
+        return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images.float() - self._mean) / self._scale
+        return normalize_image(images.float(), self._mean, self._scale, inplace=True)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy in nats of ``logits`` [B, classes] against ``labels`` [B]."""
@@ -80,42 +79,69 @@ class ImageTask(Task):
         return functional.cross_entropy(logits, labels, reduction="none")
 
     def score(self, split: str, answers: Iterable[tuple[Tensor, Tensor]]) -> Score:
-        """Mean cross-entropy in nats; the share of images whose label has the highest logit."""
-        loss, right, count = 0.0, 0, 0
+        """Mean cross-entropy in nats; the shares of images whose label has the highest logit, and, where there are
+        more classes than that, one of the five highest (ties as ``torch.topk`` resolves them)."""
+        loss, count = 0.0, 0
+        right = dict.fromkeys((metric.name for metric in self.metrics), 0)
         for logits, labels in answers:
             loss += functional.cross_entropy(logits.double(), labels, reduction="sum").item()
-            right += int((logits.argmax(1) == labels).sum())
+            right["accuracy"] += int((logits.argmax(1) == labels).sum())
+            if "top5_accuracy" in right:
+                right["top5_accuracy"] += int((logits.topk(TOP).indices == labels[:, None]).sum())
             count += len(labels)
-        return Score(loss / count, {"accuracy": right / count})
+        return Score(loss / count, {name: number / count for name, number in right.items()})
 
 
-def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel of uint8 ``images`` [N, C, H, W], each float32 [C, 1, 1].
+def metrics(classes: int) -> tuple[Metric, ...]:
+    """What a task of so many classes is judged by."""
+    names = ("accuracy", "top5_accuracy") if classes > TOP else ("accuracy",)
+    return tuple(Metric(name, higher_is_better=True) for name in names)
 
-    Summed as integers, so that the result does not depend on the order of summation; a constant channel
-    gets scale 1.
+
+def image_outline(shape: tuple[int, int, int], classes: int, sizes: dict[str, int]) -> Outline:
+    """The outline of a task with images of ``shape`` (C, H, W)."""
+    example = {"x": torch.empty((1, *shape), device="meta")}
+    return Outline(Form("image_classification", example, classes), sizes)
+
+
+def check_division(name: str, train: int | None, validation: int | None) -> None:
+    """Refuse impossible settings 'train_examples' and 'validation_examples' of the task ``name``; None is possible.
+
+    Raises:
+        InputError: names the setting.
     """
-    values = np.arange(256, dtype=np.int64)
-    counts = np.stack([np.bincount(images[:, c].reshape(-1), minlength=256) for c in range(images.shape[1])])
-    pixels = counts.sum(1)
-    mean = (counts * values).sum(1) / pixels
-    variance = (counts * values**2).sum(1) / pixels - mean**2
-    scale = np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1.0)
-    return tuple(torch.tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in (mean, scale))
+    for key, value in (("train_examples", train), ("validation_examples", validation)):
+        if value is not None:
+            check_whole(f"{name} setting '{key}'", value, 1)
 
 
-def random_shift(images: Tensor, shift: int, draws: torch.Generator) -> Tensor:
-    """Each of ``images`` [B, C, H, W] moved by its own uniform offset in -shift … shift on both axes."""
-    count, _, height, width = images.shape
-    offset = torch.randint(0, 2 * shift + 1, (2, count, 1), generator=draws)
-    rows = (offset[0] + torch.arange(height))[:, :, None]
-    columns = (offset[1] + torch.arange(width))[:, None, :]
-    padded = functional.pad(images, (shift, shift, shift, shift))
-    sample = torch.arange(count)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[sample, rows, columns].permute(0, 3, 1, 2).contiguous()
+def division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:
+    """How many of ``count`` official training images are trained on and held out for validation.
+
+    ``validation`` None: one in twenty; ``train`` None: all others.
+
+    Raises:
+        InputError: there are too few for it.
+    """
+    held_out = max(count // 20, 1) if validation is None else validation
+    left = count - held_out
+    if left < (train or 1):
+        raise InputError(
+            f"Expected at least {train or 1} training images of {name} beside the {held_out} held out for validation, "
+            f"got {left} of {count}; lower the settings 'train_examples' or 'validation_examples'."
+        )
+    return train or left, held_out
 
 
-def random_flip(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Each of ``images`` [B, C, H, W] mirrored left-right with probability 1/2."""
-    mirrored = torch.randint(0, 2, (len(images), 1, 1, 1), generator=draws).bool()
-    return torch.where(mirrored, images.flip(3), images)
+def divide(name: str, rows: np.ndarray, train: int | None, validation: int | None) -> dict[str, np.ndarray]:
+    """`division` of the images ``rows`` [N] -> "train" and "validation", each in the order of ``rows``.
+
+    Which ones is fixed by the name alone: the validation images are the same whatever is trained on, and a smaller
+    training set is part of a larger one.
+    """
+    trained, held_out = division(name, len(rows), train, validation)
+    order = fixed_order(len(rows), name, "split")
+    return {
+        "train": rows[np.sort(order[held_out:][:trained])],
+        "validation": rows[np.sort(order[:held_out])],
+    }

@@ -6,12 +6,12 @@ import os
 import socket
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 
 from mat.errors import InputError
 from mat.tasks import cifar10, wikitext
-from mat.tasks.hub import Origin, cached_arrays, content_key, load_split
+from mat.tasks.hub import Origin, check_columns, content_key, fetch, load_split
 
 ORIGIN = Origin("Salesforce/wikitext", "wikitext-2-raw-v1", "0" * 40)
 
@@ -32,8 +32,6 @@ def test_a_file_replaced_in_place_is_read_anew(tmp_path: Path, text_writer) -> N
     after = load_split(ORIGIN, "train", tmp_path / "data", tmp_path / "cache")["text"][:]
     assert len(before) == len(after) == 50
     assert before != after
-    import pandas as pd
-
     assert after == pd.read_parquet(folder)["text"].tolist()
 
 
@@ -78,32 +76,6 @@ def test_a_mirror_is_read_without_the_network(mirror: Path, tmp_path: Path, monk
     assert len(load_split(ORIGIN, "train", mirror, tmp_path)) > 0
 
 
-def test_the_hub_is_asked_for_the_pinned_revision(tmp_path: Path, monkeypatch) -> None:
-    import datasets
-
-    asked: dict[str, object] = {}
-
-    def fake(*names: str, **options: object) -> None:
-        asked.update(options, names=names)
-
-    monkeypatch.setattr(datasets, "load_dataset", fake)
-    load_split(cifar10.ORIGIN, "test", None, tmp_path)
-    assert asked["names"] == ("uoft-cs/cifar10", "plain_text")
-    assert asked["revision"] == cifar10.ORIGIN.revision
-    assert asked["split"] == "test"
-
-
-def test_a_hub_out_of_reach_is_one_clear_error(tmp_path: Path, monkeypatch) -> None:
-    import datasets
-
-    def fake(*_: str, **__: object) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", fake)
-    with pytest.raises(InputError, match=r"uoft-cs/cifar10.*no route.*'data'"):
-        load_split(cifar10.ORIGIN, "test", None, tmp_path)
-
-
 def test_a_missing_split_is_named(mirror: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"wikitext-2-raw-v1/dev-\*\.parquet.*'data'"):
         load_split(ORIGIN, "dev", mirror, tmp_path)
@@ -124,24 +96,55 @@ def test_content_keys_differ_by_all_they_depend_on(mirror: Path) -> None:
     assert content_key(other, "train", mirror) == content_key(ORIGIN, "train", mirror)
 
 
-def test_two_processes_may_make_one_cache_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "arrays.npz"
+def test_a_column_that_is_not_text_is_named(mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ORIGIN.repo / ORIGIN.config
+    folder.mkdir(parents=True)
+    for values, got in (([1, 2], "int64"), (["a", None], "1 rows without any"), ([b"a", b"b"], "binary")):
+        pd.DataFrame({"text": values}).to_parquet(folder / "test-0.parquet", index=False)
+        rows = load_split(ORIGIN, "test", tmp_path, tmp_path / "cache")
+        check_columns(rows, ORIGIN, "test", ("text",))
+        with pytest.raises(InputError, match=f"Expected text in column 'text' of split 'test'.*got {got}"):
+            check_columns(rows, ORIGIN, "test", (), text=("text",))
+    rows = load_split(ORIGIN, "test", mirror, tmp_path / "cache")
+    check_columns(rows, ORIGIN, "test", ("text",), text=("text",))
 
-    def make() -> dict[str, np.ndarray]:
-        cached_arrays(path, lambda: {"a": np.arange(3)})  # the other process is done first
-        return {"a": np.arange(3)}
 
-    assert cached_arrays(path, make)["a"].tolist() == [0, 1, 2]
-    assert cached_arrays(path, lambda: pytest.fail("made again"))["a"].tolist() == [0, 1, 2]
-    assert [entry.name for entry in path.parent.iterdir()] == ["arrays.npz"]
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-9], lambda whole: whole[:40], lambda whole: b"no Parquet"]
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, text_writer, damage) -> None:
+    folder = tmp_path / ORIGIN.repo / ORIGIN.config
+    text_writer(folder, "test", 30, seed=0)
+    (path,) = folder.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"complete Parquet file at .*{path.name}, got Arrow"):
+        load_split(ORIGIN, "test", tmp_path, tmp_path / "cache")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
-    def broken(file, **_: object) -> None:
-        file.write(b"half")
-        raise OSError("disk full")
+def test_damage_inside_a_file_is_found_when_it_is_fetched(tmp_path: Path, text_writer) -> None:
+    folder = tmp_path / ORIGIN.repo / ORIGIN.config
+    text_writer(folder, "test", 3000, seed=0)
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20] + bytes(500) + whole[520:])
+    with pytest.raises(InputError, match=rf"complete Parquet file at .*{path.name}"):
+        fetch(ORIGIN, tmp_path, tmp_path / "cache")
 
-    monkeypatch.setattr(np, "savez", broken)
-    with pytest.raises(OSError, match="disk full"):
-        cached_arrays(tmp_path / "arrays.npz", lambda: {"a": np.arange(3)})
-    assert list(tmp_path.iterdir()) == []
+
+def test_a_split_in_several_files_is_read_in_their_order(tmp_path: Path, text_writer) -> None:
+    folder = tmp_path / ORIGIN.repo / ORIGIN.config
+    for part in range(2):
+        text_writer(folder, "test", 20 + part, seed=part)
+        (folder / "test-00000-of-00001.parquet").rename(folder / f"test-0000{part}-of-00002.parquet")
+    rows = load_split(ORIGIN, "test", tmp_path, tmp_path / "cache")["text"][:]
+    parts = [pd.read_parquet(path)["text"].tolist() for path in sorted(folder.iterdir())]
+    assert rows == [*parts[0], *parts[1]]
+    assert fetch(ORIGIN, tmp_path, tmp_path / "cache")["rows"] == {"test": 41}
+
+
+def test_files_of_one_split_with_different_columns_are_refused(tmp_path: Path, text_writer) -> None:
+    folder = tmp_path / ORIGIN.repo / ORIGIN.config
+    text_writer(folder, "test", 20, seed=0)
+    pd.DataFrame({"text": [1]}).to_parquet(folder / "test-1.parquet", index=False)
+    with pytest.raises(InputError, match=r"test-1\.parquet, got Arrow"):
+        load_split(ORIGIN, "test", tmp_path, tmp_path / "cache")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -11,33 +16,69 @@ from mat.errors import InputError
 from mat.form import OBJECTIVES
 from mat.tasks import TASKS, task_module
 from mat.tasks.base import SPLITS, Batch, Task, fixed_order
+from mat.tasks.hub import Origin, PlainFile
 
 SIZE = 8
 GOLDEN_ORDER = [7, 2, 5, 1, 4, 6, 3, 0]
-CASES = {
+CASES = {  # name of the case: task, settings, the fixture that gives its data
     "digits": ("digits", {}, None),
     "digits-still": ("digits", {"shift": 0}, None),
     "hmm": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
     "cifar10": ("cifar10", {"validation_examples": 20}, "mirror"),
     "cifar10-subset": ("cifar10", {"validation_examples": 20, "train_examples": 33}, "mirror"),
-    "wikitext": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 300, "length": 16}, "mirror"),
     "cifar10-real": ("cifar10", {"validation_examples": 50}, "real_mirror"),
+    "cifar100": ("cifar100", {"validation_examples": 30}, "mirror"),
+    "cifar100-real": ("cifar100", {"validation_examples": 50}, "real_mirror"),
+    "tiny_imagenet": ("tiny_imagenet", {"classes": 7, "validation_examples": 20}, "mirror"),
+    "tiny_imagenet-few": (
+        "tiny_imagenet",
+        {"classes": 4, "validation_examples": 10, "augment": "resized_crop"},
+        "mirror",
+    ),
+    "tiny_imagenet-real": ("tiny_imagenet", {"classes": 50, "validation_examples": 50}, "real_mirror"),
+    "imagenet": (
+        "imagenet",
+        {"classes": ("n01", "n03"), "images_per_class": 28, "side": 16, "validation_examples": 12},
+        "mirror",
+    ),
+    "imagenet-crop": (
+        "imagenet",
+        {"classes": ("n01", "n02", "n03"), "side": 24, "validation_examples": 10, "augment": "crop"},
+        "mirror",
+    ),
+    "wikitext": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 300, "length": 16}, "mirror"),
     "wikitext-real": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 512}, "real_mirror"),
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+@dataclass(frozen=True)
+class Case:
     """Loads the same task as often as it is called, with one cache."""
-    name, settings, data = CASES[request.param]
+
+    module: ModuleType
+    settings: Any
+    root: Path | None
+    cache: Path
+
+    def __call__(self) -> Task:
+        return self.module.load(self.settings, self.root, self.cache)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    name, given, data = CASES[request.param]
     root = request.getfixturevalue(data) if data else None
-    cache = tmp_path_factory.mktemp("cache")
     module = task_module(name)
-    return lambda: module.load(module.Settings(**settings), root, cache)
+    settings = module.Settings(**given)
+    if data == "real_mirror":
+        for source in module.sources(settings):
+            if not (root / source.repo / source.part).exists():
+                pytest.skip(f"no real {source.repo}; MAT_DATA can name the root of a mirror that has it")
+    return Case(module, settings, root, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
-def task(case) -> Task:
+def task(case: Case) -> Task:
     return case()
 
 
@@ -45,6 +86,10 @@ def same(a: Batch, b: Batch) -> bool:
     """Equal bit for bit, inputs and labels."""
     inputs = all(torch.equal(a.inputs[key], b.inputs[key]) for key in a.inputs)
     return a.inputs.keys() == b.inputs.keys() and inputs and torch.equal(a.labels, b.labels)
+
+
+def test_every_task_has_a_case() -> None:
+    assert {name for name, _, _ in CASES.values()} == set(TASKS)
 
 
 def test_description(task: Task) -> None:
@@ -55,7 +100,33 @@ def test_description(task: Task) -> None:
     assert tuple(task.sizes) == SPLITS
     assert min(task.sizes.values()) > 0
     assert len(bytes.fromhex(task.data_hash)) == 32
-    assert all(isinstance(value, float) and value > 0 for value in task.bounds.values())
+    assert all(isinstance(value, float) and value >= 0 for value in task.bounds.values())
+
+
+def test_outline_is_what_the_task_turns_out_to_be(case: Case, task: Task) -> None:
+    form, sizes = case.module.outline(case.settings)
+    assert (form.objective, form.outputs, form.vocabulary) == (
+        task.form.objective,
+        task.form.outputs,
+        task.form.vocabulary,
+    )
+    assert form.example.keys() == task.form.example.keys()
+    for name, value in form.example.items():
+        assert (value.device.type, value.dtype) == ("meta", task.form.example[name].dtype)
+        assert value.shape == task.form.example[name].shape
+    assert tuple(sizes) == SPLITS
+    if case.root is None:  # otherwise the data is a part of what is published
+        assert sizes == task.sizes
+
+
+def test_sources_name_what_is_read(case: Case) -> None:
+    sources = case.module.sources(case.settings)
+    for source in sources:
+        assert isinstance(source, Origin | PlainFile)
+        assert len(bytes.fromhex(source.revision)) == 20
+        assert (case.root / source.repo / source.part).exists()
+    if case.root is None:
+        assert sources == ()
 
 
 def test_shapes_and_types(task: Task) -> None:
@@ -82,6 +153,20 @@ def test_batch_is_a_pure_function_in_any_order(case, task: Task) -> None:
         assert same(task.batch(3, *step, SIZE), forwards[step])
 
 
+def test_batches_of_other_threads_are_the_same(case, task: Task) -> None:
+    asked = [(epoch, step) for step in (0, 1) for epoch in (0, 1)] * 3
+    alone = case()
+    expected = [alone.batch(3, *step, SIZE) for step in asked]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads interrupt each other as often as they can
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda step: task.batch(3, *step, SIZE), asked))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(map(same, found, expected))
+
+
 def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
     reference = task.batch(3, 0, 0, SIZE)
     for other in ((4, 0, 0), (3, 1, 0), (3, 0, 1)):
@@ -89,7 +174,7 @@ def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
 
 
 def test_seed_epoch_and_step_each_change_masks_and_augmentation(task: Task) -> None:
-    if task.name == "digits" and not task._shift:
+    if task.name == "digits" and not task._augment:
         pytest.skip("nothing is drawn beside the samples")
     index = torch.arange(SIZE)
     reference = task._training_batch(index, 3, 0, 0)
@@ -214,6 +299,15 @@ def test_impossible_requests_are_refused(task: Task, call) -> None:
         ("hmm", {"length": True}),
         ("cifar10", {"train_examples": 0}),
         ("cifar10", {"validation_examples": 0}),
+        ("cifar100", {"train_examples": 0}),
+        ("tiny_imagenet", {"classes": 201}),
+        ("tiny_imagenet", {"augment": "mixup"}),
+        ("tiny_imagenet", {"validation_examples": 0}),
+        ("imagenet", {"classes": ("n01", "n01")}),
+        ("imagenet", {"classes": ("n01",)}),
+        ("imagenet", {"images_per_class": 0}),
+        ("imagenet", {"side": 4}),
+        ("imagenet", {"augment": "mixup"}),
         ("wikitext", {"config": "wikitext-3"}),
         ("wikitext", {"vocab_size": 100}),
         ("wikitext", {"length": 1}),
@@ -225,17 +319,17 @@ def test_impossible_settings_are_refused(name: str, settings: dict) -> None:
         task_module(name).Settings(**settings)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "wikitext"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet", "tiny_imagenet", "wikitext"])
 def test_missing_data_folder_is_named(name: str, tmp_path: Path) -> None:
     module = task_module(name)
-    for root, sought in ((tmp_path / "nowhere", "nowhere"), (tmp_path, name)):
+    for root, sought in ((tmp_path / "nowhere", "nowhere"), (tmp_path, name.replace("_", "-"))):
         with pytest.raises(InputError, match=sought) as caught:
             module.load(module.Settings(), root, tmp_path / "cache")
         assert "'data'" in str(caught.value)
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(InputError, match=r"'mnist'.*cifar10, digits, hmm, wikitext"):
+    with pytest.raises(InputError, match=r"'mnist'.*cifar10, .*digits, .*hmm, .*wikitext"):
         task_module("mnist")
 
 

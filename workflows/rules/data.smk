@@ -1,14 +1,35 @@
-"""Data: read or download once, check, and fill the cache before any run wants it."""
+"""Data: fetched or found in a mirror, checked, and put into the cache, before any run wants it."""
+
+
+rule fetch:
+    output:
+        f"{RESULTS}/data/fetched/{{task}}.json",
+    log:
+        f"{RESULTS}/logs/fetch/{{task}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch-{{task}}.tsv"
+    retries: 3  # whole files stay, so that a try goes on where the last one was cut off
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        spec=task_spec,
+        code=code_hash(),
+    shell:
+        "python -m mat fetch --spec {params.spec:q} --out {output} > {log} 2>&1"
 
 
 rule prepare:
+    input:
+        rules.fetch.output,
     output:
         f"{RESULTS}/data/{{task}}.json",
     log:
         f"{RESULTS}/logs/prepare/{{task}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/prepare-{{task}}.tsv"
-    retries: 2
     conda:
         "../envs/mat.yaml"
     threads: 1

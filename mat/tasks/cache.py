@@ -1,0 +1,69 @@
+"""A cache of made things: each is made once, by one process at a time, and there whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+T = TypeVar("T")
+
+
+def cached(path: Path, make: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """``read(path)``; a file or folder ``path`` that is missing, or that ``read`` fails on, is made before.
+
+    ``make`` writes to the path it is given, which is renamed to ``path`` when it is done. Whoever asks meanwhile waits
+    instead of making it too. The name of ``path`` must say all that its content depends on.
+    """
+    with suppress(Exception):  # missing, half written by a crash, damaged: whatever it is, it is made again
+        return read(path)
+    with locked(path):
+        with suppress(Exception):
+            return read(path)  # made by another process while this one waited
+        remove(path)
+        partial = path.with_name(f"{path.name}.partial")
+        remove(partial)  # a killed process left it
+        try:
+            make(partial)
+            partial.replace(path)
+        finally:
+            remove(partial)
+        return read(path)
+
+
+def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of the .npz file ``path``, made by ``make`` and stored there if they cannot be read from it."""
+
+    def write(partial: Path) -> None:
+        arrays = make()
+        with partial.open("wb") as file:  # given a path, savez would append .npz to its name
+            np.savez(file, **arrays)
+
+    return cached(path, write, read_arrays)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file; its checksums are checked."""
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside ``path``, whose folder is made; other processes and threads wait for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        yield
+
+
+def remove(path: Path) -> None:
+    """Remove the file or folder ``path`` if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
