@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mat.flops import followed_experts, routed_rows
 from mat.form import Form
-from mat.models import bert, switch, vgg
+from mat.models import bert, resnet, switch, vgg, vit
 from mat.partition import Partition
 
 
@@ -29,10 +29,11 @@ class Case:
     labels: Tensor
     outputs: int
     objective: str
+    vocabulary: int | None = None
 
     @property
     def form(self) -> Form:
-        return Form(self.objective, self.example, self.outputs)
+        return Form(self.objective, self.example, self.outputs, self.vocabulary)
 
     @property
     def example(self) -> dict[str, Tensor]:
@@ -62,13 +63,45 @@ def bert_case(batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 
     )
 
 
+def bert_classification_case(batch: int = 4, length: int = 6, seed: int = 0) -> Case:
+    """Pairs of sentences; the first text is full, the others are padded."""
+    settings = bert.Settings(layers=2, width=12, heads=3, ffn_groups=2, positions=length + 2)
+    place = torch.arange(length)
+    lengths = torch.arange(length, length - batch, -1)[:, None]
+    inputs = {
+        "input_ids": torch.zeros(batch, length),
+        "attention_mask": (place < lengths).long(),
+        "token_type_ids": (place >= lengths // 2).long(),
+    }
+    return _case(bert, settings, "text_classification", inputs, 3, (batch,), seed, vocabulary=11)
+
+
+def resnet_case(batch: int = 5, groups: int = 2, seed: int = 0) -> Case:
+    """Its first block has an identity for a shortcut, the others a convolution; odd sizes are halved."""
+    settings = resnet.Settings(blocks=(1, 1, 1, 1), stem="small", width=4, filter_groups=groups)
+    return _case(
+        resnet, settings, "image_classification", {"x": torch.randn(batch, 2, 9, 10)}, 3, (batch,), seed
+    )
+
+
+def vit_case(batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3) -> Case:
+    """Four patches and the class token."""
+    settings = vit.Settings(patch=4, layers=2, width=12, heads=heads, mlp=20, ffn_groups=ffn_groups)
+    return _case(vit, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
+
+
 def switch_case(
-    batch: int = 3, length: int = 12, heads: int = 3, capacity: float = 1.0, seed: int = 0
+    batch: int = 3,
+    length: int = 12,
+    heads: int = 3,
+    capacity: float = 1.0,
+    seed: int = 62,
+    objective: str = "masked_lm",
 ) -> Case:
-    """Its experts' capacity is small, so that some tokens are dropped."""
+    """Its experts' capacity is small, so that some tokens are dropped; with this seed every expert gets some."""
     settings = switch.Settings(layers=2, width=12, heads=heads, experts=3, capacity=capacity)
     shapes = {"input_ids": torch.zeros(batch, length)}
-    case = _case(switch, settings, "masked_lm", shapes, 11, (batch, length), seed)
+    case = _case(switch, settings, objective, shapes, 11, (batch, length), seed)
     for module in case.model.modules():
         if type(module).__name__ == "SwitchTransformersLayerNorm":
             module.__class__ = RootMeanSquareNorm
@@ -95,18 +128,25 @@ def routed(case: Case) -> dict[str, int]:
 
 
 def _case(
-    family, settings, objective: str, shapes: dict[str, Tensor], outputs: int, label_shape, seed: int
+    family,
+    settings,
+    objective: str,
+    shapes: dict[str, Tensor],
+    outputs: int,
+    label_shape,
+    seed: int,
+    vocabulary: int | None = None,
 ) -> Case:
+    """``shapes``: word ids and images are drawn, of these shapes; any other input is as it is given."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        inputs = {
-            name: torch.randint(0, outputs, like.shape)
-            if name == "input_ids"
-            else torch.randn(like.shape).double()
-            for name, like in shapes.items()
-        }
+        inputs = dict(shapes)
+        if "x" in shapes:
+            inputs["x"] = torch.randn(shapes["x"].shape).double()
+        else:
+            inputs["input_ids"] = torch.randint(0, vocabulary or outputs, shapes["input_ids"].shape)
         labels = torch.randint(0, outputs, label_shape)
-        form = Form(objective, {name: value[:1] for name, value in inputs.items()}, outputs)
+        form = Form(objective, {name: value[:1] for name, value in inputs.items()}, outputs, vocabulary)
         model = family.build(settings, form).double()
         for parameter in model.parameters():  # no parameter keeps a value at which an error could hide
             nn.init.normal_(parameter, 0.1, 0.3)
@@ -115,14 +155,18 @@ def _case(
                 nn.init.uniform_(module.running_mean, -0.5, 0.5)
                 nn.init.uniform_(module.running_var, 0.5, 2.0)
     partition = family.partition(settings, model)
-    return Case(family, settings, model, partition, inputs, labels, outputs, objective)
+    return Case(family, settings, model, partition, inputs, labels, outputs, objective, vocabulary)
 
 
 CASES = {
     "vgg": vgg_case,
     "vgg_plain": lambda: vgg_case(batch_norm=False),
+    "resnet": resnet_case,
+    "vit": vit_case,
     "bert": bert_case,
+    "bert_classification": bert_classification_case,
     "switch": switch_case,
+    "switch_causal": lambda: switch_case(objective="causal_lm"),
 }
 
 
@@ -161,7 +205,9 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
         return value if name in active else value.detach()
 
     e = "bert.embeddings"
-    x = p[f"{e}.word_embeddings.weight"][ids] + p[f"{e}.token_type_embeddings.weight"][0]
+    types = case.inputs.get("token_type_ids", torch.zeros_like(ids))
+    seen = case.inputs.get("attention_mask", torch.ones_like(ids))[:, None].bool()
+    x = p[f"{e}.word_embeddings.weight"][ids] + p[f"{e}.token_type_embeddings.weight"][types]
     x = norm(x + p[f"{e}.position_embeddings.weight"][:length], f"{e}.LayerNorm")
     for i in range(s.layers):
         at = f"bert.encoder.layer.{i}"
@@ -172,7 +218,8 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
                 x @ p[f"{at}.attention.self.{n}.weight"][r].T + p[f"{at}.attention.self.{n}.bias"][r]
                 for n in ("query", "key", "value")
             )
-            mixed = (q @ k.transpose(1, 2) / math.sqrt(width)).softmax(-1) @ v
+            scores = (q @ k.transpose(1, 2) / math.sqrt(width)).masked_fill(~seen, -math.inf)
+            mixed = scores.softmax(-1) @ v
             out = out + kept(mixed @ p[f"{at}.attention.output.dense.weight"][:, r].T, f"layer{i}.head{h}")
         x = norm(x + out, f"{at}.attention.output.LayerNorm")
         out, neurons = p[f"{at}.output.dense.bias"], 4 * s.width // s.ffn_groups
@@ -184,6 +231,9 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
             name = f"layer{i}.ffn" + (str(g) if s.ffn_groups > 1 else "")
             out = out + kept(hidden @ p[f"{at}.output.dense.weight"][:, r].T, name)
         x = norm(x + out, f"{at}.output.LayerNorm")
+    if case.objective == "text_classification":
+        pooled = torch.tanh(F.linear(x[:, 0], p["bert.pooler.dense.weight"], p["bert.pooler.dense.bias"]))
+        return F.linear(pooled, p["classifier.weight"], p["classifier.bias"])
     t = "cls.predictions"
     x = F.gelu(x @ p[f"{t}.transform.dense.weight"].T + p[f"{t}.transform.dense.bias"])
     x = norm(x, f"{t}.transform.LayerNorm")
@@ -191,7 +241,7 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
 
 
 def detached_switch(case: Case, active: set[str]) -> Tensor:
-    """The Switch encoder written out head by head and expert by expert, inactive contributions detached.
+    """The Switch written out head by head and expert by expert, inactive contributions detached.
 
     The position bias is the remainder's, but an inactive head's scores are constants, so its entry gets none of
     their gradient. A router's probability is the remainder's too and stays differentiable on a constant.
@@ -206,13 +256,17 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
     def kept(value: Tensor, name: str) -> Tensor:
         return value if name in active else value.detach()
 
-    x = p["encoder.shared.weight"][ids]
-    table = p["encoder.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
-    bias = table[_buckets(ids.shape[1])]
+    x = p["stack.embed_tokens.weight"][ids]
+    table = p["stack.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+    causal = case.objective == "causal_lm"
+    bias = table[_buckets(ids.shape[1], causal)]
+    if causal:
+        later = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1)
+        bias = bias.masked_fill(later[..., None], -math.inf)
     for i in range(s.layers):
         at, normed = (
-            f"encoder.encoder.block.{i}.layer",
-            norm(x, f"encoder.encoder.block.{i}.layer.0.layer_norm"),
+            f"stack.block.{i}.layer",
+            norm(x, f"stack.block.{i}.layer.0.layer_norm"),
         )
         for h in range(s.heads):
             r = slice(h * width, (h + 1) * width)
@@ -232,17 +286,89 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
             expert = f"{at}.1.mlp.experts.expert_{e}"
             out = F.relu(normed @ p[f"{expert}.wi.weight"].T) @ p[f"{expert}.wo.weight"].T
             x = x + chosen[..., None] * probability[..., None] * kept(out, f"layer{i}.expert{e}")
-    return norm(x, "encoder.encoder.final_layer_norm") @ p["head.weight"].T + p["head.bias"]
+    return norm(x, "stack.final_layer_norm") @ p["head.weight"].T + p["head.bias"]
 
 
-def _buckets(length: int) -> Tensor:
-    """T5's 32 buckets of relative positions for distances under 16, of which the first 8 have one each."""
+def _buckets(length: int, causal: bool) -> Tensor:
+    """T5's 32 buckets of relative positions for distances under 16: a causal model has one for each; without it, half
+    are for either direction, of which the first 8 have one each."""
     distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
     assert length <= 16
+    if causal:
+        return (-distance).clamp(min=0)
     far = 8 + (torch.log(distance.abs().clamp(min=1) / 8) / math.log(128 / 8) * 8).long()
     return torch.where(distance.abs() < 8, distance.abs(), far) + 16 * (distance > 0)
 
 
+def detached_resnet(case: Case, active: set[str]) -> Tensor:
+    """The ResNet's training-mode forward with the output channels of inactive filter groups detached."""
+    depth = iter(range(99))
+
+    def conv(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+        x = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
+        x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+        groups, at = x.chunk(case.settings.filter_groups, dim=1), next(depth)
+        names = [f"conv{at}.filters{g}" for g in range(len(groups))]
+        return torch.cat(
+            [g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1
+        )
+
+    model = case.model
+    x = F.relu(conv(case.inputs["x"], model.conv1, model.bn1))
+    for (block,) in (model.layer1, model.layer2, model.layer3, model.layer4):
+        out = conv(F.relu(conv(x, block.conv1, block.bn1)), block.conv2, block.bn2)
+        x = F.relu(out + (x if block.downsample is None else conv(x, *block.downsample)))
+    return F.linear(x.mean((2, 3)), model.fc.weight, model.fc.bias)
+
+
+def detached_vit(case: Case, active: set[str]) -> Tensor:
+    """The ViT written out head by head and neuron group by neuron group, inactive contributions detached."""
+    p, s = dict(case.model.named_parameters()), case.settings
+    width, neurons = s.width // s.heads, s.mlp // s.ffn_groups
+
+    def norm(x: Tensor, path: str) -> Tensor:
+        return F.layer_norm(x, (s.width,), p[f"{path}.weight"], p[f"{path}.bias"], 1e-6)
+
+    def kept(value: Tensor, name: str) -> Tensor:
+        return value if name in active else value.detach()
+
+    patches = F.unfold(case.inputs["x"], s.patch, stride=s.patch).transpose(1, 2)
+    patches = patches @ p["conv_proj.weight"].flatten(1).T + p["conv_proj.bias"]
+    x = (
+        torch.cat([p["class_token"].expand(len(patches), 1, s.width), patches], 1)
+        + p["encoder.pos_embedding"]
+    )
+    for i in range(s.layers):
+        at = f"encoder.layers.encoder_layer_{i}"
+        normed, out = norm(x, f"{at}.ln_1"), p[f"{at}.self_attention.out_proj.bias"]
+        for h in range(s.heads):
+            r = slice(h * width, (h + 1) * width)
+            q, k, v = (
+                normed @ weight[r].T + bias[r]
+                for weight, bias in zip(
+                    p[f"{at}.self_attention.in_proj_weight"].chunk(3),
+                    p[f"{at}.self_attention.in_proj_bias"].chunk(3),
+                    strict=True,
+                )
+            )
+            mixed = (q @ k.transpose(1, 2) / math.sqrt(width)).softmax(-1) @ v
+            out = out + kept(mixed @ p[f"{at}.self_attention.out_proj.weight"][:, r].T, f"layer{i}.head{h}")
+        x = x + out
+        normed, out = norm(x, f"{at}.ln_2"), p[f"{at}.mlp.3.bias"]
+        for g in range(s.ffn_groups):
+            r = slice(g * neurons, (g + 1) * neurons)
+            hidden = F.gelu(normed @ p[f"{at}.mlp.0.weight"][r].T + p[f"{at}.mlp.0.bias"][r])
+            out = out + kept(hidden @ p[f"{at}.mlp.3.weight"][:, r].T, f"layer{i}.ffn{g}")
+        x = x + out
+    return F.linear(norm(x, "encoder.ln")[:, 0], p["heads.head.weight"], p["heads.head.bias"])
+
+
 def detached_reference(case: Case, active: set[str]) -> Tensor:
-    written = {bert.Settings: detached_bert, switch.Settings: detached_switch, vgg.Settings: detached_vgg}
+    written = {
+        bert.Settings: detached_bert,
+        resnet.Settings: detached_resnet,
+        switch.Settings: detached_switch,
+        vgg.Settings: detached_vgg,
+        vit.Settings: detached_vit,
+    }
     return written[type(case.settings)](case, active)

@@ -195,7 +195,7 @@ def test_the_share_that_saves_is_read_off_the_mean(made):
         (
             "models.base.model",
             {"name": "gpt"},
-            r"models\.base: unknown model 'gpt'; known: bert, switch, vgg",
+            r"models\.base: unknown model 'gpt'; known: bert, resnet, switch, vgg, vit",
         ),
         ("models.base.model", {"width": 8}, r"models\.base: model must be a mapping with a name"),
         ("models.base.model.depth", 2, r"models\.base: unknown key 'depth' in model bert"),

@@ -290,27 +290,50 @@ def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, da
     forward |= {name: macs * step.routed[name] for name, macs in count.experts.items() if name in step.routed}
     forward |= dict.fromkeys(set(count.experts) - set(step.routed), 0)
     passed = 0 if mode == "detach" else sum(forward[m] for m in set(forward) - active)
-    if name.startswith("vgg"):
-        scores, dead = 0, _dead_ends(count.modules, active, mode, classifier=8 * 3)
+    if name in READS:
+        scores, dead = 0, _dead_ends(count.modules, active, mode, READS[name])
     else:
-        heads, length = sum(".head" in m for m in set(forward) - active), case.inputs["input_ids"].shape[1]
-        scores, dead = batch * heads * _scores(length, length, 12) // 3, 0
+        # the patch projection's input are the images
+        length, dead = (5, 4 * 2 * 4**2 * 12) if name == "vit" else (case.inputs["input_ids"].shape[1], 0)
+        heads = sum(".head" in m for m in set(forward) - active)
+        scores = batch * heads * _scores(length, length, 12) // 3
     passed += scores if mode == "exact" else 0
     assert step.macs == count.step(batch, active, step.routed) + passed - batch * (3 * elementwise + dead)
 
 
-def _dead_ends(modules, active, mode, classifier):
-    """What a chain of convolutions without a path around them leaves out, from the top down."""
-    layers = [[name for name in modules if name.startswith(f"conv{i}.")] for i in range(3)]
-    trains = [bool(active.intersection(names)) for names in layers]
-    lower = (lambda i: any(trains[:i])) if mode == "exact" else (lambda i: i > 0 and trains[i - 1])
-    reached, dead = lower(3), 0 if lower(3) else classifier
-    for i in (2, 1, 0):
-        own = sum(modules[name] for name in layers[i] if name in active)
-        through = own if mode == "detach" else sum(modules[name] for name in layers[i])
-        read = len(active.intersection(layers[i - 1])) / len(layers[i - 1]) if mode == "detach" else 1
-        dead += (0 if reached else own) + through - (read * through if reached and lower(i) else 0)
-        reached = reached and lower(i) and (mode == "exact" or trains[i])
+# Per convolution those whose outputs reach its input, several where they are added; last the classifier, and its MACs.
+READS = {
+    "vgg": ([[], [0], [1], [2]], 8 * 3),
+    "vgg_plain": ([[], [0], [1], [2]], 8 * 3),
+    # the stem; a block with an identity; three blocks whose third convolution is the shortcut
+    "resnet": (
+        [[], [0], [1], [0, 2], [3], [0, 2], [4, 5], [6], [4, 5], [7, 8], [9], [7, 8], [10, 11]],
+        32 * 3,
+    ),
+}
+
+
+def _dead_ends(modules, active, mode, reads):
+    """What of the two gradients of trained convolutions (all of them in ``exact``) is not computed: nothing below
+    asks for an input's, nobody sends an output's, or the channels are those of constants and reach nobody else."""
+    reads, classifier = reads
+    last, detach = len(reads) - 1, mode == "detach"
+    layers = [[name for name in modules if name.startswith(f"conv{i}.")] for i in range(last)]
+    on = [len(active.intersection(names)) for names in layers]
+    varies = []  # whether anything that trains reaches a convolution's output
+    for i in range(last):
+        varies.append(on[i] > 0 or (not detach and any(varies[j] for j in reads[i])))
+    asked = [any(varies[j] for j in below) for below in reads]
+    sends = [asked[i] and (not detach or on[i] > 0) for i in range(last)] + [asked[last]]
+    reached = [False] * last + [True]
+    for i in reversed(range(last)):
+        reached[i] = any(reached[j] and sends[j] for j in range(i + 1, last + 1) if i in reads[j])
+    dead = 0 if asked[last] else classifier
+    for i, names in enumerate(layers):
+        own = sum(modules[name] for name in names if name in active)
+        through = own if detach else sum(modules[name] for name in names)
+        share = on[reads[i][0]] / len(layers[reads[i][0]]) if detach and len(reads[i]) == 1 else 1
+        dead += (0 if reached[i] else own) + through - (share * through if reached[i] and asked[i] else 0)
     return dead
 
 
@@ -399,7 +422,7 @@ class TestRouting:
         with pytest.raises(ZeroDivisionError), routed_rows(model, ledger.experts):
             raise ZeroDivisionError
         assert not any(module._forward_pre_hooks for module in model.modules())
-        assert set(ledger.experts.values()) == {f"encoder.encoder.block.1.layer.1.mlp.experts.expert_{e}" for e in range(4)}  # fmt: skip  # noqa: E501
+        assert set(ledger.experts.values()) == {f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e in range(4)}  # fmt: skip  # noqa: E501
 
     def test_experts_that_are_no_submodules_are_counted_every_step(self):
         from transformers import MixtralConfig, MixtralForCausalLM

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mat.backward import SparseBackward
 from mat.errors import InputError
-from mat.flops import executed_macs, nominal
+from mat.flops import executed_macs, nominal, routed_rows
 from mat.form import Form
 from mat.models import switch
 from mat.spec import Spec
@@ -21,10 +21,10 @@ FORM = Form("masked_lm", EXAMPLE, 11)
 SETTINGS = switch.Settings(width=16, heads=2)
 
 
-def made(settings=SETTINGS, outputs=11):
+def made(settings=SETTINGS, objective="masked_lm"):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return switch.build(settings, Form("masked_lm", EXAMPLE, outputs))
+        return switch.build(settings, Form(objective, EXAMPLE, 11))
 
 
 def tokens(batch=3, outputs=11):
@@ -32,13 +32,14 @@ def tokens(batch=3, outputs=11):
 
 
 def feed_forward(model):
-    return [block.layer[-1].mlp for block in model.encoder.encoder.block]
+    return [block.layer[-1].mlp for block in model.stack.block]
 
 
+@pytest.mark.parametrize("objective", ["masked_lm", "causal_lm"])
 @pytest.mark.parametrize("layers", [2, 3, 4, 5])
-def test_every_second_layer_has_experts(layers):
+def test_every_second_layer_has_experts(layers, objective):
     kinds = ["experts" if hasattr(mlp, "experts") else "dense" for mlp in feed_forward(
-        made(switch.Settings(layers=layers, width=16, heads=2))
+        made(switch.Settings(layers=layers, width=16, heads=2), objective)
     )]  # fmt: skip
     assert kinds == [("dense", "experts")[layer % 2] for layer in range(layers)]
 
@@ -59,8 +60,9 @@ def test_the_router_follows_the_models_dtype():
         assert {parameter.dtype for parameter in model.parameters()} == {kind}
 
 
-def test_samples_do_not_depend_on_their_batch():
-    model = made().double().eval()
+@pytest.mark.parametrize("objective", ["masked_lm", "causal_lm"])
+def test_samples_do_not_depend_on_their_batch(objective):
+    model = made(objective=objective).double().eval()
     together = model(tokens())
     alone = torch.cat([model(row[None]) for row in tokens()])
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-12)
@@ -71,11 +73,12 @@ def test_weights_are_a_function_of_the_generator_alone():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_sdpa_gives_the_numbers_of_the_attention_that_transformers_chooses():
+@pytest.mark.parametrize("objective", ["masked_lm", "causal_lm"])
+def test_sdpa_gives_the_numbers_of_the_attention_that_transformers_chooses(objective):
     """Its class admits 'eager' alone; ``build`` takes the other function, so that heads can be split."""
-    model, ids = made().double(), tokens()
+    model, ids = made(objective=objective).double(), tokens()
     chosen = model(ids)
-    cores = [m for m in model.modules() if hasattr(m, "has_relative_attention_bias") and hasattr(m, "config")]
+    cores = [m for m in model.modules() if hasattr(m, "config")]
     kinds = {type(core).__name__ for core in cores if core.config._attn_implementation == "sdpa"}
     assert "SwitchTransformersAttention" in kinds
     for core in cores:
@@ -83,8 +86,56 @@ def test_sdpa_gives_the_numbers_of_the_attention_that_transformers_chooses():
     torch.testing.assert_close(model(ids), chosen, rtol=1e-10, atol=1e-12)
 
 
+def earliest_changes(model, changed_from):
+    """First position whose logits differ when all tokens from ``changed_from`` on are others."""
+    ids = tokens()
+    other = torch.cat([ids[:, :changed_from], (ids[:, changed_from:] + 1) % 11], 1)
+    moved = (model(ids) - model(other)).abs().amax((0, 2)) > 1e-9
+    return int(moved.nonzero()[0])
+
+
+@pytest.mark.parametrize("capacity", [0.4, 1.5])  # 0.4: two tokens of a sequence fill an expert
+def test_a_causal_model_sees_no_later_token_not_even_through_its_experts(capacity):
+    settings = switch.Settings(width=16, heads=2, layers=4, capacity=capacity)
+    model = made(settings, "causal_lm").double().eval()
+    assert [earliest_changes(model, start) for start in range(12)] == list(range(12))
+    if capacity < 1:
+        names = [f"layer1.expert{e}" for e in range(4)]
+        experts = {name: f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e, name in enumerate(names)}
+        with routed_rows(model, experts) as rows:
+            model(tokens())
+        assert sum(rows.values()) < tokens().numel() and max(rows.values()) == 2 * len(tokens()), (
+            "none is dropped"
+        )
+
+
+def test_a_masked_model_does():
+    """Control."""
+    assert earliest_changes(made().double().eval(), 11) == 0
+
+
+def test_a_causal_model_has_no_parameter_that_nothing_uses():
+    model = made(objective="causal_lm")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model(torch.randint(11, (64, 12))).logsumexp(-1).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert not any("EncDecAttention" in name for name, _ in model.named_parameters())
+    same = {name: p.shape for name, p in made().named_parameters()}
+    assert {name: p.shape for name, p in model.named_parameters()} == same
+
+
+def test_a_causal_model_tells_twelve_distances_apart():
+    """Each distance to the past has a bucket of its own up to 16; both directions would leave 8 to either."""
+    model = made(objective="causal_lm").double()
+    attention = model.stack.block[0].layer[0].SelfAttention
+    bias = attention.compute_bias(12, 12)[0, 0]
+    table = attention.relative_attention_bias.weight[:, 0]
+    torch.testing.assert_close(bias[11], table[:12].flip(0))
+
+
 @pytest.mark.parametrize("mode", ["exact", "detach"])
-@pytest.mark.parametrize("seed", [0, 4])  # 4: two of the three experts get no token
+@pytest.mark.parametrize("seed", [62, 4])  # 4: two of the three experts get no token
 @given(data=st.data())
 def test_executed_is_the_closed_form_of_what_was_routed(seed, mode, data):
     case = switch_case(seed=seed)

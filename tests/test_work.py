@@ -5,9 +5,9 @@ from itertools import combinations
 import pytest
 
 from mat.errors import InputError
-from mat.models import bert, vgg
+from mat.models import bert, resnet, vgg
 from mat.models.work import REMAINDER
-from tests.cases import CASES, bert_case, switch_case, vgg_case
+from tests.cases import CASES, bert_case, resnet_case, switch_case, vgg_case, vit_case
 
 
 def work_of(case):
@@ -31,6 +31,8 @@ def test_the_parts_sum_to_the_dense_step(name, mode):
 
 SMALL = {
     "vgg": lambda: vgg_case(groups=2),
+    "resnet": lambda: resnet_case(groups=1),
+    "vit": lambda: vit_case(ffn_groups=1, heads=2),
     "bert": lambda: bert_case(ffn_groups=1, heads=2),
     "switch": lambda: switch_case(heads=1),
 }
@@ -48,7 +50,7 @@ def test_extremes_are_those_of_every_active_set(name, mode):
         assert case.family.extremes(parts, count, mode) == (min(every), max(every))
 
 
-@pytest.mark.parametrize("family", [bert, vgg])
+@pytest.mark.parametrize("family", [bert, resnet, vgg])
 def test_unknown_modes_modules_and_counts_are_refused(family):
     case = CASES[family.__name__.rpartition(".")[2]]()
     parts = work_of(case)

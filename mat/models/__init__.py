@@ -7,4 +7,10 @@ multiply-adds: ``work(settings, form, batch)`` per module and for the remainder,
 most over all active sets of that many modules, and ``closed_form(...)``, which is ``step`` of ``work``.
 """
 
-MODELS = {"bert": "mat.models.bert", "switch": "mat.models.switch", "vgg": "mat.models.vgg"}
+MODELS = {
+    "bert": "mat.models.bert",
+    "resnet": "mat.models.resnet",
+    "switch": "mat.models.switch",
+    "vgg": "mat.models.vgg",
+    "vit": "mat.models.vit",
+}

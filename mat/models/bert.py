@@ -1,4 +1,8 @@
-"""BERT for masked language modelling: Hugging Face's ``BertForMaskedLM`` at any size."""
+"""BERT at any size: Hugging Face's ``BertForMaskedLM``, or ``BertForSequenceClassification`` on the same encoder.
+
+The encoder (``model.base_model``) has the same parameters under both objectives, the pooler apart, which only
+classification has, so one goes on where the other left off.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,51 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
+from mat.models.work import REMAINDER, Work, attention_head, extremes, ffn_names, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
 __all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
+DEFAULT = {"layers": 2, "width": 64, "heads": 4}
+# Turc et al., "Well-Read Students Learn Better", 2019, and BERT-base
+SIZES = {
+    "tiny": {"layers": 2, "width": 128, "heads": 2},
+    "mini": {"layers": 4, "width": 256, "heads": 4},
+    "small": {"layers": 4, "width": 512, "heads": 8},
+    "medium": {"layers": 8, "width": 512, "heads": 8},
+    "base": {"layers": 12, "width": 768, "heads": 12},
+}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """``width``: hidden size; the feed-forward block is 4·width. ``initialiser``: standard deviation of the
-    initial weights; None scales it to the width (``initial_std``). ``ffn_groups``: modules per FFN (A5)."""
+    """``size``: a named size (tiny, mini, small, medium, base), from which ``layers``, ``width`` (hidden size; the
+    feed-forward block is 4·width) and ``heads`` follow; without it they are 2, 64 and 4 unless given.
+    ``initialiser``: standard deviation of the initial weights; None scales it to the width (``initial_std``).
+    ``ffn_groups``: modules per FFN (A5). ``positions``: the longest text that the model has positions for; None: the
+    task's."""
 
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
+    size: str | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
     dropout: float = 0.0
     initialiser: float | None = None
     ffn_groups: int = 1
+    positions: int | None = None
 
     def __post_init__(self) -> None:
+        if self.size is not None and self.size not in SIZES:
+            raise InputError(f"size must be one of {', '.join(SIZES)}, or none, got {self.size!r}")
+        for name, value in (SIZES[self.size] if self.size else DEFAULT).items():
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, value)
+            elif self.size and given != value:
+                raise InputError(
+                    f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two"
+                )
         if self.layers < 1 or self.heads < 1 or self.width < self.heads or self.width % self.heads:
             raise InputError(
                 f"layers ≥ 1 and a width that heads divide are expected, got layers={self.layers}, "
@@ -42,6 +71,8 @@ class Settings:
             )
         if self.initialiser is not None and self.initialiser <= 0:
             raise InputError(f"initialiser must be > 0, got {self.initialiser}")
+        if self.positions is not None and self.positions < 1:
+            raise InputError(f"positions must be ≥ 1, got {self.positions}")
 
 
 def initial_std(settings: Settings) -> float:
@@ -54,25 +85,41 @@ def initial_std(settings: Settings) -> float:
 
 
 def build(settings: Settings, form: Form) -> nn.Module:
-    """``BertForMaskedLM`` for token sequences of the example's length."""
-    from transformers import BertConfig, BertForMaskedLM
+    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the form's objective, for texts of the example's
+    length, or of ``positions`` tokens."""
+    from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-    check_form("bert", form, "masked_lm")
+    _check(settings, form)
+    classifies = form.objective == "text_classification"
+    if classifies and form.vocabulary is None:
+        raise InputError(
+            "text_classification needs the number of token ids in the form's vocabulary, got none"
+        )
     config = BertConfig(
-        vocab_size=form.outputs,
+        vocab_size=form.vocabulary if classifies else form.outputs,
         hidden_size=settings.width,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=4 * settings.width,
-        max_position_embeddings=form.length,
-        type_vocab_size=1,
+        max_position_embeddings=settings.positions or form.length,
+        type_vocab_size=2,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
         initializer_range=initial_std(settings),
         attn_implementation="sdpa",
-        pad_token_id=None,  # every sequence is full: id 0 is a word like any other and must get its gradient
+        pad_token_id=None,  # id 0 is a word like any other and gets its gradient; what is padding, a mask says
+        **({"num_labels": form.outputs} if classifies else {}),
     )
-    return BertForMaskedLM(config)
+    return (BertForSequenceClassification if classifies else BertForMaskedLM)(config)
+
+
+def _check(settings: Settings, form: Form) -> None:
+    check_form("bert", form, "masked_lm", "text_classification")
+    if settings.positions is not None and settings.positions < form.length:
+        raise InputError(
+            f"positions={settings.positions} is fewer than the {form.length} tokens of the task's texts; "
+            "leave it out, make it larger, or cut the task's texts"
+        )
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
@@ -82,23 +129,22 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
 def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
-    Per token, with width d, S positions, vocabulary V: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
-    together 8d², the vocabulary head d² + d·V; each once more for the input's gradient and once for the
-    weight's. Scores and values cost 2·S·d and, having no weights, 4·S·d for their inputs. Heads and neuron
-    groups share evenly.
+    Per token, with width d, S positions, padding included: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
+    together 8d²; each once more for the input's gradient and once for the weight's. Scores and values cost 2·S·d
+    and, having no weights, 4·S·d for their inputs. Heads and neuron groups share evenly. The remainder's products
+    are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence.
     """
-    check_form("bert", form, "masked_lm")
+    _check(settings, form)
     length, d = form.length, settings.width
     tokens = batch * length
     head = attention_head(d, settings.heads, length, tokens)
     group = product(8 * d * d * tokens // settings.ffn_groups)
     found: dict[str, Work] = {}
     for layer in range(settings.layers):
-        names = [f"layer{layer}.ffn"]
-        if settings.ffn_groups > 1:
-            names = [f"layer{layer}.ffn{g}" for g in range(settings.ffn_groups)]
-        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)} | dict.fromkeys(names, group)
-    return found | {REMAINDER: product((d * d + d * form.outputs) * tokens)}
+        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
+        found |= dict.fromkeys(ffn_names(layer, settings.ffn_groups), group)
+    predictions = tokens if form.objective == "masked_lm" else batch
+    return found | {REMAINDER: product((d * d + d * form.outputs) * predictions)}
 
 
 def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:

@@ -1,8 +1,8 @@
-"""Switch Transformer for masked language modelling: Hugging Face's encoder under a linear vocabulary head.
+"""Switch Transformer: Hugging Face's stack of blocks under a linear vocabulary head, masked or causal.
 
 Fedus et al., JMLR 2022: every second layer's feed-forward block is replaced by experts, and a router sends
-each token to one of them. An expert takes at most ``capacity`` × tokens / experts tokens of one sequence;
-those beyond it pass by on the residual path (ambiguity A9). Without the auxiliary balance loss.
+each token to one of them. An expert takes at most ``capacity`` × tokens / experts tokens of one sequence, the
+earliest; those beyond it pass by on the residual path (ambiguity A9). Without the auxiliary balance loss.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from mat.partition import Partition
 from mat.structure import partition_model
 
 __all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+
+OBJECTIVES = ("masked_lm", "causal_lm")
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,18 @@ class Settings:
             raise InputError(f"initialiser must be a finite number > 0, got {self.initialiser}")
 
 
-class SwitchForMaskedLM(nn.Module):
+class SwitchLM(nn.Module):
     """``input_ids`` (B, S) → logits (B, S, V). Tokens are routed within their own sequence, so a sample's
     logits do not depend on the other samples of its batch."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, stack: nn.Module, head: nn.Linear) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
+        self.stack, self.head = stack, head
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        return self.head(self.encoder(input_ids=input_ids).last_hidden_state)
+        return self.head(self.stack(input_ids=input_ids).last_hidden_state)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchForMaskedLM:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchLM:
         """The router keeps the dtype it computes in as an attribute, and would cast itself back to it."""
         super()._apply(fn, recurse)
         for module in self.modules():
@@ -72,11 +75,13 @@ class SwitchForMaskedLM(nn.Module):
 
 
 def build(settings: Settings, form: Form) -> nn.Module:
-    """``SwitchForMaskedLM`` for token sequences of the example's length."""
-    from transformers import SwitchTransformersConfig, SwitchTransformersEncoderModel
+    """``SwitchLM`` for token sequences of the example's length: an encoder's stack for "masked_lm"; for "causal_lm" a
+    decoder's, whose position biases tell only distances to the past apart, without its cross-attention."""
+    from transformers import SwitchTransformersConfig
+    from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersStack
 
-    check_form("switch", form, "masked_lm")
-    length, outputs = form.length, form.outputs
+    check_form("switch", form, *OBJECTIVES)
+    length, outputs, causal = form.length, form.outputs, form.objective == "causal_lm"
     config = SwitchTransformersConfig(
         vocab_size=outputs,
         d_model=settings.width,
@@ -84,23 +89,32 @@ def build(settings: Settings, form: Form) -> nn.Module:
         d_ff=4 * settings.width,
         num_layers=settings.layers,
         num_sparse_encoder_layers=settings.layers // 2,
+        num_decoder_layers=settings.layers,
+        num_sparse_decoder_layers=settings.layers // 2,
         num_heads=settings.heads,
         num_experts=settings.experts,
         expert_capacity=_capacity(settings, length),
         router_jitter_noise=0.0,
         dropout_rate=settings.dropout,
         initializer_factor=settings.initialiser,
+        is_decoder=causal,
+        is_encoder_decoder=False,
+        use_cache=False,
     )
+    stack = SwitchTransformersStack(config)
+    for block in stack.block if causal else ():
+        del block.layer[1]  # the cross-attention: without an encoder nothing calls it
+    # as transformers does in the models around the stack, where the embedding is shared
+    nn.init.normal_(stack.embed_tokens.weight, std=settings.initialiser)
     head = nn.Linear(settings.width, outputs)
     nn.init.normal_(head.weight, std=settings.initialiser * settings.width**-0.5)
     nn.init.zeros_(head.bias)
-    encoder = SwitchTransformersEncoderModel(config)
-    for module in encoder.modules():
-        # transformers admits only 'eager' for this class, where heads cannot be told apart in the backward pass;
-        # its function for 'sdpa' takes the position bias as a mask and gives the same numbers to rounding
-        if hasattr(module, "has_relative_attention_bias") and hasattr(module, "config"):
+    # transformers admits only 'eager' for this class, where heads cannot be told apart in the backward pass;
+    # its function for 'sdpa' takes the position bias as a mask and gives the same numbers to rounding
+    for module in stack.modules():
+        if hasattr(module, "config"):
             module.config._attn_implementation = "sdpa"
-    return SwitchForMaskedLM(encoder, head)
+    return SwitchLM(stack, head)
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
@@ -119,10 +133,11 @@ def work(
     bias is a sum, no product). An expert costs 8d² for each token that was really routed to it: ``routed``
     maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. Without it, for planning,
     every sequence is routed as evenly as whole tokens can be, up to the experts' capacity. The remainder's
-    products are the routers, d·E per token, and the vocabulary head, d·V. Raises InputError when ``routed`` does
+    products are the routers, d·E per token, and the vocabulary head, d·V. A causal mask saves nothing: scores of
+    later tokens are computed and left out. Raises InputError when ``routed`` does
     not name exactly the experts, and for inputs that are no text.
     """
-    check_form("switch", form, "masked_lm")
+    check_form("switch", form, *OBJECTIVES)
     length, d = form.length, settings.width
     tokens, experts = batch * length, _experts(settings)
     routed = _even(settings, length, batch) if routed is None else routed

@@ -4,37 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
-from mat.models.work import REMAINDER, Work, Works, check, product
+from mat.models.convolutions import Chain, Conv, Network, extremes, step
+from mat.models.work import REMAINDER, product
 from mat.partition import Partition
 from mat.structure import partition_model
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+NAMED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # torchvision's and the paper's letters
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``plan``: widths of the 3×3 convolutions, 'M' for 2×2 max pooling, as in torchvision;
-    ``filter_groups``: modules per convolution."""
+    """``plan``: widths of the 3×3 convolutions, 'M' for 2×2 max pooling, as in torchvision, or the name of one of
+    torchvision's (vgg11, vgg13, vgg16, vgg19); ``width``: factor on every width; ``filter_groups``: modules per
+    convolution."""
 
-    plan: tuple[int | str, ...] = (16, 16, "M", 32, 32, "M", 64, 64, "M")
+    plan: tuple[int | str, ...] | str = (16, 16, "M", 32, 32, "M", 64, 64, "M")
     batch_norm: bool = True
     filter_groups: int = 4
+    width: float = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", tuple(self.plan))
-        bad = [entry for entry in self.plan if entry != "M" and not (isinstance(entry, int) and entry > 0)]
-        if bad or all(entry == "M" for entry in self.plan):
+        if isinstance(self.plan, str):
+            if self.plan not in NAMED:
+                raise InputError(
+                    f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}"
+                )
+        else:
+            object.__setattr__(self, "plan", tuple(self.plan))
+        entries = _entries(self)
+        bad = [entry for entry in entries if entry != "M" and not (isinstance(entry, int) and entry > 0)]
+        if bad or all(entry == "M" for entry in entries):
             raise InputError(f"plan must hold widths > 0 and 'M', with one width at least, got {self.plan}")
         if self.filter_groups < 1:
             raise InputError(f"filter_groups must be ≥ 1, got {self.filter_groups}")
-        uneven = [w for w in self.plan if w != "M" and w % self.filter_groups]
+        if not 0 < self.width < float("inf"):
+            raise InputError(f"width must be a finite factor > 0, got {self.width}")
+        for entry in entries:
+            if entry != "M" and abs(entry * self.width - round(entry * self.width)) > 1e-6:
+                raise InputError(
+                    f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number"
+                )
+        uneven = [w for w in layers(self) if w != "M" and (w < 1 or w % self.filter_groups)]
         if uneven:
             raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")
+
+
+def layers(settings: Settings) -> tuple[int | str, ...]:
+    """The plan as it is built: widths and 'M'."""
+    return tuple(entry if entry == "M" else round(entry * settings.width) for entry in _entries(settings))
+
+
+def _entries(settings: Settings) -> tuple[int | str, ...]:
+    if not isinstance(settings.plan, str):
+        return settings.plan
+    from torchvision.models.vgg import cfgs
+
+    return tuple(cfgs[NAMED[settings.plan]])
 
 
 def build(settings: Settings, form: Form) -> nn.Module:
@@ -42,18 +75,18 @@ def build(settings: Settings, form: Form) -> nn.Module:
     from torchvision.models.vgg import VGG
 
     channels, _, _ = _image(settings, form)
-    layers: list[nn.Module] = []
-    for entry in settings.plan:
+    features: list[nn.Module] = []
+    for entry in layers(settings):
         if entry == "M":
-            layers.append(nn.MaxPool2d(2))
+            features.append(nn.MaxPool2d(2))
             continue
-        layers.append(nn.Conv2d(channels, entry, 3, padding=1))
-        layers += [nn.BatchNorm2d(entry)] if settings.batch_norm else []
-        layers.append(nn.ReLU(inplace=True))
+        features.append(nn.Conv2d(channels, entry, 3, padding=1))
+        features += [nn.BatchNorm2d(entry)] if settings.batch_norm else []
+        features.append(nn.ReLU(inplace=True))
         channels = entry
     with torch.device("meta"):  # its ImageNet classifier of 120 million weights is replaced, so never made
         model = VGG(nn.Sequential(), num_classes=form.outputs, init_weights=False)
-    model.features = nn.Sequential(*layers)
+    model.features = nn.Sequential(*features)
     model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, form.outputs)
     model.apply(_initialise)
     return model
@@ -63,10 +96,9 @@ def _image(settings: Settings, form: Form) -> tuple[int, int, int]:
     """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
     check_form("vgg", form, "image_classification")
     _, channels, height, width = form.example["x"].shape
-    if min(height, width) >> settings.plan.count("M") < 1:
-        raise InputError(
-            f"plan has {settings.plan.count('M')} poolings, too many for images of {min(height, width)} pixels"
-        )
+    poolings = layers(settings).count("M")
+    if min(height, width) >> poolings < 1:
+        raise InputError(f"plan has {poolings} poolings, too many for images of {min(height, width)} pixels")
     return channels, height, width
 
 
@@ -84,7 +116,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, filter_groups=settings.filter_groups)
 
 
-def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
+def work(settings: Settings, form: Form, batch: int) -> Network:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
@@ -93,84 +125,16 @@ def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
     inputs that are no images or too small.
     """
     channels, height, width = _image(settings, form)
-    found: dict[str, Work] = {}
-    depth = 0
-    for entry in settings.plan:
+    found, convs = {}, []
+    for entry in layers(settings):
         if entry == "M":
             height, width = height // 2, width // 2
             continue
-        macs = batch * 9 * channels * entry * height * width // settings.filter_groups
-        for g in range(settings.filter_groups):
-            found[f"conv{depth}.filters{g}"] = Work(macs, macs, macs if depth else 0)
-        channels, depth = entry, depth + 1
-    return found | {REMAINDER: product(batch * channels * form.outputs)}
-
-
-def step(work: Works, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of a step with these modules active; ``work`` in the order of depth, as ``work`` gives it.
-
-    A layer gets gradients only while every layer above it sends some down (in ``detach`` one that is wholly
-    inactive sends none), and computes its input's only while something below it trains; in ``detach`` only for
-    the channels of active filters below. Raises InputError for an unknown mode or module.
-    """
-    active = check(work, active, mode)
-    layers = [(group, [name in active for name in group]) for group in _layers(work)]
-    shares, below = [], 0.0  # of the channels of a layer's input, those whose gradient somebody reads
-    for _, on in layers:
-        shares.append(below)
-        below = sum(on) / len(on) if mode == "detach" else float(any(on) or below > 0)
-    rest = work[REMAINDER]
-    total = sum(one.forward for one in work.values()) + rest.weight + (rest.input if below else 0)
-    for (group, on), share in reversed(list(zip(layers, shares, strict=True))):
-        trained = [work[name] for name, is_on in zip(group, on, strict=True) if is_on]
-        total += sum(one.weight for one in trained)
-        total += round(
-            share * sum(one.input for one in (trained if mode == "detach" else map(work.get, group)))
-        )
-        if not share or (mode == "detach" and not trained):
-            break
-    return total
-
-
-def extremes(work: Works, count: int, mode: str) -> tuple[int, int]:
-    """Least and most multiply-adds of ``step`` over all active sets of ``count`` modules.
-
-    By dynamic programming from the lowest layer up over the number of active modules so far, how many of them
-    are in the layer just below, and whether anything trains there or further down. Raises InputError for an
-    unknown mode or an impossible count.
-    """
-    check(work, (), mode)
-    if not 0 <= count < len(work):
-        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
-    states = {(0, 0, False): (0, 0)}
-    layers = _layers(work)
-    size = len(layers[0])
-    for group in layers:
-        one, found = work[group[0]], {}
-        for (used, last, below), costs in states.items():
-            for on in range(min(size, count - used) + 1):
-                key = (used + on, on, on > 0 or (mode == "exact" and below))
-                share = last / size if mode == "detach" else float(below)
-                through = round(share * (on if mode == "detach" else size) * one.input)
-                # in detach a wholly inactive layer lets nothing through, whatever is active below it
-                here = [cost + on * one.weight + through if key[2] else 0 for cost in costs]
-                known = found.get(key, here)
-                found[key] = (min(known[0], here[0]), max(known[1], here[1]))
-        states = found
-    rest = work[REMAINDER]
-    base = sum(each.forward for each in work.values()) + rest.weight
-    ends = [
-        [base + cost + (rest.input if below else 0) for cost in costs]
-        for (used, _, below), costs in states.items()
-        if used == count
-    ]
-    return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def _layers(work: Works) -> list[list[str]]:
-    """Names of the filter groups, layer by layer from the images up."""
-    names = (name for name in work if name != REMAINDER)
-    return [list(group) for _, group in groupby(names, key=lambda name: name.partition(".")[0])]
+        conv = Conv.of(len(convs), settings.filter_groups)
+        found |= conv.work(batch * 9 * channels * entry * height * width, images=not convs)
+        convs.append(conv)
+        channels = entry
+    return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * form.outputs)})
 
 
 def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:

@@ -36,6 +36,11 @@ def attention_head(width: int, heads: int, length: int, tokens: int) -> Work:
     return Work(projections + scores, projections, projections + 2 * scores)
 
 
+def ffn_names(layer: int, groups: int) -> list[str]:
+    """Names of a feed-forward block's neuron groups as ``mat.structure`` gives them."""
+    return [f"layer{layer}.ffn{g}" for g in range(groups)] if groups > 1 else [f"layer{layer}.ffn"]
+
+
 Works = Mapping[str, Work]
 
 
