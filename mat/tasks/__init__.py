@@ -10,8 +10,10 @@ from mat.errors import InputError
 TASKS = {
     "digits": "mat.tasks.digits",
     "hmm": "mat.tasks.hmm",
+    "acceptability": "mat.tasks.acceptability",
     "cifar10": "mat.tasks.cifar10",
     "wikitext": "mat.tasks.wikitext",
+    "glue": "mat.tasks.glue",
 }
 
 
