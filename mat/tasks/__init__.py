@@ -10,11 +10,13 @@ from mat.errors import InputError
 TASKS = {
     "digits": "mat.tasks.digits",
     "hmm": "mat.tasks.hmm",
+    "acceptability": "mat.tasks.acceptability",
     "cifar10": "mat.tasks.cifar10",
     "cifar100": "mat.tasks.cifar100",
     "tiny_imagenet": "mat.tasks.tiny_imagenet",
     "imagenet": "mat.tasks.imagenet",
     "wikitext": "mat.tasks.wikitext",
+    "glue": "mat.tasks.glue",
 }
 
 

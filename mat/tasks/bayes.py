@@ -41,9 +41,14 @@ def masked_guesses(source: MarkovSource, inputs: np.ndarray) -> np.ndarray:
 
 def causal_loss(source: MarkovSource, tokens: np.ndarray) -> float:
     """Mean -ln P(x_t | x_<t) in nats over all positions, the first included, of clean ``tokens`` [N, S]."""
+    return float(-log_likelihood(source, tokens).mean() / tokens.shape[1])
+
+
+def log_likelihood(source: MarkovSource, tokens: np.ndarray) -> np.ndarray:
+    """ln P(x) [N] of clean ``tokens`` [N, S]."""
     _, _, emission = probabilities(source)
     likelihood = emission.T[tokens]
-    return float(-np.log((_forward(source, likelihood) * likelihood).sum(-1)).mean())
+    return np.log((_forward(source, likelihood) * likelihood).sum(-1)).sum(-1)
 
 
 def probabilities(source: MarkovSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

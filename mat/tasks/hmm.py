@@ -1,25 +1,31 @@
-"""Masked-language modelling on text of a hidden Markov source whose best possible loss is known exactly."""
+"""Language modelling, masked or causal, on text of a hidden Markov source whose best possible loss is known exactly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mat.errors import InputError
 from mat.tasks import bayes
-from mat.tasks.base import check_whole
-from mat.tasks.markov import make_source, sample
+from mat.tasks.base import Outline, check_whole, hash_arrays
+from mat.tasks.hub import Origin
+from mat.tasks.markov import MarkovSource, make_source, sample
 from mat.tasks.masking import Vocabulary
-from mat.tasks.tokens import TokenTask
+from mat.tasks.rows import Rows
+from mat.tasks.tokens import TokenTask, check_objective, token_outline
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The source (`mat.tasks.markov`) and how many independent sequences of ``length`` words each split has.
+    """The source (`mat.tasks.markov`), what is guessed, and how many independent sequences each split has.
 
-    The vocabulary has one id more than ``words``: the last is [MASK].
+    A sequence is [CLS] and ``length`` words. masked_lm: the model takes them all, [CLS] is never selected. causal_lm:
+    every word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS].
     """
 
+    objective: str = "masked_lm"
     words: int = 64
     topics: int = 4
     syntax: int = 6
@@ -30,34 +36,82 @@ class Settings:
     source_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("topics", "syntax", "train", "validation", "test"):
+        check_objective("hmm", self.objective)
+        for name in ("train", "validation", "test"):
             check_whole(f"hmm setting '{name}'", getattr(self, name), 1)
-        for name in ("words", "length"):
-            check_whole(f"hmm setting '{name}'", getattr(self, name), 2)
-        check_whole("hmm setting 'source_seed'", self.source_seed, 0)
-        if self.words < self.topics * self.syntax:
-            raise InputError(
-                f"Expected hmm setting 'words' to be at least topics x syntax = {self.topics * self.syntax}, "
-                f"got {self.words}; raise 'words' or lower 'topics' or 'syntax'."
-            )
+        check_whole("hmm setting 'length'", self.length, 2)
+        check_source("hmm", self)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sequences per split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def check_source(task: str, settings: object) -> None:
+    """Refuse the settings words, topics, syntax and source_seed of ``task`` unless a source can be made of them.
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    for name, low in (("topics", 1), ("syntax", 1), ("words", 2), ("source_seed", 0)):
+        check_whole(f"{task} setting '{name}'", getattr(settings, name), low)
+    if settings.words < settings.topics * settings.syntax:
+        raise InputError(
+            f"Expected {task} setting 'words' to be at least topics x syntax = {settings.topics * settings.syntax}, "
+            f"got {settings.words}; raise 'words' or lower 'topics' or 'syntax'."
+        )
+
+
+def vocabulary(words: int) -> Vocabulary:
+    """Ids 0 … words - 1, then [MASK], then [CLS]."""
+    return Vocabulary(words + 2, words, range(words))
+
+
+def cls_id(words: int) -> int:
+    """The id that begins every sequence."""
+    return words + 1
+
+
+def source_hash(source: MarkovSource) -> str:
+    """SHA-256 of the tables that give a word's id its meaning."""
+    return hash_arrays({"emission": source.emission, "moves": source.syntax_moves})
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
-    """Generate the text (``data`` and ``cache`` are not used) and the bounds on the very masks evaluated.
+    """Generate the text (``data`` and ``cache`` are not used) and the bounds on the very samples evaluated.
 
-    Bounds, nats per selected token: "floor_validation", "floor_test" (nothing can do better on average),
-    "unigram_validation", "unigram_test"; per token, left to right: "causal_floor_validation".
+    Bounds, nats per guessed word: "floor_validation", "floor_test" (nothing can do better on average),
+    "unigram_validation", "unigram_test".
     """
     source = make_source(settings.words, settings.topics, settings.syntax, settings.source_seed)
-    counts = {"train": settings.train, "validation": settings.validation, "test": settings.test}
     text = {
         split: sample(source, count, settings.length, settings.source_seed, split)
-        for split, count in counts.items()
+        for split, count in settings.sizes.items()
     }
-    vocabulary = Vocabulary(settings.words + 1, settings.words, range(settings.words))
-    task = TokenTask("hmm", text, vocabulary)
+    before = (cls_id(settings.words),)
+    rows = {
+        split: Rows(found.reshape(-1), np.arange(len(found)) * settings.length, settings.length, before)
+        for split, found in text.items()
+    }
+    task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective)
+    task.vocabulary_hash = source_hash(source)
     for split in ("validation", "test"):
         inputs, labels = (part.numpy() for part in task.fixed_masks(split))
-        task.bounds[f"floor_{split}"] = bayes.masked_loss(source, inputs, labels)
-    task.bounds["causal_floor_validation"] = bayes.causal_loss(source, text["validation"])
+        task.bounds[f"floor_{split}"] = (
+            bayes.causal_loss(source, text[split])
+            if task.causal
+            else bayes.masked_loss(source, inputs[:, 1:], labels[:, 1:])
+        )
     return task
+
+
+def sources(settings: Settings) -> tuple[Origin, ...]:
+    """Nothing is fetched."""
+    return ()
+
+
+def outline(settings: Settings) -> Outline:
+    """Exact: the text is made here."""
+    length = settings.length + (settings.objective == "masked_lm")
+    return token_outline(settings.objective, length, settings.words + 2, settings.sizes)

@@ -2,6 +2,7 @@
 
 Devlin et al., NAACL 2019, section 3.1: each position is selected on its own with probability 0.15; of the
 selected, 80 % become [MASK], 10 % a uniformly random word, 10 % stay. The loss counts selected positions.
+Only words are selected: special tokens stay as they are and are never guessed.
 The constants here are the only ones: the exact bounds of `mat.tasks.bayes` are built from the same.
 """
 
@@ -20,7 +21,8 @@ NOT_COUNTED = -100
 
 
 class Vocabulary(NamedTuple):
-    """``size`` ids; ``mask_id`` is [MASK]; random replacements come from ``words`` (ids without specials)."""
+    """``size`` ids; ``mask_id`` is [MASK]; only ``words`` (ids without special and unused ones) are selected, and
+    random replacements come from them."""
 
     size: int
     mask_id: int
@@ -37,9 +39,10 @@ class Masked(NamedTuple):
 def mask_tokens(tokens: Tensor, vocabulary: Vocabulary, draws: torch.Generator) -> Masked:
     """Corrupt integer ``tokens`` [...] for masked-language modelling; both results have its shape, int64."""
     tokens = tokens.long()
-    selected = torch.rand(tokens.shape, generator=draws) < SELECTED
-    fate = torch.rand(tokens.shape, generator=draws)
     words = vocabulary.words
+    selected = torch.rand(tokens.shape, generator=draws) < SELECTED
+    selected &= (tokens >= words.start) & (tokens < words.stop)
+    fate = torch.rand(tokens.shape, generator=draws)
     replacement = torch.randint(words.start, words.stop, tokens.shape, generator=draws)
     corrupted = torch.where(fate < TO_MASK + TO_RANDOM, replacement, tokens)
     corrupted = torch.where(fate < TO_MASK, vocabulary.mask_id, corrupted)

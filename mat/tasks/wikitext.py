@@ -1,139 +1,178 @@
-"""Masked-language modelling on WikiText (Merity et al., ICLR 2017), from the hub or a mirror of it."""
+"""Language modelling, masked or causal, on WikiText (Merity et al., ICLR 2017), from the hub or a mirror of it.
+
+Memory: token streams are uint16, two bytes a token. Of WikiText-103 (about 120 million tokens) 0.25 GB are held in the
+end and twice that while the text is first encoded; blocks are cut from the stream when they are asked for.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.tasks.base import SPLITS, check_whole, fixed_order
-from mat.tasks.hub import Origin, cached_arrays, check_columns, content_key, load_split
-from mat.tasks.masking import Vocabulary
-from mat.tasks.tokens import TokenTask
+from mat.tasks import corpus
+from mat.tasks.base import Outline, check_whole, fixed_order
+from mat.tasks.hub import Origin, cached_arrays, content_key
+from mat.tasks.rows import Rows
+from mat.tasks.tokenizer import Subwords, encode
+from mat.tasks.tokens import TokenTask, check_objective, token_outline
+from mat.tasks.vocabulary import (
+    MODELS,
+    SCHEME,
+    check_tokenizer,
+    load_tokenizer,
+    tokenizer_sources,
+    vocabulary_size,
+)
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-REPO = "Salesforce/wikitext"
-REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
-CONFIGS = ("wikitext-2-v1", "wikitext-2-raw-v1", "wikitext-103-v1", "wikitext-103-raw-v1")
-SPECIALS = ("[MASK]", "<unk>", "[EOL]")
-BYTES = 256
-SCHEME = 1  # raise when tokenisation changes: it is part of the cache's key
+# Tokens per published word, measured on WikiText-2: BERT's vocabulary writes <unk> in four tokens, raw text has none.
+# On WikiText-103 a trained vocabulary of the same size writes more tokens, by an estimated 5 %.
+BERT_RATIO = {"v1": 1.18, "raw": 1.12}
+TRAINED_RATIO = {  # log2 of the vocabulary's size -> tokens per word, cased and lower-case
+    8: (4.90, 4.89),
+    9: (2.43, 2.35),
+    10: (1.94, 1.86),
+    11: (1.63, 1.56),
+    12: (1.40, 1.34),
+    13: (1.23, 1.18),
+    14: (1.10, 1.08),
+    15: (1.03, 1.02),
+    16: (1.01, 1.01),
+}
+RAW_FACTOR, LARGE_FACTOR = 1.06, 1.05
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Which WikiText, how it is tokenised, and how many blocks of ``length`` tokens are used.
+    """Which WikiText, how it is tokenised, what is guessed, and how many blocks of it are used.
 
-    ``train_blocks`` and ``validation_blocks`` keep the first so many in a fixed random order (None = all);
-    the official test split is always whole.
+    ``tokenizer``: a published model's own ("google-bert/bert-base-uncased"), or None: byte-level BPE with
+    ``vocab_size`` ids (None = 4096) trained on the training split alone, lower-case without accents if ``lowercase``.
+    ``length``: tokens that the model takes. masked_lm: [CLS], length - 2 tokens of the text, [SEP]; a last, shorter
+    block is dropped. causal_lm: every token but the split's first is guessed once, in a last, shorter block too.
+    Line ends are [SEP]. ``train_blocks`` and ``validation_blocks`` keep the first so many in a fixed random order
+    (None = all); the official test split is always whole.
     """
 
     config: str = "wikitext-2-v1"
-    vocab_size: int = 4096
+    objective: str = "masked_lm"
+    tokenizer: str | None = None
+    vocab_size: int | None = None
+    lowercase: bool = False
     length: int = 64
     train_blocks: int | None = None
     validation_blocks: int | None = None
 
     def __post_init__(self) -> None:
-        if self.config not in CONFIGS:
+        if self.config not in corpus.CONFIGS:
             raise InputError(
-                f"Expected wikitext setting 'config' to be one of {', '.join(CONFIGS)}, got {self.config!r}."
+                f"Expected wikitext setting 'config' to be one of {', '.join(corpus.CONFIGS)}, got {self.config!r}."
             )
-        check_whole("wikitext setting 'vocab_size'", self.vocab_size, BYTES + len(SPECIALS) + 1, 1 << 16)
-        check_whole("wikitext setting 'length'", self.length, 2)
+        check_objective("wikitext", self.objective)
+        check_tokenizer("wikitext", self.tokenizer, self.vocab_size, self.lowercase, tuple(MODELS))
+        check_whole("wikitext setting 'length'", self.length, 3)
         for name in ("train_blocks", "validation_blocks"):
             if getattr(self, name) is not None:
                 check_whole(f"wikitext setting '{name}'", getattr(self, name), 1)
 
+    @property
+    def tokenizer_name(self) -> str:
+        """Published model, or the config on whose training split the tokenizer is trained."""
+        return self.tokenizer or self.config
+
+    @property
+    def wanted(self) -> dict[str, int | None]:
+        """Blocks per split, None = all."""
+        return {"train": self.train_blocks, "validation": self.validation_blocks, "test": None}
+
 
 def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
-    """The task; the tokenizer is trained on the training split alone, token streams are kept in ``cache``.
+    """The task; tokenizer and token streams are kept in ``cache``.
 
     Raises:
         InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
     """
-    origin = Origin(REPO, settings.config, REVISION)
-    streams = _cached_streams(origin, settings.vocab_size, data, cache)
-    wanted = {"train": settings.train_blocks, "validation": settings.validation_blocks, "test": None}
-    blocks = {
-        split: choose_blocks(cut(streams[split], settings.length), wanted[split], split) for split in SPLITS
-    }
-    size = int(streams["vocabulary_size"])
-    vocabulary = Vocabulary(size, SPECIALS.index("[MASK]"), range(len(SPECIALS), size))
-    return TokenTask("wikitext", blocks, vocabulary)
+    words = load_tokenizer(settings.tokenizer_name, settings.vocab_size, settings.lowercase, data, cache)
+    rows = {}
+    for split, wanted in settings.wanted.items():
+        stream = _cached_stream(settings.config, split, words, data, cache)
+        rows[split] = choose(cut(stream, settings, words), wanted, split)
+    task = TokenTask("wikitext", rows, words.vocabulary, settings.objective)
+    task.vocabulary_hash, task.tokenizer = words.hash, words.json
+    return task
 
 
-def cut(stream: np.ndarray, length: int) -> np.ndarray:
-    """Consecutive blocks [N, length] of a token ``stream`` [T]; a last, shorter one is dropped."""
-    count = len(stream) // length
-    return stream[: count * length].reshape(count, length)
+def sources(settings: Settings) -> tuple[Origin, ...]:
+    """The three splits, and the tokenizer's own vocabulary where it has one."""
+    text = (corpus.origin(settings.config),)
+    return text if settings.tokenizer is None else (*text, *tokenizer_sources(settings.tokenizer))
 
 
-def choose_blocks(blocks: np.ndarray, wanted: int | None, split: str) -> np.ndarray:
-    """The first ``wanted`` of ``blocks`` [N, S] in a fixed random order, in text order (None = all).
+def outline(settings: Settings) -> Outline:
+    """Form and sizes from the published words per split times ``tokens_per_word``: within about a tenth."""
+    sizes = {}
+    for split, wanted in settings.wanted.items():
+        words = corpus.WORDS[corpus.edition(settings.config)][split]
+        blocks = _blocks(round(words * tokens_per_word(settings)), settings)
+        sizes[split] = blocks if wanted is None else min(blocks, wanted)
+    outputs = vocabulary_size(settings.tokenizer_name, settings.vocab_size)
+    return token_outline(settings.objective, settings.length, outputs, sizes)
+
+
+def tokens_per_word(settings: Settings) -> float:
+    """Estimated tokens per published word (line ends count on both sides; blank lines only among the words)."""
+    raw = "-raw-" in settings.config
+    if settings.tokenizer in MODELS:
+        return BERT_RATIO["raw" if raw else "v1"]
+    size = vocabulary_size(settings.config, settings.vocab_size)
+    ratios = [pair[settings.lowercase] for pair in TRAINED_RATIO.values()]
+    found = float(np.interp(np.log2(size), list(TRAINED_RATIO), ratios))
+    return found * (RAW_FACTOR if raw else 1) * (LARGE_FACTOR if "-103-" in settings.config else 1)
+
+
+def _blocks(tokens: int, settings: Settings) -> int:
+    if settings.objective == "causal_lm":
+        return -(-(tokens - 1) // settings.length)
+    return tokens // (settings.length - 2)
+
+
+def cut(stream: np.ndarray, settings: Settings, words: Subwords) -> Rows:
+    """Consecutive blocks of a token ``stream`` [T], as ``Settings`` says for each objective."""
+    count = max(0, _blocks(len(stream), settings))
+    if settings.objective == "causal_lm":
+        return Rows(stream, np.arange(count) * settings.length, settings.length + 1)
+    width = settings.length - 2
+    return Rows(stream, np.arange(count) * width, width, (words.cls,), (words.sep,))
+
+
+def choose(rows: Rows, wanted: int | None, split: str) -> Rows:
+    """The first ``wanted`` of ``rows`` in a fixed random order, in text order (None = all).
 
     Raises:
         InputError: there are fewer blocks than wanted, or none.
     """
-    if len(blocks) < (wanted or 1):
+    if len(rows) < (wanted or 1):
         raise InputError(
-            f"Expected at least {wanted or 1} blocks of text in split '{split}' of {REPO}, got "
-            f"{len(blocks)}; lower the wikitext setting '{split}_blocks' or 'length'."
+            f"Expected at least {wanted or 1} blocks of text in split '{split}' of {corpus.REPO}, got "
+            f"{len(rows)}; lower the wikitext setting '{split}_blocks' or 'length'."
         )
-    return blocks[np.sort(fixed_order(len(blocks), "wikitext", split)[:wanted])]
+    if wanted is None:
+        return rows
+    starts = rows.starts[np.sort(fixed_order(len(rows), "wikitext", split)[:wanted])]
+    return Rows(rows.stream, starts, rows.width, rows.before, rows.after)
 
 
-def _cached_streams(origin: Origin, vocab_size: int, data: Path | None, cache: Path) -> dict[str, np.ndarray]:
-    """Token ids uint16 [T] per split, "vocabulary_size", and the tokenizer's JSON as bytes."""
-    contents = "".join(content_key(origin, split, data)[:16] for split in SPLITS)
-    name = f"{origin.config}-{vocab_size}-{SCHEME}-{version('tokenizers')}-{contents}.npz"
+def _cached_stream(config: str, split: str, words: Subwords, data: Path | None, cache: Path) -> np.ndarray:
+    """Token ids of a split, uint16 [T], encoded once per text and tokenizer."""
+    content = content_key(corpus.origin(config), split, data)[:16]
+    name = f"{config}-{split}-{words.hash[:16]}-{SCHEME}-{version('tokenizers')}-{content}.npz"
 
     def make() -> dict[str, np.ndarray]:
-        text = {split: _lines(origin, split, data, cache) for split in SPLITS}
-        tokenizer = train_tokenizer(text["train"], vocab_size)
-        streams = {split: encode(tokenizer, lines) for split, lines in text.items()}
-        streams["vocabulary_size"] = np.array(tokenizer.get_vocab_size())
-        streams["tokenizer"] = np.frombuffer(tokenizer.to_str().encode(), dtype=np.uint8)
-        return streams
+        tokenizer = words.load()
+        parts = [encode(tokenizer, lines, words.sep) for lines in corpus.lines(config, split, data, cache)]
+        return {"stream": np.concatenate(parts)}
 
-    return cached_arrays(cache / "wikitext" / name, make)
-
-
-def _lines(origin: Origin, split: str, data: Path | None, cache: Path) -> list[str]:
-    rows = load_split(origin, split, data, cache)
-    check_columns(rows, origin, split, ("text",))
-    return [line for text in rows["text"] if (line := text.strip())]
-
-
-def train_tokenizer(lines: list[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer of at most ``vocab_size`` ids, ``SPECIALS`` first; deterministic.
-
-    Byte-level, because every text can then be written without an unknown token, and because the trainer
-    numbers its start alphabet in a fixed order (with WordPiece, "##x" ids follow a hash table's order).
-    """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[AddedToken(token, lstrip=True, special=True) for token in SPECIALS],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(lines, trainer)
-    return tokenizer
-
-
-def encode(tokenizer: Tokenizer, lines: list[str]) -> np.ndarray:
-    """All ``lines`` as one stream of ids, uint16 [T], each line ended by [EOL]."""
-    end = SPECIALS.index("[EOL]")
-    encoded = tokenizer.encode_batch_fast(lines, add_special_tokens=False)
-    return np.concatenate([np.array([*line.ids, end], dtype=np.uint16) for line in encoded])
+    return cached_arrays(cache / "wikitext" / name, make)["stream"]

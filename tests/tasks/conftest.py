@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tasks.made_text import real_text, text_mirror  # noqa: F401
+
 REAL = Path(os.environ.get("MAT_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 LINES = 240
 CIFAR10 = "uoft-cs/cifar10/plain_text"

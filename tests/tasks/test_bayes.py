@@ -93,7 +93,8 @@ def test_causal_loss_equals_enumeration(seed: int, text: list[int]) -> None:
 
 def test_the_default_source_needs_near_and_far_context() -> None:
     task = hmm.load(hmm.Settings(train=512), None, Path())
-    inputs, labels = (part.numpy() for part in task.fixed_masks("validation"))
+    causal = hmm.load(hmm.Settings(objective="causal_lm", train=512), None, Path())
+    inputs, labels = (part.numpy()[:, 1:] for part in task.fixed_masks("validation"))
     source = make_source(64, 4, 6, 0)
     floor = task.bounds["floor_validation"]
     forgetful = {
@@ -101,7 +102,9 @@ def test_the_default_source_needs_near_and_far_context() -> None:
         for name in ("topic_moves", "syntax_moves")
     }
     assert task.bounds["unigram_validation"] > 3.6
-    assert floor < 1.6 < task.bounds["causal_floor_validation"]
+    assert floor < 1.6 < causal.bounds["floor_validation"]
+    words = causal.rows["validation"].take(slice(None))[:, 1:]
+    assert causal.bounds["floor_validation"] == causal_loss(source, words)
     assert masked_loss(source, inputs, labels) == floor
     for blind in forgetful.values():
         assert masked_loss(blind, inputs, labels) > floor + 0.4

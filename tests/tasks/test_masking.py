@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mat.tasks.masking import NOT_COUNTED, Vocabulary, channel, mask_tokens, selected_channel
-from mat.tasks.tokens import TokenTask, unigram_loss
 
 
 @settings(max_examples=25, deadline=None)
@@ -22,6 +21,7 @@ def test_only_selected_positions_change(rows: int, length: int, specials: int, w
     selected = labels != NOT_COUNTED
     assert torch.equal(labels[selected], tokens[selected])
     assert torch.equal(inputs[~selected], tokens[~selected])
+    assert set(tokens[selected].tolist()) <= set(vocabulary.words)
     changed = inputs[inputs != tokens].tolist()
     assert set(changed) <= {vocabulary.mask_id, *vocabulary.words}
 
@@ -47,19 +47,3 @@ def test_channel_by_hand() -> None:
     assert seen[4] == pytest.approx(0.0015)
     np.testing.assert_allclose(channel(10).sum(1), 1)
     np.testing.assert_allclose(selected_channel(10).sum(1), 1)
-
-
-def test_unigram_loss_by_hand() -> None:
-    vocabulary = Vocabulary(4, 3, range(3))
-    train = torch.tensor([[0, 0, 0, 1]])
-    labels = torch.tensor([[0, NOT_COUNTED, 2]])
-    expected = -(np.log(4 / 7) + np.log(1 / 7)) / 2
-    assert unigram_loss(train, labels, vocabulary) == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_batch_without_selected_positions_has_loss_zero() -> None:
-    tokens = {split: np.zeros((40, 4), dtype=np.int64) for split in ("train", "validation", "test")}
-    task = TokenTask("hmm", tokens, Vocabulary(4, 3, range(3)))
-    labels = torch.full((1, 4), NOT_COUNTED)
-    assert task.loss(torch.randn(1, 4, 4), labels).item() == 0
-    assert np.isnan(task.score("test", iter([(torch.randn(1, 4, 4), labels)])).loss)

@@ -24,8 +24,40 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
     "digits": ("digits", {}, None),
     "digits-still": ("digits", {"shift": 0}, None),
     "hmm": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
+    "hmm-causal": (
+        "hmm",
+        {"objective": "causal_lm", "length": 16, "train": 64, "validation": 16, "test": 16},
+        None,
+    ),
+    "acceptability": ("acceptability", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
     "cifar10": ("cifar10", {"validation_examples": 20}, "mirror"),
     "cifar10-subset": ("cifar10", {"validation_examples": 20, "train_examples": 33}, "mirror"),
+    "wikitext-causal": (
+        "wikitext",
+        {"objective": "causal_lm", "vocab_size": 300, "lowercase": True, "length": 16},
+        "text_mirror",
+    ),
+    "wikitext-bert": (
+        "wikitext",
+        {"tokenizer": "google-bert/bert-base-uncased", "length": 16},
+        "text_mirror",
+    ),
+    "wikitext-103": (
+        "wikitext",
+        {"config": "wikitext-103-v1", "vocab_size": 300, "length": 16},
+        "text_mirror",
+    ),
+    **{
+        f"glue-{subset}": ("glue", {"subset": subset, "length": 24}, "text_mirror")
+        for subset in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+    },
+    "glue-trained": (
+        "glue",
+        {"subset": "cola", "tokenizer": "wikitext-2-v1", "vocab_size": 300, "length": 24},
+        "text_mirror",
+    ),
+    "glue-rte-real": ("glue", {"subset": "rte"}, "real_text"),
+    "glue-stsb-real": ("glue", {"subset": "stsb"}, "real_text"),
     "cifar10-real": ("cifar10", {"validation_examples": 50}, "real_mirror"),
     "cifar100": ("cifar100", {"validation_examples": 30}, "mirror"),
     "cifar100-real": ("cifar100", {"validation_examples": 50}, "real_mirror"),
@@ -94,7 +126,8 @@ def test_every_task_has_a_case() -> None:
 
 def test_description(task: Task) -> None:
     assert task.name in TASKS
-    assert task.metrics[0].name in ("accuracy", "log_perplexity")
+    assert len({metric.name for metric in task.metrics}) == len(task.metrics) > 0
+    assert task.loss_unit
     assert all(m.higher_is_better == ("perplexity" not in m.name) for m in task.metrics)
     assert task.form.objective in OBJECTIVES
     assert tuple(task.sizes) == SPLITS
@@ -136,12 +169,17 @@ def test_shapes_and_types(task: Task) -> None:
         for key, value in inputs.items():
             assert value.shape == (count, *task.form.example[key].shape[1:])
             assert value.dtype == (torch.float32 if key == "x" else torch.int64)
-    assert batch.labels.dtype == torch.int64
-    assert batch.labels.max() < task.form.outputs
+    if task.form.outputs == 1:
+        assert batch.labels.dtype == torch.float32
+    else:
+        assert batch.labels.dtype == torch.int64
+        assert batch.labels.max() < task.form.outputs
+    per_token = task.form.objective in ("masked_lm", "causal_lm")
+    assert batch.labels.shape == (batch.inputs["input_ids"].shape if per_token else (SIZE,))
     if "input_ids" in batch.inputs:
-        assert batch.labels.shape == batch.inputs["input_ids"].shape
         assert batch.inputs["input_ids"].min() >= 0
-        assert batch.inputs["input_ids"].max() < task.form.outputs
+        assert batch.inputs["input_ids"].max() < (task.form.outputs if per_token else task.form.vocabulary)
+        assert len(bytes.fromhex(task.vocabulary_hash)) == 32
 
 
 def test_batch_is_a_pure_function_in_any_order(case, task: Task) -> None:
@@ -174,7 +212,8 @@ def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
 
 
 def test_seed_epoch_and_step_each_change_masks_and_augmentation(task: Task) -> None:
-    if task.name == "digits" and not task._augment:
+    still = task.name == "digits" and not task._augment
+    if still or task.form.objective in ("causal_lm", "text_classification"):
         pytest.skip("nothing is drawn beside the samples")
     index = torch.arange(SIZE)
     reference = task._training_batch(index, 3, 0, 0)
@@ -216,8 +255,8 @@ def test_fixed_batches_cover_the_split_whatever_their_size(case, task: Task, spl
 
 
 def test_splits_share_no_sample(task: Task) -> None:
-    if task.name == "wikitext":
-        pytest.skip("two blocks of text may be equal by chance; the splits are different files")
+    if task.name in ("wikitext", "glue"):
+        pytest.skip("two texts may be equal; the splits are different files, or rows of one")
     seen = {split: set() for split in SPLITS}
     for split in SPLITS:
         for batch in task.batches(split, 64):
@@ -228,14 +267,13 @@ def test_splits_share_no_sample(task: Task) -> None:
 
 
 def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
-    (key,) = task.form.example
-    first = task.probe(5, 6).inputs[key]
+    first = task.probe(5, 6)
     task.batch(5, 0, 0, SIZE)
-    assert torch.equal(task.probe(5, 6).inputs[key], first)
-    assert torch.equal(case().probe(5, 6).inputs[key], first)
-    assert not torch.equal(task.probe(6, 6).inputs[key], first)
-    everything = task.probe(5, task.sizes["train"]).inputs[key]
-    assert len(everything) == task.sizes["train"]
+    assert same(task.probe(5, 6), first)
+    assert same(case().probe(5, 6), first)
+    assert not same(task.probe(6, 6), first)
+    everything = task.probe(5, task.sizes["train"])
+    assert len(everything.labels) == task.sizes["train"]
 
 
 def test_score_adds_up_to_the_loss(task: Task) -> None:
@@ -312,6 +350,19 @@ def test_impossible_requests_are_refused(task: Task, call) -> None:
         ("wikitext", {"vocab_size": 100}),
         ("wikitext", {"length": 1}),
         ("wikitext", {"train_blocks": "all"}),
+        ("wikitext", {"objective": "mlm"}),
+        ("wikitext", {"tokenizer": "gpt2"}),
+        ("wikitext", {"lowercase": 1}),
+        ("hmm", {"objective": None}),
+        ("hmm", {"source_seed": -1}),
+        ("acceptability", {"window": 1}),
+        ("acceptability", {"window": 25}),
+        ("acceptability", {"words": 10}),
+        ("glue", {"subset": "ax"}),
+        ("glue", {"tokenizer": "wikitext-3"}),
+        ("glue", {"length": 2}),
+        ("glue", {"validation_examples": 0}),
+        ("glue", {"validation_examples": 5, "subset": "mrpc"}),
     ],
 )
 def test_impossible_settings_are_refused(name: str, settings: dict) -> None:
@@ -329,7 +380,7 @@ def test_missing_data_folder_is_named(name: str, tmp_path: Path) -> None:
 
 
 def test_unknown_task_lists_the_known() -> None:
-    with pytest.raises(InputError, match=r"'mnist'.*cifar10, .*digits, .*hmm, .*wikitext"):
+    with pytest.raises(InputError, match=r"'mnist'.*acceptability, cifar10, .*digits, glue, hmm, .*wikitext"):
         task_module("mnist")
 
 

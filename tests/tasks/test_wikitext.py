@@ -1,4 +1,4 @@
-"""Tokenisation of WikiText: deterministic, trained on the training split alone, nothing lost."""
+"""WikiText: blocks, caps, what the tokenizer sees, and estimates of its size."""
 
 from __future__ import annotations
 
@@ -8,72 +8,118 @@ import numpy as np
 import pytest
 
 from mat.errors import InputError
-from mat.tasks.wikitext import SPECIALS, Settings, choose_blocks, cut, encode, load, train_tokenizer
+from mat.tasks.rows import Rows
+from mat.tasks.vocabulary import TRAINED_SIZE
+from mat.tasks.wikitext import Settings, choose, load, outline, sources
+from tests.tasks.made_text import BERT, write_lines
 
-LINES = ["= A title =", "the <unk> river ran north , in 1923 .", "Senjō no Valkyria : 戦場の 3"] * 5
-SMALL = {"config": "wikitext-2-raw-v1", "vocab_size": 300, "length": 16}
-
-
-def test_training_twice_gives_the_same_tokenizer() -> None:
-    first, second = (train_tokenizer(LINES, 320).to_str() for _ in range(2))
-    assert first == second
+SMALL = {"vocab_size": 300, "length": 16}
 
 
-def test_special_ids_come_first_and_unk_stays_whole() -> None:
-    tokenizer = train_tokenizer(LINES, 320)
-    assert [tokenizer.id_to_token(i) for i in range(len(SPECIALS))] == list(SPECIALS)
-    assert tokenizer.get_vocab_size() <= 320
-    stream = encode(tokenizer, LINES[1:2])
-    assert (stream == SPECIALS.index("<unk>")).sum() == 1
-    assert stream[-1] == SPECIALS.index("[EOL]")
+def rows_of(task, split: str) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in task.rows[split].take(slice(None)).tolist()]
 
 
-def test_any_text_can_be_written_and_read_back() -> None:
-    tokenizer = train_tokenizer(LINES[:2], 280)
-    text = "unseen: Ωμέγα 東京 \u2013 ok"
-    assert tokenizer.decode(encode(tokenizer, [text]).tolist()).strip() == text
-
-
-def test_blocks() -> None:
-    blocks = cut(np.arange(11), 3)
-    assert blocks.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert choose_blocks(blocks, None, "train").tolist() == blocks.tolist()
-    one, two = (choose_blocks(blocks, n, "train")[:, 0].tolist() for n in (1, 2))
-    assert set(one) < set(two)
+def test_chosen_blocks_are_nested_and_in_text_order() -> None:
+    rows = Rows(np.arange(12), np.arange(0, 12, 3), 3)
+    assert choose(rows, None, "train") is rows
+    chosen = [choose(rows, n, "train").starts.tolist() for n in (1, 2, 3)]
+    assert all(found == sorted(found) for found in chosen)
+    assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
     with pytest.raises(InputError, match="'train_blocks'"):
-        choose_blocks(blocks, 4, "train")
+        choose(rows, 5, "train")
 
 
-def test_caps_keep_the_same_blocks(mirror: Path, tmp_path: Path) -> None:
-    whole = load(Settings(**SMALL), mirror, tmp_path)
-    capped = load(Settings(**SMALL, train_blocks=20, validation_blocks=5), mirror, tmp_path)
+@pytest.mark.parametrize("objective", ["masked_lm", "causal_lm"])
+def test_caps_keep_the_same_blocks(objective: str, text_mirror: Path, tmp_path: Path) -> None:
+    whole = load(Settings(**SMALL, objective=objective), text_mirror, tmp_path)
+    capped = load(
+        Settings(**SMALL, objective=objective, train_blocks=20, validation_blocks=5), text_mirror, tmp_path
+    )
     assert capped.sizes == {"train": 20, "validation": 5, "test": whole.sizes["test"]}
     for split in ("train", "validation"):
-        rows = {tuple(row) for row in capped.tokens[split].tolist()}
-        assert rows <= {tuple(row) for row in whole.tokens[split].tolist()}
+        assert set(rows_of(capped, split)) <= set(rows_of(whole, split))
 
 
-def test_the_tokenizer_sees_the_training_split_alone(mirror: Path, tmp_path: Path, text_writer) -> None:
-    folder = tmp_path / "data" / "Salesforce/wikitext/wikitext-2-raw-v1"
-    for split, count, seed in (("train", 240, 0), ("validation", 90, 7), ("test", 90, 8)):
-        text_writer(folder, split, count, seed)
-    ours = load(Settings(**SMALL), tmp_path / "data", tmp_path / "cache")
-    theirs = load(Settings(**SMALL), mirror, tmp_path / "cache")
-    assert ours.tokens["train"].equal(theirs.tokens["train"])
-    assert not ours.tokens["test"].equal(theirs.tokens["test"])
+def test_the_tokenizer_sees_the_training_split_alone(text_mirror: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    folder = text_mirror / "Salesforce/wikitext/wikitext-2-v1"
+    train = (folder / "train-00000-of-00001.parquet").read_bytes()
+    for split in ("validation", "test"):
+        write_lines(data, "wikitext-2-v1", split, ["other words than there"] * 30)
+    (data / "Salesforce/wikitext/wikitext-2-v1/train-00000-of-00001.parquet").write_bytes(train)
+    ours = load(Settings(**SMALL), data, tmp_path / "cache")
+    theirs = load(Settings(**SMALL), text_mirror, tmp_path / "cache")
+    assert ours.tokenizer == theirs.tokenizer
+    assert rows_of(ours, "train") == rows_of(theirs, "train")
+    assert rows_of(ours, "test") != rows_of(theirs, "test")
 
 
-def test_random_replacements_are_never_special(mirror: Path, tmp_path: Path) -> None:
-    task = load(Settings(**SMALL), mirror, tmp_path)
-    for step in range(task.steps_per_epoch(8)):
-        inputs, labels = task.batch(0, 0, step, 8)
-        ids = inputs["input_ids"]
-        changed = ids[(labels >= 0) & (ids != labels)]
-        assert set(changed[changed < len(SPECIALS)].tolist()) <= {SPECIALS.index("[MASK]")}
+def test_blank_lines_are_left_out_and_line_ends_are_sep(text_mirror: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    task = load(Settings(config="wikitext-2-raw-v1", vocab_size=300, length=3), text_mirror, tmp_path)
+    path = text_mirror / "Salesforce/wikitext/wikitext-2-raw-v1/test-00000-of-00001.parquet"
+    texts = [text for text in pd.read_parquet(path)["text"] if text.strip()]
+    body = task.rows["test"].take(slice(None))[:, 1]
+    sep = 3
+    assert (body == sep).sum() == len(texts)
+    assert (body == task.vocabulary.words.start).sum() == len(texts)  # each line has one <unk>
 
 
-def test_the_vocabulary_is_what_the_tokenizer_made(mirror: Path, tmp_path: Path) -> None:
-    task = load(Settings(**SMALL), mirror, tmp_path)
+def test_the_vocabulary_is_what_the_tokenizer_made(text_mirror: Path, tmp_path: Path) -> None:
+    task = load(Settings(**SMALL), text_mirror, tmp_path)
     assert task.form.outputs == task.vocabulary.size <= 300
-    assert task.vocabulary.words == range(len(SPECIALS), task.form.outputs)
     assert set(task.bounds) == {"unigram_validation", "unigram_test"}
+
+
+@pytest.mark.parametrize("settings", [SMALL, {**SMALL, "objective": "causal_lm"}, {"tokenizer": BERT}])
+def test_the_outline_has_the_tasks_form(settings: dict, text_mirror: Path, tmp_path: Path) -> None:
+    known = Settings(**settings)
+    form, real = outline(known).form, load(known, text_mirror, tmp_path).form
+    assert form.objective == real.objective
+    assert {k: (v.shape, v.dtype) for k, v in form.example.items()} == {
+        k: (v.shape, v.dtype) for k, v in real.example.items()
+    }
+    assert all(value.device.type == "meta" for value in form.example.values())
+    assert form.outputs == (30522 if "tokenizer" in settings else real.outputs)
+
+
+def test_caps_and_defaults_of_the_outline() -> None:
+    assert outline(Settings(train_blocks=100)).sizes["train"] == 100
+    assert outline(Settings()).form.outputs == TRAINED_SIZE
+    large, small = (outline(Settings(config=f"wikitext-{n}-v1")).sizes for n in (103, 2))
+    assert large["train"] == pytest.approx(small["train"] * 103_227_021 / 2_088_628 * 1.05, rel=1e-3)
+
+
+def test_sources() -> None:
+    (text,) = sources(Settings(config="wikitext-103-raw-v1"))
+    assert (text.config, dict(text.rows)) == (
+        "wikitext-103-raw-v1",
+        {"train": 1_801_350, "validation": 3_760, "test": 4_358},
+    )
+    names = [origin.repo for origin in sources(Settings(tokenizer=BERT))]
+    assert names == ["Salesforce/wikitext", BERT]
+
+
+@pytest.mark.parametrize("settings", [{"vocab_size": 300}, {"lowercase": True}])
+def test_a_published_tokenizer_brings_its_own_size_and_case(settings: dict) -> None:
+    with pytest.raises(InputError, match="left out with the tokenizer google-bert"):
+        Settings(tokenizer=BERT, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vocab_size": 3000, "length": 128, "lowercase": True},
+        {"tokenizer": BERT, "length": 128, "objective": "causal_lm"},
+    ],
+)
+def test_estimates_are_within_a_tenth_of_the_real_text(
+    settings: dict, real_text: Path, tmp_path: Path
+) -> None:
+    known = Settings(**settings)
+    estimate, real = outline(known), load(known, real_text, tmp_path)
+    assert estimate.form.outputs == real.form.outputs
+    for split, count in real.sizes.items():
+        assert estimate.sizes[split] == pytest.approx(count, rel=0.1), split
