@@ -328,11 +328,12 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> None:
+    from mat import checkpoint
     from mat.spec import Spec
     from mat.tasks.hub import fetch
 
     spec, data = Spec.of(_given(args)), _folder(args.data)
-    sources = spec.plugin("task").sources(spec.settings("task"))
+    sources = spec.plugin("task").sources(spec.settings("task")) + checkpoint.sources(spec.settings("start"))
     found = [fetch(source, data, args.cache) for source in sources]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=2) + "\n")

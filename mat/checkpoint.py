@@ -15,8 +15,8 @@ from torch import nn
 from mat.errors import InputError
 from mat.run import CHECKPOINT
 from mat.spec import Start
-from mat.tasks import hub
 from mat.tasks.base import Task
+from mat.tasks.hub import PlainFile, hub_file
 
 
 def is_complete(out: Path) -> bool:
@@ -91,6 +91,13 @@ def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | No
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sources(where: Start | None) -> tuple[PlainFile, ...]:
+    """What has to be fetched for a published checkpoint; nothing for a run's."""
+    if where is None or where.hub is None:
+        return ()
+    return tuple(PlainFile(where.hub, where.revision, Path(name).name) for name in CHECKPOINT)
+
+
 def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:
     if where.run is not None:
         if not is_complete(out.parent / where.run):
@@ -99,7 +106,7 @@ def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:
                 "first, with --checkpoint"
             )
         return out.parent / where.run / "checkpoint"
-    files = [hub.hub_file(where.hub, where.revision, Path(name).name, data, cache) for name in CHECKPOINT]
+    files = [hub_file(one.repo, one.revision, one.name, data, cache) for one in sources(where)]
     return files[0].parent
 
 

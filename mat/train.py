@@ -125,6 +125,7 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
         "sizes": task.sizes,
         "data_hash": task.data_hash,
         "bounds": task.bounds,
+        "truncated": dict(task.truncated),
         "objective": task.form.objective,
         "shapes": {name: list(value.shape) for name, value in task.form.example.items()},
         "outputs": task.form.outputs,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,7 @@ class Task(ABC):
         bounds: known reference values of losses, e.g. "floor_validation", and of metrics, e.g.
             "majority_accuracy_test"; {} when none is known.
         vocabulary_hash: of what gives token ids their meaning, for models that go from task to task; None without.
+        truncated: rows per split that were longer than the task's length and are cut.
         tokenizer: JSON of the tokenizer that text went through, None where there is none.
     """
 
@@ -77,6 +79,7 @@ class Task(ABC):
     bounds: dict[str, float]
     vocabulary_hash: str | None = None
     tokenizer: str | None = None
+    truncated: Mapping[str, int] = MappingProxyType({})
 
     _permutation: tuple[tuple[int, int], Tensor] | None = None
 

@@ -20,7 +20,7 @@ from mat.errors import InputError
 from mat.tasks import corpus, glue_metrics
 from mat.tasks.base import Outline, check_whole, fixed_order
 from mat.tasks.glue_files import REPO, SUBSETS, labels_of, origin, read
-from mat.tasks.hub import Origin, cached_arrays, content_key
+from mat.tasks.hub import Source, cached_arrays, content_key
 from mat.tasks.text_classification import Encoded, TextClassification, classification_outline
 from mat.tasks.tokenizer import Subwords
 from mat.tasks.vocabulary import (
@@ -43,7 +43,8 @@ class Settings:
     ``tokenizer``: a published model's own, or a config of WikiText, with ``vocab_size`` and ``lowercase`` as there:
     the very tokenizer that a model pre-trained on it has. Rows are padded to ``length``; longer ones are cut, the
     longer sentence first. ``validation_examples``: None = a tenth of the training split, at most 5,000; mrpc has a
-    validation split of its own.
+    validation split of its own. ``train_examples``: of the other training rows the first so many in a fixed random
+    order (None = all).
     """
 
     subset: str = "cola"
@@ -52,6 +53,7 @@ class Settings:
     lowercase: bool = False
     length: int = 128
     validation_examples: int | None = None
+    train_examples: int | None = None
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
@@ -63,6 +65,8 @@ class Settings:
             raise InputError(f"Expected glue setting 'tokenizer' to be one of {', '.join(names)}, got None.")
         check_tokenizer("glue", self.tokenizer, self.vocab_size, self.lowercase, names)
         check_whole("glue setting 'length'", self.length, 2 + len(SUBSETS[self.subset].columns), 1 << 15)
+        if self.train_examples is not None:
+            check_whole("glue setting 'train_examples'", self.train_examples, 1)
         if self.validation_examples is not None:
             check_whole("glue setting 'validation_examples'", self.validation_examples, 1)
             if self.subset == "mrpc":
@@ -70,6 +74,10 @@ class Settings:
                     "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation "
                     f"split of its own, got {self.validation_examples}."
                 )
+
+    def trained_on(self, rows: int) -> int:
+        """Training examples out of ``rows`` that are not held out."""
+        return rows if self.train_examples is None else min(rows, self.train_examples)
 
     def held_out(self, rows: int) -> int:
         """Validation examples out of ``rows`` training rows."""
@@ -114,7 +122,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TextClassificati
     return task
 
 
-def sources(settings: Settings) -> tuple[Origin, ...]:
+def sources(settings: Settings) -> tuple[Source, ...]:
     """The splits that are used, and what the tokenizer is made of."""
     return (origin(settings.subset), *tokenizer_sources(settings.tokenizer))
 
@@ -125,10 +133,14 @@ def outline(settings: Settings) -> Outline:
     rows = dict(subset.rows)
     train = rows.pop("train")
     if "test" in rows:
-        sizes = {"train": train, **rows}
+        sizes = {"train": settings.trained_on(train), **rows}
     else:
         held_out = settings.held_out(train)
-        sizes = {"train": train - held_out, "validation": held_out, "test": sum(rows.values())}
+        sizes = {
+            "train": settings.trained_on(train - held_out),
+            "validation": held_out,
+            "test": sum(rows.values()),
+        }
     vocabulary = vocabulary_size(settings.tokenizer, settings.vocab_size)
     return classification_outline(settings.length, subset.outputs, vocabulary, sizes)
 
@@ -145,18 +157,20 @@ def _divide(
     settings: Settings, official: dict[str, dict[str, np.ndarray]]
 ) -> dict[str, dict[str, np.ndarray]]:
     """The task's three splits from the hub's."""
-    if "test" in official:
-        return official
     train = official["train"]
     rows = len(train["labels"])
-    held_out = settings.held_out(rows)
-    if held_out >= rows:
+    held_out = 0 if "test" in official else settings.held_out(rows)
+    if rows - held_out < (settings.train_examples or 1):
         raise InputError(
-            f"Expected training rows beside the {held_out} held out for validation, got {rows} in all in {REPO} "
-            f"({settings.subset}); lower the glue setting 'validation_examples'."
+            f"Expected at least {settings.train_examples or 1} training rows beside the {held_out} held out for "
+            f"validation, got {rows} in all in {REPO} ({settings.subset}); lower the glue settings 'train_examples' or "
+            "'validation_examples'."
         )
     order = fixed_order(rows, "glue", settings.subset, "split")
-    parts = {"validation": np.sort(order[:held_out]), "train": np.sort(order[held_out:])}
+    rest = order[held_out:][: settings.train_examples]
+    parts = {"validation": np.sort(order[:held_out]), "train": np.sort(rest)}
+    if "test" in official:
+        return {**official, "train": {name: array[parts["train"]] for name, array in train.items()}}
     tests = [official[split] for split in SUBSETS[settings.subset].rows if split != "train"]
     return {
         "train": {name: array[parts["train"]] for name, array in train.items()},

@@ -15,7 +15,7 @@ import numpy as np
 from mat.errors import InputError
 from mat.tasks import corpus
 from mat.tasks.base import Outline, check_whole, fixed_order
-from mat.tasks.hub import Origin, cached_arrays, content_key
+from mat.tasks.hub import Source, cached_arrays, content_key
 from mat.tasks.rows import Rows
 from mat.tasks.tokenizer import Subwords, encode
 from mat.tasks.tokens import TokenTask, check_objective, token_outline
@@ -105,7 +105,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
     return task
 
 
-def sources(settings: Settings) -> tuple[Origin, ...]:
+def sources(settings: Settings) -> tuple[Source, ...]:
     """The three splits, and the tokenizer's own vocabulary where it has one."""
     text = (corpus.origin(settings.config),)
     return text if settings.tokenizer is None else (*text, *tokenizer_sources(settings.tokenizer))

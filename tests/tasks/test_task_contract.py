@@ -138,11 +138,12 @@ def test_description(task: Task) -> None:
 
 def test_outline_is_what_the_task_turns_out_to_be(case: Case, task: Task) -> None:
     form, sizes = case.module.outline(case.settings)
-    assert (form.objective, form.outputs, form.vocabulary) == (
-        task.form.objective,
-        task.form.outputs,
-        task.form.vocabulary,
-    )
+    assert form.objective == task.form.objective
+    if task.tokenizer is None:
+        assert (form.outputs, form.vocabulary) == (task.form.outputs, task.form.vocabulary)
+    else:  # made files have too few words for the vocabulary that is asked for
+        assert (form.vocabulary is None) == (task.form.vocabulary is None)
+        assert (form.vocabulary or form.outputs) >= (task.form.vocabulary or task.form.outputs)
     assert form.example.keys() == task.form.example.keys()
     for name, value in form.example.items():
         assert (value.device.type, value.dtype) == ("meta", task.form.example[name].dtype)
