@@ -102,7 +102,7 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: cifar10, digits"),
         ("tasks.digits.task", {"name": "digits", "size": 3}, "unknown key 'size' in task digits"),
-        ("tasks.digits.model", {"name": "resnet"}, "unknown model 'resnet'; known: bert, switch, vgg"),
+        ("tasks.digits.model", {"name": "gpt"}, "unknown model 'gpt'; known: bert, resnet, switch"),
         ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
         ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
         ("tasks.hmm.model", {"name": "bert", "heads": 5}, "a width that heads divide"),
