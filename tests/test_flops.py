@@ -1,5 +1,6 @@
 """Ledgers: what ran equals the formula exactly; the nominal count differs by what it says; nothing reads as zero."""
 
+import functools
 from contextlib import nullcontext
 
 import pytest
@@ -272,15 +273,22 @@ def test_nominal_exceeds_the_forward_products_only_by_normalisation_and_pooling(
     assert count.step(2, []) == 2 * (count.forward + 2 * count.remainder)
 
 
+@functools.cache
+def counted(name):
+    """The nominal count of a case, and how much of it is elementwise work."""
+    case = CASES[name]()
+    count = nominal(case.model, case.partition, case.example)
+    with torch.no_grad():
+        return count, count.forward - executed_macs(lambda: case.model(**case.example))[0]
+
+
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
 def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, data):
     case = CASES[name]()
     active = data.draw(st.sets(st.sampled_from(case.partition.names)))
-    count = nominal(case.model, case.partition, case.example)
-    with torch.no_grad():
-        elementwise = count.forward - executed_macs(lambda: case.model(**case.example))[0]
+    count, elementwise = counted(name)
     ledger = StepLedger(case.model, case.partition, mode)
     SparseBackward(case.model, case.partition, mode).set_active(active)
     step = ledger.step(lambda: case.loss().backward(), active, {})

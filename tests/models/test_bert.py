@@ -5,12 +5,15 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.form import Form
 from mat.models import bert
 from mat.registry import build as from_mapping
 from tests.cases import bert_classification_case, logits
+from tests.naive_detach import constants
 from tests.zoo import modular_ntk
 
 IDS = {"input_ids": torch.zeros(1, 6, dtype=torch.long)}
@@ -149,6 +152,42 @@ def test_padding_does_not_influence_logits():
         torch.testing.assert_close(alone[0], together[i], rtol=1e-12, atol=1e-12)
     everything_seen = case.inputs | {"attention_mask": torch.ones_like(case.inputs["attention_mask"])}
     assert not torch.allclose(logits(case.model, everything_seen)[1:], together[1:])  # control
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_sparse_gradients_of_padded_texts_under_dropout(mode):
+    """Dropout on attention weights beside a mask: draws, logits and gradients are plain PyTorch's."""
+    case = bert_classification_case()
+    for module in case.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    case.model.train()
+    active = set(case.partition.names[1::2])
+
+    def gradients(parameters):
+        torch.manual_seed(0)
+        out = logits(case.model, case.inputs)
+        F.cross_entropy(out, case.labels).backward()
+        found = {name: p.grad for name, p in parameters}
+        case.model.zero_grad()
+        return out.detach(), found
+
+    with constants(case.model, case.partition, active if mode == "detach" else case.partition.names):
+        _, reference = gradients(case.model.named_parameters())
+    plain, _ = gradients(case.model.named_parameters())
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(active)
+    out, found = gradients(sparse.named_parameters())
+    torch.testing.assert_close(out, plain, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(plain, logits(case.model.eval(), case.inputs)), "nothing was dropped"
+    trained = [piece for m in case.partition.modules if m.name in active for piece in m.slices]
+    for piece in (*trained, *case.partition.remainder):
+        whole = case.partition.is_whole(piece)
+        name = piece.parameter if whole else f"{piece.parameter}[{piece.start}:{piece.stop}]"
+        torch.testing.assert_close(
+            found.pop(name), piece.of(reference[piece.parameter]), rtol=1e-9, atol=1e-12
+        )
+    assert not any(gradient is not None for gradient in found.values())
 
 
 def test_padding_does_not_influence_kernels():
