@@ -42,6 +42,14 @@ def test_whole_files_load(data: Path) -> None:
     assert load(data).sizes == {"train": 25, "validation": 5, "test": 10}
 
 
+def test_row_groups_do_not_matter(data: Path) -> None:
+    before = load(data).data_hash
+    path = data / FOLDER / "train-00000-of-00002.parquet"
+    parquet.write_table(parquet.read_table(path), path, row_group_size=6)
+    assert parquet.ParquetFile(path).num_row_groups == 4
+    assert load(data).data_hash == before
+
+
 def test_a_corrupt_image_is_named_by_file_and_row(data: Path) -> None:
     def corrupt(columns: dict) -> None:
         columns["img"][3]["bytes"] = columns["img"][3]["bytes"][:500]

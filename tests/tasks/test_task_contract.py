@@ -206,6 +206,15 @@ def test_batches_of_other_threads_are_the_same(case, task: Task) -> None:
     assert all(map(same, found, expected))
 
 
+def test_an_order_that_another_thread_replaces_meanwhile_is_not_taken() -> None:
+    module = task_module("digits")
+    task = module.load(module.Settings(), None, Path())
+    right, wrong = task._order(3, 0), task._order(3, 1)
+    found = iter([((3, 0), right), ((3, 1), wrong), ((3, 1), wrong)])  # what one read after the other finds
+    task.__class__ = type("Shared", (type(task),), {"_permutation": property(lambda self: next(found))})
+    assert torch.equal(task._order(3, 0), right)
+
+
 def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
     reference = task.batch(3, 0, 0, SIZE)
     for other in ((4, 0, 0), (3, 1, 0), (3, 0, 1)):
