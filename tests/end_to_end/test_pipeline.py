@@ -90,7 +90,7 @@ def test_the_ceiling_of_tasks_and_models_comes_out(pipeline):
     parts = pd.read_csv(tables / "ceiling_parts.csv")
     sources = parts.groupby("label")["source"].first().to_dict()
     assert sources == {"digits": "task", "broken": "task", "hmm": "task", "switch": "paper"}
-    assert set(parts.query("label == 'hmm'")["input"]) == {"input_ids 1 × 8"}
+    assert set(parts.query("label == 'hmm'")["input"]) == {"input_ids 1 × 9"}
     assert set(pd.read_csv(tables / "ceiling.csv")["label"]) == set(sources)
     assert "a saving of 50.0 % of a run" in (tables / "ceiling.md").read_text()
     assert (pipeline.root / "paper_figures/mini/ceiling.png").stat().st_size > 20_000

@@ -55,7 +55,8 @@ def test_constant_predictions_are_worth_nothing_and_do_not_warn() -> None:
         warnings.simplefilter("error")
         for constant in (0, 1):
             assert measure("cola", np.full(8, constant), TRUE) == {"matthews_correlation": 0}
-        assert measure("mrpc", np.zeros(8, dtype=int), TRUE)["f1"] == 0
+        for true in (TRUE, np.zeros(8, dtype=int)):
+            assert measure("mrpc", np.zeros(8, dtype=int), true)["f1"] == 0
         for name in ("pearson", "spearman"):
             assert correlation(name, np.full(8, 2.5), TRUE.astype(np.float32)) == 0
 

@@ -132,6 +132,31 @@ def test_pre_training_and_fine_tuning_share_ids(settings: dict, text_mirror: Pat
     assert after.form.vocabulary == before.form.outputs
 
 
+def test_one_cache_keeps_what_differs_apart(text_mirror: Path, tmp_path: Path) -> None:
+    seen = set()
+    for config, size, low in (
+        ("2-v1", 300, False),
+        ("2-v1", 300, True),
+        ("2-v1", 299, True),
+        ("103-v1", 299, True),
+    ):
+        known = wikitext.Settings(config=f"wikitext-{config}", vocab_size=size, lowercase=low, length=8)
+        fresh = wikitext.load(known, text_mirror, tmp_path / f"{config}{size}{low}")
+        shared = wikitext.load(known, text_mirror, tmp_path / "one")
+        assert (shared.tokenizer, shared.data_hash) == (fresh.tokenizer, fresh.data_hash)
+        seen.add(shared.tokenizer)
+    assert len(seen) == 3  # the two texts are the same here
+    rows = {
+        (subset, length): glue.load(
+            glue.Settings(subset=subset, length=length), text_mirror, tmp_path / "one"
+        )
+        for subset in ("cola", "rte", "sst2")
+        for length in (16, 24)
+    }
+    assert all(task.form.length == length for (_, length), task in rows.items())
+    assert len({task.data_hash for task in rows.values()}) == 6
+
+
 @pytest.mark.parametrize(
     ("tokens", "words"),
     [
