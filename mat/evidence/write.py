@@ -57,6 +57,11 @@ def estimate(value: Interval) -> str:
     return interval(value, decimals_for(max(size, 1e-3)))
 
 
+def command(scale: str, selection: str = "") -> str:
+    """The command that makes a scale's tables, or those of a part of it."""
+    return " ".join(["snakemake --cores all --config", f"scale={scale}", *selection.split()])
+
+
 def csv(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` in the row order given, floats with 8 significant digits, line feed endings."""
     path.parent.mkdir(parents=True, exist_ok=True)
