@@ -28,7 +28,7 @@ def draw(tables: Tables) -> Figure:
         figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
         ax.text(0.5, 0.5, "No finished run recorded spectra.", ha="center", va="center")
         ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scale}"])
+        common.footer(figure, [f"scale {tables.scope}"])
         return figure
     figure, axes = plt.subplots(
         2,
@@ -60,7 +60,7 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
+            f"scale {tables.scope}",
             "n = 1 run per task, named above its column",
             f"estimator {', '.join(estimators) or 'as in run.json'}",
             "no ledger: the horizontal axis is epochs",
