@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         help="how often the state is saved (default 30)",
     )
     train.add_argument(
+        "--checkpoint", action="store_true", help="keep the weights at the end, for runs that start from them"
+    )
+    train.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)"
     )
     _data_options(train)
@@ -179,6 +182,7 @@ def _train(args: argparse.Namespace) -> None:
         device=args.device,
         report=_reporter(),
         save_every=args.save_every,
+        keep=args.checkpoint,
     )
     print(
         f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}",

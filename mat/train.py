@@ -14,12 +14,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mat import flops, run
+from mat import checkpoint, flops, run
 from mat.controller import Controller
 from mat.errors import InputError
+from mat.feed import Feed
 from mat.kernel import forward
+from mat.optimizer import make_optimizer, schedule
 from mat.seeds import stream_seed
-from mat.spec import Recipe, Spec
+from mat.spec import Spec
 from mat.spectrum import eigen_macs
 from mat.tasks.base import Batch, Score, Task
 
@@ -34,6 +36,7 @@ LEDGERS = (
     "macs_eval",
     "macs_optimizer",
     "seconds_train",
+    "seconds_data",
     "seconds_probe",
     "seconds_eval",
 )
@@ -66,8 +69,11 @@ def train(
     device: str = "cpu",
     report: Callable[[str, float], None] = lambda line, share: None,
     save_every: float = 30.0,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Train ``spec`` and write its run directory ``out``; returns what ``final.json`` holds.
+
+    ``keep``: write the weights at the end too, as a checkpoint that other runs can start from (``mat.checkpoint``).
 
     Resumes from the state of an interrupted process; a run that is finished there is not trained again.
     ``report(line, share)`` is called at every evaluation with a line of text and the share of steps done;
@@ -76,11 +82,13 @@ def train(
     Raises InputError before any training for input that cannot be used.
     """
     finished = run.check_out(out, spec.name)
-    if finished is not None:
+    if finished is not None and (not keep or checkpoint.is_complete(out)):
         report("already finished; remove the folder to train it again", 1.0)
         return finished
     torch.set_num_threads(spec.threads)
     loop = Loop(spec, out, data, cache, device)
+    if keep:
+        checkpoint.check_savable(loop.model)
     state_file = run.state_path(out)
     loop.restore(run.load_state(state_file, loop.identity))
     saved = time.monotonic()
@@ -90,6 +98,8 @@ def train(
             run.save_state(state_file, loop.state())
             saved = time.monotonic()
     final = loop.finish()
+    if keep:
+        checkpoint.save(loop.model, loop.task, out)
     labels = dict(labels or {"scale": "single", "task": spec.task["name"], "method": spec.method["name"]})
     probes = pd.DataFrame(loop.controller.records)
     if len(probes):
@@ -126,6 +136,7 @@ class Loop:
 
     def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
         self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")
+        self.start_hash: str | None = None
         self.task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
         self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
         self.steps = self.recipe.epochs * self.steps_per_epoch
@@ -133,6 +144,9 @@ class Loop:
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
             self.model: nn.Module = family.build(settings, self.task.form)
+        start = spec.settings("start")
+        if start is not None:
+            self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
         partition = family.partition(settings, self.model)
         samples = self.task.probe(spec.seed, probe.n)
         self.nominal = flops.nominal(self.model, partition, self.task.form.example)
@@ -157,14 +171,16 @@ class Loop:
         self.ledger = flops.StepLedger(
             self.model, partition, "dense" if method.dense else method.mode, device
         )
-        self.optimizer = _optimizer(self.recipe, _groups(self.recipe, self.model))
+        self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.feed = Feed(self.task, spec.seed, self.recipe.batch, self.steps)
         self.progress = Progress()
         self.identity = {
             "run": spec.name,
             "code_hash": run.code_hash(),
             "data_hash": self.task.data_hash,
+            "start_hash": self.start_hash,
             "torch": torch.__version__,
             "device": device,
         }
@@ -181,9 +197,9 @@ class Loop:
             self._evaluate(report)
             return
         active = self.controller.active
-        epoch, step = divmod(progress.step, self.steps_per_epoch)
         start = time.perf_counter()
-        batch = self.task.batch(self.spec.seed, epoch, step, self.recipe.batch)
+        batch = self.feed.take(progress.step)
+        progress.totals["seconds_data"] += time.perf_counter() - start
         rate = schedule(self.recipe, progress.step, self.steps)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
@@ -245,8 +261,10 @@ class Loop:
 
     def _step(self, batch: Batch) -> float:
         self.model.train()
-        logits = forward(self.model, self._on_device(batch.inputs))
-        loss = self.task.loss(logits, batch.labels.to(self.device))
+        inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = forward(self.model, inputs)
+        loss = self.task.loss(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         key, memo = flops.optimizer_key(self.optimizer), self.progress.optimizer_macs
@@ -305,7 +323,9 @@ class Loop:
         return {name: value.to(self.device) for name, value in inputs.items()}
 
     def finish(self) -> dict[str, Any]:
-        """The test split, read once, at the end; nothing of it for a run that diverged."""
+        """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""
+        self.feed.close()
+        self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
         test = None if self.progress.diverged else self._score("test")
@@ -331,6 +351,7 @@ class Loop:
             "seed": spec.seed,
             "code_hash": run.code_hash(),
             "data_hash": self.task.data_hash,
+            "start_hash": self.start_hash,
             "versions": run.versions(),
             "hardware": run.hardware(self.device),
             "threads": spec.threads,
@@ -361,33 +382,6 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
-
-
-def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate's factor at ``step`` of ``steps``: linear warm-up, then the recipe's decay to zero."""
-    warm = round(recipe.warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    if recipe.schedule == "constant":
-        return 1.0
-    done = (step - warm) / max(steps - warm, 1)
-    return 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-
-
-def _groups(recipe: Recipe, model: nn.Module) -> list[dict[str, Any]]:
-    """Optimizer groups: weight decay for ``all`` parameters, or for ``matrices`` (two dimensions or more) only."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in (p for p in model.parameters() if p.requires_grad):
-        decayed = recipe.decay == "all" or parameter.dim() > 1
-        groups.setdefault(recipe.weight_decay if decayed else 0.0, []).append(parameter)
-    return [{"params": found, "weight_decay": decay} for decay, found in groups.items()]
-
-
-def _optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    # foreach: the same numbers in fewer calls, and modules make many small leaves
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, foreach=True)
 
 
 def matched_counts(spec: Spec, out: Path) -> tuple[int, ...]:

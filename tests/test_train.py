@@ -10,8 +10,9 @@ import torch
 from mat import run
 from mat.errors import InputError
 from mat.flops import StepLedger, elementwise_macs, executed_macs
+from mat.optimizer import schedule
 from mat.spec import Recipe, Spec
-from mat.train import LEDGERS, Loop, check, schedule, train
+from mat.train import LEDGERS, Loop, check, train
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -337,6 +338,28 @@ def test_multirate_trains_its_slow_part_every_kth_step_with_k_times_the_rate(tmp
         for p in g["params"]
     }
     assert rates[id(leaf)] == 2 * rates[id(one.controller.sparse.module_parameters("layer1.ffn")[0])]
+
+
+@pytest.mark.parametrize("base", [DIGITS, {**TEXT, "model": {"name": "bert", "width": 8, "heads": 2}}])
+def test_a_step_in_bfloat16_costs_the_same_products_and_keeps_float32_weights(base, tmp_path):
+    plain, mixed = (loop(spec(base, precision=p), tmp_path) for p in ("float32", "bfloat16"))
+    kinds = []
+    last = [m for m in mixed.model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    last.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    for one in (plain, mixed):
+        one.controller.begin_step()
+        assert set(kinds) <= {torch.float32}, "the probe"
+        kinds.clear()
+        one.loss = one._step(one.task.batch(0, 0, 0, 8))
+    assert kinds == [torch.bfloat16]
+    assert mixed.loss != plain.loss and math.isclose(mixed.loss, plain.loss, rel_tol=0.02)
+    assert {p.dtype for p in mixed.controller.parameters()} == {torch.float32}
+    kinds.clear()
+    mixed._evaluate(silent)
+    assert set(kinds) == {torch.float32}
+    for one in (plain, mixed):
+        one.advance(silent)
+    assert mixed.progress.totals["macs_executed"] == plain.progress.totals["macs_executed"] > 0
 
 
 def test_schedules_by_hand():

@@ -25,7 +25,7 @@ CURVE_COLUMNS = (
     "step", "epoch", "train_loss", "val_loss", "val_metric",
     "macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen", "macs_eval",
     "macs_optimizer",
-    "seconds_train", "seconds_probe", "seconds_eval", "seconds_data", "active_share",
+    "seconds_train", "seconds_data", "seconds_probe", "seconds_eval", "active_share",
 )  # fmt: skip
 METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics
 PROBE_COLUMNS = (

@@ -1,18 +1,18 @@
-"""The average over GLUE's tasks as GLUE defines it (Wang et al., ICLR 2019): a pure function of scores."""
+"""GLUE's average (Wang et al., ICLR 2019): the mean over its nine tasks of each task's mean metric."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from mat.errors import InputError
 
-OFFICIAL: Mapping[str, tuple[str, ...]] = {
+AVERAGED = {
     "cola": ("matthews_correlation",),
     "sst2": ("accuracy",),
     "mrpc": ("f1", "accuracy"),
-    "qqp": ("f1", "accuracy"),
     "stsb": ("pearson", "spearman"),
+    "qqp": ("f1", "accuracy"),
     "mnli": ("accuracy_matched", "accuracy_mismatched"),
     "qnli": ("accuracy",),
     "rte": ("accuracy",),
@@ -20,41 +20,30 @@ OFFICIAL: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Average(NamedTuple):
-    """``value``: times 100, as GLUE gives it; over ``tasks``; ``missing``: those of the nine that are not in it."""
-
-    value: float
-    tasks: tuple[str, ...]
-    missing: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What it may be called: GLUE's score is over all nine tasks and nothing else is."""
-        return (
-            "GLUE score" if not self.missing else f"average over {len(self.tasks)} of {len(OFFICIAL)} tasks"
-        )
+def missing_tasks(scores: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """The tasks of GLUE of which ``scores`` (task -> metric -> value) lacks a metric, or has it not finite."""
+    return tuple(
+        task
+        for task, names in AVERAGED.items()
+        if not all(math.isfinite(scores.get(task, {}).get(name, math.nan)) for name in names)
+    )
 
 
-def glue_average(scores: Mapping[str, Mapping[str, float]]) -> Average:
-    """Mean over tasks of each task's mean of its official metrics; ``scores``: subset → metric → value in [−1, 1].
+def task_score(task: str, scores: Mapping[str, float]) -> float:
+    """The mean of a task's metrics that count."""
+    return sum(scores[name] for name in AVERAGED[task]) / len(AVERAGED[task])
 
-    Raises InputError for no task, an unknown one, or one without a value of an official metric.
+
+def glue_average(scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean over all nine tasks of each one's mean metric, in the unit of ``scores`` (task -> metric -> value).
+
+    Raises:
+        InputError: some tasks are missing; names them, as an average over fewer cannot be compared with another's.
     """
-    unknown = sorted(set(scores) - set(OFFICIAL))
-    if unknown or not scores:
+    missing = missing_tasks(scores)
+    if missing:
         raise InputError(
-            f"expected scores of GLUE tasks ({', '.join(OFFICIAL)}), got {', '.join(unknown) or 'none'}"
+            f"GLUE's average is over {', '.join(AVERAGED)}; no finite score of {', '.join(missing)} was given: run "
+            "them too, or compare task by task."
         )
-    means = []
-    for subset, official in OFFICIAL.items():
-        if subset not in scores:
-            continue
-        absent = [metric for metric in official if metric not in scores[subset]]
-        if absent:
-            raise InputError(
-                f"GLUE's task {subset} is scored by {', '.join(official)}; {absent[0]} is missing"
-            )
-        means.append(sum(scores[subset][metric] for metric in official) / len(official))
-    tasks = tuple(subset for subset in OFFICIAL if subset in scores)
-    missing = tuple(subset for subset in OFFICIAL if subset not in scores)
-    return Average(100 * sum(means) / len(means), tasks, missing)
+    return sum(task_score(task, scores[task]) for task in AVERAGED) / len(AVERAGED)

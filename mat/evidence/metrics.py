@@ -34,8 +34,22 @@ def shown(metric: str, loss_unit: str) -> Shown:
 
 def title(metric: str, loss_unit: str) -> str:
     """The metric with its unit, for a header or an axis: "accuracy, %"."""
-    name, unit = metric.replace("_", " "), shown(metric, loss_unit).unit
-    return f"{name}, {unit}" if unit and unit != "× 100" else f"{name} {unit}".rstrip()
+    return named(metric, shown(metric, loss_unit).unit)
+
+
+def named(metric: str, unit: str) -> str:
+    """A metric's name with a unit of ``shown``."""
+    name = metric.replace("_", " ")
+    return f"{name} {unit}" if unit == "× 100" else f"{name}, {unit}" if unit else name
+
+
+def of_bound(name: str) -> tuple[str, str]:
+    """What a known value is and of which metric: "majority_accuracy" → ("majority", "accuracy"); of a loss where its
+    name ends in no metric's: "floor" → ("floor", "loss")."""
+    for metric in sorted((*PERCENT, *HUNDREDFOLD, "log_perplexity", "perplexity"), key=len, reverse=True):
+        if name.endswith(f"_{metric}"):
+            return name.removesuffix(f"_{metric}").replace("_", " "), metric
+    return name.replace("_", " "), "loss"
 
 
 def is_accuracy(metric: str) -> bool:

@@ -144,11 +144,8 @@ def reached(tables: Tables, task: str, metric: str) -> Interval:
 
 def baselines(tables: Tables, task: str, split: str) -> list[Baseline]:
     """What is known of the task's losses and metrics on ``split``, such as the accuracy of the largest class."""
-    found = []
-    for name, value in sorted(tables.bounds(task, split).items()):
-        metric = next((one for one in tables.metrics(task) if name.endswith(f"_{one}")), "loss")
-        found.append(Baseline(name.removesuffix(f"_{metric}").replace("_", " "), metric, value))
-    return found
+    known = sorted(tables.bounds(task, split).items())
+    return [Baseline(*metrics.of_bound(name), value) for name, value in known]
 
 
 def _say(one: Baseline, tables: Tables, task: str) -> str:
@@ -184,9 +181,8 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
     level = write.MISSING
     if np.isfinite(row["level"]):
         level = f"{DIRECTIONS[row['direction']]} {write.number(row['level'], digits)}"
-    name = row["metric"].replace("_", " ")
     return (
-        row["task"], f"{name}, {row['unit']}" if row["unit"] else name, write.interval(value, digits),
+        row["task"], metrics.named(row["metric"], row["unit"]), write.interval(value, digits),
         f"{row['n']}{diverged}", level, f"**{row['verdict']}**", row["baselines"] or write.MISSING,
         write.number(row["steps"], 0), write.number(row["epochs"], 1), write.number(row["minutes"], 2),
     )  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from mat.errors import InputError
 from mat.evidence import metrics, write
-from mat.evidence.glue import OFFICIAL, glue_average
+from mat.evidence.glue import AVERAGED, task_score
 from mat.evidence.statistics import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables import Tables
 
@@ -55,13 +56,14 @@ def glue_labels(tables: Tables) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for task in tables.tasks:
         first = tables.runs[tables.runs["task"] == task].iloc[0]
-        if first["task_name"] == GLUE and first["subset"] in OFFICIAL:
+        if first["task_name"] == GLUE and first["subset"] in AVERAGED:
             found.setdefault(first["subset"], []).append(task)
     return found
 
 
 def _averages(tables: Tables) -> list[dict[str, Any]]:
-    """A row per method with the average over GLUE's tasks, by seeds that finished all of its tasks.
+    """A row per method with the average over those of GLUE's tasks that it has runs of: the mean of each task's mean
+    metric, by seeds that finished all of them. Only the average over all nine is called GLUE's score.
 
     None where a task was run under more than one label: then there is no one score of it.
     """
@@ -71,28 +73,32 @@ def _averages(tables: Tables) -> list[dict[str, Any]]:
     rows = []
     for method in _methods(tables, labels):
         runs = {
-            subset: tables.finished(task, method).set_index("seed")
-            for subset, (task,) in labels.items()
-            if method in tables.methods(task)
+            subset: tables.finished(labels[subset][0], method).set_index("seed")
+            for subset in AVERAGED
+            if subset in labels and method in tables.methods(labels[subset][0])
         }
         seeds = sorted(set.intersection(*(set(found.index) for found in runs.values())))
         averages = [
-            glue_average(
-                {subset: _official(tables, subset, found.loc[seed]) for subset, found in runs.items()}
-            )
+            sum(task_score(subset, _official(subset, found.loc[seed])) for subset, found in runs.items())
+            / len(runs)
             for seed in seeds
         ]
-        about = glue_average({subset: dict.fromkeys(OFFICIAL[subset], 0.0) for subset in runs})
-        value = mean_interval(average.value for average in averages).cut(-100, 100)
-        more = {"tasks": " ".join(about.tasks), "missing": " ".join(about.missing)}
-        rows.append(_cells(tables, GLUE, about.name, True, method, "× 100", value, **more))
+        missing = [subset for subset in AVERAGED if subset not in runs]
+        name = f"average over {len(runs)} of {len(AVERAGED)} tasks" if missing else "GLUE score"
+        value = mean_interval(averages).cut(-1, 1).scaled(100)
+        more = {"tasks": " ".join(runs), "missing": " ".join(missing)}
+        rows.append(_cells(tables, GLUE, name, True, method, "× 100", value, **more))
     return rows
 
 
-def _official(tables: Tables, subset: str, run: pd.Series) -> dict[str, float]:
-    """The official metrics that a run of the subset has."""
-    own = tables.metrics(run["task"])
-    return {name: float(run[f"test_{name}"]) for name in OFFICIAL[subset] if name in own}
+def _official(subset: str, run: pd.Series) -> dict[str, float]:
+    """The metrics of a run that count. Raises InputError where the task does not report one."""
+    absent = [name for name in AVERAGED[subset] if f"test_{name}" not in run]
+    if absent:
+        raise InputError(
+            f"GLUE's task {subset} is scored by {', '.join(AVERAGED[subset])}; {run['run']} does not report {absent[0]}"
+        )
+    return {name: float(run[f"test_{name}"]) for name in AVERAGED[subset]}
 
 
 def _methods(tables: Tables, labels: dict[str, list[str]]) -> list[str]:
@@ -114,12 +120,18 @@ def markdown(frame: pd.DataFrame, tables: Tables) -> str:
         parts += ["## GLUE", _glue_text(labels)]
     if len(averages):
         parts.append(write.markdown_table(HEADER, _lines(averages, tables)))
-        parts += [
-            f"- {row.method} lacks {row.missing.replace(' ', ', ')}."
-            for row in averages.itertuples()
-            if row.missing
-        ]
+        parts += _missing(averages)
     return "\n\n".join(parts)
+
+
+def _missing(averages: pd.DataFrame) -> list[str]:
+    """One list of what the averages lack, methods that lack the same together; none where nothing is missing."""
+    lines = [
+        f"- Not run by {', '.join(rows['method'])}: {missing.replace(' ', ', ')}."
+        for missing, rows in averages.groupby("missing", sort=False)
+        if missing
+    ]
+    return ["\n".join(lines)] if lines else []
 
 
 def _glue_text(labels: dict[str, list[str]]) -> str:
@@ -144,8 +156,7 @@ def _lines(frame: pd.DataFrame, tables: Tables) -> list[tuple[str, ...]]:
     for row in frame.itertuples():
         value = Interval(row.mean, row.low, row.high, row.n)
         digits = 2 if row.unit in ("%", "× 100") else 4
-        name = row.metric.replace("_", " ")
-        title = f"{name}, {row.unit}" if row.unit not in ("", "× 100") else f"{name} {row.unit}".strip()
         better = "higher" if row.higher_is_better else "lower"
+        title = metrics.named(row.metric, row.unit)
         lines.append((row.task, title, better, row.method, write.interval(value, digits), str(row.n)))
     return lines
