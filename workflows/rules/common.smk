@@ -42,7 +42,7 @@ def read_selection():
     return selection.terms_of(config.get("only")), None if given == own else given
 
 
-def expand():
+def read_config():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
     run of the scale starts from them; the tasks; the measurements of estimators, by name; whether a ceiling and a level
     for vanilla are stated. A config that cannot be used ends here, before any job."""
@@ -71,9 +71,11 @@ MADE = f"{RESULTS}/{PART}" if PART else RESULTS
 TABLES = f"{MADE}/tables"
 FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 
-RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand()
+RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = read_config()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
-CEILING = [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
+CEILING = (
+    [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
+)
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
 FIGURE_NAMES = (
     "dynamics",

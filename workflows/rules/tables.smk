@@ -23,7 +23,7 @@ rule collect:
         selection=SELECTION,
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat collect {params.folders} --tables {params.tables:q} --selection {params.selection:q}"
+        "python -m mat collect {params.folders} --tables {params.tables:q} --selection={params.selection:q}"
         " > {log:q} 2>&1"
 
 
