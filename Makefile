@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint report clean
+.PHONY: run test lint plan report clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -20,6 +20,10 @@ lint: $(VENV)/.installed-test
 	$(ACTIVATE) ruff format --check .
 	$(ACTIVATE) snakefmt --check Snakefile workflows
 	$(ACTIVATE) snakemake --lint
+
+# what the scale would cost, before anything is run
+plan: $(VENV)/.installed
+	@$(ACTIVATE) python -m mat plan --config $(SCALE)
 
 # one self-contained page with verdicts, tables and figures
 report: run
@@ -37,4 +41,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement
+	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement results/*/only paper_figures/*/only

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mat.errors import InputError
+from mat.evidence.commands import add as add_evidence_commands
 
 DESCRIPTION = """\
 Modular Adaptive Training: train one run, look at runs, and turn run directories into tables and verdicts.
@@ -24,6 +25,7 @@ examples:
   python -m mat train --task digits --model vgg --method mat --set method.alpha=0.05 --out runs/second
   python -m mat train --spec my-run.json --out runs/third
   python -m mat show runs/first
+  python -m mat plan --config subset --only glue,vanilla
 """
 
 
@@ -86,10 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     lister = commands.add_parser("list", help="list tasks, models and methods with their settings")
     lister.set_defaults(run=_list)
 
-    show = commands.add_parser("show", help="show one run: what it was, how it went, what was active")
-    show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
-    show.set_defaults(run=_show)
-
     fetch = commands.add_parser("fetch", help="download a task's data, or find it in a mirror, and check it")
     fetch.add_argument(
         "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
@@ -112,18 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(prepare)
     prepare.set_defaults(run=_prepare, task=None, model=None, method=None, seed=None, threads=None, set=[])
 
-    collect = commands.add_parser("collect", help="pool run directories into tables")
-    collect.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="run directories")
-    collect.add_argument(
-        "--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write"
-    )
-    collect.set_defaults(run=_collect)
-
-    results = commands.add_parser("results", help="write the results table from pooled tables")
-    results.set_defaults(run=_results)
-    verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
-    verdicts.set_defaults(run=_verdicts)
-
     measure = commands.add_parser(
         "agreement", help="train one run and measure its spectra by every estimator"
     )
@@ -143,16 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(measure)
     measure.set_defaults(run=_agreement)
 
-    compare = commands.add_parser(
-        "agreement-table", help="compare the module rankings of measured estimators"
-    )
-    compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `agreement`")
-    compare.add_argument(
-        "--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write"
-    )
-    compare.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
-    compare.set_defaults(run=_agreement_table)
-
     limit = commands.add_parser(
         "ceiling", help="compute what a training step can save at most, by the closed forms"
     )
@@ -165,16 +141,21 @@ def _parser() -> argparse.ArgumentParser:
     limit.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables to write")
     limit.set_defaults(run=_ceiling)
 
-    register = commands.add_parser("register", help="write the ambiguity register as a page")
-    register.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-    register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
-    register.set_defaults(run=_register)
-
-    summary = commands.add_parser("summary", help="print results and verdicts as text")
-    summary.set_defaults(run=_summary)
-    for judged in (results, verdicts, summary):
-        judged.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-        judged.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
+    planner = commands.add_parser("plan", help="say what a scale's runs would cost, before anything is run")
+    planner.add_argument(
+        "--config", required=True, metavar="NAME|FILE", help="a scale of workflows/config, or a config file"
+    )
+    planner.add_argument(
+        "--only",
+        default="",
+        metavar="TERMS",
+        help="labels or tags of tasks, labels of methods, as in glue,vanilla",
+    )
+    planner.add_argument(
+        "--rate", type=float, metavar="GFLOP/s", help="of one worker (default: measured here in a second)"
+    )
+    planner.set_defaults(run=_plan)
+    add_evidence_commands(commands)
     return parser
 
 
@@ -321,12 +302,6 @@ def _list(args: argparse.Namespace) -> None:
         print()
 
 
-def _show(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    print(cli.show(args.dir))
-
-
 def _fetch(args: argparse.Namespace) -> None:
     from mat import checkpoint
     from mat.spec import Spec
@@ -348,24 +323,6 @@ def _prepare(args: argparse.Namespace) -> None:
     args.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def _collect(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    cli.collect(args.runs, args.tables)
-
-
-def _results(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    cli.results(args.tables, args.claims)
-
-
-def _verdicts(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    cli.verdicts(args.tables, args.claims)
-
-
 def _agreement(args: argparse.Namespace) -> None:
     from mat.agreement import measure
     from mat.agreement_plan import job_of
@@ -384,12 +341,6 @@ def _agreement(args: argparse.Namespace) -> None:
     )
 
 
-def _agreement_table(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    cli.agreement(args.files, args.tables, args.claims)
-
-
 def _ceiling(args: argparse.Namespace) -> None:
     from mat.ceiling import parts, savings
     from mat.ceiling_plan import plan
@@ -404,16 +355,10 @@ def _ceiling(args: argparse.Namespace) -> None:
     cli.ceiling(parts(subjects, asked.scale), savings(subjects, asked), args.tables)
 
 
-def _register(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
+def _plan(args: argparse.Namespace) -> None:
+    from mat import plan
 
-    cli.ambiguities(args.ambiguities, args.tables)
-
-
-def _summary(args: argparse.Namespace) -> None:
-    from mat.evidence import cli
-
-    print(cli.summary(args.tables, args.claims))
+    print(plan.report(args.config, args.only, args.rate))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def draw(tables: Tables) -> Figure:
         figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
         ax.text(0.5, 0.5, f"No finished run of {', '.join(METHODS)}.", ha="center", va="center")
         ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scale}"])
+        common.footer(figure, [f"scale {tables.scope}"])
         return figure
     orders = {task: module_order(tables, task, methods[0]) for task, methods in shown.items()}
     heights = [min(max(ROW * len(order), 0.9), TALLEST) for order in orders.values()]
@@ -52,7 +52,7 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
+            f"scale {tables.scope}",
             common.seeds_text(tables, METHODS),
             "no ledger: the horizontal axis is probe intervals",
         ],

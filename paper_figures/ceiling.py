@@ -42,7 +42,7 @@ def draw(tables: Tables) -> Figure:
         figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
         ax.text(0.5, 0.5, "No ceiling was computed at this scale.", ha="center", va="center")
         ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scale}"])
+        common.footer(figure, [f"scale {tables.scope}"])
         return figure
     models = parts.drop_duplicates("label")
     models = models.sort_values("source", kind="stable")  # the paper's first
@@ -65,7 +65,7 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
+            f"scale {tables.scope}",
             "closed-form ledger, multiply-adds of products; a saving of a step, not of a run",
         ],
         [

@@ -1,8 +1,9 @@
-"""Figure: λ_max and effective rank of every head, or filter group, over training, one column per task."""
+"""Figure: λ_max and effective rank of every head, or filter group, over training, task by task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import common
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from mat.evidence.spectra import has_spectra, kind_present
 from mat.evidence.tables import Tables
 
+COLUMNS = 3
 KINDS = ["head", "filters"]
 SOURCES = ["vanilla", "mat"]
 QUANTITIES = (("lambda_max", r"$\lambda_{\max}$", "log"), ("effective_rank", "effective rank", "linear"))
@@ -22,46 +24,44 @@ PLURAL = {"head": "heads", "filters": "filter groups"}
 
 
 def draw(tables: Tables) -> Figure:
-    """Columns: tasks with spectra. Rows: λ_max, effective rank. One line per module, coloured by layer."""
+    """A pair of panels per task with spectra: λ_max above, effective rank below; a line per module."""
     sources = {task: found for task in tables.tasks if (found := source(tables, task)) is not None}
     if not sources:
         figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
         ax.text(0.5, 0.5, "No finished run recorded spectra.", ha="center", va="center")
         ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scale}"])
+        common.footer(figure, [f"scale {tables.scope}"])
         return figure
-    figure, axes = plt.subplots(
-        2,
-        len(sources),
-        figsize=(common.WIDTH, 4.6),
-        squeeze=False,
-        sharex="col",
-        gridspec_kw={"hspace": 0.04},
-    )
-    for column, (task, (run, probes, kind)) in enumerate(sources.items()):
-        for row, (quantity, label, scale) in enumerate(QUANTITIES):
-            ax = axes[row][column]
+    columns, pairs = min(COLUMNS, len(sources)), ceil(len(sources) / COLUMNS)
+    figure = plt.figure(figsize=(common.WIDTH, 0.3 + 4.3 * pairs))
+    grid = figure.add_gridspec(2 * pairs, columns, hspace=0.04)
+    for place, (task, (run, probes, kind)) in enumerate(sources.items()):
+        row, column = 2 * (place // columns), place % columns
+        upper = figure.add_subplot(grid[row, column])
+        lower = figure.add_subplot(grid[row + 1, column], sharex=upper)
+        upper.tick_params(labelbottom=False)
+        for ax, (quantity, label, scale) in zip((upper, lower), QUANTITIES, strict=True):
             lines(ax, probes, quantity)
             ax.set_yscale(scale)
             ax.set_ylabel(label)
             ax.grid(True)
         modules = probes["module"].nunique()
-        axes[0][column].set_title(
+        upper.set_title(
             f"{task}: {modules} {PLURAL.get(kind, kind)}\n{common.method_name(run['method'])}, "
             f"seed {run['seed']}, probe n = {run['probe_n']}"
         )
-        axes[1][column].set_xlabel("epoch")
+        lower.set_xlabel("epoch")
         handles = layer_handles(probes)
-        axes[1][column].legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(7, len(handles)),
+        lower.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(14 // columns, len(handles)),
             columnspacing=1.0, handlelength=1.8, title="layer", title_fontsize=7,
         )  # fmt: skip
     estimators = sorted({str(run["estimator"]) for run, _, _ in sources.values()} - {""})
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
-            "n = 1 run per task, named above its column",
+            f"scale {tables.scope}",
+            "n = 1 run per task, named above its panels",
             f"estimator {', '.join(estimators) or 'as in run.json'}",
             "no ledger: the horizontal axis is epochs",
         ],

@@ -53,7 +53,7 @@ def draw(tables: Tables) -> Figure:
         figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
         ax.text(0.5, 0.5, "No estimators were compared at this scale.", ha="center", va="center")
         ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scale}"])
+        common.footer(figure, [f"scale {tables.scope}"])
         return figure
     families = tables.families
     looks = looks_of(table)
@@ -92,7 +92,7 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
+            f"scale {tables.scope}",
             f"n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's mean over "
             f"{int(table['probe_sets'].max())} disjoint probe sets",
         ],

@@ -1,8 +1,9 @@
-"""Figure: validation loss against cumulative total compute of every method, one panel per task."""
+"""Figure: validation loss against cumulative total compute of every method, two panels per task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import common
 import matplotlib.pyplot as plt
@@ -19,30 +20,37 @@ from mat.evidence.write import flop_unit
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
 LEDGER = "executed"
+COLUMNS = 3
 GRID = 200
 LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarithmic axis
 
 
 def draw(tables: Tables) -> Figure:
-    """Columns: tasks. Top: whole runs. Bottom: the same near the end, where methods differ least."""
+    """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least."""
     tasks = tables.tasks
-    figure, axes = plt.subplots(2, len(tasks), figsize=(common.WIDTH, 5.0), squeeze=False, sharex="col")
-    for column, task in enumerate(tasks):
+    columns, pairs = min(COLUMNS, len(tasks)), ceil(len(tasks) / COLUMNS)
+    figure = plt.figure(figsize=(common.WIDTH, 0.8 + 4.2 * pairs))
+    grid = figure.add_gridspec(2 * pairs, columns)
+    for place, task in enumerate(tasks):
+        row, column = 2 * (place // columns), place % columns
+        whole = figure.add_subplot(grid[row, column])
+        ending = figure.add_subplot(grid[row + 1, column], sharex=whole)
+        whole.tick_params(labelbottom=False)
         bands = {
             name: found for name in tables.methods(task) if (found := band(tables, task, name)) is not None
         }
-        for ax, near_end in zip(axes[:, column], (False, True), strict=True):
+        for ax, near_end in ((whole, False), (ending, True)):
             panel(ax, tables, bands, bounds(tables, task), near_end)
-        axes[0][column].set_title(task)
-    figure.supylabel("validation loss, nats", fontsize=8)
+            ax.set_ylabel(f"validation loss, {tables.loss_unit(task)}")
+        whole.set_title(task)
     handles: dict[str, object] = {}
-    for ax in axes[0]:
+    for ax in figure.axes:
         handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, handlelength=3)
     common.footer(
         figure,
         [
-            f"scale {tables.scale}",
+            f"scale {tables.scope}",
             f"{common.seeds_text(tables)}: mean, and band from the lowest to the highest seed",
         ],
         [
@@ -136,15 +144,9 @@ def band(tables: Tables, task: str, method: str) -> pd.DataFrame | None:
 
 def bounds(tables: Tables, task: str) -> list[Bound]:
     """Known reference losses of the validation split."""
-    runs, found = tables.runs[tables.runs["task"] == task], []
-    texts = {
-        "bound_floor_validation": ("best possible: no method can cross", True),
-        "bound_unigram_validation": ("unigram", False),
-    }
-    for column, (label, below) in texts.items():
-        if column in runs.columns and runs[column].notna().any():
-            found.append((float(runs[column].dropna().iloc[0]), label, below))
-    return found
+    known = tables.bounds(task, "validation")
+    texts = {"floor": ("best possible: no method can cross", True), "unigram": ("unigram", False)}
+    return [(known[name], *text) for name, text in texts.items() if name in known]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -139,7 +139,7 @@ def markdown(table: pd.DataFrame, margin: float) -> str:
     families = table.drop_duplicates("family").sort_values("family")
     parts = [
         f"# Which estimator can be trusted? Scale {first['scale']}",
-        f"Made by `snakemake --cores all results/{first['scale']}/tables/agreement.md`; all numbers are in "
+        f"Made by `{write.command(first['scale'])}`; all numbers are in "
         "`agreement.csv`. Mean τ_b [95 % t interval over seeds], checkpoints after the start.",
         "## What changes the ranking of modules",
         "The ranking by the configured estimator, normalisation and n, beside one that differs in one thing:",

@@ -23,7 +23,7 @@ def markdown(parts: pd.DataFrame, savings: pd.DataFrame) -> str:
     return "\n\n".join(
         [
             f"# What a step can save at most. Scale {scale}",
-            f"Made by `snakemake --cores all results/{scale}/tables/ceiling.md`; all numbers are in "
+            f"Made by `{write.command(scale)}`; all numbers are in "
             "`ceiling_parts.csv` and `ceiling.csv`. Closed-form ledger: multiply-adds (1 MAC = 2 FLOP) of one training "
             "step's products, forward and backward, without probes, optimizer and evaluation.",
             "## The models",

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement as agreeing
-from mat.evidence import agreement_table, ceiling_table, measures, results_text, tables, write
+from mat.evidence import agreement_table, ceiling_table, measures, metrics, results_text, tables, write
 from mat.evidence import ambiguities as register
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
 from mat.evidence import results as table
+from mat.evidence import sanity as checking
+from mat.evidence import scores as scoring
 from mat.evidence import verdicts as judging
 from mat.evidence.measures import Convergence
 
 
-def collect(run_dirs: list[Path], tables_dir: Path) -> None:
+def collect(run_dirs: list[Path], tables_dir: Path, selection: str = "") -> None:
     """Pool run directories into ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` in ``tables_dir``."""
-    tables.save(pooling.collect(run_dirs), tables_dir)
+    tables.save(pooling.collect(run_dirs, selection), tables_dir)
 
 
 def show(directory: Path) -> str:
     """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
     row, spec, curve, probes = pooling.read_run(directory)
-    charged = row["charges_probe"]
+    charged, unit = row["charges_probe"], row["loss_unit"]
     lines = [
         f"run       {row['run']}",
         f"is        scale {row['scale']}, task {row['task']}, method {row['method']}, seed {row['seed']}",
         f"status    {row['status']} after {row['steps']} steps, {len(curve)} evaluations",
-        f"test      {row['metric']} {row['test_metric']:.4f}, loss {row['test_loss']:.4f} nats",
-        f"best      validation loss {row['best_val_loss']:.4f} nats at step {row['best_step']:.0f}",
+        f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
+        f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
     ]
     for ledger in measures.LEDGERS:
         flop = measures.FLOPS_PER_MAC * measures.final_macs(curve, ledger, charged)
-        factor, unit = write.flop_unit(flop)
+        factor, flops = write.flop_unit(flop)
         share = 100 * measures.probe_share(curve, ledger, charged)
-        lines.append(f"{ledger:<9} {flop / factor:.4g} {unit} in all, {share:.1f} % of it charged probes")
+        lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
     flop = measures.FLOPS_PER_MAC * measures.optimizer_macs(curve)
-    factor, unit = write.flop_unit(flop)
-    lines.append(f"optimizer {flop / factor:.4g} {unit} of elementwise work, in neither total")
+    factor, flops = write.flop_unit(flop)
+    lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = measures.wall_clock(curve, charged), 100 * measures.mean_active_share(curve)
     lines += [
         f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
@@ -52,6 +56,11 @@ def show(directory: Path) -> str:
         *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
     ]
     return "\n".join(lines)
+
+
+def _tested(row: Mapping[str, Any]) -> list[str]:
+    """The test split's metrics, the one judged by first."""
+    return [f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"])]
 
 
 def _flags(rows: pd.DataFrame) -> str:
@@ -78,7 +87,31 @@ def results(tables_dir: Path, claims: Path | None = None) -> None:
 def verdicts(tables_dir: Path, claims: Path) -> None:
     """Write ``verdicts.csv`` and ``verdicts.md``: the claims judged by the rules in ``claims``."""
     rules = claims_file.load_claims(claims)
-    judging.write_verdicts(judging.verdicts(tables.load(tables_dir), rules), rules, tables_dir)
+    pooled = tables.load(tables_dir)
+    judging.write_verdicts(judging.verdicts(pooled, rules), rules, tables_dir, pooled.command)
+
+
+def scores(tables_dir: Path) -> None:
+    """Write ``scores.csv``, ``scores.md`` and ``scores.tex``: every metric, and GLUE's average where there is one."""
+    pooled = tables.load(tables_dir)
+    frame = scoring.scores(pooled)
+    write.csv(frame, tables_dir / "scores.csv")
+    write.text(scoring.markdown(frame, pooled), tables_dir / "scores.md")
+    write.text(scoring.latex(frame, pooled), tables_dir / "scores.tex")
+
+
+def sanity(tables_dir: Path, levels: Path) -> None:
+    """Write ``sanity.csv`` and ``sanity.md``: what vanilla reached, beside the levels in ``levels``.
+
+    Raises InputError when that file has no entry for the scale.
+    """
+    pooled = tables.load(tables_dir)
+    stated = checking.load_levels(levels).get(pooled.scale)
+    if stated is None:
+        raise InputError(f"{levels.name} has no entry for the scale {pooled.scale}; add one")
+    frame = checking.sanity(pooled, stated)
+    write.csv(frame, tables_dir / "sanity.csv")
+    write.text(checking.markdown(frame, pooled), tables_dir / "sanity.md")
 
 
 def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
@@ -119,18 +152,22 @@ def summary(tables_dir: Path, claims: Path) -> str:
     pooled = tables.load(tables_dir)
     frame = table.results(pooled, claims_file.load_claims(claims).convergence)
     factor, unit = write.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
+    wide = max(10, *map(len, pooled.tasks))
     header = (
-        f"{'task':<10} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
-        f"{'active %':>9} {'seconds':>8}"
+        f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
+        f"{'active %':>9} {'seconds':>8}  metric"
     )
-    rows = [f"scale {pooled.scale}, executed ledger, charged probes included", header]
+    rows = [f"scale {pooled.scope}, executed ledger, charged probes included", header]
     for row in frame.itertuples():
         rows.append(
-            f"{row.task:<10} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
+            f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
             f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
             f"{row.saving_executed_percent_mean:>9.1f} "
             f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
+            f"  {row.metric}"
         )
+    if pooled.sanity is not None:
+        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in pooled.sanity.itertuples())]
     if (tables_dir / "verdicts.csv").is_file():
         rows += ["", *judging.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
     return "\n".join(rows)

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
+from mat.evidence import metrics
 from mat.evidence.tables import Tables
 
 FILES = ("run.json", "curve.parquet", "probes.parquet", "final.json")
@@ -26,17 +27,20 @@ CURVE_COLUMNS = (
     "macs_optimizer",
     "seconds_train", "seconds_data", "seconds_probe", "seconds_eval", "active_share",
 )  # fmt: skip
+METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics
 PROBE_COLUMNS = (
     "interval", "step", "epoch", "module", "kind", "layer", "parameters",
     "lambda_max", "trace", "effective_rank", "tau", "active", "frozen",
 )  # fmt: skip
 LABELS = ("scale", "task", "method", "seed", "run")
+_SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
 
 
-def collect(directories: Iterable[Path]) -> Tables:
+def collect(directories: Iterable[Path], selection: str = "") -> Tables:
     """Read every run directory into one set of tables, ordered by task, method and seed.
 
-    Raises InputError on an empty list, an incomplete directory, or runs that must not be pooled.
+    ``selection``: what was selected of the scale, as the command line has it; "" for all of it. Raises InputError on
+    an empty list, an incomplete directory, or runs that must not be pooled.
     """
     records, specifications, curves, probes = [], [], [], []
     for directory in directories:
@@ -54,6 +58,7 @@ def collect(directories: Iterable[Path]) -> Tables:
     ]
     runs = pd.DataFrame(records).sort_values(["task", "method", "seed", "run"], ignore_index=True)
     refuse_mixtures(runs)
+    runs = _in_order(runs.assign(selection=selection))
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
 
 
@@ -67,7 +72,8 @@ def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFr
             "directory out"
         )
     run, final = _json(directory / "run.json"), _json(directory / "final.json")
-    curve = parquet(directory / "curve.parquet", CURVE_COLUMNS).sort_values("step", ignore_index=True)
+    curve = parquet(directory / "curve.parquet", CURVE_COLUMNS, prefix=METRIC_PREFIX)
+    curve = curve.sort_values("step", ignore_index=True)
     probes = parquet(directory / "probes.parquet", PROBE_COLUMNS)
     if curve.empty:
         raise InputError(
@@ -97,19 +103,29 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "test_loss": _number(final["test_loss"]), "test_metric": _number(final["test_metric"]),
         "best_val_loss": _number(final["best_val_loss"]), "best_step": _number(final["best_step"]),
         "metric": run["metrics"][0]["name"], "higher_is_better": bool(run["metrics"][0]["higher_is_better"]),
-        "loss_unit": run["loss_unit"],
+        "loss_unit": run["loss_unit"], "metrics": metrics.write_names(run["metrics"]),
+        "task_name": run["spec"]["task"]["name"], "subset": run["spec"]["task"].get("subset") or "",
         "mode": run["mode"], "charges_probe": bool(run["charges_probe"]),
         "interval": run["interval"], "probe_n": run["probe_n"],
         "estimator": find(run["spec"], "estimator") or "",
         "modules": len(run["modules"]), "remainder_parameters": run["remainder_parameters"],
         "seconds_train": float(last["seconds_train"]), "seconds_probe": float(last["seconds_probe"]),
-        "seconds_eval": float(last["seconds_eval"]),
+        "seconds_eval": float(last["seconds_eval"]), "seconds_data": float(last["seconds_data"]),
+        "epochs": float(last["epoch"]),
         "code_hash": run["code_hash"], "data_hash": run["data_hash"], "spec_hash": "",  # set by collect
         "threads": run["threads"], "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
         "device": hardware.get("device"),
     }  # fmt: skip
+    found = final["test_metrics"]
+    row |= {f"test_{one['name']}": _number(found.get(one["name"])) for one in run["metrics"]}
     row |= {f"bound_{name}": float(value) for name, value in sorted(run["bounds"].items())}
     return row | {f"version_{name}": str(value) for name, value in sorted(run["versions"].items())}
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Columns that not every task has after the others, by name: the order of directories does not show."""
+    shared = [name for name in runs.columns if not name.startswith(_SOME_HAVE) or name in _ALL_HAVE]
+    return runs[shared + sorted(set(runs.columns) - set(shared))]
 
 
 def specification_hash(spec: dict[str, Any], names: Mapping[str, str]) -> str:
@@ -143,7 +159,8 @@ def refuse_mixtures(runs: pd.DataFrame) -> None:
     _one_value(runs, "code_hash", "one table")
     for task, rows in runs.groupby("task", sort=True):
         _one_value(rows, "data_hash", f"task {task}")
-        _one_value(rows, "metric", f"task {task}")
+        for column in ("metrics", "loss_unit"):
+            _one_value(rows, column, f"task {task}")
     for (task, method), rows in runs.groupby(["task", "method"], sort=True):
         _one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)")
         twice = rows[rows.duplicated("seed", keep=False)]
@@ -169,7 +186,9 @@ def _one_value(runs: pd.DataFrame, column: str, where: str) -> None:
 def _pool(frames: list[pd.DataFrame], order: str) -> pd.DataFrame:
     keys = ["task", "method", "seed", order] + (["module"] if order == "interval" else [])
     known = [frame for frame in frames if len(frame)] or frames[:1]
-    return pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
+    pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
+    own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
+    return pooled[[name for name in pooled.columns if name not in own] + own]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -184,8 +203,11 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def parquet(path: Path, columns: tuple[str, ...], again: str = "repeat the run") -> pd.DataFrame:
-    """These columns of a table; InputError, saying ``again``, where it cannot be read or lacks some."""
+def parquet(
+    path: Path, columns: tuple[str, ...], again: str = "repeat the run", prefix: str | None = None
+) -> pd.DataFrame:
+    """These columns of a table, and those that begin with ``prefix``; InputError, saying ``again``, where it cannot
+    be read or lacks some."""
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -193,7 +215,8 @@ def parquet(path: Path, columns: tuple[str, ...], again: str = "repeat the run")
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; was it written by this version?")
-    return frame[list(columns)]
+    more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
+    return frame[[*columns, *sorted(set(more) - set(columns))]]
 
 
 def _number(value: float | None) -> float:

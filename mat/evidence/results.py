@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence import measures
+from mat.evidence import measures, metrics
 from mat.evidence.measures import FLOPS_PER_MAC, LEDGERS, Convergence
 from mat.evidence.statistics import Interval, mean_interval, paired_ratio, saving_percent
 from mat.evidence.tables import REFERENCE, Tables
@@ -16,8 +16,9 @@ from mat.evidence.tables import REFERENCE, Tables
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
     """One row per task × method, tasks by name and methods in their fixed order.
 
-    Column names end in their unit; an interval is the columns ``…_mean``, ``…_low``, ``…_high``. All
-    means are over finished seeds; what is compared with vanilla is paired by seed.
+    Column names end in their unit, those of losses excepted, which are in ``loss_unit``. An interval is the columns
+    ``…_mean``, ``…_low``, ``…_high``. All means are over finished seeds; what is compared with vanilla is paired by
+    seed.
     """
     rows = [
         result_row(tables, task, method, rule) for task in tables.tasks for method in tables.methods(task)
@@ -34,17 +35,18 @@ def result_row(tables: Tables, task: str, method: str, rule: Convergence) -> dic
         "n_finished": len(done), "n_diverged": int((runs["status"] == "diverged").sum()),
         "seeds_finished": " ".join(str(seed) for seed in done["seed"]),
         "metric": first["metric"], "higher_is_better": bool(first["higher_is_better"]),
+        "loss_unit": first["loss_unit"],
     }  # fmt: skip
-    metric = mean_interval(done["test_metric"])
-    row |= spread_out("test_metric", metric.cut(0, 1) if first["metric"] == "accuracy" else metric)
-    row |= spread_out("test_loss_nats", mean_interval(done["test_loss"]))
-    row |= spread_out("best_validation_loss_nats", mean_interval(done["best_val_loss"]))
+    limits = metrics.shown(first["metric"], first["loss_unit"])
+    row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(limits.low, limits.high))
+    row |= spread_out("test_loss", mean_interval(done["test_loss"]))
+    row |= spread_out("best_validation_loss", mean_interval(done["best_val_loss"]))
     row |= spread_out("bound_gap_closed_percent", gap_closed_percent(done))
     for ledger in LEDGERS:
         row |= compute_columns(tables, task, method, ledger, rule)
     row["n_still_improving_at_end"] = still_improving(tables, task, method, rule)
     row |= spread_out(
-        "loss_advantage_at_equal_compute_executed_nats",
+        "loss_advantage_at_equal_compute_executed",
         equal_compute_advantage(tables, task, method, REFERENCE, "executed"),
         counted=True,
     )
@@ -113,7 +115,7 @@ def macs_to_reference_best(
 
 
 def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, ledger: str) -> Interval:
-    """Validation loss of ``other`` minus that of ``method`` at equal total compute, paired by seed, in nats.
+    """Validation loss of ``other`` minus that of ``method`` at equal total compute, paired by seed.
 
     Both are read at the smaller of the pair's final computes, linear between evaluations; positive means
     that ``method`` is better. The run that spends faster is read before its learning-rate schedule ends.

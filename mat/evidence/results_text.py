@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mat.evidence import write
+from mat.evidence import metrics, write
 from mat.evidence.measures import Convergence
 from mat.evidence.statistics import CONFIDENCE, Interval
 from mat.evidence.tables import Tables
 
-LOSS = "test loss, nats"
+LOSS = "test loss, {loss}"
 HEADER = (
     "method", "n", "test {metric}", LOSS, "compute to convergence, {unit}", "… nominal ledger, {unit}",
-    "saving, %", "saving nominal, %", "to vanilla's best, {unit}", "loss advantage at equal compute, nats",
+    "saving, %", "saving nominal, %", "to vanilla's best, {unit}", "loss advantage at equal compute, {loss}",
     "active, %", "probes, %", "train + probe, s", "time / vanilla",
 )  # fmt: skip
 
 
-def command(scale: str) -> str:
-    return f"snakemake --cores all results/{scale}/tables/results.md"
-
-
 def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
     """The whole page: one section per task, then the notes that hold for all."""
-    scale = tables.scale
-    parts = [f"# Results at scale {scale}", f"Made by `{command(scale)}` from the runs listed in `runs.csv`."]
+    parts = [
+        f"# Results at scale {tables.scope}",
+        f"Made by `{tables.command}` from the runs listed in `runs.csv`.",
+    ]
     for task in tables.tasks:
         rows = frame[frame["task"] == task]
         header, cells = compact(rows)
@@ -37,11 +35,11 @@ def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
 def latex(frame: pd.DataFrame, tables: Tables) -> str:
     """One ``table*`` per task."""
     scale = tables.scale
-    blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {command(scale)}"]
+    blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {tables.command}"]
     for task in tables.tasks:
         rows = frame[frame["task"] == task]
         header, cells = compact(rows)
-        about = f"Task {task}. " + caption(rows, tables) + f" Made by: {command(scale)}"
+        about = f"Task {task}. " + caption(rows, tables) + f" Made by: {tables.command}"
         blocks.append(write.latex_table(header, cells, about, f"tab:{scale}-{task}"))
     return "\n\n".join(blocks)
 
@@ -49,7 +47,7 @@ def latex(frame: pd.DataFrame, tables: Tables) -> str:
 def caption(rows: pd.DataFrame, tables: Tables) -> str:
     """One sentence: scale, n, ledger, unit, interval."""
     return (
-        f"Scale {tables.scale}; mean [{100 * CONFIDENCE:.0f} % t interval] over {_seeds(rows)} finished "
+        f"Scale {tables.scope}; mean [{100 * CONFIDENCE:.0f} % t interval] over {_seeds(rows)} finished "
         f"seeds; compute in {_unit(rows)[1]} (1 MAC = 2 FLOP), executed ledger unless named, charged probes "
         "included."
     )
@@ -58,12 +56,11 @@ def caption(rows: pd.DataFrame, tables: Tables) -> str:
 def compact(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Header and cells of one task's table."""
     factor, unit = _unit(rows)
-    accuracy = rows["metric"].iloc[0] == "accuracy"
-    metric = "accuracy, %" if accuracy else rows["metric"].iloc[0].replace("_", " ")
-    header = [name.format(metric=metric, unit=unit) for name in HEADER]
+    metric, loss = rows["metric"].iloc[0], rows["loss_unit"].iloc[0]
+    header = [name.format(metric=metrics.title(metric, loss), unit=unit, loss=loss) for name in HEADER]
     digits = write.decimals_for(rows["compute_to_convergence_executed_flop_mean"].max() / factor)
-    cells = [_cells(row, factor, digits, 100.0 if accuracy else 1.0) for _, row in rows.iterrows()]
-    if rows["metric"].iloc[0] == "log_perplexity":  # the test loss by another name
+    cells = [_cells(row, factor, digits, metrics.shown(metric, loss).factor) for _, row in rows.iterrows()]
+    if metric == "log_perplexity":  # the test loss by another name
         keep = [index for index, name in enumerate(HEADER) if name != LOSS]
         header, cells = [header[index] for index in keep], [[line[index] for index in keep] for line in cells]
     return header, cells
@@ -83,13 +80,13 @@ def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> 
         row["method"],
         f"{row['n_finished']}{diverged}",
         write.interval(_read(row, "test_metric").scaled(metric_factor), 2 if metric_factor > 1 else 4),
-        write.interval(_read(row, "test_loss_nats"), 4),
+        write.interval(_read(row, "test_loss"), 4),
         write.interval(_read(row, "compute_to_convergence_executed_flop").scaled(1 / factor), digits),
         write.number(row["compute_to_convergence_nominal_flop_mean"] / factor, digits),
         compared("saving_executed_percent", 1),
         compared("saving_nominal_percent", 1),
         reached,
-        compared("loss_advantage_at_equal_compute_executed_nats", 4),
+        compared("loss_advantage_at_equal_compute_executed", 4),
         write.interval(_read(row, "active_share_percent"), 1),
         write.interval(_read(row, "probe_share_executed_percent"), 2),
         write.number(row["train_and_probe_seconds_mean"], 1),
@@ -100,23 +97,20 @@ def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> 
 def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
     """Bounds of the task and gap closed; runs that the budget ended; runs that diverged."""
     lines = []
-    runs = tables.runs[tables.runs["task"] == rows["task"].iloc[0]]
-    if {"bound_floor_test", "bound_unigram_test"} <= set(runs.columns) and runs[
-        "bound_floor_test"
-    ].notna().any():
-        floor, unigram = runs["bound_floor_test"].iloc[0], runs["bound_unigram_test"].iloc[0]
+    task, unit = rows["task"].iloc[0], rows["loss_unit"].iloc[0]
+    bounds = tables.bounds(task, "test")
+    if {"floor", "unigram"} <= set(bounds):
         closed = ", ".join(
             f"{row['method']} {write.interval(_read(row, 'bound_gap_closed_percent'), 1)} %"
             for _, row in rows.iterrows()
         )
         lines.append(
-            f"Bounds of the test loss: best possible {floor:.4f} nats, unigram {unigram:.4f} nats. "
-            f"Share of that gap closed: {closed}."
+            f"Bounds of the test loss: best possible {bounds['floor']:.4f} {unit}, unigram "
+            f"{bounds['unigram']:.4f} {unit}. Share of that gap closed: {closed}."
         )
-    elif "bound_unigram_test" in runs.columns and runs["bound_unigram_test"].notna().any():
-        unigram = runs["bound_unigram_test"].iloc[0]
+    elif "unigram" in bounds:
         lines.append(
-            f"Test loss of the unigram model: {unigram:.4f} nats; the best possible loss is not known."
+            f"Test loss of the unigram model: {bounds['unigram']:.4f} {unit}; the best possible loss is not known."
         )
     late = [
         f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}"
@@ -136,14 +130,15 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         f"whose smoothed validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % "
         "of that run's own best. Evaluations are not charged.",
         "Saving: 1 − geometric mean ratio to vanilla, paired by seed; its interval is of the log ratios.",
-        "Intervals of accuracies and shares are cut to 0 … 100 %.",
+        "Intervals of metrics and shares are cut to the values that these can take.",
         f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the "
         "same seed, over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n "
         "is a mean over the better ones.",
         "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
         "the two final computes; positive means the method is better. Vanilla is then read before its "
         "learning-rate schedule has ended, which favours the cheaper method.",
-        "Wall-clock: training and charged probes, without evaluation. It includes the instrumented steps (the "
+        "Wall-clock: training and charged probes, without evaluation and without waiting for batches (seconds_data "
+        "in `runs.csv`). It includes the instrumented steps (the "
         "first of every active set, and every probe), which run slower; it depends on the machine and on what "
         "else ran there.",
     ]

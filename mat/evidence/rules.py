@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement_table, decisions, results, spectra, write
+from mat.evidence import agreement_table, decisions, metrics, results, spectra, write
 from mat.evidence.measures import LEDGERS, Convergence
 from mat.evidence.statistics import (
     Interval,
@@ -26,6 +26,9 @@ from mat.evidence.tables import Tables
 
 if TYPE_CHECKING:
     from mat.evidence.claims import Claim
+
+
+SCORES = ("f1", *metrics.HUNDREDFOLD)  # metrics in [−1, 1] that are no accuracy
 
 
 class Effect(NamedTuple):
@@ -119,7 +122,7 @@ def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
         tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, reference)
     )
     metric = tables.of(task, method)["metric"].iloc[0]
-    if metric == "accuracy":
+    if metrics.is_accuracy(metric):
         gain, margin, unit = (
             paired_difference(100 * mine, 100 * theirs),
             "accuracy_points",
@@ -127,6 +130,8 @@ def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
         )
     elif metric == "log_perplexity":
         gain, margin, unit = mean_interval(100 * (theirs - mine) / theirs), "log_perplexity_percent", "%"
+    elif metric in SCORES:
+        gain, margin, unit = paired_difference(100 * mine, 100 * theirs), "score_points", "points (× 100)"
     else:
         return Outcome(decisions.NOT_TESTED, f"No margin is fixed for the metric {metric}.")
     effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit, "none")
@@ -141,7 +146,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
         Effect(
             f"advantage over {baseline}",
             results.equal_compute_advantage(tables, task, method, baseline, claim.ledger),
-            "nats of validation loss",
+            f"{tables.loss_unit(task)} of validation loss",
             claim.ledger,
         )
         for baseline in claim.role("baselines")
@@ -274,7 +279,7 @@ def _rule(
 RULES = {
     "spread_and_rank": _rule(spread_and_rank, "min_spread min_abs_correlation", "sources kinds", "sources"),
     "saving": _rule(saving, "reported_low_percent min_reached_share", "method reference"),
-    "quality": _rule(quality, "accuracy_points log_perplexity_percent", "method reference"),
+    "quality": _rule(quality, "accuracy_points log_perplexity_percent score_points", "method reference"),
     "beats_baselines": _rule(beats_baselines, "", "method baselines"),
     "active_share": _rule(active_share, "min_percent max_percent", "method"),
     "probe_cost": _rule(probe_cost, "cheap_percent bearable_percent", "method"),

@@ -10,17 +10,22 @@ from pathlib import Path
 import pandas as pd
 
 from mat.errors import InputError
+from mat.evidence import metrics, write
 
 METHOD_ORDER = ("vanilla", "mat", "mat_exact", "random", "multirate")
 REFERENCE = "vanilla"
-_TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash"), str)
+_MAY_BE_EMPTY = ("mode", "estimator", "subset", "selection")
+_TEXT = dict.fromkeys(
+    ("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str
+)
 
 
 @dataclass(frozen=True)
 class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
     the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
-    ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them."""
+    ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
+    of ``mat.evidence.sanity``, None where no levels are stated."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -28,10 +33,26 @@ class Tables:
     agreement: pd.DataFrame | None = None
     ceiling: pd.DataFrame | None = None
     ceiling_parts: pd.DataFrame | None = None
+    sanity: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
         return str(self.runs["scale"].iloc[0])
+
+    @property
+    def selection(self) -> str:
+        """What was selected of the scale, as the command line has it; "" for all of it."""
+        return str(self.runs["selection"].iloc[0])
+
+    @property
+    def scope(self) -> str:
+        """The scale, and what was selected of it, as it is printed."""
+        return f"{self.scale} ({self.selection})" if self.selection else self.scale
+
+    @property
+    def command(self) -> str:
+        """What makes these tables."""
+        return write.command(self.scale, self.selection)
 
     @property
     def tasks(self) -> list[str]:
@@ -46,6 +67,23 @@ class Tables:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
         found = set(self.runs.loc[self.runs["task"] == task, "method"])
         return [name for name in METHOD_ORDER if name in found] + sorted(found - set(METHOD_ORDER))
+
+    def loss_unit(self, task: str) -> str:
+        """The unit of the task's loss."""
+        return str(self.runs.loc[self.runs["task"] == task, "loss_unit"].iloc[0])
+
+    def metrics(self, task: str) -> dict[str, bool]:
+        """The task's metrics, the one it is judged by first, and whether higher is better."""
+        return metrics.read_names(self.runs.loc[self.runs["task"] == task, "metrics"].iloc[0])
+
+    def bounds(self, task: str, split: str) -> dict[str, float]:
+        """Known reference values of the task on ``split``, by what they are of, such as "floor"."""
+        rows, found = self.runs[self.runs["task"] == task], {}
+        for column in rows.columns[rows.columns.str.startswith("bound_")]:
+            name, _, of = column.removeprefix("bound_").rpartition("_")
+            if of == split and rows[column].notna().any():
+                found[name] = float(rows[column].dropna().iloc[0])
+        return found
 
     def of(self, task: str, method: str) -> pd.DataFrame:
         """The rows of ``runs`` of one task and method, by seed, diverged runs included; none may be there."""
@@ -107,8 +145,8 @@ def load(folder: Path) -> Tables:
                 f"expected a tables folder holding {name}, found none in {folder}; collect the runs first"
             )
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
-    for column in ("mode", "estimator"):
-        runs[column] = runs[column].fillna("").astype(str)
+    for column in _MAY_BE_EMPTY:
+        runs[column] = runs[column].fillna("")
     return Tables(
         runs,
         pd.read_parquet(folder / "curves.parquet"),
@@ -116,6 +154,7 @@ def load(folder: Path) -> Tables:
         load_agreement(folder),
         load_ceiling(folder, "ceiling.csv"),
         load_ceiling(folder, "ceiling_parts.csv"),
+        load_sanity(folder),
     )
 
 
@@ -137,3 +176,13 @@ def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
         return None
     frame = pd.read_csv(path, dtype=dict.fromkeys(("scale", "label", "note"), str))
     return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame
+
+
+def load_sanity(folder: Path) -> pd.DataFrame | None:
+    """``sanity.csv`` of ``folder``; None when there is none."""
+    path = folder / "sanity.csv"
+    if not path.is_file():
+        return None
+    texts = ("scale", "task", "metric", "direction", "verdict", "baselines", "source")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(**{name: frame[name].fillna("") for name in texts})

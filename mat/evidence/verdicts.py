@@ -82,21 +82,20 @@ def overall(claim: Claim, outcomes: dict[str, Outcome], claims: Claims) -> Outco
     return Outcome(verdict, reason + ".", [Effect("", _UNKNOWN._replace(n=seeds), "", claim.ledger)])
 
 
-def write_verdicts(frame: pd.DataFrame, claims: Claims, folder: Path) -> None:
-    """``verdicts.csv`` (every number) and ``verdicts.md`` (to read) into ``folder``."""
+def write_verdicts(frame: pd.DataFrame, claims: Claims, folder: Path, command: str) -> None:
+    """``verdicts.csv`` (every number) and ``verdicts.md`` (to read, made by ``command``) into ``folder``."""
     write.csv(frame, folder / "verdicts.csv")
-    write.text(markdown(frame, claims), folder / "verdicts.md")
+    write.text(markdown(frame, claims, command), folder / "verdicts.md")
 
 
-def markdown(frame: pd.DataFrame, claims: Claims) -> str:
+def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
     """Verdict per claim, then per task with its numbers, then the rules they were judged by."""
-    scale = frame["scale"].iloc[0]
     about = {claim.id: claim for claim in claims.claims}
     top = frame[frame["task"] == ALL]
     parts = [
-        f"# Verdicts at scale {scale}",
+        f"# Verdicts at scale {frame['scale'].iloc[0]}",
         "Rules fixed before the runs in `workflows/claims.yaml`; intervals are 95 % over seeds; made by "
-        f"`snakemake --cores all results/{scale}/tables/verdicts.md`.",
+        f"`{command}`.",
         write.markdown_table(
             ("claim", "text", "reported", "verdict", "why"),
             [

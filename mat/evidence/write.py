@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,16 +58,23 @@ def estimate(value: Interval) -> str:
     return interval(value, decimals_for(max(size, 1e-3)))
 
 
+def command(scale: str, selection: str = "") -> str:
+    """The command that makes a scale's tables, or those of a part of it."""
+    return " ".join(["snakemake --cores all --config", f"scale={scale}", *selection.split()])
+
+
 def csv(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` in the row order given, floats with 8 significant digits, line feed endings."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
+    text(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"), path)
 
 
 def text(content: str, path: Path) -> None:
-    """Write UTF-8 with line feed endings and one newline at the end."""
+    """Write UTF-8 with line feed endings and one newline at the end; the file is there as a whole or not at all,
+    because other jobs read a folder of tables while some are being written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(content.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    os.replace(half, path)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

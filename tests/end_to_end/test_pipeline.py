@@ -21,6 +21,32 @@ agreement:
 """
 
 
+LEVELS = """
+mini:
+  hmm: {metric: gap_closed, direction: at_least, level: 1, source: Nobody learns in sixteen steps.}
+  digits: {metric: accuracy, direction: at_least, level: null, source: Nothing is known of so small a net.}
+"""
+TUNED = """
+scale: tuned
+seeds: [0]
+tasks:
+  first:
+    task: {name: hmm, length: 8, train: 256, validation: 32, test: 32}
+    model: {name: bert, width: 16, heads: 2}
+    methods: [vanilla]
+  second:
+    task: {name: hmm, length: 8, train: 128, validation: 32, test: 32}
+    start: {task: first, method: vanilla}
+  third:
+    task: {name: digits}
+    model: {name: vgg, plan: [4, M], filter_groups: 2}
+methods:
+  vanilla: {name: vanilla}
+  mat: {name: mat}
+  random: {name: random, match: mat}
+"""
+
+
 class Pipeline:
     """A copy of the project in which files may be edited, and the command line in it."""
 
@@ -33,10 +59,12 @@ class Pipeline:
         shutil.copy(REPOSITORY / "Snakefile", root)
         config = (REPOSITORY / "tests/end_to_end/mini.yaml").read_text() + AGREEMENT
         (root / "workflows/config/mini.yaml").write_text(config)
+        with open(root / "workflows/sanity.yaml", "a") as levels:
+            levels.write(LEVELS)
 
-    def snakemake(self, *args: str, scale: str = "mini") -> subprocess.CompletedProcess:
+    def snakemake(self, *args: str, scale: str = "mini", part: str = "") -> subprocess.CompletedProcess:
         return subprocess.run(
-            ["snakemake", *args, "--config", f"scale={scale}"],
+            ["snakemake", *args, "--config", f"scale={scale}", *part.split()],
             cwd=self.root,
             env={**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -44,9 +72,9 @@ class Pipeline:
             timeout=500,
         )
 
-    def planned(self) -> set[str]:
+    def planned(self, **options: str) -> set[str]:
         """Rules that a run would start now."""
-        done = self.snakemake("-n", "--cores", "2")
+        done = self.snakemake("-n", "--cores", "2", **options)
         assert done.returncode == 0, done.stderr
         lines = (done.stdout + done.stderr).splitlines()
         return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {
@@ -75,6 +103,20 @@ def test_tables_figures_and_verdicts_come_out(pipeline):
     for name in ("dynamics", "loss_vs_compute", "active_map"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_scores_and_what_vanilla_reached_come_out(pipeline):
+    tables = pipeline.root / "results/mini/tables"
+    scores = pd.read_csv(tables / "scores.csv")
+    assert set(scores.query("task == 'hmm'")["metric"]) == {"log_perplexity", "perplexity"}
+    assert scores.query("task == 'digits' and metric == 'accuracy'")["mean"].between(1, 100).all()
+    assert (tables / "scores.tex").stat().st_size > 200
+    sanity = pd.read_csv(tables / "sanity.csv").set_index("task")
+    verdicts = {"hmm": "not reached", "digits": "no level stated", "broken": "no level stated"}
+    assert sanity["verdict"].to_dict() == verdicts
+    assert "floor loss" in sanity.loc["hmm", "baselines"]
+    assert "vanilla on hmm: not reached" in pipeline.output
+    assert (pipeline.root / "paper_figures/mini/sanity.png").stat().st_size > 20_000
 
 
 def test_estimators_are_compared(pipeline):
@@ -127,6 +169,86 @@ def test_the_terminal_ends_with_a_summary(pipeline):
 
 def test_nothing_is_done_twice(pipeline):
     assert pipeline.planned() == set()
+
+
+def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
+    part = "only=random,pictures"
+    tables = pipeline.root / "results/mini/only/pictures,random/tables"
+    whole = pipeline.root / "results/mini/tables/runs.csv"
+    before = whole.read_bytes()
+    rules = {
+        "collect",
+        "results",
+        "scores",
+        "verdicts",
+        "sanity",
+        "register",
+        "ceiling",
+        "agreement_table",
+        "figure",
+    }
+    assert pipeline.planned(part=part) == rules
+    targets = [str((tables / name).relative_to(pipeline.root)) for name in ("scores.md", "sanity.md")]
+    done = pipeline.snakemake("--cores", "2", *targets, part=part)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    runs = pd.read_csv(tables / "runs.csv")
+    # random follows mat, which comes along and is in the tables: they hold all that they stand on
+    assert set(zip(runs["task"], runs["method"], strict=True)) == {("digits", "mat"), ("digits", "random")}
+    assert set(runs["selection"]) == {part}
+    assert f"--config scale=mini {part}`" in (tables / "scores.md").read_text()
+    assert whole.read_bytes() == before
+    assert pipeline.planned() == set()
+
+
+def test_seeds_given_on_the_command_line_train_beside_the_others(pipeline):
+    done = pipeline.snakemake("-n", "--cores", "2", part="seeds=[1] only=digits,vanilla")
+    assert done.returncode == 0, done.stderr
+    assert "digits-vgg-vanilla-s1" in done.stdout
+    assert "results/mini/only/digits,vanilla,seeds-1/tables/runs.csv" in done.stdout
+    assert "-s0-" not in done.stdout
+    assert "rule prepare" not in done.stdout
+    assert pipeline.planned(part="seeds=[0]") == set()  # they are the config's
+
+
+def test_what_others_start_from_keeps_its_weights_whatever_is_selected(pipeline):
+    config = pipeline.root / "workflows/config/tuned.yaml"
+    config.write_text(TUNED)
+    try:
+        alone = pipeline.planned(scale="tuned", part="only=first")
+        assert "pretrain" in alone
+        assert "train" not in alone
+        done = pipeline.snakemake("-n", "--cores", "2", scale="tuned", part="only=second,mat")
+        made = {line.split("=")[1][:-20] for line in done.stdout.splitlines() if "wildcards: run=" in line}
+        assert made == {"hmm-bert-vanilla", "hmm-bert-mat"}
+        assert "sanity" not in pipeline.planned(scale="tuned")
+    finally:
+        config.unlink()
+
+
+def test_an_unknown_term_is_refused_with_what_there_is(pipeline):
+    done = pipeline.snakemake("-n", "--cores", "2", part="only=picture")
+    assert done.returncode != 0
+    assert (
+        "nothing is called 'picture' at this scale; tasks: broken, digits, hmm; tags: pictures; methods: mat"
+        in done.stdout + done.stderr
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_edited_level_is_applied_without_training(pipeline):
+    levels = pipeline.root / "workflows/sanity.yaml"
+    before = levels.read_text()
+    try:
+        levels.write_text(before + "\n# edited\n")
+        assert pipeline.planned() == {"sanity", "figure"}
+        levels.write_text(
+            before.replace("  digits: {metric: accuracy, direction", "  digit: {metric: accuracy, direction")
+        )
+        done = pipeline.snakemake("-n", "--cores", "2")
+        assert "mini.digit is no task of that scale's config" in done.stdout + done.stderr
+    finally:
+        levels.write_text(before)
+        assert pipeline.snakemake("--cores", "2").returncode == 0
 
 
 def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):

@@ -45,6 +45,10 @@ class Shape:
     bounds: Mapping[str, float]
     macs: float
     rate: float = 6.0
+    more: tuple[str, ...] = ()  # further metrics, in [0, 1], higher is better
+    task: str | None = None  # the plug-in, and its subset
+    subset: str | None = None
+    loss_unit: str = "nats"
 
 
 TASKS = {
@@ -110,13 +114,18 @@ def write_run(
     interval, every = steps // 10, steps // 30
     run = {
         "name": path.name, "labels": {"scale": "demo", "task": task, "method": method}, "seed": seed,
-        "spec": {"task": task, "method": {"name": method, "estimator": "sum_of_logits"}, "seed": seed},
+        "spec": {
+            "task": {"name": shape.task or task, "subset": shape.subset},
+            "method": {"name": method, "estimator": "sum_of_logits"}, "seed": seed,
+        },
         "code_hash": "c0de" * 10, "data_hash": f"da7a-{task}",
         "versions": {"torch": "2.11.0", "numpy": "2.4.6"},
         "hardware": {"cpu": "a processor", "cores": 2, "device": "cpu"}, "threads": 1,
         "charges_probe": behaviour.charges,
-        "metrics": [{"name": shape.metric, "higher_is_better": shape.metric == "accuracy"}],
-        "loss_unit": "nats",
+        "metrics": [
+            {"name": name, "higher_is_better": name != "log_perplexity"} for name in (shape.metric, *shape.more)
+        ],
+        "loss_unit": shape.loss_unit,
         "bounds": dict(shape.bounds),
         "modules": modules, "remainder_parameters": 1000, "mode": behaviour.mode, "interval": interval,
         "probe_n": 64,
@@ -127,10 +136,12 @@ def write_run(
         curve = curve.iloc[:5].copy()
         curve.loc[4, ["train_loss", "val_loss"]] = np.nan
     last = float(curve["val_loss"].iloc[-1])
-    test_metric = 1.0 - last / 3 if shape.metric == "accuracy" else last + 0.01
+    test_metric = last + 0.01 if shape.metric == "log_perplexity" else 1.0 - last / 3
+    tested = dict.fromkeys((shape.metric, *shape.more), test_metric)
     final = {
         "status": "diverged" if diverged else "finished", "steps": int(curve["step"].iloc[-1]),
         "test_loss": None if diverged else last + 0.01, "test_metric": None if diverged else test_metric,
+        "test_metrics": {} if diverged else tested,
         "best_val_loss": None if diverged else float(curve["val_loss"].min()),
         "best_step": None if diverged else int(curve["step"][curve["val_loss"].idxmin()]),
     }  # fmt: skip
@@ -166,10 +177,13 @@ def _curve(
     share = behaviour.share + 0.02 * np.cos(step) + 0.005 * (seed - 1)
     probing = behaviour.charges or behaviour.observes
     probe = shape.macs * (behaviour.probe or 0.8) * (step // (steps // 10) + 1) * probing
+    scores = loss if shape.metric == "log_perplexity" else 1 - loss / 3
     return pd.DataFrame(
         {
             "step": step, "epoch": 10 * step / steps, "train_loss": np.where(step == 0, np.nan, loss - 0.01),
-            "val_loss": loss, "val_metric": 1 - loss / 3, "macs_nominal": 0.9 * train, "macs_executed": train,
+            "val_loss": loss, "val_metric": scores,
+            **{f"val_{name}": scores for name in (shape.metric, *shape.more)},
+            "macs_nominal": 0.9 * train, "macs_executed": train,
             "macs_nominal_probe": 0.9 * probe, "macs_executed_probe": probe, "macs_eigen": 0.01 * probe,
             "macs_eval": shape.macs * (step // every + 1), "macs_optimizer": 0.02 * train,
             "seconds_data": 0.001 * step,

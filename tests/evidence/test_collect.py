@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,9 @@ import pytest
 from mat.errors import InputError
 from mat.evidence import tables as pooled
 from mat.evidence.collect import collect, find, specification_hash
-from tests.evidence.synthetic import METHODS, edit, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, edit, write_runs
+
+OTHER = {"task": {"name": "digits"}}
 
 
 @pytest.fixture
@@ -24,6 +27,44 @@ def test_all_runs_are_pooled_with_their_labels(runs):
     assert len(found.curves) == sum(len(pd.read_parquet(run / "curve.parquet")) for run in runs)
     assert set(found.runs["estimator"]) == {"sum_of_logits"}
     assert found.runs["version_torch"].eq("2.11.0").all()
+
+
+def test_every_metric_of_every_task_has_a_column(tmp_path):
+    shapes = {"digits": replace(TASKS["digits"], more=("top5_accuracy",)), "hmm": TASKS["hmm"]}
+    methods = {"vanilla": METHODS["vanilla"]}
+    diverged = [("digits", "vanilla", 1)]
+    paths = write_runs(tmp_path, methods=methods, seeds=[0, 1], shapes=shapes, diverged=diverged)
+    found = [collect(order) for order in (paths, paths[::-1])]
+    runs = found[0].runs.set_index(["task", "seed"])
+    assert runs.loc[("digits", 0), "test_top5_accuracy"] == runs.loc[("digits", 0), "test_metric"]
+    assert np.isnan(runs.loc[("digits", 1), "test_accuracy"])
+    assert np.isnan(runs.loc[("hmm", 0), "test_accuracy"])
+    assert runs.loc[("hmm", 0), "test_log_perplexity"] == runs.loc[("hmm", 0), "test_metric"]
+    assert found[0].metrics("digits") == {"accuracy": True, "top5_accuracy": True}
+    assert found[0].metrics("hmm") == {"log_perplexity": False}
+    assert found[0].loss_unit("hmm") == "nats"
+    for tables in (found[0].runs, found[0].curves):
+        assert "seconds_data" in tables
+    for name in ("runs", "curves"):  # columns too are in one order
+        pd.testing.assert_frame_equal(*(getattr(tables, name) for tables in found))
+    assert {"val_accuracy", "val_top5_accuracy", "val_log_perplexity"} <= set(found[0].curves.columns)
+
+
+def test_one_task_has_one_set_of_metrics_and_one_unit(runs):
+    edit(runs[0], loss_unit="squared points")
+    with pytest.raises(InputError, match="different loss_unit"):
+        collect(runs)
+    edit(runs[0], loss_unit="nats", metrics=[{"name": "f1", "higher_is_better": True}])
+    with pytest.raises(InputError, match=r"different metrics.*f1:higher"):
+        collect(runs)
+
+
+def test_what_was_selected_is_written_down(runs, tmp_path):
+    pooled.save(collect(runs, "only=digits seeds=[0,1]"), tmp_path)
+    found = pooled.load(tmp_path)
+    assert found.scope == "demo (only=digits seeds=[0,1])"
+    assert found.command == "snakemake --cores all --config scale=demo only=digits seeds=[0,1]"
+    assert collect(runs).command == "snakemake --cores all --config scale=demo"
 
 
 def test_the_order_of_directories_does_not_matter(runs, tmp_path):
@@ -69,7 +110,7 @@ def test_tasks_may_have_different_data(tmp_path):
 
 
 def test_mixed_specifications_under_one_label_are_refused(runs):
-    edit(runs[0], spec={"task": "digits", "method": {"name": "vanilla", "lr": 0.5}})
+    edit(runs[0], spec={"task": {"name": "digits"}, "method": {"name": "vanilla", "lr": 0.5}})
     with pytest.raises(InputError, match="different spec_hash"):
         collect(runs)
 
@@ -145,9 +186,9 @@ def test_the_seed_is_no_part_of_the_specification_hash():
 def test_runs_that_follow_the_paired_run_of_one_label_may_be_pooled(runs):
     followers = [run for run in runs if run.name.startswith("digits-vanilla")]
     for run in followers:
-        edit(run, spec={"method": {"name": "random", "match": run.name.replace("vanilla", "mat")}})
+        edit(run, spec={**OTHER, "method": {"name": "random", "match": run.name.replace("vanilla", "mat")}})
     assert collect(runs).runs["spec_hash"].nunique() == 2
-    edit(followers[0], spec={"method": {"name": "random", "match": "a run that is not there"}})
+    edit(followers[0], spec={**OTHER, "method": {"name": "random", "match": "a run that is not there"}})
     with pytest.raises(InputError, match="different spec_hash"):
         collect(runs)
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 
 from mat.evidence import cli, measures, results_text, write
 from mat.evidence import tables as pooled
+from mat.evidence.claims import load_claims
 from mat.evidence.measures import Convergence
 from mat.evidence.results import results
 from mat.evidence.statistics import Interval
-from tests.evidence.synthetic import changed, write_runs
+from mat.evidence.verdicts import verdicts
+from tests.evidence.synthetic import TASKS, changed, write_runs
 
 RULE = Convergence()
 
@@ -45,7 +48,7 @@ def test_flops_are_twice_the_macs(frame):
 def test_vanilla_against_itself_is_neutral(frame):
     vanilla = row(frame, "digits", "vanilla")
     assert vanilla["saving_executed_percent_mean"] == pytest.approx(0)
-    assert vanilla["loss_advantage_at_equal_compute_executed_nats_mean"] == pytest.approx(0)
+    assert vanilla["loss_advantage_at_equal_compute_executed_mean"] == pytest.approx(0)
     assert (
         vanilla["compute_to_vanilla_best_executed_flop_mean"]
         == vanilla["compute_to_convergence_executed_flop_mean"]
@@ -71,13 +74,13 @@ def test_a_method_that_stops_short_of_vanilla_is_not_given_a_compute(frame):
     random = row(frame, "digits", "random")
     assert random["n_reached_vanilla_best_executed"] == 0
     assert np.isnan(random["compute_to_vanilla_best_executed_flop_mean"])
-    assert random["loss_advantage_at_equal_compute_executed_nats_mean"] < 0
+    assert random["loss_advantage_at_equal_compute_executed_mean"] < 0
 
 
 def test_gap_closed_only_where_bounds_are_known(frame):
     assert np.isnan(row(frame, "digits", "mat")["bound_gap_closed_percent_mean"])
     closed = row(frame, "hmm", "mat")
-    by_hand = 100 * (3.31 - closed["test_loss_nats_mean"]) / (3.31 - 2.21)
+    by_hand = 100 * (3.31 - closed["test_loss_mean"]) / (3.31 - 2.21)
     assert closed["bound_gap_closed_percent_mean"] == pytest.approx(by_hand)
 
 
@@ -89,7 +92,8 @@ def test_the_page_says_what_it_stands_on(frame, tables):
         "executed ledger",
         "GFLOP",
         "TFLOP",
-        "snakemake --cores all results/demo/tables/results.md",
+        "snakemake --cores all --config scale=demo",
+        "test loss, nats",
     ):
         assert part in page
     assert "2 (+1 diverged)" in page
@@ -97,6 +101,23 @@ def test_the_page_says_what_it_stands_on(frame, tables):
     for section in page.split("## ")[1:3]:
         widths = {line.count("|") for line in section.splitlines() if line.startswith("|")}
         assert len(widths) == 1
+
+
+def test_losses_are_in_the_task_s_own_unit(tmp_path):
+    shapes = {"stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points")}
+    paths = write_runs(tmp_path / "runs", ["stsb"], shapes=shapes)
+    cli.collect(paths, tmp_path)
+    cli.results(tmp_path)
+    page, frame = (tmp_path / "results.md").read_text(encoding="utf-8"), pd.read_csv(tmp_path / "results.csv")
+    assert "test loss, squared points" in page
+    assert "test pearson × 100" in page
+    assert "nats" not in page + (tmp_path / "results.tex").read_text() + cli.show(paths[0])
+    assert "squared points" in cli.show(paths[0])
+    assert set(frame["loss_unit"]) == {"squared points"}
+    assert not [name for name in frame if "nats" in name]
+    claims = load_claims(Path(__file__).parents[2] / "workflows/claims.yaml")
+    found = verdicts(pooled.load(tmp_path), claims).query("claim == 'C6' and task == 'stsb'")
+    assert set(found["unit"]) == {"squared points of validation loss"}
 
 
 def test_the_latex_is_balanced_and_escaped(frame, tables):

@@ -1,6 +1,7 @@
 """Verdicts on whole tables: invented runs for which the answer is known."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from mat.evidence import cli, collect
 from mat.evidence import tables as pooled
 from mat.evidence.claims import load_claims
 from mat.evidence.verdicts import verdicts
-from tests.evidence.synthetic import METHODS, changed, edit, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, changed, edit, write_runs
 
 CLAIMS = Path(__file__).parents[2] / "workflows" / "claims.yaml"
 
@@ -97,6 +98,30 @@ def test_quality_in_accuracy_is_higher_is_better(tmp_path, rules):
 
 
 @pytest.mark.parametrize(
+    ("metric", "unit", "margin"),
+    [
+        ("accuracy_matched", "percentage points", "0.5"),
+        *(
+            (name, "points (× 100)", "1")
+            for name in ("f1", "matthews_correlation", "pearson", "combined_score")
+        ),
+    ],
+)
+def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, unit, margin):
+    """0.03 of 2.24 in the loss are 0.022 of a score that falls by a third of the loss."""
+    shapes = {"glue": replace(TASKS["digits"], metric=metric)}
+    verdict = {}
+    for name, extra in (("worse", 0.03), ("as good", 0.0)):
+        methods = changed(mat={"extra_loss": extra})
+        runs = write_runs(tmp_path / name, tasks=["glue"], methods=methods, shapes=shapes)
+        found = verdicts(collect.collect(runs), rules).query("claim == 'C5' and task == 'glue'").iloc[0]
+        verdict[name] = found["verdict"]
+        assert found["unit"] == unit
+        assert f"the margin is {margin} {unit}" in found["reason"]
+    assert verdict == {"worse": "not supported", "as good": "supported"}
+
+
+@pytest.mark.parametrize(
     ("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")]
 )
 def test_active_share(tmp_path, rules, share, verdict):
@@ -135,10 +160,10 @@ def test_no_spectra_and_unknown_metrics_leave_claims_untested(tmp_path, rules):
     blind = changed(**{name: {"observes": False, "charges": False} for name in METHODS})
     runs = write_runs(tmp_path, tasks=["hmm"], methods=blind)
     for run in runs:
-        edit(run, metrics=[{"name": "f1", "higher_is_better": True}])
+        edit(run, metrics=[{"name": "bleu", "higher_is_better": True}])
     frame = verdicts(collect.collect(runs), rules).query("task == 'hmm'").set_index("claim")
     assert frame.loc["C1", "verdict"] == frame.loc["C5", "verdict"] == "not tested at this scale"
-    assert "f1" in frame.loc["C5", "reason"]
+    assert "bleu" in frame.loc["C5", "reason"]
 
 
 def test_thresholds_come_from_the_file(tables, tmp_path):

@@ -6,20 +6,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from mat.ceiling import parts, savings
 from mat.ceiling_plan import plan
 from mat.evidence import cli
+from mat.evidence import tables as pooled
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"
-NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators", "ceiling")
+NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators", "ceiling", "sanity")
 CLAIMS = ROOT / "workflows" / "claims.yaml"
-_TEXT = {"shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
+LEVELS = ROOT / "workflows" / "sanity.yaml"
+_TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
 SMALL = {
     "bert": {
         **_TEXT,
@@ -27,7 +31,13 @@ SMALL = {
         "reported": {"vanilla": 3, "mat": 2},
     },
     "switch": {**_TEXT, "model": {"name": "switch", "width": 8, "heads": 2}},
-    "vgg": {"model": {"name": "vgg"}, "shapes": {"x": [1, 1, 8, 8]}, "outputs": 10, "batch": 2},
+    "vgg": {
+        "model": {"name": "vgg"},
+        "objective": "image_classification",
+        "shapes": {"x": [1, 1, 8, 8]},
+        "outputs": 10,
+        "batch": 2,
+    },
 }
 
 
@@ -37,6 +47,7 @@ def demo(tmp_path_factory):
     cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
     compare(root / "tables")
     limit(root / "tables", [SMALL["bert"], SMALL["switch"], SMALL["vgg"]])
+    cli.sanity(root / "tables", LEVELS)
     return root / "tables"
 
 
@@ -70,7 +81,7 @@ def draw(name, tables, out):
     return out / f"{name}.pdf", out / f"{name}.png"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling", "sanity"])
 def test_equal_tables_give_equal_files_without_a_date(demo, tmp_path, name):
     first, second = (draw(name, demo, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -123,7 +134,7 @@ def empty(tmp_path_factory):
     return root / "tables"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling", "sanity"])
 def test_one_seed_many_modules_and_unknown_methods(crowded, tmp_path, name):
     assert all(path.stat().st_size > 5_000 for path in draw(name, crowded, tmp_path))
 
@@ -131,6 +142,78 @@ def test_one_seed_many_modules_and_unknown_methods(crowded, tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_to_show_still_gives_a_figure(empty, tmp_path, name):
     assert all(path.is_file() for path in draw(name, empty, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory):
+    """Seven tasks, more than a row of panels; some with levels, one whose loss is no log-likelihood."""
+    root = tmp_path_factory.mktemp("glue")
+    known = {"majority_accuracy_validation": 0.6, "prior_validation": 0.68}
+    shapes = {f"task{i}": replace(TASKS["digits"], more=("f1",), bounds=known) for i in range(5)}
+    shapes |= {
+        "hmm": TASKS["hmm"],
+        "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points"),
+    }
+    methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
+    cli.collect(
+        write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue"
+    )
+    (root / "levels.yaml").write_text(
+        "demo:\n"
+        "  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n"
+        "  task1: {metric: loss, direction: at_most, level: 0.5, source: somebody}\n"
+        "  hmm: {metric: gap_closed, direction: at_least, level: 0.6, source: somebody}\n"
+        "  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
+    )
+    cli.sanity(root / "tables", root / "levels.yaml")
+    return root / "tables"
+
+
+def drawn(name, tables):
+    """A script's figure, to be looked into."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        with plt.style.context(SCRIPTS / "style.mplstyle"):
+            return __import__(name).draw(pooled.load(tables))
+    finally:
+        plt.close("all")
+        sys.path.remove(str(SCRIPTS))
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_losses_are_labelled_in_the_task_s_unit(glue):
+    figure = drawn("loss_vs_compute", glue)
+    labels = {ax.get_title(): ax.get_ylabel() for ax in figure.axes if ax.get_title()}
+    assert len(labels) == 7
+    assert labels["stsb"] == "validation loss, squared points"
+    assert labels["hmm"] == "validation loss, nats"
+    assert any("scale demo (only=glue)" in text.get_text() for text in figure.texts)
+
+
+def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
+    figure = drawn("sanity", glue)
+    titles = {ax.get_title(): number for number, ax in enumerate(figure.axes) if ax.get_title()}
+    assert set(titles) == {
+        "task0: reached", "task1: reached", "hmm: reached", "stsb: no level stated",
+        *(f"task{i}: no level stated" for i in (2, 3, 4)),
+    }  # fmt: skip
+    axes = figure.axes
+    # a pair of panels per task; the text's metric is its loss, so it has one
+    assert len(axes) == 2 * 6 + 1
+    by_label = {ax.get_ylabel(): ax for ax in axes}
+    assert {"loss, nats", "loss, squared points", "accuracy, %", "f1, %", "pearson × 100"} == set(by_label)
+    assert "level ≥ 80" in texts(by_label["f1, %"])
+    assert "majority" in texts(by_label["accuracy, %"])
+    hmm = axes[titles["hmm: reached"]]
+    # 60 % of the gap from 3.31 to 2.21
+    assert {"floor", "unigram", "level ≤ 2.65"} == set(texts(hmm))
+    assert any(np.allclose(line.get_ydata(), 2.65) for line in hmm.lines)
+    assert {"prior", "level ≤ 0.5"} == set(texts(axes[titles["task1: reached"]]))
+    curves = {line.get_label() for line in hmm.lines}
+    assert {"training loss", "validation loss"} <= curves
 
 
 def test_methods_keep_their_looks_apart():

@@ -33,9 +33,9 @@ rule agreement_table:
         f"{TABLES}/agreement.csv",
         report(f"{TABLES}/agreement.md", caption="../report/agreement.rst", category="Tables"),
     log:
-        f"{RESULTS}/logs/agreement.log",
+        f"{MADE}/logs/agreement.log",
     benchmark:
-        f"{RESULTS}/benchmarks/agreement.tsv"
+        f"{MADE}/benchmarks/agreement.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -44,4 +44,4 @@ rule agreement_table:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat agreement-table {input.jobs} --tables {params.tables} --claims {input.claims} > {log} 2>&1"
+        "python -m mat agreement-table {input.jobs} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"

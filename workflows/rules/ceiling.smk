@@ -11,9 +11,9 @@ rule ceiling:
         f"{TABLES}/ceiling.csv",
         report(f"{TABLES}/ceiling.md", caption="../report/ceiling.rst", category="Tables"),
     log:
-        f"{RESULTS}/logs/ceiling.log",
+        f"{MADE}/logs/ceiling.log",
     benchmark:
-        f"{RESULTS}/benchmarks/ceiling.tsv"
+        f"{MADE}/benchmarks/ceiling.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -25,4 +25,4 @@ rule ceiling:
         tables=subpath(output[0], parent=True),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat ceiling {input.prepared} --config {params.config:q}"
-        " --tables {params.tables} > {log} 2>&1"
+        " --tables {params.tables:q} > {log:q} 2>&1"

@@ -4,12 +4,16 @@ import json
 from os import environ
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 
 from mat.agreement_plan import jobs as agreement_jobs
 from mat.ceiling_plan import plan as ceiling_plan
+from mat import selection
 from mat.errors import InputError
+from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
+from mat.grid import trained
 from mat.run import CHECKPOINT, FILES, code_hash
 
 # Where and on what it runs changes no specification; everything else in the config does.
@@ -25,40 +29,72 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
         "mirror in hub layout, or leave it out to read from the hub"
     )
 
-RESULTS = f"results/{SCALE}"
-TABLES = f"{RESULTS}/tables"
-FIGURES = f"paper_figures/{SCALE}"
 EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").glob("*.py"))
+LEVELS = "workflows/sanity.yaml"
 
 
-def expand_runs():
-    """Every run of the scale and every measurement of estimators, by name, and what the ceiling is asked for; a
-    config that cannot be used ends here, before any job."""
-    content = {key: value for key, value in config.items() if key not in MACHINE}
+def read_selection():
+    """What of the scale is asked for: --config only=TERMS and seeds=[…]; None as seeds where they are the config's."""
+    path = Path(workflow.basedir, "workflows/config", f"{SCALE}.yaml")
+    own, given = yaml.safe_load(path.read_text()).get("seeds"), config.get("seeds")
+    if given != own:
+        given = config["seeds"] = selection.seeds_of(given)
+    return selection.terms_of(config.get("only")), None if given == own else given
+
+
+def read_config():
+    """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
+    run of the scale starts from them; the tasks; the measurements of estimators, by name; whether a ceiling and a level
+    for vanilla are stated. A config that cannot be used ends here, before any job."""
+    content = {key: value for key, value in config.items() if key not in (*MACHINE, "only")}
     try:
         runs, jobs, ceiling = expand_config(content), agreement_jobs(content), ceiling_plan(content)
+        levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, content["tasks"])
+        tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
+        chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
         raise WorkflowError(f"config of scale {SCALE}: {error}")
-    return {run.spec.name: run for run in runs}, {job.name: job for job in jobs}, ceiling
+    starts = {run.starts_from for run in runs} & set(chosen)
+    jobs = {job.name: job for job in jobs if job.task in tasks}
+    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
 
 
-RUNS, JOBS, PLAN = expand_runs()
+try:
+    ONLY, SEEDS = read_selection()
+except InputError as error:
+    raise WorkflowError(str(error))
+SELECTION = selection.text(ONLY, SEEDS)
+PART = selection.folder(ONLY, SEEDS)
+# runs and data are the scale's, whatever is selected; tables and figures of a part have a place of their own
+RESULTS = f"results/{SCALE}"
+MADE = f"{RESULTS}/{PART}" if PART else RESULTS
+TABLES = f"{MADE}/tables"
+FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
+
+RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = read_config()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
-CEILING = [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if PLAN else []
-STARTS = {run.starts_from for run in RUNS.values()} - {None}
-TASKS = sorted({run.task for run in RUNS.values()})
+CEILING = (
+    [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
+)
+SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
 FIGURE_NAMES = (
     "dynamics",
     "loss_vs_compute",
     "active_map",
     *(["estimators"] if JOBS else []),
-    *(["ceiling"] if PLAN else []),
+    *(["ceiling"] if HAS_CEILING else []),
+    *(["sanity"] if SANITY else []),
 )
 
 
 def task_spec(wildcards):
-    """A specification of the task label: task, model, recipe and probe are the same in all of its runs."""
-    return next(run.spec.json for run in RUNS.values() if run.task == wildcards.task)
+    """A specification of the task label: task, model, recipe and probe are the same in all of its runs. It is the same
+    text whatever is selected, so that no selection prepares data again."""
+    given = json.loads(next(run.spec.json for run in RUNS.values() if run.task == wildcards.task))
+    given |= {"method": {"name": "vanilla"}, "seed": 0}
+    if "run" in (given["start"] or {}):
+        given["start"] = None
+    return json.dumps(given, sort_keys=True)
 
 
 def run_inputs(wildcards):
@@ -98,12 +134,13 @@ def job_threads(wildcards):
 
 
 def ceiling_json(wildcards):
-    return json.dumps({key: config[key] for key in ("scale", "tasks", "ceiling")})
+    tasks = {label: trained(label, config["tasks"]) for label in TASKS}
+    return json.dumps({"scale": config["scale"], "tasks": tasks, "ceiling": config["ceiling"]})
 
 
 def figure_tables(wildcards):
     """The pooled runs, which every figure reads; the other tables for their own figures alone."""
-    own = {"estimators": AGREEMENT[:1], "ceiling": CEILING[:2]}
+    own = {"estimators": AGREEMENT[:1], "ceiling": CEILING[:2], "sanity": SANITY[:1]}
     return [*rules.collect.output, *own.get(wildcards.figure, [])]
 
 

@@ -10,9 +10,9 @@ rule figure:
         pdf=f"{FIGURES}/{{figure}}.pdf",
         png=report(f"{FIGURES}/{{figure}}.png", caption="../report/figure.rst", category="Figures"),
     log:
-        f"{RESULTS}/logs/figures/{{figure}}.log",
+        f"{MADE}/logs/figures/{{figure}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/figure-{{figure}}.tsv"
+        f"{MADE}/benchmarks/figure-{{figure}}.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -22,4 +22,4 @@ rule figure:
         tables=TABLES,
         figures=subpath(output.pdf, parent=True),
     shell:
-        "python {input.script} --tables {params.tables} --out {params.figures} > {log} 2>&1"
+        "python {input.script} --tables {params.tables:q} --out {params.figures:q} > {log:q} 2>&1"

@@ -10,9 +10,9 @@ rule collect:
         f"{TABLES}/curves.parquet",
         f"{TABLES}/probes.parquet",
     log:
-        f"{RESULTS}/logs/collect.log",
+        f"{MADE}/logs/collect.log",
     benchmark:
-        f"{RESULTS}/benchmarks/collect.tsv"
+        f"{MADE}/benchmarks/collect.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -20,9 +20,11 @@ rule collect:
         mem_mb=1000,
     params:
         folders=run_folders,
+        selection=SELECTION,
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat collect {params.folders} --tables {params.tables} > {log} 2>&1"
+        "python -m mat collect {params.folders} --tables {params.tables:q} --selection={params.selection:q}"
+        " > {log:q} 2>&1"
 
 
 rule results:
@@ -34,9 +36,9 @@ rule results:
         report(f"{TABLES}/results.csv", caption="../report/results.rst", category="Tables"),
         f"{TABLES}/results.tex",
     log:
-        f"{RESULTS}/logs/results.log",
+        f"{MADE}/logs/results.log",
     benchmark:
-        f"{RESULTS}/benchmarks/results.tsv"
+        f"{MADE}/benchmarks/results.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -45,7 +47,51 @@ rule results:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat results --tables {params.tables} --claims {input.claims} > {log} 2>&1"
+        "python -m mat results --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+
+
+rule scores:
+    input:
+        pooled=rules.collect.output,
+    output:
+        report(f"{TABLES}/scores.md", caption="../report/scores.rst", category="Tables"),
+        report(f"{TABLES}/scores.csv", caption="../report/scores.rst", category="Tables"),
+        f"{TABLES}/scores.tex",
+    log:
+        f"{MADE}/logs/scores.log",
+    benchmark:
+        f"{MADE}/benchmarks/scores.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(output[0], parent=True),
+    shell:
+        "python -m mat scores --tables {params.tables:q} > {log:q} 2>&1"
+
+
+rule sanity:
+    input:
+        pooled=rules.collect.output,
+        levels=LEVELS,
+    output:
+        f"{TABLES}/sanity.csv",
+        report(f"{TABLES}/sanity.md", caption="../report/sanity.rst", category="Tables"),
+    log:
+        f"{MADE}/logs/sanity.log",
+    benchmark:
+        f"{MADE}/benchmarks/sanity.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(output[0], parent=True),
+    shell:
+        "python -m mat sanity --tables {params.tables:q} --levels {input.levels} > {log:q} 2>&1"
 
 
 rule verdicts:
@@ -57,9 +103,9 @@ rule verdicts:
         report(f"{TABLES}/verdicts.md", caption="../report/verdicts.rst", category="Verdicts"),
         report(f"{TABLES}/verdicts.csv", caption="../report/verdicts.rst", category="Verdicts"),
     log:
-        f"{RESULTS}/logs/verdicts.log",
+        f"{MADE}/logs/verdicts.log",
     benchmark:
-        f"{RESULTS}/benchmarks/verdicts.tsv"
+        f"{MADE}/benchmarks/verdicts.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -68,7 +114,7 @@ rule verdicts:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat verdicts --tables {params.tables} --claims {input.claims} > {log} 2>&1"
+        "python -m mat verdicts --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
 
 
 rule register:
@@ -78,9 +124,9 @@ rule register:
     output:
         report(f"{TABLES}/ambiguities.md", caption="../report/ambiguities.rst", category="Verdicts"),
     log:
-        f"{RESULTS}/logs/register.log",
+        f"{MADE}/logs/register.log",
     benchmark:
-        f"{RESULTS}/benchmarks/register.tsv"
+        f"{MADE}/benchmarks/register.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -89,4 +135,4 @@ rule register:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat register --tables {params.tables} --ambiguities {input.register} > {log} 2>&1"
+        "python -m mat register --tables {params.tables:q} --ambiguities {input.register} > {log:q} 2>&1"

@@ -1,0 +1,109 @@
+"""The commands that read run directories and tables; what they do is in ``mat.evidence.cli``, imported when needed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add them to the command line's ``commands``."""
+    show = commands.add_parser("show", help="show one run: what it was, how it went, what was active")
+    show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
+    show.set_defaults(run=_show)
+
+    collect = commands.add_parser("collect", help="pool run directories into tables")
+    collect.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="run directories")
+    collect.add_argument(
+        "--selection",
+        default="",
+        metavar="TEXT",
+        help="what was selected of the scale, for the tables to say",
+    )
+    collect.set_defaults(run=_collect)
+
+    results = commands.add_parser("results", help="write the results table from pooled tables")
+    results.set_defaults(run=_results)
+    scores = commands.add_parser("scores", help="write every metric of every task and method")
+    scores.set_defaults(run=_scores)
+    verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
+    verdicts.set_defaults(run=_verdicts)
+
+    sanity = commands.add_parser(
+        "sanity", help="write what vanilla reached beside the level that it must reach"
+    )
+    sanity.add_argument(
+        "--levels", type=Path, required=True, metavar="YAML", help="the levels by scale and task"
+    )
+    sanity.set_defaults(run=_sanity)
+
+    compare = commands.add_parser(
+        "agreement-table", help="compare the module rankings of measured estimators"
+    )
+    compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `agreement`")
+    compare.set_defaults(run=_agreement_table)
+
+    register = commands.add_parser("register", help="write the ambiguity register as a page")
+    register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
+    register.set_defaults(run=_register)
+
+    summary = commands.add_parser("summary", help="print results and verdicts as text")
+    summary.set_defaults(run=_summary)
+    for command in (collect, results, scores, verdicts, sanity, compare, register, summary):
+        command.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
+    for command in (results, verdicts, compare, summary):
+        command.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
+
+
+def _show(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    print(cli.show(args.dir))
+
+
+def _collect(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.collect(args.runs, args.tables, args.selection)
+
+
+def _results(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.results(args.tables, args.claims)
+
+
+def _scores(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.scores(args.tables)
+
+
+def _verdicts(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.verdicts(args.tables, args.claims)
+
+
+def _sanity(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.sanity(args.tables, args.levels)
+
+
+def _agreement_table(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.agreement(args.files, args.tables, args.claims)
+
+
+def _register(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.ambiguities(args.ambiguities, args.tables)
+
+
+def _summary(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    print(cli.summary(args.tables, args.claims))

@@ -1,0 +1,154 @@
+"""Figure: has vanilla learned? Its losses and metric over epochs on every task, beside the level and what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import common
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mat.evidence import metrics
+from mat.evidence.sanity import DIRECTIONS, baselines
+from mat.evidence.tables import REFERENCE, Tables
+
+COLUMNS = 3
+LOSSES = {"train_loss": ("training", common.ORANGE, "--"), "val_loss": ("validation", common.BLACK, "-")}
+LEVEL = {"color": common.VERMILION, "linewidth": 1.1, "zorder": 1}
+KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
+GRID = 200
+
+
+def draw(tables: Tables) -> Figure:
+    """One pair of panels per task: losses above, the metric below; the loss alone where the metric is a loss."""
+    tasks = tables.tasks
+    columns, bands = min(COLUMNS, len(tasks)), ceil(len(tasks) / COLUMNS)
+    figure = plt.figure(figsize=(common.WIDTH, 0.45 + 3.0 * bands))
+    grid = figure.add_gridspec(2 * bands, columns)
+    for place, task in enumerate(tasks):
+        row, column = 2 * (place // columns), place % columns
+        stated = level(tables, task)
+        if is_loss(shown_metric(tables, task)):
+            axes = [figure.add_subplot(grid[row : row + 2, column])]
+        else:
+            axes = [figure.add_subplot(grid[row, column])]
+            axes.append(figure.add_subplot(grid[row + 1, column], sharex=axes[0]))
+            axes[0].tick_params(labelbottom=False)
+            metric_panel(axes[1], tables, task, stated)
+        loss_panel(axes[0], tables, task, stated)
+        axes[0].set_title(task if stated is None or not stated["verdict"] else f"{task}: {stated['verdict']}")
+        axes[-1].set_xlabel("epoch")
+    handles: dict[str, object] = {}
+    for ax in figure.axes:
+        handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, handlelength=2.5)
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scope}",
+            f"{common.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
+            "lowest to the highest seed",
+        ],
+        [
+            "level: of the test split, as workflows/sanity.yaml fixes it",
+            "dotted: known values of the validation split",
+        ],
+    )
+    return figure
+
+
+def level(tables: Tables, task: str) -> pd.Series | None:
+    """The task's row of the sanity table; None where there is none."""
+    if tables.sanity is None:
+        return None
+    rows = tables.sanity[tables.sanity["task"] == task]
+    return None if rows.empty else rows.iloc[0]
+
+
+def shown_metric(tables: Tables, task: str) -> str:
+    """The metric of the lower panel: that of the level where it is over training, else the one judged by."""
+    stated = level(tables, task)
+    known = tables.metrics(task)
+    return stated["metric"] if stated is not None and stated["metric"] in known else next(iter(known))
+
+
+def is_loss(metric: str) -> bool:
+    """Whether the metric is the loss by another name, which needs no panel of its own."""
+    return metric in metrics.LOSSES
+
+
+def loss_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) -> None:
+    """Training and validation loss, known losses, and the level if it is one of the loss."""
+    for column, (label, colour, style) in LOSSES.items():
+        curve(ax, tables, task, column, 1.0, colour, style, f"{label} loss")
+    for one in baselines(tables, task, "validation"):
+        if is_loss(one.metric):
+            line(ax, one.value, one.label, KNOWN)
+    value = loss_level(tables, task, stated)
+    if value is not None:
+        line(ax, value, f"level {DIRECTIONS['at_most']} {value:.3g}", LEVEL)
+    ax.set_ylabel(f"loss, {tables.loss_unit(task)}")
+    ax.grid(True)
+
+
+def loss_level(tables: Tables, task: str, stated: pd.Series | None) -> float | None:
+    """The level as a loss: itself, or the loss that closes that share of the gap unigram → floor of the test split."""
+    if stated is None or not np.isfinite(stated["level"]):
+        return None
+    if stated["metric"] == metrics.GAP_CLOSED:
+        known = tables.bounds(task, "test")
+        return known["unigram"] - stated["level"] / 100 * (known["unigram"] - known["floor"])
+    return float(stated["level"]) if is_loss(stated["metric"]) else None
+
+
+def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) -> None:
+    """The validation split's metric, known values of it, and the level."""
+    metric, unit = shown_metric(tables, task), tables.loss_unit(task)
+    factor = metrics.shown(metric, unit).factor
+    curve(ax, tables, task, f"val_{metric}", factor, common.BLUE, "-", "validation metric")
+    for one in baselines(tables, task, "validation"):
+        if one.metric == metric:
+            line(ax, one.value * factor, one.label, KNOWN)
+    if stated is not None and stated["metric"] == metric and np.isfinite(stated["level"]):
+        line(ax, stated["level"], f"level {DIRECTIONS[stated['direction']]} {stated['level']:g}", LEVEL)
+    ax.set_ylabel(metrics.title(metric, unit))
+    ax.grid(True)
+
+
+def curve(
+    ax: Axes, tables: Tables, task: str, column: str, factor: float, colour: str, style: str, label: str
+) -> None:
+    """Mean of a column of the curves over vanilla's finished seeds, and the band between the lowest and the highest."""
+    found = []
+    for _, run in tables.finished(task, REFERENCE).iterrows():
+        rows = tables.curve(run["run"])[["epoch", column]].dropna()
+        if len(rows):
+            found.append((rows["epoch"].to_numpy(float), factor * rows[column].to_numpy(float)))
+    if not found:
+        ax.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=ax.transAxes, fontsize=7)
+        return
+    epochs = np.linspace(max(x[0] for x, _ in found), min(x[-1] for x, _ in found), GRID)
+    values = np.array([np.interp(epochs, x, y) for x, y in found])
+    ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+    ax.plot(epochs, values.mean(axis=0), color=colour, linestyle=style, label=label)
+
+
+def line(ax: Axes, value: float, label: str, look: dict[str, object]) -> None:
+    """A level or known value with its name at the right end."""
+    ax.axhline(value, **look)
+    ax.annotate(
+        label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, 1.5), textcoords="offset points",
+        ha="right", va="bottom", fontsize=7, color=look["color"],
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "sanity", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()
