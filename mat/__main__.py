@@ -170,9 +170,9 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(".mat-cache"),
+        default=Path(os.environ.get("MAT_CACHE") or ".mat-cache"),
         metavar="DIR",
-        help="prepared data (default .mat-cache)",
+        help="downloaded and prepared data (default: $MAT_CACHE, or .mat-cache)",
     )
 
 

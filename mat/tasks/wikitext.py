@@ -1,7 +1,7 @@
 """Language modelling, masked or causal, on WikiText (Merity et al., ICLR 2017), from the hub or a mirror of it.
 
 Memory: token streams are uint16, two bytes a token. Of WikiText-103 (about 120 million tokens) 0.25 GB are held in the
-end and twice that while the text is first encoded; blocks are cut from the stream when they are asked for.
+end, and about 1 GB while the text is first encoded; blocks are cut from the stream when they are asked for.
 """
 
 from __future__ import annotations

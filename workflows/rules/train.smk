@@ -34,8 +34,9 @@ rule train:
         " --out {params.folder} --device {params.device} {params.keep} > {log} 2>&1"
 
 
-# the same, for runs that others start from: they keep their weights
+# the same, for runs that others start from: they keep their weights, and others wait for them
 use rule train as pretrain with:
+    priority: 1
     output:
         [f"{RESULTS}/runs/{{run}}/{name}" for name in (*FILES, *CHECKPOINT)],
     wildcard_constraints:
