@@ -30,6 +30,7 @@ from mat.tasks.base import Outline
 
 CONFIGS = Path("workflows/config")
 MACHINE = ("data", "cache", "device")  # where and on what a config is run, not what
+PARTS = ("train", "probe", "eval", "total")
 SIDE = 512  # of the matrices whose product is timed
 SECONDS = 0.5
 
@@ -143,24 +144,15 @@ def table(found: Sequence[Row], rates: Mapping[str, float]) -> str:
     lines += [(name, "", "", part) for name, part in (*sums, ("all", found))]
     total = FLOPS_PER_MAC * sum(map(_macs, found))
     factor, unit = write.flop_unit(total)
-    digits, hour_digits = (
-        write.decimals_for(value) for value in (total / factor, sum(row.hours(rates) for row in found))
-    )
-    header = (
-        "task",
-        "method",
-        "runs",
-        "steps",
-        *(f"{part}, {unit}" for part in (*Cost._fields, "total")),
-        "hours",
-    )
+    header = ("task", "method", "runs", "steps", *(f"{part} {unit}" for part in PARTS), "hours")
     cells = [header]
     for task, method, steps, part in lines:
         costs = [sum(row.cost[i] for row in part) for i in range(len(Cost._fields))]
         flops = [FLOPS_PER_MAC * macs / factor for macs in (*costs, sum(costs))]
         hours = sum(row.hours(rates) for row in part)
-        numbers = [write.number(value, digits) for value in flops] + [write.number(hours, hour_digits)]
-        cells.append((task, method, str(sum(row.runs for row in part)), steps, *numbers))
+        cells.append(
+            (task, method, str(sum(row.runs for row in part)), steps, *map(_number, (*flops, hours)))
+        )
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     made = ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
     rule = "-" * max(map(len, made))
@@ -186,8 +178,9 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "",
             table(found, rates),
             "",
-            f"1 MAC = 2 FLOP; costs are of all runs of a row, steps of one. Hours of one worker, {said}.",
-            f"{hours:.3g} hours of one worker are {hours / workers:.3g} hours of {workers} workers "
+            "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
+            f"{said}.",
+            f"{_number(hours)} hours of one worker are {_number(hours / workers)} hours of {workers} workers "
             f"({workers} × {threads} threads) if none slows another.",
             "The compute is an upper bound for methods that skip work: every step is counted with all modules active.",
             "The time is a lower bound: data, normalisation, small kernels and the optimizer are not counted.",
@@ -239,6 +232,11 @@ def _rates(precisions: set[str], threads: int, rate: float | None) -> tuple[dict
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _number(value: float) -> str:
+    """Three significant digits; 0 for nothing."""
+    return write.number(value, write.decimals_for(value)) if value else "0"
 
 
 def _macs(row: Row) -> int:
