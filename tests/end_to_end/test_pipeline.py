@@ -218,7 +218,11 @@ def test_what_others_start_from_keeps_its_weights_whatever_is_selected(pipeline)
         assert "pretrain" in alone
         assert "train" not in alone
         done = pipeline.snakemake("-n", "--cores", "2", scale="tuned", part="only=second,mat")
-        made = {line.split("=")[1][:-20] for line in done.stdout.splitlines() if "wildcards: run=" in line}
+        made = {
+            line.split("=")[1].rpartition("-s0-")[0]
+            for line in done.stdout.splitlines()
+            if "wildcards: run=" in line
+        }
         assert made == {"hmm-bert-vanilla", "hmm-bert-mat"}
         assert "sanity" not in pipeline.planned(scale="tuned")
     finally:
