@@ -141,10 +141,12 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     text = plan.report(config, rate=2.0, cores=5)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
-    assert re.search(r"task +method +runs +steps +training, MFLOP|GFLOP +probes", text)
+    assert re.search(
+        r"task +method +runs +steps +training +probes +evaluation +total +hours\n +(MFLOP *){4}\n", text
+    )
     for part in (
         "at 2 GFLOP/s, as given",
-        "of 5 workers (5 × 1 threads)",
+        "of 5 at once (5 × 1 of 5 cores)",
         "upper bound",
         "lower bound",
         "1 MAC = 2 FLOP",
@@ -179,7 +181,7 @@ def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
     )
     text = plan.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
-    assert "512 × 512 matrix product by 1 threads" in text
+    assert "512 × 512 matrix product by 1 thread here" in text
 
 
 def test_a_measured_rate_is_that_of_this_machine():
