@@ -30,6 +30,7 @@ from mat.tasks.base import Outline
 
 CONFIGS = Path("workflows/config")
 MACHINE = ("data", "cache", "device")  # where and on what a config is run, not what
+PARTS = ("train", "probe", "eval", "total")
 SIDE = 512  # of the matrices whose product is timed
 SECONDS = 0.5
 
@@ -143,27 +144,19 @@ def table(found: Sequence[Row], rates: Mapping[str, float]) -> str:
     lines += [(name, "", "", part) for name, part in (*sums, ("all", found))]
     total = FLOPS_PER_MAC * sum(map(_macs, found))
     factor, unit = write.flop_unit(total)
-    # so many that the cheapest row still shows two digits, up to four decimals
-    digits, hour_digits = (
-        min(4, write.decimals_for(min(values), 2))
-        for values in (
-            [FLOPS_PER_MAC * _macs(row) / factor for row in found],
-            [row.hours(rates) for row in found],
-        )
-    )
-    parts = (*Cost._fields, "total")
-    header = ("task", "method", "runs", "steps", *parts, "hours")
-    cells = [header, ("", "", "", "", *(unit for _ in parts), "")]
+    header = ("task", "method", "runs", "steps", *(f"{part} {unit}" for part in PARTS), "hours")
+    cells = [header]
     for task, method, steps, part in lines:
         costs = [sum(row.cost[i] for row in part) for i in range(len(Cost._fields))]
         flops = [FLOPS_PER_MAC * macs / factor for macs in (*costs, sum(costs))]
         hours = sum(row.hours(rates) for row in part)
-        numbers = [write.number(value, digits) for value in flops] + [write.number(hours, hour_digits)]
-        cells.append((task, method, str(sum(row.runs for row in part)), steps, *numbers))
+        cells.append(
+            (task, method, str(sum(row.runs for row in part)), steps, *map(_number, (*flops, hours)))
+        )
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     made = ["  ".join(_aligned(line, widths)).rstrip() for line in cells]
     rule = "-" * max(map(len, made))
-    return "\n".join([*made[:2], rule, *made[2 : len(found) + 2], rule, *made[len(found) + 2 :]])
+    return "\n".join([made[0], rule, *made[1 : len(found) + 1], rule, *made[len(found) + 1 :]])
 
 
 def report(config: str, only: str = "", rate: float | None = None, cores: int | None = None) -> str:
@@ -185,9 +178,10 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "",
             table(found, rates),
             "",
-            f"1 MAC = 2 FLOP; costs are of all runs of a row, steps of one. Hours of one worker, {said}.",
-            f"{hours:.3g} hours of one worker are {hours / workers:.3g} hours of {workers} at once "
-            f"({workers} × {threads} of {cores or _cores()} cores) if none slows another.",
+            "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
+            f"{said}.",
+            f"{_number(hours)} hours of one worker are {_number(hours / workers)} hours of {workers} workers "
+            f"({workers} × {threads} threads) if none slows another.",
             "The compute is an upper bound for methods that skip work: every step is counted with all modules active.",
             "The time is a lower bound: data, normalisation, small kernels and the optimizer are not counted.",
         ]
@@ -233,14 +227,16 @@ def _rates(precisions: set[str], threads: int, rate: float | None) -> tuple[dict
         return dict.fromkeys(precisions, rate), f"at {rate:g} GFLOP/s, as given"
     found = {name: measured_rate(name, threads) for name in sorted(precisions)}
     speeds = ", ".join(f"{value:.3g} GFLOP/s in {name}" for name, value in found.items())
-    return (
-        found,
-        f"at {speeds}: a {SIDE} × {SIDE} matrix product by {threads} thread{'s' * (threads > 1)} here, just now",
-    )
+    return found, f"at {speeds}: a {SIDE} × {SIDE} matrix product by {threads} threads here, just now"
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _number(value: float) -> str:
+    """Three significant digits; 0 for nothing."""
+    return write.number(value, write.decimals_for(value)) if value else "0"
 
 
 def _macs(row: Row) -> int:

@@ -40,7 +40,10 @@ def test_help_names_every_command():
         "agreement",
         "agreement-table",
         "ceiling",
+        "plan",
         "results",
+        "sanity",
+        "scores",
         "verdicts",
         "examples:",
     ):

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mat import plan, tasks
 from mat.agreement_plan import jobs
@@ -12,6 +13,7 @@ from mat.errors import InputError
 from mat.grid import expand
 from mat.spec import Spec
 
+ROOT = Path(__file__).parents[1]
 VGG = {"name": "vgg", "plan": [4, "M", 8], "filter_groups": 2}
 # 4 filters of 3×3×3 on 8×8, 8 of 3×3×4 on 4×4, a linear layer 8 → 10
 CONV0, CONV1, LINEAR = 9 * 3 * 4 * 64, 9 * 4 * 8 * 16, 8 * 10
@@ -142,19 +144,38 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
     assert re.search(
-        r"task +method +runs +steps +training +probes +evaluation +total +hours\n +(MFLOP *){4}\n", text
+        r"task +method +runs +steps +train MFLOP +probe MFLOP +eval MFLOP +total MFLOP +hours\n", text
     )
     for part in (
         "at 2 GFLOP/s, as given",
-        "of 5 at once (5 × 1 of 5 cores)",
+        "of 5 workers (5 × 1 threads)",
         "upper bound",
         "lower bound",
         "1 MAC = 2 FLOP",
     ):
         assert part in text
     rows = plan.rows(expand(CONFIG))
-    hours = sum(row.hours({"float32": 2.0, "bfloat16": 2.0}) for row in rows)
-    assert f"{hours:.3g} hours of one worker are {hours / 5:.3g} hours" in text
+    hours = sum(row.hours({"float32": 2e-4, "bfloat16": 2e-4}) for row in rows)
+    said = plan.report(config, rate=2e-4, cores=5)
+    assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
+
+
+@pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "workflows/config").glob("*.yaml")))
+def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "CONFIGS", ROOT / "workflows/config")
+    monkeypatch.chdir(tmp_path)
+    lines = plan.report(scale, rate=50.0).splitlines()
+    content = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
+    assert max(map(len, lines)) <= 120
+    planned = {tuple(line.split()[:2]) for line in lines}
+    assert {(run.task, run.method) for run in expand(content)} <= planned
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_numbers_keep_their_digits():
+    assert [plan._number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
+        "0", "0.000123", "0.0456", "12.3", "54321",
+    ]  # fmt: skip
 
 
 def test_sums_are_per_tag_and_of_all(config):
@@ -181,7 +202,8 @@ def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
     )
     text = plan.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
-    assert "512 × 512 matrix product by 1 thread here" in text
+    assert "512 × 512 matrix product by 1 threads" in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_a_measured_rate_is_that_of_this_machine():
@@ -195,7 +217,7 @@ def test_impossible_rates_are_refused(config, rate):
 
 
 def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)
     assert plan.read_config("demo")["scale"] == "demo"
     with pytest.raises(InputError, match=r"got 'galactic'; scales here: demo, .*subset"):
         plan.read_config("galactic")
