@@ -97,6 +97,11 @@ def task_spec(wildcards):
     return json.dumps(given, sort_keys=True)
 
 
+def named(runs):
+    """A pattern for exactly these runs; for none when there are none."""
+    return "|".join(sorted(runs)) or "(?!)"
+
+
 def run_inputs(wildcards):
     """The run's data; that run's record of active modules which its method follows, and that run's checkpoint which
     it starts from."""

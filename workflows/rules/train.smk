@@ -1,11 +1,6 @@
 """Runs: one job each. A run keeps the state it resumes from beside its outputs, which Snakemake may delete."""
 
 
-def named(runs):
-    """A pattern for exactly these runs; for none when there are none."""
-    return "|".join(sorted(runs)) or "(?!)"
-
-
 rule train:
     input:
         run_inputs,
@@ -36,11 +31,11 @@ rule train:
 
 # the same, for runs that others start from: they keep their weights, and others wait for them
 use rule train as pretrain with:
-    priority: 1
     output:
         [f"{RESULTS}/runs/{{run}}/{name}" for name in (*FILES, *CHECKPOINT)],
     wildcard_constraints:
         run=named(STARTS),
+    priority: 1
     params:
         spec=run_spec,
         labels=run_labels,
