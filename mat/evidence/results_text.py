@@ -137,10 +137,9 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
         "the two final computes; positive means the method is better. Vanilla is then read before its "
         "learning-rate schedule has ended, which favours the cheaper method.",
-        "Wall-clock: training and charged probes, without evaluation and without waiting for batches (seconds_data "
-        "in `runs.csv`). It includes the instrumented steps (the "
-        "first of every active set, and every probe), which run slower; it depends on the machine and on what "
-        "else ran there.",
+        "Wall-clock: training and charged probes, the wait for batches included (seconds_data in `runs.csv`), "
+        "without evaluation and without the counting of FLOPs (a counted step is taken to last as long as the next "
+        "plain one); it depends on the machine and on what else ran there.",
     ]
     machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()
     names = "; ".join(
