@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from mat.errors import InputError
@@ -17,6 +19,11 @@ from mat.run import CHECKPOINT
 from mat.spec import Start
 from mat.tasks.base import Task
 from mat.tasks.hub import PlainFile, hub_file
+from mat.tasks.tokenizer import subwords, wordpiece
+
+WORDS = "vocab.txt"
+# what shapes do not show, and another function would come of
+SAME = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
 def is_complete(out: Path) -> bool:
@@ -50,7 +57,7 @@ def check_savable(model: nn.Module) -> None:
 
 
 def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | None, cache: Path) -> str:
-    """Give ``model`` the weights below its head from the checkpoint ``where``; returns the checkpoint's SHA-256.
+    """Give ``model`` the weights below its head from the checkpoint ``where``; returns the SHA-256 of the checkpoint.
 
     What a checkpoint does not have (a pooler, after masked-language modelling) keeps its initial weights, and so does
     the head, which is the new task's own. A run's checkpoint is beside ``out``. Raises InputError when it is not there,
@@ -60,15 +67,16 @@ def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | No
     folder = _folder(where, out, data, cache)
     found, missing = _read(folder)
     config, body = found.config, model.base_model
-    if config.model_type != model.config.model_type:
+    for name in SAME:
+        theirs, ours = getattr(config, name, None), getattr(model.config, name, None)
+        if theirs != ours:
+            raise InputError(
+                f"the checkpoint {folder} has {name} {theirs!r}, the model {ours!r}; give the model the checkpoint's"
+            )
+    if _vocabulary(folder, config) != task.vocabulary_hash:
         raise InputError(
-            f"the checkpoint {folder} is of a {config.model_type}, the model is a {model.config.model_type}"
-        )
-    known = getattr(config, "vocabulary_hash", None)
-    if known is not None and known != task.vocabulary_hash:
-        raise InputError(
-            f"the checkpoint {folder} was trained on other token ids than the task {task.name} has: give both "
-            "tasks the same tokenizer settings"
+            f"the checkpoint {folder} was trained on other token ids than the task {task.name} has: give the task the "
+            "tokenizer settings of the checkpoint's"
         )
     weights = {name: value for name, value in found.state_dict().items() if name not in missing}
     own = body.state_dict()
@@ -87,15 +95,33 @@ def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | No
             f"the checkpoint {folder} has {side} than the model: {name!r}; give the model its number of layers"
         )
     body.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for name in CHECKPOINT:
+        digest.update((folder / Path(name).name).read_bytes())
+    return digest.hexdigest()
+
+
+def _vocabulary(folder: Path, config: Any) -> str:
+    """What gives the checkpoint's token ids their meaning: said by a run's, read from the word list of a published one.
+
+    Raises InputError where neither is there.
+    """
+    if hasattr(config, "vocabulary_hash"):
+        return config.vocabulary_hash
+    if not (folder / WORDS).is_file():
+        raise InputError(
+            f"the checkpoint {folder} does not say what its token ids mean; put its {WORDS} beside it"
+        )
+    words = (folder / WORDS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return subwords(wordpiece(words).to_str()).hash
 
 
 def sources(where: Start | None) -> tuple[PlainFile, ...]:
     """What has to be fetched for a published checkpoint; nothing for a run's."""
     if where is None or where.hub is None:
         return ()
-    return tuple(PlainFile(where.hub, where.revision, Path(name).name) for name in CHECKPOINT)
+    names = (*(Path(name).name for name in CHECKPOINT), WORDS)
+    return tuple(PlainFile(where.hub, where.revision, name) for name in names)
 
 
 def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:
@@ -117,8 +143,11 @@ def _read(folder: Path) -> tuple[nn.Module, set[str]]:
     try:
         with torch.random.fork_rng(), _quiet():
             model, about = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the checkpoint {folder}: {error}") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"cannot read the checkpoint {folder}: {reason}; replace it by a whole one"
+        ) from None
     return model, set(about["missing_keys"])
 
 

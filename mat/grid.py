@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,14 @@ def _check(config: Mapping[str, Any]) -> None:
     if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"seeds must be a list of different whole numbers, got {seeds!r}")
     for task, block in config["tasks"].items():
+        if not re.fullmatch(r"[\w.-]+", str(task)):
+            raise InputError(f"tasks: a label is made of letters, digits and ._-, got {task!r}")
         known_keys(f"tasks.{task}", block, TASK_KEYS)
+        if block.get("methods") == []:
+            raise InputError(f"tasks.{task}: methods must name one at least, or be left out for all")
+        both = sorted(set(block.get("tags") or ()) & set(map(str, config["methods"])))
+        if both:
+            raise InputError(f"tasks.{task}: the tag {both[0]} is the label of a method; choose another")
         for key in ("methods", "tags"):
             value = block.get(key, [])
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
@@ -105,7 +113,7 @@ def _in_order(tasks: Mapping[str, Any]) -> list[str]:
             raise InputError(f"tasks.{task}: start leads back to itself over {', '.join(path)}")
         start = tasks[task].get("start")
         if isinstance(start, Mapping) and "task" in start:
-            if start["task"] not in tasks:
+            if not isinstance(start["task"], str) or start["task"] not in tasks:
                 raise InputError(
                     f"tasks.{task}: start must name one of the tasks {', '.join(tasks)}, got {start['task']!r}"
                 )
@@ -135,7 +143,7 @@ def _start(task: str, block: Mapping[str, Any], seed: Any, runs: Iterable[Run]) 
         return start
     known_keys(f"tasks.{task}: start", start, ["task", "method"])
     found = {run.method: run for run in runs if run.task == start["task"] and run.spec.seed == seed}
-    if start.get("method") not in found:
+    if not isinstance(start.get("method"), str) or start["method"] not in found:
         raise InputError(
             f"tasks.{task}: start needs a method of the task {start['task']}, one of {', '.join(found)}, got "
             f"{start.get('method')!r}"

@@ -182,7 +182,8 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             f"{said}.",
             f"{_number(hours)} hours of one worker are {_number(hours / workers)} hours of {workers} workers "
             f"({workers} × {threads} threads) if none slows another.",
-            "The compute is an upper bound for methods that skip work: every step is counted with all modules active.",
+            "Training is an upper bound for methods that skip work: every step is counted with all modules active.",
+            "Probes are counted as passes; with the kernels' own products tiny inputs cost up to 2.5 times as much.",
             "The time is a lower bound: data, normalisation, small kernels and the optimizer are not counted.",
         ]
     )

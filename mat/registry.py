@@ -20,6 +20,8 @@ def find(kind: str, known: Mapping[str, str], name: Any) -> ModuleType:
 
 def build(what: str, settings: type, given: Mapping[str, Any]) -> Any:
     """A settings dataclass from a mapping; unknown keys are an InputError naming the known ones."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} must be a mapping of its settings, got {given!r}")
     known = {field.name: field for field in fields(settings) if field.init}
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -18,7 +18,10 @@ from mat.errors import InputError
 
 FILES = ("run.json", "curve.parquet", "probes.parquet", "final.json")
 CHECKPOINT = ("checkpoint/config.json", "checkpoint/model.safetensors")
-_PACKAGES = ("torch", "torchvision", "transformers", "datasets", "fvcore", "numpy")
+_PACKAGES = (
+    "torch", "torchvision", "transformers", "datasets", "tokenizers",
+    "fvcore", "numpy", "scipy", "scikit-learn", "pillow",
+)  # fmt: skip
 # evidence and the command line read runs but cannot change one; the ceiling is arithmetic on model settings; the
 # grid and its plan say which runs there are, and a run's name says what it is
 _NOT_IN_A_RUN = ("evidence/", "__main__.py", "ceiling", "grid.py", "plan.py", "selection.py")

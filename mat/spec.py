@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -90,6 +91,11 @@ class Start:
             raise InputError("start needs either run or hub")
         if (self.hub is None) != (self.revision is None):
             raise InputError("start: a hub checkpoint needs its revision (a commit), and only it has one")
+        if self.revision is not None and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise InputError(
+                f"start: revision must be a commit, 40 hexadecimal digits, because a branch moves; got "
+                f"{self.revision!r}"
+            )
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mat.kernel import forward
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import stream_seed
 from mat.spec import Spec
-from mat.spectrum import eigen_macs
+from mat.spectrum import Spectrum, eigen_macs
 from mat.tasks.base import Batch, Score, Task
 
 EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
@@ -39,6 +39,12 @@ LEDGERS = (
     "seconds_data",
     "seconds_probe",
     "seconds_eval",
+)
+
+# columns of a run's probes when nothing was probed
+RECORD = (
+    *("interval", "step", "module", "kind", "layer", "parameters", *(f.name for f in fields(Spectrum))),
+    *("estimator", "normalisation", "n", "way", "tau", "active", "frozen"),
 )
 
 
@@ -101,9 +107,8 @@ def train(
     if keep:
         checkpoint.save(loop.model, loop.task, out)
     labels = dict(labels or {"scale": "single", "task": spec.task["name"], "method": spec.method["name"]})
-    probes = pd.DataFrame(loop.controller.records)
-    if len(probes):
-        probes.insert(2, "epoch", probes["step"] / loop.steps_per_epoch)
+    probes = pd.DataFrame(loop.controller.records, columns=None if loop.controller.records else RECORD)
+    probes.insert(2, "epoch", probes["step"] / loop.steps_per_epoch)
     run.write(out, {"labels": labels, **loop.record()}, pd.DataFrame(loop.progress.curve), probes, final)
     state_file.unlink(missing_ok=True)
     return final
@@ -118,8 +123,11 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
     task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
     task.steps_per_epoch(spec.recipe["batch"])
     task.probe(spec.seed, spec.probe["n"])
-    family, settings = spec.plugin("model"), spec.settings("model")
-    family.partition(settings, family.build(settings, task.form))
+    family, settings, start = spec.plugin("model"), spec.settings("model"), spec.settings("start")
+    model = family.build(settings, task.form)
+    family.partition(settings, model)
+    if start is not None and start.hub is not None:
+        checkpoint.start(model, start, task, Path(), data, cache)
     return {
         "task": task.name,
         "sizes": task.sizes,
@@ -166,7 +174,7 @@ class Loop:
             probe_labels=samples.labels.to(device),
             loss=self.task.sample_losses,
             seed=spec.seed,
-            counts=matched_counts(spec, out),
+            counts=matched_counts(spec, out, len(partition.modules)),
         )
         method = spec.method_record()
         self.ledger = flops.StepLedger(
@@ -360,6 +368,7 @@ class Loop:
             "metrics": [metric._asdict() for metric in self.task.metrics],
             "loss_unit": self.task.loss_unit,
             "bounds": self.task.bounds,
+            "sizes": self.task.sizes,
             "modules": partition.table(),
             "remainder_parameters": partition.size(partition.remainder),
             "mode": "dense" if method.dense else method.mode,
@@ -385,8 +394,9 @@ class Loop:
         self.progress = Progress(**state["progress"])
 
 
-def matched_counts(spec: Spec, out: Path) -> tuple[int, ...]:
-    """Active modules per interval of the run that ``spec``'s method follows, read from the folder beside ``out``.
+def matched_counts(spec: Spec, out: Path, modules: int) -> tuple[int, ...]:
+    """Active modules per interval of the run that ``spec``'s method follows, read from the folder beside ``out``; all
+    of the ``modules`` where that run diverged before it selected any.
 
     Raises InputError when that run is not there.
     """
@@ -399,4 +409,4 @@ def matched_counts(spec: Spec, out: Path) -> tuple[int, ...]:
             f"{spec.method['name']} follows the run {other}, which is not at {path.parent}; train it first"
         )
     active = pd.read_parquet(path, columns=["interval", "active"])
-    return tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum())
+    return tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum()) or (modules,)

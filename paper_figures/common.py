@@ -79,6 +79,8 @@ def seeds_text(tables: Tables, methods: Sequence[str] | None = None) -> str:
     """``n = 3 seeds`` or ``n = 2 to 3 finished seeds``: per task and method shown (default: all methods)."""
     runs = tables.runs if methods is None else tables.runs[tables.runs["method"].isin(methods)]
     done = runs["status"].eq("finished").groupby([runs["task"], runs["method"]]).sum()
+    if done.empty:
+        return "no runs"
     least, most = int(done.min()), int(done.max())
     if most == 1:
         return "n = 1 seed"

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 from mat import checkpoint
 from mat.errors import InputError
+from mat.evidence.collect import collect
 from mat.spec import Spec, Start
-from mat.train import Loop, train
+from mat.tasks.tokenizer import subwords, wordpiece
+from mat.train import Loop, check, train
 
 TEXT = {
     "task": {"name": "hmm", "length": 8, "train": 64, "validation": 16, "test": 16},
@@ -98,6 +100,7 @@ def test_a_finished_run_without_a_checkpoint_is_trained_again_when_one_is_wanted
             {"model": {"width": 32}},
             r"has embeddings\.word_embeddings\.weight of shape \(\d+, 16\), the model needs",
         ),
+        ({"model": {"heads": 4}}, r"has num_attention_heads 2, the model 4"),
         ({"model": {"layers": 1}}, r"has more than the model: 'encoder\.layer\.1\."),
         ({"model": {"layers": 3}}, r"has less than the model: 'encoder\.layer\.2\."),
         (
@@ -125,6 +128,10 @@ def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder
     with pytest.raises(InputError, match=r"nowhere, whose checkpoint is not at .* train it first"):
         Loop(made, tmp_path / made.name, None, folder, "cpu")
     shutil.copytree(folder / name(folder), tmp_path / "nowhere")
+    weights = tmp_path / "nowhere/checkpoint/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot read the checkpoint"):
+        Loop(made, tmp_path / made.name, None, folder, "cpu")
     (tmp_path / "nowhere/checkpoint/config.json").write_text("{")
     with pytest.raises(InputError, match="cannot read the checkpoint"):
         Loop(made, tmp_path / made.name, None, folder, "cpu")
@@ -139,7 +146,59 @@ def test_models_that_are_not_of_transformers_have_no_checkpoint(tmp_path):
 
 def test_a_published_checkpoint_is_read_from_the_mirror(folder, tmp_path):
     shutil.copytree(folder / name(folder) / "checkpoint", tmp_path / "mirror/owner/model")
+    (tmp_path / "mirror/owner/model/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nword\n")
     made = spec(start={"hub": "owner/model", "revision": "0" * 40})
     loop = Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
     assert loop.start_hash == started(folder).start_hash
     assert Start(hub="owner/model", revision="0" * 40) == loop.spec.settings("start")
+    config = tmp_path / "mirror/owner/model/config.json"
+    content = json.loads(config.read_text())
+    del content["vocabulary_hash"]  # as a published one is: its words tell
+    config.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="trained on other token ids"):
+        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+    with pytest.raises(InputError, match="trained on other token ids"):  # before any run
+        check(made, tmp_path / "mirror", tmp_path / "cache")
+    (tmp_path / "mirror/owner/model/vocab.txt").unlink()
+    with pytest.raises(InputError, match=r"model/vocab\.txt, found none"):
+        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+
+
+def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokenizer(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    assert checkpoint._vocabulary(tmp_path, object()) == subwords(wordpiece(words).to_str()).hash
+    (tmp_path / "vocab.txt").write_text("\n".join(words[:-1]) + "\n")
+    assert checkpoint._vocabulary(tmp_path, object()) != subwords(wordpiece(words).to_str()).hash
+
+
+@pytest.mark.parametrize("method", ["vanilla", "mat", "random"])
+def test_a_run_from_one_that_diverged_diverges_and_can_be_pooled(tmp_path, method):
+    first = spec(recipe={"lr": 1e30})
+    assert train(first, tmp_path / first.name, cache=tmp_path, keep=True)["status"] == "diverged"
+    followed = spec(method={"name": "mat"}, start={"run": first.name})
+    given = {"name": method, "observe": True} if method == "vanilla" else {"name": method}
+    if method == "random":
+        train(followed, tmp_path / followed.name, cache=tmp_path)
+        given["match"] = followed.name
+    made = spec(method=given, start={"run": first.name})
+    assert train(made, tmp_path / made.name, cache=tmp_path)["status"] == "diverged"
+    tables = collect([tmp_path / made.name])
+    assert list(tables.runs["status"]) == ["diverged"]
+
+
+def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder, tmp_path):
+    for method in ("vanilla", "mat"):
+        made = spec(start={"run": name(folder)}, method={"name": method})
+        shutil.copytree(folder / name(folder), tmp_path / name(folder), dirs_exist_ok=True)
+        train(made, tmp_path / made.name, cache=tmp_path)
+        config = folder / name(folder) / "checkpoint/config.json"
+        assert len(config.read_text())
+    runs = [
+        path for path in tmp_path.iterdir() if (path / "final.json").exists() and path.name != name(folder)
+    ]
+    assert len(collect(runs).runs) == 2
+    record = json.loads((runs[0] / "run.json").read_text())
+    (runs[0] / "run.json").write_text(json.dumps({**record, "start_hash": "0" * 64}))
+    with pytest.raises(InputError, match=r"different start_hash: expected one in task hmm, seed 0"):
+        collect(runs)

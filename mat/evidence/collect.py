@@ -112,7 +112,8 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "seconds_train": float(last["seconds_train"]), "seconds_probe": float(last["seconds_probe"]),
         "seconds_eval": float(last["seconds_eval"]), "seconds_data": float(last["seconds_data"]),
         "epochs": float(last["epoch"]),
-        "code_hash": run["code_hash"], "data_hash": run["data_hash"], "spec_hash": "",  # set by collect
+        "code_hash": run["code_hash"], "data_hash": run["data_hash"], "start_hash": run["start_hash"] or "",
+        "spec_hash": "",  # set by collect
         "threads": run["threads"], "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
         "device": hardware.get("device"),
     }  # fmt: skip
@@ -161,6 +162,8 @@ def refuse_mixtures(runs: pd.DataFrame) -> None:
         _one_value(rows, "data_hash", f"task {task}")
         for column in ("metrics", "loss_unit"):
             _one_value(rows, column, f"task {task}")
+    for (task, seed), rows in runs.groupby(["task", "seed"], sort=True):
+        _one_value(rows, "start_hash", f"task {task}, seed {seed}")
     for (task, method), rows in runs.groupby(["task", "method"], sort=True):
         _one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)")
         twice = rows[rows.duplicated("seed", keep=False)]

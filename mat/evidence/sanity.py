@@ -93,7 +93,8 @@ def sanity(tables: Tables, levels: Mapping[str, Level]) -> pd.DataFrame:
     """One row per task: what its vanilla runs reached on the test split at the end, and the level.
 
     ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
-    the ``n`` finished runs. Raises InputError for a metric that the task does not have.
+    the ``n`` finished runs; a level is not reached where one diverged. Raises InputError for a metric that the
+    task does not have.
     """
     return pd.DataFrame(_row(tables, task, levels.get(task)) for task in tables.tasks)
 
@@ -109,7 +110,7 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
     elif all_runs.empty:
         verdict = NO_RUNS
     else:
-        verdict = REACHED if stated.holds(value.mean) else NOT_REACHED
+        verdict = REACHED if len(done) == len(all_runs) and stated.holds(value.mean) else NOT_REACHED
     value = value.scaled(how.factor)
     return {
         "scale": tables.scale, "task": task, "metric": stated.metric, "direction": stated.direction,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -61,21 +62,29 @@ def glue_labels(tables: Tables) -> dict[str, list[str]]:
     return found
 
 
+def counted_labels(labels: dict[str, list[str]]) -> dict[str, str] | None:
+    """The one label of every subset that counts: its only one, or of several the one that is called like the subset
+    itself; None where several are there and none is: then there is no one score of it."""
+    found = {subset: subset if subset in tasks else tasks[0] for subset, tasks in labels.items()}
+    clear = all(len(tasks) == 1 or subset in tasks for subset, tasks in labels.items())
+    return found if clear else None
+
+
 def _averages(tables: Tables) -> list[dict[str, Any]]:
     """A row per method with the average over those of GLUE's tasks that it has runs of: the mean of each task's mean
     metric, by seeds that finished all of them. Only the average over all nine is called GLUE's score.
 
-    None where a task was run under more than one label: then there is no one score of it.
+    None where it is not clear which label of a task counts (``counted_labels``).
     """
-    labels = glue_labels(tables)
-    if any(len(tasks) > 1 for tasks in labels.values()):
+    labels = counted_labels(glue_labels(tables))
+    if labels is None:
         return []
     rows = []
-    for method in _methods(tables, labels):
+    for method in _methods(tables, labels.values()):
         runs = {
-            subset: tables.finished(labels[subset][0], method).set_index("seed")
+            subset: tables.finished(labels[subset], method).set_index("seed")
             for subset in AVERAGED
-            if subset in labels and method in tables.methods(labels[subset][0])
+            if subset in labels and method in tables.methods(labels[subset])
         }
         seeds = sorted(set.intersection(*(set(found.index) for found in runs.values())))
         averages = [
@@ -101,9 +110,8 @@ def _official(subset: str, run: pd.Series) -> dict[str, float]:
     return {name: float(run[f"test_{name}"]) for name in AVERAGED[subset]}
 
 
-def _methods(tables: Tables, labels: dict[str, list[str]]) -> list[str]:
+def _methods(tables: Tables, tasks: Iterable[str]) -> list[str]:
     """Methods with runs on any of the tasks, in their fixed order."""
-    tasks = [task for found in labels.values() for task in found]
     return list(dict.fromkeys(method for task in tasks for method in tables.methods(task)))
 
 
@@ -136,11 +144,13 @@ def _missing(averages: pd.DataFrame) -> list[str]:
 
 def _glue_text(labels: dict[str, list[str]]) -> str:
     twice = [f"{subset} ({', '.join(tasks)})" for subset, tasks in labels.items() if len(tasks) > 1]
-    if twice:
-        return f"No average: more than one label trains {'; '.join(twice)}."
+    if counted_labels(labels) is None:
+        return f"No average: more than one label trains {'; '.join(twice)}, and none is called like the task."
+    left = f" Of {'; '.join(twice)} the label that is called like the task counts." if twice else ""
     return (
         "Mean over tasks of each task's mean of its official metrics, on the test splits of the tasks here; GLUE's own "
         "score is over all nine tasks, on test labels that are not public. Over seeds that finished every task."
+        + left
     )
 
 

@@ -14,7 +14,7 @@ from mat.evidence import metrics, write
 
 METHOD_ORDER = ("vanilla", "mat", "mat_exact", "random", "multirate")
 REFERENCE = "vanilla"
-_MAY_BE_EMPTY = ("mode", "estimator", "subset", "selection")
+_MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(
     ("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str
 )

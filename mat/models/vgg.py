@@ -40,7 +40,7 @@ class Settings:
         else:
             object.__setattr__(self, "plan", tuple(self.plan))
         entries = _entries(self)
-        bad = [entry for entry in entries if entry != "M" and not (isinstance(entry, int) and entry > 0)]
+        bad = [entry for entry in entries if entry != "M" and not (type(entry) is int and entry > 0)]
         if bad or all(entry == "M" for entry in entries):
             raise InputError(f"plan must hold widths > 0 and 'M', with one width at least, got {self.plan}")
         if self.filter_groups < 1:

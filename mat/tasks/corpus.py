@@ -42,7 +42,7 @@ def lines(config: str, split: str, data: Path | None, cache: Path) -> Iterator[l
     """
     place = origin(config)
     rows = load_split(place, split, data, cache)
-    check_columns(rows, place, split, ("text",))
+    check_columns(rows, place, split, ("text",), ("text",))
     found = False
     for start in range(0, len(rows), ROWS_AT_ONCE):
         texts = rows[start : start + ROWS_AT_ONCE]["text"]

@@ -136,6 +136,7 @@ def outline(settings: Settings) -> Outline:
         sizes = {"train": settings.trained_on(train), **rows}
     else:
         held_out = settings.held_out(train)
+        _check_rows(settings, train, held_out)
         sizes = {
             "train": settings.trained_on(train - held_out),
             "validation": held_out,
@@ -160,12 +161,7 @@ def _divide(
     train = official["train"]
     rows = len(train["labels"])
     held_out = 0 if "test" in official else settings.held_out(rows)
-    if rows - held_out < (settings.train_examples or 1):
-        raise InputError(
-            f"Expected at least {settings.train_examples or 1} training rows beside the {held_out} held out for "
-            f"validation, got {rows} in all in {REPO} ({settings.subset}); lower the glue settings 'train_examples' or "
-            "'validation_examples'."
-        )
+    _check_rows(settings, rows, held_out)
     order = fixed_order(rows, "glue", settings.subset, "split")
     rest = order[held_out:][: settings.train_examples]
     parts = {"validation": np.sort(order[:held_out]), "train": np.sort(rest)}
@@ -177,6 +173,15 @@ def _divide(
         "validation": {name: array[parts["validation"]] for name, array in train.items()},
         "test": {name: np.concatenate([found[name] for found in tests]) for name in train},
     }
+
+
+def _check_rows(settings: Settings, rows: int, held_out: int) -> None:
+    if rows - held_out < (settings.train_examples or 1):
+        raise InputError(
+            f"Expected at least {settings.train_examples or 1} training rows beside the {held_out} held out for "
+            f"validation, got {rows} in all in {REPO} ({settings.subset}); lower the glue settings 'train_examples' or "
+            "'validation_examples'."
+        )
 
 
 def _cached(

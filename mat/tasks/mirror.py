@@ -7,6 +7,7 @@ single files of a model's repository.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,12 @@ def mirror_files(origin: Origin, split: str, root: Path) -> list[Path]:
         raise InputError(
             f"Expected files {folder}/{split}-*.parquet, found none; complete the mirror that the setting "
             "'data' (MAT_DATA) names, or leave the setting out to read from the Hugging Face hub."
+        )
+    promised = [int(found[1]) for path in files if (found := re.search(r"-of-(\d+)", path.name))]
+    if any(count != len(promised) for count in promised):
+        raise InputError(
+            f"Expected {promised[0]} files {folder}/{split}-*.parquet, as their names say, got {len(promised)}; "
+            "complete the mirror that the setting 'data' (MAT_DATA) names."
         )
     return files
 

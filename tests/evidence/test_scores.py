@@ -111,7 +111,7 @@ def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     )
     cli.scores(tmp_path)
     assert (
-        "No average: more than one label trains cola (again, our-cola)."
+        "No average: more than one label trains cola (again, our-cola), and none is called like the task."
         in (tmp_path / "scores.md").read_text()
     )
     assert "glue" not in set(pd.read_csv(tmp_path / "scores.csv")["task"])

@@ -140,6 +140,9 @@ def test_a_split_in_several_files_is_read_in_their_order(tmp_path: Path, text_wr
     parts = [pd.read_parquet(path)["text"].tolist() for path in sorted(folder.iterdir())]
     assert rows == [*parts[0], *parts[1]]
     assert fetch(ORIGIN, tmp_path, tmp_path / "cache")["rows"] == {"test": 41}
+    (folder / "test-00001-of-00002.parquet").unlink()
+    with pytest.raises(InputError, match=r"Expected 2 files .*test-\*\.parquet, as their names say, got 1"):
+        load_split(ORIGIN, "test", tmp_path, tmp_path / "cache")
 
 
 def test_files_of_one_split_with_different_columns_are_refused(tmp_path: Path, text_writer) -> None:
