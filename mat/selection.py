@@ -71,7 +71,8 @@ def select(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
 
 
 def text(only: Sequence[str], seeds: Sequence[int] | None) -> str:
-    """The selection as the command line has it, the same for any order of terms; "" for the whole scale. ``seeds``: None when they are the config's."""
+    """The selection as the command line has it, the same for any order of terms; "" for the whole scale. ``seeds``:
+    None when they are the config's."""
     parts = [f"only={','.join(sorted(only))}"] if only else []
     return " ".join(parts + ([f"seeds=[{','.join(map(str, seeds))}]"] if seeds is not None else []))
 
