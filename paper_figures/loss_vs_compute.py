@@ -90,6 +90,7 @@ def panel(
         low, high = limits(ax, bands, [value for value, _, _ in lines], near_end)
         lines = [line for line in lines if low <= line[0] <= high]
     for value, label, below in lines:
+        below = below and ax.get_yscale() == "linear"  # on a logarithmic axis the lowest line is at its end
         ax.axhline(value, color="0.35", linewidth=0.9, linestyle=(0, (6, 2)), zorder=1)
         ax.annotate(
             label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if below else 2),

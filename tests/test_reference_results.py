@@ -40,6 +40,31 @@ def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
         assert (ROOT / f"paper_figures/{scale}/{figure}.png").stat().st_size > 20_000
 
 
+SANITY = [
+    *(ROOT / "results").glob("*/tables/sanity.csv"),
+    *(ROOT / "results").glob("*/only/*/tables/sanity.csv"),
+]
+
+
+MISSED = {"subset": {"cifar10"}}  # by 0.65 points in 10 epochs; the level was fixed before the run and stays
+
+
+@pytest.mark.parametrize("path", SANITY, ids=lambda path: path.parent.parent.name)
+def test_vanilla_reaches_every_level_that_is_stated(path):
+    table = pd.read_csv(path)
+    missed = set(table[table["verdict"] == "not reached"]["task"])
+    assert missed == MISSED.get(table["scale"].iloc[0], set()), "say so in the README, and why"
+    assert (table["verdict"] == "reached").sum() >= 3
+    assert (table["n_diverged"] == 0).all()
+    assert pd.read_csv(path.with_name("runs.csv"))["code_hash"].nunique() == 1
+
+
+def test_steps_hardly_wait_for_their_batches():
+    for path in SANITY:
+        runs = pd.read_csv(path.with_name("runs.csv"))
+        assert (runs["seconds_data"] < 0.02 * runs["seconds_train"]).all(), path
+
+
 def test_links_in_the_readme_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
     assert links
