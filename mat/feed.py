@@ -1,12 +1,15 @@
-"""Training batches one step ahead: the next is made in the background while a step computes."""
+"""Training batches a few steps ahead: the next ones are made in the background while a step computes."""
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
 from mat.tasks.base import Batch, Task
+
+AHEAD = 4  # batches; more than one, because the background thread may get its turn late in a short step
 
 
 class Feed:
@@ -23,15 +26,16 @@ class Feed:
         self.per_epoch = task.steps_per_epoch(size)
         # the number of threads of an operator is each thread's own setting
         self._pool = ThreadPoolExecutor(1, "feed", torch.set_num_threads, (torch.get_num_threads(),))
-        self._ahead: tuple[int, Future[Batch]] | None = None
+        self._ahead: deque[tuple[int, Future[Batch]]] = deque()
 
     def take(self, step: int) -> Batch:
-        """The batch of ``step``, on the CPU; the one after it is begun."""
-        step_ahead, batch = self._ahead or (None, None)
-        if step_ahead != step:
-            batch = self._begin(step)
-        self._ahead = (step + 1, self._begin(step + 1)) if step + 1 < self.steps else None
-        return batch.result()
+        """The batch of ``step``, on the CPU; those after it are begun."""
+        if not self._ahead or self._ahead[0][0] != step:
+            self._ahead.clear()
+        following = self._ahead[-1][0] + 1 if self._ahead else step
+        for number in range(following, min(step + AHEAD + 1, self.steps)):
+            self._ahead.append((number, self._begin(number)))
+        return self._ahead.popleft()[1].result()
 
     def _begin(self, step: int) -> Future[Batch]:
         epoch, within = divmod(step, self.per_epoch)

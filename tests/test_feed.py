@@ -34,24 +34,25 @@ def test_every_step_gets_its_own_batch(task, order):
     feed.close()
 
 
-def test_the_next_batch_is_made_while_nobody_waits(task, monkeypatch):
-    made, second = [], threading.Event()
+def test_the_next_batches_are_made_while_nobody_waits(task, monkeypatch):
+    made, last = [], threading.Event()
     real = task.batch
 
     def batch(seed, epoch, step, size):
         made.append((threading.current_thread() is threading.main_thread(), epoch, step))
-        if len(made) == 2:
-            second.set()
+        if len(made) == 5:
+            last.set()
         return real(seed, epoch, step, size)
 
     monkeypatch.setattr(task, "batch", batch)
-    feed = Feed(task, 3, 6, steps=4)
+    feed = Feed(task, 3, 6, steps=7)
     feed.take(2)
-    assert second.wait(10)
-    assert made == [(False, 0, 2), (False, 1, 0)]
-    feed.take(3)
+    assert last.wait(10)
+    assert made == [(False, step // 3, step % 3) for step in (2, 3, 4, 5, 6)]
+    for step in (3, 4, 5, 6):
+        feed.take(step)
     feed.close()
-    assert len(made) == 2  # nothing is begun beyond the last step
+    assert len(made) == 5  # each once, and nothing beyond the last step
 
 
 def test_an_error_in_the_background_reaches_the_one_who_asks(task, monkeypatch):

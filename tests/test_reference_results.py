@@ -61,6 +61,8 @@ def test_vanilla_reaches_every_level_that_is_stated(path):
 
 def test_steps_hardly_wait_for_their_batches():
     for path in SANITY:
+        if "only" not in path.parts:  # the demo's steps of some milliseconds are no measure
+            continue
         runs = pd.read_csv(path.with_name("runs.csv"))
         assert (runs["seconds_data"] < 0.02 * runs["seconds_train"]).all(), path
 

@@ -337,7 +337,7 @@ def test_a_bad_config_ends_before_any_job(pipeline, edit, message):
 def test_an_unknown_scale_is_refused(pipeline):
     done = pipeline.snakemake("-n", scale="galactic")
     assert done.returncode != 0
-    assert "unknown scale 'galactic'; known: demo, mini, subset" in done.stdout + done.stderr
+    assert "unknown scale 'galactic'; known: demo, mini, paper, subset" in done.stdout + done.stderr
 
 
 def test_runs_name_what_made_them(pipeline):
