@@ -88,27 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     lister = commands.add_parser("list", help="list tasks, models and methods with their settings")
     lister.set_defaults(run=_list)
 
-    fetch = commands.add_parser("fetch", help="download a task's data, or find it in a mirror, and check it")
-    fetch.add_argument(
-        "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
-    )
-    fetch.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="what there is: files, hashes and rows"
-    )
-    _data_options(fetch)
-    fetch.set_defaults(run=_fetch, task=None, model=None, method=None, seed=None, threads=None, set=[])
-
-    prepare = commands.add_parser(
-        "prepare", help="read a task's data, fill the cache, check that a run fits it"
-    )
-    prepare.add_argument(
-        "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
-    )
-    prepare.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="what was read: sizes and hash"
-    )
-    _data_options(prepare)
-    prepare.set_defaults(run=_prepare, task=None, model=None, method=None, seed=None, threads=None, set=[])
+    for name, run, about, out in (
+        ("fetch", _fetch, "download a task's data, or find it in a mirror, and check it",
+         "what there is: files, hashes and rows"),
+        ("prepare", _prepare, "read a task's data, fill the cache, check that a run fits it",
+         "what was read: sizes and hash"),
+    ):  # fmt: skip
+        reader = commands.add_parser(name, help=about)
+        reader.add_argument(
+            "--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"
+        )
+        reader.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
+        _data_options(reader)
+        reader.set_defaults(run=run, task=None, model=None, method=None, seed=None, threads=None, set=[])
 
     measure = commands.add_parser(
         "agreement", help="train one run and measure its spectra by every estimator"

@@ -19,8 +19,9 @@ from mat.run import CHECKPOINT
 from mat.spec import Start
 from mat.tasks.base import Task
 from mat.tasks.hub import PlainFile, hub_file
-from mat.tasks.tokenizer import subwords, wordpiece
+from mat.tasks.tokenizer import published
 
+NAMES = tuple(Path(name).name for name in CHECKPOINT)
 WORDS = "vocab.txt"
 # what shapes do not show, and another function would come of
 SAME = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
@@ -96,8 +97,8 @@ def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | No
         )
     body.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
     digest = hashlib.sha256()
-    for name in CHECKPOINT:
-        digest.update((folder / Path(name).name).read_bytes())
+    for name in NAMES:
+        digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -112,16 +113,14 @@ def _vocabulary(folder: Path, config: Any) -> str:
         raise InputError(
             f"the checkpoint {folder} does not say what its token ids mean; put its {WORDS} beside it"
         )
-    words = (folder / WORDS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return subwords(wordpiece(words).to_str()).hash
+    return published(folder / WORDS).hash
 
 
 def sources(where: Start | None) -> tuple[PlainFile, ...]:
     """What has to be fetched for a published checkpoint; nothing for a run's."""
     if where is None or where.hub is None:
         return ()
-    names = (*(Path(name).name for name in CHECKPOINT), WORDS)
-    return tuple(PlainFile(where.hub, where.revision, name) for name in names)
+    return tuple(PlainFile(where.hub, where.revision, name) for name in (*NAMES, WORDS))
 
 
 def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:

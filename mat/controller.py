@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,12 @@ from mat.methods.base import Context, Method, Observation, Selection
 from mat.partition import Partition
 from mat.seeds import stream_seed
 from mat.spectrum import Spectrum, eigenvalues
+
+# keys of a row of ``Controller.records``
+RECORD = (
+    *("interval", "step", "module", "kind", "layer", "parameters", *(f.name for f in fields(Spectrum))),
+    *("estimator", "normalisation", "n", "way", "tau", "active", "frozen"),
+)
 
 
 class Controller:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -26,16 +25,14 @@ class Feed:
         self.per_epoch = task.steps_per_epoch(size)
         # the number of threads of an operator is each thread's own setting
         self._pool = ThreadPoolExecutor(1, "feed", torch.set_num_threads, (torch.get_num_threads(),))
-        self._ahead: deque[tuple[int, Future[Batch]]] = deque()
+        self._made: dict[int, Future[Batch]] = {}
 
     def take(self, step: int) -> Batch:
         """The batch of ``step``, on the CPU; those after it are begun."""
-        if not self._ahead or self._ahead[0][0] != step:
-            self._ahead.clear()
-        following = self._ahead[-1][0] + 1 if self._ahead else step
-        for number in range(following, min(step + AHEAD + 1, self.steps)):
-            self._ahead.append((number, self._begin(number)))
-        return self._ahead.popleft()[1].result()
+        for number in range(step, min(step + AHEAD + 1, self.steps)):
+            if number not in self._made:
+                self._made[number] = self._begin(number)
+        return self._made.pop(step).result()
 
     def _begin(self, step: int) -> Future[Batch]:
         epoch, within = divmod(step, self.per_epoch)

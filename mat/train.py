@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from mat import checkpoint, flops, run
-from mat.controller import Controller
+from mat.controller import RECORD, Controller
 from mat.errors import InputError
 from mat.feed import Feed
 from mat.kernel import forward
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import stream_seed
 from mat.spec import Spec
-from mat.spectrum import Spectrum, eigen_macs
+from mat.spectrum import eigen_macs
 from mat.tasks.base import Batch, Score, Task
 
 EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
@@ -39,12 +39,6 @@ LEDGERS = (
     "seconds_data",
     "seconds_probe",
     "seconds_eval",
-)
-
-# columns of a run's probes when nothing was probed
-RECORD = (
-    *("interval", "step", "module", "kind", "layer", "parameters", *(f.name for f in fields(Spectrum))),
-    *("estimator", "normalisation", "n", "way", "tau", "active", "frozen"),
 )
 
 

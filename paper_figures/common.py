@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import matplotlib
@@ -13,10 +14,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
 from mat.evidence.tables import METHOD_ORDER, Tables, load
 
 WIDTH = 7.0  # inches, two columns
+COLUMNS = 3  # of panels, where there is one for every task
 DPI = 200
 
 # Okabe & Ito's palette: told apart by every common colour vision, and by luminance in grey.
@@ -85,6 +88,27 @@ def seeds_text(tables: Tables, methods: Sequence[str] | None = None) -> str:
     if most == 1:
         return "n = 1 seed"
     return f"n = {most} seeds" if least == most else f"n = {least} to {most} finished seeds"
+
+
+def pairs(
+    count: int, above: float, height: float, hspace: float | None = None
+) -> tuple[Figure, list[tuple[GridSpec, int, int]]]:
+    """A figure for ``count`` pairs of panels, one above the other, ``COLUMNS`` pairs in a row; ``above`` and ``height``
+    (of a row of pairs) in inches. With it the place of each pair: grid, row of its upper panel, column."""
+    columns, rows = min(COLUMNS, count), ceil(count / COLUMNS)
+    figure = plt.figure(figsize=(WIDTH, above + height * rows))
+    grid = figure.add_gridspec(2 * rows, columns, hspace=hspace)
+    return figure, [(grid, 2 * (place // columns), place % columns) for place in range(count)]
+
+
+def legend(figure: Figure, ncols: int, handlelength: float) -> None:
+    """One legend above all panels, each label once."""
+    handles: dict[str, object] = {}
+    for ax in figure.axes:
+        handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=ncols, handlelength=handlelength
+    )
 
 
 def footer(figure: Figure, *lines: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 import common
 import matplotlib.pyplot as plt
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from mat.evidence.spectra import has_spectra, kind_present
 from mat.evidence.tables import Tables
 
-COLUMNS = 3
 KINDS = ["head", "filters"]
 SOURCES = ["vanilla", "mat"]
 QUANTITIES = (("lambda_max", r"$\lambda_{\max}$", "log"), ("effective_rank", "effective rank", "linear"))
@@ -32,11 +30,9 @@ def draw(tables: Tables) -> Figure:
         ax.set_axis_off()
         common.footer(figure, [f"scale {tables.scope}"])
         return figure
-    columns, pairs = min(COLUMNS, len(sources)), ceil(len(sources) / COLUMNS)
-    figure = plt.figure(figsize=(common.WIDTH, 0.3 + 4.3 * pairs))
-    grid = figure.add_gridspec(2 * pairs, columns, hspace=0.04)
-    for place, (task, (run, probes, kind)) in enumerate(sources.items()):
-        row, column = 2 * (place // columns), place % columns
+    figure, places = common.pairs(len(sources), above=0.3, height=4.3, hspace=0.04)
+    columns = min(common.COLUMNS, len(sources))
+    for (task, (run, probes, kind)), (grid, row, column) in zip(sources.items(), places, strict=True):
         upper = figure.add_subplot(grid[row, column])
         lower = figure.add_subplot(grid[row + 1, column], sharex=upper)
         upper.tick_params(labelbottom=False)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 import common
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,7 +18,6 @@ from mat.evidence.write import flop_unit
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
 LEDGER = "executed"
-COLUMNS = 3
 GRID = 200
 LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarithmic axis
 
@@ -28,11 +25,8 @@ LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarith
 def draw(tables: Tables) -> Figure:
     """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least."""
     tasks = tables.tasks
-    columns, pairs = min(COLUMNS, len(tasks)), ceil(len(tasks) / COLUMNS)
-    figure = plt.figure(figsize=(common.WIDTH, 0.8 + 4.2 * pairs))
-    grid = figure.add_gridspec(2 * pairs, columns)
-    for place, task in enumerate(tasks):
-        row, column = 2 * (place // columns), place % columns
+    figure, places = common.pairs(len(tasks), above=0.8, height=4.2)
+    for task, (grid, row, column) in zip(tasks, places, strict=True):
         whole = figure.add_subplot(grid[row, column])
         ending = figure.add_subplot(grid[row + 1, column], sharex=whole)
         whole.tick_params(labelbottom=False)
@@ -43,10 +37,7 @@ def draw(tables: Tables) -> Figure:
             panel(ax, tables, bands, bounds(tables, task), near_end)
             ax.set_ylabel(f"validation loss, {tables.loss_unit(task)}")
         whole.set_title(task)
-    handles: dict[str, object] = {}
-    for ax in figure.axes:
-        handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=6, handlelength=3)
+    common.legend(figure, ncols=6, handlelength=3)
     common.footer(
         figure,
         [

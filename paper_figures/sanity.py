@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 import common
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +14,6 @@ from mat.evidence import metrics
 from mat.evidence.sanity import DIRECTIONS, baselines
 from mat.evidence.tables import REFERENCE, Tables
 
-COLUMNS = 3
 LOSSES = {"train_loss": ("training", common.ORANGE, "--"), "val_loss": ("validation", common.BLACK, "-")}
 LEVEL = {"color": common.VERMILION, "linewidth": 1.1, "zorder": 1}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
@@ -26,11 +23,8 @@ GRID = 200
 def draw(tables: Tables) -> Figure:
     """One pair of panels per task: losses above, the metric below; the loss alone where the metric is a loss."""
     tasks = tables.tasks
-    columns, bands = min(COLUMNS, len(tasks)), ceil(len(tasks) / COLUMNS)
-    figure = plt.figure(figsize=(common.WIDTH, 0.45 + 3.0 * bands))
-    grid = figure.add_gridspec(2 * bands, columns)
-    for place, task in enumerate(tasks):
-        row, column = 2 * (place // columns), place % columns
+    figure, places = common.pairs(len(tasks), above=0.45, height=3.0)
+    for task, (grid, row, column) in zip(tasks, places, strict=True):
         stated = level(tables, task)
         if is_loss(shown_metric(tables, task)):
             axes = [figure.add_subplot(grid[row : row + 2, column])]
@@ -42,10 +36,7 @@ def draw(tables: Tables) -> Figure:
         loss_panel(axes[0], tables, task, stated)
         axes[0].set_title(task if stated is None or not stated["verdict"] else f"{task}: {stated['verdict']}")
         axes[-1].set_xlabel("epoch")
-    handles: dict[str, object] = {}
-    for ax in figure.axes:
-        handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, handlelength=2.5)
+    common.legend(figure, ncols=4, handlelength=2.5)
     common.footer(
         figure,
         [

@@ -34,6 +34,11 @@ def task_score(task: str, scores: Mapping[str, float]) -> float:
     return sum(scores[name] for name in AVERAGED[task]) / len(AVERAGED[task])
 
 
+def mean_score(scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean over the tasks in ``scores`` (task -> metric -> value) of each one's mean metric."""
+    return sum(task_score(task, found) for task, found in scores.items()) / len(scores)
+
+
 def glue_average(scores: Mapping[str, Mapping[str, float]]) -> float:
     """Mean over all nine tasks of each one's mean metric, in the unit of ``scores`` (task -> metric -> value).
 
@@ -46,4 +51,4 @@ def glue_average(scores: Mapping[str, Mapping[str, float]]) -> float:
             f"GLUE's average is over {', '.join(AVERAGED)}; no finite score of {', '.join(missing)} was given: run "
             "them too, or compare task by task."
         )
-    return sum(task_score(task, scores[task]) for task in AVERAGED) / len(AVERAGED)
+    return mean_score({task: scores[task] for task in AVERAGED})

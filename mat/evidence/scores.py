@@ -9,7 +9,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import metrics, write
-from mat.evidence.glue import AVERAGED, task_score
+from mat.evidence.glue import AVERAGED, mean_score
 from mat.evidence.statistics import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables import Tables
 
@@ -88,8 +88,7 @@ def _averages(tables: Tables) -> list[dict[str, Any]]:
         }
         seeds = sorted(set.intersection(*(set(found.index) for found in runs.values())))
         averages = [
-            sum(task_score(subset, _official(subset, found.loc[seed])) for subset, found in runs.items())
-            / len(runs)
+            mean_score({subset: _official(subset, found.loc[seed]) for subset, found in runs.items()})
             for seed in seeds
         ]
         missing = [subset for subset in AVERAGED if subset not in runs]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
+from mat.models.settings import check_dropout, check_sizes
 from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
@@ -39,17 +40,12 @@ class Settings:
     initialiser: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.layers < 2 or self.heads < 1 or self.width < self.heads or self.width % self.heads:
-            raise InputError(
-                f"layers ≥ 2 (the second is sparse) and a width that heads divide are expected, got "
-                f"layers={self.layers}, width={self.width}, heads={self.heads}"
-            )
+        check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
         if self.experts < 2:
             raise InputError(f"experts must be ≥ 2, got {self.experts}")
         if not 0 < self.capacity < float("inf"):
             raise InputError(f"capacity must be a finite number > 0, got {self.capacity}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_dropout(self.dropout)
         if not 0 < self.initialiser < float("inf"):
             raise InputError(f"initialiser must be a finite number > 0, got {self.initialiser}")
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
+from mat.models.settings import check_dropout, check_sizes
 from mat.models.work import REMAINDER, Work, attention_head, extremes, ffn_names, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
@@ -33,13 +34,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.patch < 1:
             raise InputError(f"patch must be ≥ 1, got {self.patch}")
-        if self.layers < 1 or self.heads < 1 or self.width < self.heads or self.width % self.heads:
-            raise InputError(
-                f"layers ≥ 1 and a width that heads divide are expected, got layers={self.layers}, "
-                f"width={self.width}, heads={self.heads}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_sizes(self.layers, self.width, self.heads)
+        check_dropout(self.dropout)
         if self.ffn_groups < 1 or neurons(self) < 1 or neurons(self) % self.ffn_groups:
             raise InputError(
                 f"ffn_groups={self.ffn_groups} does not divide the feed-forward block's {neurons(self)} neurons"

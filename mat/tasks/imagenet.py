@@ -14,7 +14,7 @@ from mat.tasks.augment import augmentation
 from mat.tasks.base import Outline, check_whole, fixed_order
 from mat.tasks.cache import cached
 from mat.tasks.hub import Source
-from mat.tasks.images import ImageTask, check_division, divide, division, image_outline
+from mat.tasks.images import ImageTask, check_division, divide, division, examples, image_outline
 from mat.tasks.pictures import Part, Pictures, read_pictures, write_pictures
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
@@ -75,7 +75,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     names = sorted(settings.classes or _classes(data / "imagenet" / "train"))
     train = _pictures(data / "imagenet" / "train", names, settings.images_per_class, settings.side, cache)
     test = _pictures(data / "imagenet" / "val", names, None, settings.side, cache)
-    rows = divide("imagenet", np.arange(len(train.labels)), *_examples(settings))
+    rows = divide("imagenet", np.arange(len(train.labels)), *examples(settings))
     parts = {split: Part(train, chosen) for split, chosen in rows.items()}
     parts["test"] = Part(test, np.arange(len(test.labels)))
     augment = augmentation(settings.augment, settings.side, "imagenet setting 'augment'")
@@ -89,7 +89,7 @@ def outline(settings: Settings) -> Outline:
     count = round(TRAIN * classes / CLASSES)
     if settings.images_per_class is not None:
         count = min(count, settings.images_per_class * classes)
-    train, validation = division("imagenet", count, *_examples(settings))
+    train, validation = division("imagenet", count, *examples(settings))
     sizes = {"train": train, "validation": validation, "test": VAL * classes // CLASSES}
     return image_outline((3, settings.side, settings.side), classes, sizes)
 
@@ -97,10 +97,6 @@ def outline(settings: Settings) -> Outline:
 def sources(settings: Settings) -> tuple[Source, ...]:
     """Nothing: ImageNet is not on the hub without registration."""
     return ()
-
-
-def _examples(settings: Settings) -> tuple[int | None, int | None]:
-    return settings.train_examples, settings.validation_examples
 
 
 def _classes(folder: Path) -> list[str]:

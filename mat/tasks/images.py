@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,11 @@ def check_division(name: str, train: int | None, validation: int | None) -> None
     for key, value in (("train_examples", train), ("validation_examples", validation)):
         if value is not None:
             check_whole(f"{name} setting '{key}'", value, 1)
+
+
+def examples(settings: Any) -> tuple[int | None, int | None]:
+    """How many images the settings of a task want to train on and to hold out, as ``division`` takes them."""
+    return settings.train_examples, settings.validation_examples
 
 
 def division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:

@@ -35,8 +35,6 @@ class Encoded(NamedTuple):
 class TextClassification(Task):
     """Cross-entropy over ``outputs`` classes in nats, or with one output the squared error of a score.
 
-    ``truncated``: rows per split that were longer than the model takes; {} where none can be.
-
     Args:
         name: the task's name.
         rows: split -> encoded sentences.
@@ -61,7 +59,6 @@ class TextClassification(Task):
         self.name, self.rows, self.metrics, self._measure = name, rows, metrics, measure
         self.sizes = {split: len(labels[split]) for split in SPLITS}
         self.regression = outputs == 1
-        self.truncated: dict[str, int] = {}
         if self.regression:
             self.loss_unit = "squared points"
         self.labels = {split: torch.from_numpy(found) for split, found in labels.items()}

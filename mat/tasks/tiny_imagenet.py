@@ -9,7 +9,7 @@ from mat.tasks.augment import augmentation
 from mat.tasks.base import Outline, check_whole
 from mat.tasks.hub import Origin, Source
 from mat.tasks.hub_images import HubImages, hub_image_outline, hub_image_task
-from mat.tasks.images import ImageTask, check_division
+from mat.tasks.images import ImageTask, check_division, examples
 
 ORIGIN = Origin(
     "zh-plus/tiny-imagenet",
@@ -55,18 +55,14 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
         InputError: files, columns, images or labels are not as on the hub, or too few training images or classes.
     """
     augment = augmentation(settings.augment, SIDE, "tiny_imagenet setting 'augment'")
-    return hub_image_task(IMAGES, _examples(settings), settings.classes, augment, data, cache)
+    return hub_image_task(IMAGES, examples(settings), settings.classes, augment, data, cache)
 
 
 def outline(settings: Settings) -> Outline:
     """The task's form and sizes, by the published counts: 500 images of each class for training, 50 for the test."""
-    return hub_image_outline(IMAGES, _examples(settings), settings.classes)
+    return hub_image_outline(IMAGES, examples(settings), settings.classes)
 
 
 def sources(settings: Settings) -> tuple[Source, ...]:
     """What has to be fetched."""
     return (ORIGIN,)
-
-
-def _examples(settings: Settings) -> tuple[int | None, int | None]:
-    return settings.train_examples, settings.validation_examples

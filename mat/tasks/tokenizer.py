@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,6 +103,11 @@ def wordpiece(tokens: list[str]) -> Tokenizer:
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens(list(SPECIALS))
     return _with_template(tokenizer)
+
+
+def published(path: Path) -> Subwords:
+    """BERT's tokenizer over the word list ``path`` (vocab.txt), one word a line."""
+    return subwords(wordpiece(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")).to_str())
 
 
 def train_tokenizer(

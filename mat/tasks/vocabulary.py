@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.tasks import corpus
 from mat.tasks.base import check_whole
 from mat.tasks.hub import PlainFile, Source, cached_arrays, content_key, hub_file
-from mat.tasks.tokenizer import LARGEST, SMALLEST, Subwords, subwords, train_tokenizer, wordpiece
+from mat.tasks.tokenizer import LARGEST, SMALLEST, Subwords, published, subwords, train_tokenizer
 
 MODELS = {"google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594"}
 FILE = "vocab.txt"
@@ -54,8 +54,7 @@ def load_tokenizer(
         InputError: the file or text is missing or not as on the hub.
     """
     if name in MODELS:
-        text = hub_file(name, MODELS[name], FILE, data, cache).read_text(encoding="utf-8")
-        return subwords(wordpiece(text.removesuffix("\n").split("\n")).to_str())
+        return published(hub_file(name, MODELS[name], FILE, data, cache))
     key = content_key(corpus.origin(name, ("train",)), "train", data)[:16]
     size = vocab_size or TRAINED_SIZE
     path = f"{name}-{size}-{'lower' if lowercase else 'cased'}-{SCHEME}-{version('tokenizers')}-{key}.npz"

@@ -1,0 +1,22 @@
+"""Checks that the settings of transformer families share."""
+
+from __future__ import annotations
+
+from mat.errors import InputError
+
+
+def check_sizes(layers: int, width: int, heads: int, least: int = 1, why: str = "") -> None:
+    """Raise InputError unless there are ``least`` layers (``why`` says why more than one) and ``heads`` divide
+    ``width``."""
+    if layers < least or heads < 1 or width < heads or width % heads:
+        reason = f" ({why})" if why else ""
+        raise InputError(
+            f"layers ≥ {least}{reason} and a width that heads divide are expected, got layers={layers}, "
+            f"width={width}, heads={heads}"
+        )
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise InputError unless it is in [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout must be in [0, 1), got {dropout}")

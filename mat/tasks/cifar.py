@@ -1,0 +1,46 @@
+"""What CIFAR-10 and CIFAR-100 (Krizhevsky 2009) share: how their training split is divided, and how it is augmented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mat.tasks.augment import shift_and_flip
+from mat.tasks.base import Outline
+from mat.tasks.hub_images import HubImages, hub_image_outline, hub_image_task
+from mat.tasks.images import ImageTask, check_division, examples
+
+CROP_PADDING = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the official training split is divided; the official test split is the test, read once at the end.
+
+    ``validation_examples`` of it are held out, always the same ones; of the others the first
+    ``train_examples`` in a fixed random order are trained on (None = all).
+    """
+
+    train_examples: int | None = None
+    validation_examples: int = 5000
+
+    task = "cifar"  # the name that messages give
+
+    def __post_init__(self) -> None:
+        check_division(self.task, self.train_examples, self.validation_examples)
+
+
+def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) -> ImageTask:
+    """The task, with crops (padding 4) and flips in training; images are decoded once and kept in ``cache``.
+
+    Raises:
+        InputError: files, columns, images or labels are not as on the hub, or too few training images.
+    """
+    augment = partial(shift_and_flip, shift=CROP_PADDING)
+    return hub_image_task(images, examples(settings), None, augment, data, cache)
+
+
+def outline(images: HubImages, settings: Settings) -> Outline:
+    """The task's form and sizes, by the published counts."""
+    return hub_image_outline(images, examples(settings), None)
