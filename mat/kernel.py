@@ -108,7 +108,7 @@ def modular_ntk(
         wanted = {name: p for name, p in parameters.items() if name in names}
         sample_loop.add_kernels(run, wanted, pieces, grams, count, found.passes, chosen, labels, memory)
 
-    with _evaluation(model):
+    with evaluation(model):
         found = one_pass.kernels(run, parameters, pieces, partition.names, n, chosen, labels, memory, verify)
         slow = found.unknown | _used(model, inputs, {name: parameters[name] for name in found.unseen})
         if slow:
@@ -279,7 +279,7 @@ def _warn(why: str, names: set[str]) -> None:
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
+def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, frozen parameters, no autocast; modes, flags and generators are put back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
