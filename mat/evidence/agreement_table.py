@@ -11,7 +11,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement, collect, write
-from mat.evidence.statistics import Interval
+from mat.evidence.statistics import Interval, known_interval
 
 COLUMNS = (
     "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "probe_set", "n", "estimator",
@@ -130,7 +130,7 @@ def changes(table: pd.DataFrame, family: str) -> dict[str, Interval]:
 
 
 def tau(row: pd.Series) -> Interval:
-    return Interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]))
+    return known_interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]), (-1, 1))
 
 
 def markdown(table: pd.DataFrame, margin: float) -> str:

@@ -11,7 +11,16 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement as agreeing
-from mat.evidence import agreement_table, ceiling_table, measures, metrics, results_text, tables, write
+from mat.evidence import (
+    agreement_table,
+    ceiling_table,
+    measures,
+    metrics,
+    results_text,
+    tables,
+    verdicts_text,
+    write,
+)
 from mat.evidence import ambiguities as register
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
@@ -169,5 +178,5 @@ def summary(tables_dir: Path, claims: Path) -> str:
     if pooled.sanity is not None:
         rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in pooled.sanity.itertuples())]
     if (tables_dir / "verdicts.csv").is_file():
-        rows += ["", *judging.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
+        rows += ["", *verdicts_text.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
     return "\n".join(rows)

@@ -36,7 +36,7 @@ def test_the_repository_file_holds_every_claim():
         *(f"X{i}" for i in range(1, 7)),
     ]
     tested = {entry.id for entry in claims.claims if not entry.not_tested}
-    assert tested == {"C1", "C4", "C5", "C6", "C7", "C8", "X1", "X3", "X6"}
+    assert {"C1", *(f"C{i}" for i in range(4, 9)), *(f"X{i}" for i in range(1, 7))} <= tested
     assert all(entry.min_seeds == 3 for entry in claims.claims if not entry.not_tested)
 
 
