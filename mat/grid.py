@@ -177,16 +177,16 @@ def _changed(
     """An entry of ``methods`` without what it changes of the task, and the task's settings ``given`` with it."""
     method, changed = dict(entry), dict(given)
     for key in CHANGES:
-        changes = method.pop(key, {})
+        changes, before = method.pop(key, {}), given.get(key, {})
         if not isinstance(changes, Mapping):
             raise InputError(f"{place}: {key} must be a mapping of the settings to change, got {changes!r}")
-        if changes:
-            changed[key] = {**given.get(key, {}), **changes}
+        if changes and isinstance(before, Mapping):  # anything else is refused where it is read
+            changed[key] = {**before, **changes}
     factor = method.pop("lr_factor", 1)
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise InputError(f"{place}: lr_factor must be a finite number > 0, got {factor!r}")
-    if factor != 1:
-        recipe = changed.get("recipe", {})
+    recipe = changed.get("recipe", {})
+    if factor != 1 and isinstance(recipe, Mapping):
         changed["recipe"] = {**recipe, "lr": factor * recipe.get("lr", Recipe.lr)}
     return method, changed
 
