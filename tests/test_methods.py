@@ -132,5 +132,5 @@ def test_bad_settings_are_refused(name, given, message):
 
 
 def test_an_unknown_method_is_refused_with_the_known_names():
-    with pytest.raises(InputError, match="unknown method 'sgd'; known: .*mat, .*vanilla"):
+    with pytest.raises(InputError, match=r"unknown method 'sgd'; known: .*mat, .*vanilla"):
         find("method", METHODS, "sgd")

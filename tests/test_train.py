@@ -213,14 +213,16 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
     one = loop(Spec.of(given), tmp_path)
     family, names = one.spec.plugin("model"), one.controller.partition.names
-    step = family.closed_form(one.spec.settings("model"), one.task.form, one.recipe.batch, names, "exact")
+    work = family.work(one.spec.settings("model"), one.task.form, one.recipe.batch)
+    step = family.step(work, names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
     final = train(one.spec, tmp_path / one.spec.name, cache=tmp_path)
     curve = pd.read_parquet(tmp_path / one.spec.name / "curve.parquet")
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
-    assert curve["macs_executed"].iloc[-1] <= spent
+    routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
+    assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
 def test_early_stopping_never_trains_longer():
