@@ -23,6 +23,7 @@ from mat.evidence import schema, write
 from mat.evidence.measures import FLOPS_PER_MAC
 from mat.form import Form
 from mat.grid import Run, expand
+from mat.methods.base import GRADIENTS, SPECTRA
 from mat.models.work import REMAINDER
 from mat.selection import choose, select, terms_of
 from mat.spec import Spec
@@ -95,10 +96,15 @@ def run_cost(spec: Spec) -> tuple[int, Cost]:
     """Steps and cost of one run. Raises InputError where task, model and recipe do not fit each other."""
     shape, method = Shape(spec), spec.method_record()
     every = shape.probe.every or shape.steps_per_epoch
-    probes = -(-shape.steps // every) if method.needs_probe or method.observe else 0
+    measured = {SPECTRA, GRADIENTS} if method.observe else method.reads
+    probes = -(-shape.steps // every)
     evaluations = 1 + -(-shape.steps // shape.recipe.evaluate_every)
     samples = evaluations * shape.sizes["validation"] + shape.sizes["test"]
-    one = shape.passes(shape.probe.estimator, shape.probe.directions, shape.probe.n)
+    passes = {
+        SPECTRA: shape.passes(shape.probe.estimator, shape.probe.directions, shape.probe.n),
+        GRADIENTS: shape.passes("loss", 1, shape.probe.n),
+    }
+    one = sum(passes[what] for what in measured)
     return shape.steps, Cost(shape.steps * shape.step, probes * one, samples * shape.forward)
 
 

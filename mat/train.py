@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from mat import checkpoint, flops, run
 from mat.controller import RECORD, Controller
-from mat.errors import InputError
 from mat.feed import Feed
 from mat.kernel import forward
+from mat.matched import matched
+from mat.methods.base import GRADIENTS, SPECTRA
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import stream_seed
 from mat.spec import Spec
@@ -150,7 +151,11 @@ class Loop:
         start = spec.settings("start")
         if start is not None:
             self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
-        partition = family.partition(settings, self.model)
+        partition, method = family.partition(settings, self.model), spec.method_record()
+        follows = matched(spec, out, len(partition.modules))
+        work = family.work(settings, self.task.form, self.recipe.batch)
+        whole = family.step(work, partition.names, "exact")
+        self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
         samples = self.task.probe(spec.seed, probe.n)
         self.nominal = flops.nominal(self.model, partition, self.task.form.example)
         with torch.no_grad():
@@ -159,7 +164,7 @@ class Loop:
         self.controller = Controller(
             self.model,
             partition,
-            spec.method_record(),
+            method,
             self._on_device(samples.inputs),
             every=probe.every or self.steps_per_epoch,
             estimator=probe.estimator,
@@ -168,9 +173,9 @@ class Loop:
             probe_labels=samples.labels.to(device),
             loss=self.task.sample_losses,
             seed=spec.seed,
-            counts=matched_counts(spec, out, len(partition.modules)),
+            counts=follows.counts,
+            length=self.steps,
         )
-        method = spec.method_record()
         self.ledger = flops.StepLedger(
             self.model, partition, "dense" if method.dense else method.mode, device
         )
@@ -203,7 +208,7 @@ class Loop:
         start = time.perf_counter()
         batch = self.feed.take(progress.step)
         progress.totals["seconds_data"] += time.perf_counter() - start
-        rate = schedule(self.recipe, progress.step, self.steps)
+        rate = schedule(self.recipe, progress.step, self.scheduled)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
@@ -253,13 +258,14 @@ class Loop:
         controller.begin_step()
         totals["seconds_probe"] += time.perf_counter() - start
         modules, memo = len(controller.partition.modules), self.progress.probe_macs
-        key = (first, *(row["way"] for row in controller.records[-modules:]))
+        key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
         routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
         if routes or key not in memo:  # apart from the probe itself, because counting is slow
             memo[key], _ = flops.executed_macs(lambda: controller.measure(first), self.device)
         totals["macs_executed_probe"] += memo[key]
-        backwards = controller.estimator.count(self.outputs_per_sample)
-        totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], backwards)
+        passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
+        for what in controller.measured:
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def _step(self, batch: Batch) -> float:
@@ -358,7 +364,7 @@ class Loop:
             "versions": run.versions(),
             "hardware": run.hardware(self.device),
             "threads": spec.threads,
-            "charges_probe": method.needs_probe,
+            "charges_probe": bool(method.reads),
             "metrics": [metric._asdict() for metric in self.task.metrics],
             "loss_unit": self.task.loss_unit,
             "bounds": self.task.bounds,
@@ -386,21 +392,3 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
-
-
-def matched_counts(spec: Spec, out: Path, modules: int) -> tuple[int, ...]:
-    """Active modules per interval of the run that ``spec``'s method follows, read from the folder beside ``out``; all
-    of the ``modules`` where that run diverged before it selected any.
-
-    Raises InputError when that run is not there.
-    """
-    other = spec.method.get("match")
-    if other is None:
-        return ()
-    path = out.parent / other / "probes.parquet"
-    if not path.exists():
-        raise InputError(
-            f"{spec.method['name']} follows the run {other}, which is not at {path.parent}; train it first"
-        )
-    active = pd.read_parquet(path, columns=["interval", "active"])
-    return tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum()) or (modules,)

@@ -86,7 +86,7 @@ def test_multirate_slows_the_half_nearest_the_input():
     assert method.select(context(interval=0)).active == set(MODULES)
 
 
-SETTINGS = {"random": {"share": 0.5}}
+SETTINGS = {"random": {"share": 0.5}, "early_stop": {"match": "mat"}}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -99,7 +99,7 @@ def test_contract(name):
         observe(*rng.uniform(0.1, 9, 4), integral=np.sort(rng.uniform(0.1, 20, 8))[::-1]) for _ in range(6)
     ]
     for t in range(6):
-        seen = history[: t + 1] if method.needs_probe else ()
+        seen = history[: t + 1] if method.reads else ()
         picked = [method.select(context(seen, interval=t)) for _ in range(2)]
         assert picked[0] == picked[1]
         assert picked[0].active and picked[0].active <= set(MODULES)
@@ -132,5 +132,5 @@ def test_bad_settings_are_refused(name, given, message):
 
 
 def test_an_unknown_method_is_refused_with_the_known_names():
-    with pytest.raises(InputError, match="unknown method 'sgd'; known: mat, multirate, random, vanilla"):
+    with pytest.raises(InputError, match=r"unknown method 'sgd'; known: .*mat, .*vanilla"):
         find("method", METHODS, "sgd")

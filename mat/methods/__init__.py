@@ -5,4 +5,5 @@ METHODS = {
     "mat": "mat.methods.mat",
     "random": "mat.methods.random",
     "multirate": "mat.methods.multirate",
+    "early_stop": "mat.methods.early_stop",
 }

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mat.errors import InputError
-from mat.methods.base import Context, Method, Observation, Selection, require_share
+from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, require_share
 
 POLICIES = ("both", "modular", "temporal")
 
@@ -52,7 +52,7 @@ class MAT(Method):
     alpha: float = 0.1
     beta: float = 1e-3
     policy: str = "both"
-    needs_probe = True
+    reads = frozenset({SPECTRA})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from mat.errors import InputError
 from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
 from mat.grid import trained
+from mat.matched import FILES as FOLLOWED
 from mat.run import CHECKPOINT, FILES, code_hash
 
 # Where and on what it runs changes no specification; everything else in the config does.
@@ -108,7 +109,7 @@ def run_inputs(wildcards):
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
     if run.follows:
-        needed.append(f"{RESULTS}/runs/{run.follows}/probes.parquet")
+        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FOLLOWED]
     if run.starts_from:
         needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in CHECKPOINT]
     return needed
