@@ -120,7 +120,7 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
     Both are read at the smaller of the pair's final computes, linear between evaluations; positive means
     that ``method`` is better. The run that spends faster is read before its learning-rate schedule ends.
     """
-    first, second = (_curves(tables, task, name) for name in (method, other))
+    first, second = (curves(tables, task, name) for name in (method, other))
     values = []
     for seed in sorted(set(first) & set(second)):
         budget = min(
@@ -199,7 +199,8 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
     return mean_interval(100 * (unigram - runs["test_loss"]) / (unigram - floor))
 
 
-def _curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
+def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
+    """Finished runs by seed: curve, and whether the run is charged for its probes."""
     done = tables.finished(task, method)
     return {
         int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()

@@ -57,7 +57,9 @@ def notes(frame: pd.DataFrame) -> list[str]:
     """What correction, bootstrap, power and sanity mean here."""
     first = frame.iloc[0]
     held = "; ".join(
-        f"n = {n}: {100 * percentile:.0f} % (t {100 * t:.0f} %)" for n, (t, percentile) in COVERAGE.items()
+        f"{shape}, n = {n}: {100 * percentile:.0f} % (t {100 * t:.0f} %)"
+        for shape, by_n in COVERAGE.items()
+        for n, (t, percentile) in by_n.items()
     )
     return [
         f"After correction: the verdict with intervals at {100 * first['confidence_corrected']:.4g} % instead of "
@@ -65,7 +67,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
         f"{100 * CONFIDENCE:g} % (Bonferroni: claims share runs). The tasks of one claim are not corrected for: "
         "over tasks a claim is supported only where every task supports it.",
         "Effects are t intervals, which decide. Bootstrap: percentile bounds over seeds, beside. Over so few seeds "
-        f"they are too narrow: of intervals that say 95 %, the true mean of normal values is in: {held} "
+        f"they are too narrow: of intervals that say 95 %, the true mean is in: {held} "
         "(`python -m tests.benchmarks.coverage`).",
         f"Would show: the smallest effect that the seeds at hand show with {100 * POWER:g} % power at this spread, as "
         "a distance from no effect. Seeds it would take: until the rule decides, were means and spreads to stay as "

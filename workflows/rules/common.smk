@@ -78,6 +78,7 @@ CEILING = (
     [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
+COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
 FIGURE_NAMES = (
     "dynamics",
     "loss_vs_compute",
@@ -137,6 +138,10 @@ def job_json(wildcards):
 
 def job_threads(wildcards):
     return JOBS[wildcards.job].spec.threads
+
+
+def comparison_command(wildcards):
+    return wildcards.comparison.replace("_", "-")
 
 
 def ceiling_json(wildcards):
