@@ -112,7 +112,7 @@ rule comparison:
     resources:
         mem_mb=1000,
     params:
-        tables=TABLES,
+        tables=subpath(output[0], parent=True),
         command=comparison_command,
     shell:
         "python -m mat {params.command} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
