@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mat.errors import InputError
 from mat.form import Form, check_form
 from mat.models.settings import check_dropout, check_sizes
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
+from mat.models.work import Attention, Layers, extremes, ffn_names, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -29,7 +29,8 @@ OBJECTIVES = ("masked_lm", "causal_lm")
 @dataclass(frozen=True)
 class Settings:
     """``width``: hidden size; feed-forward blocks and experts are 4·width wide. Layers 1, 3, … are sparse.
-    ``initialiser``: factor on T5's standard deviations of the initial weights."""
+    ``initialiser``: factor on T5's standard deviations of the initial weights. ``head_outputs``: whether a head owns
+    its columns of W_O, or the remainder has W_O (A4)."""
 
     layers: int = 2
     width: int = 64
@@ -38,6 +39,7 @@ class Settings:
     capacity: float = 1.5
     dropout: float = 0.0
     initialiser: float = 1.0
+    head_outputs: bool = True
 
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
@@ -114,7 +116,7 @@ def build(settings: Settings, form: Form) -> nn.Module:
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
-    return partition_model(model)
+    return partition_model(model, head_outputs=settings.head_outputs)
 
 
 def work(
@@ -122,16 +124,16 @@ def work(
     form: Form,
     batch: int,
     routed: Mapping[str, int] | None = None,
-) -> dict[str, Work]:
+) -> Layers:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Heads and dense feed-forward blocks as in ``bert.work`` (T5's attention has no scaling, and its position
     bias is a sum, no product). An expert costs 8d² for each token that was really routed to it: ``routed``
     maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. Without it, for planning,
     every sequence is routed as evenly as whole tokens can be, up to the experts' capacity. The remainder's
-    products are the routers, d·E per token, and the vocabulary head, d·V. A causal mask saves nothing: scores of
-    later tokens are computed and left out. Raises InputError when ``routed`` does
-    not name exactly the experts, and for inputs that are no text.
+    products are the routers, d·E per token, the vocabulary head, d·V, and W_O where settings leave it to it. A causal
+    mask saves nothing: scores of later tokens are computed and left out. Raises InputError when ``routed`` does not
+    name exactly the experts, and for inputs that are no text.
     """
     check_form("switch", form, *OBJECTIVES)
     length, d = form.length, settings.width
@@ -139,21 +141,24 @@ def work(
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):
         raise InputError(f"routed must name the experts {', '.join(experts)}, got {', '.join(routed)}")
-    head, dense = attention_head(d, settings.heads, length, tokens), product(8 * d * d * tokens)
-    found: dict[str, Work] = {}
-    for layer in range(settings.layers):
-        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
-        if layer % 2:
-            names = [f"layer{layer}.expert{e}" for e in range(settings.experts)]
-            found |= {name: product(8 * d * d * routed[name]) for name in names}
-        else:
-            found[f"layer{layer}.ffn"] = dense
+    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
+    sparse = {name: product(8 * d * d * rows) for name, rows in routed.items()}
+    blocks = [
+        {name: sparse[name] for name in _of_layer(settings, layer)}
+        if layer % 2
+        else dict.fromkeys(ffn_names(layer, 1), product(8 * d * d * tokens))
+        for layer in range(settings.layers)
+    ]
     routers = settings.layers // 2 * d * settings.experts
-    return found | {REMAINDER: product((routers + d * form.outputs) * tokens)}
+    return attention.layers(blocks, product((routers + d * form.outputs) * tokens))
 
 
 def _experts(settings: Settings) -> list[str]:
-    return [f"layer{i}.expert{e}" for i in range(1, settings.layers, 2) for e in range(settings.experts)]
+    return [name for layer in range(1, settings.layers, 2) for name in _of_layer(settings, layer)]
+
+
+def _of_layer(settings: Settings, layer: int) -> list[str]:
+    return [f"layer{layer}.expert{e}" for e in range(settings.experts)]
 
 
 def _even(settings: Settings, length: int, batch: int) -> dict[str, int]:
