@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from mat.backward import MODES
 from mat.errors import InputError
-
-REMAINDER = "remainder"
+from mat.partition import REMAINDER as REMAINDER
 
 
 class Work(NamedTuple):
