@@ -2,7 +2,8 @@
 
 Fedus et al., JMLR 2022: every second layer's feed-forward block is replaced by experts, and a router sends
 each token to one of them. An expert takes at most ``capacity`` × tokens / experts tokens of one sequence, the
-earliest; those beyond it pass by on the residual path (ambiguity A9). Without the auxiliary balance loss.
+earliest; those beyond it pass by on the residual path (ambiguity A9). The auxiliary loss that balances experts is
+off unless ``balance`` is given.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mat.errors import InputError
 from mat.form import Form, check_form
@@ -30,7 +33,8 @@ OBJECTIVES = ("masked_lm", "causal_lm")
 class Settings:
     """``width``: hidden size; feed-forward blocks and experts are 4·width wide. Layers 1, 3, … are sparse.
     ``initialiser``: factor on T5's standard deviations of the initial weights. ``head_outputs``: whether a head owns
-    its columns of W_O, or the remainder has W_O (A4)."""
+    its columns of W_O, or the remainder has W_O (A4). ``balance``: coefficient α of the loss that training adds to
+    even out the experts (A9)."""
 
     layers: int = 2
     width: int = 64
@@ -40,6 +44,7 @@ class Settings:
     dropout: float = 0.0
     initialiser: float = 1.0
     head_outputs: bool = True
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
@@ -50,26 +55,54 @@ class Settings:
         check_dropout(self.dropout)
         if not 0 < self.initialiser < float("inf"):
             raise InputError(f"initialiser must be a finite number > 0, got {self.initialiser}")
+        if not 0 <= self.balance < float("inf"):
+            raise InputError(f"balance must be a finite number ≥ 0, got {self.balance}")
 
 
 class SwitchLM(nn.Module):
     """``input_ids`` (B, S) → logits (B, S, V). Tokens are routed within their own sequence, so a sample's
     logits do not depend on the other samples of its batch."""
 
-    def __init__(self, stack: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, stack: nn.Module, head: nn.Linear, balance: float = 0.0) -> None:
         super().__init__()
-        self.stack, self.head = stack, head
+        self.stack, self.head, self.balance = stack, head, balance
+        for router in self._routers() if balance else ():
+            router.seen = None
+            router.register_forward_hook(_remember)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         return self.head(self.stack(input_ids=input_ids).last_hidden_state)
 
+    def extra_loss(self) -> Tensor | None:
+        """What training adds to the task's loss, of the last forward pass in training mode, each pass once.
+
+        Fedus et al. 2022, equations 4 to 6, summed over the sparse layers: α·E·Σ_i f_i·P_i over all tokens of the
+        batch, f_i the share that the router sends to expert i (capacity aside) and P_i its mean probability: α
+        per layer where both are even. None without ``balance``, in evaluation, or when it was asked for already.
+        """
+        parts = []
+        for router in self._routers() if self.balance else ():
+            if router.seen is not None:
+                chances = router.seen.flatten(0, -2).softmax(-1, dtype=router.dtype)
+                router.seen = None  # it holds the pass's graph
+                sent = functional.one_hot(chances.argmax(-1), chances.shape[-1]).to(chances.dtype)
+                parts.append(chances.shape[-1] * (sent.mean(0) * chances.mean(0)).sum())
+        return self.balance * torch.stack(parts).sum() if parts else None
+
+    def _routers(self) -> list[nn.Module]:
+        return [m for m in self.modules() if type(m).__name__ == "SwitchTransformersTop1Router"]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchLM:
         """The router keeps the dtype it computes in as an attribute, and would cast itself back to it."""
         super()._apply(fn, recurse)
-        for module in self.modules():
-            if type(module).__name__ == "SwitchTransformersTop1Router":
-                module.dtype = module.classifier.weight.dtype
+        for router in self._routers():
+            router.dtype = router.classifier.weight.dtype
         return self
+
+
+def _remember(router: nn.Module, args: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    """A hook that keeps the router's logits (B, S, E) of a pass in training mode until ``extra_loss`` reads them."""
+    router.seen = output[2] if router.training else None
 
 
 def build(settings: Settings, form: Form) -> nn.Module:
@@ -112,7 +145,7 @@ def build(settings: Settings, form: Form) -> nn.Module:
     for module in stack.modules():
         if hasattr(module, "config"):
             module.config._attn_implementation = "sdpa"
-    return SwitchLM(stack, head)
+    return SwitchLM(stack, head, settings.balance)
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
