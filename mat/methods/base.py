@@ -126,3 +126,14 @@ def require_share(name: str, value: float) -> None:
     """Raise InputError unless ``value`` is a share in (0, 1]."""
     if not (isinstance(value, int | float) and 0 < value <= 1):
         raise InputError(f"{name} must be in (0, 1], got {value!r}")
+
+
+def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
+    """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
+    return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
+
+
+def layers_of(context: Context) -> list[list[str]]:
+    """The modules layer by layer, from the input to the output."""
+    layers = sorted({context.depth[name] for name in context.modules})
+    return [[name for name in context.modules if context.depth[name] == layer] for layer in layers]
