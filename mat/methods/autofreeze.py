@@ -11,9 +11,9 @@ it is left out of the percentile and is not frozen.
 Theirs: the test, the percentile over active layers, the prefix. Different here: their Δ is the gradient summed over all
 steps of the interval, and in their code ‖·‖ is the sum of its parameters' L1 norms; here Δ is the gradient of the mean
 loss on the probe's samples at the probe, and ‖·‖ its L2 norm over the layer's modules. What is no module, such as norms
-and embeddings, always trains. A frozen prefix takes no part in their backward pass (and its activations are cached, which is not done
-here): mode ``detach`` is what comes near it, but where what is no module lies below, residual connections still carry
-its gradient there.
+and embeddings, always trains. A frozen prefix takes no part in their backward pass (and its activations are cached,
+which is not done here): mode ``detach`` is what comes near it, but where what is no module lies below, residual
+connections still carry its gradient there.
 
 Knobs: ``percentile`` (N) in [0, 100].
 """

@@ -8,7 +8,8 @@ Equation: the layers are cut into B blocks of neighbours; interval t trains bloc
 
 Theirs: Adam on one block for K steps, then on the next; the orders are those of their code. Different here: everything
 that is no module always trains, where they leave embedding and output layer out unless asked; the optimizer keeps a
-block's state, theirs starts anew at every switch; K is the probe's interval.
+block's state, theirs starts anew at every switch; K is the probe's interval. Their gradients are exact: mode ``exact``.
+Detached, without residual connections, every block but the uppermost gets no gradient.
 
 Knobs: ``order`` = random | ascending | descending; ``blocks``: layers per block, fewer in the last.
 """

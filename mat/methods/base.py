@@ -57,10 +57,12 @@ class Context:
 class Method:
     """Base of every method: a frozen record of settings with a pure ``select``.
 
-    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``. ``reads``: what the choice reads of its
-    probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it reads. ``observe``: a method that reads
-    nothing records both all the same; their cost is measured but not charged. ``dense``: never skips anything and
-    runs plain PyTorch. ``needs_length``: it must know how long the training is (``Context.progress``).
+    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``; detached, a layer that has no active
+    module and no residual connection around it passes no gradient down, and active modules below it do not move.
+    ``reads``: what the choice reads of its probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it
+    reads. ``observe``: a method that reads nothing records both all the same; their cost is measured but not charged.
+    ``dense``: never skips anything and runs plain PyTorch. ``needs_length``: it must know how long the training is
+    (``Context.progress``).
     """
 
     mode: str = field(default="detach", kw_only=True)

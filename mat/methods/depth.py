@@ -7,6 +7,7 @@ Source: –.
 Knobs: ``lowest`` = true: the layers nearest the input first, false: nearest the output; ``match`` or ``share``, which
 give c_t (``mat.methods.base.Matched``).
 Ambiguity: attention and FFN of one block count as one layer, as in the partition.
+Without residual connections the lowest layers need mode ``exact``: detached, they get no gradient.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ Equation: layer i of 0 … L−1 is frozen for good at the first interval with p
 t_i = s(t_0 + (1 − t_0)·i / (L − 1)), s(x) = x (linear) or x³ (cubic); t_{L−1} = 1: the last layer never freezes.
 
 Theirs: the freezing times and both schedules; their code's default is cubic with t_0 = 0.8, before cubing. Different
-here: they also anneal each layer's learning rate to zero by its t_i and may scale it by 1 / t_i; here the learning rate is
-the recipe's, so a layer is frozen at full rate. Their layers hold norms and embeddings too; here these are no modules
-and always train. A frozen prefix takes no part in their backward pass: mode ``detach`` is what comes near it, but
-where what is no module lies below, residual connections still carry its gradient there.
+here: they also anneal each layer's learning rate to zero by its t_i and may scale it by 1 / t_i; here the learning rate
+is the recipe's, so a layer is frozen at full rate. Their layers hold norms too; here these are no modules and always
+train. A frozen prefix takes no part in their backward pass: mode ``detach`` is what comes near it, but where what is no
+module lies below, residual connections still carry its gradient there.
 
 Knobs: ``t0`` in (0, 1], ``schedule`` = linear | cubic.
 """
