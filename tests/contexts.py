@@ -50,10 +50,10 @@ def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):
     return Observation(named, np.array(integral), named)
 
 
-def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=1):
+def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1)):
     interval = len(history) - 1 if interval is None else interval
     rng, same = np.random.default_rng(seed), np.random.default_rng(fixed)
-    sizes = dict.fromkeys(MODULES, size)
+    sizes = dict(zip(MODULES, size, strict=True))
     return Context(interval, MODULES, DEPTH, rng, tuple(history), counts, KIND, sizes, same, progress)
 
 

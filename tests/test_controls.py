@@ -70,10 +70,10 @@ def test_kind_comes_first_and_the_rest_is_drawn():
 
 
 def test_misa_averages_scaled_norms():
-    """decay 0.5: G = (0.25·g_0 + 0.5·g_1) / 2, 2 the root of the size; a: (1 + 1)/2 = 1, b: 2, c: 0, d: 5; mean 2."""
+    """decay 0.5: G = (0.25·g_0 + 0.5·g_1) / √size; a: (1 + 1)/1 = 2, b: 4/2 = 2, c: 0, d: 10/4 = 2.5; mean 1.625."""
     history = [observe(4, 8, 0, 8), observe(2, 4, 0, 16)]
-    importance = method("misa", {"share": 0.5, "decay": 0.5}).importance(context(history, size=4))
-    assert importance == pytest.approx(np.array([1, 2, 0, 5]) / 2)
+    importance = method("misa", {"share": 0.5, "decay": 0.5}).importance(context(history, size=(1, 4, 4, 16)))
+    assert importance == pytest.approx(np.array([2, 2, 0, 2.5]) / 1.625)
     silent = method("misa", {"share": 0.5}).importance(context([observe(0, 0, 0, 0)]))
     assert (silent == 1).all()
 
