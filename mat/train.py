@@ -274,8 +274,9 @@ class Loop:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = forward(self.model, inputs)
         loss = self.task.loss(logits.float(), labels)
+        extra = self.model.extra_loss() if hasattr(self.model, "extra_loss") else None
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss if extra is None else loss + extra).backward()
         key, memo = flops.optimizer_key(self.optimizer), self.progress.optimizer_macs
         if key in memo:
             self._update()

@@ -34,7 +34,7 @@ SETTINGS = [
         for counted in ({"share": 0.5}, {"match": "mat"})
     ),
     ("lisa", {"layers": 2}),
-    *(("badam", {"order": order, "blocks": 2}) for order in ("random", "ascending", "descending")),
+    *(("badam", {"order": order, "layers": 2}) for order in ("random", "ascending", "descending")),
     *(("freezeout", {"t0": 0.4, "schedule": way}) for way in ("linear", "cubic")),
     ("autofreeze", {"percentile": 70.0}),
 ]

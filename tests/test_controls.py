@@ -101,7 +101,7 @@ def test_lisa_takes_whole_layers_until_there_are_enough():
 
 def test_badam_visits_every_block_once_a_cycle():
     def run(order, blocks, intervals):
-        select = BAdam(order=order, blocks=blocks).select
+        select = BAdam(order=order, layers=blocks).select
         return ["".join(sorted(select(context(interval=t, seed=t)).active)) for t in range(intervals)]
 
     assert run("ascending", 1, 4) == ["ab", "c", "d", "ab"]

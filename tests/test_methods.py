@@ -225,7 +225,7 @@ def test_every_method_trains_a_model(make, name, options):
         ("lisa", {"layers": 2, "share": 0.5}, "one of layers, match and share"),
         ("lisa", {"layers": 0}, "layers must be a whole number ≥ 1"),
         ("badam", {"order": "shuffled"}, "order must be one of random"),
-        ("badam", {"blocks": 0}, "blocks must be a whole number"),
+        ("badam", {"layers": 0}, "layers must be a whole number"),
         ("freezeout", {"t0": 0.0}, r"t0 must be in \(0, 1\]"),
         ("freezeout", {"schedule": "square"}, "schedule must be one of linear, cubic"),
         ("autofreeze", {"percentile": 101.0}, r"percentile must be in \[0, 100\]"),

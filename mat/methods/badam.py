@@ -11,7 +11,7 @@ that is no module always trains, where they leave embedding and output layer out
 block's state, theirs starts anew at every switch; K is the probe's interval. Their gradients are exact: mode ``exact``.
 Detached, without residual connections, every block but the uppermost gets no gradient.
 
-Knobs: ``order`` = random | ascending | descending; ``blocks``: layers per block, fewer in the last.
+Knobs: ``order`` = random | ascending | descending; ``layers`` per block, fewer in the last.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ORDERS = ("random", "ascending", "descending")
 @dataclass(frozen=True)
 class BAdam(Method):
     order: str = "random"
-    blocks: int = 1
+    layers: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order not in ORDERS:
             raise InputError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
-        if self.blocks < 1:
-            raise InputError(f"blocks must be a whole number of layers ≥ 1, got {self.blocks!r}")
+        if self.layers < 1:
+            raise InputError(f"layers must be a whole number ≥ 1, got {self.layers!r}")
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)
-        starts = list(range(0, len(layers), self.blocks))
+        starts = list(range(0, len(layers), self.layers))
         cycle, position = divmod(context.interval, len(starts))
         if self.order == "random":
             # the stream that is the same at every interval, drawn from once per cycle, gives π_0, …, π_k
@@ -46,7 +46,7 @@ class BAdam(Method):
         else:
             order = starts if self.order == "ascending" else starts[::-1]
         start = order[position]
-        return Selection(frozenset(name for layer in layers[start : start + self.blocks] for name in layer))
+        return Selection(frozenset(name for layer in layers[start : start + self.layers] for name in layer))
 
 
 METHOD = BAdam

@@ -57,17 +57,18 @@ class Context:
 class Method:
     """Base of every method: a frozen record of settings with a pure ``select``.
 
-    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``; detached, a layer that has no active
-    module and no residual connection around it passes no gradient down, and active modules below it do not move.
+    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``. Detached modules let no gradient through:
+    without residual connections nothing below a layer that is wholly inactive learns, whatever is selected there.
     ``reads``: what the choice reads of its probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it
     reads. ``observe``: a method that reads nothing records both all the same; their cost is measured but not charged.
-    ``dense``: never skips anything and runs plain PyTorch. ``needs_length``: it must know how long the training is
-    (``Context.progress``).
+    ``remainder``: the integral NTK that it reads is of all parameters, the remainder's included. ``dense``: never skips
+    anything and runs plain PyTorch. ``needs_length``: it must know how long the training is (``Context.progress``).
     """
 
     mode: str = field(default="detach", kw_only=True)
     observe: bool = field(default=False, kw_only=True)
     reads = frozenset()
+    remainder = False
     dense = False
     needs_length = False
 

@@ -7,8 +7,8 @@ Equation: γ of the layers, uniformly without replacement; active = all of their
 
 Theirs: γ intermediate layers re-drawn every K steps, embedding and output layer always training. Different here:
 everything that is no module always trains, norms included; the optimizer keeps the state of a layer that stops, theirs
-drops it; K is the probe's interval. Their gradients are
-exact: mode ``exact``. Detached, without residual connections, a layer below one that was not drawn gets no gradient.
+drops it; K is the probe's interval. Their gradients are exact: mode ``exact``. Detached, without residual connections,
+a layer below one that was not drawn gets no gradient.
 
 Knobs: exactly one of ``layers`` (γ, all where there are fewer), ``match`` and ``share``. With the last two, layers are
 drawn until at least c_t modules are active (``mat.methods.base.Matched``), so up to a layer more than c_t.

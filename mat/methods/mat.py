@@ -18,6 +18,7 @@ open:
               it; modules equal to it are all active. Without ties these are ⌊α·(L − 1)⌋ + 1 modules.
     share     exactly the ⌈α·L⌉ modules with the largest λ_max, of equal ones those nearer the input; τ is the
               smallest λ_max among them. Frozen modules count among the ⌈α·L⌉ and are not replaced.
+  ``integral`` (A13) = modules (Θ is the sum over the modules) | full (the remainder's kernel is added).
   ``thaw`` (A12) = true: the temporal criterion is decided at every probe from the newest two Δ alone, so nothing is
     frozen for good.
 """
@@ -35,6 +36,7 @@ from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, h
 
 POLICIES = ("both", "modular", "temporal")
 THRESHOLDS = ("rank", "top", "quantile", "share")
+INTEGRALS = ("modules", "full")
 
 
 def rank_of(alpha: float, n: int) -> int:
@@ -77,6 +79,7 @@ class MAT(Method):
     policy: str = "both"
     threshold: str = "rank"
     thaw: bool = False
+    integral: str = "modules"
     reads = frozenset({SPECTRA})
 
     def __post_init__(self) -> None:
@@ -88,6 +91,12 @@ class MAT(Method):
             raise InputError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
         if self.threshold not in THRESHOLDS:
             raise InputError(f"threshold must be one of {', '.join(THRESHOLDS)}, got {self.threshold!r}")
+        if self.integral not in INTEGRALS:
+            raise InputError(f"integral must be one of {', '.join(INTEGRALS)}, got {self.integral!r}")
+
+    @property
+    def remainder(self) -> bool:
+        return self.integral == "full"
 
     def modular(self, modules: tuple[str, ...], seen: Observation) -> tuple[frozenset[str], float]:
         """The modules that the modular policy keeps, and τ."""

@@ -6,10 +6,10 @@ Module-wise Importance Sampling, NeurIPS 2025, arXiv 2511.00056.
 Equations: G_l ← decay·G_l + (1 − decay)·g_l at every probe, from 0, with g_l = ‖∂L/∂θ_l‖₂ / √size_l;
 p_l ∝ exp(η·G_l / mean(G)); c_t modules drawn from p one after the other without replacement.
 
-Theirs: an importance G_l of every module that starts at 0, and sampling with probabilities exponential in η·G_l, so
-that η = 0 is uniform. Different here: they draw modules until these hold a share δ of the parameters, here until there
-are c_t; they update G_l only of modules that trained, from their training gradients, and drop Adam's state when a
-module stops; here a probe measures every module and the state is kept.
+Theirs, as far as the abstract and the beginning of Algorithm 1 were read: modules are sampled by an importance G_l from
+gradient norms that starts at 0, with uniform probabilities, until they hold a share δ of the parameters. Ours: the
+exponential form and its scale, c_t modules in place of δ, G_l of every module measured by a probe instead of taken from
+the modules that trained, and an optimizer that keeps its state.
 
 Knobs: ``eta`` ≥ 0, ``decay`` in [0, 1); ``match`` or ``share``, which give c_t (``mat.methods.base.Matched``).
 Ambiguity: the scale of G_l. Dividing by the root of the size makes a gradient's root mean square of its norm, dividing
