@@ -10,8 +10,8 @@ from typing import Any
 from mat.errors import InputError
 from mat.spec import Recipe, Spec, known_keys
 
-# the blocks ``agreement`` and ``ceiling`` are read by mat.agreement_plan and mat.ceiling_plan
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "ceiling"]
+# the blocks ``agreement``, ``branches`` and ``ceiling`` are read by mat.agreement_plan, branches_plan and ceiling_plan
+CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "branches", "ceiling"]
 TASK_KEYS = ["task", "model", "recipe", "probe", "start", "methods", "seeds", "tags"]
 # what an entry of ``methods`` may change of the task it is run on
 CHANGES = ("model", "recipe", "probe")
