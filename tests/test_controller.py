@@ -9,6 +9,7 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.controller import RECORD
+from mat.kernel import modular_ntk
 from mat.methods.base import Method, Selection
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
@@ -201,3 +202,23 @@ def test_a_step_without_an_adopted_optimizer_is_refused():
     controller = Controller(case.model, case.partition, MAT(), case.inputs, every=2)
     with pytest.raises(InputError, match=r"call controller\.adopt\(optimizer\) before"):
         controller.begin_step()
+
+
+def test_the_integral_may_include_the_remainder():
+    """A13: its trace is that of the kernel of all parameters; the records are of the modules all the same."""
+    seen = {}
+    for integral in ("modules", "full"):
+        case = vgg_case()
+        options = {"estimator": "sum_of_logits", "every": 1}
+        controller = Controller(case.model, case.partition, MAT(integral=integral), case.inputs, **options)
+        controller.adopt(torch.optim.SGD(case.model.parameters()))
+        controller.begin_step()
+        seen[integral] = controller.history[0].integral.sum()
+        assert {row["module"] for row in controller.records} == set(case.partition.names)
+    case = vgg_case()
+    kernels = modular_ntk(case.model, case.partition, case.inputs, "sum_of_logits", remainder=True)
+    traces = {name: float(kernel.trace()) for name, kernel in kernels.items()}
+    assert seen["full"] == pytest.approx(sum(traces.values()), rel=1e-9)
+    assert seen["full"] - seen["modules"] == pytest.approx(traces["remainder"], rel=1e-6)
+    with pytest.raises(InputError, match="integral must be one of modules, full"):
+        MAT(integral="all")

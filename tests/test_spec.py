@@ -206,3 +206,17 @@ def test_a_method_changes_the_settings_of_its_task():
     assert other.recipe == {**plain.recipe, "lr": 2 * plain.recipe["lr"], "batch": 7}
     assert other.probe == {**plain.probe, "n": 4}
     assert (other.task, other.model, other.method) == (plain.task, plain.model, plain.method)
+
+
+def test_tasks_and_methods_may_be_run_with_some_of_the_seeds():
+    config = {**CONFIG, "seeds": [0, 1, 2, 3]}
+    config["methods"] = {**config["methods"], "again": {"name": "mat", "alpha": 0.5, "seeds": [0, 2, 9]}}
+    config["tasks"] = {**config["tasks"], "hmm": {**config["tasks"]["hmm"], "seeds": [1, 2]}}
+    found = {}
+    for run in expand(config):
+        found.setdefault((run.task, run.method), []).append(run.spec.seed)
+    assert found["digits", "mat"] == [0, 1, 2, 3] and found["digits", "again"] == [0, 2]
+    assert found["hmm", "mat"] == [1, 2] and found["hmm", "again"] == [2]
+    config["methods"]["mat"] = {**config["methods"]["mat"], "seeds": [0]}
+    with pytest.raises(InputError, match=r"methods.random: match must name one of .*, got 'mat'"):
+        expand(config)  # the run that it follows is not there for every seed

@@ -225,6 +225,19 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
+def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
+    """Switch's balance loss moves the routers; the first step's reported loss is the task's alone."""
+    first = {}
+    for balance in (0.0, 1.0):
+        base = {**ROUTED, "model": {**ROUTED["model"], "balance": balance, "dropout": 0.0}}
+        one = loop(spec(base, "vanilla"), tmp_path)
+        one.advance(silent)
+        routers = {k: v for k, v in one.model.state_dict().items() if "router" in k}
+        first[balance] = one.progress.since["loss"], routers
+    assert first[0.0][0] == first[1.0][0] > 0
+    assert any(not torch.equal(value, first[1.0][1][name]) for name, value in first[0.0][1].items())
+
+
 def test_early_stopping_never_trains_longer():
     method = EarlyStop(match="mat")
     assert method.length(100, 7, 10**9) == (100, 100)

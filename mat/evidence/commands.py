@@ -57,6 +57,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `agreement`")
     compare.set_defaults(run=_agreement_table)
 
+    branches = commands.add_parser(
+        "branches-table", help="correlate what single modules and sets of them do with their λ_max"
+    )
+    branches.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `branches`")
+    branches.set_defaults(run=_branches_table)
+
     register = commands.add_parser("register", help="write the ambiguity register as a page")
     for command in (register, sensitivity):
         command.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
@@ -65,7 +71,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     summary = commands.add_parser("summary", help="print results and verdicts as text")
     summary.set_defaults(run=_summary)
     compared.append(sensitivity)
-    for command in (collect, results, scores, verdicts, sanity, compare, register, summary, *compared):
+    own = (collect, results, scores, verdicts, sanity, compare, branches, register, summary)
+    for command in (*own, *compared):
         command.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     for command in (results, verdicts, compare, summary, *compared):
         command.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
@@ -123,6 +130,12 @@ def _agreement_table(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     cli.agreement(args.files, args.tables, args.claims)
+
+
+def _branches_table(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.branches(args.files, args.tables)
 
 
 def _register(args: argparse.Namespace) -> None:

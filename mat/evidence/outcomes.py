@@ -60,15 +60,15 @@ class Rule:
     """``evaluate(tables, task, claim, convergence)`` and what its claim must name.
 
     ``roles``: every label that plays one must have runs, except in ``any_role``, of whose methods one is enough, and
-    in the roles ``optional``. ``families``: judged on the families of the agreement table instead of on tasks;
-    ``scale``: judged once, over all tasks.
+    in the roles ``optional``. ``families``: judged on the families of this table (``Tables.families_of``) instead of on
+    tasks; ``scale``: judged once, over all tasks.
     """
 
     evaluate: Callable[[Tables, str, Claim, Convergence], Outcome]
     thresholds: frozenset[str]
     roles: frozenset[str]
     any_role: str | None = None
-    families: bool = False
+    families: str | None = None
     optional: frozenset[str] = frozenset()
     scale: bool = False
 
@@ -78,7 +78,7 @@ def rule(
     thresholds: str,
     roles: str,
     any_role: str | None = None,
-    families: bool = False,
+    families: str | None = None,
     optional: str = "",
     scale: bool = False,
 ) -> Rule:

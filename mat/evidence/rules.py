@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement_table, decisions, results, rules_beyond, spectra
+from mat.evidence import agreement_table, branch_rules, decisions, results, rules_beyond, spectra
 from mat.evidence.measures import LEDGERS, Convergence
 from mat.evidence.outcomes import Effect, Outcome, Rule, decided, rule, say
 from mat.evidence.rules_gain import quality, saving
@@ -163,7 +163,8 @@ RULES = {
     "beats_baselines": rule(beats_baselines, "", "method baselines"),
     "active_share": rule(active_share, "min_percent max_percent", "method"),
     "probe_cost": rule(probe_cost, "cheap_percent bearable_percent", "method"),
-    "rankings": rule(rankings, "survive_tau lost_tau choice_margin", "references", families=True),
+    "rankings": rule(rankings, "survive_tau lost_tau choice_margin", "references", families="agreement"),
     "bias_of_detach": rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
+    **branch_rules.RULES,
     **rules_beyond.RULES,
 }

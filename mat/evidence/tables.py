@@ -24,7 +24,8 @@ class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
     the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
-    of ``mat.evidence.sanity``, None where no levels are stated."""
+    of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
+    these names, None at a scale that trains no branches."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -33,6 +34,8 @@ class Tables:
     ceiling: pd.DataFrame | None = None
     ceiling_parts: pd.DataFrame | None = None
     sanity: pd.DataFrame | None = None
+    trainability: pd.DataFrame | None = None
+    generalisation: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -57,10 +60,10 @@ class Tables:
     def tasks(self) -> list[str]:
         return sorted(self.runs["task"].unique())
 
-    @property
-    def families(self) -> list[str]:
-        """Families whose estimators were compared."""
-        return [] if self.agreement is None else sorted(self.agreement["family"].unique())
+    def families_of(self, table: str) -> list[str]:
+        """Families of the table ``agreement``, ``trainability`` or ``generalisation``; none where there is none."""
+        found = getattr(self, table)
+        return [] if found is None else sorted(found["family"].unique())
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
@@ -163,6 +166,8 @@ def load(folder: Path) -> Tables:
         load_ceiling(folder, "ceiling.csv"),
         load_ceiling(folder, "ceiling_parts.csv"),
         load_sanity(folder),
+        load_branches(folder, "trainability.csv"),
+        load_branches(folder, "generalisation.csv"),
     )
 
 
@@ -184,6 +189,16 @@ def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
         return None
     frame = pd.read_csv(path, dtype=dict.fromkeys(("scale", "label", "note"), str))
     return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame
+
+
+def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
+    """``trainability.csv`` or ``generalisation.csv`` of ``folder``; None when there is none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    texts = ("checkpoint", "family", "scale", "task", "code_hash")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
 
 
 def load_sanity(folder: Path) -> pd.DataFrame | None:

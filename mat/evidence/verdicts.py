@@ -74,9 +74,11 @@ def _outcomes(tables: Tables, claim: Claim, claims: Claims) -> dict[str, Outcome
 
 
 def places(tables: Tables, claim: Claim) -> list[str]:
-    """What a claim is judged on: the tasks, the families whose estimators were compared, or the scale as a whole."""
+    """What a claim is judged on: the tasks, the families of the table that its rule reads, or the scale as a whole."""
     rule = rule_named(claim.measure)
-    return [SCALE] if rule.scale else tables.families if rule.families else tables.tasks
+    if rule.scale:
+        return [SCALE]
+    return tables.families_of(rule.families) if rule.families else tables.tasks
 
 
 def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:

@@ -148,6 +148,7 @@ rule verdicts:
         pooled=rules.collect.output,
         agreement=AGREEMENT[:1],
         sanity=SANITY[:1],
+        branches=BRANCH_TABLES[:2],
         claims="workflows/claims.yaml",
     output:
         report(f"{TABLES}/verdicts.md", caption="../report/verdicts.rst", category="Verdicts"),
