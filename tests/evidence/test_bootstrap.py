@@ -108,6 +108,15 @@ def test_improvement_over_tasks_weighs_tasks_alike():
     assert (got.mean, got.low, got.high, got.n) == (0.5, 0.5, 0.5, 12)
 
 
+def test_improvement_resamples_the_runs_of_the_method():
+    """One of four runs wins always: the mean of a resample is binomial(4, 1/4)/4, whose 97.5 % quantile is 3/4."""
+    wins = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    got = stratified_improvement({"a": wins}, "x")
+    assert (got.mean, got.low, got.high) == (0.25, 0.0, 0.75)
+    got = stratified_improvement({"a": wins.T}, "x")  # and of those of the reference
+    assert (got.mean, got.low, got.high) == (0.25, 0.0, 0.75)
+
+
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize("shape", sorted(COVERAGE))
 def test_the_stated_coverage_is_what_a_simulation_finds(shape, n):

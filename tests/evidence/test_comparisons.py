@@ -121,7 +121,7 @@ def test_controls_by_hand(tmp_path):
 
 def test_wall_clock_by_hand():
     """Half the FLOPs in 0.8 of the time: 1.6 times the time per FLOP."""
-    tables = tiny({"vanilla": [[3.0, 2.0, 1.0]] * 2, "mat": [[3.0, 2.0, 1.0]] * 2}, seconds=0.8, macs=0.5)
+    tables = tiny({name: [[3.0, 2.0, 1.0, 1.0]] * 2 for name in ("vanilla", "mat")}, seconds=0.8, macs=0.5)
     row = wall_clock.wall_clock(tables, RULE).iloc[0]
     assert row["method"] == "mat"
     for where in ("whole_run", "to_convergence"):

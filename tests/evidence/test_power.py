@@ -69,10 +69,14 @@ def test_seeds_needed_when_no_number_is_enough():
     assert needed(_positive) == "not a matter of seeds"
 
 
-def test_the_scarcest_comparison_gets_more_seeds_first():
-    many, few = mean_interval([5.0, 5.1] * 5), mean_interval([0.0, 1.0, 2.0])
+def test_a_comparison_that_has_more_seeds_keeps_them():
+    """Ten seeds of mean 0.8 and s = 1 are above 0, seven of them would not be; the other needs four."""
+    many = mean_interval(np.array([-1, 1] * 5) * np.sqrt(0.9) + 0.8)
+    few = mean_interval(np.array([-1, 0, 1]) * 0.55 + 1)
+    assert many.low > 0 > many.at(n=7).low
+    assert few.low < 0 < few.at(n=4).low
 
     def all_above(values):
         return decisions.SUPPORTED if all(v.low > 0 for v in values) else decisions.INCONCLUSIVE
 
-    assert needed(all_above, many, few) == "7"
+    assert needed(all_above, many, few) == "4"

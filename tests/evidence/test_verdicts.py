@@ -229,6 +229,7 @@ def test_fine_tuning_is_asked_whether_it_agrees_with_training_from_scratch(
     assert list(frame["task"].unique()) == ["all", "all tasks together"]
     assert set(frame["verdict"]) == {verdict}
     assert "From small to large is not tested" in frame["reason"].iloc[-1]
+    assert {"saving on hmm, fine-tuning", "saving on digits, from scratch"} <= set(frame["part"])
 
 
 def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules):
