@@ -20,10 +20,11 @@ FINE_TUNING, SCRATCH = "fine-tuning", "from scratch"
 def selection(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
     """X1: best validation loss of selection by λ_max against selections of equal active share.
 
-    Where the method has no runs, its ``fallback`` stands against the one ``reference``.
+    Where the method has no runs, its ``fallback`` stands against the one ``reference``. A control in another backward
+    mode than the method's is none: then selection is not all that differs.
     """
     present, method = set(tables.methods(task)), claim.one("method")
-    controls = [label for label in claim.role("controls") if label in present]
+    controls = [label for label in _alike(tables, task, claim) if label in claim.role("controls")]
     if method in present and controls:
         return _against_controls(tables, task, claim, controls)
     method, reference = claim.one("fallback"), claim.one("reference")
@@ -45,7 +46,7 @@ def _against_controls(tables: Tables, task: str, claim: Claim, controls: list[st
     method, present = claim.one("method"), set(tables.methods(task))
     effects = _selections(tables, task, method, controls)
     empty = _empty(effects, method, claim)
-    beside = [label for label in claim.role("beside") if label in present]
+    beside = [label for label in _alike(tables, task, claim) if label in claim.role("beside")]
     effects += [_advantage(tables, task, method, label)._replace(decides=False) for label in beside]
     if empty:
         return decided(effects, _undecided, empty)
@@ -55,9 +56,18 @@ def _against_controls(tables: Tables, task: str, claim: Claim, controls: list[st
         return decisions.better_selection(gains, claim.role("decisive"), claim.thresholds)
 
     absent = [label for label in claim.role("controls") if label not in present]
+    unlike = [label for label in claim.role("controls") if label in present and label not in controls]
     said = [say(effect) for effect in effects[: len(controls)] + effects[len(effects) - len(beside) :]]
     missing = f" Not run: {', '.join(absent)}." if absent else ""
-    return decided(effects, decide, "; ".join(said) + f".{missing}")
+    other = f" Left out, as the backward mode is another: {', '.join(unlike)}." if unlike else ""
+    return decided(effects, decide, "; ".join(said) + f".{missing}{other}")
+
+
+def _alike(tables: Tables, task: str, claim: Claim) -> list[str]:
+    """Controls and labels shown beside that have runs in the method's backward mode."""
+    modes = {label: set(tables.of(task, label)["mode"]) for label in tables.methods(task)}
+    own = modes.get(claim.one("method"))
+    return [label for label in claim.role("controls") + claim.role("beside") if modes.get(label) == own]
 
 
 def _advantage(tables: Tables, task: str, method: str, other: str) -> Effect:

@@ -105,7 +105,8 @@ def test_controls_by_hand(tmp_path):
         tmp_path, {name: Behaviour(0.6, extra, 0.36) for name, extra in (("largest", 0.0), ("smallest", 0.2))}
     )
     frame = controls.controls(tables).set_index("method")
-    assert list(frame.index) == ["mat", "random", "largest", "smallest"]
+    assert list(frame.index) == ["mat", "mat_exact", "random", "largest", "smallest"]
+    assert set(frame["random_label"]) == {"random"}
     losses = {name: results.best_losses(tables, "hmm", name) for name in frame.index}
     gap = (losses["smallest"] - losses["largest"]).mean()
     assert frame.loc["smallest", "loss_minus_largest_mean"] == pytest.approx(gap)
@@ -116,7 +117,22 @@ def test_controls_by_hand(tmp_path):
     flops = [2 * measures.final_macs(tables.curve(name), "executed", True) for name in runs["run"]]
     assert frame.loc["mat", "compute_flop_mean"] == pytest.approx(np.mean(flops))
     text = cli.page.markdown(controls.page(controls.controls(tables), tables), tables)
-    assert "Not tested here: gradient_norm, random_once" in text
+    assert "Not tested here: gradient_norm, random_exact, random_once" in text
+
+
+def test_random_is_the_one_in_the_mode_of_the_controls(tmp_path):
+    more = {
+        "largest": Behaviour(0.6, 0.0, 0.36, mode="exact"),
+        "random_exact": Behaviour(0.6, 0.1, 0.36, mode="exact"),
+    }
+    tables = made(tmp_path, more)
+    frame = controls.controls(tables).set_index("method")
+    losses = {name: results.best_losses(tables, "hmm", name) for name in ("largest", "random_exact")}
+    gap = (losses["largest"] - losses["random_exact"]).mean()
+    assert frame.loc["largest", "loss_minus_random_mean"] == pytest.approx(gap)
+    assert frame.loc["random_exact", "loss_minus_random_mean"] == 0
+    page = cli.page.markdown(controls.page(controls.controls(tables), tables), tables)
+    assert "loss minus random_exact's" in page
 
 
 def test_wall_clock_by_hand():

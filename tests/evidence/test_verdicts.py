@@ -14,6 +14,7 @@ from mat.evidence import tables as pooled
 from mat.evidence.claims import load_claims
 from mat.evidence.statistics import mean_interval
 from mat.evidence.verdicts import outcome, places, simultaneous, verdicts
+from mat.grid import trained
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, edit, write_runs
 
 CLAIMS = Path(__file__).parents[2] / "workflows" / "claims.yaml"
@@ -172,11 +173,31 @@ def test_selection_is_compared_with_every_control(tmp_path, rules, changes, verd
     assert "stands for it" not in reasons["X1"]
 
 
+def test_controls_in_another_backward_mode_are_none(tmp_path, rules):
+    """random follows MAT in detach mode: it does worse by more than its selection."""
+    exact = {name: replace(each, mode="exact") for name, each in CONTROLS.items()}
+    exact["random_exact"] = Behaviour(0.60, -0.02, 0.36, mode="exact")
+    found, reasons = judged(tmp_path, rules, METHODS | exact)
+    assert found["X1"] == "not supported"  # random_exact does better; random, which does worse, is out
+    assert "over random_exact" in reasons["X1"]
+    assert "Left out, as the backward mode is another: random." in reasons["X1"]
+    assert "loss over random " not in reasons["X1"]
+
+
+def test_vgg_tasks_named_are_those_of_the_configs(rules):
+    named = next(claim for claim in rules.claims if claim.id == "X4").tasks
+    found = set()
+    for path in (CLAIMS.parent / "config").glob("*.yaml"):
+        tasks = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
+        found |= {label for label in tasks if trained(label, tasks)["model"]["name"] == "vgg"}
+    assert set(named) == found
+
+
 def test_absent_controls_are_named_and_without_any_mat_stands_in(tmp_path, rules):
     some = {name: CONTROLS[name] for name in ("largest", "smallest")}
     found, reasons = judged(tmp_path / "some", rules, METHODS | some)
     assert found["X1"] == "supported"
-    assert "Not run: random_once, shuffled, depth_low, depth_high." in reasons["X1"]
+    assert "Not run: random_exact, random_once, shuffled, depth_low, depth_high." in reasons["X1"]
     found, reasons = judged(tmp_path / "none", rules, METHODS)
     assert "No runs of largest: mat stands for it." in reasons["X1"]
     found, reasons = judged(tmp_path / "few", rules, {name: METHODS[name] for name in ("vanilla", "mat")})
