@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mat.evidence.report_commands import add as add_report_commands
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add them to the command line's ``commands``."""
+    add_report_commands(commands)
     show = commands.add_parser("show", help="show one run: what it was, how it went, what was active")
     show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
     show.set_defaults(run=_show)
