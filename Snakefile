@@ -40,6 +40,7 @@ rule all:
         made,
         rules.provenance.output,
         rules.report.output,
+        rules.reproducibility.output,
 
 
 onsuccess:

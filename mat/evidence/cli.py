@@ -11,10 +11,20 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement as agreeing
-from mat.evidence import agreement_table, ceiling_table, measures, metrics, results_text, tables, write
+from mat.evidence import (
+    agreement_table,
+    ceiling_table,
+    measures,
+    metrics,
+    report_verdicts,
+    results_text,
+    tables,
+    write,
+)
 from mat.evidence import ambiguities as register
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
+from mat.evidence import report as reporting
 from mat.evidence import results as table
 from mat.evidence import sanity as checking
 from mat.evidence import scores as scoring
@@ -148,16 +158,20 @@ def ambiguities(register_file: Path, tables_dir: Path) -> None:
 
 
 def summary(tables_dir: Path, claims: Path) -> str:
-    """The results in a few columns, and the verdicts when they are there, for a terminal."""
-    pooled = tables.load(tables_dir)
-    frame = table.results(pooled, claims_file.load_claims(claims).convergence)
+    """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
+    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    frame = table.results(pooled, rules.convergence)
     factor, unit = write.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     wide = max(10, *map(len, pooled.tasks))
     header = (
         f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
         f"{'active %':>9} {'seconds':>8}  metric"
     )
-    rows = [f"scale {pooled.scope}, executed ledger, charged probes included", header]
+    rows = [f"scale {pooled.scope}"]
+    judged = reporting.read_verdicts(tables_dir)
+    if judged is not None:
+        rows += ["", *report_verdicts.lines(judged, rules)]
+    rows += ["", "executed ledger, charged probes included", header]
     for row in frame.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
@@ -168,6 +182,7 @@ def summary(tables_dir: Path, claims: Path) -> str:
         )
     if pooled.sanity is not None:
         rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in pooled.sanity.itertuples())]
-    if (tables_dir / "verdicts.csv").is_file():
-        rows += ["", *judging.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
+    page = tables_dir.parent / "report.html"
+    if page.is_file():
+        rows += ["", f"report: {page}"]
     return "\n".join(rows)

@@ -70,7 +70,7 @@ class Source:
 
 def title(source: Source) -> str:
     """The report's title."""
-    return f"Modular Adaptive Training, re-run: scale {source.tables.scope}"
+    return f"Modular Adaptive Training: a re-run at scale {source.tables.scope}"
 
 
 def lead(source: Source) -> str:
@@ -95,8 +95,12 @@ def markdown(source: Source, folder: Path) -> str:
     parts = [f"# {title(source)}", lead(source)]
     for chapter in chapters(source):
         parts += _written(chapter, 2, folder)
-    # a break inside a cell and links to places on the page are HTML's and the page's
-    return re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", "\n\n".join(parts))
+    return without_places("\n\n".join(parts))
+
+
+def without_places(text: str) -> str:
+    """Markdown without links to places on its own page, which only the HTML has."""
+    return re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", text)
 
 
 def _written(section: Section, depth: int, folder: Path) -> Iterator[str]:
@@ -120,10 +124,9 @@ def link(path: Path, folder: Path) -> str:
 
 
 def _verdicts(source: Source) -> Section | None:
-    path = source.tables_dir / "verdicts.csv"
-    if not path.is_file():
+    frame = read_verdicts(source.tables_dir)
+    if frame is None:
         return None
-    frame = pd.read_csv(path, keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
     parts = []
     for claim in source.claims.claims:
         rows = frame[frame["claim"] == claim.id]
@@ -144,6 +147,14 @@ def _verdicts(source: Source) -> Section | None:
         ]
     )
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
+
+
+def read_verdicts(tables_dir: Path) -> pd.DataFrame | None:
+    """``verdicts.csv`` with empty texts as texts; None where no claim is judged."""
+    path = tables_dir / "verdicts.csv"
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
 
 
 def _summary(source: Source) -> Section | None:
@@ -192,16 +203,11 @@ def _figures(source: Source) -> Section | None:
 def _caption(source: Source, found: report_items.Found) -> str:
     runs = source.tables.runs
     done = runs["status"].eq("finished").groupby([runs["task"], runs["method"]]).sum()
-    seeds = "n = " + (f"{done.min()}" if done.min() == done.max() else f"{done.min()} to {done.max()}")
-    units = {
-        "ceiling": "Closed-form ledger, 1 MAC = 2 FLOP; no runs are needed for it.",
-        "estimators": "Kendall's τ_b; executed ledger for its cost.",
-    }
-    held = units.get(
-        found.item.name, f"{seeds} finished seeds per task and method; executed ledger, 1 MAC = 2 FLOP."
-    )
-    command = _command(source, found)
-    return f"{found.item.about} {held} Scale {source.tables.scope}. Made by `{command}`.".strip()
+    least, most = int(done.min()), int(done.max())
+    seeds = f"n = {least if least == most else f'{least} to {most}'} finished seeds per task and method"
+    held = found.item.held.format(seeds=seeds)
+    about = f"{found.item.about} {held}".strip()
+    return f"{about} Scale {source.tables.scope}. Made by `{_command(source, found)}`."
 
 
 def _runs(source: Source) -> Section:

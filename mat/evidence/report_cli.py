@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from mat.errors import InputError
+from mat.evidence import ambiguities, report_html, tables, trace_text, write
 from mat.evidence import claims as claims_file
 from mat.evidence import provenance as recording
 from mat.evidence import report as reporting
-from mat.evidence import report_html, tables, trace_text, write
+from mat.evidence import reproducibility as reproducibility_page
 from mat.evidence import trace as tracing
 
 
@@ -29,6 +30,17 @@ def report(
     )
     write.text(reporting.markdown(source, out), out / "REPORT.md")
     write.text(report_html.page(source, page), out / "report.html")
+
+
+def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
+    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge."""
+    page = reproducibility_page.markdown(
+        tables.load(tables_dir),
+        claims_file.load_claims(claims),
+        ambiguities.load_register(register),
+        reporting.read_verdicts(tables_dir),
+    )
+    write.text(page, out / "REPRODUCIBILITY.md")
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:

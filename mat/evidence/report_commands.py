@@ -20,7 +20,6 @@ def add(commands: argparse._SubParsersAction) -> None:
     provenance = commands.add_parser("provenance", help="record the hashes of tables, figures and runs")
     provenance.set_defaults(run=_provenance)
     report = commands.add_parser("report", help="write REPORT.md and report.html from tables and figures")
-    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
     report.add_argument(
         "--page",
         type=Path,
@@ -35,6 +34,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     report.set_defaults(run=_report)
     for command in (provenance, report):
         command.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder of figures")
+    challenge = commands.add_parser(
+        "reproducibility", help="write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge"
+    )
+    challenge.add_argument(
+        "--ambiguities",
+        type=Path,
+        default=Path("workflows/ambiguities.yaml"),
+        metavar="YAML",
+        help="the register",
+    )
+    challenge.set_defaults(run=_reproducibility)
+    for command in (report, challenge):
+        command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the page")
     trace = commands.add_parser(
         "trace", help="lead a number of a table, or a verdict, back to its runs; or check all files",
         formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
@@ -47,9 +59,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--check", action="store_true", help="compare every table, figure and run with what is recorded"
     )
     trace.set_defaults(run=_trace)
-    for command in (provenance, report, trace):
+    for command in (provenance, report, challenge, trace):
         command.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-    for command in (report, trace):
+    for command in (report, challenge, trace):
         command.add_argument("--claims", type=Path, default=CLAIMS, metavar="YAML", help="the decision rules")
 
 
@@ -63,6 +75,12 @@ def _report(args: argparse.Namespace) -> None:
     from mat.evidence import report_cli
 
     report_cli.report(args.tables, args.figures, args.claims, args.methods, args.page, args.out, ROOT)
+
+
+def _reproducibility(args: argparse.Namespace) -> None:
+    from mat.evidence import report_cli
+
+    report_cli.reproducibility(args.tables, args.claims, args.ambiguities, args.out)
 
 
 def _trace(args: argparse.Namespace) -> None:

@@ -62,7 +62,7 @@ def render(text: str, anchor: str) -> str:
     Raw HTML is escaped, except for a line break inside a cell; links that lead neither to a place on the page nor to
     the web become text.
     """
-    reader = MarkdownIt("commonmark").enable("table")
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = reader.parse(text)
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -160,7 +160,7 @@ def _mark_cells(tokens: Sequence[Token]) -> None:
     A column is of numbers when every cell is one or is empty or a dash, and some cell is one.
     """
     columns: dict[int, list[tuple[Token, str]]] = {}
-    for opened, content in itertools.pairwise(tokens):
+    for opened, content in itertools.pairwise([*tokens, Token("end", "", 0)]):
         if opened.type == "tr_open":
             place = 0
         elif opened.type in ("th_open", "td_open"):
@@ -178,7 +178,7 @@ def _mark_column(cells: list[tuple[Token, str]]) -> None:
     for opened, text in cells:
         if numbers:
             opened.attrSet("class", "num")
-        elif opened.type == "td_open" and len(text) <= SHORT:
+        elif opened.type == "td_open" and (len(text) <= SHORT or _NUMBER.fullmatch(text)):
             opened.attrSet("class", "short")
         elif opened.type == "td_open" and len(text) > LONG:
             opened.attrSet("class", "long")

@@ -20,12 +20,13 @@ _KINDS = (".md", ".csv", ".tex", ".parquet")
 class Item:
     """A table or figure: ``name`` of its files, ``title``, ``about`` (one or two sentences), ``sources`` it is made
     from: tables of the same folder by file name, other files by path from the repository's root; ``{scale}`` is
-    replaced."""
+    replaced. ``held``: n, unit and ledger of a figure; ``{seeds}`` is replaced."""
 
     name: str
     title: str
     about: str = ""
     sources: tuple[str, ...] = RUNS
+    held: str = "{seeds}; executed ledger, 1 MAC = 2 FLOP."
 
 
 TABLES = (
@@ -49,32 +50,84 @@ TABLES = (
     Item("probes", "Probes of every run", "One row per probe and module: spectrum, threshold, active, frozen.", ()),
 )  # fmt: skip
 
+_NO_LEDGER, _ONE_RUN = "{seeds}; no ledger.", "n = 1 run per task, named above its panels; no ledger."
 FIGURES = (
-    Item("loss_vs_compute", "Validation loss against compute",
-         "Validation loss against the compute really spent, probes included where the method pays for them."),
+    Item(
+        "loss_vs_compute",
+        "Validation loss against compute",
+        "Validation loss against the compute really spent, probes included where the method pays for them.",
+    ),
     Item("aggregate", "All tasks together", "Aggregates over tasks and seeds."),
-    Item("controls", "Controls", "Modules chosen otherwise than by the largest λ_max, at an equal active share.",
-         (*RUNS, "controls.csv")),
-    Item("dynamics", "Dynamics of λ_max and effective rank", "Both, for every module, over training."),
-    Item("joint_variation", "Joint variation", "λ_max beside effective rank, module by module."),
-    Item("active_map", "Which modules trained when", "The share of seeds in which each module was active."),
-    Item("trainability", "Trainability", "Decrease of the loss when one module trains alone, beside its λ_max.",
-         ("trainability.csv",)),
-    Item("generalisation", "Generalisation", "Training and held-out loss when only top or only bottom modules train.",
-         ("generalisation.csv",)),
-    Item("wall_clock", "Seconds beside FLOPs", "Saved FLOPs beside saved seconds.", (*RUNS, "wall_clock.csv")),
-    Item("ceiling", "The ceiling",
-         "What a training step is made of, and what it can save at most at a given share of active modules.",
-         ("ceiling.csv", "ceiling_parts.csv")),
-    Item("estimators", "Agreement of estimators",
-         "Agreement of module rankings between kernel estimators, over n and over training, and what it costs.",
-         ("agreement.csv",)),
-    Item("tornado", "Open choices", "How far the alternatives of every open choice move the headline number.",
-         ("sensitivity.csv",)),
-    Item("sanity", "What vanilla learned",
-         "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
-         "known.", (*RUNS, "sanity.csv")),
-)  # fmt: skip
+    Item(
+        "controls",
+        "Controls",
+        "Modules chosen otherwise than by the largest λ_max, at an equal active share.",
+        (*RUNS, "controls.csv"),
+    ),
+    Item(
+        "dynamics",
+        "Dynamics of λ_max and effective rank",
+        "Both, for every module, over training.",
+        held=_ONE_RUN,
+    ),
+    Item(
+        "joint_variation",
+        "Joint variation",
+        "λ_max beside effective rank, module by module.",
+        held=_NO_LEDGER,
+    ),
+    Item(
+        "active_map",
+        "Which modules trained when",
+        "The share of seeds in which each module was active.",
+        held=_NO_LEDGER,
+    ),
+    Item(
+        "trainability",
+        "Trainability",
+        "Decrease of the loss when one module trains alone, beside its λ_max.",
+        ("trainability.csv",),
+        _NO_LEDGER,
+    ),
+    Item(
+        "generalisation",
+        "Generalisation",
+        "Training and held-out loss when only top or only bottom modules train.",
+        ("generalisation.csv",),
+        _NO_LEDGER,
+    ),
+    Item(
+        "wall_clock", "Seconds beside FLOPs", "Saved FLOPs beside saved seconds.", (*RUNS, "wall_clock.csv")
+    ),
+    Item(
+        "ceiling",
+        "The ceiling",
+        "What a training step is made of, and what it can save at most at a given share of active modules.",
+        ("ceiling.csv", "ceiling_parts.csv"),
+        "Closed-form ledger, 1 MAC = 2 FLOP; it needs no runs.",
+    ),
+    Item(
+        "estimators",
+        "Agreement of estimators",
+        "Agreement of module rankings between kernel estimators, over n and over training, and what it costs.",
+        ("agreement.csv",),
+        "Kendall's τ_b; seeds and probe sets are in its footer; executed ledger for the cost.",
+    ),
+    Item(
+        "tornado",
+        "Open choices",
+        "How far the alternatives of every open choice move the headline number.",
+        ("sensitivity.csv",),
+    ),
+    Item(
+        "sanity",
+        "What vanilla learned",
+        "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
+        "known.",
+        (*RUNS, "sanity.csv"),
+        _NO_LEDGER,
+    ),
+)
 
 
 @dataclass(frozen=True)

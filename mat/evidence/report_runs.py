@@ -106,17 +106,12 @@ def in_short(results: pd.DataFrame) -> str:
         "time / vanilla": ("train_and_probe_seconds_ratio_to_vanilla", 2),
     }  # fmt: skip
     shown = {name: how for name, how in shown.items() if how is None or f"{how[0]}_mean" in results.columns}
-    header = ("task", "method", "n", *shown)
+    header = ("task", "method", "n", "metric", *shown)
     rows = []
     for _, row in results.iterrows():
-        cells = []
-        for how in shown.values():
-            cells.append(_reached(row) if how is None else _shown(row, *how))
-        metric = f"{str(row['metric']).replace('_', ' ')} "
-        if "test metric" in shown:
-            place = list(shown).index("test metric")
-            cells[place] = metric + cells[place]
-        rows.append((row["task"], row["method"], str(row["n_finished"]), *cells))
+        cells = [_reached(row) if how is None else _shown(row, *how) for how in shown.values()]
+        metric = str(row["metric"]).replace("_", " ")
+        rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
     return write.markdown_table(header, rows)
 
 

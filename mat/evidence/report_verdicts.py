@@ -6,7 +6,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
@@ -53,6 +53,20 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
     return write.markdown_table(header, rows)
 
 
+def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
+    """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
+    tops = frame[frame["task"] == ALL].set_index("claim")
+    more = [name for name in ("after_correction",) if _says(frame, name)]
+    for claim in claims.claims:
+        if claim.id in tops.index:
+            top = tops.loc[claim.id]
+            n = f"n = {int(top['n'])}" if top["n"] else ""
+            said = "".join(
+                f"{MORE[name]}: {_cell(top[name])}; " for name in more if _cell(top[name]) != write.MISSING
+            )
+            yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
+
+
 def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     """The claim's outcome in plain words; ``rows``: those of the claim."""
     top, tasks = rows[rows["task"] == ALL].iloc[0], rows[rows["task"] != ALL].drop_duplicates("task")
@@ -61,11 +75,12 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
         return f"{start}Here: **{top['verdict']}**. {_sentence(top['reason'])}"
     groups = [
-        f"*{verdict}* on {_listed(same['task'])}" for verdict, same in tasks.groupby("verdict", sort=False)
+        f"*{verdict}* on {write.listed(same['task'])}"
+        for verdict, same in tasks.groupby("verdict", sort=False)
     ]
-    said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {_listed(groups)}."]
+    said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {write.listed(groups)}."]
     for part, numbers in _deciding(rows).groupby("part", sort=False):
-        values = _listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
+        values = write.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
         said.append(f"{_capital(_lowered(part))} is {values}{_stands_on(numbers)}.")
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != write.MISSING:
@@ -121,7 +136,8 @@ def measured(row: pd.Series | object, unit: bool = True) -> str:
     """``effect [low, high] unit`` of a row of ``verdicts.csv``."""
     get = row.get if isinstance(row, Mapping | pd.Series) else lambda name: getattr(row, name)
     value = Interval(*(float(get(name)) for name in ("effect", "low", "high")), int(get("n")))
-    return f"{write.estimate(value)} {get('unit') if unit else ''}".rstrip()
+    said = write.estimate(value)
+    return said if said == write.MISSING or not unit else f"{said} {get('unit')}".rstrip()
 
 
 def _deciding(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,11 +199,6 @@ def _capital(text: str) -> str:
 def _range(values: pd.Series) -> str:
     least, most = int(values.min()), int(values.max())
     return str(least) if least == most else f"{least} to {most}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = [str(name) for name in names]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _lowered(part: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -123,12 +122,6 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         f"smoothed over {claims.convergence.window} evaluations.",
     ]
     return "\n\n".join(parts)
-
-
-def lines(frame: pd.DataFrame) -> Iterable[str]:
-    """One line per claim for the terminal."""
-    for row in frame[frame["task"] == ALL].itertuples():
-        yield f"{row.claim:<4} {row.verdict:<25} {row.reason}"
 
 
 def _brackets(found: Outcome) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -69,6 +69,12 @@ def command(scale: str, selection: str = "", target: str = "") -> str:
         f"scale={scale}",
     ]
     return " ".join([*parts, *selection.split()])
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``; the empty list is none."""
+    names = list(map(str, names))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "none"
 
 
 def csv(frame: pd.DataFrame, path: Path) -> None:

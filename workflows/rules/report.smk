@@ -58,3 +58,29 @@ rule report:
     shell:
         "python -m mat report --tables {params.tables:q} --figures {params.figures:q} --claims {input.claims}"
         " --page {params.page} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule reproducibility:
+    input:
+        code=EVIDENCE,
+        made=TABLE_FILES,
+        record=f"{TABLES}/runs.csv",
+        claims="workflows/claims.yaml",
+        register="workflows/ambiguities.yaml",
+    output:
+        f"{MADE}/REPRODUCIBILITY.md",
+    log:
+        f"{MADE}/logs/reproducibility.log",
+    benchmark:
+        f"{MADE}/benchmarks/reproducibility.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(input.record, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m mat reproducibility --tables {params.tables:q} --claims {input.claims}"
+        " --ambiguities {input.register} --out {params.out:q} > {log:q} 2>&1"
