@@ -123,10 +123,10 @@ def link(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix().replace(" ", "%20")
 
 
-def _verdicts(source: Source) -> Section | None:
+def _verdicts(source: Source) -> Section:
     frame = read_verdicts(source.tables_dir)
     if frame is None:
-        return None
+        return Section("verdicts", "Verdicts", "No claim is judged on these runs.")
     parts = []
     for claim in source.claims.claims:
         rows = frame[frame["claim"] == claim.id]
@@ -247,6 +247,7 @@ def _methods(source: Source) -> Section:
 
 def _again(source: Source) -> Section:
     tables = shlex.quote(provenance.relative(source.tables_dir, source.root))
+    first = source.tables.runs.iloc[-1]
     text = "\n".join(
         [
             "In a clone of the repository, with Python 3.11 or newer:",
@@ -259,7 +260,7 @@ def _again(source: Source) -> Section:
             "Any number leads to its runs, and the committed files are what they say:",
             "",
             "```sh",
-            f"python -m mat trace --tables {tables} TABLE WORD…    # results digits mat saving_executed_percent",
+            f"python -m mat trace --tables {tables} results {first['task']} {first['method']} test_metric",
             f"python -m mat trace --tables {tables} --check",
             "```",
             "",

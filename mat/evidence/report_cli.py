@@ -59,7 +59,8 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
     if wrong:
         raise InputError("\n".join([f"{len(wrong)} of what is there is not as recorded:", *wrong]))
     recorded = recording.load(tables_dir)
+    again = write.listed(f"{name}.csv" for name in tracing.KINDS if (tables_dir / f"{name}.csv").is_file())
     return (
         f"{len(recorded['files'])} tables and figures and {len(recorded['runs'])} runs are as recorded, and the pooled "
-        "runs give results, scores and verdicts again"
+        f"runs give {again} again"
     )

@@ -99,8 +99,12 @@ def listing(tables: Tables) -> str:
 
 def in_short(results: pd.DataFrame) -> str:
     """The results table in its few columns that answer most questions; those it does not have are left out."""
+    compute = "compute_to_convergence_executed_flop"
+    factor, unit = write.flop_unit(
+        results[f"{compute}_mean"].max() if f"{compute}_mean" in results.columns else 1
+    )
     shown = {
-        "test metric": ("test_metric", 4), "compute to convergence, GFLOP": ("compute_to_convergence_executed_flop", 3),
+        "test metric": ("test_metric", 4), f"compute to convergence, {unit}": (compute, 3),
         "saving, %": ("saving_executed_percent", 1), "to vanilla's best": None,
         "modules active, %": ("active_share_percent", 1), "probes, %": ("probe_share_executed_percent", 1),
         "time / vanilla": ("train_and_probe_seconds_ratio_to_vanilla", 2),
@@ -109,7 +113,7 @@ def in_short(results: pd.DataFrame) -> str:
     header = ("task", "method", "n", "metric", *shown)
     rows = []
     for _, row in results.iterrows():
-        cells = [_reached(row) if how is None else _shown(row, *how) for how in shown.values()]
+        cells = [_reached(row) if how is None else _shown(row, *how, factor) for how in shown.values()]
         metric = str(row["metric"]).replace("_", " ")
         rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
     return write.markdown_table(header, rows)
@@ -126,10 +130,10 @@ def method_cards(folder: Path) -> list[tuple[str, str, str]]:
     return cards
 
 
-def _shown(row: pd.Series, name: str, decimals: int) -> str:
+def _shown(row: pd.Series, name: str, decimals: int, factor: float) -> str:
     value = Interval(*(float(row[f"{name}_{end}"]) for end in ("mean", "low", "high")), 0)
     if name.endswith("_flop"):
-        value = value.scaled(1e-9)
+        value = value.scaled(1 / factor)
         decimals = write.decimals_for(value.mean)
     if row["method"] == REFERENCE and ("saving" in name or "ratio" in name):
         return write.MISSING

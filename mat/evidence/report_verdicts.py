@@ -79,7 +79,11 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
         for verdict, same in tasks.groupby("verdict", sort=False)
     ]
     said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {write.listed(groups)}."]
-    for part, numbers in _deciding(rows).groupby("part", sort=False):
+    deciding = _deciding(rows)
+    if len(deciding) > MANY:
+        said.append(f"Its {len(deciding)} numbers are in the table below.")
+        deciding = deciding.iloc[:0]
+    for part, numbers in deciding.groupby("part", sort=False):
         values = write.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
         said.append(f"{_capital(_lowered(part))} is {values}{_stands_on(numbers)}.")
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
