@@ -154,7 +154,16 @@ def read_verdicts(tables_dir: Path) -> pd.DataFrame | None:
     path = tables_dir / "verdicts.csv"
     if not path.is_file():
         return None
-    return pd.read_csv(path, keep_default_na=False, na_values={"effect": "", "low": "", "high": ""})
+    numbers = (
+        "effect",
+        "low",
+        "high",
+        "bootstrap_low",
+        "bootstrap_high",
+        "detectable",
+        "confidence_corrected",
+    )
+    return pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
 
 
 def _summary(source: Source) -> Section | None:

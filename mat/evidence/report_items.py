@@ -39,6 +39,7 @@ TABLES = (
     Item("learning_rate", "Vanilla with its learning rate re-tuned", "", (*RUNS, CLAIMS)),
     Item("wall_clock", "Saved FLOPs and saved seconds", "", (*RUNS, CLAIMS)),
     Item("trainability", "Trainability: one module trained alone", "", (*RUNS, CLAIMS)),
+    Item("trainability_modules", "Trainability by module", "One row per checkpoint and module.", (*RUNS, CLAIMS)),
     Item("generalisation", "Generalisation: top and bottom modules", "", (*RUNS, CLAIMS)),
     Item("sensitivity", "Open choices that change a number", "", (*RUNS, CLAIMS, REGISTER)),
     Item("ceiling", "What a step can save at most", "", SHAPES),

@@ -14,6 +14,7 @@ from mat.evidence import write
 from mat.evidence.claims import Claim, Claims
 from mat.evidence.statistics import CONFIDENCE, Interval
 
+BESIDE = {"bootstrap": "bootstrap over seeds"}
 ALL = "all"
 MANY = 6  # numbers of a claim that the table over all claims still holds
 MEANING = (
@@ -25,7 +26,7 @@ MEANING = (
 MORE = {
     "after_correction": "after correction",
     "detectable": "smallest effect it would see",
-    "needed_seeds": "seeds it would need",
+    "seeds_needed": "seeds it would need",
     "sanity": "vanilla's level",
 }
 
@@ -89,7 +90,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != write.MISSING:
         said.append(f"After correction for the number of claims: {corrected}.")
-    needed = _joined(rows[rows["task"] != ALL], "needed_seeds")
+    needed = _joined(rows[rows["task"] != ALL], "seeds_needed")
     if needed != write.MISSING:
         said.append(f"Seeds that a decision would need: {needed.replace('<br>', '; ')}.")
     return " ".join(said)
@@ -100,9 +101,10 @@ def by_task(rows: pd.DataFrame) -> str:
     shown = rows[(rows["task"] != ALL)]
     if shown.empty:
         return ""
-    more = [name for name in MORE if _says(shown, name)]
+    shown = shown.assign(bootstrap=[_bootstrap(row) for _, row in shown.iterrows()])
+    more = [name for name in ("bootstrap", *MORE) if _says(shown, name)]
     header = ("task", "verdict", "number", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
-              *(MORE[name] for name in more), "why")  # fmt: skip
+              *(BESIDE.get(name) or MORE[name] for name in more), "why")  # fmt: skip
     return write.markdown_table(
         header,
         [
@@ -142,6 +144,15 @@ def measured(row: pd.Series | object, unit: bool = True) -> str:
     value = Interval(*(float(get(name)) for name in ("effect", "low", "high")), int(get("n")))
     said = write.estimate(value)
     return said if said == write.MISSING or not unit else f"{said} {get('unit')}".rstrip()
+
+
+def _bootstrap(row: pd.Series) -> str:
+    """``[low, high]`` of the bootstrap over seeds; "" where the table has none."""
+    ends = [float(row.get(name, float("nan"))) for name in ("bootstrap_low", "bootstrap_high")]
+    if any(pd.isna(end) for end in ends):
+        return ""
+    decimals = write.decimals_for(max(abs(float(row["effect"])), 1e-3))
+    return f"[{', '.join(write.number(end, decimals) for end in ends)}]"
 
 
 def _deciding(rows: pd.DataFrame) -> pd.DataFrame:

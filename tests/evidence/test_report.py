@@ -97,7 +97,10 @@ def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
     of = (frame["claim"] == "C4") & (frame["task"] == "digits")
     more = frame.assign(
         after_correction=["partly" if claim == "C4" else "" for claim in frame["claim"]],
-        needed_seeds=[17.0 if is_it else float("nan") for is_it in of],
+        seeds_needed=["17" if is_it else "" for is_it in of],
+        bootstrap_low=-1.25,
+        bootstrap_high=2.5,
+        detectable=[3.25 if is_it else float("nan") for is_it in of],
         sanity="",
     )
     top = report_verdicts.overview(more, claims)
@@ -106,6 +109,10 @@ def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
     assert "seeds it would need" in header
     assert "vanilla's level" not in header
     claim = next(claim for claim in claims.claims if claim.id == "C4")
+    by_task = report_verdicts.by_task(more[more["claim"] == "C4"]).splitlines()
+    assert "bootstrap over seeds" in by_task[0]
+    assert "| [−1.2" in by_task[2]
+    assert "3.25" in by_task[2]
     said = report_verdicts.paragraph(more[more["claim"] == "C4"], claim)
     assert "After correction for the number of claims: partly." in said
     assert "Seeds that a decision would need: 17." in said
