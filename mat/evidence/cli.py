@@ -167,11 +167,13 @@ def summary(tables_dir: Path, claims: Path) -> str:
         f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
         f"{'active %':>9} {'seconds':>8}  metric"
     )
-    rows = [f"scale {pooled.scope}"]
     judged = reporting.read_verdicts(tables_dir)
-    if judged is not None:
-        rows += ["", *report_verdicts.lines(judged, rules)]
-    rows += ["", "executed ledger, charged probes included", header]
+    rows = (
+        []
+        if judged is None
+        else [f"verdicts at scale {pooled.scope}", *report_verdicts.lines(judged, rules), ""]
+    )
+    rows += [f"scale {pooled.scope}, executed ledger, charged probes included", header]
     for row in frame.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
