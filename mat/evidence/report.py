@@ -42,7 +42,7 @@ class Picture:
 class Section:
     """A heading with an anchor, Markdown below it, files to download, pictures, and sections inside it.
 
-    ``folded``: shown closed on a page. ``label``: the short title of a table of contents.
+    ``command`` makes the files. ``label``: the short title of a table of contents.
     """
 
     anchor: str
@@ -52,7 +52,6 @@ class Section:
     command: str = ""
     pictures: tuple[Picture, ...] = ()
     inside: tuple[Section, ...] = ()
-    folded: bool = False
     label: str = ""
 
 

@@ -46,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Run:
-    """A run behind a number; ``value``: the number from this seed alone, None where it has none."""
+    """A run behind a number; ``there``: whether its folder is here; ``command`` makes it again."""
 
     run: str
     task: str
