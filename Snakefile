@@ -21,11 +21,13 @@ wildcard_constraints:
     task="[^/]+",
     figure="[^/]+",
     job="[^/]+",
+    comparison="|".join(COMPARISONS),
 
 
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/agreement.smk"
+include: "workflows/rules/branches.smk"
 include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"

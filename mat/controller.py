@@ -27,8 +27,9 @@ from mat.adopt import Adoption, adopt
 from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.estimators import Estimator, SampleLoss
+from mat.gradients import gradient_norms
 from mat.kernel import check_normalisation, modular_ntk
-from mat.methods.base import Context, Method, Observation, Selection
+from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition import Partition
 from mat.seeds import stream_seed
 from mat.spectrum import Spectrum, eigenvalues
@@ -36,17 +37,18 @@ from mat.spectrum import Spectrum, eigenvalues
 # keys of a row of ``Controller.records``
 RECORD = (
     *("interval", "step", "module", "kind", "layer", "parameters", *(f.name for f in fields(Spectrum))),
-    *("estimator", "normalisation", "n", "way", "tau", "active", "frozen"),
+    *("estimator", "normalisation", "n", "way", "gradient_norm", "tau", "active", "frozen"),
 )
 
 
 class Controller:
     """Runs ``method`` on ``model``.
 
-    ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra. ``every``:
-    steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
-    ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``. ``counts``: active modules
-    per interval of the run a ``random`` method follows. Raises InputError when the method needs what was not
+    ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra or gradients.
+    ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
+    ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
+    gradients. ``counts``: active modules per interval of the run that the method follows. ``length``: steps of the
+    whole training, needed by methods that go by a schedule. Raises InputError when the method needs what was not
     given.
     """
 
@@ -65,14 +67,23 @@ class Controller:
         loss: SampleLoss | None = None,
         seed: int = 0,
         counts: Sequence[int] = (),
+        length: int | None = None,
     ) -> None:
-        self.probes = method.needs_probe or method.observe
-        if self.probes and not probe_inputs:
+        name, labelled = type(method).__name__, probe_labels is not None and loss is not None
+        self.measured = set(method.reads)
+        if method.observe:
+            self.measured = {SPECTRA, GRADIENTS} if labelled else {SPECTRA}
+        if self.measured and not probe_inputs:
+            reads = " and ".join(sorted(self.measured))
+            raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")
+        if GRADIENTS in self.measured and not labelled:
             raise InputError(
-                f"{type(method).__name__} reads spectra: give it probe_inputs, a batch of samples"
+                f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
             )
         if every < 1:
             raise InputError(f"every must be ≥ 1 step, got {every}")
+        if method.needs_length and length is None:
+            raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
         if getattr(method, "match", None) is not None and not counts:
             raise InputError(f"{type(method).__name__} follows another run: give it counts, or set a share")
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
@@ -80,10 +91,10 @@ class Controller:
         chosen = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
         self.every, self.estimator, self.normalisation = every, chosen, normalisation
         self.probe_labels = probe_labels
-        self.seed, self.counts = seed, tuple(counts)
+        self.seed, self.counts, self.length = seed, tuple(counts), length
         self.depth = {module.name: module.layer for module in partition.modules}
-        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
-        self._unseen = [{**row, **unseen} for row in partition.table()]
+        self._kind = {module.name: module.kind for module in partition.modules}
+        self._size = {module.name: partition.size(module.slices) for module in partition.modules}
         self.periods = method.periods(partition.names, self.depth)
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
         self.adoptions: list[Adoption] = []
@@ -93,6 +104,11 @@ class Controller:
         self.selection = Selection(frozenset(partition.names))
         self.active = frozenset(partition.names)
         self.records: list[dict[str, Any]] = []
+
+    @property
+    def probes(self) -> bool:
+        """Whether it measures anything."""
+        return bool(self.measured)
 
     @property
     def due(self) -> bool:
@@ -173,15 +189,23 @@ class Controller:
 
     def _select(self) -> None:
         interval = self.step // self.every
-        spectra = self._unseen
+        rows, seen = self.measure(first=not self.history)
         if self.probes:
-            spectra, integral = self.measure(first=not self.history)
-            self.history.append(Observation({row["module"]: row["lambda_max"] for row in spectra}, integral))
-        rng = np.random.default_rng(stream_seed(self.seed, "method", interval))
-        history = tuple(self.history) if self.method.needs_probe else ()
-        context = Context(interval, self.partition.names, self.depth, rng, history, self.counts)
+            self.history.append(seen)
+        context = Context(
+            interval,
+            self.partition.names,
+            self.depth,
+            np.random.default_rng(stream_seed(self.seed, "method", interval)),
+            tuple(self.history) if self.method.reads else (),
+            self.counts,
+            self._kind,
+            self._size,
+            np.random.default_rng(stream_seed(self.seed, "method")),
+            None if self.length is None else self.step / self.length,
+        )
         self.selection = self.method.select(context)
-        for row in spectra:
+        for row in rows:
             name = row["module"]
             self.records.append(
                 {
@@ -194,24 +218,41 @@ class Controller:
                 }
             )
 
-    def measure(self, first: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """The spectra of the model as it is, and nothing changed: one row per module, with the choices behind it,
-        and the integral NTK's eigenvalues, largest first.
+    def measure(self, first: bool) -> tuple[list[dict[str, Any]], Observation]:
+        """What the method's probe measures of the model as it is, and nothing changed: one row per module, with the
+        choices behind it (NaN for what is not measured), and the observation.
 
         ``first``: find the sample of every row, as a first probe does; later ones see the same shapes.
         """
+        rows, integral, norms = self._unseen(), np.empty(0), {}
         with self.sparse.dense() if self.sparse else nullcontext():
-            kernels = modular_ntk(
-                self.model,
-                self.partition,
-                self.probe_inputs,
-                self.estimator,
-                labels=self.probe_labels,
-                verify=first,
-            )
-        rows = kernels.table(self.normalisation).to_dict("records")
+            if SPECTRA in self.measured:
+                rows, integral = self._spectra(first)
+            if GRADIENTS in self.measured:
+                samples = self.probe_inputs, self.probe_labels
+                norms = gradient_norms(self.model, self.partition, *samples, self.estimator.loss)
+        rows = [{**row, "gradient_norm": norms.get(row["module"], np.nan)} for row in rows]
+        largest = {row["module"]: row["lambda_max"] for row in rows} if SPECTRA in self.measured else {}
+        return rows, Observation(largest, integral, norms)
+
+    def _spectra(self, first: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
+        """One row per module, and the integral NTK's eigenvalues, largest first."""
+        kernels = modular_ntk(
+            self.model,
+            self.partition,
+            self.probe_inputs,
+            self.estimator,
+            labels=self.probe_labels,
+            verify=first,
+            remainder=self.method.remainder,
+        )
         integral = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
-        return rows, eigenvalues(integral.cpu())
+        rows = kernels.table(self.normalisation).to_dict("records")
+        return [row for row in rows if row["module"] in self.depth], eigenvalues(integral.cpu())
+
+    def _unseen(self) -> list[dict[str, Any]]:
+        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
+        return [{**row, **unseen} for row in self.partition.table()]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists."""
@@ -224,7 +265,10 @@ class Controller:
                 self.selection.threshold,
                 self.selection.note,
             ],
-            "history": [(dict(seen.lambda_max), seen.integral.tolist()) for seen in self.history],
+            "history": [
+                (dict(seen.lambda_max), seen.integral.tolist(), dict(seen.gradient_norm))
+                for seen in self.history
+            ],
             "records": [dict(row) for row in self.records],
         }
 
@@ -233,7 +277,9 @@ class Controller:
         self.step = state["step"]
         active, frozen, threshold, note = state["selection"]
         self.selection = Selection(frozenset(active), frozenset(frozen), threshold, note)
-        self.history = [Observation(values, np.array(integral)) for values, integral in state["history"]]
+        self.history = [
+            Observation(values, np.array(integral), norms) for values, integral, norms in state["history"]
+        ]
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])
         if self.sparse is not None:

@@ -20,11 +20,12 @@ from mat.partition import Partition
 def gradient_norms(
     model: nn.Module, partition: Partition, inputs: Mapping[str, Tensor], labels: Tensor, loss: SampleLoss
 ) -> dict[str, float]:
-    """‖∂ mean loss / ∂θ_l‖₂ of every module l, from one backward pass on the samples ``inputs`` (keyword inputs, (n, …)).
+    """‖∂ mean loss / ∂θ_l‖₂ of every module l, from one backward pass on the samples ``inputs``.
 
-    ``loss``: (logits, labels) -> (n,), every sample's own. The model is used in evaluation mode and left as it was,
-    gradients included. A module that the loss does not depend on has 0. Raises FloatingPointError when a gradient is
-    not finite, InputError when ``loss`` gives no value per sample.
+    ``inputs``: keyword inputs, tensors (n, …); ``labels`` (n, …); ``loss``: (logits, labels) -> (n,), every sample's
+    own. The model is used in evaluation mode and left as it was, gradients included. A module that the loss does not
+    depend on has 0. Raises FloatingPointError when a gradient is not finite, InputError when ``loss`` gives no value
+    per sample.
     """
     n = len(labels)
     with evaluation(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from mat import checkpoint, flops, run
 from mat.controller import RECORD, Controller
-from mat.errors import InputError
 from mat.feed import Feed
 from mat.kernel import forward
+from mat.matched import matched
+from mat.methods.base import GRADIENTS, SPECTRA
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import stream_seed
 from mat.spec import Spec
@@ -150,7 +151,11 @@ class Loop:
         start = spec.settings("start")
         if start is not None:
             self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
-        partition = family.partition(settings, self.model)
+        partition, method = family.partition(settings, self.model), spec.method_record()
+        follows = matched(spec, out, len(partition.modules))
+        work = family.work(settings, self.task.form, self.recipe.batch)
+        whole = family.step(work, partition.names, "exact")
+        self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
         samples = self.task.probe(spec.seed, probe.n)
         self.nominal = flops.nominal(self.model, partition, self.task.form.example)
         with torch.no_grad():
@@ -159,7 +164,7 @@ class Loop:
         self.controller = Controller(
             self.model,
             partition,
-            spec.method_record(),
+            method,
             self._on_device(samples.inputs),
             every=probe.every or self.steps_per_epoch,
             estimator=probe.estimator,
@@ -168,9 +173,9 @@ class Loop:
             probe_labels=samples.labels.to(device),
             loss=self.task.sample_losses,
             seed=spec.seed,
-            counts=matched_counts(spec, out, len(partition.modules)),
+            counts=follows.counts,
+            length=self.steps,
         )
-        method = spec.method_record()
         self.ledger = flops.StepLedger(
             self.model, partition, "dense" if method.dense else method.mode, device
         )
@@ -203,7 +208,7 @@ class Loop:
         start = time.perf_counter()
         batch = self.feed.take(progress.step)
         progress.totals["seconds_data"] += time.perf_counter() - start
-        rate = schedule(self.recipe, progress.step, self.steps)
+        rate = schedule(self.recipe, progress.step, self.scheduled)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
@@ -253,23 +258,31 @@ class Loop:
         controller.begin_step()
         totals["seconds_probe"] += time.perf_counter() - start
         modules, memo = len(controller.partition.modules), self.progress.probe_macs
-        key = (first, *(row["way"] for row in controller.records[-modules:]))
+        key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
         routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
         if routes or key not in memo:  # apart from the probe itself, because counting is slow
             memo[key], _ = flops.executed_macs(lambda: controller.measure(first), self.device)
         totals["macs_executed_probe"] += memo[key]
-        backwards = controller.estimator.count(self.outputs_per_sample)
-        totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], backwards)
+        passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
+        for what in controller.measured:
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
+
+    def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it
+        and what the model adds; both differentiable."""
+        inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = forward(model, inputs)
+        loss = self.task.loss(logits.float(), labels)
+        extra = model.extra_loss() if hasattr(model, "extra_loss") else None
+        return loss, loss if extra is None else loss + extra
 
     def _step(self, batch: Batch) -> float:
         self.model.train()
-        inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = forward(self.model, inputs)
-        loss = self.task.loss(logits.float(), labels)
+        loss, minimised = self.losses(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        minimised.backward()
         key, memo = flops.optimizer_key(self.optimizer), self.progress.optimizer_macs
         if key in memo:
             self._update()
@@ -283,21 +296,27 @@ class Loop:
             nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
         self.optimizer.step()
 
-    def _score(self, split: str) -> Score:
-        self.model.eval()
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
-        with torch.no_grad():
-            return self.task.score(split, self._answers(split, size))
+    @property
+    def evaluation_size(self) -> int:
+        """Samples per batch of an evaluation."""
+        return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
 
-    def _answers(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.task.batches(split, size):
-            logits = forward(self.model, self._on_device(batch.inputs))
+    def score(self, split: str, model: nn.Module) -> Score:
+        """Loss and metrics of ``model`` on a whole split."""
+        return self.task.score(split, self.answers(model, self.task.batches(split, self.evaluation_size)))
+
+    def answers(self, model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and labels of each batch by ``model`` in evaluation mode, without gradients."""
+        model.eval()
+        for batch in batches:
+            with torch.no_grad():
+                logits = forward(model, self._on_device(batch.inputs))
             yield logits, batch.labels.to(self.device)
 
     def _evaluate(self, report: Callable[[str, float], None]) -> None:
         progress, since = self.progress, self.progress.since
         start = time.perf_counter()
-        score = self._score("validation")
+        score = self.score("validation", self.model)
         loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
         progress.totals["seconds_eval"] += time.perf_counter() - start
@@ -331,7 +350,7 @@ class Loop:
         self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
-        test = None if self.progress.diverged else self._score("test")
+        test = None if self.progress.diverged else self.score("test", self.model)
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {
@@ -358,7 +377,7 @@ class Loop:
             "versions": run.versions(),
             "hardware": run.hardware(self.device),
             "threads": spec.threads,
-            "charges_probe": method.needs_probe,
+            "charges_probe": bool(method.reads),
             "metrics": [metric._asdict() for metric in self.task.metrics],
             "loss_unit": self.task.loss_unit,
             "bounds": self.task.bounds,
@@ -386,21 +405,3 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
-
-
-def matched_counts(spec: Spec, out: Path, modules: int) -> tuple[int, ...]:
-    """Active modules per interval of the run that ``spec``'s method follows, read from the folder beside ``out``; all
-    of the ``modules`` where that run diverged before it selected any.
-
-    Raises InputError when that run is not there.
-    """
-    other = spec.method.get("match")
-    if other is None:
-        return ()
-    path = out.parent / other / "probes.parquet"
-    if not path.exists():
-        raise InputError(
-            f"{spec.method['name']} follows the run {other}, which is not at {path.parent}; train it first"
-        )
-    active = pd.read_parquet(path, columns=["interval", "active"])
-    return tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum()) or (modules,)

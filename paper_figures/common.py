@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from mat.evidence.tables import METHOD_ORDER, Tables, load
+from mat.evidence.tables import Tables, load
 
 WIDTH = 7.0  # inches, two columns
 COLUMNS = 3  # of panels, where there is one for every task
@@ -56,7 +56,7 @@ def look(method: str, tables: Tables) -> Look:
     """The method's look; labels without one of their own share out the spare ones in alphabetical order."""
     if method in LOOKS:
         return LOOKS[method]
-    others = sorted(set(tables.runs["method"]) - set(METHOD_ORDER))
+    others = sorted(set(tables.runs["method"]) - set(LOOKS))
     return _SPARE[others.index(method) % len(_SPARE)]
 
 

@@ -55,7 +55,7 @@ def draw(tables: Tables) -> Figure:
         ax.set_axis_off()
         common.footer(figure, [f"scale {tables.scope}"])
         return figure
-    families = tables.families
+    families = tables.families_of("agreement")
     looks = looks_of(table)
     figure, axes = plt.subplots(
         4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mat import plan, tasks
+from mat import branches_plan, plan, tasks
 from mat.agreement_plan import jobs
 from mat.errors import InputError
 from mat.grid import expand
@@ -70,7 +70,8 @@ def test_a_probe_is_one_forward_pass_and_two_more_per_backward_pass():
     assert cost({"name": "vanilla"})[1].probes == 0
     eight = 8 * 6 * FORWARD  # before the steps 0, 4, … 28
     assert cost({"name": "mat"})[1].probes == (1 + 2 * 5) * eight
-    assert cost({"name": "vanilla", "observe": True})[1].probes == (1 + 2 * 5) * eight
+    # what only observes measures gradients as well: one forward and one backward pass
+    assert cost({"name": "vanilla", "observe": True})[1].probes == (1 + 2 * 5) * eight + 3 * eight
     for estimator, backwards in (("sum_of_logits", 1), ("loss", 1), ("trace", 10), ("full", 10)):
         assert cost({"name": "mat"}, probe={"estimator": estimator})[1].probes == (1 + 2 * backwards) * eight
     per_epoch = cost({"name": "mat"}, probe={"every": None})[1].probes
@@ -123,6 +124,18 @@ def test_measurements_of_estimators_are_counted():
     assert row.cost.evaluation == 3 * 30 * FORWARD  # before the first step; half-way no evaluation is due
 
 
+def test_branches_are_counted():
+    block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
+             "validation_samples": 50}  # fmt: skip
+    (row,) = plan.rows([], branches_plan.jobs({**CONFIG, "branches": block}))
+    assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
+    # per checkpoint: four modules and none of them for two steps, five sets for four
+    assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
+    assert row.cost.probes == 3 * 2 * (1 + 2 * 5) * 6 * FORWARD
+    # before and after: 8 samples and, of 50 held out, the 30 that there are; the run's own evaluation before its start
+    assert row.cost.evaluation == 3 * (2 * (6 * 38 + 6 * 38) + 30) * FORWARD
+
+
 def test_what_does_not_fit_is_refused_by_its_place():
     runs = expand({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
     with pytest.raises(InputError, match=r"tasks\.images with vanilla: a batch of 101 is more than the 100"):
@@ -155,8 +168,8 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     ):
         assert part in text
     rows = plan.rows(expand(CONFIG))
-    hours = sum(row.hours({"float32": 2e-4, "bfloat16": 2e-4}) for row in rows)
-    said = plan.report(config, rate=2e-4, cores=5)
+    hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
+    said = plan.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mat.errors import InputError
-from mat.evidence import agreement, collect, write
-from mat.evidence.statistics import Interval
+from mat.evidence import agreement, jobs, write
+from mat.evidence.statistics import Interval, known_interval
 
 COLUMNS = (
     "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "probe_set", "n", "estimator",
@@ -29,31 +28,8 @@ SAYS = {
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
-    """Pool measurement tables. Raises InputError for none, for an unreadable one, and for mixtures: of scales
-    or code versions, of setups or data within a family, or a family's seed given twice."""
-    frames = [collect.parquet(path, COLUMNS, "measure it again") for path in map(Path, files)]
-    if not frames:
-        raise InputError("expected at least one table of measurements, got none; measure the families first")
-    pooled = pd.concat(frames, ignore_index=True)
-    jobs = pooled.drop_duplicates("job")
-    for column in ("scale", "code_hash"):
-        _one(jobs, column, "one table")
-    for family, rows in jobs.groupby("family"):
-        for column in ("setup", "data_hash"):
-            _one(rows, column, f"family {family}")
-        if rows["seed"].duplicated().any() or len(frames) > len(jobs):
-            raise InputError(f"expected each seed of family {family} once; give one table per job")
-    return pooled
-
-
-def _one(jobs: pd.DataFrame, column: str, where: str) -> None:
-    found = jobs.drop_duplicates(column)
-    if len(found) > 1:
-        names = ", ".join(f"{row[column]} ({row['job']})" for _, row in found.iterrows())
-        raise InputError(
-            f"refusing to pool measurements of different {column}: expected one in {where}, got {names}; "
-            "leave out or repeat those of the other version"
-        )
+    """Pool measurement tables (``jobs.pool``). Raises InputError."""
+    return jobs.pool(files, COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -130,7 +106,7 @@ def changes(table: pd.DataFrame, family: str) -> dict[str, Interval]:
 
 
 def tau(row: pd.Series) -> Interval:
-    return Interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]))
+    return known_interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]), (-1, 1))
 
 
 def markdown(table: pd.DataFrame, margin: float) -> str:

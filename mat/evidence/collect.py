@@ -30,7 +30,7 @@ CURVE_COLUMNS = (
 METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics
 PROBE_COLUMNS = (
     "interval", "step", "epoch", "module", "kind", "layer", "parameters",
-    "lambda_max", "trace", "effective_rank", "tau", "active", "frozen",
+    "lambda_max", "trace", "effective_rank", "gradient_norm", "tau", "active", "frozen",
 )  # fmt: skip
 LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")

@@ -14,6 +14,7 @@ from mat.evidence import write
 from mat.evidence.claims import Claim, Claims
 from mat.evidence.statistics import CONFIDENCE, Interval
 
+OVER_ALL = ("after_correction", "seeds_needed")  # those of a claim as a whole
 BESIDE = {"bootstrap": "bootstrap over seeds"}
 ALL = "all"
 MANY = 6  # numbers of a claim that the table over all claims still holds
@@ -33,7 +34,7 @@ MORE = {
 
 def overview(frame: pd.DataFrame, claims: Claims) -> str:
     """All claims in one table: what was reported, what was measured, the verdict, and what it stands on."""
-    more = [name for name in MORE if _says(frame, name)]
+    more = [name for name in OVER_ALL if _says(frame, name)]
     header = ("claim", "", "verdict", "reported", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
               "depends on", *(MORE[name] for name in more))  # fmt: skip
     rows = []

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import metrics, write
+from mat.evidence import labels, metrics, write
 
-METHOD_ORDER = ("vanilla", "mat", "mat_exact", "random", "multirate")
 REFERENCE = "vanilla"
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(
@@ -25,7 +24,8 @@ class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
     the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
-    of ``mat.evidence.sanity``, None where no levels are stated."""
+    of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
+    these names, None at a scale that trains no branches."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -34,6 +34,8 @@ class Tables:
     ceiling: pd.DataFrame | None = None
     ceiling_parts: pd.DataFrame | None = None
     sanity: pd.DataFrame | None = None
+    trainability: pd.DataFrame | None = None
+    generalisation: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -58,15 +60,24 @@ class Tables:
     def tasks(self) -> list[str]:
         return sorted(self.runs["task"].unique())
 
-    @property
-    def families(self) -> list[str]:
-        """Families whose estimators were compared."""
-        return [] if self.agreement is None else sorted(self.agreement["family"].unique())
+    def families_of(self, table: str) -> list[str]:
+        """Families of the table ``agreement``, ``trainability`` or ``generalisation``; none where there is none."""
+        found = getattr(self, table)
+        return [] if found is None else sorted(found["family"].unique())
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
-        found = set(self.runs.loc[self.runs["task"] == task, "method"])
-        return [name for name in METHOD_ORDER if name in found] + sorted(found - set(METHOD_ORDER))
+        return labels.ordered(self.runs.loc[self.runs["task"] == task, "method"])
+
+    def is_fine_tuning(self, task: str) -> bool:
+        """Whether the task's runs start from trained weights."""
+        return bool((self.runs.loc[self.runs["task"] == task, "start_hash"] != "").any())
+
+    def sanity_of(self, task: str) -> str:
+        """Whether vanilla has learned the task, as the table of sanity says; "" where no levels are stated."""
+        if self.sanity is None:
+            return ""
+        return " ".join(self.sanity.loc[self.sanity["task"] == task, "verdict"])
 
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""
@@ -155,6 +166,8 @@ def load(folder: Path) -> Tables:
         load_ceiling(folder, "ceiling.csv"),
         load_ceiling(folder, "ceiling_parts.csv"),
         load_sanity(folder),
+        load_branches(folder, "trainability.csv"),
+        load_branches(folder, "generalisation.csv"),
     )
 
 
@@ -176,6 +189,16 @@ def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
         return None
     frame = pd.read_csv(path, dtype=dict.fromkeys(("scale", "label", "note"), str))
     return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame
+
+
+def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
+    """``trainability.csv`` or ``generalisation.csv`` of ``folder``; None when there is none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    texts = ("checkpoint", "family", "scale", "task", "code_hash")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
 
 
 def load_sanity(folder: Path) -> pd.DataFrame | None:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import results, scores, verdicts
+from mat.evidence import controls, learning_rate, results, rivals, scores, verdicts, wall_clock
 from mat.evidence.claims import Claims
 from mat.evidence.provenance import relative, run_folder
 from mat.evidence.tables import REFERENCE, Tables
@@ -40,6 +40,10 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "results": Kind(lambda tables, claims: results.results(tables, claims.convergence), ""),
     "scores": Kind(lambda tables, claims: scores.scores(tables)),
+    "controls": Kind(lambda tables, claims: controls.controls(tables), ""),
+    "rivals": Kind(lambda tables, claims: rivals.rivals(tables, claims.convergence), ""),
+    "learning_rate": Kind(lambda tables, claims: learning_rate.learning_rate(tables), ""),
+    "wall_clock": Kind(lambda tables, claims: wall_clock.wall_clock(tables, claims.convergence), ""),
     "verdicts": Kind(lambda tables, claims: verdicts.verdicts(tables, claims), "effect"),
 }
 

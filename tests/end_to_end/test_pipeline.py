@@ -101,8 +101,11 @@ def test_tables_figures_and_verdicts_come_out(pipeline):
     assert len(results) == 9
     for name in ("results.md", "results.tex", "verdicts.md", "verdicts.csv", "ambiguities.md", "runs.csv"):
         assert (tables / name).stat().st_size > 200, name
+    for name in ("controls", "rivals", "learning_rate", "wall_clock", "sensitivity"):
+        assert all((tables / f"{name}.{kind}").is_file() for kind in ("csv", "md", "tex")), name
+        assert "--config scale=mini" in (tables / f"{name}.md").read_text()
     verdicts = pd.read_csv(tables / "verdicts.csv")
-    assert {"C1", "C4", "C5", "C6", "C7", "C8", "X1"} <= set(verdicts["claim"])
+    assert {"C1", "C4", "C5", "C6", "C7", "C8", "X1", "X2", "X4", "X5"} <= set(verdicts["claim"])
     for name in ("dynamics", "loss_vs_compute", "active_map"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -128,6 +131,20 @@ def test_estimators_are_compared(pipeline):
     assert set(table["checkpoint"].astype(str)) == {"0", "1", "trained"}
     assert "default" in (pipeline.root / "results/mini/tables/agreement.md").read_text()
     assert (pipeline.root / "paper_figures/mini/estimators.png").stat().st_size > 20_000
+
+
+def test_branches_are_trained_and_compared(pipeline):
+    tables = pipeline.root / "results/mini/tables"
+    trained = pd.read_csv(tables / "trainability.csv", keep_default_na=False)
+    assert set(trained["family"]) == {"bert", "vgg"}
+    assert len(pd.read_csv(tables / "trainability_modules.csv")) == 4 + 6
+    sets = pd.read_csv(tables / "generalisation.csv", keep_default_na=False)
+    assert set(sets["set"]) == {"top", "bottom", "random", "all", "none"}
+    verdicts = pd.read_csv(tables / "verdicts.csv").query("claim in ('C2', 'C3') and task != 'all'")
+    assert set(zip(verdicts["claim"], verdicts["task"], strict=True)) == {
+        (claim, family) for claim in ("C2", "C3") for family in ("bert", "vgg")
+    }
+    assert "bottom" in (tables / "generalisation.md").read_text()
 
 
 def test_the_ceiling_of_tasks_and_models_comes_out(pipeline):
@@ -183,11 +200,14 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
         "collect",
         "results",
         "scores",
+        "comparison",
+        "sensitivity",
         "verdicts",
         "sanity",
         "register",
         "ceiling",
         "agreement_table",
+        "branches_table",
         "figure",
         *PAGES,
     }

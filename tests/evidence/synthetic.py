@@ -216,6 +216,7 @@ def _probes(
                     "interval": number, "step": number * interval, "epoch": float(number), **module,
                     "lambda_max": value, "trace": 2 * value,
                     "effective_rank": 1 + 18 / (1 + value) if observed else np.nan,
+                    "gradient_norm": value**0.5 / (1 + number) if behaviour.observes else np.nan,
                     "tau": tau, "active": index in active and not frozen, "frozen": frozen,
                 }
             )  # fmt: skip

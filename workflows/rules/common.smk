@@ -8,12 +8,14 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from mat.agreement_plan import jobs as agreement_jobs
+from mat.branches_plan import jobs as branches_jobs
 from mat.ceiling_plan import plan as ceiling_plan
 from mat import selection
 from mat.errors import InputError
 from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
 from mat.grid import trained
+from mat.matched import FILES as FOLLOWED
 from mat.run import CHECKPOINT, FILES, code_hash
 
 # Where and on what it runs changes no specification; everything else in the config does.
@@ -45,19 +47,20 @@ def read_selection():
 
 def read_config():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; the measurements of estimators, by name; whether a ceiling and a level
-    for vanilla are stated. A config that cannot be used ends here, before any job."""
+    run of the scale starts from them; the tasks; the measurements of estimators and of branches, by name; whether a
+    ceiling and a level for vanilla are stated. A config that cannot be used ends here, before any job."""
     content = {key: value for key, value in config.items() if key not in (*MACHINE, "only")}
     try:
-        runs, jobs, ceiling = expand_config(content), agreement_jobs(content), ceiling_plan(content)
+        runs, ceiling = expand_config(content), ceiling_plan(content)
+        measured = agreement_jobs(content), branches_jobs(content)
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, content["tasks"])
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
         raise WorkflowError(f"config of scale {SCALE}: {error}")
     starts = {run.starts_from for run in runs} & set(chosen)
-    jobs = {job.name: job for job in jobs if job.task in tasks}
-    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
+    jobs, branches = ({job.name: job for job in found if job.task in tasks} for found in measured)
+    return chosen, starts, tasks, jobs, branches, ceiling is not None, levels is not None
 
 
 try:
@@ -72,18 +75,39 @@ MADE = f"{RESULTS}/{PART}" if PART else RESULTS
 TABLES = f"{MADE}/tables"
 FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 
-RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = read_config()
+RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = read_config()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
+# what the verdicts read comes first
+BRANCH_TABLES = (
+    [
+        f"{TABLES}/{name}"
+        for name in (
+            "trainability.csv",
+            "generalisation.csv",
+            "trainability_modules.csv",
+            "trainability.md",
+            "generalisation.md",
+        )
+    ]
+    if BRANCHES
+    else []
+)
 CEILING = (
     [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
+COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
 # what a report is made from, pooled runs included; a new table is added here
 TABLE_FILES = [
     *[f"{TABLES}/{name}" for name in ("runs.csv", "curves.parquet", "probes.parquet", "ambiguities.md")],
-    *[f"{TABLES}/{name}.{kind}" for name in ("results", "scores") for kind in ("md", "csv", "tex")],
+    *[
+        f"{TABLES}/{name}.{kind}"
+        for name in ("results", "scores", "sensitivity", *COMPARISONS)
+        for kind in ("md", "csv", "tex")
+    ],
     *[f"{TABLES}/verdicts.{kind}" for kind in ("md", "csv")],
     *AGREEMENT,
+    *BRANCH_TABLES,
     *CEILING,
     *SANITY,
 ]
@@ -118,7 +142,7 @@ def run_inputs(wildcards):
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
     if run.follows:
-        needed.append(f"{RESULTS}/runs/{run.follows}/probes.parquet")
+        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FOLLOWED]
     if run.starts_from:
         needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in CHECKPOINT]
     return needed
@@ -136,16 +160,24 @@ def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
 
 
+def job_named(wildcards):
+    return (JOBS | BRANCHES)[wildcards.job]
+
+
 def job_data(wildcards):
-    return f"{RESULTS}/data/{JOBS[wildcards.job].task}.json"
+    return f"{RESULTS}/data/{job_named(wildcards).task}.json"
 
 
 def job_json(wildcards):
-    return JOBS[wildcards.job].json
+    return job_named(wildcards).json
 
 
 def job_threads(wildcards):
-    return JOBS[wildcards.job].spec.threads
+    return job_named(wildcards).spec.threads
+
+
+def comparison_command(wildcards):
+    return wildcards.comparison.replace("_", "-")
 
 
 def ceiling_json(wildcards):
