@@ -290,7 +290,9 @@ def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     claims = pipeline.root / "workflows/claims.yaml"
     claims.write_text(claims.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {"results", "verdicts", "agreement_table", "figure", *PAGES}
+    assert pipeline.planned() == {
+        "results", "verdicts", "agreement_table", "comparison", "sensitivity", "figure", *PAGES
+    }  # fmt: skip
     assert pipeline.snakemake("--cores", "2").returncode == 0
 
 
