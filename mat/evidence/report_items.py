@@ -30,7 +30,8 @@ class Item:
 
 
 TABLES = (
-    Item("verdicts", "Verdicts by task", "", (*RUNS, "agreement.csv", CLAIMS)),
+    Item("verdicts", "Verdicts by task", "",
+         (*RUNS, "agreement.csv", "sanity.csv", "trainability.csv", "generalisation.csv", CLAIMS)),
     Item("results", "Quality, compute and saving", "", (*RUNS, CLAIMS)),
     Item("scores", "Every metric on the test split"),
     Item("sanity", "What vanilla reached, beside its levels", "", (*RUNS, LEVELS)),

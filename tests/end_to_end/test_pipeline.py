@@ -269,7 +269,7 @@ def test_an_edited_level_is_applied_without_training(pipeline):
     before = levels.read_text()
     try:
         levels.write_text(before + "\n# edited\n")
-        assert pipeline.planned() == {"sanity", "figure", *PAGES}
+        assert pipeline.planned() == {"sanity", "verdicts", "figure", *PAGES}
         levels.write_text(
             before.replace("  digits: {metric: accuracy, direction", "  digit: {metric: accuracy, direction")
         )
