@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint plan report clean
+.PHONY: run test lint plan clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -24,10 +24,6 @@ lint: $(VENV)/.installed-test
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
 	@$(ACTIVATE) python -m mat plan --config $(SCALE)
-
-# one self-contained page with verdicts, tables and figures
-report: run
-	$(ACTIVATE) snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.html
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -24,9 +24,6 @@ wildcard_constraints:
     comparison="|".join(COMPARISONS),
 
 
-report: "workflows/report/workflow.rst"
-
-
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/agreement.smk"
@@ -34,6 +31,7 @@ include: "workflows/rules/branches.smk"
 include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
+include: "workflows/rules/report.smk"
 
 
 rule all:
@@ -41,17 +39,10 @@ rule all:
     input:
         # the runs themselves too: committed tables of the reference runs must not stand in for them
         rules.collect.input.runs,
-        rules.results.output,
-        rules.scores.output,
-        expand(rules.comparison.output, comparison=COMPARISONS),
-        rules.sensitivity.output,
-        rules.verdicts.output,
-        SANITY,
-        AGREEMENT,
-        BRANCH_TABLES,
-        CEILING,
-        rules.register.output,
-        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png")),
+        made,
+        rules.provenance.output,
+        rules.report.output,
+        rules.reproducibility.output,
 
 
 onsuccess:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.evidence import report_cli
+
 ROOT = Path(__file__).parents[1]
 SCALES = sorted(path.parent.name for path in (ROOT / "results").glob("*/tables"))
 
@@ -65,6 +67,19 @@ def test_steps_hardly_wait_for_their_batches():
             continue
         runs = pd.read_csv(path.with_name("runs.csv"))
         assert (runs["seconds_data"] < 0.02 * runs["seconds_train"]).all(), path
+
+
+RECORDED = [path.parent for path in (ROOT / "results").rglob("provenance.json")]
+
+
+@pytest.mark.parametrize("tables", RECORDED, ids=lambda path: str(path.parent.relative_to(ROOT / "results")))
+def test_the_committed_files_are_what_they_say(tables):
+    """Their hashes are the recorded ones, and the pooled runs give their numbers again."""
+    assert "as recorded" in report_cli.check(tables, ROOT / "workflows/claims.yaml", ROOT)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (tables.parent / "REPORT.md").read_text())
+    assert links
+    for link in links:
+        assert (tables.parent / link).exists(), link
 
 
 def test_links_in_the_readme_lead_somewhere():

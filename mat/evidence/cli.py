@@ -18,12 +18,12 @@ from mat.evidence import (
     measures,
     metrics,
     page,
+    report_verdicts,
     results_text,
     rivals_text,
     sensitivity_text,
     tables,
     trainability,
-    verdicts_text,
     write,
 )
 from mat.evidence import ambiguities as register
@@ -32,6 +32,7 @@ from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
 from mat.evidence import controls as controls_table
 from mat.evidence import learning_rate as rates
+from mat.evidence import report as reporting
 from mat.evidence import results as table
 from mat.evidence import rivals as rivals_table
 from mat.evidence import sanity as checking
@@ -222,16 +223,22 @@ def ambiguities(register_file: Path, tables_dir: Path) -> None:
 
 
 def summary(tables_dir: Path, claims: Path) -> str:
-    """The results in a few columns, and the verdicts when they are there, for a terminal."""
-    pooled = tables.load(tables_dir)
-    frame = table.results(pooled, claims_file.load_claims(claims).convergence)
+    """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
+    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    frame = table.results(pooled, rules.convergence)
     factor, unit = write.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     wide = max(10, *map(len, pooled.tasks))
     header = (
         f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
         f"{'active %':>9} {'seconds':>8}  metric"
     )
-    rows = [f"scale {pooled.scope}, executed ledger, charged probes included", header]
+    judged = reporting.read_verdicts(tables_dir)
+    rows = (
+        []
+        if judged is None
+        else [f"verdicts at scale {pooled.scope}", *report_verdicts.lines(judged, rules), ""]
+    )
+    rows += [f"scale {pooled.scope}, executed ledger, charged probes included", header]
     shown = pd.concat([results_text.main(frame, task) for task in pooled.tasks])
     for row in shown.itertuples():
         rows.append(
@@ -245,6 +252,7 @@ def summary(tables_dir: Path, claims: Path) -> str:
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
     if pooled.sanity is not None:
         rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in pooled.sanity.itertuples())]
-    if (tables_dir / "verdicts.csv").is_file():
-        rows += ["", *verdicts_text.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
+    html = tables_dir.parent / "report.html"
+    if html.is_file():
+        rows += ["", f"report: {html}"]
     return "\n".join(rows)

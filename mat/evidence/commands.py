@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mat.evidence.report_commands import add as add_report_commands
+
 COMPARISONS = {
     "controls": "selections of equal active share beside each other",
     "rivals": "every method at equal compute, at equal loss and at convergence",
@@ -15,6 +17,7 @@ COMPARISONS = {
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add them to the command line's ``commands``."""
+    add_report_commands(commands)
     show = commands.add_parser("show", help="show one run: what it was, how it went, what was active")
     show.add_argument("dir", type=Path, metavar="DIR", help="a run directory")
     show.set_defaults(run=_show)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from mat.evidence import decisions, sanity, write
@@ -75,12 +73,6 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
         "verdict.",
     ]
-
-
-def lines(frame: pd.DataFrame) -> Iterable[str]:
-    """One line per claim for the terminal."""
-    for row in frame[frame["task"] == ALL].itertuples():
-        yield f"{row.claim:<4} {row.verdict:<25} {row.reason}"
 
 
 def _rule_text(claim: Claim) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from mat.evidence.statistics import Interval
 
 UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 MISSING = "–"
+FLOATS = "%.8g"  # numbers in tables
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -58,14 +60,26 @@ def estimate(value: Interval) -> str:
     return interval(value, decimals_for(max(size, 1e-3)))
 
 
-def command(scale: str, selection: str = "") -> str:
-    """The command that makes a scale's tables, or those of a part of it."""
-    return " ".join(["snakemake --cores all --config", f"scale={scale}", *selection.split()])
+def command(scale: str, selection: str = "", target: str = "") -> str:
+    """The command that makes a scale's tables, or those of a part of it; or one file of them alone."""
+    parts = [
+        "snakemake --cores all",
+        *([shlex.quote(target)] if target else []),
+        "--config",
+        f"scale={scale}",
+    ]
+    return " ".join([*parts, *selection.split()])
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``; the empty list is none."""
+    names = list(map(str, names))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "none"
 
 
 def csv(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` in the row order given, floats with 8 significant digits, line feed endings."""
-    text(frame.to_csv(index=False, float_format="%.8g", lineterminator="\n"), path)
+    text(frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n"), path)
 
 
 def text(content: str, path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+PAGES = ("provenance", "report", "reproducibility")
 AGREEMENT = """
 agreement:
   families: {vgg: {of: digits}, bert: {of: hmm}}
@@ -206,6 +209,7 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
         "agreement_table",
         "branches_table",
         "figure",
+        *PAGES,
     }
     assert pipeline.planned(part=part) == rules
     targets = [str((tables / name).relative_to(pipeline.root)) for name in ("scores.md", "sanity.md")]
@@ -265,7 +269,7 @@ def test_an_edited_level_is_applied_without_training(pipeline):
     before = levels.read_text()
     try:
         levels.write_text(before + "\n# edited\n")
-        assert pipeline.planned() == {"sanity", "figure"}
+        assert pipeline.planned() == {"sanity", "verdicts", "figure", *PAGES}
         levels.write_text(
             before.replace("  digits: {metric: accuracy, direction", "  digit: {metric: accuracy, direction")
         )
@@ -279,14 +283,16 @@ def test_an_edited_level_is_applied_without_training(pipeline):
 def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
     script = pipeline.root / "paper_figures/active_map.py"
     script.write_text(script.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {"figure"}
+    assert pipeline.planned() == {"figure", "provenance", "report"}
     assert pipeline.snakemake("--cores", "2").returncode == 0
 
 
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     claims = pipeline.root / "workflows/claims.yaml"
     claims.write_text(claims.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {"results", "verdicts"} | {"agreement_table", "figure"}
+    assert pipeline.planned() == {
+        "results", "verdicts", "agreement_table", "comparison", "sensitivity", "figure", *PAGES
+    }  # fmt: skip
     assert pipeline.snakemake("--cores", "2").returncode == 0
 
 
@@ -324,12 +330,32 @@ def test_edited_training_code_trains_again(pipeline):
 
 
 def test_the_report_is_one_page_that_needs_no_network(pipeline):
-    done = pipeline.snakemake("--report", "report.html")
-    assert done.returncode == 0, done.stderr[-3000:]
-    page = (pipeline.root / "report.html").read_text()
-    assert "data:image/png;base64" in page or "iVBORw0KGgo" in page
-    for loaded in ('src="http', "src='http", 'rel="stylesheet" href="http', "@import url(http"):
-        assert loaded not in page
+    folder = pipeline.root / "results/mini"
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64") == len(
+        list((pipeline.root / "paper_figures/mini").glob("*.png"))
+    )
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+    assert (folder / "REPORT.md").read_text().index("## Verdicts") < 2000
+    assert "Communication with original authors" in (folder / "REPRODUCIBILITY.md").read_text()
+    assert "report: results/mini/report.html" in pipeline.output
+
+
+def test_a_number_leads_to_its_runs_and_the_files_are_as_recorded(pipeline):
+    trace = [sys.executable, "-m", "mat", "trace", "--tables", "results/mini/tables"]
+    environment = {**os.environ, "PYTHONPATH": str(pipeline.root), "OMP_NUM_THREADS": "1"}
+    for words, said in (
+        (["results", "digits", "mat", "saving_executed_percent"], "agrees"),
+        (["--check"], "are as recorded"),
+    ):
+        done = subprocess.run(
+            [*trace, *words], cwd=pipeline.root, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    name = next((pipeline.root / "results/mini/runs").glob("digits-vgg-mat-s0-*")).name
+    again = pipeline.snakemake("-n", "--cores", "1", f"results/mini/runs/{name}/final.json")
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ rule agreement_table:
         jobs=[f"{RESULTS}/agreement/{job}.parquet" for job in JOBS],
     output:
         f"{TABLES}/agreement.csv",
-        report(f"{TABLES}/agreement.md", caption="../report/agreement.rst", category="Tables"),
+        f"{TABLES}/agreement.md",
     log:
         f"{MADE}/logs/agreement.log",
     benchmark:

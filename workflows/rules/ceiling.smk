@@ -9,7 +9,7 @@ rule ceiling:
     output:
         f"{TABLES}/ceiling_parts.csv",
         f"{TABLES}/ceiling.csv",
-        report(f"{TABLES}/ceiling.md", caption="../report/ceiling.rst", category="Tables"),
+        f"{TABLES}/ceiling.md",
     log:
         f"{MADE}/logs/ceiling.log",
     benchmark:

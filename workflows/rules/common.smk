@@ -32,6 +32,7 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
     )
 
 EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").glob("*.py"))
+METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
 LEVELS = "workflows/sanity.yaml"
 
 
@@ -96,6 +97,20 @@ CEILING = (
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
 COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
+# what a report is made from, pooled runs included; a new table is added here
+TABLE_FILES = [
+    *[f"{TABLES}/{name}" for name in ("runs.csv", "curves.parquet", "probes.parquet", "ambiguities.md")],
+    *[
+        f"{TABLES}/{name}.{kind}"
+        for name in ("results", "scores", "sensitivity", *COMPARISONS)
+        for kind in ("md", "csv", "tex")
+    ],
+    *[f"{TABLES}/verdicts.{kind}" for kind in ("md", "csv")],
+    *AGREEMENT,
+    *BRANCH_TABLES,
+    *CEILING,
+    *SANITY,
+]
 FIGURE_NAMES = (
     "dynamics",
     "loss_vs_compute",
@@ -178,3 +193,9 @@ def figure_tables(wildcards):
 
 def run_folders(wildcards, input):
     return sorted({str(Path(file).parent) for file in input.runs})
+
+
+def made(wildcards):
+    """Every table and figure, for what is made from all of them."""
+    figures = expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png"))
+    return [*TABLE_FILES, *figures]

@@ -8,7 +8,7 @@ rule figure:
         tables=figure_tables,
     output:
         pdf=f"{FIGURES}/{{figure}}.pdf",
-        png=report(f"{FIGURES}/{{figure}}.png", caption="../report/figure.rst", category="Figures"),
+        png=f"{FIGURES}/{{figure}}.png",
     log:
         f"{MADE}/logs/figures/{{figure}}.log",
     benchmark:

@@ -32,8 +32,8 @@ rule results:
         pooled=rules.collect.output,
         claims="workflows/claims.yaml",
     output:
-        report(f"{TABLES}/results.md", caption="../report/results.rst", category="Tables"),
-        report(f"{TABLES}/results.csv", caption="../report/results.rst", category="Tables"),
+        f"{TABLES}/results.md",
+        f"{TABLES}/results.csv",
         f"{TABLES}/results.tex",
     log:
         f"{MADE}/logs/results.log",
@@ -54,8 +54,8 @@ rule scores:
     input:
         pooled=rules.collect.output,
     output:
-        report(f"{TABLES}/scores.md", caption="../report/scores.rst", category="Tables"),
-        report(f"{TABLES}/scores.csv", caption="../report/scores.rst", category="Tables"),
+        f"{TABLES}/scores.md",
+        f"{TABLES}/scores.csv",
         f"{TABLES}/scores.tex",
     log:
         f"{MADE}/logs/scores.log",
@@ -78,7 +78,7 @@ rule sanity:
         levels=LEVELS,
     output:
         f"{TABLES}/sanity.csv",
-        report(f"{TABLES}/sanity.md", caption="../report/sanity.rst", category="Tables"),
+        f"{TABLES}/sanity.md",
     log:
         f"{MADE}/logs/sanity.log",
     benchmark:
@@ -100,7 +100,7 @@ rule comparison:
         claims="workflows/claims.yaml",
     output:
         f"{TABLES}/{{comparison}}.csv",
-        report(f"{TABLES}/{{comparison}}.md", caption="../report/comparison.rst", category="Tables"),
+        f"{TABLES}/{{comparison}}.md",
         f"{TABLES}/{{comparison}}.tex",
     log:
         f"{MADE}/logs/{{comparison}}.log",
@@ -125,7 +125,7 @@ rule sensitivity:
         register="workflows/ambiguities.yaml",
     output:
         f"{TABLES}/sensitivity.csv",
-        report(f"{TABLES}/sensitivity.md", caption="../report/sensitivity.rst", category="Tables"),
+        f"{TABLES}/sensitivity.md",
         f"{TABLES}/sensitivity.tex",
     log:
         f"{MADE}/logs/sensitivity.log",
@@ -151,8 +151,8 @@ rule verdicts:
         branches=BRANCH_TABLES[:2],
         claims="workflows/claims.yaml",
     output:
-        report(f"{TABLES}/verdicts.md", caption="../report/verdicts.rst", category="Verdicts"),
-        report(f"{TABLES}/verdicts.csv", caption="../report/verdicts.rst", category="Verdicts"),
+        f"{TABLES}/verdicts.md",
+        f"{TABLES}/verdicts.csv",
     log:
         f"{MADE}/logs/verdicts.log",
     benchmark:
@@ -173,7 +173,7 @@ rule register:
         code=EVIDENCE,
         register="workflows/ambiguities.yaml",
     output:
-        report(f"{TABLES}/ambiguities.md", caption="../report/ambiguities.rst", category="Verdicts"),
+        f"{TABLES}/ambiguities.md",
     log:
         f"{MADE}/logs/register.log",
     benchmark:

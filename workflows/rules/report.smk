@@ -1,0 +1,86 @@
+"""What a reader gets: hashes from data to figure, the report as a page and as Markdown; from tables and figures alone."""
+
+
+rule provenance:
+    input:
+        made=made,
+        fixed=[
+            "workflows/claims.yaml",
+            "workflows/ambiguities.yaml",
+            LEVELS,
+            f"workflows/config/{SCALE}.yaml",
+        ],
+    output:
+        f"{TABLES}/provenance.json",
+        f"{TABLES}/provenance.md",
+    log:
+        f"{MADE}/logs/provenance.log",
+    benchmark:
+        f"{MADE}/benchmarks/provenance.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(output[0], parent=True),
+        figures=FIGURES,
+    shell:
+        "python -m mat provenance --tables {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        code=EVIDENCE,
+        made=made,
+        record=f"{TABLES}/provenance.json",
+        template="workflows/report/page.html.j2",
+        looks=["workflows/report/page.css", "workflows/report/page.js"],
+        claims="workflows/claims.yaml",
+        methods=METHOD_FILES,
+    output:
+        f"{MADE}/REPORT.md",
+        f"{MADE}/report.html",
+    log:
+        f"{MADE}/logs/report.log",
+    benchmark:
+        f"{MADE}/benchmarks/report.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(input.record, parent=True),
+        figures=FIGURES,
+        page=subpath(input.template, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m mat report --tables {params.tables:q} --figures {params.figures:q} --claims {input.claims}"
+        " --page {params.page} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule reproducibility:
+    input:
+        code=EVIDENCE,
+        made=TABLE_FILES,
+        record=f"{TABLES}/runs.csv",
+        claims="workflows/claims.yaml",
+        register="workflows/ambiguities.yaml",
+    output:
+        f"{MADE}/REPRODUCIBILITY.md",
+    log:
+        f"{MADE}/logs/reproducibility.log",
+    benchmark:
+        f"{MADE}/benchmarks/reproducibility.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(input.record, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python -m mat reproducibility --tables {params.tables:q} --claims {input.claims}"
+        " --ambiguities {input.register} --out {params.out:q} > {log:q} 2>&1"
