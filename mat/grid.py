@@ -53,11 +53,11 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     for task in _in_order(config["tasks"]):
         block = config["tasks"][task]
         chosen = _methods(task, block, config["methods"])
-        for seed in _seeds(block, config["seeds"]):
+        for seed in own_seeds(block, config["seeds"]):
             made: dict[str, Run] = {}
             given = {**trained(task, config["tasks"]), "seed": seed, "threads": config.get("threads", 1)}
             given["start"] = _start(task, block, seed, runs)
-            seeded = {label: entry for label, entry in chosen.items() if seed in _seeds(entry, [seed])}
+            seeded = {label: entry for label, entry in chosen.items() if seed in own_seeds(entry, [seed])}
             for label in _ordered(seeded):
                 place = f"tasks.{task} with methods.{label}"
                 entry, changed = _changed(place, chosen[label], given)
@@ -88,7 +88,7 @@ def _check(config: Mapping[str, Any]) -> None:
     for key in ("tasks", "methods"):
         if not isinstance(config[key], Mapping):
             raise InputError(f"{key} must be a mapping from labels to their settings, got {config[key]!r}")
-    _check_seeds("seeds", config["seeds"])
+    check_seeds("seeds", config["seeds"])
     for task, block in config["tasks"].items():
         if not re.fullmatch(r"[\w.-]+", str(task)):
             raise InputError(f"tasks: a label is made of letters, digits and ._-, got {task!r}")
@@ -102,19 +102,19 @@ def _check(config: Mapping[str, Any]) -> None:
             value = block.get(key, [])
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 raise InputError(f"tasks.{task}: {key} must be a list of names, got {value!r}")
-        _check_seeds(f"tasks.{task}: seeds", block.get("seeds", []))
+        check_seeds(f"tasks.{task}: seeds", block.get("seeds", []))
     for label, entry in config["methods"].items():
         if not isinstance(entry, Mapping):
             raise InputError(f"methods.{label} must be a mapping with a name, got {entry!r}")
-        _check_seeds(f"methods.{label}: seeds", entry.get("seeds", []))
+        check_seeds(f"methods.{label}: seeds", entry.get("seeds", []))
 
 
-def _check_seeds(place: str, seeds: Any) -> None:
+def check_seeds(place: str, seeds: Any) -> None:
     if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"{place} must be a list of different whole numbers, got {seeds!r}")
 
 
-def _seeds(entry: Mapping[str, Any], seeds: list[Any]) -> list[Any]:
+def own_seeds(entry: Mapping[str, Any], seeds: list[Any]) -> list[Any]:
     """Those of ``seeds`` that a task or method is run with."""
     return [seed for seed in seeds if seed in entry.get("seeds", seeds)]
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import pandas as pd
 
 from mat.errors import InputError
-from mat.grid import trained
+from mat.grid import check_seeds, own_seeds, trained
 from mat.registry import build
 from mat.spec import Spec
 
@@ -83,7 +83,8 @@ def jobs_of(
     """Every family × seed of the config's block ``kind.what``; none without one. Raises InputError.
 
     A family is ``{of: TASK LABEL}``: that block's task, model, recipe and probe; the keys ``own`` may be given instead,
-    ``task`` as settings that replace single ones of the block's task.
+    ``task`` as settings that replace single ones of the block's task. ``seeds`` of the block: of the config's
+    those that it is measured with (default: all).
     """
     what = kind.what
     block = config.get(what)
@@ -94,12 +95,13 @@ def jobs_of(
     families = block.get("families")
     if not isinstance(families, Mapping) or not families:
         raise InputError(f"{what} needs a non-empty mapping of families, got {families!r}")
-    chosen = build(what, settings, {key: v for key, v in block.items() if key != "families"})
+    check_seeds(f"{what}: seeds", block.get("seeds", []))
+    chosen = build(what, settings, {key: v for key, v in block.items() if key not in ("families", "seeds")})
     found = []
     for family, entry in families.items():
         where = f"{what}.families.{family}"
         base = _base(where, family, entry, config["tasks"], ("of", *own))
-        for seed in config["seeds"]:
+        for seed in own_seeds(block, config["seeds"]):
             given = {**base, "method": {"name": "vanilla"}, "seed": seed, "threads": config.get("threads", 1)}
             try:
                 spec = Spec.of(given)

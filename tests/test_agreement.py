@@ -196,6 +196,8 @@ def test_a_job_survives_json_and_names_itself():
     assert again == one and again.name == one.name
     assert one.setup == job(seed=1).setup != job(probe_sets=3).setup
     assert len({each.name for each in jobs(CONFIG)}) == 4
+    fewer = {**CONFIG, "agreement": {**CONFIG["agreement"], "seeds": [1, 7]}}
+    assert [each.spec.seed for each in jobs(fewer)] == [1, 1]
     assert jobs({key: value for key, value in CONFIG.items() if key != "agreement"}) == []
 
 
