@@ -25,7 +25,10 @@ class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
     the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
-    of ``mat.evidence.sanity``, None where no levels are stated."""
+    of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
+    these names, None at a scale that trains no branches; ``trainability_modules``: what the first stands on, a row per
+    module. ``results``: the results table, None where it was not made; ``sensitivity``: one row per task and
+    alternative to a choice of the ambiguity register, None at a scale without any."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -34,6 +37,11 @@ class Tables:
     ceiling: pd.DataFrame | None = None
     ceiling_parts: pd.DataFrame | None = None
     sanity: pd.DataFrame | None = None
+    trainability: pd.DataFrame | None = None
+    generalisation: pd.DataFrame | None = None
+    trainability_modules: pd.DataFrame | None = None
+    results: pd.DataFrame | None = None
+    sensitivity: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -135,7 +143,7 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote, and ``agreement.csv`` and the ceiling's tables where there are any.
+    """Read what ``save`` wrote, and of the tables made from it or beside it those that are there.
 
     Raises InputError when a table is missing.
     """
@@ -155,6 +163,11 @@ def load(folder: Path) -> Tables:
         load_ceiling(folder, "ceiling.csv"),
         load_ceiling(folder, "ceiling_parts.csv"),
         load_sanity(folder),
+        load_branches(folder, "trainability.csv"),
+        load_branches(folder, "generalisation.csv"),
+        load_branches(folder, "trainability_modules.csv"),
+        load_results(folder),
+        load_sensitivity(folder),
     )
 
 
@@ -186,3 +199,36 @@ def load_sanity(folder: Path) -> pd.DataFrame | None:
     texts = ("scale", "task", "metric", "direction", "verdict", "baselines", "source")
     frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     return frame.assign(**{name: frame[name].fillna("") for name in texts})
+
+
+def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
+    """``trainability.csv``, ``trainability_modules.csv`` or ``generalisation.csv`` of ``folder``; None when there is
+    none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    texts = ("checkpoint", "family", "scale", "task", "code_hash")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
+
+
+def load_results(folder: Path) -> pd.DataFrame | None:
+    """``results.csv`` of ``folder``; None when there is none."""
+    path = folder / "results.csv"
+    if not path.is_file():
+        return None
+    return pd.read_csv(
+        path, dtype=dict.fromkeys(("scale", "task", "method", "mode", "metric", "loss_unit"), str)
+    )
+
+
+def load_sensitivity(folder: Path) -> pd.DataFrame | None:
+    """``sensitivity.csv`` of ``folder``; None when there is none."""
+    path = folder / "sensitivity.csv"
+    if not path.is_file():
+        return None
+    texts = ("id", "open", "alternative", "task", "verdict_default", "verdict_alternative")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(
+        changes=frame["changes"].astype(bool), **{name: frame[name].fillna("") for name in texts}
+    )

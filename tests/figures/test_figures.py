@@ -13,7 +13,7 @@ import pytest
 
 from mat.ceiling import parts, savings
 from mat.ceiling_plan import plan
-from mat.evidence import cli
+from mat.evidence import cli, labels
 from mat.evidence import tables as pooled
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
@@ -219,12 +219,16 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
 def test_methods_keep_their_looks_apart():
     sys.path.insert(0, str(SCRIPTS))
     try:
-        import common
+        import looks
     finally:
         sys.path.remove(str(SCRIPTS))
-    looks = list(common.LOOKS.values()) + list(common._SPARE)
-    assert len({look.colour for look in looks}) == len(looks)
-    assert len({(str(look.line), look.marker) for look in looks}) == len(looks)
+    found = [*looks.LOOKS.values(), *looks.SPARE]
+    # in grey: the marker's form and filling alone, and the line alone but for solid ones
+    assert len({(look.marker, look.filling) for look in found}) == len(found)
+    assert len({(str(look.line), look.marker) for look in found}) == len(found)
+    main = [looks.LOOKS[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
+    assert len({look.colour for look in main}) == len(main)
+    assert len(looks.LOOKS) == len(labels.of_groups(labels.METHOD_ORDER, [*labels.MAIN, "rivals"]))
 
 
 def test_modules_are_numbered_within_layer_and_kind():

@@ -11,6 +11,7 @@ from mat.agreement_plan import jobs as agreement_jobs
 from mat.ceiling_plan import plan as ceiling_plan
 from mat import selection
 from mat.errors import InputError
+from mat.evidence import labels
 from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
 from mat.grid import trained
@@ -78,10 +79,28 @@ CEILING = (
     [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
+# tables that their figures read come first; empty where the scale does not ask for them
+SENSITIVITY, TRAINABILITY, GENERALISATION = [], [], []
+LABELS = {run.method for run in RUNS.values()}
+
+
+def has(*groups):
+    """Whether a label of these groups is among the runs."""
+    return bool(labels.of_groups(LABELS, groups))
+
+
 FIGURE_NAMES = (
+    *(["headline"] if {"vanilla", "mat"} <= LABELS else []),
     "dynamics",
+    "joint_variation",
     "loss_vs_compute",
+    *(["wall_clock"] if "vanilla" in LABELS and len(LABELS) > 1 else []),
     "active_map",
+    *(["rivals"] if has("rivals") else []),
+    *(["controls"] if "random" in LABELS and has("controls", "learning rates") else []),
+    *(["tornado"] if SENSITIVITY else []),
+    *(["trainability"] if TRAINABILITY else []),
+    *(["generalisation"] if GENERALISATION else []),
     *(["estimators"] if JOBS else []),
     *(["ceiling"] if HAS_CEILING else []),
     *(["sanity"] if SANITY else []),
@@ -146,7 +165,15 @@ def ceiling_json(wildcards):
 
 def figure_tables(wildcards):
     """The pooled runs, which every figure reads; the other tables for their own figures alone."""
-    own = {"estimators": AGREEMENT[:1], "ceiling": CEILING[:2], "sanity": SANITY[:1]}
+    own = {
+        "estimators": AGREEMENT[:1],
+        "ceiling": CEILING[:2],
+        "sanity": SANITY[:1],
+        "headline": [f"{TABLES}/results.csv"],
+        "tornado": SENSITIVITY[:1],
+        "trainability": TRAINABILITY[:2],
+        "generalisation": GENERALISATION[:1],
+    }
     return [*rules.collect.output, *own.get(wildcards.figure, [])]
 
 
