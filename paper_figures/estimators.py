@@ -142,7 +142,7 @@ def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(rows["n"].min() / 1.25, rows["n"].max() * 1.25)
-    ax.set_xlabel("probe samples n (dashed: default)")
+    ax.set_xlabel("probe n (dashed: default)")
     ax.axvline(rows["default_n"].iloc[0], color="0.55", linewidth=0.8, linestyle=(0, (6, 2)), zorder=1)
     if chosen.empty:
         ax.text(0.5, 0.5, "no reference", transform=ax.transAxes, ha="center", va="center")

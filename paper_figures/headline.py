@@ -62,7 +62,7 @@ def draw(tables: Tables) -> Figure:
         ],
         [f"{LEDGER} ledger, charged probes included", "each run converges to its own best loss"],
         [
-            f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, it is cheap by stopping short"
+            f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared"
         ],
     )
     return figure

@@ -77,14 +77,14 @@ NAMES = {
     "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
 }  # fmt: skip
 
-# in grey the kinds keep their order of lightness; the printed name is a plural
+# no two kinds are of one lightness in grey; the printed name is a plural
 KINDS = {
     "head": ("heads", Look(BLUE, "-", "o")),
     "ffn": ("FFN", Look(ORANGE, "--", "s")),
     "expert": ("experts", Look(VERMILION, "-.", "^")),
-    "filters": ("filter groups", Look(SKY, ":", "D")),
+    "filters": ("filter groups", Look(PURPLE, ":", "D")),
 }
-_OTHER_KINDS = (Look(GREEN, (0, (5, 1)), "v"), Look(PURPLE, (0, (1, 2)), "P"))
+_OTHER_KINDS = (Look(GREEN, (0, (5, 1)), "v"), Look(SKY, (0, (1, 2)), "P"))
 
 
 def look(method: str, found: Iterable[str]) -> Look:
