@@ -29,6 +29,7 @@ report: "workflows/report/workflow.rst"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/agreement.smk"
+include: "workflows/rules/branches.smk"
 include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
@@ -44,6 +45,7 @@ rule all:
         rules.verdicts.output,
         SANITY,
         AGREEMENT,
+        BRANCH_TABLES,
         CEILING,
         rules.register.output,
         expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=("pdf", "png")),

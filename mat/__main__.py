@@ -102,24 +102,28 @@ def _parser() -> argparse.ArgumentParser:
         _data_options(reader)
         reader.set_defaults(run=run, task=None, model=None, method=None, seed=None, threads=None, set=[])
 
-    measure = commands.add_parser(
-        "agreement", help="train one run and measure its spectra by every estimator"
-    )
-    measure.add_argument(
-        "--job",
-        required=True,
-        metavar="JSON|FILE",
-        help="labels, specification and settings of the measurement",
-    )
-    measure.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Parquet table to write")
-    measure.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default cpu)"
-    )
-    measure.add_argument(
-        "--save-every", type=float, default=30.0, metavar="SECONDS", help="how often the state is saved"
-    )
-    _data_options(measure)
-    measure.set_defaults(run=_agreement)
+    for name, about in (
+        ("agreement", "train one run and measure its spectra by every estimator"),
+        ("branches", "train one run and, from its checkpoints, single modules and sets of them"),
+    ):
+        measure = commands.add_parser(name, help=about)
+        measure.add_argument(
+            "--job",
+            required=True,
+            metavar="JSON|FILE",
+            help="labels, specification and settings of the measurement",
+        )
+        measure.add_argument(
+            "--out", type=Path, required=True, metavar="FILE", help="the Parquet table to write"
+        )
+        measure.add_argument(
+            "--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default cpu)"
+        )
+        measure.add_argument(
+            "--save-every", type=float, default=30.0, metavar="SECONDS", help="how often the state is saved"
+        )
+        _data_options(measure)
+        measure.set_defaults(run=_measure, what=name)
 
     limit = commands.add_parser(
         "ceiling", help="compute what a training step can save at most, by the closed forms"
@@ -315,9 +319,13 @@ def _prepare(args: argparse.Namespace) -> None:
     args.out.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def _agreement(args: argparse.Namespace) -> None:
-    from mat.agreement import measure
-    from mat.agreement_plan import job_of
+def _measure(args: argparse.Namespace) -> None:
+    if args.what == "agreement":
+        from mat.agreement import measure
+        from mat.agreement_plan import job_of
+    else:
+        from mat.branches import measure
+        from mat.branches_plan import job_of
 
     _check_device(args.device)
     job, data = job_of(_json("--job", args.job)), _folder(args.data)

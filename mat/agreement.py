@@ -9,7 +9,6 @@ job, on the initial weights.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from itertools import product
@@ -24,12 +23,14 @@ from mat import run
 from mat.agreement_plan import Job, Measurement
 from mat.errors import InputError
 from mat.flops import executed_macs
+from mat.jobs import checkpoints, finished, write
 from mat.kernel import modular_ntk, normalise
 from mat.seeds import stream_seed
 from mat.spectrum import Spectrum, eigen_macs, spectrum
 from mat.tasks.base import Batch
 from mat.train import Loop
 
+CODE = ("agreement", "jobs.py")  # files that can change a measurement and no run
 Report = Callable[[str, float], None]
 
 
@@ -51,13 +52,13 @@ def measure(
     Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
     before any training for input that cannot be used.
     """
-    finished = _finished(out, job)
-    if finished is not None:
+    table = finished(out, job, run.code_hash(*CODE))
+    if table is not None:
         report("already finished; remove the file to measure it again", 1.0)
-        return finished
+        return table
     torch.set_num_threads(job.spec.threads)
     session = _Session(job, out, data, cache, device)
-    state_file = run.state_path(out)
+    state_file = run.state_path(out, *CODE)
     session.restore(run.load_state(state_file, session.identity))
     saved = time.monotonic()
 
@@ -78,20 +79,10 @@ def measure(
                 report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", 0.99 * share)
                 save_when_due()
     table = session.table()
-    half = out.with_suffix(f".{os.getpid()}.tmp")
-    table.to_parquet(half, index=False)
-    os.replace(half, out)
+    write(table, out)
     state_file.unlink(missing_ok=True)
     report(f"{len(table)} spectra written to {out}", 1.0)
     return table
-
-
-def checkpoints(shares: tuple[float, ...], steps: int) -> list[tuple[int, float]]:
-    """(step, share) of every checkpoint. Raises InputError when two shares fall on one step."""
-    found = [(round(share * steps), share) for share in shares]
-    if len({step for step, _ in found}) < len(found):
-        raise InputError(f"shares {list(shares)} of {steps} steps fall on one step; leave one of them out")
-    return found
 
 
 class _Session:
@@ -112,7 +103,7 @@ class _Session:
         self.samples = Batch(
             {name: value.to(device) for name, value in drawn.inputs.items()}, drawn.labels.to(device)
         )
-        self.identity = {**self.loop.identity, "run": job.name}
+        self.identity = {**self.loop.identity, "run": job.name, "code_hash": run.code_hash(*CODE)}
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
         self.costs: dict[tuple[str, int, int], dict[str, float]] = {}
 
@@ -180,7 +171,7 @@ class _Session:
             "default_estimator": job.spec.probe["estimator"],
             "default_directions": job.spec.probe.get("directions", 8) * projects,
             "default_normalisation": job.spec.probe["normalisation"], "default_n": job.spec.probe["n"],
-            "code_hash": run.code_hash(), "data_hash": loop.task.data_hash, "version_torch": torch.__version__,
+            "code_hash": run.code_hash(*CODE), "data_hash": loop.task.data_hash, "version_torch": torch.__version__,
             "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],
         }  # fmt: skip
         return frame.merge(cost, on=keys, how="left", validate="many_to_one").assign(**about)
@@ -208,23 +199,3 @@ def _spectra(gram: Tensor, parameters: int) -> dict[str, Spectrum]:
         raw = cosine = Spectrum(float("nan"), float("nan"), float("nan"))
     scaled = Spectrum(raw.lambda_max / parameters, raw.trace / parameters, raw.effective_rank)
     return {"raw": raw, "cosine": cosine, "per_parameter": scaled}
-
-
-def _finished(out: Path, job: Job) -> pd.DataFrame | None:
-    """The table at ``out`` if it is this job's by this code; InputError if it is another's."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not out.exists():
-        return None
-    try:
-        found = pd.read_parquet(out)
-        identity = (found["job"].iloc[0], found["code_hash"].iloc[0])
-    except (OSError, ValueError, KeyError, IndexError):
-        raise InputError(
-            f"{out} is no table of this measurement; move it away, or choose another file"
-        ) from None
-    if identity != (job.name, run.code_hash()):
-        raise InputError(
-            f"{out} holds {identity[0]} by code {str(identity[1])[:12]}, this is {job.name} by "
-            f"{run.code_hash()[:12]}; move it away, or choose another file"
-        )
-    return found

@@ -6,18 +6,13 @@ normalisation and number of samples?
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mat import jobs as family_jobs
 from mat.errors import InputError
-from mat.grid import trained
-from mat.registry import build
-from mat.spec import Spec
+from mat.jobs import check_increasing, is_number
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
 
@@ -53,9 +48,13 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        _increasing("shares", self.shares, lambda v: _is(v, int, float) and 0 <= v <= 1, "shares in [0, 1]")
-        _increasing("sizes", self.sizes, lambda v: _is(v, int) and v >= 2, "whole numbers ≥ 2")
-        _increasing("directions", self.directions, lambda v: _is(v, int) and v >= 1, "whole numbers ≥ 1")
+        check_increasing(
+            "shares", self.shares, lambda v: is_number(v, int, float) and 0 <= v <= 1, "shares in [0, 1]"
+        )
+        check_increasing("sizes", self.sizes, lambda v: is_number(v, int) and v >= 2, "whole numbers ≥ 2")
+        check_increasing(
+            "directions", self.directions, lambda v: is_number(v, int) and v >= 1, "whole numbers ≥ 1"
+        )
         unknown = [name for name in self.estimators if name not in ESTIMATORS]
         if unknown or not self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
@@ -78,106 +77,28 @@ class Settings:
         return found
 
 
-def _is(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+class Job(family_jobs.Job):
+    """One family and seed, and how its estimators are measured."""
 
-
-def _increasing(name: str, values: tuple[Any, ...], fits: Any, wanted: str) -> None:
-    if not values or not all(map(fits, values)) or list(values) != sorted(set(values)):
-        raise InputError(f"{name} must be {wanted}, increasing and at least one, got {list(values)}")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One family and seed: the run that is trained, and what is measured on it."""
-
-    scale: str
-    family: str
-    task: str  # the label of the task block whose data it reads
-    spec: Spec
     settings: Settings
-
-    @cached_property
-    def name(self) -> str:
-        """Family, seed and the hash of specification and settings."""
-        return f"{self.family}-s{self.spec.seed}-{self._digest(json.loads(self.spec.json))}"
-
-    @property
-    def setup(self) -> str:
-        """The hash of specification and settings without the seed: jobs that share it may be pooled."""
-        return self._digest({k: v for k, v in json.loads(self.spec.json).items() if k != "seed"})
-
-    def _digest(self, spec: dict[str, Any]) -> str:
-        text = json.dumps([spec, asdict(self.settings)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"scale": self.scale, "family": self.family, "task": self.task}
-
-    @property
-    def json(self) -> str:
-        """The job as the command line takes it."""
-        return json.dumps(
-            {"labels": self.labels, "spec": json.loads(self.spec.json), "settings": asdict(self.settings)}
-        )
+    what = "agreement"
 
 
 def job_of(given: Mapping[str, Any]) -> Job:
     """A job from its JSON content. Raises InputError."""
-    if not isinstance(given, Mapping) or set(given) != {"labels", "spec", "settings"}:
-        raise InputError(f"a job is a mapping with labels, spec and settings, got {str(given)[:80]}")
-    labels = given["labels"]
-    if not isinstance(labels, Mapping) or set(labels) != {"scale", "family", "task"}:
-        raise InputError(f"a job's labels are scale, family and task, got {labels!r}")
-    settings = build("agreement", Settings, given["settings"])
-    return Job(**labels, spec=Spec.of(given["spec"]), settings=settings)
+    return family_jobs.job_of(Job, Settings, given)
 
 
 def jobs(config: Mapping[str, Any]) -> list[Job]:
     """Every family × seed of the config's ``agreement`` block; none without one. Raises InputError.
 
-    A family is ``{of: TASK LABEL}``: that block's task, model, recipe and probe, trained by ``vanilla``; model and
-    recipe may be given instead. The probe is the default that the estimators are judged beside.
+    The probe of a family's task label is the default that the estimators are judged beside.
     """
-    block = config.get("agreement")
-    if block is None:
-        return []
-    if not isinstance(block, Mapping):
-        raise InputError(f"agreement must be a mapping with families and settings, got {block!r}")
-    families = block.get("families")
-    if not isinstance(families, Mapping) or not families:
-        raise InputError(f"agreement needs a non-empty mapping of families, got {families!r}")
-    settings = build("agreement", Settings, {key: v for key, v in block.items() if key != "families"})
-    found = []
-    for family, entry in families.items():
-        where = f"agreement.families.{family}"
-        known = ("of", "model", "recipe")
-        if not re.fullmatch(r"[\w-]+", str(family)):
-            raise InputError(f"{where}: a family's name is made of letters, digits, _ and -; choose another")
-        if not isinstance(entry, Mapping) or "of" not in entry or set(entry) - set(known):
+    found = family_jobs.jobs_of(Job, Settings, config)
+    for job in found:
+        if job.spec.probe["n"] not in job.settings.sizes:
             raise InputError(
-                f"{where} must be a mapping with 'of' and only {', '.join(known)}, got {entry!r}"
+                f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe['n']}, got "
+                f"{list(job.settings.sizes)}"
             )
-        if entry["of"] not in config["tasks"]:
-            raise InputError(
-                f"{where}: 'of' must name one of the tasks {', '.join(config['tasks'])}, got {entry['of']!r}"
-            )
-        if config["tasks"][entry["of"]].get("start") is not None:
-            raise InputError(f"{where}: {entry['of']} starts from another run; choose a task that does not")
-        own = {key: value for key, value in entry.items() if key != "of"}
-        base = {**trained(entry["of"], config["tasks"]), **own}
-        if isinstance(base.get("recipe", {}), Mapping):  # no curve is kept: only the two ends are evaluated
-            base["recipe"] = {**base.get("recipe", {}), "evaluate_every": 10**9}
-        for seed in config["seeds"]:
-            given = {**base, "method": {"name": "vanilla"}, "seed": seed, "threads": config.get("threads", 1)}
-            try:
-                spec = Spec.of(given)
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
-            if spec.probe["n"] not in settings.sizes:
-                raise InputError(
-                    f"{where}: sizes must hold the default n = {spec.probe['n']}, got {list(settings.sizes)}"
-                )
-            found.append(Job(str(config["scale"]), str(family), entry["of"], spec, settings))
     return found

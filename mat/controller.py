@@ -244,10 +244,11 @@ class Controller:
             self.estimator,
             labels=self.probe_labels,
             verify=first,
+            remainder=self.method.remainder,
         )
-        rows = kernels.table(self.normalisation).to_dict("records")
         integral = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
-        return rows, eigenvalues(integral.cpu())
+        rows = kernels.table(self.normalisation).to_dict("records")
+        return [row for row in rows if row["module"] in self.depth], eigenvalues(integral.cpu())
 
     def _unseen(self) -> list[dict[str, Any]]:
         unseen = vars(Spectrum(np.nan, np.nan, np.nan))

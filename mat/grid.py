@@ -10,9 +10,9 @@ from typing import Any
 from mat.errors import InputError
 from mat.spec import Recipe, Spec, known_keys
 
-# the blocks ``agreement`` and ``ceiling`` are read by mat.agreement_plan and mat.ceiling_plan
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "ceiling"]
-TASK_KEYS = ["task", "model", "recipe", "probe", "start", "methods", "tags"]
+# the blocks ``agreement``, ``branches`` and ``ceiling`` are read by mat.agreement_plan, branches_plan and ceiling_plan
+CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "branches", "ceiling"]
+TASK_KEYS = ["task", "model", "recipe", "probe", "start", "methods", "seeds", "tags"]
 # what an entry of ``methods`` may change of the task it is run on
 CHANGES = ("model", "recipe", "probe")
 
@@ -45,18 +45,20 @@ def expand(config: Mapping[str, Any]) -> list[Run]:
     and ``probe`` replace those settings of the task's, ``lr_factor`` multiplies its learning rate. A task with
     ``start: {task: LABEL, method: LABEL}`` begins with the weights at the end of that run of the same seed, and has
     its model unless it names one; ``start: {hub: ID, revision: COMMIT}`` with a published checkpoint. ``methods`` of a
-    task: those of the config it is trained by (default: all); ``tags``: names it can be selected by.
+    task: those of the config it is trained by (default: all); ``tags``: names it can be selected by. ``seeds`` of a
+    task or a method: of the config's seeds those that it is run with (default: all).
     """
     _check(config)
     runs: list[Run] = []
     for task in _in_order(config["tasks"]):
         block = config["tasks"][task]
         chosen = _methods(task, block, config["methods"])
-        for seed in config["seeds"]:
+        for seed in _seeds(block, config["seeds"]):
             made: dict[str, Run] = {}
             given = {**trained(task, config["tasks"]), "seed": seed, "threads": config.get("threads", 1)}
             given["start"] = _start(task, block, seed, runs)
-            for label in _ordered(chosen):
+            seeded = {label: entry for label, entry in chosen.items() if seed in _seeds(entry, [seed])}
+            for label in _ordered(seeded):
                 place = f"tasks.{task} with methods.{label}"
                 entry, changed = _changed(place, chosen[label], given)
                 follows = None
@@ -86,9 +88,7 @@ def _check(config: Mapping[str, Any]) -> None:
     for key in ("tasks", "methods"):
         if not isinstance(config[key], Mapping):
             raise InputError(f"{key} must be a mapping from labels to their settings, got {config[key]!r}")
-    seeds = config["seeds"]
-    if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
-        raise InputError(f"seeds must be a list of different whole numbers, got {seeds!r}")
+    _check_seeds("seeds", config["seeds"])
     for task, block in config["tasks"].items():
         if not re.fullmatch(r"[\w.-]+", str(task)):
             raise InputError(f"tasks: a label is made of letters, digits and ._-, got {task!r}")
@@ -102,9 +102,21 @@ def _check(config: Mapping[str, Any]) -> None:
             value = block.get(key, [])
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 raise InputError(f"tasks.{task}: {key} must be a list of names, got {value!r}")
+        _check_seeds(f"tasks.{task}: seeds", block.get("seeds", []))
     for label, entry in config["methods"].items():
         if not isinstance(entry, Mapping):
             raise InputError(f"methods.{label} must be a mapping with a name, got {entry!r}")
+        _check_seeds(f"methods.{label}: seeds", entry.get("seeds", []))
+
+
+def _check_seeds(place: str, seeds: Any) -> None:
+    if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
+        raise InputError(f"{place} must be a list of different whole numbers, got {seeds!r}")
+
+
+def _seeds(entry: Mapping[str, Any], seeds: list[Any]) -> list[Any]:
+    """Those of ``seeds`` that a task or method is run with."""
+    return [seed for seed in seeds if seed in entry.get("seeds", seeds)]
 
 
 def _in_order(tasks: Mapping[str, Any]) -> list[str]:
@@ -176,17 +188,18 @@ def _changed(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """An entry of ``methods`` without what it changes of the task, and the task's settings ``given`` with it."""
     method, changed = dict(entry), dict(given)
+    method.pop("seeds", None)
     for key in CHANGES:
-        changes = method.pop(key, {})
+        changes, before = method.pop(key, {}), given.get(key, {})
         if not isinstance(changes, Mapping):
             raise InputError(f"{place}: {key} must be a mapping of the settings to change, got {changes!r}")
-        if changes:
-            changed[key] = {**given.get(key, {}), **changes}
+        if changes and isinstance(before, Mapping):  # anything else is refused where it is read
+            changed[key] = {**before, **changes}
     factor = method.pop("lr_factor", 1)
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise InputError(f"{place}: lr_factor must be a finite number > 0, got {factor!r}")
-    if factor != 1:
-        recipe = changed.get("recipe", {})
+    recipe = changed.get("recipe", {})
+    if factor != 1 and isinstance(recipe, Mapping):
         changed["recipe"] = {**recipe, "lr": factor * recipe.get("lr", Recipe.lr)}
     return method, changed
 

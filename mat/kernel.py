@@ -69,6 +69,7 @@ def modular_ntk(
     memory: int = MEMORY,
     verify: bool = True,
     check: int = 1,
+    remainder: bool = False,
 ) -> Kernels:
     """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
@@ -78,6 +79,7 @@ def modular_ntk(
     every row belongs to (a third, where there are several cotangents); without it, shapes are believed where
     only one reading is likely. ``check``: how many of the first samples are compared with plain automatic
     differentiation (0: none); modules that differ are differentiated sample by sample, with a warning.
+    ``remainder``: one more kernel, of the remainder; with it they add up to the kernel of all trainable parameters.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
     Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
@@ -88,6 +90,7 @@ def modular_ntk(
         chosen = Estimator(estimator, directions, seed, loss)
     if check < 0:
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
+    partition = partition.with_remainder() if remainder else partition
     n = _samples(inputs, labels)
     inputs = {name: _constant(value) for name, value in inputs.items()}
     pieces = _pieces(partition)

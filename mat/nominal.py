@@ -11,7 +11,8 @@ backward mode. What is executed (``mat.flops``) differs from it, for one step, b
   leave out what is inactive (scores of single heads under dropout on a GPU), executed is higher by that.
 - *dead ends*: a product below which nothing trains computes no input gradient, and without a path around it an
   inactive layer in ``detach`` lets nothing through to those below, which then cost their forward pass only; nor is
-  the gradient of inactive filters' outputs computed in the convolution above them.
+  the gradient of inactive filters' outputs computed in the convolution above them, nor, below an output projection
+  of the remainder, that of attention whose heads are all inactive.
   Nominal charges all of it (VGG's first convolution; transformers train their embeddings and have none).
 - *experts*: without ``routed`` nominal shares the example's cost evenly among a layer's experts.
 """

@@ -8,11 +8,13 @@ remainder from the modules and refuses modules that overlap, so every partition 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from mat.errors import InputError
+
+REMAINDER = "remainder"
 
 
 @dataclass(frozen=True, order=True)
@@ -90,6 +92,16 @@ class Partition:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(module.name for module in self.modules)
+
+    def with_remainder(self) -> Partition:
+        """The same with the remainder as one more, last module of that name and kind, at a depth of -1: it has none.
+
+        Raises InputError where a module is called so already.
+        """
+        if REMAINDER in self.names:
+            raise InputError(f"a module is called {REMAINDER!r} already; give it another name")
+        rest = Module(REMAINDER, REMAINDER, -1, self.remainder)
+        return replace(self, modules=(*self.modules, rest), remainder=())
 
     def size(self, slices: Iterable[Slice]) -> int:
         """Number of scalar parameters in ``slices``."""

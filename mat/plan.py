@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mat.agreement_plan import Job, jobs
+from mat import agreement_plan, branches_plan
 from mat.errors import InputError
 from mat.estimators import Estimator
 from mat.evidence import schema, write
 from mat.evidence.measures import FLOPS_PER_MAC
 from mat.form import Form
 from mat.grid import Run, expand
+from mat.jobs import Job
 from mat.methods.base import GRADIENTS, SPECTRA
 from mat.models.work import REMAINDER
 from mat.selection import choose, select, terms_of
@@ -76,6 +77,7 @@ class Shape:
         family, settings = spec.plugin("model"), spec.settings("model")
         work = family.work(settings, outline.form, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
+        self.modules = len(names)
         self.step = family.step(work, names, spec.method_record().mode)
         self.forward = sum(one.forward for one in family.work(settings, outline.form, 1).values())
         self.logits = logits(outline.form)
@@ -109,26 +111,42 @@ def run_cost(spec: Spec) -> tuple[int, Cost]:
 
 
 def job_cost(job: Job) -> tuple[int, Cost]:
-    """The same of one measurement of estimators: a vanilla run without a test, and every estimator on every probe set
-    at every checkpoint, at the largest n that its budget allows."""
-    shape = Shape(job.spec)
+    """The same of one measurement: a vanilla run without a test, to its last checkpoint, and what is measured there.
+
+    Of estimators: every one on every probe set, at the largest n that its budget allows. Of branches: their steps, each
+    as one with every module active; one probe; and the samples that are read before and after."""
+    shape, settings = Shape(job.spec), job.settings
+    checkpoints, steps = len(settings.shares), round(max(settings.shares) * shape.steps)
+    evaluations = 1 + (steps == shape.steps)
+    if isinstance(settings, branches_plan.Settings):
+        sets, validation = len(branches_plan.SETS), shape.sizes["validation"]
+        each = settings.samples + min(settings.validation_samples, validation)
+        read = (shape.modules + 2) * each if settings.steps else 0
+        read += (sets + 1) * (settings.samples + validation) if settings.set_steps else 0
+        once = shape.passes(shape.probe.estimator, shape.probe.directions, shape.probe.n)
+        samples = checkpoints * read + evaluations * validation
+        trained = steps + checkpoints * settings.branch_steps(shape.modules)
+        return steps, Cost(trained * shape.step, checkpoints * once, samples * shape.forward)
     once = sum(
         shape.passes(found.estimator, found.directions, found.sizes[-1])
-        for found in job.settings.measurements(shape.logits)
+        for found in settings.measurements(shape.logits)
     )
-    probes = len(job.settings.shares) * job.settings.probe_sets * once
-    steps = round(max(job.settings.shares) * shape.steps)
-    evaluations = 1 + (steps == shape.steps)
+    probes = checkpoints * settings.probe_sets * once
     return steps, Cost(steps * shape.step, probes, evaluations * shape.sizes["validation"] * shape.forward)
 
 
-def rows(runs: Iterable[Run], measurements: Iterable[Job] = ()) -> list[Row]:
-    """One row per task label and method, in the order of the runs, then one per family of ``measurements``."""
-    runs, measurements = list(runs), list(measurements)
+def measurements(config: Mapping[str, Any]) -> list[Job]:
+    """Every job of a config beside its runs."""
+    return [*agreement_plan.jobs(config), *branches_plan.jobs(config)]
+
+
+def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
+    """One row per task label and method, in the order of the runs, then one per family of ``jobs``."""
+    runs, jobs = list(runs), list(jobs)
     tags = {run.task: run.tags for run in runs}
     groups: dict[tuple[str, str], list[Any]] = {}
-    for one in [*runs, *measurements]:
-        method = f"(agreement: {one.family})" if isinstance(one, Job) else one.method
+    for one in [*runs, *jobs]:
+        method = f"({one.what}: {one.family})" if isinstance(one, Job) else one.method
         groups.setdefault((one.task, method), []).append(one)
     found = []
     for (task, method), same in groups.items():
@@ -173,7 +191,7 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
     content, terms = read_config(config), terms_of(only)
     runs = expand(content)
     tasks = {run.task for run in choose(runs, terms)}
-    found = rows(select(runs, terms), [job for job in jobs(content) if job.task in tasks])
+    found = rows(select(runs, terms), [job for job in measurements(content) if job.task in tasks])
     threads = content.get("threads", 1)
     rates, said = _rates({row.precision for row in found} | {"float32"}, threads, rate)
     workers = max(1, (cores or _cores()) // threads)

@@ -23,18 +23,24 @@ _PACKAGES = (
     "fvcore", "numpy", "scipy", "scikit-learn", "pillow",
 )  # fmt: skip
 # evidence and the command line read runs but cannot change one; the ceiling is arithmetic on model settings; the
-# grid and its plan say which runs there are, and a run's name says what it is
-_NOT_IN_A_RUN = ("evidence/", "__main__.py", "ceiling", "grid.py", "plan.py", "selection.py")
+# grid and its plan say which runs there are, and a run's name says what it is; jobs measure copies of a run
+_NOT_IN_A_RUN = (
+    "evidence/", "__main__.py", "agreement", "branches", "ceiling", "grid.py", "jobs.py", "plan.py", "selection.py",
+)  # fmt: skip
 
 
 @cache
-def code_hash() -> str:
-    """SHA-256 over every file of the library that can change a run's numbers."""
+def code_hash(*also: str) -> str:
+    """SHA-256 over every file of the library that can change a run's numbers.
+
+    ``also``: names left out of it that can change the caller's: ``agreement``, ``branches``, ``jobs.py``.
+    """
     root = Path(__file__).parent
     digest = hashlib.sha256()
+    left_out = tuple(name for name in _NOT_IN_A_RUN if name not in also)
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if not name.startswith(_NOT_IN_A_RUN):
+        if not name.startswith(left_out):
             digest.update(f"{name}\n".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -110,10 +116,10 @@ def write(
     (out / "final.json").write_text(json.dumps(final, indent=2, sort_keys=True) + "\n")
 
 
-def state_path(out: Path) -> Path:
+def state_path(out: Path, *also: str) -> Path:
     """Where an unfinished run keeps its state: beside ``out``, not in it, because Snakemake empties a job's
-    outputs before it starts and after it fails; by code version, so that no run mixes two."""
-    return out.parent / ".state" / f"{out.name}-{code_hash()[:12]}.pt"
+    outputs before it starts and after it fails; by code version (``code_hash(*also)``), so that no run mixes two."""
+    return out.parent / ".state" / f"{out.name}-{code_hash(*also)[:12]}.pt"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -268,14 +268,21 @@ class Loop:
             totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
-    def _step(self, batch: Batch) -> float:
-        self.model.train()
+    def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it
+        and what the model adds; both differentiable."""
         inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = forward(self.model, inputs)
+            logits = forward(model, inputs)
         loss = self.task.loss(logits.float(), labels)
+        extra = model.extra_loss() if hasattr(model, "extra_loss") else None
+        return loss, loss if extra is None else loss + extra
+
+    def _step(self, batch: Batch) -> float:
+        self.model.train()
+        loss, minimised = self.losses(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        minimised.backward()
         key, memo = flops.optimizer_key(self.optimizer), self.progress.optimizer_macs
         if key in memo:
             self._update()
@@ -289,21 +296,27 @@ class Loop:
             nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
         self.optimizer.step()
 
-    def _score(self, split: str) -> Score:
-        self.model.eval()
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
-        with torch.no_grad():
-            return self.task.score(split, self._answers(split, size))
+    @property
+    def evaluation_size(self) -> int:
+        """Samples per batch of an evaluation."""
+        return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
 
-    def _answers(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.task.batches(split, size):
-            logits = forward(self.model, self._on_device(batch.inputs))
+    def score(self, split: str, model: nn.Module) -> Score:
+        """Loss and metrics of ``model`` on a whole split."""
+        return self.task.score(split, self.answers(model, self.task.batches(split, self.evaluation_size)))
+
+    def answers(self, model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and labels of each batch by ``model`` in evaluation mode, without gradients."""
+        model.eval()
+        for batch in batches:
+            with torch.no_grad():
+                logits = forward(model, self._on_device(batch.inputs))
             yield logits, batch.labels.to(self.device)
 
     def _evaluate(self, report: Callable[[str, float], None]) -> None:
         progress, since = self.progress, self.progress.since
         start = time.perf_counter()
-        score = self._score("validation")
+        score = self.score("validation", self.model)
         loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
         progress.totals["seconds_eval"] += time.perf_counter() - start
@@ -337,7 +350,7 @@ class Loop:
         self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
-        test = None if self.progress.diverged else self._score("test")
+        test = None if self.progress.diverged else self.score("test", self.model)
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {

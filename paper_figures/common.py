@@ -26,6 +26,7 @@ from mat.evidence.tables import Tables, load
 WIDTH = 7.0  # inches, two columns
 PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
+MANY = 10  # panels
 DPI = 200
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
 DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
@@ -93,19 +94,23 @@ def pairs(
     return figure, [(grid, 2 * (place // columns), place % columns) for place in range(count)]
 
 
-def panels(
-    count: int, above: float, height: float, columns: int = COLUMNS, **shared: object
-) -> tuple[Figure, list[Axes]]:
+def panels(count: int, above: float, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
     """A figure with one panel for each of ``count``, and the panels, row by row; ``above`` and ``height`` (of a row) in
-    inches, the height cut so that the figure fits a page. Places beyond ``count`` are left empty."""
+    inches, the height cut so that the figure fits a page. ``columns``: ``COLUMNS``, one more for many panels. Places
+    beyond ``count`` are left empty."""
+    columns = columns or (COLUMNS if count < MANY else COLUMNS + 1)
     columns, rows = min(columns, count), ceil(count / columns)
     height = min(height, max((PAGE - above) / rows, DECORATION + 0.7))
-    figure, axes = plt.subplots(
-        rows, columns, squeeze=False, figsize=(WIDTH, above + height * rows), **shared
-    )
+    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(WIDTH, above + height * rows))
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     return figure, list(axes.flat[:count])
+
+
+def task_title(ax: Axes, text: str) -> None:
+    """A panel's title; smaller where a long name stands over one of many panels."""
+    narrow = ax.get_gridspec().ncols > COLUMNS and max(map(len, text.split("\n"))) > 18
+    ax.set_title(text, **({"fontsize": 7} if narrow else {}))
 
 
 def decades(axis: Axis) -> None:

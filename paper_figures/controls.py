@@ -28,10 +28,7 @@ def draw(tables: Tables) -> Figure:
     rows = [name for name in (*CHOSEN, *WHOLE) if any(len(tables.finished(task, name)) for task in shown)]
     if not shown or not rows:
         return common.nothing(tables, f"No finished run of {AGAINST} and of a control.")
-    columns = common.COLUMNS if len(shown) < 10 else common.COLUMNS + 1
-    figure, axes = common.panels(
-        len(shown), above=0.35, height=common.DECORATION + ROW * len(rows), columns=columns
-    )
+    figure, axes = common.panels(len(shown), above=0.35, height=common.DECORATION + ROW * len(rows))
     for ax, task in zip(axes, shown, strict=True):
         panel(ax, tables, task, rows, names=ax.get_subplotspec().is_first_col())
     common.footer(
@@ -86,7 +83,7 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_yticks(range(len(rows)), [looks.method_name(name) for name in rows] if names else [""] * len(rows))
     ax.tick_params(axis="y", length=0)
-    ax.set_title(task)
+    common.task_title(ax, task)
     ax.set_xlabel(f"loss below {AGAINST}'s, %")
     ax.grid(True, axis="x")
 

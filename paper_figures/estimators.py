@@ -51,7 +51,7 @@ def draw(tables: Tables) -> Figure:
     table = tables.agreement
     if table is None or table.empty:
         return common.nothing(tables, "No estimators were compared at this scale.")
-    families = tables.families
+    families = tables.families_of("agreement")
     looks = looks_of(table)
     figure, axes = plt.subplots(
         4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS

@@ -71,8 +71,9 @@ def draw(tables: Tables) -> Figure:
 def rows_of(units: dict[str, list[str]]) -> tuple[Figure, np.ndarray]:
     """A row of two panels per unit, as tall as its tasks need."""
     counts = [len(tasks) for tasks in units.values()]
+    row = min(ROW, (common.PAGE - 1.0 - 0.45 * len(counts)) / sum(counts))
     figure, axes = plt.subplots(
-        len(counts), 2, squeeze=False, figsize=(common.WIDTH, 1.0 + ROW * sum(counts) + 0.45 * len(counts)),
+        len(counts), 2, squeeze=False, figsize=(common.WIDTH, 1.0 + row * sum(counts) + 0.45 * len(counts)),
         height_ratios=[count + 0.25 for count in counts], width_ratios=(1, 1),
     )  # fmt: skip
     return figure, axes

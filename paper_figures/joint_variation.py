@@ -24,21 +24,21 @@ def draw(tables: Tables) -> Figure:
     sources = {task: found for task in tables.tasks if (found := common.source(tables, task)) is not None}
     if not sources:
         return common.nothing(tables, "No finished run recorded spectra.")
-    figure, axes = common.panels(len(sources), above=0.6, height=2.9)
-    for ax, (task, (run, probes)) in zip(axes, sources.items(), strict=True):
+    runs = {task: run_text(run) for task, (run, _) in sources.items()}
+    same = len(set(runs.values())) == 1
+    lines = max(len(correlations(probes)) for _, probes in sources.values()) + (not same)
+    figure, axes = common.panels(len(sources), above=0.6, height=2.4 + 0.14 * lines)
+    for ax, (task, (_, probes)) in zip(axes, sources.items(), strict=True):
         for kind in looks.kinds(probes["kind"]):
             paths(ax, probes[probes["kind"] == kind], looks.kind_look(kind, set(probes["kind"])))
         ax.set_xscale("log")
         ax.margins(y=0.08)
         common.decades(ax.xaxis)
-        rho = [correlation(probes, kind) for kind in looks.kinds(probes["kind"])]
-        ax.set_xlabel("\n".join([looks.LAMBDA, *rho]))
+        ax.set_xlabel("\n".join([looks.LAMBDA, *correlations(probes)]), fontsize=7)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("effective rank")
         ax.grid(True)
-        ax.set_title(
-            f"{task}\n{looks.method_name(run['method'])}, seed {run['seed']}, probe n = {run['probe_n']}"
-        )
+        common.task_title(ax, task if same else f"{task}\n{runs[task]}")
     found = set().union(*(probes["kind"] for _, probes in sources.values()))
     figure.legend(
         handles=[looks.handle(*looks.kind_look(kind, found)) for kind in looks.kinds(found)],
@@ -48,13 +48,13 @@ def draw(tables: Tables) -> Figure:
         figure,
         [
             f"scale {tables.scope}",
-            "n = 1 run per task",
+            f"n = 1 run per task{f' ({next(iter(runs.values()))})' if same else ''}",
             f"estimator {common.estimators(sources.values())}",
             "no ledger: no axis is compute",
         ],
         [
             "a path per module; from pale (first probe) to dark (last probe, large)",
-            "ρ: Spearman over the modules of a kind, mean over probes",
+            "ρ: Spearman over the n modules of a kind, mean over probes",
         ],
     )
     return figure
@@ -86,14 +86,21 @@ def paths(ax: Axes, probes: pd.DataFrame, named: tuple[str, looks.Look]) -> None
         )  # fmt: skip
 
 
-def correlation(probes: pd.DataFrame, kind: str) -> str:
-    """ "heads: ρ = −0.53 (n = 8)"; the reason where there is no ρ."""
-    modules = probes.loc[probes["kind"] == kind, "module"].nunique()
-    rho = rank_correlation(probes, kind)
-    name, _ = looks.kind_look(kind, set(probes["kind"]))
-    if not np.isfinite(rho):
-        return f"{name}: no ρ (n = {modules})"
-    return f"{name}: ρ = {write.number(rho, 2)} (n = {modules})"
+def run_text(run: pd.Series) -> str:
+    """Which run is shown."""
+    return f"{looks.method_name(run['method'])}, seed {run['seed']}, probe n = {run['probe_n']}"
+
+
+def correlations(probes: pd.DataFrame) -> list[str]:
+    """A line per kind, "heads ρ = −0.53, n = 8"; kinds of too few modules, or of one value, have no ρ."""
+    found = []
+    for kind in looks.kinds(probes["kind"]):
+        rho = rank_correlation(probes, kind)
+        if np.isfinite(rho):
+            modules = probes.loc[probes["kind"] == kind, "module"].nunique()
+            name, _ = looks.kind_look(kind, set(probes["kind"]))
+            found.append(f"{name} ρ = {write.number(rho, 2)}, n = {modules}")
+    return found or ["no ρ: fewer than 3 modules of a kind"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

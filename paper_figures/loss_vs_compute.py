@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Figure:
     if paired:
         figure, places = common.pairs(len(tasks), above=above, height=4.2)
     else:
-        figure, single = common.panels(len(tasks), above=above, height=2.3)
+        figure, single = common.panels(len(tasks), above=above, height=2.3, columns=common.COLUMNS)
     for number, task in enumerate(tasks):
         if paired:
             grid, row, column = places[number]

@@ -28,8 +28,9 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, "No finished run.")
     methods = labels.ordered(set().union(*shown.values()))
     figure, axes = common.panels(
-        len(shown), above=common.legend_inches(len(methods) + 1, NCOLS) + 0.4, height=2.45
-    )
+        len(shown), above=common.legend_inches(len(methods) + 1, NCOLS) + 0.4,
+        height=2.45, columns=common.COLUMNS,
+    )  # fmt: skip
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, task, found)
     handles = [
@@ -37,11 +38,8 @@ def draw(tables: Tables) -> Figure:
     ]
     figure.legend(
         handles=[*handles, front_handle()],
-        loc="outside upper center",
-        ncols=NCOLS,
-        columnspacing=1.2,
-        handletextpad=0.5,
-    )
+        loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
     common.footer(
         figure,
         [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import common
 import looks
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from matplotlib.patches import Patch
 from mat.evidence.tables import Tables
 
 COLUMNS = 2
-ROW = 0.17  # inches per alternative
+ROW = 0.15  # inches per alternative
 KEPT = {"facecolor": "0.8", "edgecolor": "0.35", "linewidth": 0.5}
 CHANGED = {"facecolor": looks.ORANGE, "edgecolor": looks.BLACK, "linewidth": 0.6, "hatch": "////"}
 DEFAULT = {"color": looks.VERMILION, "linewidth": 1.2}
@@ -24,19 +25,25 @@ WHISKER = {"color": looks.BLACK, "linewidth": 0.8}
 
 
 def draw(tables: Tables) -> Figure:
-    """One panel per task; a bar per alternative from the default's effect to its own, the largest change on top."""
+    """One panel per task and measure; a bar per alternative from the default's effect to its own, the largest change
+    on top."""
     table = tables.sensitivity
     if table is None or table.empty:
         return common.nothing(tables, "No alternative of the ambiguity register was run at this scale.")
-    tasks = sorted(set(table["task"]))
-    most = int(table.groupby("task").size().max())
-    figure, axes = common.panels(
-        len(tasks), above=0.4, height=common.DECORATION + ROW * most, columns=COLUMNS
+    parts = {key: ordered(rows) for key, rows in table.groupby(["task", "claim"], sort=True)}
+    heights = [len(rows) for rows in parts.values()]
+    pairs = [max(heights[start : start + COLUMNS]) for start in range(0, len(heights), COLUMNS)]
+    inches = [common.DECORATION + 0.2 + ROW * count for count in pairs]
+    figure, grid = plt.subplots(
+        len(pairs), COLUMNS, squeeze=False, figsize=(common.WIDTH, 0.6 + sum(inches)), height_ratios=inches
     )
-    for ax, task in zip(axes, tasks, strict=True):
-        panel(ax, ordered(table[table["task"] == task]))
-        ax.set_title(task)
-        ax.set_xlabel(effect_name(table))
+    for ax in grid.flat[len(parts) :]:
+        ax.set_axis_off()
+    for ax, ((task, claim), rows) in zip(grid.flat, parts.items(), strict=False):
+        panel(ax, rows)
+        measure = rows["measure"].iloc[0]
+        ax.set_title(common.title(task, f"{measure} ({claim})"))
+        ax.set_xlabel(f"{measure},\n{rows['unit'].iloc[0]}")
     figure.legend(
         handles=[
             Line2D([], [], label="default choice", **DEFAULT),
@@ -54,17 +61,15 @@ def draw(tables: Tables) -> Figure:
             "the alternative",
         ],
         [
-            "executed ledger, charged probes included",
-            "sorted by the change; verdicts by the rules of workflows/claims.yaml",
+            "executed ledger but where an alternative names another, charged probes included",
+            "sorted by the change",
+        ],
+        [
+            "more is better but for the validation loss",
+            "verdicts on the claim in brackets, by the rules of workflows/claims.yaml",
         ],
     )
     return figure
-
-
-def effect_name(table: pd.DataFrame) -> str:
-    """What the effect is, with its unit, where the table says so."""
-    said = [str(table[name].iloc[0]) for name in ("effect", "unit") if name in table]
-    return ", ".join(said) or "effect"
 
 
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +81,7 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def panel(ax: Axes, rows: pd.DataFrame) -> None:
-    """Bars and whiskers; a verdict that changes is written beside its bar."""
+    """Bars and whiskers; hatched, and with a bold name, where the verdict changes."""
     default = float(rows["effect_default"].iloc[0])
     for place, row in rows.iterrows():
         value = row["effect_alternative"]

@@ -27,11 +27,13 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, f"No method shares a finished seed with {REFERENCE}.")
     methods = labels.ordered(set().union(*shown.values()))
     figure, axes = common.panels(
-        len(shown), above=common.legend_inches(len(methods), NCOLS) + 0.45, height=2.45
+        len(shown),
+        above=common.legend_inches(len(methods), NCOLS) + 0.45,
+        height=2.45 if len(shown) < common.MANY else 2.0,
     )
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, found)
-        ax.set_title(task)
+        common.task_title(ax, task)
         ax.set_xlabel("saving in FLOP, %")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("saving in seconds, %")

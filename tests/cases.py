@@ -56,8 +56,17 @@ def vgg_case(batch: int = 5, groups: int = 2, seed: int = 0, batch_norm: bool = 
     return _case(vgg, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
 
 
-def bert_case(batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 0, heads: int = 3) -> Case:
-    settings = bert.Settings(layers=2, width=12, heads=heads, ffn_groups=ffn_groups)
+def bert_case(
+    batch: int = 3,
+    length: int = 6,
+    ffn_groups: int = 2,
+    seed: int = 0,
+    heads: int = 3,
+    head_outputs: bool = True,
+) -> Case:
+    settings = bert.Settings(
+        layers=2, width=12, heads=heads, ffn_groups=ffn_groups, head_outputs=head_outputs
+    )
     return _case(
         bert, settings, "masked_lm", {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed
     )
@@ -84,9 +93,13 @@ def resnet_case(batch: int = 5, groups: int = 2, seed: int = 0) -> Case:
     )
 
 
-def vit_case(batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3) -> Case:
+def vit_case(
+    batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True
+) -> Case:
     """Four patches and the class token."""
-    settings = vit.Settings(patch=4, layers=2, width=12, heads=heads, mlp=20, ffn_groups=ffn_groups)
+    settings = vit.Settings(
+        patch=4, layers=2, width=12, heads=heads, mlp=20, ffn_groups=ffn_groups, head_outputs=head_outputs
+    )
     return _case(vit, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
 
 
@@ -97,9 +110,12 @@ def switch_case(
     capacity: float = 1.0,
     seed: int = 62,
     objective: str = "masked_lm",
+    head_outputs: bool = True,
 ) -> Case:
     """Its experts' capacity is small, so that some tokens are dropped; with these seeds every expert gets some."""
-    settings = switch.Settings(layers=2, width=12, heads=heads, experts=3, capacity=capacity)
+    settings = switch.Settings(
+        layers=2, width=12, heads=heads, experts=3, capacity=capacity, head_outputs=head_outputs
+    )
     shapes = {"input_ids": torch.zeros(batch, length)}
     case = _case(switch, settings, objective, shapes, 11, (batch, length), seed)
     for module in case.model.modules():
@@ -165,6 +181,10 @@ CASES = {
     "vit": vit_case,
     "bert": bert_case,
     "bert_classification": bert_classification_case,
+    "bert_heads_only": lambda: bert_case(ffn_groups=0),
+    "bert_rows_only": lambda: bert_case(ffn_groups=1, head_outputs=False),
+    "vit_rows_and_heads_only": lambda: vit_case(ffn_groups=0, head_outputs=False),
+    "switch_rows_only": lambda: switch_case(head_outputs=False),
     "switch": switch_case,
     "switch_causal": lambda: switch_case(length=6, seed=27, objective="causal_lm"),
 }
@@ -190,6 +210,14 @@ def detached_vgg(case: Case, active: set[str]) -> Tensor:
             )
             depth += 1
     return case.model.classifier(x.mean((2, 3)))
+
+
+def projected(settings, mixed: Tensor, outer: Tensor, active: bool) -> Tensor:
+    """One head's contribution through its columns ``outer`` of W_O; of an inactive one all is constant, but not the
+    columns where they are the remainder's."""
+    if active:
+        return mixed @ outer.T
+    return (mixed @ outer.T).detach() if settings.head_outputs else mixed.detach() @ outer.T
 
 
 def detached_bert(case: Case, active: set[str]) -> Tensor:
@@ -220,16 +248,19 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
             )
             scores = (q @ k.transpose(1, 2) / math.sqrt(width)).masked_fill(~seen, -math.inf)
             mixed = scores.softmax(-1) @ v
-            out = out + kept(mixed @ p[f"{at}.attention.output.dense.weight"][:, r].T, f"layer{i}.head{h}")
+            outer = p[f"{at}.attention.output.dense.weight"][:, r]
+            out = out + projected(s, mixed, outer, f"layer{i}.head{h}" in active)
         x = norm(x + out, f"{at}.attention.output.LayerNorm")
-        out, neurons = p[f"{at}.output.dense.bias"], 4 * s.width // s.ffn_groups
-        for g in range(s.ffn_groups):
+        groups = s.ffn_groups or 1
+        out, neurons = p[f"{at}.output.dense.bias"], 4 * s.width // groups
+        for g in range(groups):
             r = slice(g * neurons, (g + 1) * neurons)
             hidden = F.gelu(
                 x @ p[f"{at}.intermediate.dense.weight"][r].T + p[f"{at}.intermediate.dense.bias"][r]
             )
-            name = f"layer{i}.ffn" + (str(g) if s.ffn_groups > 1 else "")
-            out = out + kept(hidden @ p[f"{at}.output.dense.weight"][:, r].T, name)
+            name = f"layer{i}.ffn" + (str(g) if groups > 1 else "")
+            value = hidden @ p[f"{at}.output.dense.weight"][:, r].T
+            out = out + (kept(value, name) if s.ffn_groups else value)
         x = norm(x + out, f"{at}.output.LayerNorm")
     if case.objective == "text_classification":
         pooled = torch.tanh(F.linear(x[:, 0], p["bert.pooler.dense.weight"], p["bert.pooler.dense.bias"]))
@@ -272,7 +303,8 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
             r = slice(h * width, (h + 1) * width)
             q, k, v = (normed @ p[f"{at}.0.SelfAttention.{n}.weight"][r].T for n in "qkv")
             mixed = (q @ k.transpose(1, 2) + bias[..., h]).softmax(-1) @ v
-            x = x + kept(mixed @ p[f"{at}.0.SelfAttention.o.weight"][:, r].T, f"layer{i}.head{h}")
+            outer = p[f"{at}.0.SelfAttention.o.weight"][:, r]
+            x = x + projected(s, mixed, outer, f"layer{i}.head{h}" in active)
         normed = norm(x, f"{at}.1.layer_norm")
         if i % 2 == 0:
             hidden = F.relu(normed @ p[f"{at}.1.mlp.wi.weight"].T)
@@ -324,7 +356,8 @@ def detached_resnet(case: Case, active: set[str]) -> Tensor:
 def detached_vit(case: Case, active: set[str]) -> Tensor:
     """The ViT written out head by head and neuron group by neuron group, inactive contributions detached."""
     p, s = dict(case.model.named_parameters()), case.settings
-    width, neurons = s.width // s.heads, s.mlp // s.ffn_groups
+    groups = s.ffn_groups or 1
+    width, neurons = s.width // s.heads, s.mlp // groups
 
     def norm(x: Tensor, path: str) -> Tensor:
         return F.layer_norm(x, (s.width,), p[f"{path}.weight"], p[f"{path}.bias"], 1e-6)
@@ -352,13 +385,15 @@ def detached_vit(case: Case, active: set[str]) -> Tensor:
                 )
             )
             mixed = (q @ k.transpose(1, 2) / math.sqrt(width)).softmax(-1) @ v
-            out = out + kept(mixed @ p[f"{at}.self_attention.out_proj.weight"][:, r].T, f"layer{i}.head{h}")
+            outer = p[f"{at}.self_attention.out_proj.weight"][:, r]
+            out = out + projected(s, mixed, outer, f"layer{i}.head{h}" in active)
         x = x + out
         normed, out = norm(x, f"{at}.ln_2"), p[f"{at}.mlp.3.bias"]
-        for g in range(s.ffn_groups):
+        for g in range(groups):
             r = slice(g * neurons, (g + 1) * neurons)
             hidden = F.gelu(normed @ p[f"{at}.mlp.0.weight"][r].T + p[f"{at}.mlp.0.bias"][r])
-            out = out + kept(hidden @ p[f"{at}.mlp.3.weight"][:, r].T, f"layer{i}.ffn{g}")
+            value = hidden @ p[f"{at}.mlp.3.weight"][:, r].T
+            out = out + (kept(value, f"layer{i}.ffn{g}") if s.ffn_groups else value)
         x = x + out
     return F.linear(norm(x, "encoder.ln")[:, 0], p["heads.head.weight"], p["heads.head.bias"])
 

@@ -11,7 +11,7 @@ import torch
 import mat.agreement
 from mat import run
 from mat.__main__ import main
-from mat.agreement import checkpoints, measure
+from mat.agreement import CODE, checkpoints, measure
 from mat.agreement_plan import Settings, job_of, jobs
 from mat.errors import InputError
 from mat.kernel import normalise
@@ -152,7 +152,7 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         measure(job(), out, report=interrupt, save_every=0)
-    state = run.state_path(out)
+    state = run.state_path(out, *CODE)
     assert state.exists() and not out.exists()
     resumed = []
     found = measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)

@@ -39,6 +39,8 @@ def test_help_names_every_command():
         "collect",
         "agreement",
         "agreement-table",
+        "branches",
+        "branches-table",
         "ceiling",
         "plan",
         "results",
@@ -152,6 +154,7 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
         (["show", "nowhere"], "nowhere"),
         (["collect", "nowhere", "--tables", "t"], "nowhere"),
         (["agreement-table", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
+        (["branches-table", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
     ],
 )
 def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The controller in a plain training loop, and the README's own example, run as it is printed."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.controller import RECORD
+from mat.kernel import modular_ntk
+from mat.methods.base import Method, Selection
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from tests.cases import bert_case, vgg_case
+from tests.test_gradients import per_sample
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -80,11 +84,70 @@ def test_only_the_selected_modules_train():
         assert any(moved) == (module.name in ever)
 
 
+class Steep(Method):
+    """The module with the largest gradient norm."""
+
+    reads = frozenset({"gradients"})
+
+    def select(self, context):
+        norms = context.history[-1].gradient_norm
+        return Selection(frozenset({max(context.modules, key=norms.get)}))
+
+
+class Late(Method):
+    """Everything, and then only the last module."""
+
+    needs_length = True
+
+    def select(self, context):
+        return Selection(frozenset(context.modules if context.progress < 0.5 else context.modules[-1:]))
+
+
+def test_a_method_reads_gradients_and_nothing_else_is_measured():
+    case = bert_case()
+    options = {"probe_labels": case.labels, "loss": per_sample}
+    controller = Controller(case.model, case.partition, Steep(), case.inputs, every=1, **options)
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.1))
+    controller.begin_step()
+    seen = controller.history[0]
+    assert seen.lambda_max == {} and seen.integral.size == 0
+    assert {row["gradient_norm"] for row in controller.records} == set(seen.gradient_norm.values())
+    assert all(math.isnan(row["lambda_max"]) for row in controller.records)
+    assert controller.active == {max(seen.gradient_norm, key=seen.gradient_norm.get)}
+
+
+def test_observing_records_both_where_it_can():
+    case = bert_case()
+    for options, measured in (({}, False), ({"probe_labels": case.labels, "loss": per_sample}, True)):
+        controller = Controller(
+            case.model, case.partition, Vanilla(observe=True), case.inputs, every=1, **options
+        )
+        controller.begin_step()
+        assert all(row["lambda_max"] > 0 for row in controller.records)
+        assert all((row["gradient_norm"] > 0) == measured for row in controller.records)
+    with pytest.raises(InputError, match="observe is for methods that read nothing; this one reads spectra"):
+        MAT(observe=True)
+
+
+def test_a_schedule_is_told_how_much_lies_behind():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Late(), every=1, length=4)
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.1))
+    counts = []
+    for _ in range(4):
+        controller.begin_step()
+        counts.append(len(controller.active))
+    whole = len(case.partition.modules)
+    assert counts == [whole, whole, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
         (MAT(), {"probe_inputs": None, "every": 5}, "reads spectra: give it probe_inputs"),
         (MAT(), {"every": 0}, "every must be ≥ 1"),
+        (Steep(), {"every": 1}, "Steep reads gradients: give it probe_labels, and loss"),
+        (Late(), {"every": 1}, "Late goes by a schedule: give it length"),
         (Random(match="other"), {"every": 5}, "follows another run: give it counts"),
     ],
 )
@@ -139,3 +202,23 @@ def test_a_step_without_an_adopted_optimizer_is_refused():
     controller = Controller(case.model, case.partition, MAT(), case.inputs, every=2)
     with pytest.raises(InputError, match=r"call controller\.adopt\(optimizer\) before"):
         controller.begin_step()
+
+
+def test_the_integral_may_include_the_remainder():
+    """A13: its trace is that of the kernel of all parameters; the records are of the modules all the same."""
+    seen = {}
+    for integral in ("modules", "full"):
+        case = vgg_case()
+        options = {"estimator": "sum_of_logits", "every": 1}
+        controller = Controller(case.model, case.partition, MAT(integral=integral), case.inputs, **options)
+        controller.adopt(torch.optim.SGD(case.model.parameters()))
+        controller.begin_step()
+        seen[integral] = controller.history[0].integral.sum()
+        assert {row["module"] for row in controller.records} == set(case.partition.names)
+    case = vgg_case()
+    kernels = modular_ntk(case.model, case.partition, case.inputs, "sum_of_logits", remainder=True)
+    traces = {name: float(kernel.trace()) for name, kernel in kernels.items()}
+    assert seen["full"] == pytest.approx(sum(traces.values()), rel=1e-9)
+    assert seen["full"] - seen["modules"] == pytest.approx(traces["remainder"], rel=1e-6)
+    with pytest.raises(InputError, match="integral must be one of modules, full"):
+        MAT(integral="all")

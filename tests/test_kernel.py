@@ -64,6 +64,41 @@ def test_modules_and_remainder_add_up_to_the_full_kernel(name):
     torch.testing.assert_close(sum(grams.values()) + rest @ rest.T, whole @ whole.T, **TIGHT)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:no rule follows their use.*relative_attention_bias"
+)  # T5's, in the remainder
+@pytest.mark.parametrize("estimator", ["sum_of_logits", "full"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_remainder_has_a_kernel_when_it_is_asked_for(name, estimator):
+    """Against the loop and, with the modules', the kernel of a partition with one module that is everything."""
+    case = CASES[name]()
+    grams = modular_ntk(case.model, case.partition, case.inputs, estimator, remainder=True)
+    assert list(grams) == [*case.partition.names, "remainder"]
+    everything = [Slice(n, 0, 0, (*p.shape, 1)[0]) for n, p in case.model.named_parameters()]
+    one = Partition.of(case.model, [Module("all", "all", 0, tuple(everything))])
+    whole = modular_ntk(case.model, one, case.inputs, estimator)["all"]
+    torch.testing.assert_close(sum(grams.values()), whole, **TIGHT)
+    if estimator == "sum_of_logits":
+        rows, all_rows = (naive_rows(case, slices) for slices in (case.partition.remainder, everything))
+        torch.testing.assert_close(grams["remainder"], rows @ rows.T, **TIGHT)
+        torch.testing.assert_close(whole, all_rows @ all_rows.T, **TIGHT)
+    without = modular_ntk(case.model, case.partition, case.inputs, estimator)
+    assert "remainder" not in without
+    for module, gram in without.items():  # in another order of sums
+        torch.testing.assert_close(grams[module], gram, **TIGHT)
+
+
+def test_the_remainder_is_a_row_of_the_table_and_no_name_of_a_module():
+    case = bert_case()
+    kernels = modular_ntk(case.model, case.partition, case.inputs, remainder=True)
+    row = kernels.table("per_parameter").set_index("module").loc["remainder"]
+    assert row["parameters"] == case.partition.size(case.partition.remainder)
+    assert (row["kind"], row["layer"], row["way"]) == ("remainder", -1, "one pass")
+    assert row["trace"] * row["parameters"] == pytest.approx(kernels["remainder"].trace().item())
+    with pytest.raises(InputError, match="a module is called 'remainder' already"):
+        modular_ntk(case.model, case.partition.with_remainder(), case.inputs, remainder=True)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_sum_of_logits_follows_from_full(name):
     """(1/k) Σ_cc' of the full kernel's (i, c), (j, c') entries, exactly."""

@@ -1,27 +1,25 @@
-"""Methods by hand-computed examples, and the contract that every method keeps."""
+"""The contract that every method keeps, and the paper's own methods by hand-computed examples."""
+
+import random
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
 
+from mat.controller import Controller
 from mat.errors import InputError
 from mat.methods import METHODS
-from mat.methods.base import Context, Observation
-from mat.methods.mat import MAT, modular_threshold, temporally_frozen
+from mat.methods.base import Matched
+from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
 from mat.registry import build, find
+from tests.cases import bert_case, vgg_case
+from tests.contexts import DEPTH, MODULES, SETTINGS, World, context, method, observe, worlds
 
-MODULES = ("a", "b", "c", "d")
-DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}
-
-
-def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):
-    return Observation(dict(zip(MODULES, values, strict=True)), np.array(integral))
-
-
-def context(history=(), interval=None, seed=0, counts=()):
-    interval = len(history) - 1 if interval is None else interval
-    return Context(interval, MODULES, DEPTH, np.random.default_rng(seed), tuple(history), counts)
+every_method = pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
 
 
 def test_threshold_is_the_rank_in_the_integral_spectrum():
@@ -86,28 +84,122 @@ def test_multirate_slows_the_half_nearest_the_input():
     assert method.select(context(interval=0)).active == set(MODULES)
 
 
-SETTINGS = {"random": {"share": 0.5}, "early_stop": {"match": "mat"}}
+def test_alternatives_of_the_threshold_by_hand():
+    """λ_max 4, 3, 3, 1 and the integral spectrum 10, 4, 2, 1, at α = 0.5."""
+    seen = [observe(4.0, 3.0, 3.0, 1.0)]
+    wanted = {
+        "rank": ({"a"}, 4.0),  # the second largest of the spectrum
+        "top": (set(), 5.0),  # half of 10, which no module reaches
+        "quantile": ({"a", "b", "c"}, 3.0),  # the median of the modules', ties included
+        "share": ({"a", "b"}, 3.0),  # two modules, of equal ones the first
+    }
+    for threshold, (active, tau) in wanted.items():
+        selection = MAT(alpha=0.5, policy="modular", threshold=threshold).select(context(seen))
+        assert selection.threshold == tau and selection.active == (active or {"a"}), threshold
+        assert (selection.note is not None) == (not active)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_contract(name):
-    """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked."""
-    kind = find("method", METHODS, name).METHOD
-    method = build(f"method {name}", kind, SETTINGS.get(name, {}))
-    rng = np.random.default_rng(1)
-    history = [
-        observe(*rng.uniform(0.1, 9, 4), integral=np.sort(rng.uniform(0.1, 20, 8))[::-1]) for _ in range(6)
-    ]
-    for t in range(6):
-        seen = history[: t + 1] if method.reads else ()
-        picked = [method.select(context(seen, interval=t)) for _ in range(2)]
-        assert picked[0] == picked[1]
-        assert picked[0].active and picked[0].active <= set(MODULES)
-        assert not picked[0].active & picked[0].frozen
-    assert all(period >= 1 for period in method.periods(MODULES, DEPTH).values())
-    assert find("method", METHODS, name).__doc__.count("Claim:") == 1, "every method file is its card"
+def test_the_quantile_is_numpys_and_exact_where_it_falls_on_a_value():
+    values = np.random.default_rng(0).uniform(size=11)
+    for alpha in (0.05, 0.25, 0.8, 1.0):
+        assert upper_quantile(values, alpha) == pytest.approx(np.quantile(values, 1 - alpha), rel=1e-12)
+    for tenth in range(1, 11):
+        assert upper_quantile(values, tenth / 10) == np.sort(values)[::-1][tenth]
+
+
+def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
+    """a: Δ = 0, 2, 2, 8: still at the third probe and moving at the fourth. b moves always."""
+    history = [observe(1, 1, 9, 9), observe(3, 3, 12, 12), observe(3, 9, 20, 20), observe(9, 30, 30, 30)]
+    for thaw, still, later in ((False, {"a"}, {"a"}), (True, {"a"}, set())):
+        ways = MAT(beta=1e-3, policy="temporal", thaw=thaw)
+        third, fourth = ways.select(context(history[:3])), ways.select(context(history))
+        assert set(MODULES) - third.active == still
+        assert set(MODULES) - fourth.active == later
+        assert third.frozen == (set() if thaw else {"a"}), "what may thaw is not frozen for good"
+
+
+def test_every_method_is_in_the_suite():
+    assert {name for name, _ in SETTINGS} == set(METHODS)
+    for name in METHODS:
+        card = find("method", METHODS, name).__doc__
+        assert card.count("Claim:") == card.count("Source:") == 1, "every method file is its card"
+        assert "Equation" in card and "Knobs:" in card
+
+
+@every_method
+@given(world=worlds())
+@settings(max_examples=25, deadline=None)
+def test_contract(name: str, options: dict, world: World):
+    """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked, on the names
+    of the modules or on any random state but its own."""
+    asked = method(name, options)
+    for t in range(len(world.values)):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        one = asked.select(world.at(t, asked))
+        random.seed(2), np.random.seed(2), torch.manual_seed(2)
+        assert one == asked.select(world.at(t, asked))
+        assert one.active and one.active | one.frozen <= set(world.names())
+        assert not one.active & one.frozen
+        if isinstance(asked, Matched) and name != "lisa":
+            share = max(round(0.5 * len(world.depth)), 1)
+            held = world.counts[min(t, len(world.counts) - 1)]
+            assert len(one.active) == (held if asked.match else share)
+        renamed = asked.select(world.at(t, asked, renamed=True))
+        for before, after in ((one.active, renamed.active), (one.frozen, renamed.frozen)):
+            places = [new in after for new in world.names(renamed=True)]
+            assert places == [old in before for old in world.names()]
+    first = world.at(0, asked)
+    assert all(period >= 1 for period in asked.periods(first.modules, first.depth).values())
     with pytest.raises(AttributeError):
-        method.mode = "exact"
+        asked.mode = "exact"
+
+
+@every_method
+@pytest.mark.parametrize("make", [bert_case, vgg_case])
+def test_every_method_trains_a_model(make, name, options):
+    """Four steps at two intervals: the loss falls, and exactly what is selected moves.
+
+    A VGG has no residual connections: detached, a layer without an active module would end the backward pass.
+    """
+    case = make()
+    options = {**options, "mode": "exact" if make is vgg_case else "detach"}
+    if "kind" in options:
+        options["kind"] = case.partition.modules[0].kind
+
+    def losses(logits, labels):
+        return (
+            F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none").reshape(len(labels), -1).mean(1)
+        )
+
+    controller = Controller(
+        *(case.model, case.partition, method(name, options), case.inputs),
+        every=2,
+        directions=2,
+        probe_labels=case.labels,
+        loss=losses,
+        counts=(3, 2),
+        length=4,
+    )
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-2)
+    controller.adopt(optimizer)
+    seen = []
+    for _ in range(4):
+        before = {key: value.detach().clone() for key, value in case.model.named_parameters()}
+        controller.begin_step()
+        optimizer.zero_grad()
+        loss = case.loss()
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.item())
+        for module in case.partition.modules:
+            moved = [
+                not torch.equal(
+                    piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter))
+                )
+                for piece in module.slices
+            ]
+            assert any(moved) == (module.name in controller.active), module.name
+    assert seen[-1] < seen[0]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +216,19 @@ def test_contract(name):
         ("random", {"match": "mat", "share": 0.5}, "needs either match"),
         ("random", {"share": 2.0}, "share must be in"),
         ("multirate", {"k": 0}, "k must be a whole number"),
+        ("mat", {"threshold": "mean"}, "threshold must be one of rank, top, quantile, share"),
+        ("largest", {}, "needs either match"),
+        ("kind", {"share": 0.5}, "kind"),
+        ("misa", {"share": 0.5, "eta": -1.0}, "eta must be a number ≥ 0"),
+        ("misa", {"share": 0.5, "decay": 1.0}, r"decay must be in \[0, 1\)"),
+        ("lisa", {}, "needs either match"),
+        ("lisa", {"layers": 2, "share": 0.5}, "one of layers, match and share"),
+        ("lisa", {"layers": 0}, "layers must be a whole number ≥ 1"),
+        ("badam", {"order": "shuffled"}, "order must be one of random"),
+        ("badam", {"layers": 0}, "layers must be a whole number"),
+        ("freezeout", {"t0": 0.0}, r"t0 must be in \(0, 1\]"),
+        ("freezeout", {"schedule": "square"}, "schedule must be one of linear, cubic"),
+        ("autofreeze", {"percentile": 101.0}, r"percentile must be in \[0, 100\]"),
     ],
 )
 def test_bad_settings_are_refused(name, given, message):
@@ -132,5 +237,5 @@ def test_bad_settings_are_refused(name, given, message):
 
 
 def test_an_unknown_method_is_refused_with_the_known_names():
-    with pytest.raises(InputError, match="unknown method 'sgd'; known: .*mat, .*vanilla"):
+    with pytest.raises(InputError, match=r"unknown method 'sgd'; known: .*mat, .*vanilla"):
         find("method", METHODS, "sgd")

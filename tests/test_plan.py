@@ -156,8 +156,8 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     ):
         assert part in text
     rows = plan.rows(expand(CONFIG))
-    hours = sum(row.hours({"float32": 2e-4, "bfloat16": 2e-4}) for row in rows)
-    said = plan.report(config, rate=2e-4, cores=5)
+    hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
+    said = plan.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
 

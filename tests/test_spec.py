@@ -176,6 +176,13 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("methods.mat", "mat", "methods.mat must be a mapping"),
         ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
         ("methods.again", {"name": "mat"}, "repeats another entry"),
+        ("methods.again", {"name": "mat", "probe": {"n": 1}}, "with methods.again: probe: n must be ≥ 2"),
+        (
+            "methods.again",
+            {"name": "mat", "recipe": "lr"},
+            "recipe must be a mapping of the settings to change",
+        ),
+        ("methods.again", {"name": "mat", "lr_factor": 0}, "lr_factor must be a finite number > 0, got 0"),
         ("tasks.hmm.methods", ["adam"], r"tasks\.hmm: methods must be among random, vanilla, mat"),
         ("tasks.hmm.tags", "text", r"tasks\.hmm: tags must be a list of names"),
         ("tasks.hmm.tags", ["mat"], r"tasks\.hmm: the tag mat is the label of a method"),
@@ -188,3 +195,28 @@ def test_a_default_that_is_written_out_is_the_same_run():
 def test_bad_configs_are_refused(path, value, message):
     with pytest.raises(InputError, match=message):
         expand(changed(path, value))
+
+
+def test_a_method_changes_the_settings_of_its_task():
+    config = changed(
+        "methods.again", {"name": "mat", "lr_factor": 2, "probe": {"n": 4}, "recipe": {"batch": 7}}
+    )
+    runs = {(run.task, run.method): run.spec for run in expand(config)}
+    plain, other = runs["digits", "mat"], runs["digits", "again"]
+    assert other.recipe == {**plain.recipe, "lr": 2 * plain.recipe["lr"], "batch": 7}
+    assert other.probe == {**plain.probe, "n": 4}
+    assert (other.task, other.model, other.method) == (plain.task, plain.model, plain.method)
+
+
+def test_tasks_and_methods_may_be_run_with_some_of_the_seeds():
+    config = {**CONFIG, "seeds": [0, 1, 2, 3]}
+    config["methods"] = {**config["methods"], "again": {"name": "mat", "alpha": 0.5, "seeds": [0, 2, 9]}}
+    config["tasks"] = {**config["tasks"], "hmm": {**config["tasks"]["hmm"], "seeds": [1, 2]}}
+    found = {}
+    for run in expand(config):
+        found.setdefault((run.task, run.method), []).append(run.spec.seed)
+    assert found["digits", "mat"] == [0, 1, 2, 3] and found["digits", "again"] == [0, 2]
+    assert found["hmm", "mat"] == [1, 2] and found["hmm", "again"] == [2]
+    config["methods"]["mat"] = {**config["methods"]["mat"], "seeds": [0]}
+    with pytest.raises(InputError, match=r"methods.random: match must name one of .*, got 'mat'"):
+        expand(config)  # the run that it follows is not there for every seed

@@ -1,6 +1,8 @@
 """Switch Transformer as a model: built as described, trained by vanilla, counted in closed form."""
 
+import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +136,97 @@ def test_a_causal_model_tells_twelve_distances_apart():
     torch.testing.assert_close(bias[11], table[:12].flip(0))
 
 
+def balance_by_hand(model, ids, balance):
+    """Σ_layers α·E·Σ_i f_i·P_i with loops, from logits that hooks see."""
+    seen, routers = [], [mlp.router for mlp in feed_forward(model)[1::2]]
+    hooks = [router.register_forward_hook(lambda m, a, out: seen.append(out[2])) for router in routers]
+    model(ids)
+    for hook in hooks:
+        hook.remove()
+    loss = 0
+    for found in seen:
+        chances = [row.exp() / row.exp().sum() for sequence in found for row in sequence]
+        experts = len(chances[0])
+        for i in range(experts):
+            sent = sum(int(chance.argmax()) == i for chance in chances) / len(chances)
+            loss = loss + balance * experts * sent * sum(chance[i] for chance in chances) / len(chances)
+    return loss
+
+
+def test_the_balance_loss_is_the_papers_and_its_gradient_is_the_routers():
+    settings = switch.Settings(width=16, heads=2, layers=4, capacity=0.5, balance=0.01)
+    model, ids = made(settings).double().train(), tokens()
+    expected = balance_by_hand(model, ids, 0.01)
+    model(ids)
+    extra = model.extra_loss()
+    torch.testing.assert_close(extra, expected, rtol=1e-10, atol=1e-12)
+    routers = [mlp.router.classifier.weight for mlp in feed_forward(model)[1::2]]
+    for ours, theirs in zip(
+        torch.autograd.grad(extra, routers), torch.autograd.grad(expected, routers), strict=True
+    ):
+        assert ours.any()
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_the_balance_loss_is_of_one_pass_in_training_only():
+    model = made(switch.Settings(width=16, heads=2, balance=0.1))
+    assert model.extra_loss() is None
+    model.train()(tokens())
+    assert model.extra_loss() is not None
+    assert model.extra_loss() is None
+    model(tokens())
+    model.eval()(tokens())
+    assert model.extra_loss() is None
+    copy.deepcopy(model)
+
+
+def test_balancing_evens_the_experts_out():
+    model, ids = made(switch.Settings(width=16, heads=2, balance=1.0)), tokens(batch=16)
+    router = feed_forward(model)[1].router
+    optimizer = torch.optim.SGD([router.classifier.weight], lr=0.5)
+
+    def step():
+        model.train()(ids)
+        extra = model.extra_loss()
+        optimizer.zero_grad()
+        extra.backward()
+        optimizer.step()
+        return extra.item()
+
+    losses = [step() for _ in range(40)]
+    assert losses[0] > 1.02
+    assert abs(losses[-1] - 1) < (losses[0] - 1) / 2
+
+
+def test_without_balance_nothing_is_added_or_kept():
+    model = made().train()
+    model(tokens())
+    assert model.extra_loss() is None
+    assert not any(module._forward_hooks for module in model.modules())
+    other = made(switch.Settings(width=16, heads=2, balance=0.1)).train()
+    assert torch.equal(model(tokens()), other(tokens()))
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("seed", [62, 4])
+def test_balancing_costs_no_product(mode, seed):
+    case = switch_case(seed=seed)
+    model = switch.build(replace(case.settings, balance=0.01), case.form).double()
+    model.load_state_dict(case.model.state_dict())
+    costs = []
+    for made_model in (case.model, model):
+        sparse = SparseBackward(made_model.train(), case.partition, mode)
+        sparse.set_active({"layer0.head1"})
+
+        def loss(made_model=made_model):
+            task = case.loss(made_model)
+            extra = made_model.extra_loss()
+            return task if extra is None else task + extra
+
+        costs.append(executed_macs(lambda: loss().backward())[0])
+    assert costs[0] == costs[1]
+
+
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("seed", [62, 4])  # 4: two of the three experts get no token
 @given(data=st.data())
@@ -199,6 +292,7 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
         ({"capacity": 0.0}, "capacity must be"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"initialiser": 0.0}, "initialiser must be"),
+        ({"balance": -0.1}, "balance must be a finite number ≥ 0"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):

@@ -10,6 +10,7 @@ import torch
 from mat import run
 from mat.errors import InputError
 from mat.flops import StepLedger, elementwise_macs, executed_macs
+from mat.methods.early_stop import EarlyStop
 from mat.optimizer import schedule
 from mat.spec import Recipe, Spec
 from mat.train import LEDGERS, Loop, check, train
@@ -198,6 +199,51 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
     assert train(spec(epochs=1), tmp_path / "run", cache=tmp_path) == first
     assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("base", [DIGITS, TEXT, ROUTED])
+@pytest.mark.parametrize("schedule", ["cut", "compressed"])
+def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule):
+    """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
+    whole schedule, or goes to zero within them."""
+    other = Spec.of({**base, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}})
+    train(other, tmp_path / other.name, cache=tmp_path)
+    last = pd.read_parquet(tmp_path / other.name / "curve.parquet").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
+    one = loop(Spec.of(given), tmp_path)
+    family, names = one.spec.plugin("model"), one.controller.partition.names
+    work = family.work(one.spec.settings("model"), one.task.form, one.recipe.batch)
+    step = family.step(work, names, "exact")
+    whole = one.recipe.epochs * one.steps_per_epoch
+    assert one.steps == min(spent // step, whole) and one.steps >= 1
+    assert one.scheduled == (whole if schedule == "cut" else one.steps)
+    final = train(one.spec, tmp_path / one.spec.name, cache=tmp_path)
+    curve = pd.read_parquet(tmp_path / one.spec.name / "curve.parquet")
+    assert final["steps"] == curve["step"].iloc[-1] == one.steps
+    routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
+    assert curve["macs_executed"].iloc[-1] <= spent * routed
+
+
+def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
+    """Switch's balance loss moves the routers; the first step's reported loss is the task's alone."""
+    first = {}
+    for balance in (0.0, 1.0):
+        base = {**ROUTED, "model": {**ROUTED["model"], "balance": balance, "dropout": 0.0}}
+        one = loop(spec(base, "vanilla"), tmp_path)
+        one.advance(silent)
+        routers = {k: v for k, v in one.model.state_dict().items() if "router" in k}
+        first[balance] = one.progress.since["loss"], routers
+    assert first[0.0][0] == first[1.0][0] > 0
+    assert any(not torch.equal(value, first[1.0][1][name]) for name, value in first[0.0][1].items())
+
+
+def test_early_stopping_never_trains_longer():
+    method = EarlyStop(match="mat")
+    assert method.length(100, 7, 10**9) == (100, 100)
+    assert method.length(100, 7, 70) == (10, 10) and method.length(100, 7, 76) == (10, 10)
+    assert method.length(100, 7, 1) == (1, 1), "one step at least"
+    assert EarlyStop(match="mat", schedule="cut").length(100, 7, 70) == (10, 100)
 
 
 def test_what_is_written(tmp_path):

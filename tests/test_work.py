@@ -35,6 +35,10 @@ SMALL = {
     "vit": lambda: vit_case(ffn_groups=1, heads=2),
     "bert": lambda: bert_case(ffn_groups=1, heads=2),
     "switch": lambda: switch_case(heads=1),
+    "bert_rows": lambda: bert_case(ffn_groups=1, heads=3, head_outputs=False),
+    "vit_rows_and_heads": lambda: vit_case(ffn_groups=0, heads=3, head_outputs=False),
+    "bert_heads": lambda: bert_case(ffn_groups=0),
+    "switch_rows": lambda: switch_case(heads=2, head_outputs=False),
 }
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mat.errors import InputError
-from mat.evidence import agreement, collect, write
+from mat.evidence import agreement, jobs, write
 from mat.evidence.statistics import Interval
 
 COLUMNS = (
@@ -29,31 +28,8 @@ SAYS = {
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
-    """Pool measurement tables. Raises InputError for none, for an unreadable one, and for mixtures: of scales
-    or code versions, of setups or data within a family, or a family's seed given twice."""
-    frames = [collect.parquet(path, COLUMNS, "measure it again") for path in map(Path, files)]
-    if not frames:
-        raise InputError("expected at least one table of measurements, got none; measure the families first")
-    pooled = pd.concat(frames, ignore_index=True)
-    jobs = pooled.drop_duplicates("job")
-    for column in ("scale", "code_hash"):
-        _one(jobs, column, "one table")
-    for family, rows in jobs.groupby("family"):
-        for column in ("setup", "data_hash"):
-            _one(rows, column, f"family {family}")
-        if rows["seed"].duplicated().any() or len(frames) > len(jobs):
-            raise InputError(f"expected each seed of family {family} once; give one table per job")
-    return pooled
-
-
-def _one(jobs: pd.DataFrame, column: str, where: str) -> None:
-    found = jobs.drop_duplicates(column)
-    if len(found) > 1:
-        names = ", ".join(f"{row[column]} ({row['job']})" for _, row in found.iterrows())
-        raise InputError(
-            f"refusing to pool measurements of different {column}: expected one in {where}, got {names}; "
-            "leave out or repeat those of the other version"
-        )
+    """Pool measurement tables (``jobs.pool``). Raises InputError."""
+    return jobs.pool(files, COLUMNS)
 
 
 @dataclass(frozen=True)

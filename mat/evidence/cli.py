@@ -11,8 +11,19 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence import agreement as agreeing
-from mat.evidence import agreement_table, ceiling_table, measures, metrics, results_text, tables, write
+from mat.evidence import (
+    agreement_table,
+    ceiling_table,
+    generalisation,
+    measures,
+    metrics,
+    results_text,
+    tables,
+    trainability,
+    write,
+)
 from mat.evidence import ambiguities as register
+from mat.evidence import branches as branching
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
 from mat.evidence import results as table
@@ -131,6 +142,25 @@ def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
         tables_dir
     )  # rounded as it is written, so that page and verdict cannot differ
     write.text(agreement_table.markdown(again, rule.thresholds["choice_margin"]), tables_dir / "agreement.md")
+
+
+def branches(files: list[Path], tables_dir: Path) -> None:
+    """Write ``trainability`` and ``generalisation`` (``.csv``, ``.md``), where branches of their kind were trained, and
+    ``trainability_modules.csv``: one row per module, seed and checkpoint."""
+    pooled = branching.load(files)
+    for part, analysis, name in (
+        (branching.MODULE, trainability, "trainability"),
+        (branching.SET, generalisation, "generalisation"),
+    ):
+        if not (pooled["part"] == part).any():
+            raise InputError(
+                f"no branches of kind {part!r} in these tables, so there is no {name}; train some of each kind"
+            )
+        write.csv(analysis.summary(pooled), tables_dir / f"{name}.csv")
+        # read again, rounded as it is written, so that page and verdict cannot differ
+        again = tables.load_branches(tables_dir, f"{name}.csv")
+        write.text(analysis.markdown(again), tables_dir / f"{name}.md")
+    write.csv(trainability.modules(pooled), tables_dir / "trainability_modules.csv")
 
 
 def ceiling(parts: pd.DataFrame, savings: pd.DataFrame, tables_dir: Path) -> None:

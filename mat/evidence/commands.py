@@ -43,13 +43,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `agreement`")
     compare.set_defaults(run=_agreement_table)
 
+    branches = commands.add_parser(
+        "branches-table", help="correlate what single modules and sets of them do with their λ_max"
+    )
+    branches.add_argument("files", type=Path, nargs="+", metavar="FILE", help="tables written by `branches`")
+    branches.set_defaults(run=_branches_table)
+
     register = commands.add_parser("register", help="write the ambiguity register as a page")
     register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
     register.set_defaults(run=_register)
 
     summary = commands.add_parser("summary", help="print results and verdicts as text")
     summary.set_defaults(run=_summary)
-    for command in (collect, results, scores, verdicts, sanity, compare, register, summary):
+    for command in (collect, results, scores, verdicts, sanity, compare, branches, register, summary):
         command.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
     for command in (results, verdicts, compare, summary):
         command.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
@@ -95,6 +101,12 @@ def _agreement_table(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     cli.agreement(args.files, args.tables, args.claims)
+
+
+def _branches_table(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.branches(args.files, args.tables)
 
 
 def _register(args: argparse.Namespace) -> None:

@@ -6,17 +6,15 @@ must give; ``RULES`` is the register.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement_table, decisions, metrics, results, spectra, write
+from mat.evidence import agreement_table, branch_rules, decisions, metrics, results, spectra, write
 from mat.evidence.measures import LEDGERS, Convergence
+from mat.evidence.outcomes import Effect, Outcome, Rule, rule, say
 from mat.evidence.statistics import (
-    Interval,
     geometric_interval,
     mean_interval,
     paired_difference,
@@ -29,36 +27,6 @@ if TYPE_CHECKING:
 
 
 SCORES = ("f1", *metrics.HUNDREDFOLD)  # metrics in [−1, 1] that are no accuracy
-
-
-class Effect(NamedTuple):
-    """One number behind a verdict. ``part`` names it; ``decides`` is False for numbers shown beside."""
-
-    part: str
-    interval: Interval
-    unit: str
-    ledger: str
-    decides: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A rule's answer for one task."""
-
-    verdict: str
-    reason: str
-    effects: list[Effect] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``evaluate(tables, task, claim, convergence)`` and what its claim must name."""
-
-    evaluate: Callable[[Tables, str, Claim, Convergence], Outcome]
-    thresholds: frozenset[str]
-    roles: frozenset[str]
-    any_role: str | None = None  # of this role's methods one is enough
-    families: bool = False  # judged on the families of the agreement table instead of on tasks
 
 
 def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -87,7 +55,7 @@ def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
         Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ", "none"),
     ]
     verdict = decisions.spread_and_rank(spread, rho, claim.thresholds)
-    return Outcome(verdict, f"In {method} runs, {_say(effects[0])} and {_say(effects[1])}.", effects)
+    return Outcome(verdict, f"In {method} runs, {say(effects[0])} and {say(effects[1])}.", effects)
 
 
 def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
@@ -107,7 +75,7 @@ def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) ->
     late = results.still_improving(tables, task, method, convergence)
     base_late = results.still_improving(tables, task, reference, convergence)
     reason = (
-        f"{_say(effects[0])}, {_say(effects[1])}; {method} reached {reference}'s best loss in "
+        f"{say(effects[0])}, {say(effects[1])}; {method} reached {reference}'s best loss in "
         f"{reach.notna().sum()} of {len(reach)} seeds; still improving at the end of the budget: {method} "
         f"{late}, {reference} {base_late}."
     )
@@ -135,7 +103,7 @@ def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
     else:
         return Outcome(decisions.NOT_TESTED, f"No margin is fixed for the metric {metric}.")
     effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit, "none")
-    reason = f"{_say(effect)} against {reference}; the margin is {claim.thresholds[margin]:g} {unit}."
+    reason = f"{say(effect)} against {reference}; the margin is {claim.thresholds[margin]:g} {unit}."
     return Outcome(decisions.not_worse(gain, claim.thresholds[margin]), reason, [effect])
 
 
@@ -152,7 +120,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
         for baseline in claim.role("baselines")
     ]
     reason = (
-        "; ".join(_say(effect) for effect in effects) + ". The dearer run is read before its schedule ends."
+        "; ".join(say(effect) for effect in effects) + ". The dearer run is read before its schedule ends."
     )
     return Outcome(decisions.better_than_all(effect.interval for effect in effects), reason, effects)
 
@@ -163,7 +131,7 @@ def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Out
     effect = Effect("mean active share", share, "%", "none")
     bounds = f"{claim.thresholds['min_percent']:g} to {claim.thresholds['max_percent']:g} %"
     return Outcome(
-        decisions.within(share, claim.thresholds), f"{_say(effect)}; the rule asks for {bounds}.", [effect]
+        decisions.within(share, claim.thresholds), f"{say(effect)}; the rule asks for {bounds}.", [effect]
     )
 
 
@@ -181,7 +149,7 @@ def probe_cost(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outco
         for ledger in (claim.ledger, *(name for name in LEDGERS if name != claim.ledger))
     ]
     first = tables.of(task, method).iloc[0]
-    reason = f"{_say(effects[0])} with a probe of {first['probe_n']} samples every {first['interval']} steps."
+    reason = f"{say(effects[0])} with a probe of {first['probe_n']} samples every {first['interval']} steps."
     return Outcome(decisions.cheap(effects[0].interval, claim.thresholds), reason, effects)
 
 
@@ -203,7 +171,7 @@ def selection(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcom
         unequal = f"The active shares differ by {gap.mean:.1f} points, so selection is not all that differs."
         return Outcome(decisions.INCONCLUSIVE, unequal, effects)
     reason = (
-        f"{_say(effects[0])} at active shares that differ by {write.number(gap.mean, 2)} percentage points."
+        f"{say(effects[0])} at active shares that differ by {write.number(gap.mean, 2)} percentage points."
     )
     return Outcome(decisions.advantage(gain, claim.thresholds), reason, effects)
 
@@ -228,7 +196,7 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
     reach = results.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
     verdict = decisions.saving_without_bias(saved, extra, reach.mean(), claim.thresholds)
     reason = (
-        f"{_say(effects[0])}; {_say(effects[1])}; {exact} reached {reference}'s best loss in {reach.sum()} of "
+        f"{say(effects[0])}; {say(effects[1])}; {exact} reached {reference}'s best loss in {reach.sum()} of "
         f"{len(reach)} seeds."
     )
     return Outcome(verdict, reason, effects)
@@ -244,17 +212,11 @@ def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
     first = tables.agreement[tables.agreement["family"] == family].iloc[0]
     choice = agreement_table.choose(tables.agreement, claim.thresholds["choice_margin"])
     reason = (
-        "; ".join(_say(effect) for effect in effects)
+        "; ".join(say(effect) for effect in effects)
         + f". Default {first['default_estimator']}, {first['default_normalisation']}, n = {first['default_n']}; "
         f"reference {first['reference'] or 'none'}. {choice.reason}"
     )
     return Outcome(decisions.survives(parts.values(), claim.thresholds), reason, effects)
-
-
-def _say(effect: Effect) -> str:
-    ledger = "" if effect.ledger == "none" else f" ({effect.ledger})"
-    unit = "" if effect.unit in ("Spearman ρ", "Kendall τ_b", "ratio max/min") else f" {effect.unit}"
-    return f"{effect.part} {write.estimate(effect.interval)}{unit}{ledger}, n = {effect.interval.n}"
 
 
 def rule_named(name: str) -> Rule:
@@ -266,26 +228,17 @@ def rule_named(name: str) -> Rule:
     return RULES[name]
 
 
-def _rule(
-    evaluate: Callable[..., Outcome],
-    thresholds: str,
-    roles: str,
-    any_role: str | None = None,
-    families: bool = False,
-) -> Rule:
-    return Rule(evaluate, frozenset(thresholds.split()), frozenset(roles.split()), any_role, families)
-
-
 RULES = {
-    "spread_and_rank": _rule(spread_and_rank, "min_spread min_abs_correlation", "sources kinds", "sources"),
-    "saving": _rule(saving, "reported_low_percent min_reached_share", "method reference"),
-    "quality": _rule(quality, "accuracy_points log_perplexity_percent score_points", "method reference"),
-    "beats_baselines": _rule(beats_baselines, "", "method baselines"),
-    "active_share": _rule(active_share, "min_percent max_percent", "method"),
-    "probe_cost": _rule(probe_cost, "cheap_percent bearable_percent", "method"),
-    "selection": _rule(
+    "spread_and_rank": rule(spread_and_rank, "min_spread min_abs_correlation", "sources kinds", "sources"),
+    "saving": rule(saving, "reported_low_percent min_reached_share", "method reference"),
+    "quality": rule(quality, "accuracy_points log_perplexity_percent score_points", "method reference"),
+    "beats_baselines": rule(beats_baselines, "", "method baselines"),
+    "active_share": rule(active_share, "min_percent max_percent", "method"),
+    "probe_cost": rule(probe_cost, "cheap_percent bearable_percent", "method"),
+    "selection": rule(
         selection, "relevant_percent full_share_percent share_tolerance_points", "method reference"
     ),
-    "rankings": _rule(rankings, "survive_tau lost_tau choice_margin", "references", families=True),
-    "bias_of_detach": _rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
+    "rankings": rule(rankings, "survive_tau lost_tau choice_margin", "references", families="agreement"),
+    "bias_of_detach": rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
+    **branch_rules.RULES,
 }

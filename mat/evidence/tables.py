@@ -27,8 +27,8 @@ class Tables:
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
     of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
     these names, None at a scale that trains no branches; ``trainability_modules``: what the first stands on, a row per
-    module. ``results``: the results table, None where it was not made; ``sensitivity``: one row per task and
-    alternative to a choice of the ambiguity register, None at a scale without any."""
+    module. ``results``: the results table, None where it was not made; ``sensitivity``, ``rivals``: the tables
+    of these names, None where they were not made."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -42,6 +42,7 @@ class Tables:
     trainability_modules: pd.DataFrame | None = None
     results: pd.DataFrame | None = None
     sensitivity: pd.DataFrame | None = None
+    rivals: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -66,10 +67,10 @@ class Tables:
     def tasks(self) -> list[str]:
         return sorted(self.runs["task"].unique())
 
-    @property
-    def families(self) -> list[str]:
-        """Families whose estimators were compared."""
-        return [] if self.agreement is None else sorted(self.agreement["family"].unique())
+    def families_of(self, table: str) -> list[str]:
+        """Families of the table ``agreement``, ``trainability`` or ``generalisation``; none where there is none."""
+        found = getattr(self, table)
+        return [] if found is None else sorted(found["family"].unique())
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
@@ -166,8 +167,9 @@ def load(folder: Path) -> Tables:
         load_branches(folder, "trainability.csv"),
         load_branches(folder, "generalisation.csv"),
         load_branches(folder, "trainability_modules.csv"),
-        load_results(folder),
+        load_by_method(folder, "results.csv"),
         load_sensitivity(folder),
+        load_by_method(folder, "rivals.csv"),
     )
 
 
@@ -212,14 +214,13 @@ def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
     return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
 
 
-def load_results(folder: Path) -> pd.DataFrame | None:
-    """``results.csv`` of ``folder``; None when there is none."""
-    path = folder / "results.csv"
+def load_by_method(folder: Path, name: str) -> pd.DataFrame | None:
+    """``results.csv`` or ``rivals.csv`` of ``folder``, rows by task and method; None when there is none."""
+    path = folder / name
     if not path.is_file():
         return None
-    return pd.read_csv(
-        path, dtype=dict.fromkeys(("scale", "task", "method", "mode", "metric", "loss_unit"), str)
-    )
+    texts = ("scale", "task", "method", "group", "mode", "metric", "loss_unit", "ledger")
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
 
 
 def load_sensitivity(folder: Path) -> pd.DataFrame | None:
@@ -227,7 +228,10 @@ def load_sensitivity(folder: Path) -> pd.DataFrame | None:
     path = folder / "sensitivity.csv"
     if not path.is_file():
         return None
-    texts = ("id", "open", "alternative", "task", "verdict_default", "verdict_alternative")
+    texts = (
+        "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default",
+        "verdict_alternative",
+    )  # fmt: skip
     frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     return frame.assign(
         changes=frame["changes"].astype(bool), **{name: frame[name].fillna("") for name in texts}

@@ -10,7 +10,8 @@ import pandas as pd
 from mat.evidence import decisions, write
 from mat.evidence.claims import Claim, Claims
 from mat.evidence.measures import Convergence
-from mat.evidence.rules import Effect, Outcome, rule_named
+from mat.evidence.outcomes import Effect, Outcome
+from mat.evidence.rules import rule_named
 from mat.evidence.statistics import Interval
 from mat.evidence.tables import Tables
 
@@ -41,8 +42,9 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
 
 
 def places(tables: Tables, claim: Claim) -> list[str]:
-    """What a claim is judged on: the tasks, or the families whose estimators were compared."""
-    return tables.families if rule_named(claim.measure).families else tables.tasks
+    """What a claim is judged on: the tasks, or the families of the table that its rule reads."""
+    table = rule_named(claim.measure).families
+    return tables.families_of(table) if table else tables.tasks
 
 
 def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:

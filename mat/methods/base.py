@@ -57,15 +57,18 @@ class Context:
 class Method:
     """Base of every method: a frozen record of settings with a pure ``select``.
 
-    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``. ``reads``: what the choice reads of its
-    probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it reads. ``observe``: a method that reads
-    nothing records both all the same; their cost is measured but not charged. ``dense``: never skips anything and
-    runs plain PyTorch. ``needs_length``: it must know how long the training is (``Context.progress``).
+    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``. Detached modules let no gradient through:
+    without residual connections nothing below a layer that is wholly inactive learns, whatever is selected there.
+    ``reads``: what the choice reads of its probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it
+    reads. ``observe``: a method that reads nothing records both all the same; their cost is measured but not charged.
+    ``remainder``: the integral NTK that it reads is of all parameters, the remainder's included. ``dense``: never skips
+    anything and runs plain PyTorch. ``needs_length``: it must know how long the training is (``Context.progress``).
     """
 
     mode: str = field(default="detach", kw_only=True)
     observe: bool = field(default=False, kw_only=True)
     reads = frozenset()
+    remainder = False
     dense = False
     needs_length = False
 
@@ -126,3 +129,14 @@ def require_share(name: str, value: float) -> None:
     """Raise InputError unless ``value`` is a share in (0, 1]."""
     if not (isinstance(value, int | float) and 0 < value <= 1):
         raise InputError(f"{name} must be in (0, 1], got {value!r}")
+
+
+def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
+    """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
+    return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
+
+
+def layers_of(context: Context) -> list[list[str]]:
+    """The modules layer by layer, from the input to the output."""
+    layers = sorted({context.depth[name] for name in context.modules})
+    return [[name for name in context.modules if context.depth[name] == layer] for layer in layers]

@@ -4,12 +4,23 @@ Claim: nearly halves the compute to convergence and does not cost quality (C4, C
 Source: Shi et al., NeurIPS 2023, arXiv 2405.07527; definitions as in the ambiguity register (A1, A2, A12).
 
 Equations, at probe t with λ_t = λ_max(Θ_l):
-  modular   l is active when λ_t ≥ τ_t, τ_t the ⌈α·N⌉-th largest eigenvalue of the integral NTK (size N).
+  modular   l is active when λ_t ≥ τ_t, τ_t the ⌈α·N⌉-th largest eigenvalue of the integral NTK Θ (size N).
   temporal  with Δ_t = |λ_t − λ_0|, l is frozen for good once |Δ_t − Δ_{t−1}| / Δ_1 < β, from the third probe on.
   both      active = modular and not frozen.
 An empty set is never allowed: the module with the largest λ_max stays, and the selection's note says so.
 
-Knobs: α (``alpha``) in (0, 1], β (``beta``) ≥ 0, ``policy`` = both | modular | temporal.
+Knobs: α (``alpha``) in (0, 1], β (``beta``) ≥ 0, ``policy`` = both | modular | temporal, and for what the paper leaves
+open:
+  ``threshold`` (A1), the modular policy's τ over L modules
+    rank      as above.
+    top       τ = α·λ_max(Θ).
+    quantile  τ = the (1 − α)-quantile of the modules' λ_max, interpolated linearly between the two values around
+              it; modules equal to it are all active. Without ties these are ⌊α·(L − 1)⌋ + 1 modules.
+    share     exactly the ⌈α·L⌉ modules with the largest λ_max, of equal ones those nearer the input; τ is the
+              smallest λ_max among them. Frozen modules count among the ⌈α·L⌉ and are not replaced.
+  ``integral`` (A13) = modules (Θ is the sum over the modules) | full (the remainder's kernel is added).
+  ``thaw`` (A12) = true: the temporal criterion is decided at every probe from the newest two Δ alone, so nothing is
+    frozen for good.
 """
 
 from __future__ import annotations
@@ -21,20 +32,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from mat.errors import InputError
-from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, require_share
+from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, highest, require_share
 
 POLICIES = ("both", "modular", "temporal")
+THRESHOLDS = ("rank", "top", "quantile", "share")
+INTEGRALS = ("modules", "full")
+
+
+def rank_of(alpha: float, n: int) -> int:
+    """⌈α·n⌉, at least 1."""
+    # 0.1 * 30 is 3.0000000000000004: without the rounding ⌈αN⌉ would be one rank too far
+    return max(math.ceil(round(alpha * n, 9)), 1)
 
 
 def modular_threshold(integral: np.ndarray, alpha: float) -> float:
     """τ: the ⌈α·N⌉-th largest of the integral NTK's N eigenvalues (given largest first)."""
-    # 0.1 * 30 is 3.0000000000000004: without the rounding ⌈αN⌉ would be one rank too far
-    rank = math.ceil(round(alpha * len(integral), 9))
-    return float(integral[max(rank, 1) - 1])
+    return float(integral[rank_of(alpha, len(integral)) - 1])
 
 
-def temporally_frozen(history: Sequence[Observation], module: str, beta: float) -> bool:
-    """Whether the temporal criterion has held at any probe so far, from the third one on.
+def upper_quantile(values: Sequence[float], alpha: float) -> float:
+    """The (1 − α)-quantile of ``values``, interpolated linearly; exactly a value where the position is whole."""
+    place = round(alpha * (len(values) - 1), 9)
+    return float(np.interp(place, np.arange(len(values)), np.sort(values)[::-1]))
+
+
+def temporally_frozen(history: Sequence[Observation], module: str, beta: float, thaw: bool = False) -> bool:
+    """Whether the temporal criterion has held at any probe so far, from the third one on; with ``thaw``, whether it
+    holds at the newest.
 
     A module whose kernel had not moved at the second probe (Δ_1 = 0) has no scale and is never frozen.
     """
@@ -44,7 +68,8 @@ def temporally_frozen(history: Sequence[Observation], module: str, beta: float) 
     delta = np.abs(np.array(values) - values[0])
     if delta[1] == 0:
         return False
-    return bool((np.abs(np.diff(delta)[1:]) / delta[1] < beta).any())
+    held = np.abs(np.diff(delta)[1:]) / delta[1] < beta
+    return bool(held[-1] if thaw else held.any())
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,9 @@ class MAT(Method):
     alpha: float = 0.1
     beta: float = 1e-3
     policy: str = "both"
+    threshold: str = "rank"
+    thaw: bool = False
+    integral: str = "modules"
     reads = frozenset({SPECTRA})
 
     def __post_init__(self) -> None:
@@ -61,22 +89,44 @@ class MAT(Method):
             raise InputError(f"beta must be a number ≥ 0, got {self.beta!r}")
         if self.policy not in POLICIES:
             raise InputError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if self.threshold not in THRESHOLDS:
+            raise InputError(f"threshold must be one of {', '.join(THRESHOLDS)}, got {self.threshold!r}")
+        if self.integral not in INTEGRALS:
+            raise InputError(f"integral must be one of {', '.join(INTEGRALS)}, got {self.integral!r}")
+
+    @property
+    def remainder(self) -> bool:
+        return self.integral == "full"
+
+    def modular(self, modules: tuple[str, ...], seen: Observation) -> tuple[frozenset[str], float]:
+        """The modules that the modular policy keeps, and τ."""
+        values = [seen.lambda_max[name] for name in modules]
+        if self.threshold == "share":
+            chosen = highest(modules, seen.lambda_max, rank_of(self.alpha, len(modules)))
+            return chosen, min(seen.lambda_max[name] for name in chosen)
+        if self.threshold == "rank":
+            tau = modular_threshold(seen.integral, self.alpha)
+        elif self.threshold == "top":
+            tau = self.alpha * float(seen.integral[0])
+        else:
+            tau = upper_quantile(values, self.alpha)
+        return frozenset(name for name, value in zip(modules, values, strict=True) if value >= tau), tau
 
     def select(self, context: Context) -> Selection:
         newest = context.history[-1]
-        active, frozen, threshold = set(context.modules), set(), None
+        active, still, tau = frozenset(context.modules), frozenset(), None
         if self.policy != "temporal":
-            threshold = modular_threshold(newest.integral, self.alpha)
-            active = {name for name in active if newest.lambda_max[name] >= threshold}
+            active, tau = self.modular(context.modules, newest)
         if self.policy != "modular":
-            frozen = {m for m in context.modules if temporally_frozen(context.history, m, self.beta)}
-            active -= frozen
-        note = None
+            still = frozenset(
+                m for m in context.modules if temporally_frozen(context.history, m, self.beta, self.thaw)
+            )
+        active, note = active - still, None
         if not active:
             kept = max(context.modules, key=lambda name: newest.lambda_max[name])
-            active, frozen = {kept}, frozen - {kept}
+            active, still = frozenset({kept}), still - {kept}
             note = f"no module passed the policies; kept the one with the largest λ_max, {kept}"
-        return Selection(frozenset(active), frozenset(frozen), threshold, note)
+        return Selection(active, frozenset() if self.thaw else still, tau, note)
 
 
 METHOD = MAT

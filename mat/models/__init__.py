@@ -5,6 +5,9 @@ generator for the initial weights, ``partition(settings, model)`` and the cost o
 multiply-adds: ``work(settings, form, batch)`` per module and for the remainder,
 ``step(work, active, mode)`` for an active set and backward mode, ``extremes(work, count, mode)`` the least and the
 most over all active sets of that many modules, and ``closed_form(...)``, which is ``step`` of ``work``.
+
+A model whose training takes more than the task's loss has ``extra_loss()``: a scalar to add to it, of the forward
+pass in training mode that was just made, or None; no probe and no evaluation counts it.
 """
 
 MODELS = {

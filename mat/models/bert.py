@@ -13,8 +13,8 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
-from mat.models.settings import check_dropout, check_sizes
-from mat.models.work import REMAINDER, Work, attention_head, extremes, ffn_names, product, step
+from mat.models.settings import check_dropout, check_groups, check_sizes
+from mat.models.work import Attention, Layers, extremes, feed_forward, product, step, total
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -36,8 +36,9 @@ class Settings:
     """``size``: a named size (tiny, mini, small, medium, base), from which ``layers``, ``width`` (hidden size; the
     feed-forward block is 4·width) and ``heads`` follow; without it they are 2, 64 and 4 unless given.
     ``initialiser``: standard deviation of the initial weights; None scales it to the width (``initial_std``).
-    ``ffn_groups``: modules per FFN (A5). ``positions``: the longest text that the model has positions for; None: the
-    task's."""
+    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4). ``ffn_groups``: modules
+    per FFN; 0: FFNs are the remainder's (A5). ``positions``: the longest text that the model has positions for; None:
+    the task's."""
 
     size: str | None = None
     layers: int | None = None
@@ -45,6 +46,7 @@ class Settings:
     heads: int | None = None
     dropout: float = 0.0
     initialiser: float | None = None
+    head_outputs: bool = True
     ffn_groups: int = 1
     positions: int | None = None
 
@@ -61,10 +63,7 @@ class Settings:
                 )
         check_sizes(self.layers, self.width, self.heads)
         check_dropout(self.dropout)
-        if self.ffn_groups < 1 or 4 * self.width % self.ffn_groups:
-            raise InputError(
-                f"ffn_groups={self.ffn_groups} does not divide the FFN's {4 * self.width} neurons"
-            )
+        check_groups(self.ffn_groups, 4 * self.width)
         if self.initialiser is not None and self.initialiser <= 0:
             raise InputError(f"initialiser must be > 0, got {self.initialiser}")
         if self.positions is not None and self.positions < 1:
@@ -119,28 +118,25 @@ def _check(settings: Settings, form: Form) -> None:
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
-    return partition_model(model, ffn_groups=settings.ffn_groups)
+    return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
 
 
-def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
+def work(settings: Settings, form: Form, batch: int) -> Layers:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Per token, with width d, S positions, padding included: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
     together 8d²; each once more for the input's gradient and once for the weight's. Scores and values cost 2·S·d
     and, having no weights, 4·S·d for their inputs. Heads and neuron groups share evenly. The remainder's products
-    are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence.
+    are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence, and the W_O
+    and FFNs that settings leave to it.
     """
     _check(settings, form)
     length, d = form.length, settings.width
     tokens = batch * length
-    head = attention_head(d, settings.heads, length, tokens)
-    group = product(8 * d * d * tokens // settings.ffn_groups)
-    found: dict[str, Work] = {}
-    for layer in range(settings.layers):
-        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
-        found |= dict.fromkeys(ffn_names(layer, settings.ffn_groups), group)
+    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
+    blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 8 * d * d * tokens)
     predictions = tokens if form.objective == "masked_lm" else batch
-    return found | {REMAINDER: product((d * d + d * form.outputs) * predictions)}
+    return attention.layers(blocks, total(rest, product((d * d + d * form.outputs) * predictions)))
 
 
 def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:

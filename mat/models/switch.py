@@ -2,7 +2,8 @@
 
 Fedus et al., JMLR 2022: every second layer's feed-forward block is replaced by experts, and a router sends
 each token to one of them. An expert takes at most ``capacity`` × tokens / experts tokens of one sequence, the
-earliest; those beyond it pass by on the residual path (ambiguity A9). Without the auxiliary balance loss.
+earliest; those beyond it pass by on the residual path (ambiguity A9). The auxiliary loss that balances experts is
+off unless ``balance`` is given.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mat.errors import InputError
 from mat.form import Form, check_form
 from mat.models.settings import check_dropout, check_sizes
-from mat.models.work import REMAINDER, Work, attention_head, extremes, product, step
+from mat.models.work import Attention, Layers, extremes, ffn_names, product, step
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -29,7 +32,9 @@ OBJECTIVES = ("masked_lm", "causal_lm")
 @dataclass(frozen=True)
 class Settings:
     """``width``: hidden size; feed-forward blocks and experts are 4·width wide. Layers 1, 3, … are sparse.
-    ``initialiser``: factor on T5's standard deviations of the initial weights."""
+    ``initialiser``: factor on T5's standard deviations of the initial weights. ``head_outputs``: whether a head owns
+    its columns of W_O, or the remainder has W_O (A4). ``balance``: coefficient α of the loss that training adds to
+    even out the experts (A9)."""
 
     layers: int = 2
     width: int = 64
@@ -38,6 +43,8 @@ class Settings:
     capacity: float = 1.5
     dropout: float = 0.0
     initialiser: float = 1.0
+    head_outputs: bool = True
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
@@ -48,26 +55,54 @@ class Settings:
         check_dropout(self.dropout)
         if not 0 < self.initialiser < float("inf"):
             raise InputError(f"initialiser must be a finite number > 0, got {self.initialiser}")
+        if not 0 <= self.balance < float("inf"):
+            raise InputError(f"balance must be a finite number ≥ 0, got {self.balance}")
 
 
 class SwitchLM(nn.Module):
     """``input_ids`` (B, S) → logits (B, S, V). Tokens are routed within their own sequence, so a sample's
     logits do not depend on the other samples of its batch."""
 
-    def __init__(self, stack: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, stack: nn.Module, head: nn.Linear, balance: float = 0.0) -> None:
         super().__init__()
-        self.stack, self.head = stack, head
+        self.stack, self.head, self.balance = stack, head, balance
+        for router in self._routers() if balance else ():
+            router.seen = None
+            router.register_forward_hook(_remember)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         return self.head(self.stack(input_ids=input_ids).last_hidden_state)
 
+    def extra_loss(self) -> Tensor | None:
+        """What training adds to the task's loss, of the last forward pass in training mode, each pass once.
+
+        Fedus et al. 2022, equations 4 to 6, summed over the sparse layers: α·E·Σ_i f_i·P_i over all tokens of the
+        batch, f_i the share that the router sends to expert i (capacity aside) and P_i its mean probability: α
+        per layer where both are even. None without ``balance``, in evaluation, or when it was asked for already.
+        """
+        parts = []
+        for router in self._routers() if self.balance else ():
+            if router.seen is not None:
+                chances = router.seen.flatten(0, -2).softmax(-1, dtype=router.dtype)
+                router.seen = None  # it holds the pass's graph
+                sent = functional.one_hot(chances.argmax(-1), chances.shape[-1]).to(chances.dtype)
+                parts.append(chances.shape[-1] * (sent.mean(0) * chances.mean(0)).sum())
+        return self.balance * torch.stack(parts).sum() if parts else None
+
+    def _routers(self) -> list[nn.Module]:
+        return [m for m in self.modules() if type(m).__name__ == "SwitchTransformersTop1Router"]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwitchLM:
         """The router keeps the dtype it computes in as an attribute, and would cast itself back to it."""
         super()._apply(fn, recurse)
-        for module in self.modules():
-            if type(module).__name__ == "SwitchTransformersTop1Router":
-                module.dtype = module.classifier.weight.dtype
+        for router in self._routers():
+            router.dtype = router.classifier.weight.dtype
         return self
+
+
+def _remember(router: nn.Module, args: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    """A hook that keeps the router's logits (B, S, E) of a pass in training mode until ``extra_loss`` reads them."""
+    router.seen = output[2] if router.training else None
 
 
 def build(settings: Settings, form: Form) -> nn.Module:
@@ -110,11 +145,11 @@ def build(settings: Settings, form: Form) -> nn.Module:
     for module in stack.modules():
         if hasattr(module, "config"):
             module.config._attn_implementation = "sdpa"
-    return SwitchLM(stack, head)
+    return SwitchLM(stack, head, settings.balance)
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
-    return partition_model(model)
+    return partition_model(model, head_outputs=settings.head_outputs)
 
 
 def work(
@@ -122,16 +157,16 @@ def work(
     form: Form,
     batch: int,
     routed: Mapping[str, int] | None = None,
-) -> dict[str, Work]:
+) -> Layers:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Heads and dense feed-forward blocks as in ``bert.work`` (T5's attention has no scaling, and its position
     bias is a sum, no product). An expert costs 8d² for each token that was really routed to it: ``routed``
     maps ``layer<i>.expert<e>`` to their number, which no formula knows beforehand. Without it, for planning,
     every sequence is routed as evenly as whole tokens can be, up to the experts' capacity. The remainder's
-    products are the routers, d·E per token, and the vocabulary head, d·V. A causal mask saves nothing: scores of
-    later tokens are computed and left out. Raises InputError when ``routed`` does
-    not name exactly the experts, and for inputs that are no text.
+    products are the routers, d·E per token, the vocabulary head, d·V, and W_O where settings leave it to it. A causal
+    mask saves nothing: scores of later tokens are computed and left out. Raises InputError when ``routed`` does not
+    name exactly the experts, and for inputs that are no text.
     """
     check_form("switch", form, *OBJECTIVES)
     length, d = form.length, settings.width
@@ -139,21 +174,24 @@ def work(
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):
         raise InputError(f"routed must name the experts {', '.join(experts)}, got {', '.join(routed)}")
-    head, dense = attention_head(d, settings.heads, length, tokens), product(8 * d * d * tokens)
-    found: dict[str, Work] = {}
-    for layer in range(settings.layers):
-        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
-        if layer % 2:
-            names = [f"layer{layer}.expert{e}" for e in range(settings.experts)]
-            found |= {name: product(8 * d * d * routed[name]) for name in names}
-        else:
-            found[f"layer{layer}.ffn"] = dense
+    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
+    sparse = {name: product(8 * d * d * rows) for name, rows in routed.items()}
+    blocks = [
+        {name: sparse[name] for name in _of_layer(settings, layer)}
+        if layer % 2
+        else dict.fromkeys(ffn_names(layer, 1), product(8 * d * d * tokens))
+        for layer in range(settings.layers)
+    ]
     routers = settings.layers // 2 * d * settings.experts
-    return found | {REMAINDER: product((routers + d * form.outputs) * tokens)}
+    return attention.layers(blocks, product((routers + d * form.outputs) * tokens))
 
 
 def _experts(settings: Settings) -> list[str]:
-    return [f"layer{i}.expert{e}" for i in range(1, settings.layers, 2) for e in range(settings.experts)]
+    return [name for layer in range(1, settings.layers, 2) for name in _of_layer(settings, layer)]
+
+
+def _of_layer(settings: Settings, layer: int) -> list[str]:
+    return [f"layer{layer}.expert{e}" for e in range(settings.experts)]
 
 
 def _even(settings: Settings, length: int, batch: int) -> dict[str, int]:

@@ -9,8 +9,8 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.form import Form, check_form
-from mat.models.settings import check_dropout, check_sizes
-from mat.models.work import REMAINDER, Work, attention_head, extremes, ffn_names, product, step
+from mat.models.settings import check_dropout, check_groups, check_sizes
+from mat.models.work import Attention, Layers, Work, extremes, feed_forward, step, total
 from mat.partition import Partition
 from mat.structure import partition_model
 
@@ -21,7 +21,8 @@ __all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", 
 class Settings:
     """``patch``: pixels of a patch's side; ``mlp``: neurons of a feed-forward block, None for 4·width;
     ``dropout``: of embeddings, residual branches and neurons, as in torchvision, where attention weights have none;
-    ``ffn_groups``: modules per feed-forward block (A5)."""
+    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4); ``ffn_groups``: modules per
+    feed-forward block; 0: these blocks are the remainder's (A5)."""
 
     patch: int = 8
     layers: int = 6
@@ -29,6 +30,7 @@ class Settings:
     heads: int = 3
     mlp: int | None = None
     dropout: float = 0.0
+    head_outputs: bool = True
     ffn_groups: int = 1
 
     def __post_init__(self) -> None:
@@ -36,10 +38,7 @@ class Settings:
             raise InputError(f"patch must be ≥ 1, got {self.patch}")
         check_sizes(self.layers, self.width, self.heads)
         check_dropout(self.dropout)
-        if self.ffn_groups < 1 or neurons(self) < 1 or neurons(self) % self.ffn_groups:
-            raise InputError(
-                f"ffn_groups={self.ffn_groups} does not divide the feed-forward block's {neurons(self)} neurons"
-            )
+        check_groups(self.ffn_groups, neurons(self))
 
 
 def neurons(settings: Settings) -> int:
@@ -84,27 +83,23 @@ def _image(settings: Settings, form: Form) -> tuple[int, int]:
 
 
 def partition(settings: Settings, model: nn.Module) -> Partition:
-    return partition_model(model, ffn_groups=settings.ffn_groups)
+    return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
 
 
-def work(settings: Settings, form: Form, batch: int) -> dict[str, Work]:
+def work(settings: Settings, form: Form, batch: int) -> Layers:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     Heads and neuron groups as in ``bert.work``, over sequences of the (H / patch)² patches and the class token. The
     remainder's products are the class head, d·outputs per image, and the projection of C·patch² pixels to
-    d for each patch, whose input, the image, gets no gradient.
+    d for each patch, whose input, the image, gets no gradient, and the W_O and feed-forward blocks left to it.
     """
     channels, size = _image(settings, form)
     d, patches = settings.width, (size // settings.patch) ** 2
     tokens = batch * (patches + 1)
-    head = attention_head(d, settings.heads, patches + 1, tokens)
-    group = product(2 * d * neurons(settings) * tokens // settings.ffn_groups)
-    found: dict[str, Work] = {}
-    for layer in range(settings.layers):
-        found |= {f"layer{layer}.head{h}": head for h in range(settings.heads)}
-        found |= dict.fromkeys(ffn_names(layer, settings.ffn_groups), group)
+    attention = Attention(d, settings.heads, patches + 1, tokens, settings.head_outputs)
+    blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 2 * d * neurons(settings) * tokens)
     projection, classes = batch * patches * channels * settings.patch**2 * d, batch * d * form.outputs
-    return found | {REMAINDER: Work(projection + classes, projection + classes, classes)}
+    return attention.layers(blocks, total(rest, Work(projection + classes, projection + classes, classes)))
 
 
 def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:

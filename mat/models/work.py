@@ -6,13 +6,15 @@ backward mode. That is why the largest saving of a step can be known before anyt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as product_of
 from typing import NamedTuple
 
 from mat.backward import MODES
 from mat.errors import InputError
-
-REMAINDER = "remainder"
+from mat.partition import REMAINDER as REMAINDER
 
 
 class Work(NamedTuple):
@@ -29,11 +31,65 @@ def product(macs: int) -> Work:
     return Work(macs, macs, macs)
 
 
-def attention_head(width: int, heads: int, length: int, tokens: int) -> Work:
-    """One of ``heads`` equal heads over ``tokens`` tokens in sequences of ``length``: its part of the four
-    projections, and of scores and values, which have no weights and two inputs each."""
-    projections, scores = 4 * width * width * tokens // heads, 2 * length * width * tokens // heads
-    return Work(projections + scores, projections, projections + 2 * scores)
+def total(*works: Work) -> Work:
+    """The sum of ``works``."""
+    return Work(*map(sum, zip(*works, strict=True)))
+
+
+Works = Mapping[str, Work]
+
+
+class Layers(dict[str, Work]):
+    """The work of a transformer's modules, in their order, and of the remainder.
+
+    ``outputs``: the heads of a layer → multiply-adds of its output projection, where that is the remainder's (A4):
+    in ``detach`` the gradient of its input is computed only while one of the heads is active.
+    """
+
+    def __init__(self, work: Works, outputs: Mapping[tuple[str, ...], int]) -> None:
+        super().__init__(work)
+        self.outputs = outputs
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention of every layer: ``heads`` equal heads over ``tokens`` tokens in sequences of ``length``;
+    ``outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
+
+    width: int
+    heads: int
+    length: int
+    tokens: int
+    outputs: bool = True
+
+    def head(self) -> Work:
+        """One head: its part of the projections, and of scores and values, without weights and two inputs each."""
+        own = (4 if self.outputs else 3) * self.width**2 * self.tokens // self.heads
+        scores = 2 * self.length * self.width * self.tokens // self.heads
+        return Work(own + scores, own, own + 2 * scores)
+
+    def layers(self, blocks: Sequence[Works], remainder: Work) -> Layers:
+        """The work of a transformer: this attention in front of each of ``blocks``, the modules of one layer's
+        feed-forward part; ``remainder``: all else, without output projections."""
+        head, outer = self.head(), self.width**2 * self.tokens
+        found: dict[str, Work] = {}
+        outputs: dict[tuple[str, ...], int] = {}
+        for layer, block in enumerate(blocks):
+            names = tuple(f"layer{layer}.head{h}" for h in range(self.heads))
+            found |= dict.fromkeys(names, head) | block
+            if not self.outputs:
+                outputs[names] = outer
+        rest = total(remainder, product(len(outputs) * outer))
+        return Layers(found | {REMAINDER: rest}, outputs)
+
+
+def feed_forward(layers: int, groups: int, macs: int) -> tuple[list[dict[str, Work]], Work]:
+    """The modules of each layer's feed-forward part, ``groups`` equal neuron groups of a block that costs ``macs``
+    forward, and what is left to the remainder: all blocks where ``groups`` is 0 (A5)."""
+    if not groups:
+        return [{} for _ in range(layers)], product(layers * macs)
+    each = product(macs // groups)
+    return [dict.fromkeys(ffn_names(layer, groups), each) for layer in range(layers)], product(0)
 
 
 def ffn_names(layer: int, groups: int) -> list[str]:
@@ -41,34 +97,51 @@ def ffn_names(layer: int, groups: int) -> list[str]:
     return [f"layer{layer}.ffn{g}" for g in range(groups)] if groups > 1 else [f"layer{layer}.ffn"]
 
 
-Works = Mapping[str, Work]
+def step(work: Layers, active: Collection[str], mode: str) -> int:
+    """MACs of a step: Σ forward + Σ_active weight + Σ_active input (all of them in ``exact``); the remainder always,
+    but in ``detach`` not the input of an output projection whose heads are all inactive.
 
-
-def step(work: Works, active: Collection[str], mode: str) -> int:
-    """MACs of a step: Σ forward + Σ_active weight + Σ_active input (all of them in ``exact``); the remainder always.
-
-    For models whose lowest trainable layer is in the remainder, so that every input's gradient is needed.
+    For models whose lowest trainable layer is in the remainder, so that every other input's gradient is needed.
     Raises InputError for an unknown mode or module.
     """
     trained = check(work, active, mode) | {REMAINDER}
     through = work if mode == "exact" else trained
+    unread = [macs for heads, macs in work.outputs.items() if mode == "detach" and trained.isdisjoint(heads)]
     return (
         sum(one.forward for one in work.values())
         + sum(work[name].weight for name in trained)
         + sum(work[name].input for name in through)
+        - sum(unread)
     )
 
 
-def extremes(work: Works, count: int, mode: str) -> tuple[int, int]:
-    """Least and most MACs of ``step`` over all active sets of ``count`` modules. Raises InputError as it does."""
+def extremes(work: Layers, count: int, mode: str) -> tuple[int, int]:
+    """Least and most MACs of ``step`` over all active sets of ``count`` modules. Raises InputError as it does.
+
+    By dynamic programming over the layers' heads and the other modules, which cost the same whatever else is active.
+    """
     check(work, (), mode)
-    costs = sorted(
-        one.weight + (one.input if mode == "detach" else 0) for name, one in work.items() if name != REMAINDER
-    )
-    if not 0 <= count <= len(costs):
-        raise InputError(f"there are {len(costs)} modules, so {count} of them cannot be active")
+    if not 0 <= count < len(work):
+        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
+    detach = mode == "detach"
+    costs = {
+        name: one.weight + (one.input if detach else 0) for name, one in work.items() if name != REMAINDER
+    }
+    together = [name for heads in work.outputs for name in heads]
+    parts = [(heads, macs if detach else 0) for heads, macs in work.outputs.items()]
+    parts.append((tuple(costs.keys() - set(together)), 0))
+    found = {0: (0, 0)}
+    for names, once in parts:
+        rising = sorted(costs[name] for name in names)
+        ends = [(sum(rising[:k]), sum(rising[len(rising) - k :])) for k in range(len(rising) + 1)]
+        wider: dict[int, tuple[int, int]] = {}
+        for (used, (least, most)), (k, (low, high)) in product_of(found.items(), enumerate(ends)):
+            extra = once if k else 0
+            old = wider.get(used + k, (math.inf, -math.inf))
+            wider[used + k] = min(old[0], least + low + extra), max(old[1], most + high + extra)
+        found = wider
     base = step(work, (), mode)
-    return base + sum(costs[:count]), base + sum(costs[len(costs) - count :])
+    return base + found[count][0], base + found[count][1]
 
 
 def check(work: Works, active: Collection[str], mode: str) -> set[str]:

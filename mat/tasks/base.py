@@ -151,6 +151,15 @@ class Task(ABC):
         drawn = torch.randperm(self.sizes["train"], generator=generator(seed, "probe"))[:n]
         return self._probe_batch(drawn, seed)
 
+    def corrupted(self) -> tuple[Batch, Tensor] | None:
+        """Training samples whose labels a setting of the task replaced by wrong ones, and the true labels of those.
+
+        The batch is unaugmented, at most 512 samples, the same at every call and for every seed, with the labels that
+        are trained on. The true labels have the shape of the given ones and are -100 where the given label is the
+        true one or is not counted. None: nothing is replaced, which is so unless a task says otherwise.
+        """
+        return None
+
     def _order(self, seed: int, epoch: int) -> Tensor:
         """The epoch's permutation of the training samples; the last is kept, every step asks for it."""
         kept = self._permutation  # read once: another thread may replace it by another epoch's

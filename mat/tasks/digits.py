@@ -12,6 +12,7 @@ from mat.tasks.augment import random_shift
 from mat.tasks.base import Outline, check_whole, fixed_order
 from mat.tasks.hub import Source
 from mat.tasks.images import ImageTask, image_outline
+from mat.tasks.noise import check_share
 from mat.tasks.pictures import Part, pictures_of
 
 CLASSES = 10
@@ -20,12 +21,15 @@ SIZES = {"train": 1197, "validation": 300, "test": 300}
 
 @dataclass(frozen=True)
 class Settings:
-    """``shift``: training images move by up to this many pixels each way (0 = no augmentation)."""
+    """``shift``: training images move by up to this many pixels each way (0 = no augmentation); ``label_noise``: share
+    of the training labels that is replaced by another class, always the same ones."""
 
     shift: int = 1
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_whole("digits setting 'shift'", self.shift, 0, 7)
+        check_share("digits setting 'label_noise'", self.label_noise)
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
@@ -42,7 +46,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     pictures = pictures_of(images, labels)
     parts = {split: Part(pictures, rows) for split, rows in stratified_sixths(labels).items()}
     augment = partial(random_shift, shift=settings.shift) if settings.shift else None
-    return ImageTask("digits", parts, CLASSES, augment)
+    return ImageTask("digits", parts, CLASSES, augment, settings.label_noise)
 
 
 def outline(settings: Settings) -> Outline:

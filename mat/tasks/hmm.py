@@ -13,6 +13,7 @@ from mat.tasks.base import Outline, check_whole, hash_arrays
 from mat.tasks.hub import Origin
 from mat.tasks.markov import MarkovSource, make_source, sample
 from mat.tasks.masking import Vocabulary
+from mat.tasks.noise import check_share, replaced
 from mat.tasks.rows import Rows
 from mat.tasks.tokens import TokenTask, check_objective, token_outline
 
@@ -22,7 +23,8 @@ class Settings:
     """The source (`mat.tasks.markov`), what is guessed, and how many independent sequences each split has.
 
     A sequence is [CLS] and ``length`` words. masked_lm: the model takes them all, [CLS] is never selected. causal_lm:
-    every word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS].
+    every word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS]. ``token_noise``:
+    share of the training words that is replaced by another word, always the same ones.
     """
 
     objective: str = "masked_lm"
@@ -34,6 +36,7 @@ class Settings:
     validation: int = 512
     test: int = 512
     source_seed: int = 0
+    token_noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)
@@ -41,6 +44,7 @@ class Settings:
             check_whole(f"hmm setting '{name}'", getattr(self, name), 1)
         check_whole("hmm setting 'length'", self.length, 2)
         check_source("hmm", self)
+        check_share("hmm setting 'token_noise'", self.token_noise)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -89,12 +93,11 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
         split: sample(source, count, settings.length, settings.source_seed, split)
         for split, count in settings.sizes.items()
     }
-    before = (cls_id(settings.words),)
-    rows = {
-        split: Rows(found.reshape(-1), np.arange(len(found)) * settings.length, settings.length, before)
-        for split, found in text.items()
-    }
-    task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective)
+    rows = {split: _rows(settings, found) for split, found in text.items()}
+    noisy = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
+    true = rows["train"] if len(noisy.places) else None
+    rows["train"] = _rows(settings, noisy.given)
+    task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective, true)
     task.vocabulary_hash = source_hash(source)
     for split in ("validation", "test"):
         inputs, labels = (part.numpy() for part in task.fixed_masks(split))
@@ -104,6 +107,12 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
             else bayes.masked_loss(source, inputs[:, 1:], labels[:, 1:])
         )
     return task
+
+
+def _rows(settings: Settings, text: np.ndarray) -> Rows:
+    """[CLS] and then one sequence of ``text`` [N, length] each."""
+    starts = np.arange(len(text)) * settings.length
+    return Rows(text.reshape(-1), starts, settings.length, (cls_id(settings.words),))
 
 
 def sources(settings: Settings) -> tuple[Origin, ...]:

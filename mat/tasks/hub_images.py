@@ -52,9 +52,10 @@ def hub_image_task(
     augment: Augment | None,
     data: Path | None,
     cache: Path,
+    label_noise: float = 0.0,
 ) -> ImageTask:
     """The task of ``source``; ``examples``: how many images to train on and to hold out (`mat.tasks.images.division`);
-    ``classes``: keep the first so many (None = all).
+    ``classes``: keep the first so many (None = all); ``label_noise`` as in `ImageTask`.
 
     Raises:
         InputError: files, columns, images or labels are not as on the hub, or too few training images.
@@ -74,7 +75,7 @@ def hub_image_task(
     rows = divide(source.name, np.flatnonzero(train.labels < kept), *examples)
     parts = {split: Part(train, chosen) for split, chosen in rows.items()}
     parts["test"] = Part(test, np.flatnonzero(test.labels < kept))
-    return ImageTask(source.name, parts, kept, augment)
+    return ImageTask(source.name, parts, kept, augment, label_noise)
 
 
 def hub_image_outline(

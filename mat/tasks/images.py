@@ -16,6 +16,7 @@ from mat.form import Form
 from mat.seeds import generator
 from mat.tasks.augment import Augment
 from mat.tasks.base import Batch, Metric, Outline, Score, Task, check_whole, fixed_order, hash_arrays
+from mat.tasks.noise import SHOWN, replaced
 from mat.tasks.pictures import Part, channel_statistics
 
 TOP = 5
@@ -32,19 +33,30 @@ class ImageTask(Task):
         parts: split -> images and labels, values 0 … classes - 1.
         classes: number of classes.
         augment: what training images go through, uint8 [B, C, H, W] to the same; None = nothing.
+        label_noise: share of the training labels that is replaced by another class (`mat.tasks.noise`).
 
     Pixels are scaled to zero mean and unit variance per channel by the statistics of the training split.
     """
 
-    def __init__(self, name: str, parts: dict[str, Part], classes: int, augment: Augment | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: dict[str, Part],
+        classes: int,
+        augment: Augment | None,
+        label_noise: float = 0.0,
+    ) -> None:
         self.name = name
         self.metrics = metrics(classes)
         self.sizes = {split: len(part.rows) for split, part in parts.items()}
         named = {f"{split}/images": part.pictures.digests[part.rows] for split, part in parts.items()}
-        named |= {f"{split}/labels": part.labels for split, part in parts.items()}
+        labels = {split: part.labels for split, part in parts.items()}
+        self._true = torch.from_numpy(labels["train"])
+        labels["train"], self._wrong = replaced(labels["train"], classes, label_noise, name, "label_noise")
+        named |= {f"{split}/labels": given for split, given in labels.items()}
         self.data_hash = hash_arrays(named)
         self._parts = parts
-        self._labels = {split: torch.from_numpy(part.labels) for split, part in parts.items()}
+        self._labels = {split: torch.from_numpy(given) for split, given in labels.items()}
         self._mean, self._scale = (values.tolist() for values in channel_statistics(parts["train"]))
         self._augment = augment
         example = self._normalised(parts["train"].pixels(slice(1)))
@@ -67,6 +79,13 @@ class ImageTask(Task):
     def _probe_batch(self, index: Tensor, seed: int) -> Batch:
         images = self._parts["train"].pixels(index.numpy())
         return Batch({"x": self._normalised(images)}, self._labels["train"][index])
+
+    def corrupted(self) -> tuple[Batch, Tensor] | None:
+        """As in the contract: images of wrong classes and their true classes [n]."""
+        if not len(self._wrong):
+            return None
+        index = torch.from_numpy(self._wrong[:SHOWN])
+        return self._probe_batch(index, 0), self._true[index]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return normalize_image(images.float(), self._mean, self._scale, inplace=True)

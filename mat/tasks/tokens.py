@@ -15,6 +15,7 @@ from mat.form import Form
 from mat.seeds import generator
 from mat.tasks.base import Batch, Metric, Outline, Score, Task, hash_arrays
 from mat.tasks.masking import NOT_COUNTED, Masked, Vocabulary, mask_tokens
+from mat.tasks.noise import SHOWN
 from mat.tasks.rows import AT_ONCE, Rows
 
 OBJECTIVES = ("masked_lm", "causal_lm")
@@ -34,15 +35,22 @@ class TokenTask(Task):
         rows: split -> rows of S ids (masked_lm) or S + 1 ids (causal_lm).
         vocabulary: ids, [MASK] and the words that are guessed when masked and that random replacements come from.
         objective: one of ``OBJECTIVES``.
+        true: the training rows before some of their words were replaced; None = none was.
     """
 
     metrics = (Metric("log_perplexity", higher_is_better=False), Metric("perplexity", higher_is_better=False))
 
     def __init__(
-        self, name: str, rows: dict[str, Rows], vocabulary: Vocabulary, objective: str = "masked_lm"
+        self,
+        name: str,
+        rows: dict[str, Rows],
+        vocabulary: Vocabulary,
+        objective: str = "masked_lm",
+        true: Rows | None = None,
     ) -> None:
         self.name, self.rows, self.vocabulary, self.causal = name, rows, vocabulary, objective == "causal_lm"
         self.sizes = {split: len(found) for split, found in rows.items()}
+        self._true = true
         self._last: tuple[tuple[str, int], Batch] | None = None
         named = {f"{split}/tokens": found.digest() for split, found in rows.items()}
         self.bounds = {}
@@ -89,6 +97,25 @@ class TokenTask(Task):
 
     def _probe_batch(self, index: Tensor, seed: int) -> Batch:
         return self._batch("train", index.numpy(), seed, "probe", "masks")
+
+    def corrupted(self) -> tuple[Batch, Tensor] | None:
+        """As in the contract: the first sequences where a replaced word has to be said; the true words there [n, S].
+
+        masked_lm: only replaced words that the training split's fixed masks turn into [MASK], so that none is shown.
+        """
+        if self._true is None:
+            return None
+        batch = self._fixed_batch("train", slice(0, self.sizes["train"]))
+        true = torch.from_numpy(self._true.take(slice(None)))
+        true = true[:, 1:] if self.causal else true
+        asked = (batch.labels != NOT_COUNTED) & (batch.labels != true)
+        if not self.causal:
+            asked &= batch.inputs["input_ids"] == self.vocabulary.mask_id
+        chosen = asked.any(1).nonzero()[:SHOWN, 0]
+        if not len(chosen):
+            return None
+        given = Batch({"input_ids": batch.inputs["input_ids"][chosen]}, batch.labels[chosen])
+        return given, torch.where(asked, true, NOT_COUNTED)[chosen]
 
     def _counts(self) -> np.ndarray:
         """How often the training rows have each id that can be a label, and one more each: int64 [V], 0 elsewhere."""

@@ -53,8 +53,8 @@ class Settings:
     ``vocab_size`` ids (None = 4096) trained on the training split alone, lower-case without accents if ``lowercase``.
     ``length``: tokens that the model takes. masked_lm: [CLS], length - 2 tokens of the text, [SEP]; a last, shorter
     block is dropped. causal_lm: every token but the split's first is guessed once, in a last, shorter block too.
-    Line ends are [SEP]. ``train_blocks`` and ``validation_blocks`` keep the first so many in a fixed random order
-    (None = all); the official test split is always whole.
+    Line ends are [SEP]. ``train_blocks``, ``validation_blocks`` and ``test_blocks`` keep the first so many in a fixed
+    random order (None = all).
     """
 
     config: str = "wikitext-2-v1"
@@ -65,6 +65,7 @@ class Settings:
     length: int = 64
     train_blocks: int | None = None
     validation_blocks: int | None = None
+    test_blocks: int | None = None
 
     def __post_init__(self) -> None:
         if self.config not in corpus.CONFIGS:
@@ -74,7 +75,7 @@ class Settings:
         check_objective("wikitext", self.objective)
         check_tokenizer("wikitext", self.tokenizer, self.vocab_size, self.lowercase, tuple(MODELS))
         check_whole("wikitext setting 'length'", self.length, 3)
-        for name in ("train_blocks", "validation_blocks"):
+        for name in ("train_blocks", "validation_blocks", "test_blocks"):
             if getattr(self, name) is not None:
                 check_whole(f"wikitext setting '{name}'", getattr(self, name), 1)
 
@@ -86,7 +87,7 @@ class Settings:
     @property
     def wanted(self) -> dict[str, int | None]:
         """Blocks per split, None = all."""
-        return {"train": self.train_blocks, "validation": self.validation_blocks, "test": None}
+        return {"train": self.train_blocks, "validation": self.validation_blocks, "test": self.test_blocks}
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:

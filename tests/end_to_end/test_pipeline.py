@@ -127,6 +127,20 @@ def test_estimators_are_compared(pipeline):
     assert (pipeline.root / "paper_figures/mini/estimators.png").stat().st_size > 20_000
 
 
+def test_branches_are_trained_and_compared(pipeline):
+    tables = pipeline.root / "results/mini/tables"
+    trained = pd.read_csv(tables / "trainability.csv", keep_default_na=False)
+    assert set(trained["family"]) == {"bert", "vgg"}
+    assert len(pd.read_csv(tables / "trainability_modules.csv")) == 4 + 6
+    sets = pd.read_csv(tables / "generalisation.csv", keep_default_na=False)
+    assert set(sets["set"]) == {"top", "bottom", "random", "all", "none"}
+    verdicts = pd.read_csv(tables / "verdicts.csv").query("claim in ('C2', 'C3') and task != 'all'")
+    assert set(zip(verdicts["claim"], verdicts["task"], strict=True)) == {
+        (claim, family) for claim in ("C2", "C3") for family in ("bert", "vgg")
+    }
+    assert "bottom" in (tables / "generalisation.md").read_text()
+
+
 def test_the_ceiling_of_tasks_and_models_comes_out(pipeline):
     tables = pipeline.root / "results/mini/tables"
     parts = pd.read_csv(tables / "ceiling_parts.csv")
@@ -185,6 +199,7 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
         "register",
         "ceiling",
         "agreement_table",
+        "branches_table",
         "figure",
     }
     assert pipeline.planned(part=part) == rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ PARTIAL = (
     ("lambda_max", "gradient_norm"), ("lambda_max", "parameters"), ("lambda_max", "gradient_norm parameters"),
     ("gradient_norm", "lambda_max"),
 )  # fmt: skip
+MEASURES = (
+    ("C4", "saving", "% of vanilla's compute"), ("C5", "validation loss", "% of vanilla's best validation loss"),
+)  # fmt: skip
 PAIRS = (("top", "bottom"), ("top", "random"), ("bottom", "none"), ("top", "none"))
 
 
@@ -27,17 +31,40 @@ def write_sensitivity(tables: Path, tasks: Iterable[str]) -> None:
     """``sensitivity.csv``: every alternative label on every task; some change the verdict, one has no value."""
     rows = []
     for place, task in enumerate(tasks):
-        for number, label in enumerate(labels.GROUPS["sensitivity"]):
+        every = product(labels.GROUPS["sensitivity"], MEASURES)
+        for number, (label, (claim, measure, unit)) in enumerate(every):
             effect = 30 + 40 * np.sin(2.1 * number + place) if number != 5 else np.nan
             rows.append(
                 {
                     "id": f"A{number + 1}", "open": "what was left open", "alternative": label, "task": task,
+                    "claim": claim, "measure": measure, "unit": unit, "ledger": "executed",
                     "effect_default": 30.0, "effect_alternative": effect, "low": effect - 6, "high": effect + 7, "n": 3,
                     "verdict_default": "supported", "changes": effect < 0,
                     "verdict_alternative": "not supported" if effect < 0 else "supported",
                 }
             )  # fmt: skip
     pd.DataFrame(rows).to_csv(tables / "sensitivity.csv", index=False)
+
+
+def write_rivals(tables: Path, tasks: Iterable[str]) -> None:
+    """``rivals.csv``, its probabilities of improvement: of every method but vanilla, by task and over them."""
+    rng, senses = np.random.default_rng(1), ("equal_compute", "equal_loss", "convergence")
+    rows = []
+    for method in labels.of_groups(labels.METHOD_ORDER, ("MAT", "baselines", "rivals")):
+        same = {"scale": "demo", "method": method, "group": labels.group(method)}
+        values = {task: dict(zip(senses, rng.uniform(size=3), strict=True)) for task in tasks}
+        rows += [
+            {**same, "task": task, **{f"better_{sense}": value for sense, value in found.items()}}
+            for task, found in values.items()
+        ]
+        means = {sense: float(np.mean([found[sense] for found in values.values()])) for sense in senses}
+        over = {"": 0.0, "_low": -0.1, "_high": 0.1}
+        rows.append(
+            {**same, "task": "over tasks", **{
+                f"better_{sense}{end}": mean + shift for sense, mean in means.items() for end, shift in over.items()
+            }}
+        )  # fmt: skip
+    pd.DataFrame(rows).to_csv(tables / "rivals.csv", index=False)
 
 
 def write_branches(tables: Path, seeds: int = 3) -> None:

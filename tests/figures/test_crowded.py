@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from mat.evidence import cli, labels, measures, results
 from mat.evidence import tables as pooled
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
-from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_sensitivity
+from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
 from tests.figures.test_figures import CLAIMS, LEVELS, NAMES, SMALL, compare, limit
 
@@ -31,6 +31,7 @@ def many(tmp_path_factory):
     cli.sanity(root / "tables", LEVELS)
     write_sensitivity(root / "tables", tasks)
     write_branches(root / "tables")
+    write_rivals(root / "tables", tasks)
     return root / "tables"
 
 
@@ -163,15 +164,23 @@ def test_savings_are_of_whole_runs_with_charged_probes(many):
 
 def test_bars_that_change_a_verdict_are_hatched_and_the_largest_change_is_on_top(many, figures):
     table = pd.read_csv(many / "sensitivity.csv")
-    rows = script("tornado").ordered(table[table["task"] == "digits"])
+    rows = script("tornado").ordered(table.query("task == 'digits' and claim == 'C5'"))
     change = (rows["effect_alternative"] - rows["effect_default"]).abs().dropna()
     assert change.is_monotonic_decreasing
     assert np.isnan(rows["effect_alternative"].iloc[-1])
-    ax = next(ax for ax in figures["tornado"].axes if ax.get_title() == "digits")
+    ax = next(ax for ax in figures["tornado"].axes if ax.get_title().startswith("digits: validation"))
     hatched = [bool(patch.get_hatch()) for patch in ax.patches]
     assert hatched == list(rows["changes"][: len(hatched)])
     assert any(hatched)
     assert not all(hatched)
+
+
+def test_improvement_has_a_dot_per_task_and_their_mean_in_every_sense(figures):
+    for ax in figures["improvement"].axes:
+        means = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
+        dots = [part.get_offsets()[:, 0].mean() for part in ax.collections if len(part.get_offsets()) == 2]
+        assert len(means) == len(labels.of_groups(labels.METHOD_ORDER, ("MAT", "baselines", "rivals")))
+        assert np.allclose(means, dots)
 
 
 def test_trainability_and_generalisation_show_every_family(figures):

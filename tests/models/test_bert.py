@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mat.backward import SparseBackward
 from mat.errors import InputError
 from mat.form import Form
-from mat.models import bert
+from mat.models import bert, vit
 from mat.registry import build as from_mapping
 from tests.cases import bert_classification_case, logits
 from tests.naive_detach import constants
@@ -70,7 +70,8 @@ def test_without_a_size_it_is_as_small_as_ever():
         ({"layers": 0}, "layers ≥ 1 and a width that heads divide"),
         ({"width": 10, "heads": 4}, "width that heads divide"),
         ({"dropout": 1.0}, "dropout must be"),
-        ({"ffn_groups": 7}, "does not divide the FFN's 256 neurons"),
+        ({"ffn_groups": -1}, "does not divide the feed-forward block's 256 neurons"),
+        ({"ffn_groups": 7}, "does not divide the feed-forward block's 256 neurons"),
         ({"initialiser": 0.0}, "initialiser must be"),
         ({"positions": 0}, "positions must be ≥ 1, got 0"),
     ],
@@ -90,6 +91,25 @@ def test_positions_are_the_forms_length_or_more(form):
     for call in (lambda: bert.build(short, form), lambda: bert.work(short, form, 2)):
         with pytest.raises(InputError, match="positions=5 is fewer than the 6 tokens"):
             call()
+
+
+@pytest.mark.parametrize("family", [bert, vit])
+def test_what_the_remainder_keeps_under_ambiguities_a4_and_a5(family):
+    """A head's rows of three projections with their biases; W_O and feed-forward blocks are the remainder's."""
+    form = MASKED if family is bert else Form("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 3)
+    for outputs, groups in ((True, 0), (False, 0), (False, 1)):
+        settings = family.Settings(layers=1, width=12, heads=3, head_outputs=outputs, ffn_groups=groups)
+        partition = family.partition(settings, family.build(settings, form))
+        sizes = {module.name: partition.size(module.slices) for module in partition.modules}
+        head = 3 * 4 * (12 + 1) + (4 * 12 if outputs else 0)
+        ffn = {"layer0.ffn": 2 * 12 * 48 + 48} if groups else {}
+        assert sizes == {f"layer0.head{h}": head for h in range(3)} | ffn
+        work = family.work(settings, form, 2)
+        tokens = 2 * (6 if family is bert else 2)
+        whole = family.work(family.Settings(layers=1, width=12, heads=3), form, 2)
+        moved = (0 if outputs else 12 * 12) + (0 if groups else 8 * 12 * 12)
+        assert work["remainder"].forward == whole["remainder"].forward + moved * tokens
+        assert sum(map(sum, work.values())) == sum(map(sum, whole.values()))
 
 
 def test_a_classifier_needs_a_vocabulary_and_no_images():

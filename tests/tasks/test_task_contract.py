@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,9 +30,17 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
         {"objective": "causal_lm", "length": 16, "train": 64, "validation": 16, "test": 16},
         None,
     ),
+    "digits-noise": ("digits", {"label_noise": 0.2}, None),
+    "hmm-noise": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16, "token_noise": 0.3}, None),
+    "hmm-causal-noise": (
+        "hmm",
+        {"objective": "causal_lm", "train": 600, "validation": 16, "test": 16, "token_noise": 0.1},
+        None,
+    ),
     "acceptability": ("acceptability", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
     "cifar10": ("cifar10", {"validation_examples": 20}, "mirror"),
     "cifar10-subset": ("cifar10", {"validation_examples": 20, "train_examples": 33}, "mirror"),
+    "cifar10-noise": ("cifar10", {"validation_examples": 20, "label_noise": 0.25}, "mirror"),
     "wikitext-causal": (
         "wikitext",
         {"objective": "causal_lm", "vocab_size": 300, "lowercase": True, "length": 16},
@@ -60,6 +69,7 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
     "glue-stsb-real": ("glue", {"subset": "stsb"}, "real_text"),
     "cifar10-real": ("cifar10", {"validation_examples": 50}, "real_mirror"),
     "cifar100": ("cifar100", {"validation_examples": 30}, "mirror"),
+    "cifar100-noise": ("cifar100", {"validation_examples": 30, "label_noise": 0.5}, "mirror"),
     "cifar100-real": ("cifar100", {"validation_examples": 50}, "real_mirror"),
     "tiny_imagenet": ("tiny_imagenet", {"classes": 7, "validation_examples": 20}, "mirror"),
     "tiny_imagenet-few": (
@@ -80,6 +90,23 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
     ),
     "wikitext": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 300, "length": 16}, "mirror"),
     "wikitext-real": ("wikitext", {"config": "wikitext-2-raw-v1", "vocab_size": 512}, "real_mirror"),
+}
+
+
+NOISES = ("label_noise", "token_noise")
+UNTOUCHED = {  # case: data_hash and SHA-256 of the labels of the first batch, from before there was any noise
+    "digits": (
+        "f450b95fb7f0fda57b49ffbb58479c8dcb183b28b346bfcc4da1799b865b1fe1",
+        "2d5af5383e51c2a839b37b3399b56159835e9010fb790f2990cb695258e0f34b",
+    ),
+    "hmm": (
+        "33310c6c8d7648825118a10b5b906b22a61db09300fb54469bccfc9f95ec661b",
+        "56f8812b145ba8d2e9653596a22e45973bab493c85a88d8c8114a8fb5d705472",
+    ),
+    "hmm-causal": (
+        "3b0543d63d1e49059d4ac6c158efb000333a22e0cc12e094509062ef1e77049d",
+        "45bc7c863d0eef267df9c253b5e9759bb8309e6c492f44ba33d3b544d48f39d2",
+    ),
 }
 
 
@@ -319,6 +346,73 @@ def test_data_hash_is_of_the_data(case, task: Task) -> None:
     assert case().data_hash == task.data_hash
 
 
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_without_noise_the_data_is_what_it_always_was(name: str) -> None:
+    plugin, given, _ = CASES[name]
+    module = task_module(plugin)
+    task = module.load(module.Settings(**given), None, Path())
+    labels = task.batch(0, 0, 0, SIZE).labels.numpy().astype("<i8").tobytes()
+    assert (task.data_hash, hashlib.sha256(labels).hexdigest()) == UNTOUCHED[name]
+
+
+def test_corrupted_samples_are_those_that_noise_changed(case: Case, task: Task) -> None:
+    found = task.corrupted()
+    noise = {name: getattr(case.settings, name, 0) for name in NOISES}
+    if not any(noise.values()):
+        assert found is None
+        return
+    batch, true = found
+    assert true.shape == batch.labels.shape
+    assert 0 < len(true) <= 512
+    again, same_true = case().corrupted()
+    assert same(again, batch)
+    assert torch.equal(same_true, true)
+    clean = case.module.load(
+        replace(case.settings, **{name: 0.0 for name in noise if noise[name]}), case.root, case.cache
+    )
+    assert clean.data_hash != task.data_hash
+    told = true != -100
+    assert (batch.labels[told] != true[told]).all()
+    assert (batch.labels[told] >= 0).all()
+    assert told.reshape(len(told), -1).any(1).all()
+    key = next(iter(batch.inputs))
+    whole, really = (next(loaded.batches("train", loaded.sizes["train"])) for loaded in (task, clean))
+    places = {row.numpy().tobytes(): i for i, row in enumerate(whole.inputs[key])}
+    index = torch.tensor([places[row.numpy().tobytes()] for row in batch.inputs[key]])
+    assert len(index.unique()) == len(index)
+    assert torch.equal(whole.labels[index], batch.labels)
+    assert torch.equal(really.labels[index][told], true[told])
+    if task.form.objective == "masked_lm":
+        assert (batch.inputs[key][told] == task.vocabulary.mask_id).all()
+        shown = ~told & (batch.inputs[key] == task.vocabulary.mask_id)
+    else:
+        shown = ~told
+    assert torch.equal(really.labels[index][shown], batch.labels[shown])
+
+
+def test_noise_replaces_its_share_of_the_training_labels_only(case: Case, task: Task) -> None:
+    given = {name: getattr(case.settings, name, 0) for name in NOISES}
+    name = max(given, key=given.get)
+    if not given[name]:
+        pytest.skip("a task without noise")
+    clean = case.module.load(replace(case.settings, **{name: 0.0}), case.root, case.cache)
+    for split in ("validation", "test"):
+        assert all(map(same, task.batches(split, 64), clean.batches(split, 64)))
+    if name == "token_noise":
+        before, after = (torch.from_numpy(loaded.rows["train"].take(slice(None))) for loaded in (clean, task))
+        assert torch.equal(before[:, 0], after[:, 0])
+        assert after[:, 1:].max() < case.settings.words
+        before, after = before[:, 1:], after[:, 1:]
+    else:
+        before, after = (next(loaded.batches("train", 10**6)).labels for loaded in (clean, task))
+    assert int((before != after).sum()) == round(given[name] * before.numel())
+    for seed in (0, 1):
+        trained = [loaded.batch(seed, 0, 0, loaded.sizes["train"]) for loaded in (task, clean)]
+        assert not torch.equal(trained[0].labels, trained[1].labels)
+        if name == "label_noise":
+            assert torch.equal(trained[0].inputs["x"], trained[1].inputs["x"])
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -342,6 +436,11 @@ def test_impossible_requests_are_refused(task: Task, call) -> None:
     [
         ("digits", {"shift": -1}),
         ("digits", {"shift": 1.5}),
+        ("digits", {"label_noise": 1.0}),
+        ("digits", {"label_noise": True}),
+        ("cifar10", {"label_noise": -0.1}),
+        ("cifar100", {"label_noise": float("nan")}),
+        ("hmm", {"token_noise": 1}),
         ("hmm", {"words": 10}),
         ("hmm", {"train": 0}),
         ("hmm", {"length": True}),

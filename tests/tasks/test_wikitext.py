@@ -34,10 +34,12 @@ def test_chosen_blocks_are_nested_and_in_text_order() -> None:
 def test_caps_keep_the_same_blocks(objective: str, text_mirror: Path, tmp_path: Path) -> None:
     whole = load(Settings(**SMALL, objective=objective), text_mirror, tmp_path)
     capped = load(
-        Settings(**SMALL, objective=objective, train_blocks=20, validation_blocks=5), text_mirror, tmp_path
+        Settings(**SMALL, objective=objective, train_blocks=20, validation_blocks=5, test_blocks=4),
+        text_mirror,
+        tmp_path,
     )
-    assert capped.sizes == {"train": 20, "validation": 5, "test": whole.sizes["test"]}
-    for split in ("train", "validation"):
+    assert capped.sizes == {"train": 20, "validation": 5, "test": 4}
+    for split in ("train", "validation", "test"):
         assert set(rows_of(capped, split)) <= set(rows_of(whole, split))
 
 

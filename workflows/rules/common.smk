@@ -8,6 +8,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from mat.agreement_plan import jobs as agreement_jobs
+from mat.branches_plan import jobs as branches_jobs
 from mat.ceiling_plan import plan as ceiling_plan
 from mat import selection
 from mat.errors import InputError
@@ -46,19 +47,20 @@ def read_selection():
 
 def read_config():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; the measurements of estimators, by name; whether a ceiling and a level
-    for vanilla are stated. A config that cannot be used ends here, before any job."""
+    run of the scale starts from them; the tasks; the measurements of estimators and of branches, by name; whether a
+    ceiling and a level for vanilla are stated. A config that cannot be used ends here, before any job."""
     content = {key: value for key, value in config.items() if key not in (*MACHINE, "only")}
     try:
-        runs, jobs, ceiling = expand_config(content), agreement_jobs(content), ceiling_plan(content)
+        runs, ceiling = expand_config(content), ceiling_plan(content)
+        measured = agreement_jobs(content), branches_jobs(content)
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, content["tasks"])
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
         raise WorkflowError(f"config of scale {SCALE}: {error}")
     starts = {run.starts_from for run in runs} & set(chosen)
-    jobs = {job.name: job for job in jobs if job.task in tasks}
-    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
+    jobs, branches = ({job.name: job for job in found if job.task in tasks} for found in measured)
+    return chosen, starts, tasks, jobs, branches, ceiling is not None, levels is not None
 
 
 try:
@@ -73,14 +75,27 @@ MADE = f"{RESULTS}/{PART}" if PART else RESULTS
 TABLES = f"{MADE}/tables"
 FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 
-RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = read_config()
+RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = read_config()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
+# what the verdicts read comes first
+BRANCH_TABLES = (
+    [
+        f"{TABLES}/{name}"
+        for name in (
+            "trainability.csv",
+            "generalisation.csv",
+            "trainability_modules.csv",
+            "trainability.md",
+            "generalisation.md",
+        )
+    ]
+    if BRANCHES
+    else []
+)
 CEILING = (
     [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
-# tables that their figures read come first; empty where the scale does not ask for them
-SENSITIVITY, TRAINABILITY, GENERALISATION = [], [], []
 LABELS = {run.method for run in RUNS.values()}
 
 
@@ -96,11 +111,10 @@ FIGURE_NAMES = (
     "loss_vs_compute",
     *(["wall_clock"] if "vanilla" in LABELS and len(LABELS) > 1 else []),
     "active_map",
-    *(["rivals"] if has("rivals") else []),
+    *(["rivals", "improvement"] if has("rivals") else []),
     *(["controls"] if "random" in LABELS and has("controls", "learning rates") else []),
-    *(["tornado"] if SENSITIVITY else []),
-    *(["trainability"] if TRAINABILITY else []),
-    *(["generalisation"] if GENERALISATION else []),
+    *(["tornado"] if has("sensitivity") else []),
+    *(["trainability", "generalisation"] if BRANCHES else []),
     *(["estimators"] if JOBS else []),
     *(["ceiling"] if HAS_CEILING else []),
     *(["sanity"] if SANITY else []),
@@ -146,16 +160,20 @@ def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
 
 
+def job_named(wildcards):
+    return (JOBS | BRANCHES)[wildcards.job]
+
+
 def job_data(wildcards):
-    return f"{RESULTS}/data/{JOBS[wildcards.job].task}.json"
+    return f"{RESULTS}/data/{job_named(wildcards).task}.json"
 
 
 def job_json(wildcards):
-    return JOBS[wildcards.job].json
+    return job_named(wildcards).json
 
 
 def job_threads(wildcards):
-    return JOBS[wildcards.job].spec.threads
+    return job_named(wildcards).spec.threads
 
 
 def ceiling_json(wildcards):
@@ -170,9 +188,10 @@ def figure_tables(wildcards):
         "ceiling": CEILING[:2],
         "sanity": SANITY[:1],
         "headline": [f"{TABLES}/results.csv"],
-        "tornado": SENSITIVITY[:1],
-        "trainability": TRAINABILITY[:2],
-        "generalisation": GENERALISATION[:1],
+        "improvement": [f"{TABLES}/rivals.csv"],
+        "tornado": [f"{TABLES}/sensitivity.csv"],
+        "trainability": BRANCH_TABLES[0:3:2],
+        "generalisation": BRANCH_TABLES[1:2],
     }
     return [*rules.collect.output, *own.get(wildcards.figure, [])]
 

@@ -98,6 +98,7 @@ rule verdicts:
     input:
         pooled=rules.collect.output,
         agreement=AGREEMENT[:1],
+        branches=BRANCH_TABLES[:2],
         claims="workflows/claims.yaml",
     output:
         report(f"{TABLES}/verdicts.md", caption="../report/verdicts.rst", category="Verdicts"),

@@ -1,0 +1,107 @@
+"""The rules of C2 and C3, judged per family on the tables of branches; thresholds are in ``workflows/claims.yaml``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mat.evidence import branches, decisions, generalisation
+from mat.evidence import trainability as training
+from mat.evidence.decisions import Thresholds, known
+from mat.evidence.measures import Convergence
+from mat.evidence.outcomes import Effect, Outcome, decided, rule, say
+from mat.evidence.statistics import Interval
+from mat.evidence.tables import Tables
+
+if TYPE_CHECKING:
+    from mat.evidence.claims import Claim
+
+
+def goes_with(rho: Interval, beyond: Interval, thresholds: Thresholds) -> str:
+    """``rho``: λ_max with the loss decrease; ``beyond``: the same given the gradient norm.
+
+    rho above 0 with a mean of at least ``min_correlation``: supported where beyond is above 0 too, else partly; not
+    supported where rho's upper bound is below ``min_correlation``; otherwise inconclusive.
+    """
+    if not known(rho):
+        return decisions.INCONCLUSIVE
+    if rho.low > 0 and rho.mean >= thresholds["min_correlation"]:
+        if not known(beyond):
+            return decisions.INCONCLUSIVE
+        return decisions.SUPPORTED if beyond.low > 0 else decisions.PARTLY
+    return decisions.NOT_SUPPORTED if rho.high < thresholds["min_correlation"] else decisions.INCONCLUSIVE
+
+
+def harms(
+    against_top: Interval, against_none: Interval, memorised: Interval | None, thresholds: Thresholds
+) -> str:
+    """``against_top``: validation loss after top minus that after bottom, ``against_none``: after bottom minus after
+    the remainder alone, both in percent; ``memorised``: wrong labels memorised, top minus bottom, in points, None where
+    no labels are wrong.
+
+    Bottom worse than top, and worse than the remainder alone, or memorising more than top: supported; worse than top
+    only: partly. Neither a loss worse by more than ``relevant_percent`` nor ``relevant_points`` more memorised: not
+    supported; otherwise inconclusive.
+    """
+    if not known(against_top, against_none, *([] if memorised is None else [memorised])):
+        return decisions.INCONCLUSIVE
+    if memorised is not None and memorised.high < 0:
+        return decisions.SUPPORTED
+    if against_top.high < 0:
+        return decisions.SUPPORTED if against_none.low > 0 else decisions.PARTLY
+    no_worse = against_top.low >= -thresholds["relevant_percent"]
+    no_more = memorised is None or memorised.low >= -thresholds["relevant_points"]
+    return decisions.NOT_SUPPORTED if no_worse and no_more else decisions.INCONCLUSIVE
+
+
+def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+    """C2: rank correlation over modules of λ_max with the loss decrease of the module trained alone."""
+    table = tables.trainability[tables.trainability["family"] == family]
+
+    def effect(quantity: str, given: str, decides: bool) -> Effect:
+        where = {"checkpoint": branches.ALL, "quantity": quantity, "given": given}
+        says = training.SAYS
+        part = f"{says[quantity]} with the loss decrease" + (f" given {says[given]}" if given else "")
+        return Effect(part, branches.interval_at(table, where), "Spearman ρ", "none", decides)
+
+    effects = [
+        effect("lambda_max", "", True),
+        effect("lambda_max", training.GRADIENT, True),
+        *(effect(name, "", False) for name in training.QUANTITIES[1:]),
+        *(effect(*cell, False) for cell in training.PARTIAL[1:]),
+    ]
+    reason = f"{'; '.join(map(say, effects[:3]))}, over {table['modules'].iloc[0]} modules."
+    return decided(effects, lambda values: goes_with(*values, claim.thresholds), reason)
+
+
+def harm(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+    """C3: validation loss, and wrong labels memorised, after training the modules of small λ_max alone."""
+    table = tables.generalisation
+    first = table[table["family"] == family].iloc[0]
+    noisy, unit_of_loss = first["corrupted"] > 0, first["loss_unit"]
+
+    def effect(name: str, minus: str, measure: str, decides: bool) -> Effect:
+        what, unit = generalisation.MEASURES[measure]
+        value = generalisation.at(table, family, name, minus, measure)
+        return Effect(f"{what}, {name} minus {minus}", value, unit or unit_of_loss, "none", decides)
+
+    effects = [
+        effect("top", "bottom", "val_loss_change_percent", True),
+        effect("bottom", "none", "val_loss_change_percent", True),
+        effect("top", "bottom", "memorised", bool(noisy)),
+        effect("top", "random", "val_loss_change_percent", False),
+        effect("top", "bottom", "train_loss_decrease", False),
+        effect("top", "bottom", "gap_change", False),
+    ]
+    said = effects[: 3 if noisy else 2]
+    reason = f"{'; '.join(map(say, said))}{'' if noisy else '; no wrong labels to memorise'}."
+    return decided(
+        effects,
+        lambda values: harms(values[0], values[1], values[2] if noisy else None, claim.thresholds),
+        reason,
+    )
+
+
+RULES = {
+    "trainability": rule(trainability, "min_correlation", "", families="trainability"),
+    "generalisation": rule(harm, "relevant_percent relevant_points", "", families="generalisation"),
+}

@@ -1,0 +1,95 @@
+"""What a decision rule answers: numbers, a verdict over them, and a sentence that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from mat.evidence import write
+from mat.evidence.measures import Convergence
+from mat.evidence.statistics import Interval
+from mat.evidence.tables import Tables
+
+if TYPE_CHECKING:
+    from mat.evidence.claims import Claim
+
+Decide = Callable[[list[Interval]], str]
+
+
+class Effect(NamedTuple):
+    """One number behind a verdict. ``part`` names it; ``decides`` is False for numbers shown beside."""
+
+    part: str
+    interval: Interval
+    unit: str
+    ledger: str
+    decides: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rule's answer for one task.
+
+    ``decide``: the verdict as a function of the deciding effects' intervals, in their order, so that it can be asked
+    again at another confidence or number of seeds. None where nothing was decided on numbers: not tested.
+    """
+
+    verdict: str
+    reason: str
+    effects: list[Effect] = field(default_factory=list)
+    decide: Decide | None = None
+
+    @property
+    def deciding(self) -> list[Interval]:
+        return deciding(self.effects)
+
+
+def deciding(effects: Sequence[Effect]) -> list[Interval]:
+    """The intervals that decide."""
+    return [effect.interval for effect in effects if effect.decides]
+
+
+def decided(effects: list[Effect], decide: Decide, reason: str) -> Outcome:
+    """The outcome of ``decide`` on the deciding effects."""
+    return Outcome(decide(deciding(effects)), reason, effects, decide)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``evaluate(tables, task, claim, convergence)`` and what its claim must name.
+
+    ``roles``: every label that plays one must have runs, except in ``any_role``, of whose methods one is enough, and
+    in the roles ``optional``. ``families``: judged on the families of this table (``Tables.families_of``) instead of on
+    tasks; ``scale``: judged once, over all tasks.
+    """
+
+    evaluate: Callable[[Tables, str, Claim, Convergence], Outcome]
+    thresholds: frozenset[str]
+    roles: frozenset[str]
+    any_role: str | None = None
+    families: str | None = None
+    optional: frozenset[str] = frozenset()
+    scale: bool = False
+
+
+def rule(
+    evaluate: Callable[..., Outcome],
+    thresholds: str,
+    roles: str,
+    any_role: str | None = None,
+    families: str | None = None,
+    optional: str = "",
+    scale: bool = False,
+) -> Rule:
+    """A ``Rule`` with its names in one text each."""
+    names = (frozenset(text.split()) for text in (thresholds, roles, optional))
+    thresholds_of, roles_of, optional_of = names
+    return Rule(evaluate, thresholds_of, roles_of, any_role, families, optional_of, scale)
+
+
+def say(effect: Effect) -> str:
+    """An effect in words: part, interval, unit, ledger, n."""
+    ledger = "" if effect.ledger == "none" else f" ({effect.ledger})"
+    unit = "" if effect.unit in ("Spearman ρ", "Kendall τ_b", "ratio max/min") else f" {effect.unit}"
+    return f"{effect.part} {write.estimate(effect.interval)}{unit}{ledger}, n = {effect.interval.n}"

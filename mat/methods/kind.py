@@ -1,0 +1,33 @@
+"""By kind: as many modules as MAT trains, those of one kind first.
+
+Claim: a control of X1; λ_max differs between kinds, so preferring heads, or FFNs, may do what MAT does.
+Equation: c_t modules, of the kind in a uniform order re-drawn at every interval; where they are fewer than c_t, the
+rest uniformly from the other modules. Source: –.
+
+Knobs: ``kind``, one that the model's modules have, such as head, ffn, expert, filters or layer; ``match`` or ``share``,
+which give c_t (``mat.methods.base.Matched``).
+Ambiguity: on a model of one kind only this is ``random``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mat.errors import InputError
+from mat.methods.base import Context, Matched, Selection
+
+
+@dataclass(frozen=True)
+class Kind(Matched):
+    kind: str = field(kw_only=True)
+
+    def select(self, context: Context) -> Selection:
+        present = sorted({context.kind[name] for name in context.modules})
+        if self.kind not in present:
+            raise InputError(f"kind must be one that the model has, {', '.join(present)}, got {self.kind!r}")
+        drawn = [context.modules[i] for i in context.rng.permutation(len(context.modules))]
+        order = sorted(drawn, key=lambda name: context.kind[name] != self.kind)
+        return Selection(frozenset(order[: self.count(context)]))
+
+
+METHOD = Kind

@@ -1,0 +1,114 @@
+"""Contexts for methods, written by hand or drawn, and every method with settings that make it choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mat.methods import METHODS
+from mat.methods.base import Context, Method, Observation
+from mat.registry import build, find
+
+MODULES = ("a", "b", "c", "d")
+DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}
+KIND = {"a": "head", "b": "ffn", "c": "head", "d": "ffn"}
+
+# kinds are those of the drawn contexts, which always have a head
+SETTINGS = [
+    ("vanilla", {}),
+    *(("mat", {"alpha": 0.5, "beta": 0.3, "threshold": way}) for way in ("rank", "top", "quantile", "share")),
+    ("mat", {"alpha": 0.5, "beta": 0.3, "thaw": True}),
+    ("multirate", {}),
+    *(("early_stop", {"match": "mat", "schedule": way}) for way in ("cut", "compressed")),
+    *(
+        (name, {**given, **counted})
+        for name, given in (
+            *((name, {}) for name in ("random", "largest", "smallest", "shuffled", "gradient_norm")),
+            *((name, {}) for name in ("random_once", "misa", "lisa")),
+            ("depth", {"lowest": True}),
+            ("depth", {"lowest": False}),
+            ("kind", {"kind": "head"}),
+        )
+        for counted in ({"share": 0.5}, {"match": "mat"})
+    ),
+    ("lisa", {"layers": 2}),
+    *(("badam", {"order": order, "layers": 2}) for order in ("random", "ascending", "descending")),
+    *(("freezeout", {"t0": 0.4, "schedule": way}) for way in ("linear", "cubic")),
+    ("autofreeze", {"percentile": 70.0}),
+]
+
+
+def method(name: str, given: dict | None = None) -> Method:
+    return build(f"method {name}", find("method", METHODS, name).METHOD, given or {})
+
+
+def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):
+    """The values are λ_max of a, b, c and d, and their gradient norms as well."""
+    named = dict(zip(MODULES, values, strict=True))
+    return Observation(named, np.array(integral), named)
+
+
+def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1)):
+    interval = len(history) - 1 if interval is None else interval
+    rng, same = np.random.default_rng(seed), np.random.default_rng(fixed)
+    sizes = dict(zip(MODULES, size, strict=True))
+    return Context(interval, MODULES, DEPTH, rng, tuple(history), counts, KIND, sizes, same, progress)
+
+
+@dataclass(frozen=True)
+class World:
+    """A run as a method sees it."""
+
+    depth: tuple[int, ...]
+    kind: tuple[str, ...]
+    size: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+    counts: tuple[int, ...]
+    seed: int
+
+    def names(self, renamed: bool = False) -> tuple[str, ...]:
+        """In the modules' order; ``renamed``: others, which sort the other way round."""
+        n = len(self.depth)
+        return tuple(f"z{n - i}" if renamed else f"m{i}" for i in range(n))
+
+    def at(self, t: int, asked: Method, renamed: bool = False) -> Context:
+        """What the method ``asked`` sees at interval t; what it does not read it is not given."""
+        names = self.names(renamed)
+
+        def named(values):
+            return dict(zip(names, values, strict=True))
+
+        history = tuple(
+            Observation(named(seen), np.sort(seen)[::-1], named(seen[::-1])) for seen in self.values[: t + 1]
+        )
+        return Context(
+            t,
+            names,
+            named(self.depth),
+            np.random.default_rng(self.seed + t),
+            history if asked.reads else (),
+            self.counts,
+            named(self.kind),
+            named(self.size),
+            np.random.default_rng(self.seed),
+            t / len(self.values),
+        )
+
+
+@st.composite
+def worlds(draw) -> World:
+    """Few values, so that many are equal, zero among them."""
+    n, probes = draw(st.integers(1, 8)), draw(st.integers(1, 6))
+    many = {"min_size": n, "max_size": n}
+    seen = st.lists(st.integers(0, 8).map(lambda value: value / 2), **many).map(tuple)
+    kinds = draw(st.lists(st.sampled_from(("head", "ffn")), **many))
+    return World(
+        tuple(sorted(draw(st.lists(st.integers(0, 4), **many)))),
+        ("head", *kinds[1:]),
+        tuple(draw(st.lists(st.integers(1, 5), **many))),
+        tuple(draw(st.lists(seen, min_size=probes, max_size=probes))),
+        tuple(draw(st.lists(st.integers(1, n), min_size=1, max_size=4))),
+        draw(st.integers(0, 2**32)),
+    )
