@@ -41,4 +41,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement results/*/only paper_figures/*/only
+	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement results/*/branches results/*/only paper_figures/*/only

@@ -21,6 +21,7 @@ wildcard_constraints:
     task="[^/]+",
     figure="[^/]+",
     job="[^/]+",
+    comparison="|".join(COMPARISONS),
 
 
 report: "workflows/report/workflow.rst"
@@ -42,6 +43,8 @@ rule all:
         rules.collect.input.runs,
         rules.results.output,
         rules.scores.output,
+        expand(rules.comparison.output, comparison=COMPARISONS),
+        rules.sensitivity.output,
         rules.verdicts.output,
         SANITY,
         AGREEMENT,

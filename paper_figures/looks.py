@@ -71,6 +71,7 @@ NAMES = {
     "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
     "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "vanilla_cut": "vanilla (cut)",
     "vanilla_short": "vanilla (short)", "largest": f"largest {LAMBDA}", "gradient_norm": "gradient norm",
+    "random_exact": "random (exact)",
     "random_once": "random, drawn once", "shuffled": f"{LAMBDA} shuffled", "smallest": f"smallest {LAMBDA}",
     "depth_low": "lowest layers first", "depth_high": "highest layers first", "kind_head": "heads first",
     "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½", "vanilla_lr_double": "vanilla, lr × 2",

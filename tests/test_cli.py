@@ -46,6 +46,11 @@ def test_help_names_every_command():
         "results",
         "sanity",
         "scores",
+        "controls",
+        "rivals",
+        "learning-rate",
+        "wall-clock",
+        "sensitivity",
         "verdicts",
         "examples:",
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mat import plan, tasks
+from mat import branches_plan, plan, tasks
 from mat.agreement_plan import jobs
 from mat.errors import InputError
 from mat.grid import expand
@@ -122,6 +122,18 @@ def test_measurements_of_estimators_are_counted():
     assert row.cost.probes == 3 * 2 * 3 * (3 * 6 + 21 * 4) * FORWARD
     assert row.cost.training == 3 * 15 * STEP
     assert row.cost.evaluation == 3 * 30 * FORWARD  # before the first step; half-way no evaluation is due
+
+
+def test_branches_are_counted():
+    block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
+             "validation_samples": 50}  # fmt: skip
+    (row,) = plan.rows([], branches_plan.jobs({**CONFIG, "branches": block}))
+    assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
+    # per checkpoint: four modules and none of them for two steps, five sets for four
+    assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
+    assert row.cost.probes == 3 * 2 * (1 + 2 * 5) * 6 * FORWARD
+    # before and after: 8 samples and, of 50 held out, the 30 that there are; the run's own evaluation before its start
+    assert row.cost.evaluation == 3 * (2 * (6 * 38 + 6 * 38) + 30) * FORWARD
 
 
 def test_what_does_not_fit_is_refused_by_its_place():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence import agreement, jobs, write
-from mat.evidence.statistics import Interval
+from mat.evidence.statistics import Interval, known_interval
 
 COLUMNS = (
     "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "probe_set", "n", "estimator",
@@ -106,7 +106,7 @@ def changes(table: pd.DataFrame, family: str) -> dict[str, Interval]:
 
 
 def tau(row: pd.Series) -> Interval:
-    return Interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]))
+    return known_interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]), (-1, 1))
 
 
 def markdown(table: pd.DataFrame, margin: float) -> str:

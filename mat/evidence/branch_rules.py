@@ -61,7 +61,7 @@ def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> O
         where = {"checkpoint": branches.ALL, "quantity": quantity, "given": given}
         says = training.SAYS
         part = f"{says[quantity]} with the loss decrease" + (f" given {says[given]}" if given else "")
-        return Effect(part, branches.interval_at(table, where), "Spearman ρ", "none", decides)
+        return Effect(part, branches.interval_at(table, where, (-1, 1)), "Spearman ρ", "none", decides)
 
     effects = [
         effect("lambda_max", "", True),

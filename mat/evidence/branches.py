@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mat.evidence import jobs, write
-from mat.evidence.statistics import Interval, mean_interval
+from mat.evidence.statistics import Interval, known_interval, mean_interval
 
 MODULE, SET, NONE = "module", "set", "none"
 ALL = "all"  # checkpoints, as their mean within a seed
@@ -41,14 +42,17 @@ def columns_of(value: Interval) -> dict[str, float]:
     return {"mean": value.mean, "low": value.low, "high": value.high, "n": value.n}
 
 
-def interval_at(table: pd.DataFrame, where: Mapping[str, str]) -> Interval:
-    """The interval of the one row with these values; unknown (NaN, n = 0) where there is none."""
+def interval_at(
+    table: pd.DataFrame, where: Mapping[str, str], limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """The interval of the one row with these values, of a quantity within ``limits``; unknown (NaN, n = 0) where there
+    is none."""
     for column, value in where.items():
         table = table[table[column] == value]
     if table.empty:
         return mean_interval([])
     first = table.iloc[0]
-    return Interval(first["mean"], first["low"], first["high"], int(first["n"]))
+    return known_interval(first["mean"], first["low"], first["high"], int(first["n"]), limits)
 
 
 def sign(value: Interval) -> str:

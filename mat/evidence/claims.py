@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Claim:
                 f"claim {self.id}: role '{name}' needs exactly one label, got {', '.join(labels) or 'none'}"
             )
         return labels[0]
+
+    def played_by(self, role: str, label: str) -> Claim:
+        """The same claim with ``label`` alone in a role."""
+        return replace(self, uses={**(self.uses or {}), role: [label]})
 
 
 @dataclass(frozen=True)

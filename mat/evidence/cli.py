@@ -17,19 +17,28 @@ from mat.evidence import (
     generalisation,
     measures,
     metrics,
+    page,
     results_text,
+    rivals_text,
+    sensitivity_text,
     tables,
     trainability,
+    verdicts_text,
     write,
 )
 from mat.evidence import ambiguities as register
 from mat.evidence import branches as branching
 from mat.evidence import claims as claims_file
 from mat.evidence import collect as pooling
+from mat.evidence import controls as controls_table
+from mat.evidence import learning_rate as rates
 from mat.evidence import results as table
+from mat.evidence import rivals as rivals_table
 from mat.evidence import sanity as checking
 from mat.evidence import scores as scoring
+from mat.evidence import sensitivity as varying
 from mat.evidence import verdicts as judging
+from mat.evidence import wall_clock as clock
 from mat.evidence.measures import Convergence
 
 
@@ -111,6 +120,41 @@ def scores(tables_dir: Path) -> None:
     write.text(scoring.latex(frame, pooled), tables_dir / "scores.tex")
 
 
+def controls(tables_dir: Path, _: Path) -> None:
+    """Write ``controls.csv``, ``.md`` and ``.tex``: selections of equal active share."""
+    pooled = tables.load(tables_dir)
+    frame = controls_table.controls(pooled)
+    page.save(frame, controls_table.page(frame, pooled), pooled, tables_dir)
+
+
+def rivals(tables_dir: Path, claims: Path) -> None:
+    """Write ``rivals.csv``, ``.md`` and ``.tex``: every method at equal compute, at equal loss, at convergence."""
+    pooled, rule = tables.load(tables_dir), claims_file.load_claims(claims).convergence
+    frame = rivals_table.rivals(pooled, rule)
+    page.save(frame, rivals_text.page(frame, pooled, rule), pooled, tables_dir)
+
+
+def learning_rate(tables_dir: Path, _: Path) -> None:
+    """Write ``learning_rate.csv``, ``.md`` and ``.tex``: vanilla and MAT at other learning rates."""
+    pooled = tables.load(tables_dir)
+    frame = rates.learning_rate(pooled)
+    page.save(frame, rates.page(frame, pooled), pooled, tables_dir)
+
+
+def wall_clock(tables_dir: Path, claims: Path) -> None:
+    """Write ``wall_clock.csv``, ``.md`` and ``.tex``: savings in FLOP beside savings in seconds."""
+    pooled = tables.load(tables_dir)
+    frame = clock.wall_clock(pooled, claims_file.load_claims(claims).convergence)
+    page.save(frame, clock.page(frame, pooled), pooled, tables_dir)
+
+
+def sensitivity(tables_dir: Path, claims: Path, register_file: Path) -> None:
+    """Write ``sensitivity.csv``, ``.md`` and ``.tex``: what the register's alternatives change."""
+    pooled, entries = tables.load(tables_dir), register.load_register(register_file)
+    frame = varying.sensitivity(pooled, claims_file.load_claims(claims), entries)
+    page.save(frame, sensitivity_text.page(frame, pooled, entries), pooled, tables_dir)
+
+
 def sanity(tables_dir: Path, levels: Path) -> None:
     """Write ``sanity.csv`` and ``sanity.md``: what vanilla reached, beside the levels in ``levels``.
 
@@ -188,7 +232,8 @@ def summary(tables_dir: Path, claims: Path) -> str:
         f"{'active %':>9} {'seconds':>8}  metric"
     )
     rows = [f"scale {pooled.scope}, executed ledger, charged probes included", header]
-    for row in frame.itertuples():
+    shown = pd.concat([results_text.main(frame, task) for task in pooled.tasks])
+    for row in shown.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
             f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
@@ -196,8 +241,10 @@ def summary(tables_dir: Path, claims: Path) -> str:
             f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
             f"  {row.metric}"
         )
+    if len(shown) < len(frame):
+        rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
     if pooled.sanity is not None:
         rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in pooled.sanity.itertuples())]
     if (tables_dir / "verdicts.csv").is_file():
-        rows += ["", *judging.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
+        rows += ["", *verdicts_text.lines(pd.read_csv(tables_dir / "verdicts.csv", keep_default_na=False))]
     return "\n".join(rows)

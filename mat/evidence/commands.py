@@ -5,6 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+COMPARISONS = {
+    "controls": "selections of equal active share beside each other",
+    "rivals": "every method at equal compute, at equal loss and at convergence",
+    "learning_rate": "vanilla and MAT at other learning rates",
+    "wall_clock": "savings in FLOP beside savings in seconds",
+}
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add them to the command line's ``commands``."""
@@ -29,6 +36,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     verdicts = commands.add_parser("verdicts", help="judge the claims by their rules")
     verdicts.set_defaults(run=_verdicts)
 
+    compared = []
+    for name, text in COMPARISONS.items():
+        compared.append(commands.add_parser(name.replace("_", "-"), help=f"write {text}"))
+        compared[-1].set_defaults(run=_comparison, table=name)
+    sensitivity = commands.add_parser("sensitivity", help="write what the register's alternatives change")
+    sensitivity.set_defaults(run=_sensitivity)
+
     sanity = commands.add_parser(
         "sanity", help="write what vanilla reached beside the level that it must reach"
     )
@@ -50,14 +64,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     branches.set_defaults(run=_branches_table)
 
     register = commands.add_parser("register", help="write the ambiguity register as a page")
-    register.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
+    for command in (register, sensitivity):
+        command.add_argument("--ambiguities", type=Path, required=True, metavar="YAML", help="the register")
     register.set_defaults(run=_register)
 
     summary = commands.add_parser("summary", help="print results and verdicts as text")
     summary.set_defaults(run=_summary)
-    for command in (collect, results, scores, verdicts, sanity, compare, branches, register, summary):
+    compared.append(sensitivity)
+    own = (collect, results, scores, verdicts, sanity, compare, branches, register, summary)
+    for command in (*own, *compared):
         command.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of tables")
-    for command in (results, verdicts, compare, summary):
+    for command in (results, verdicts, compare, summary, *compared):
         command.add_argument("--claims", type=Path, required=True, metavar="YAML", help="the decision rules")
 
 
@@ -89,6 +106,18 @@ def _verdicts(args: argparse.Namespace) -> None:
     from mat.evidence import cli
 
     cli.verdicts(args.tables, args.claims)
+
+
+def _comparison(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    getattr(cli, args.table)(args.tables, args.claims)
+
+
+def _sensitivity(args: argparse.Namespace) -> None:
+    from mat.evidence import cli
+
+    cli.sensitivity(args.tables, args.claims, args.ambiguities)
 
 
 def _sanity(args: argparse.Namespace) -> None:

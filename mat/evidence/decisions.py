@@ -107,6 +107,55 @@ def advantage(gain: Interval, thresholds: Thresholds) -> str:
     return NOT_SUPPORTED if gain.high <= thresholds["relevant_percent"] else INCONCLUSIVE
 
 
+def excluded(gain: Interval, thresholds: Thresholds) -> bool:
+    """Whether an advantage above the relevant one is excluded, and none is shown."""
+    return gain.low <= 0 and gain.high <= thresholds["relevant_percent"]
+
+
+def better_selection(gains: Mapping[str, Interval], decisive: Iterable[str], thresholds: Thresholds) -> str:
+    """Advantages over other selections, by label. All above 0: supported; one over a ``decisive`` label excluded
+    (``excluded``): not supported; some above 0: partly; otherwise inconclusive."""
+    if not gains or not known(*gains.values()):
+        return INCONCLUSIVE
+    if all(gain.low > 0 for gain in gains.values()):
+        return SUPPORTED
+    if any(excluded(gains[label], thresholds) for label in decisive if label in gains):
+        return NOT_SUPPORTED
+    return PARTLY if any(gain.low > 0 for gain in gains.values()) else INCONCLUSIVE
+
+
+def survives_as_time(flop: Interval, seconds: Interval, thresholds: Thresholds) -> str:
+    """A saving in compute that survives in time: seconds saved, and at least ``kept_share`` of the compute's saving:
+    supported; less: partly; that much excluded, and nothing shown: not supported. Inconclusive without a saving in
+    compute to begin with."""
+    if not known(flop, seconds) or flop.low <= 0:
+        return INCONCLUSIVE
+    enough = thresholds["kept_share"] * flop.mean
+    if seconds.low > 0:
+        return SUPPORTED if seconds.mean >= enough else PARTLY
+    return NOT_SUPPORTED if seconds.high < enough else INCONCLUSIVE
+
+
+def gains_at_all(saved: str, kept: str) -> str:
+    """From the verdicts on the saving and on the quality: some saving and no loss: supported; either refuted: not."""
+    if NOT_SUPPORTED in (saved, kept):
+        return NOT_SUPPORTED
+    if NOT_TESTED in (saved, kept):
+        return NOT_TESTED
+    return SUPPORTED if saved in (SUPPORTED, PARTLY) and kept == SUPPORTED else INCONCLUSIVE
+
+
+def same_outcome(first: Iterable[str], second: Iterable[str]) -> str:
+    """Verdicts of two groups of tasks on the same questions. All equal: supported; none: not supported; some: partly.
+    Inconclusive where one of them is; not tested where one of them was not."""
+    pairs = list(zip(first, second, strict=True))
+    for open_ in (NOT_TESTED, INCONCLUSIVE):
+        if any(open_ in pair for pair in pairs):
+            return open_
+    equal = [mine == theirs for mine, theirs in pairs]
+    return SUPPORTED if all(equal) else PARTLY if any(equal) else NOT_SUPPORTED
+
+
 def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresholds: Thresholds) -> str:
     """The exact gradient saves, and detach adds at most the margin: supported; detach adds: partly.
 

@@ -10,14 +10,15 @@ GROUPS = {
     "baselines": ("random", "multirate"),
     "rivals": ("misa", "lisa", "badam", "freezeout", "autofreeze", "vanilla_cut", "vanilla_short"),
     "controls": (
-        "largest", "gradient_norm", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
+        "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",
     ),
     "learning rates": ("vanilla_lr_half", "vanilla_lr_double", "mat_lr_half", "mat_lr_double"),
     "sensitivity": (
         "mat_threshold_top", "mat_threshold_quantile", "mat_threshold_share", "mat_alpha_low", "mat_alpha_high",
         "mat_beta_zero", "mat_beta_high", "mat_sum_of_logits", "mat_loss_kernel", "mat_n16", "mat_cosine",
-        "mat_per_parameter", "mat_head_inputs", "mat_heads_only", "mat_groups", "mat_thaw", "multirate_k2",
+        "mat_per_parameter", "mat_head_inputs", "mat_heads_only", "mat_groups", "mat_thaw", "mat_integral_full",
+        "multirate_k2",
     ),
 }  # fmt: skip
 METHOD_ORDER = tuple(label for labels in GROUPS.values() for label in labels)

@@ -25,10 +25,12 @@ class Convergence:
 
     The first evaluation whose smoothed validation loss is within ``epsilon`` (relative) of that run's
     best smoothed loss. Smoothing is the trailing mean of ``window`` evaluations, of fewer at the start.
+    ``last``: an alternative of A11, the last evaluation whatever the loss; its loss is then the run's best.
     """
 
     epsilon: float = 0.005
     window: int = 3
+    last: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon < 1:
@@ -57,7 +59,13 @@ def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> pd.Series:
 
 def target_loss(curve: pd.DataFrame, rule: Convergence) -> float:
     """The loss at which this run counts as converged: (1 + ε) × its best smoothed validation loss."""
-    return float(smoothed_loss(curve, rule).min() * (1 + rule.epsilon))
+    smoothed = smoothed_loss(curve, rule)
+    return float((smoothed.iloc[-1] if rule.last else smoothed.min()) * (1 + rule.epsilon))
+
+
+def convergence_row(curve: pd.DataFrame, rule: Convergence) -> int | None:
+    """Row position of the evaluation at which the run has converged; None for a curve without a finite loss."""
+    return len(curve) - 1 if rule.last else first_reaching(curve, target_loss(curve, rule), rule)
 
 
 def first_reaching(curve: pd.DataFrame, target: float, rule: Convergence) -> int | None:
@@ -74,7 +82,8 @@ def macs_to_reach(curve: pd.DataFrame, target: float, ledger: str, charged: bool
 
 def macs_to_convergence(curve: pd.DataFrame, ledger: str, charged: bool, rule: Convergence) -> float:
     """Total MACs at convergence, as ``Convergence`` defines it."""
-    return macs_to_reach(curve, target_loss(curve, rule), ledger, charged, rule)
+    row = convergence_row(curve, rule)
+    return float("nan") if row is None else float(total_macs(curve, ledger, charged).iloc[row])
 
 
 def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
@@ -82,7 +91,7 @@ def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
 
     Such a run was still improving when its budget ended: the budget set its compute to convergence.
     """
-    row = first_reaching(curve, target_loss(curve, rule), rule)
+    row = convergence_row(curve, rule)
     return row is not None and row >= len(curve) - rule.window
 
 
@@ -123,8 +132,17 @@ def probe_share(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
 
 def wall_clock(curve: pd.DataFrame, charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
-    last = curve.iloc[-1]
-    return float(last["seconds_train"] + (last["seconds_probe"] if charged else 0.0))
+    return _seconds(curve.iloc[-1], charged)
+
+
+def wall_clock_to_convergence(curve: pd.DataFrame, charged: bool, rule: Convergence) -> float:
+    """The same seconds at convergence."""
+    row = convergence_row(curve, rule)
+    return float("nan") if row is None else _seconds(curve.iloc[row], charged)
+
+
+def _seconds(row: pd.Series, charged: bool) -> float:
+    return float(row["seconds_train"] + (row["seconds_probe"] if charged else 0.0))
 
 
 def _known(ledger: str) -> str:

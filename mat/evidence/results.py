@@ -120,7 +120,7 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
     Both are read at the smaller of the pair's final computes, linear between evaluations; positive means
     that ``method`` is better. The run that spends faster is read before its learning-rate schedule ends.
     """
-    first, second = (_curves(tables, task, name) for name in (method, other))
+    first, second = (curves(tables, task, name) for name in (method, other))
     values = []
     for seed in sorted(set(first) & set(second)):
         budget = min(
@@ -136,15 +136,18 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
 def best_loss_advantages_percent(tables: Tables, task: str, method: str, other: str) -> pd.Series:
     """Best validation loss of ``other`` minus that of ``method``, percent of ``other``'s, by seed; NaN for a seed that
     only one of them finished."""
-    mine, theirs = (
-        tables.by_seed(task, name, lambda _, curve: measures.best_loss(curve)) for name in (method, other)
-    )
+    mine, theirs = (best_losses(tables, task, name) for name in (method, other))
     return 100 * (theirs - mine) / theirs
 
 
 def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: str) -> Interval:
     """The interval of ``best_loss_advantages_percent``."""
     return mean_interval(best_loss_advantages_percent(tables, task, method, other))
+
+
+def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
+    """Best validation loss by seed."""
+    return tables.by_seed(task, method, lambda _, curve: measures.best_loss(curve))
 
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
@@ -159,6 +162,24 @@ def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     return tables.by_seed(
         task, method, lambda run, curve: measures.wall_clock(curve, bool(run["charges_probe"]))
     )
+
+
+def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """Seconds of training and charged probes until convergence, by seed."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return measures.wall_clock_to_convergence(curve, bool(run["charges_probe"]), rule)
+
+    return tables.by_seed(task, method, measure)
+
+
+def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
+    """Total MACs of the whole run by seed, charged probes included."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return measures.final_macs(curve, ledger, bool(run["charges_probe"]))
+
+    return tables.by_seed(task, method, measure)
 
 
 def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
@@ -184,7 +205,8 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
     return mean_interval(100 * (unigram - runs["test_loss"]) / (unigram - floor))
 
 
-def _curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
+def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
+    """Finished runs by seed: curve, and whether the run is charged for its probes."""
     done = tables.finished(task, method)
     return {
         int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mat.evidence import metrics, write
+from mat.evidence import labels, metrics, write
 from mat.evidence.measures import Convergence
 from mat.evidence.statistics import CONFIDENCE, Interval
 from mat.evidence.tables import Tables
@@ -24,10 +24,10 @@ def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
         f"Made by `{tables.command}` from the runs listed in `runs.csv`.",
     ]
     for task in tables.tasks:
-        rows = frame[frame["task"] == task]
+        rows = main(frame, task)
         header, cells = compact(rows)
         parts += [f"## {task}", caption(rows, tables), write.markdown_table(header, cells)]
-        parts += [f"- {note}" for note in task_notes(rows, tables)]
+        parts += [f"- {note}" for note in [*task_notes(rows, tables), *elsewhere(frame, task)]]
     parts += ["## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))]
     return "\n\n".join(_join_bullets(parts))
 
@@ -37,11 +37,38 @@ def latex(frame: pd.DataFrame, tables: Tables) -> str:
     scale = tables.scale
     blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {tables.command}"]
     for task in tables.tasks:
-        rows = frame[frame["task"] == task]
+        rows = main(frame, task)
         header, cells = compact(rows)
         about = f"Task {task}. " + caption(rows, tables) + f" Made by: {tables.command}"
         blocks.append(write.latex_table(header, cells, about, f"tab:{scale}-{task}"))
     return "\n\n".join(blocks)
+
+
+TABLE_OF = {
+    "rivals": "rivals",
+    "controls": "controls",
+    "learning rates": "learning_rate",
+    "sensitivity": "sensitivity",
+}
+
+
+def main(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    """A task's rows of the methods that its table shows; all of them where none is."""
+    rows = frame[frame["task"] == task]
+    shown = rows[[labels.group(method) in labels.MAIN for method in rows["method"]]]
+    return shown if len(shown) else rows
+
+
+def elsewhere(frame: pd.DataFrame, task: str) -> list[str]:
+    """Which table shows the methods that the task's own leaves out; all of them are in ``results.csv``."""
+    rows, shown = frame[frame["task"] == task], main(frame, task)
+    left = [method for method in rows["method"] if method not in set(shown["method"])]
+    texts = [
+        f"{', '.join(found)} in `{name}.md`"
+        for group, name in TABLE_OF.items()
+        if (found := labels.of_groups(left, [group]))
+    ]
+    return [f"Elsewhere, and in `results.csv`: {'; '.join(texts)}."] if texts else []
 
 
 def caption(rows: pd.DataFrame, tables: Tables) -> str:

@@ -11,22 +11,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement_table, branch_rules, decisions, metrics, results, spectra, write
+from mat.evidence import agreement_table, branch_rules, decisions, results, rules_beyond, spectra
 from mat.evidence.measures import LEDGERS, Convergence
-from mat.evidence.outcomes import Effect, Outcome, Rule, rule, say
-from mat.evidence.statistics import (
-    geometric_interval,
-    mean_interval,
-    paired_difference,
-    saving_percent,
-)
+from mat.evidence.outcomes import Effect, Outcome, Rule, decided, rule, say
+from mat.evidence.rules_gain import quality, saving
+from mat.evidence.statistics import geometric_interval, mean_interval, saving_percent
 from mat.evidence.tables import Tables
 
 if TYPE_CHECKING:
     from mat.evidence.claims import Claim
-
-
-SCORES = ("f1", *metrics.HUNDREDFOLD)  # metrics in [−1, 1] that are no accuracy
 
 
 def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -54,57 +47,11 @@ def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
         Effect(f"λ_max spread over modules of kind {kind}", spread, "ratio max/min", "none"),
         Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ", "none"),
     ]
-    verdict = decisions.spread_and_rank(spread, rho, claim.thresholds)
-    return Outcome(verdict, f"In {method} runs, {say(effects[0])} and {say(effects[1])}.", effects)
-
-
-def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
-    """C4: saving in compute to convergence, charged probes included."""
-    method, reference = claim.one("method"), claim.one("reference")
-    effects = []
-    for ledger in (claim.ledger, *(name for name in LEDGERS if name != claim.ledger)):
-        macs = [
-            results.convergence_macs(tables, task, name, ledger, convergence) for name in (method, reference)
-        ]
-        effects.append(Effect("saving", saving_percent(*macs), "%", ledger, ledger == claim.ledger))
-    reach = results.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
-    base = results.convergence_macs(tables, task, reference, claim.ledger, convergence)
-    effects.append(
-        Effect(f"saving at {reference}'s best", saving_percent(reach, base), "%", claim.ledger, False)
+    return decided(
+        effects,
+        lambda values: decisions.spread_and_rank(*values, claim.thresholds),
+        f"In {method} runs, {say(effects[0])} and {say(effects[1])}.",
     )
-    late = results.still_improving(tables, task, method, convergence)
-    base_late = results.still_improving(tables, task, reference, convergence)
-    reason = (
-        f"{say(effects[0])}, {say(effects[1])}; {method} reached {reference}'s best loss in "
-        f"{reach.notna().sum()} of {len(reach)} seeds; still improving at the end of the budget: {method} "
-        f"{late}, {reference} {base_late}."
-    )
-    verdict = decisions.saving(effects[0].interval, reach.notna().mean(), claim.thresholds)
-    return Outcome(verdict, reason, effects)
-
-
-def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
-    """C5: paired difference of the test metric, in the better direction, against a margin."""
-    method, reference = claim.one("method"), claim.one("reference")
-    mine, theirs = (
-        tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, reference)
-    )
-    metric = tables.of(task, method)["metric"].iloc[0]
-    if metrics.is_accuracy(metric):
-        gain, margin, unit = (
-            paired_difference(100 * mine, 100 * theirs),
-            "accuracy_points",
-            "percentage points",
-        )
-    elif metric == "log_perplexity":
-        gain, margin, unit = mean_interval(100 * (theirs - mine) / theirs), "log_perplexity_percent", "%"
-    elif metric in SCORES:
-        gain, margin, unit = paired_difference(100 * mine, 100 * theirs), "score_points", "points (× 100)"
-    else:
-        return Outcome(decisions.NOT_TESTED, f"No margin is fixed for the metric {metric}.")
-    effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit, "none")
-    reason = f"{say(effect)} against {reference}; the margin is {claim.thresholds[margin]:g} {unit}."
-    return Outcome(decisions.not_worse(gain, claim.thresholds[margin]), reason, [effect])
 
 
 def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -122,7 +69,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
     reason = (
         "; ".join(say(effect) for effect in effects) + ". The dearer run is read before its schedule ends."
     )
-    return Outcome(decisions.better_than_all(effect.interval for effect in effects), reason, effects)
+    return decided(effects, decisions.better_than_all, reason)
 
 
 def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -130,8 +77,10 @@ def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Out
     share = mean_interval(results.active_share_percent(tables, task, claim.one("method"))).cut(0, 100)
     effect = Effect("mean active share", share, "%", "none")
     bounds = f"{claim.thresholds['min_percent']:g} to {claim.thresholds['max_percent']:g} %"
-    return Outcome(
-        decisions.within(share, claim.thresholds), f"{say(effect)}; the rule asks for {bounds}.", [effect]
+    return decided(
+        [effect],
+        lambda values: decisions.within(values[0], claim.thresholds),
+        f"{say(effect)}; the rule asks for {bounds}.",
     )
 
 
@@ -150,30 +99,7 @@ def probe_cost(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outco
     ]
     first = tables.of(task, method).iloc[0]
     reason = f"{say(effects[0])} with a probe of {first['probe_n']} samples every {first['interval']} steps."
-    return Outcome(decisions.cheap(effects[0].interval, claim.thresholds), reason, effects)
-
-
-def selection(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
-    """X1: best validation loss against a selection of equal active share."""
-    method, reference = claim.one("method"), claim.one("reference")
-    gain = results.best_loss_advantage_percent(tables, task, method, reference)
-    shares = [results.active_share_percent(tables, task, name) for name in (method, reference)]
-    share, gap = mean_interval(shares[0]), paired_difference(*shares)
-    effects = [
-        Effect(f"advantage in best validation loss over {reference}", gain, "% of its loss", "none"),
-        Effect("mean active share", share, "%", "none", False),
-        Effect(f"active share minus that of {reference}", gap, "percentage points", "none", False),
-    ]
-    if share.mean > claim.thresholds["full_share_percent"]:
-        empty = f"The comparison is empty: {method} keeps {share.mean:.1f} % of the modules active."
-        return Outcome(decisions.INCONCLUSIVE, empty, effects)
-    if abs(gap.mean) > claim.thresholds["share_tolerance_points"]:
-        unequal = f"The active shares differ by {gap.mean:.1f} points, so selection is not all that differs."
-        return Outcome(decisions.INCONCLUSIVE, unequal, effects)
-    reason = (
-        f"{say(effects[0])} at active shares that differ by {write.number(gap.mean, 2)} percentage points."
-    )
-    return Outcome(decisions.advantage(gain, claim.thresholds), reason, effects)
+    return decided(effects, lambda values: decisions.cheap(values[0], claim.thresholds), reason)
 
 
 def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
@@ -194,12 +120,14 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
         Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger),
     ]
     reach = results.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
-    verdict = decisions.saving_without_bias(saved, extra, reach.mean(), claim.thresholds)
     reason = (
         f"{say(effects[0])}; {say(effects[1])}; {exact} reached {reference}'s best loss in {reach.sum()} of "
         f"{len(reach)} seeds."
     )
-    return Outcome(verdict, reason, effects)
+    share = reach.mean()
+    return decided(
+        effects, lambda values: decisions.saving_without_bias(*values, share, claim.thresholds), reason
+    )
 
 
 def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
@@ -216,7 +144,7 @@ def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
         + f". Default {first['default_estimator']}, {first['default_normalisation']}, n = {first['default_n']}; "
         f"reference {first['reference'] or 'none'}. {choice.reason}"
     )
-    return Outcome(decisions.survives(parts.values(), claim.thresholds), reason, effects)
+    return decided(effects, lambda values: decisions.survives(values, claim.thresholds), reason)
 
 
 def rule_named(name: str) -> Rule:
@@ -235,10 +163,8 @@ RULES = {
     "beats_baselines": rule(beats_baselines, "", "method baselines"),
     "active_share": rule(active_share, "min_percent max_percent", "method"),
     "probe_cost": rule(probe_cost, "cheap_percent bearable_percent", "method"),
-    "selection": rule(
-        selection, "relevant_percent full_share_percent share_tolerance_points", "method reference"
-    ),
     "rankings": rule(rankings, "survive_tau lost_tau choice_margin", "references", families="agreement"),
     "bias_of_detach": rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
     **branch_rules.RULES,
+    **rules_beyond.RULES,
 }

@@ -1,12 +1,13 @@
 """Intervals over seeds: a mean, a paired difference, a paired ratio.
 
 Every result carries the number of values it stands on. Fewer than two values have no variance, so
-their interval is NaN: a single seed never yields a bound.
+their interval is NaN: a single seed never yields a bound. An interval also carries its values and the scale on which
+their mean was taken, so that it can be made anew at another confidence or for another number of seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,39 +17,100 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 
+class Link(NamedTuple):
+    """The scale on which a mean is taken: ``to`` it from a value's unit, and ``back``; both are monotone."""
+
+    to: Callable[[float], float]
+    back: Callable[[float], float]
+
+
+LINKS = {
+    "mean": Link(float, float),
+    "ratio": Link(lambda ratio: float(np.log(ratio)), lambda log: float(np.exp(log))),
+    "saving": Link(
+        lambda percent: float(np.log1p(-percent / 100)), lambda log: float(100 * (1 - np.exp(log)))
+    ),
+}
+
+
 class Interval(NamedTuple):
-    """A mean with a two-sided confidence interval over ``n`` seeds."""
+    """A mean with a two-sided confidence interval over ``n`` seeds.
+
+    ``deviation``: sample standard deviation of the values on the scale of ``link``; NaN where it is not known.
+    ``limits``: what the bounds are cut to, in the unit of the mean. ``values``: one per seed, in that unit; empty where
+    only the summary is known.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    deviation: float = np.nan
+    link: str = "mean"
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    values: tuple[float, ...] = ()
 
     def scaled(self, factor: float) -> Interval:
-        """The interval of ``factor`` times the quantity, ``factor`` > 0."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
+        """The interval of ``factor`` times the quantity, ``factor`` > 0; not for savings."""
+        mean, low, high = (factor * value for value in self[:3])
+        deviation = self.deviation if self.link == "ratio" else factor * self.deviation
+        limits = (factor * self.limits[0], factor * self.limits[1])
+        values = tuple(factor * value for value in self.values)
+        return Interval(mean, low, high, self.n, deviation, self.link, limits, values)
 
     def cut(self, lowest: float, highest: float) -> Interval:
         """Bounds cut to the values that the quantity can take; a t interval of a share does not know them."""
         low, high = (float(np.clip(bound, lowest, highest)) for bound in (self.low, self.high))
-        return Interval(self.mean, low, high, self.n)
+        return self._replace(low=low, high=high, limits=(lowest, highest))
+
+    def at(self, confidence: float = CONFIDENCE, n: int | None = None) -> Interval:
+        """The interval at another confidence, or as it would be with ``n`` seeds of the same mean and spread: on the
+        scale of ``link`` x̄ ± t·s/√n with n − 1 degrees of freedom. Bounds are NaN where there is no spread."""
+        n = self.n if n is None else n
+        if n < 2 or not np.isfinite(self.deviation):
+            return self._replace(low=np.nan, high=np.nan, n=n)
+        link, half = LINKS[self.link], half_width(self.deviation, n, confidence)
+        centre = link.to(self.mean)
+        low, high = sorted((link.back(centre - half), link.back(centre + half)))
+        return self._replace(low=low, high=high, n=n).cut(*self.limits)
+
+
+def half_width(deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
+    """t·s/√n, Student's t with n − 1 degrees of freedom."""
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1) * deviation / np.sqrt(n))
+
+
+def interval_of(values: Iterable[float], link: str = "mean", confidence: float = CONFIDENCE) -> Interval:
+    """Student's t interval on the scale of ``link``, in the unit of ``values``.
+
+    Values that are not finite, or have no place on that scale, are left out and not counted in ``n``. With n = 0
+    everything is NaN, with n = 1 only the mean is known.
+    """
+    scale = LINKS[link]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        placed = [(float(value), scale.to(value)) for value in values]
+    placed = [(value, at) for value, at in placed if np.isfinite(at)]
+    if not placed:
+        return Interval(np.nan, np.nan, np.nan, 0, link=link)
+    known, at = zip(*placed, strict=True)
+    deviation = float(np.std(at, ddof=1)) if len(at) > 1 else np.nan
+    mean = scale.back(float(np.mean(at)))
+    return Interval(mean, np.nan, np.nan, len(at), deviation, link, values=known).at(confidence)
 
 
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval of the mean of ``values``: x̄ ± t·s/√n with n − 1 degrees of freedom.
+    """Student's t interval of the mean of ``values``; non-finite values are left out and not counted in ``n``."""
+    return interval_of(values, "mean", confidence)
 
-    Non-finite values are left out and not counted in ``n``. With n = 0 everything is NaN, with n = 1
-    only the mean is known.
-    """
-    finite = np.asarray([value for value in values if np.isfinite(value)], dtype=float)
-    n = len(finite)
-    if n == 0:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    mean = float(finite.mean())
-    if n == 1:
-        return Interval(mean, np.nan, np.nan, 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * finite.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
+
+def known_interval(
+    mean: float, low: float, high: float, n: int, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
+    """A t interval of a mean that was read from a table, at ``CONFIDENCE``, bounds cut to ``limits``: its deviation
+    follows from the wider half, which is the one that was not cut."""
+    half = max(mean - low, high - mean) if n > 1 else np.nan
+    deviation = half / half_width(1.0, n) if n > 1 else np.nan
+    return Interval(mean, low, high, n, deviation, "mean", limits)
 
 
 def pairs(first: pd.Series, second: pd.Series) -> pd.DataFrame:
@@ -75,12 +137,11 @@ def paired_ratio(first: pd.Series, second: pd.Series, confidence: float = CONFID
 
 def geometric_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Interval of the geometric mean of positive ``values``: the t interval of their logarithms, undone."""
-    logs = [np.log(value) for value in values if np.isfinite(value) and value > 0]
-    mean, low, high, n = mean_interval(logs, confidence)
-    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), n)
+    return interval_of(values, "ratio", confidence)
 
 
 def saving_percent(method: pd.Series, reference: pd.Series, confidence: float = CONFIDENCE) -> Interval:
     """Saving of ``method`` against ``reference``, percent: 100·(1 − geometric mean ratio), paired by seed."""
-    ratio = paired_ratio(method, reference, confidence)
-    return Interval(100 * (1 - ratio.mean), 100 * (1 - ratio.high), 100 * (1 - ratio.low), ratio.n)
+    joined = pairs(method, reference)
+    joined = joined[(joined > 0).all(axis=1)]
+    return interval_of(100 * (1 - joined["first"] / joined["second"]), "saving", confidence)

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import metrics, write
+from mat.evidence import labels, metrics, write
 
-METHOD_ORDER = ("vanilla", "mat", "mat_exact", "random", "multirate")
 REFERENCE = "vanilla"
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(
@@ -74,8 +73,17 @@ class Tables:
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
-        found = set(self.runs.loc[self.runs["task"] == task, "method"])
-        return [name for name in METHOD_ORDER if name in found] + sorted(found - set(METHOD_ORDER))
+        return labels.ordered(self.runs.loc[self.runs["task"] == task, "method"])
+
+    def is_fine_tuning(self, task: str) -> bool:
+        """Whether the task's runs start from trained weights."""
+        return bool((self.runs.loc[self.runs["task"] == task, "start_hash"] != "").any())
+
+    def sanity_of(self, task: str) -> str:
+        """Whether vanilla has learned the task, as the table of sanity says; "" where no levels are stated."""
+        if self.sanity is None:
+            return ""
+        return " ".join(self.sanity.loc[self.sanity["task"] == task, "verdict"])
 
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""

@@ -98,8 +98,11 @@ def test_tables_figures_and_verdicts_come_out(pipeline):
     assert len(results) == 9
     for name in ("results.md", "results.tex", "verdicts.md", "verdicts.csv", "ambiguities.md", "runs.csv"):
         assert (tables / name).stat().st_size > 200, name
+    for name in ("controls", "rivals", "learning_rate", "wall_clock", "sensitivity"):
+        assert all((tables / f"{name}.{kind}").is_file() for kind in ("csv", "md", "tex")), name
+        assert "--config scale=mini" in (tables / f"{name}.md").read_text()
     verdicts = pd.read_csv(tables / "verdicts.csv")
-    assert {"C1", "C4", "C5", "C6", "C7", "C8", "X1"} <= set(verdicts["claim"])
+    assert {"C1", "C4", "C5", "C6", "C7", "C8", "X1", "X2", "X4", "X5"} <= set(verdicts["claim"])
     for name in ("dynamics", "loss_vs_compute", "active_map"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -194,6 +197,8 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
         "collect",
         "results",
         "scores",
+        "comparison",
+        "sensitivity",
         "verdicts",
         "sanity",
         "register",

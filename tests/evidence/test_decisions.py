@@ -139,6 +139,74 @@ def test_saving_without_bias(exact, extra, verdict):
     assert decisions.saving_without_bias(exact, extra, 0.3, thresholds) == INCONCLUSIVE
 
 
+WON, LOST, OPEN = between(0.1, 3), between(-3, 0.9), between(-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({"random": WON, "shuffled": WON, "depth_low": WON}, SUPPORTED),
+        ({"random": between(0.1, 0.9)}, SUPPORTED),  # small, but there
+        ({"random": LOST, "shuffled": WON}, NOT_SUPPORTED),
+        ({"random": WON, "depth_low": LOST}, PARTLY),  # depth does as well, chance does not
+        ({"random": WON, "shuffled": OPEN}, PARTLY),
+        ({"random": OPEN, "depth_low": LOST}, INCONCLUSIVE),
+        ({"random": OPEN}, INCONCLUSIVE),
+        ({"random": WON, "shuffled": UNKNOWN}, INCONCLUSIVE),
+        ({}, INCONCLUSIVE),
+    ],
+)
+def test_better_selection(gains, verdict):
+    decisive = ["random", "random_once", "shuffled"]
+    assert decisions.better_selection(gains, decisive, {"relevant_percent": 1}) == verdict
+
+
+@pytest.mark.parametrize(
+    ("flop", "seconds", "verdict"),
+    [
+        (between(30, 50), between(10, 40), SUPPORTED),
+        (between(30, 50), between(10, 20), PARTLY),  # 15 of 40
+        (between(30, 50), between(-5, 10), NOT_SUPPORTED),
+        (between(30, 50), between(-5, 30), INCONCLUSIVE),
+        (between(-1, 50), between(10, 40), INCONCLUSIVE),  # nothing that could survive
+        (between(-9, -1), between(-40, -10), INCONCLUSIVE),
+        (between(30, 50), UNKNOWN, INCONCLUSIVE),
+    ],
+)
+def test_survives_as_time(flop, seconds, verdict):
+    assert decisions.survives_as_time(flop, seconds, {"kept_share": 0.5}) == verdict
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept", "verdict"),
+    [
+        (SUPPORTED, SUPPORTED, SUPPORTED),
+        (PARTLY, SUPPORTED, SUPPORTED),
+        (PARTLY, INCONCLUSIVE, INCONCLUSIVE),
+        (INCONCLUSIVE, SUPPORTED, INCONCLUSIVE),
+        (SUPPORTED, NOT_SUPPORTED, NOT_SUPPORTED),
+        (NOT_SUPPORTED, INCONCLUSIVE, NOT_SUPPORTED),
+        (SUPPORTED, NOT_TESTED, NOT_TESTED),
+    ],
+)
+def test_gains_at_all(saved, kept, verdict):
+    assert decisions.gains_at_all(saved, kept) == verdict
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        ([NOT_SUPPORTED, SUPPORTED], [NOT_SUPPORTED, SUPPORTED], SUPPORTED),
+        ([NOT_SUPPORTED, SUPPORTED], [PARTLY, SUPPORTED], PARTLY),
+        ([NOT_SUPPORTED, SUPPORTED], [PARTLY, NOT_SUPPORTED], NOT_SUPPORTED),
+        ([INCONCLUSIVE, SUPPORTED], [INCONCLUSIVE, SUPPORTED], INCONCLUSIVE),
+        ([NOT_TESTED, SUPPORTED], [INCONCLUSIVE, SUPPORTED], NOT_TESTED),
+    ],
+)
+def test_same_outcome(first, second, verdict):
+    assert decisions.same_outcome(first, second) == verdict
+
+
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [

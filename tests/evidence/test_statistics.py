@@ -1,9 +1,21 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from mat.evidence.statistics import mean_interval, paired_difference, paired_ratio, saving_percent
+from mat.evidence.statistics import (
+    LINKS,
+    Interval,
+    geometric_interval,
+    interval_of,
+    known_interval,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+    saving_percent,
+)
 
 
 def test_mean_interval_agrees_with_scipy():
@@ -67,3 +79,54 @@ def test_saving_turns_the_ratio_round():
 
 def test_values_that_are_not_positive_have_no_log_ratio():
     assert paired_ratio(pd.Series({0: 0.0, 1: 2.0}), pd.Series({0: 1.0, 1: 1.0})).n == 1
+
+
+VALUES = st.lists(st.floats(0.1, 90, allow_nan=False), min_size=2, max_size=8)
+
+
+@given(VALUES, st.sampled_from(sorted(LINKS)), st.floats(0.5, 0.999))
+def test_an_interval_made_anew_is_the_one_of_its_values(values, link, confidence):
+    got, expected = interval_of(values, link).at(confidence), interval_of(values, link, confidence)
+    assert got[:4] == pytest.approx(expected[:4])
+    assert got.values == tuple(values)
+    tolerance = 1e-9 * (1 + abs(got.mean))
+    assert got.low <= got.mean + tolerance
+    assert got.mean <= got.high + tolerance
+
+
+@given(VALUES, st.sampled_from(sorted(LINKS)))
+def test_more_confidence_is_wider_and_more_seeds_are_narrower(values, link):
+    value = interval_of(values, link)
+    wide, narrow = value.at(0.99), value.at(n=2 * value.n)
+    slack = 1e-9 * (1 + abs(value.mean))
+    assert wide.low <= value.low + slack <= narrow.low + 2 * slack
+    assert wide.high >= value.high - slack >= narrow.high - 2 * slack
+    assert narrow.n == 2 * value.n
+
+
+def test_limits_hold_at_every_confidence_and_scale_with_the_value():
+    share = mean_interval([0.97, 0.99, 0.999]).cut(0, 1)
+    assert share.high == 1
+    assert share.scaled(100).at(0.999).high == 100
+    assert share.scaled(100).at(0.5).high == pytest.approx(100 * mean_interval(share.values, 0.5).high)
+
+
+def test_a_ratio_keeps_its_spread_when_it_is_scaled():
+    ratio = geometric_interval([2.0, 8.0])
+    assert ratio.scaled(10).at(0.9).high == pytest.approx(10 * geometric_interval([2.0, 8.0], 0.9).high)
+
+
+def test_an_interval_from_a_table_knows_its_spread_though_a_bound_was_cut():
+    values = [0.9, 0.99, 0.8]
+    whole = mean_interval(values)
+    cut = whole.cut(-1, 1)
+    assert cut.high < whole.high
+    got = known_interval(cut.mean, cut.low, cut.high, 3, (-1, 1))
+    assert got.deviation == pytest.approx(np.std(values, ddof=1))
+    assert got.at(0.8).low == pytest.approx(mean_interval(values, 0.8).low)
+    assert np.isnan(known_interval(0.5, np.nan, np.nan, 1).deviation)
+
+
+def test_without_a_spread_there_are_no_bounds_at_any_confidence():
+    assert np.isnan(Interval(1.0, 0.0, 2.0, 3).at(0.5).low)
+    assert np.isnan(mean_interval([3.0]).at(n=5).low)

@@ -125,13 +125,21 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
     rows = [text.get_text() for text in ax.get_yticklabels()]
     named = script("looks").method_name
-    wanted = ["mat", *labels.GROUPS["controls"], "vanilla", *labels.GROUPS["learning rates"]]
+    chosen = [name for name in labels.GROUPS["controls"] if name != "random_exact"]
+    wanted = ["mat_exact", *chosen, "mat", "vanilla", *labels.GROUPS["learning rates"]]
     assert rows == [named(name) for name in wanted]
     place = wanted.index("smallest")
     mean = next(bar.lines[0].get_xdata()[0] for bar in ax.containers if bar.lines[0].get_ydata()[0] == place)
-    assert mean == results.best_loss_advantage_percent(given, "digits", "smallest", "random").mean
+    assert mean == results.best_loss_advantage_percent(given, "digits", "smallest", "random_exact").mean
     dots = [tuple(spot) for part in ax.collections for spot in part.get_offsets() if int(spot[1]) == place]
     assert len(dots) == 2
+    faces = {int(bar.lines[0].get_ydata()[0]): bar.lines[0].get_markerfacecolor() for bar in ax.containers}
+    modes = {place: given.of("digits", name)["mode"].iloc[0] for place, name in enumerate(wanted)}
+    reference = given.of("digits", "random_exact")["mode"].iloc[0]
+    assert {place: to_rgb(face) != (1, 1, 1) for place, face in faces.items()} == {
+        place: mode == reference for place, mode in modes.items()
+    }
+    assert modes[0] != reference  # else nothing would be hollow
 
 
 def test_the_front_is_what_nothing_beats_at_no_more_compute():

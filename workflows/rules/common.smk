@@ -104,6 +104,7 @@ def has(*groups):
     return bool(labels.of_groups(LABELS, groups))
 
 
+COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
 FIGURE_NAMES = (
     *(["headline"] if {"vanilla", "mat"} <= LABELS else []),
     "dynamics",
@@ -112,7 +113,7 @@ FIGURE_NAMES = (
     *(["wall_clock"] if "vanilla" in LABELS and len(LABELS) > 1 else []),
     "active_map",
     *(["rivals", "improvement"] if has("rivals") else []),
-    *(["controls"] if "random" in LABELS and has("controls", "learning rates") else []),
+    *(["controls"] if {"random", "random_exact"} & LABELS and has("controls", "learning rates") else []),
     *(["tornado"] if has("sensitivity") else []),
     *(["trainability", "generalisation"] if BRANCHES else []),
     *(["estimators"] if JOBS else []),
@@ -174,6 +175,10 @@ def job_json(wildcards):
 
 def job_threads(wildcards):
     return job_named(wildcards).spec.threads
+
+
+def comparison_command(wildcards):
+    return wildcards.comparison.replace("_", "-")
 
 
 def ceiling_json(wildcards):

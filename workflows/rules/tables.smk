@@ -94,10 +94,60 @@ rule sanity:
         "python -m mat sanity --tables {params.tables:q} --levels {input.levels} > {log:q} 2>&1"
 
 
+rule comparison:
+    input:
+        pooled=rules.collect.output,
+        claims="workflows/claims.yaml",
+    output:
+        f"{TABLES}/{{comparison}}.csv",
+        report(f"{TABLES}/{{comparison}}.md", caption="../report/comparison.rst", category="Tables"),
+        f"{TABLES}/{{comparison}}.tex",
+    log:
+        f"{MADE}/logs/{{comparison}}.log",
+    benchmark:
+        f"{MADE}/benchmarks/{{comparison}}.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(output[0], parent=True),
+        command=comparison_command,
+    shell:
+        "python -m mat {params.command} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+
+
+rule sensitivity:
+    input:
+        pooled=rules.collect.output,
+        claims="workflows/claims.yaml",
+        register="workflows/ambiguities.yaml",
+    output:
+        f"{TABLES}/sensitivity.csv",
+        report(f"{TABLES}/sensitivity.md", caption="../report/sensitivity.rst", category="Tables"),
+        f"{TABLES}/sensitivity.tex",
+    log:
+        f"{MADE}/logs/sensitivity.log",
+    benchmark:
+        f"{MADE}/benchmarks/sensitivity.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        tables=subpath(output[0], parent=True),
+    shell:
+        "python -m mat sensitivity --tables {params.tables:q} --claims {input.claims}"
+        " --ambiguities {input.register} > {log:q} 2>&1"
+
+
 rule verdicts:
     input:
         pooled=rules.collect.output,
         agreement=AGREEMENT[:1],
+        sanity=SANITY[:1],
         branches=BRANCH_TABLES[:2],
         claims="workflows/claims.yaml",
     output:

@@ -1,0 +1,121 @@
+"""The learning-rate table: which factor vanilla and MAT would each choose, and what is left of a win of MAT then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mat.evidence import results, write
+from mat.evidence.page import Page, Section, count, read, stands_on
+from mat.evidence.results import spread_out
+from mat.evidence.statistics import mean_interval
+from mat.evidence.tables import REFERENCE, Tables
+
+FACTORS = {0.5: "_lr_half", 1.0: "", 2.0: "_lr_double"}
+METHOD = "mat"
+NO_WIN, SURVIVES, LOST, NOT_TESTED = "no win at factor 1", "survives", "does not survive", "not tested"
+
+
+def learning_rate(tables: Tables) -> pd.DataFrame:
+    """One row per task × method (vanilla, MAT) × factor with runs, on tasks where a factor other than 1 was run.
+
+    ``chosen``: the factor of the smallest mean best validation loss, over those whose runs all finished.
+    ``advantage_…_percent``: best validation loss of vanilla at its chosen factor minus this row's, percent of
+    vanilla's, paired by seed; ``win``: of MAT's rows, whether a win at factor 1 survives.
+    """
+    rows = []
+    for task in tables.tasks:
+        tried = {name: labels_of(tables, task, name) for name in (REFERENCE, METHOD)}
+        if any(len(labels) > 1 for labels in tried.values()):
+            best = {name: chosen(tables, task, labels) for name, labels in tried.items()}
+            rows += [
+                _row(tables, task, name, factor, label, best, survival(tables, task, tried[REFERENCE], best))
+                for name, labels in tried.items()
+                for factor, label in labels.items()
+            ]
+    return pd.DataFrame(rows, columns=None if rows else ["scale", "task", "method"])
+
+
+def labels_of(tables: Tables, task: str, name: str) -> dict[float, str]:
+    """Factor → label, of those with runs on the task."""
+    present = set(tables.methods(task))
+    return {factor: name + end for factor, end in FACTORS.items() if name + end in present}
+
+
+def chosen(tables: Tables, task: str, labels: dict[float, str]) -> float:
+    """The factor of the smallest mean best validation loss; NaN without one. A factor with a diverged run is out."""
+    means = {
+        factor: results.best_losses(tables, task, label).mean()
+        for factor, label in labels.items()
+        if len(tables.finished(task, label)) == len(tables.of(task, label))
+    }
+    return min(means, key=means.get) if means else np.nan
+
+
+def survival(tables: Tables, task: str, reference: dict[float, str], best: dict[str, float]) -> str:
+    """Whether MAT's advantage in best validation loss at factor 1 (interval above 0) is left against the re-tuned
+    vanilla."""
+    if len(reference) < 2 or METHOD not in tables.methods(task) or 1.0 not in reference:
+        return NOT_TESTED
+    won = results.best_loss_advantage_percent(tables, task, METHOD, REFERENCE)
+    if not won.low > 0:
+        return NO_WIN
+    tuned = reference.get(best[REFERENCE])
+    left = results.best_loss_advantage_percent(tables, task, METHOD, tuned) if tuned else None
+    return SURVIVES if left is not None and left.low > 0 else LOST
+
+
+def _row(
+    tables: Tables, task: str, name: str, factor: float, label: str, best: dict[str, float], win: str
+) -> dict[str, Any]:
+    runs, done = tables.of(task, label), tables.finished(task, label)
+    tuned = labels_of(tables, task, REFERENCE).get(best[REFERENCE])
+    gain = results.best_loss_advantage_percent(tables, task, label, tuned) if tuned else mean_interval([])
+    row: dict[str, Any] = {
+        "scale": tables.scale, "task": task, "method": name, "factor": factor, "label": label,
+        "n_finished": len(done), "n_diverged": len(runs) - len(done), "loss_unit": runs["loss_unit"].iloc[0],
+        "ledger": "none", "chosen": best[name] == factor, "chosen_by_vanilla": best[REFERENCE],
+        "win": win if name == METHOD else "",
+    }  # fmt: skip
+    row |= spread_out("best_validation_loss", mean_interval(results.best_losses(tables, task, label)))
+    return row | spread_out("advantage_over_tuned_vanilla_percent", gain, counted=True)
+
+
+def page(frame: pd.DataFrame, tables: Tables) -> Page:
+    """The table to read."""
+    return Page(
+        "learning_rate",
+        "Is a win a learning-rate effect?",
+        "Vanilla and MAT at half, one and twice the recipe's learning rate.",
+        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
+        or [Section("Not tested", "No runs with another learning rate at this scale.")],
+        [
+            "Chosen: the factor of the smallest mean best validation loss; both have the same three factors to choose "
+            "from. A factor at which a run diverged cannot be chosen.",
+            "Advantage: best validation loss of vanilla at its chosen factor minus the row's, percent, paired by seed; "
+            "positive means better than the re-tuned vanilla. Vanilla was chosen on the same runs that it is "
+            "compared by, which favours vanilla. No ledger: losses are of whole runs, whatever they cost.",
+        ],
+    )
+
+
+def _section(task: str, rows: pd.DataFrame) -> Section:
+    header = (
+        "method", "factor", "n", f"best validation loss, {rows['loss_unit'].iloc[0]}", "chosen",
+        "advantage over re-tuned vanilla, %",
+    )  # fmt: skip
+    cells = []
+    for _, row in rows.iterrows():
+        gain = read(row, "advantage_over_tuned_vanilla_percent", "advantage_over_tuned_vanilla_percent_n")
+        same = row["method"] == REFERENCE and row["chosen"]
+        cells.append(
+            (row["method"], f"{row['factor']:g}", count(row), write.interval(read(row, "best_validation_loss"), 4),
+             "yes" if row["chosen"] else "no", write.MISSING if same else write.interval(gain, 1))
+        )  # fmt: skip
+    wins = [win for win in rows["win"] if win]
+    said = f" Win of MAT over vanilla at factor 1: {wins[0]} against the re-tuned vanilla." if wins else ""
+    if wins and wins[0] in (NO_WIN, NOT_TESTED):
+        said = f" Does a win of MAT survive re-tuning vanilla? {wins[0].capitalize()}."
+    return Section(task, stands_on(rows) + said, header, cells)
