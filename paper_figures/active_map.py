@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import common
+import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -20,48 +21,63 @@ METHODS = ("mat", "mat_exact", "random")
 SHARES = LinearSegmentedColormap.from_list("share", ["#F7F7F7", "#56B4E9", "#08306B"])
 ROW = 0.122  # inches per module: one line of 7 point text
 TALLEST = 7.5  # inches of one task's panels; more modules get thinner rows and one label per group
+MOST = 4  # tasks with a line of panels for each
+DECORATION, ABOVE = 0.55, 0.75  # inches of a line's titles and tick labels; of the legend and the footer
 FROZEN = "#E69F00"
 
 
 def draw(tables: Tables) -> Figure:
-    """Rows: tasks, each as tall as its modules need. Columns: MAT and what it is compared with."""
+    """Rows: tasks, each as tall as its modules need. Columns: MAT and what it is compared with. More tasks than a page
+    has room for: the first method of each task alone, as many tasks in a row as there would be methods."""
     shown = {task: [name for name in METHODS if len(tables.finished(task, name))] for task in tables.tasks}
     shown = {task: methods for task, methods in shown.items() if methods}
     if not shown:
-        figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
-        ax.text(0.5, 0.5, f"No finished run of {', '.join(METHODS)}.", ha="center", va="center")
-        ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scope}"])
-        return figure
+        return common.nothing(tables, f"No finished run of {', '.join(METHODS)}.")
+    alone = len(shown) > MOST
+    cells = [
+        (task, method) for task, methods in shown.items() for method in (methods[:1] if alone else methods)
+    ]
+    if alone:
+        lines = [cells[start : start + len(METHODS)] for start in range(0, len(cells), len(METHODS))]
+    else:
+        lines = [[cell for cell in cells if cell[0] == task] for task in shown]
     orders = {task: module_order(tables, task, methods[0]) for task, methods in shown.items()}
-    heights = [min(max(ROW * len(order), 0.9), TALLEST) for order in orders.values()]
-    columns = max(len(methods) for methods in shown.values())
+    heights = panel_heights([max(len(orders[task]) for task, _ in line) for line in lines])
+    columns = max(len(line) for line in lines)
     figure, axes = plt.subplots(
-        len(shown), columns, squeeze=False, figsize=(common.WIDTH, sum(heights) + 0.55 * len(shown) + 0.75),
+        len(lines), columns, squeeze=False, figsize=(common.WIDTH, sum(heights) + DECORATION * len(lines) + ABOVE),
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
-    for line, (task, methods) in zip(axes, shown.items(), strict=True):
-        for column, ax in enumerate(line):
-            if column >= len(methods):
+    for line, row, height in zip(lines, axes, heights, strict=True):
+        for column, ax in enumerate(row):
+            if column >= len(line):
                 ax.set_axis_off()
                 continue
-            panel(ax, tables, task, methods[column], orders[task], labels=column == 0)
-    legend(
-        figure, max(len(tables.finished(task, name)) for task, methods in shown.items() for name in methods)
-    )
+            task, method = line[column]
+            panel(ax, tables, task, method, orders[task], height, labels=alone or column == 0)
+    legend(figure, max(len(tables.finished(*cell)) for cell in cells))
     common.footer(
         figure,
         [
             f"scale {tables.scope}",
-            common.seeds_text(tables, METHODS),
+            common.seeds_text(tables, sorted({method for _, method in cells})),
             "no ledger: the horizontal axis is probe intervals",
         ],
-        ["rows: layer · module, input at the top", "lines separate layers"],
+        ["rows: layer · module, or layer · kind (modules), input at the top", "lines separate layers"],
     )
     return figure
 
 
-def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, labels: bool) -> None:
+def panel_heights(modules: list[int]) -> list[float]:
+    """Inches of every line of panels, by its modules; all of them are lowered until the figure fits a page."""
+    wanted = [min(max(ROW * count, 0.9), TALLEST) for count in modules]
+    room = common.PAGE - ABOVE - DECORATION * len(wanted)
+    return [height * min(1.0, room / sum(wanted)) for height in wanted]
+
+
+def panel(
+    ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool
+) -> None:
     """One task and method: dark where all seeds had the module active, marked where most froze it."""
     active, frozen = (shares(tables, task, method, column, order) for column in ("active", "frozen"))
     ax.pcolormesh(
@@ -82,11 +98,11 @@ def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame,
     ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
     seeds = len(tables.finished(task, method))
     ax.set(
-        title=f"{task}: {common.method_name(method)} (n = {seeds})", xlabel="probe interval",
+        title=common.title(task, f"{looks.method_name(method)}, n = {seeds}"), xlabel="probe interval",
         xlim=(-0.5, active.shape[1] - 0.5), ylim=(len(order) - 0.5, -0.5),
     )  # fmt: skip
     ax.xaxis.get_major_locator().set_params(integer=True)
-    at, texts = row_labels(order)
+    at, texts = row_labels(order, height)
     ax.set_yticks(at, texts if labels else [""] * len(at))
     ax.tick_params(axis="y", length=0)
 
@@ -106,15 +122,19 @@ def module_order(tables: Tables, task: str, method: str) -> pd.DataFrame:
     return frame.assign(label=[f"{row.layer} · {names[row.module]}" for row in chosen])
 
 
-def row_labels(order: pd.DataFrame) -> tuple[list[float], list[str]]:
-    """Row positions and labels: one per module, or one per layer and kind when modules are too many."""
-    if ROW * len(order) <= TALLEST:
+def row_labels(order: pd.DataFrame, height: float) -> tuple[list[float], list[str]]:
+    """Row positions and labels in so many inches: one per module where they have room; else one per layer and kind,
+    of which every second, third, … is labelled where these have none either."""
+    if ROW * len(order) <= 1.01 * height:
         return list(range(len(order))), list(order["label"])
-    groups = order.reset_index(drop=True).groupby(["layer", "kind"], sort=False)
-    return (
-        [float(np.mean(rows.index)) for _, rows in groups],
-        [f"{layer} · {kind} ({len(rows)})" for (layer, kind), rows in groups],
-    )
+    groups = list(order.reset_index(drop=True).groupby(["layer", "kind"], sort=False))
+    at = [float(np.mean(rows.index)) for _, rows in groups]
+    texts = [f"{layer} · {kind} ({len(rows)})" for (layer, kind), rows in groups]
+    kept = [0]
+    for number, place in enumerate(at):
+        if (place - at[kept[-1]]) * height / len(order) >= ROW:
+            kept.append(number)
+    return [at[number] for number in kept], [texts[number] for number in kept]
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
+import looks
 import matplotlib.pyplot as plt
 import pandas as pd
-from common import Look
+from looks import Look
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,19 +19,15 @@ from mat.evidence.ceiling_table import reported_saving
 from mat.evidence.tables import Tables
 
 # colour says the kind and hatch the pass; in grey the kinds keep their order within a pass and their lightness
-KINDS = {
-    "head": ("heads", common.BLUE),
-    "ffn": ("FFN", common.ORANGE),
-    "expert": ("experts", common.VERMILION),
-    "filters": ("filter groups", common.SKY),
-    "remainder": ("remainder", "0.75"),
+KINDS = {kind: (name, look.colour) for kind, (name, look) in looks.KINDS.items()} | {
+    "remainder": ("remainder", "0.75")
 }
 PASSES = {
     "forward": ("forward", ""),
     "input": ("input gradients", "////"),
     "weight": ("weight gradients", "...."),
 }
-MODES = {"detach": Look(common.VERMILION, "-", "s"), "exact": Look(common.BLUE, (0, (4, 1.5)), "o")}
+MODES = {"detach": Look(looks.VERMILION, "-", "s"), "exact": Look(looks.BLUE, (0, (4, 1.5)), "o")}
 DOTTED = {"color": "0.35", "linestyle": (0, (1, 1.5)), "linewidth": 0.8}
 COLUMNS = 2
 
@@ -39,11 +36,7 @@ def draw(tables: Tables) -> Figure:
     """Left: percent of a dense step by part, a bar per model. Right: percent saved over the active share."""
     parts, savings = tables.ceiling_parts, tables.ceiling
     if parts is None or savings is None:
-        figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
-        ax.text(0.5, 0.5, "No ceiling was computed at this scale.", ha="center", va="center")
-        ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scope}"])
-        return figure
+        return common.nothing(tables, "No ceiling was computed at this scale.")
     models = parts.drop_duplicates("label")
     models = models.sort_values("source", kind="stable")  # the paper's first
     rows = -(-len(models) // COLUMNS)
@@ -112,7 +105,7 @@ def saving(ax: Axes, rows: pd.DataFrame, model: pd.Series) -> None:
     ax.axvline(100 * first["reported_active_share"], zorder=1, **DOTTED)
     wanted = reported_saving(model)
     if wanted == wanted:
-        ax.axhline(wanted, color=common.BLACK, linewidth=0.9, linestyle="-.", zorder=1)
+        ax.axhline(wanted, color=looks.BLACK, linewidth=0.9, linestyle="-.", zorder=1)
         ax.annotate(
             f"{wanted:.1f} %", (100, wanted), xytext=(0, 1.5), textcoords="offset points", ha="right", va="bottom",
             fontsize=7, path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4,
@@ -154,7 +147,7 @@ def saving_legend(savings: pd.DataFrame) -> list:
     return [
         *lines,
         plt.Line2D(
-            [], [], color=common.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"
+            [], [], color=looks.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"
         ),
         Patch(facecolor="0.9", label=f"paper, all its runs: {low:g}–{high:g} %"),
         plt.Line2D(

@@ -1,11 +1,10 @@
-"""What every figure shares: arguments, tables, one look per method, a footer, byte-identical files."""
+"""What every figure shares: arguments, tables, grids of panels, legends, a footer, byte-identical files."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil, isfinite
 from pathlib import Path
 
 import matplotlib
@@ -13,56 +12,33 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation, LogLocator, NullFormatter
 
+from mat.evidence.spectra import has_spectra
+from mat.evidence.statistics import Interval
 from mat.evidence.tables import Tables, load
 
 WIDTH = 7.0  # inches, two columns
+PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
+MANY = 10  # panels
 DPI = 200
-
-# Okabe & Ito's palette: told apart by every common colour vision, and by luminance in grey.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+SOURCES = ("vanilla", "mat")  # of spectra, before any other method
+DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, line style and marker of one method, the same in every figure."""
-
-    colour: str
-    line: str | tuple[int, tuple[float, ...]]
-    marker: str
-
-
-LOOKS = {
-    "vanilla": Look(BLACK, "-", "o"),
-    "mat": Look(VERMILION, "-", "s"),
-    "mat_exact": Look(PURPLE, "--", "D"),
-    "random": Look(BLUE, "-.", "^"),
-    "multirate": Look(GREEN, (0, (1, 1)), "v"),
-}
-_SPARE = (
-    Look(ORANGE, (0, (5, 1)), "P"),
-    Look(SKY, (0, (3, 1, 1, 1)), "X"),
-    Look("#7A7A7A", (0, (4, 2)), "*"),
-    Look("#8C510A", (0, (2, 2)), "<"),
-)
-NAMES = {"mat": "MAT", "mat_exact": "MAT (exact)"}
-
-
-def look(method: str, tables: Tables) -> Look:
-    """The method's look; labels without one of their own share out the spare ones in alphabetical order."""
-    if method in LOOKS:
-        return LOOKS[method]
-    others = sorted(set(tables.runs["method"]) - set(LOOKS))
-    return _SPARE[others.index(method) % len(_SPARE)]
-
-
-def method_name(method: str) -> str:
-    """The label as printed."""
-    return NAMES.get(method, method)
+def nothing(tables: Tables, text: str) -> Figure:
+    """A figure that says that there is nothing to show, and at which scale."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.2))
+    ax.text(0.5, 0.5, text, ha="center", va="center")
+    ax.set_axis_off()
+    footer(figure, [f"scale {tables.scope}"])
+    return figure
 
 
 def module_names(modules: list[tuple[str, str, int]]) -> dict[str, str]:
@@ -90,6 +66,23 @@ def seeds_text(tables: Tables, methods: Sequence[str] | None = None) -> str:
     return f"n = {most} seeds" if least == most else f"n = {least} to {most} finished seeds"
 
 
+def source(tables: Tables, task: str) -> tuple[pd.Series, pd.DataFrame] | None:
+    """The run whose spectra are shown: the lowest finished seed of the first method with spectra; with its probes."""
+    others = [method for method in tables.methods(task) if method not in SOURCES]
+    for method in [*SOURCES, *others]:
+        for _, run in tables.finished(task, method).iterrows():
+            probes = tables.probes_of(run["run"])
+            if has_spectra(probes):
+                return run, probes
+    return None
+
+
+def estimators(sources: Iterable[tuple[pd.Series, pd.DataFrame]]) -> str:
+    """The kernel estimators of the runs shown."""
+    found = sorted({str(run["estimator"]) for run, _ in sources} - {""})
+    return ", ".join(found) or "as in run.json"
+
+
 def pairs(
     count: int, above: float, height: float, hspace: float | None = None
 ) -> tuple[Figure, list[tuple[GridSpec, int, int]]]:
@@ -99,6 +92,53 @@ def pairs(
     figure = plt.figure(figsize=(WIDTH, above + height * rows))
     grid = figure.add_gridspec(2 * rows, columns, hspace=hspace)
     return figure, [(grid, 2 * (place // columns), place % columns) for place in range(count)]
+
+
+def panels(count: int, above: float, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel for each of ``count``, and the panels, row by row; ``above`` and ``height`` (of a row) in
+    inches, the height cut so that the figure fits a page. ``columns``: ``COLUMNS``, one more for many panels. Places
+    beyond ``count`` are left empty."""
+    columns = columns or (COLUMNS if count < MANY else COLUMNS + 1)
+    columns, rows = min(columns, count), ceil(count / columns)
+    height = min(height, max((PAGE - above) / rows, DECORATION + 0.7))
+    figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(WIDTH, above + height * rows))
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def task_title(ax: Axes, text: str) -> None:
+    """A panel's title; smaller where a long name stands over one of many panels."""
+    narrow = ax.get_gridspec().ncols > COLUMNS and max(map(len, text.split("\n"))) > 18
+    ax.set_title(text, **({"fontsize": 7} if narrow else {}))
+
+
+def decades(axis: Axis) -> None:
+    """A logarithmic axis labelled at powers of ten, or at 1, 2 and 5 of each where it has hardly one power."""
+    low, high = sorted(axis.get_view_interval())
+    narrow = low > 0 and high / low < 30
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axis.set_major_formatter(
+        LogFormatterSciNotation(labelOnlyBase=False) if narrow else LogFormatterMathtext()
+    )
+    axis.set_minor_formatter(NullFormatter())
+
+
+def title(first: str, second: str) -> str:
+    """A panel's title, in two lines where one is too long."""
+    return f"{first}: {second}" if len(first) + len(second) <= 26 else f"{first}\n{second}"
+
+
+def legend_inches(entries: int, ncols: int, title: bool = False) -> float:
+    """Inches that a legend above all panels takes."""
+    return 0.12 + 0.15 * (ceil(entries / ncols) + title)
+
+
+def bars(value: Interval) -> list[list[float]] | None:
+    """An interval as matplotlib's error bar; None where it is not known."""
+    if not (isfinite(value.low) and isfinite(value.high)):
+        return None
+    return [[max(0.0, value.mean - value.low)], [max(0.0, value.high - value.mean)]]
 
 
 def legend(figure: Figure, ncols: int, handlelength: float) -> None:

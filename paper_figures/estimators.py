@@ -8,7 +8,7 @@ import common
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from common import Look
+from looks import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Look
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -25,15 +25,15 @@ from mat.evidence.agreement_table import at_default, changes
 from mat.evidence.tables import Tables
 
 LOOKS = {
-    "sum_of_logits": Look(common.VERMILION, "-", "o"),
-    "loss": Look(common.PURPLE, "--", "D"),
-    "trace": Look(common.BLUE, "-.", "s"),
-    "full": Look(common.BLACK, "-", "*"),
+    "sum_of_logits": Look(VERMILION, "-", "o"),
+    "loss": Look(PURPLE, "--", "D"),
+    "trace": Look(BLUE, "-.", "s"),
+    "full": Look(BLACK, "-", "*"),
 }
 PROJECTED = (  # in the order of their directions
-    Look(common.GREEN, (0, (1, 1)), "^"),
-    Look(common.SKY, (0, (3, 1, 1, 1)), "v"),
-    Look(common.ORANGE, (0, (5, 1)), "P"),
+    Look(GREEN, (0, (1, 1)), "^"),
+    Look(SKY, (0, (3, 1, 1, 1)), "v"),
+    Look(ORANGE, (0, (5, 1)), "P"),
 )
 CHANGES = {
     "reference": "estimator",
@@ -50,11 +50,7 @@ def draw(tables: Tables) -> Figure:
     when one thing is changed."""
     table = tables.agreement
     if table is None or table.empty:
-        figure, ax = plt.subplots(figsize=(common.WIDTH, 1.2))
-        ax.text(0.5, 0.5, "No estimators were compared at this scale.", ha="center", va="center")
-        ax.set_axis_off()
-        common.footer(figure, [f"scale {tables.scope}"])
-        return figure
+        return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")
     looks = looks_of(table)
     figure, axes = plt.subplots(
@@ -146,7 +142,7 @@ def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(rows["n"].min() / 1.25, rows["n"].max() * 1.25)
-    ax.set_xlabel("probe samples n (dashed: default)")
+    ax.set_xlabel("probe n (dashed: default)")
     ax.axvline(rows["default_n"].iloc[0], color="0.55", linewidth=0.8, linestyle=(0, (6, 2)), zorder=1)
     if chosen.empty:
         ax.text(0.5, 0.5, "no reference", transform=ax.transAxes, ha="center", va="center")
@@ -193,9 +189,7 @@ def changed(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
             ax.text(0.5, place, "not measured", fontsize=7, color="0.35", ha="center", va="center")
             continue
         bounds = pd.DataFrame([{"tau_mean": value.mean, "tau_low": value.low, "tau_high": value.high}])
-        ax.errorbar(
-            value.mean, place, xerr=reach(bounds), color=common.BLACK, marker="o", linewidth=0.9, capsize=2
-        )
+        ax.errorbar(value.mean, place, xerr=reach(bounds), color=BLACK, marker="o", linewidth=0.9, capsize=2)
     ax.set_yticks(range(len(CHANGES)), list(CHANGES.values()))
     ax.set_ylim(len(CHANGES) - 0.5, -0.5)
     ax.set_xlabel(r"$\tau_b$ with the default ranking")

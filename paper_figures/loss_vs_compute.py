@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
+import looks
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from mat.evidence import labels
 from mat.evidence.measures import FLOPS_PER_MAC, total_macs
 from mat.evidence.tables import Tables
 from mat.evidence.write import flop_unit
@@ -18,40 +20,94 @@ from mat.evidence.write import flop_unit
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
 LEDGER = "executed"
+MAIN = ("vanilla", "mat", "mat_exact", "random", "multirate")
+BEST = 2  # rivals shown
+PAIRED = 6  # tasks at most; more have one panel each
+NCOLS = 7
 GRID = 200
 LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarithmic axis
 
 
 def draw(tables: Tables) -> Figure:
-    """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least."""
-    tasks = tables.tasks
-    figure, places = common.pairs(len(tasks), above=0.8, height=4.2)
-    for task, (grid, row, column) in zip(tasks, places, strict=True):
-        whole = figure.add_subplot(grid[row, column])
-        ending = figure.add_subplot(grid[row + 1, column], sharex=whole)
-        whole.tick_params(labelbottom=False)
-        bands = {
-            name: found for name in tables.methods(task) if (found := band(tables, task, name)) is not None
-        }
-        for ax, near_end in ((whole, False), (ending, True)):
-            panel(ax, tables, bands, bounds(tables, task), near_end)
+    """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least; that
+    alone where a page has no room for pairs."""
+    tasks, methods = tables.tasks, chosen(tables)
+    shown = labels.ordered(tables.runs["method"])
+    shown = [name for name in shown if any(name in of_task for of_task in methods.values())]
+    above = common.legend_inches(len(shown), NCOLS) + 0.5
+    paired = len(tasks) <= PAIRED
+    if paired:
+        figure, places = common.pairs(len(tasks), above=above, height=4.2)
+    else:
+        figure, single = common.panels(len(tasks), above=above, height=2.3, columns=common.COLUMNS)
+    for number, task in enumerate(tasks):
+        if paired:
+            grid, row, column = places[number]
+            whole = figure.add_subplot(grid[row, column])
+            axes = [whole, figure.add_subplot(grid[row + 1, column], sharex=whole)]
+            whole.tick_params(labelbottom=False)
+        else:
+            axes = [single[number]]
+        bands = {name: found for name in methods[task] if (found := band(tables, task, name)) is not None}
+        for ax in axes:
+            panel(ax, tables, bands, bounds(tables, task), near_end=ax is axes[-1])
             ax.set_ylabel(f"validation loss, {tables.loss_unit(task)}")
-        whole.set_title(task)
-    common.legend(figure, ncols=6, handlelength=3)
+        axes[0].set_title(task)
+    common.legend(figure, ncols=NCOLS, handlelength=3)
     common.footer(
         figure,
         [
             f"scale {tables.scope}",
-            f"{common.seeds_text(tables)}: mean, and band from the lowest to the highest seed",
+            f"{common.seeds_text(tables, shown)}: mean, and band from the lowest to the highest seed",
         ],
         [
             f"{LEDGER} ledger, charged probes included",
             "1 MAC = 2 FLOP",
             "large marker: end of the method's runs",
         ],
-        ["bottom: the same curves, enlarged around the losses at their ends"],
+        [
+            *(["bottom: the same curves, enlarged around the losses at their ends"] if paired else []),
+            *(
+                [f"of the rivals, the {BEST} of lowest mean rank by best validation loss"]
+                if left_out(tables, shown)
+                else []
+            ),
+            *([] if paired else ["enlarged around the losses at the curves' ends"]),
+        ],
     )
     return figure
+
+
+def chosen(tables: Tables) -> dict[str, list[str]]:
+    """The methods shown of every task: the main ones, those that no group has, and the best rivals of the scale."""
+    best = best_rivals(tables)
+    return {
+        task: [
+            name for name in tables.methods(task)
+            if name in MAIN or labels.group(name) == labels.OTHERS or name in best
+        ]
+        for task in tables.tasks
+    }  # fmt: skip
+
+
+def best_rivals(tables: Tables) -> list[str]:
+    """The rivals of lowest mean rank, over tasks, by mean best validation loss of the finished seeds; a rival that a
+    task lacks is last there. ``vanilla_cut`` is no candidate: its curve is the beginning of vanilla's."""
+    losses = {
+        task: {
+            name: tables.finished(task, name)["best_val_loss"].mean()
+            for name in labels.of_groups(tables.methods(task), ["rivals"])
+            if name != "vanilla_cut" and len(tables.finished(task, name))
+        }
+        for task in tables.tasks
+    }
+    ranks = pd.DataFrame(losses).rank().fillna(len(labels.GROUPS["rivals"])).mean(axis=1)
+    return labels.ordered(sorted(ranks.index, key=lambda name: (ranks[name], name))[:BEST])
+
+
+def left_out(tables: Tables, shown: list[str]) -> bool:
+    """Whether a rival has runs and is not shown."""
+    return bool(set(labels.of_groups(tables.runs["method"], ["rivals"])) - set(shown))
 
 
 def panel(
@@ -61,19 +117,18 @@ def panel(
     largest = max((found["flop"].iloc[-1] for found in bands.values()), default=1.0)
     factor, unit = flop_unit(largest)
     for number, (method, found) in enumerate(bands.items()):
-        look, x = common.look(method, tables), found["flop"] / factor
+        look, x = looks.look(method, tables.runs["method"].unique()), found["flop"] / factor
         ax.fill_between(x, found["low"], found["high"], color=look.colour, alpha=0.18, linewidth=0)
         ax.plot(
-            x, found["mean"], color=look.colour, linestyle=look.line, marker=look.marker, markersize=3.5,
-            markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=common.method_name(method),
+            x, found["mean"], linestyle=look.line, markersize=3.5, **look.marked,
+            markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=looks.method_name(method),
         )  # fmt: skip
         ax.plot(
             x.iloc[-1:],
             found["mean"].iloc[-1:],
-            color=look.colour,
-            marker=look.marker,
             markersize=6,
             zorder=5,
+            **look.marked,
         )
     ax.set_xlim(0, 1.03 * largest / factor)
     ax.grid(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
+import looks
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,8 +15,8 @@ from mat.evidence import metrics
 from mat.evidence.sanity import DIRECTIONS, baselines
 from mat.evidence.tables import REFERENCE, Tables
 
-LOSSES = {"train_loss": ("training", common.ORANGE, "--"), "val_loss": ("validation", common.BLACK, "-")}
-LEVEL = {"color": common.VERMILION, "linewidth": 1.1, "zorder": 1}
+LOSSES = {"train_loss": ("training", looks.ORANGE, "--"), "val_loss": ("validation", looks.BLACK, "-")}
+LEVEL = {"color": looks.VERMILION, "linewidth": 1.1, "zorder": 1}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
 GRID = 200
 
@@ -41,7 +42,7 @@ def draw(tables: Tables) -> Figure:
         figure,
         [
             f"scale {tables.scope}",
-            f"{common.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
+            f"{looks.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
             "lowest to the highest seed",
         ],
         [
@@ -100,7 +101,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
     """The validation split's metric, known values of it, and the level."""
     metric, unit = shown_metric(tables, task), tables.loss_unit(task)
     factor = metrics.shown(metric, unit).factor
-    curve(ax, tables, task, f"val_{metric}", factor, common.BLUE, "-", "validation metric")
+    curve(ax, tables, task, f"val_{metric}", factor, looks.BLUE, "-", "validation metric")
     for one in baselines(tables, task, "validation"):
         if one.metric == metric:
             line(ax, one.value * factor, one.label, KNOWN)

@@ -133,10 +133,16 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
     return mean_interval(values)
 
 
-def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: str) -> Interval:
-    """Best validation loss of ``other`` minus that of ``method``, percent of ``other``'s, paired by seed."""
+def best_loss_advantages_percent(tables: Tables, task: str, method: str, other: str) -> pd.Series:
+    """Best validation loss of ``other`` minus that of ``method``, percent of ``other``'s, by seed; NaN for a seed that
+    only one of them finished."""
     mine, theirs = (best_losses(tables, task, name) for name in (method, other))
-    return mean_interval(100 * (theirs - mine) / theirs)
+    return 100 * (theirs - mine) / theirs
+
+
+def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: str) -> Interval:
+    """The interval of ``best_loss_advantages_percent``."""
+    return mean_interval(best_loss_advantages_percent(tables, task, method, other))
 
 
 def best_losses(tables: Tables, task: str, method: str) -> pd.Series:

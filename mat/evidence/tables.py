@@ -25,7 +25,9 @@ class Tables:
     the table of ``mat.evidence.agreement``, None at a scale that does not compare estimators. ``ceiling``,
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
     of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
-    these names, None at a scale that trains no branches."""
+    these names, None at a scale that trains no branches; ``trainability_modules``: what the first stands on, a row per
+    module. ``results``: the results table, None where it was not made; ``sensitivity``, ``rivals``: the tables
+    of these names, None where they were not made."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -36,6 +38,10 @@ class Tables:
     sanity: pd.DataFrame | None = None
     trainability: pd.DataFrame | None = None
     generalisation: pd.DataFrame | None = None
+    trainability_modules: pd.DataFrame | None = None
+    results: pd.DataFrame | None = None
+    sensitivity: pd.DataFrame | None = None
+    rivals: pd.DataFrame | None = None
 
     @property
     def scale(self) -> str:
@@ -146,7 +152,7 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote, and ``agreement.csv`` and the ceiling's tables where there are any.
+    """Read what ``save`` wrote, and of the tables made from it or beside it those that are there.
 
     Raises InputError when a table is missing.
     """
@@ -168,6 +174,10 @@ def load(folder: Path) -> Tables:
         load_sanity(folder),
         load_branches(folder, "trainability.csv"),
         load_branches(folder, "generalisation.csv"),
+        load_branches(folder, "trainability_modules.csv"),
+        load_by_method(folder, "results.csv"),
+        load_sensitivity(folder),
+        load_by_method(folder, "rivals.csv"),
     )
 
 
@@ -191,16 +201,6 @@ def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
     return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame
 
 
-def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
-    """``trainability.csv`` or ``generalisation.csv`` of ``folder``; None when there is none."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    texts = ("checkpoint", "family", "scale", "task", "code_hash")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
-
-
 def load_sanity(folder: Path) -> pd.DataFrame | None:
     """``sanity.csv`` of ``folder``; None when there is none."""
     path = folder / "sanity.csv"
@@ -209,3 +209,38 @@ def load_sanity(folder: Path) -> pd.DataFrame | None:
     texts = ("scale", "task", "metric", "direction", "verdict", "baselines", "source")
     frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     return frame.assign(**{name: frame[name].fillna("") for name in texts})
+
+
+def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
+    """``trainability.csv``, ``trainability_modules.csv`` or ``generalisation.csv`` of ``folder``; None when there is
+    none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    texts = ("checkpoint", "family", "scale", "task", "code_hash")
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
+
+
+def load_by_method(folder: Path, name: str) -> pd.DataFrame | None:
+    """``results.csv`` or ``rivals.csv`` of ``folder``, rows by task and method; None when there is none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    texts = ("scale", "task", "method", "group", "mode", "metric", "loss_unit", "ledger")
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+
+
+def load_sensitivity(folder: Path) -> pd.DataFrame | None:
+    """``sensitivity.csv`` of ``folder``; None when there is none."""
+    path = folder / "sensitivity.csv"
+    if not path.is_file():
+        return None
+    texts = (
+        "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default",
+        "verdict_alternative",
+    )  # fmt: skip
+    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return frame.assign(
+        changes=frame["changes"].astype(bool), **{name: frame[name].fillna("") for name in texts}
+    )

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mat.evidence import labels
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -31,6 +33,20 @@ METHODS = {
     "mat_exact": Behaviour(0.72, -0.002, 0.38, 0.8, True, True, "exact"),
     "random": Behaviour(0.60, 0.03, 0.36, mode="detach"),
     "multirate": Behaviour(0.70, 0.015, 0.6, mode="detach"),
+}
+
+# every label that the evidence knows; those that METHODS does not have behave each in its own, made-up way
+MANY = METHODS | {
+    label: Behaviour(
+        cost=0.5 + 0.03 * (5 * number % 17),
+        extra_loss=0.004 * (7 * number % 13) - 0.01,
+        share=1.0 if label.startswith("vanilla") else 0.36,
+        probe=0.8 if label.startswith("mat") else 0.0,
+        charges=label.startswith("mat"),
+        mode="dense" if label.startswith("vanilla") else "detach",
+    )
+    for number, label in enumerate(labels.METHOD_ORDER)
+    if label not in METHODS
 }
 
 
@@ -58,6 +74,9 @@ TASKS = {
         {"floor_validation": 2.2, "floor_test": 2.21, "unigram_validation": 3.3, "unigram_test": 3.31}, 3e9,
     ),
 }  # fmt: skip
+MANY_TASKS = TASKS | {
+    "mixture_of_experts": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 2, 1), ("expert", 2, 4))),
+}
 
 
 def write_runs(

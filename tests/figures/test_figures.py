@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,13 +12,11 @@ import pytest
 from mat.ceiling import parts, savings
 from mat.ceiling_plan import plan
 from mat.evidence import cli
-from mat.evidence import tables as pooled
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
+from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script
 
-ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "paper_figures"
-NAMES = ("dynamics", "loss_vs_compute", "active_map", "estimators", "ceiling", "sanity")
+NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "looks"))
 CLAIMS = ROOT / "workflows" / "claims.yaml"
 LEVELS = ROOT / "workflows" / "sanity.yaml"
 _TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
@@ -69,26 +65,6 @@ def compare(tables, **options):
     for path, frame in zip(files, frames, strict=True):
         frame.to_parquet(path, index=False)
     cli.agreement(files, tables, CLAIMS)
-
-
-def draw(name, tables, out):
-    """Run one script in this process, as its command line does."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        __import__(name).main(["--tables", str(tables), "--out", str(out)])
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    return out / f"{name}.pdf", out / f"{name}.png"
-
-
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling", "sanity"])
-def test_equal_tables_give_equal_files_without_a_date(demo, tmp_path, name):
-    first, second = (draw(name, demo, tmp_path / folder) for folder in ("a", "b"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    pdf, png = first
-    assert pdf.stat().st_size > 8_000
-    assert png.stat().st_size > 20_000
-    assert b"CreationDate" not in pdf.read_bytes()
 
 
 def test_a_script_runs_by_itself(demo, tmp_path):
@@ -169,17 +145,6 @@ def glue(tmp_path_factory):
     return root / "tables"
 
 
-def drawn(name, tables):
-    """A script's figure, to be looked into."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        with plt.style.context(SCRIPTS / "style.mplstyle"):
-            return __import__(name).draw(pooled.load(tables))
-    finally:
-        plt.close("all")
-        sys.path.remove(str(SCRIPTS))
-
-
 def texts(ax):
     return [text.get_text() for text in ax.texts]
 
@@ -216,24 +181,9 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     assert {"training loss", "validation loss"} <= curves
 
 
-def test_methods_keep_their_looks_apart():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import common
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    looks = list(common.LOOKS.values()) + list(common._SPARE)
-    assert len({look.colour for look in looks}) == len(looks)
-    assert len({(str(look.line), look.marker) for look in looks}) == len(looks)
-
-
 def test_modules_are_numbered_within_layer_and_kind():
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        import active_map
-        import common
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    names = common.module_names([("a", "head", 0), ("b", "head", 0), ("c", "ffn", 0), ("d", "head", 1)])
+    names = script("common").module_names(
+        [("a", "head", 0), ("b", "head", 0), ("c", "ffn", 0), ("d", "head", 1)]
+    )
     assert names == {"a": "head 0", "b": "head 1", "c": "ffn", "d": "head"}
-    assert sorted(["h.10", "h.9"], key=active_map.natural) == ["h.9", "h.10"]
+    assert sorted(["h.10", "h.9"], key=script("active_map").natural) == ["h.9", "h.10"]

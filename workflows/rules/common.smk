@@ -12,6 +12,7 @@ from mat.branches_plan import jobs as branches_jobs
 from mat.ceiling_plan import plan as ceiling_plan
 from mat import selection
 from mat.errors import InputError
+from mat.evidence import labels
 from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
 from mat.grid import trained
@@ -96,6 +97,14 @@ CEILING = (
     [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
 )
 SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
+LABELS = {run.method for run in RUNS.values()}
+
+
+def has(*groups):
+    """Whether a label of these groups is among the runs."""
+    return bool(labels.of_groups(LABELS, groups))
+
+
 COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
 # what a report is made from, pooled runs included; a new table is added here
 TABLE_FILES = [
@@ -112,9 +121,16 @@ TABLE_FILES = [
     *SANITY,
 ]
 FIGURE_NAMES = (
+    *(["headline"] if {"vanilla", "mat"} <= LABELS else []),
     "dynamics",
+    "joint_variation",
     "loss_vs_compute",
+    *(["wall_clock"] if "vanilla" in LABELS and len(LABELS) > 1 else []),
     "active_map",
+    *(["rivals", "improvement"] if has("rivals") else []),
+    *(["controls"] if {"random", "random_exact"} & LABELS and has("controls", "learning rates") else []),
+    *(["tornado"] if has("sensitivity") else []),
+    *(["trainability", "generalisation"] if BRANCHES else []),
     *(["estimators"] if JOBS else []),
     *(["ceiling"] if HAS_CEILING else []),
     *(["sanity"] if SANITY else []),
@@ -187,7 +203,16 @@ def ceiling_json(wildcards):
 
 def figure_tables(wildcards):
     """The pooled runs, which every figure reads; the other tables for their own figures alone."""
-    own = {"estimators": AGREEMENT[:1], "ceiling": CEILING[:2], "sanity": SANITY[:1]}
+    own = {
+        "estimators": AGREEMENT[:1],
+        "ceiling": CEILING[:2],
+        "sanity": SANITY[:1],
+        "headline": [f"{TABLES}/results.csv"],
+        "improvement": [f"{TABLES}/rivals.csv"],
+        "tornado": [f"{TABLES}/sensitivity.csv"],
+        "trainability": BRANCH_TABLES[0:3:2],
+        "generalisation": BRANCH_TABLES[1:2],
+    }
     return [*rules.collect.output, *own.get(wildcards.figure, [])]
 
 

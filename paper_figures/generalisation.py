@@ -1,0 +1,126 @@
+"""Figure: what training only the modules of large, or of small, λ_max does to held-out samples (C3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import common
+import looks
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mat.evidence import write
+from mat.evidence.statistics import Interval
+from mat.evidence.tables import Tables
+
+ALL = "all"  # the mean over checkpoints
+SETS = {
+    "top": looks.Look(looks.VERMILION, "-", "^"),
+    "bottom": looks.Look(looks.BLUE, "-", "v"),
+    "random": looks.Look(looks.GREY, "-", "o"),
+    "all": looks.Look(looks.BLACK, "-", "s"),
+    "none": looks.Look(looks.BLACK, "-", "s", "none"),
+}
+MEASURES = {
+    "train_loss_decrease": "decrease of the\ntraining loss",
+    "val_loss_change": "change of the\nvalidation loss",
+    "gap_change": "change of the\ngeneralisation gap",
+    "memorised": "wrong labels\nmemorised",
+}
+FAMILIES = 4  # in a row
+
+
+def draw(tables: Tables) -> Figure:
+    """Columns: families. Rows: measures; a marker per set of modules, and the difference top − bottom in words."""
+    table = tables.generalisation
+    if table is None or table.empty:
+        return common.nothing(tables, "No set of modules was trained alone at this scale.")
+    table = table[table["checkpoint"] == ALL]
+    families = sorted(set(table["family"]))
+    known = table[np.isfinite(table["mean"])]
+    measures = [name for name in MEASURES if name in set(known["measure"])]
+    columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
+    figure, axes = plt.subplots(
+        len(measures) * blocks,
+        columns,
+        squeeze=False,
+        figsize=(common.WIDTH, 0.9 + 1.5 * len(measures) * blocks),
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    labelled: set[tuple[int, str]] = set()
+    for place, family in enumerate(families):
+        block, column = divmod(place, columns)
+        own = known[known["family"] == family]
+        shown = [name for name in measures if name in set(own["measure"])]
+        for number, name in enumerate(measures):
+            ax = axes[block * len(measures) + number, column]
+            if number == 0:
+                ax.set_title(" ")
+            if name in shown:
+                ax.set_axis_on()
+                rows = own[own["measure"] == name]
+                panel(ax, rows, last=name == shown[-1])
+                if (block, name) not in labelled:
+                    labelled.add((block, name))
+                    points = ", points" if name == "memorised" else ""
+                    ax.set_ylabel(f"{MEASURES[name]}{points}", fontsize=7.5)
+        first = own.iloc[0]
+        top = axes[block * len(measures), column]
+        top.set_title(f"{family} ({first['task']}), {first['loss_unit']}\n{top.get_title().strip()}")
+    figure.legend(
+        handles=[looks.handle(name, look, markersize=4.5) for name, look in SETS.items()],
+        loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {looks.LAMBDA}", title_fontsize=7,
+    )  # fmt: skip
+    first = table.iloc[0]
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scope}",
+            f"n = {int(table['n'].max())} seeds: each seed's mean over checkpoints, mean and 95 % interval",
+            "no ledger",
+        ],
+        [
+            f"top, bottom, random: {100 * first['set_share']:g} % of the modules, each set with the remainder, "
+            f"{int(first['branch_steps'])} steps",
+            "gap: validation − training loss",
+        ],
+    )
+    return figure
+
+
+def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
+    """One measure of one family, a column per set."""
+    for place, (name, look) in enumerate(SETS.items()):
+        value = value_of(rows, name, "")
+        ax.errorbar(
+            place, value.mean, yerr=common.bars(value), linestyle="none", markersize=4.5, elinewidth=1, capsize=2,
+            zorder=3, **look.marked,
+        )  # fmt: skip
+    ax.axhline(0, color="0.35", linewidth=0.8, zorder=1)
+    ax.set_xlim(-0.6, len(SETS) - 0.4)
+    ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=40 if last else 0)
+    difference = value_of(rows, "top", "bottom")
+    text = write.interval(difference, write.decimals_for(difference.mean, 2))
+    ax.set_title(f"top − bottom:\n{text}", fontsize=7, pad=3)
+    ax.grid(True, axis="y")
+
+
+def value_of(rows: pd.DataFrame, name: str, minus: str) -> Interval:
+    """One number of the table; unknown where there is none."""
+    found = rows[(rows["set"] == name) & (rows["minus"] == minus)]
+    if found.empty:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    first = found.iloc[0]
+    return Interval(first["mean"], first["low"], first["high"], int(first["n"]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "generalisation", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Figure: λ_max and effective rank of every module vary jointly over training (the paper's Fig. 1a), task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import common
+import looks
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from mat.evidence import write
+from mat.evidence.spectra import rank_correlation
+from mat.evidence.tables import Tables
+
+PALEST = 0.15  # opacity of the first probe; the last has 1
+
+
+def draw(tables: Tables) -> Figure:
+    """One panel per task with spectra: a path per module, pale at the first probe and dark at the last."""
+    sources = {task: found for task in tables.tasks if (found := common.source(tables, task)) is not None}
+    if not sources:
+        return common.nothing(tables, "No finished run recorded spectra.")
+    runs = {task: run_text(run) for task, (run, _) in sources.items()}
+    same = len(set(runs.values())) == 1
+    lines = max(len(correlations(probes)) for _, probes in sources.values()) + (not same)
+    figure, axes = common.panels(len(sources), above=0.6, height=2.4 + 0.14 * lines)
+    for ax, (task, (_, probes)) in zip(axes, sources.items(), strict=True):
+        for kind in looks.kinds(probes["kind"]):
+            paths(ax, probes[probes["kind"] == kind], looks.kind_look(kind, set(probes["kind"])))
+        ax.set_xscale("log")
+        ax.margins(y=0.08)
+        common.decades(ax.xaxis)
+        ax.set_xlabel("\n".join([looks.LAMBDA, *correlations(probes)]), fontsize=7)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("effective rank")
+        ax.grid(True)
+        common.task_title(ax, task if same else f"{task}\n{runs[task]}")
+    found = set().union(*(probes["kind"] for _, probes in sources.values()))
+    figure.legend(
+        handles=[looks.handle(*looks.kind_look(kind, found)) for kind in looks.kinds(found)],
+        loc="outside upper center", ncols=6,
+    )  # fmt: skip
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scope}",
+            f"n = 1 run per task{f' ({next(iter(runs.values()))})' if same else ''}",
+            f"estimator {common.estimators(sources.values())}",
+            "no ledger: no axis is compute",
+        ],
+        [
+            "a path per module; from pale (first probe) to dark (last probe, large)",
+            "ρ: Spearman over the n modules of a kind, mean over probes",
+        ],
+    )
+    return figure
+
+
+def paths(ax: Axes, probes: pd.DataFrame, named: tuple[str, looks.Look]) -> None:
+    """Every module's way through the plane; values that are not positive have no place on it."""
+    _, look = named
+    last = max(1, int(probes["interval"].max()))
+    for _, rows in probes.groupby("module", sort=True):
+        rows = rows[(rows["lambda_max"] > 0) & (rows["effective_rank"] > 0)]
+        ax.plot(rows["lambda_max"], rows["effective_rank"], color=look.colour, linewidth=0.4, alpha=0.35)
+        colours = [
+            to_rgba(look.colour, PALEST + (1 - PALEST) * (number / last) ** 1.5)
+            for number in rows["interval"]
+        ]
+        ax.scatter(
+            rows["lambda_max"],
+            rows["effective_rank"],
+            c=colours,
+            marker=look.marker,
+            s=9,
+            linewidths=0,
+            zorder=2,
+        )
+        ax.scatter(
+            rows["lambda_max"].iloc[-1:], rows["effective_rank"].iloc[-1:], color=look.colour, marker=look.marker,
+            s=20, edgecolors="black", linewidths=0.5, zorder=3,
+        )  # fmt: skip
+
+
+def run_text(run: pd.Series) -> str:
+    """Which run is shown."""
+    return f"{looks.method_name(run['method'])}, seed {run['seed']}, probe n = {run['probe_n']}"
+
+
+def correlations(probes: pd.DataFrame) -> list[str]:
+    """A line per kind, "heads ρ = −0.53, n = 8"; kinds of too few modules, or of one value, have no ρ."""
+    found = []
+    for kind in looks.kinds(probes["kind"]):
+        rho = rank_correlation(probes, kind)
+        if np.isfinite(rho):
+            modules = probes.loc[probes["kind"] == kind, "module"].nunique()
+            name, _ = looks.kind_look(kind, set(probes["kind"]))
+            found.append(f"{name} ρ = {write.number(rho, 2)}, n = {modules}")
+    return found or ["no ρ: fewer than 3 modules of a kind"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "joint_variation", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Figure: does a module with a large λ_max train better (C2), and is it λ_max or the gradient's size?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import common
+import looks
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mat.evidence import write
+from mat.evidence.statistics import Interval
+from mat.evidence.tables import Tables
+
+ALL = "all"  # the mean over checkpoints
+SAYS = {
+    "lambda_max": looks.LAMBDA, "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
+    "parameters": "parameters", "layer": "depth",
+}  # fmt: skip
+SHORT = {"lambda_max": looks.LAMBDA, "gradient_norm": "gradient", "parameters": "size"}
+FAMILIES = 4  # in a row
+SCATTER, ROW = 1.75, 0.155  # inches
+
+
+def draw(tables: Tables) -> Figure:
+    """Columns: families. Rows: loss decrease over λ_max at every checkpoint; the correlations, the partial ones too."""
+    table, modules = tables.trainability, tables.trainability_modules
+    if table is None or modules is None or table.empty or modules.empty:
+        return common.nothing(tables, "No module was trained alone at this scale.")
+    families = sorted(set(table["family"]))
+    checkpoints = sorted(set(modules["checkpoint"]), key=float)
+    cells = list(dict.fromkeys(zip(table["quantity"], table["given"], strict=True)))
+    columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
+    heights = [*[SCATTER] * len(checkpoints), common.DECORATION + ROW * len(cells)] * blocks
+    figure, axes = plt.subplots(
+        len(heights),
+        columns,
+        squeeze=False,
+        figsize=(common.WIDTH, sum(heights) + 0.85),
+        height_ratios=heights,
+    )
+    for place, family in enumerate(families):
+        block, column = divmod(place, columns)
+        ours = axes[block * (len(checkpoints) + 1) : (block + 1) * (len(checkpoints) + 1), column]
+        own, rows = table[table["family"] == family], modules[modules["family"] == family]
+        for ax, checkpoint in zip(ours, checkpoints, strict=False):
+            at = rows[rows["checkpoint"] == checkpoint]
+            scatter(ax, at, rho(own, checkpoint, "lambda_max", ""), checkpoint)
+            if column == 0:
+                ax.set_ylabel("loss decrease")
+        first = own.iloc[0]
+        ours[0].set_title(f"{family} ({first['task']}), {first['loss_unit']}\n{ours[0].get_title()}")
+        correlations(ours[-1], own, cells, labels=column == 0)
+    for ax in axes.flat:
+        if not ax.has_data():
+            ax.set_axis_off()
+    kinds = looks.kinds(modules["kind"])
+    figure.legend(
+        handles=[looks.handle(*looks.kind_look(kind, kinds), markersize=4) for kind in kinds],
+        loc="outside upper center", ncols=len(kinds),
+    )  # fmt: skip
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scope}",
+            f"n = {int(table['n'].max())} seeds; points: modules of all seeds; ρ: Spearman over a run's modules",
+            "no ledger",
+        ],
+        [
+            f"each module alone for {int(table['branch_steps'].max())} steps; loss decrease: of the training "
+            "loss, beyond a branch that trains nothing",
+        ],
+        [
+            "bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y",
+        ],
+    )
+    return figure
+
+
+def rho(table: pd.DataFrame, checkpoint: str, quantity: str, given: str) -> Interval:
+    """The table's ρ of one family; unknown where there is none."""
+    rows = table[
+        (table["checkpoint"] == checkpoint) & (table["quantity"] == quantity) & (table["given"] == given)
+    ]
+    if rows.empty:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    first = rows.iloc[0]
+    return Interval(first["mean"], first["low"], first["high"], int(first["n"]))
+
+
+def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> None:
+    """Loss decrease over λ_max of every module and seed, by kind."""
+    kinds = looks.kinds(rows["kind"])
+    for kind in kinds:
+        own, (_, look) = rows[(rows["kind"] == kind) & (rows["lambda_max"] > 0)], looks.kind_look(kind, kinds)
+        ax.scatter(
+            own["lambda_max"], own["loss_decrease"], s=10, marker=look.marker, color=look.colour, alpha=0.75,
+            linewidths=0.3, edgecolors="black",
+        )  # fmt: skip
+    ax.axhline(0, color="0.5", linewidth=0.7, linestyle=":", zorder=1)
+    ax.set_xscale("log")
+    common.decades(ax.xaxis)
+    ax.set_xlabel(looks.LAMBDA)
+    ax.set_title(
+        f"at {100 * float(checkpoint):g} % of training\nρ = {write.interval(value, 2)}", fontsize=7.5
+    )
+    ax.grid(True)
+
+
+def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], labels: bool) -> None:
+    """ρ of every quantity with the loss decrease; a line separates the partial ones."""
+    for place, (quantity, given) in enumerate(cells):
+        value = rho(table, ALL, quantity, given)
+        ours = quantity == "lambda_max"
+        ax.errorbar(
+            value.mean, place, xerr=common.bars(value), color=looks.VERMILION if ours else looks.BLACK,
+            marker="s" if ours else "o", markersize=3.5, linewidth=1, capsize=2,
+        )  # fmt: skip
+    partial = [place for place, (_, given) in enumerate(cells) if given]
+    if partial and partial[0]:
+        ax.axhline(partial[0] - 0.5, color="0.6", linewidth=0.6, linestyle=(0, (4, 2)))
+    ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
+    ax.set_xlim(-1.05, 1.05)
+    ax.set_ylim(len(cells) - 0.5, -0.5)
+    ax.set_yticks(range(len(cells)), [cell_name(*cell) for cell in cells] if labels else [""] * len(cells))
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("ρ with the loss decrease")
+    ax.grid(True, axis="x")
+
+
+def cell_name(quantity: str, given: str) -> str:
+    """ "λ_max | gradient, size"."""
+    if not given:
+        return SAYS.get(quantity, quantity)
+    return f"{SHORT.get(quantity, quantity)} | {', '.join(SHORT.get(name, name) for name in given.split())}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "trainability", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Figure: do FLOP savings survive as wall-clock savings (X2)? Both against vanilla, over whole runs, task by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import common
+import looks
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mat.evidence import labels, measures, results
+from mat.evidence.statistics import Interval, saving_percent
+from mat.evidence.tables import REFERENCE, Tables
+
+LEDGER = "executed"
+GROUPS = (*labels.MAIN, "rivals")
+NCOLS = 5
+LEAST = -200.0  # percent: three times vanilla's cost; what is dearer stands at the edge with its numbers
+
+
+def draw(tables: Tables) -> Figure:
+    """One panel per task: saving in FLOP to the right, in seconds upwards; on the diagonal they are equal."""
+    shown = {task: found for task in tables.tasks if (found := savings(tables, task))}
+    if not shown:
+        return common.nothing(tables, f"No method shares a finished seed with {REFERENCE}.")
+    methods = labels.ordered(set().union(*shown.values()))
+    figure, axes = common.panels(
+        len(shown),
+        above=common.legend_inches(len(methods), NCOLS) + 0.45,
+        height=2.45 if len(shown) < common.MANY else 2.0,
+    )
+    for ax, (task, found) in zip(axes, shown.items(), strict=True):
+        panel(ax, tables, found)
+        common.task_title(ax, task)
+        ax.set_xlabel("saving in FLOP, %")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("saving in seconds, %")
+    handles = [
+        looks.handle(looks.method_name(name), looks.look(name, methods), markersize=5) for name in methods
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3
+    )
+    common.footer(
+        figure,
+        [
+            f"scale {tables.scope}",
+            f"{common.seeds_text(tables, [REFERENCE, *methods])}, paired with {REFERENCE}: geometric mean with 95 % "
+            "intervals",
+        ],
+        [
+            f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither",
+            f"hardware: {hardware(tables)}",
+        ],
+        [
+            "on the diagonal a saved FLOP saves its time; below it, it saves less",
+            "shaded: dearer than vanilla",
+        ],
+    )
+    return figure
+
+
+def savings(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
+    """(saving in FLOP, saving in seconds), percent of vanilla's whole run of the same seed, by method."""
+    found = {}
+    for method in labels.of_groups(tables.methods(task), GROUPS):
+        if method == REFERENCE:
+            continue
+        value = tuple(
+            saving_percent(measure(tables, task, method), measure(tables, task, REFERENCE))
+            for measure in (final_macs, results.wall_clock)
+        )
+        if all(one.n for one in value):
+            found[method] = value
+    return found
+
+
+def panel(ax: Axes, tables: Tables, found: dict[str, tuple[Interval, Interval]]) -> None:
+    """Markers with intervals in both directions, the diagonal, and the quadrants without a saving."""
+    ends = [(x.mean, y.mean) for x, y in found.values()]
+    low = max(LEAST, min(0.0, *(min(pair) for pair in ends)) - 12)
+    for name, (flops, seconds) in found.items():
+        look, place = looks.look(name, tables.runs["method"].unique()), (flops.mean, seconds.mean)
+        ax.errorbar(
+            *np.maximum(place, low), xerr=common.bars(flops), yerr=common.bars(seconds), linestyle="none",
+            elinewidth=0.7, markersize=5, markeredgewidth=0.9, label=name, **look.marked,
+        )  # fmt: skip
+        if min(place) < low:
+            ax.annotate(
+                f"({flops.mean:.0f}, {seconds.mean:.0f})", np.maximum(place, low), xytext=(4, 4),
+                textcoords="offset points", fontsize=7,
+            )  # fmt: skip
+    ax.plot([low, 100], [low, 100], color="0.35", linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    ax.axvspan(low, 0, color="0.93", zorder=0, linewidth=0)
+    ax.axhspan(low, 0, color="0.93", zorder=0, linewidth=0)
+    ax.set(xlim=(low, 100), ylim=(low, 100), aspect="equal")
+    ax.grid(True)
+
+
+def final_macs(tables: Tables, task: str, method: str) -> object:
+    """Total MACs of the whole run by seed."""
+    return tables.by_seed(
+        task, method, lambda run, curve: measures.final_macs(curve, LEDGER, bool(run["charges_probe"]))
+    )
+
+
+def hardware(tables: Tables) -> str:
+    """The processors and devices that the runs were timed on, each once."""
+    columns = [name for name in ("device", "cpu", "threads") if name in tables.runs]
+    found = tables.runs[columns].drop_duplicates().astype(str)
+    names = sorted(
+        f"{row['device']}, {row['cpu']}, {row['threads']} thread{'s' * (row['threads'] != '1')}"
+        for _, row in found.iterrows()
+    )
+    return names[0] if len(names) == 1 else f"{len(names)} kinds, see runs.csv"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    common.main(draw, "wall_clock", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

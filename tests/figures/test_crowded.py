@@ -1,0 +1,238 @@
+"""Every figure stays readable with every method that the evidence knows, in print and in grey, and is itself again."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from mat.evidence import cli, labels, measures, results
+from mat.evidence import tables as pooled
+from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
+from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
+from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
+from tests.figures.test_figures import CLAIMS, LEVELS, NAMES, SMALL, compare, limit
+
+PAGE = 9.8  # inches
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Two tasks with all methods, the tables of every figure."""
+    root = tmp_path_factory.mktemp("many")
+    tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
+    runs = write_runs(root / "runs", tasks, MANY, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
+    cli.collect(runs, root / "tables")
+    cli.results(root / "tables", CLAIMS)
+    compare(root / "tables")
+    limit(root / "tables", list(SMALL.values()))
+    cli.sanity(root / "tables", LEVELS)
+    write_sensitivity(root / "tables", tasks)
+    write_branches(root / "tables")
+    write_rivals(root / "tables", tasks)
+    return root / "tables"
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """More tasks than a page has room for with a line each; long names."""
+    root = tmp_path_factory.mktemp("long")
+    tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
+    methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
+    cli.collect(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
+    cli.results(root / "tables", CLAIMS)
+    return root / "tables"
+
+
+@pytest.fixture(scope="module")
+def figures(many):
+    """All figures, drawn once."""
+    given = pooled.load(many)
+    return {name: drawn(name, given) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_tables_give_equal_files_without_a_date(many, tmp_path, name):
+    first, second = (draw(name, many, tmp_path / folder) for folder in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    pdf, png = first
+    assert pdf.stat().st_size > 8_000
+    assert png.stat().st_size > 20_000
+    assert b"CreationDate" not in pdf.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_stay_on_the_paper_and_apart(figures, name):
+    assert outside(figures[name]) == []
+    assert overlapping(figures[name]) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_says_its_scale_number_and_ledger(figures, name):
+    footer = figures[name].texts[-1].get_text()
+    assert footer.startswith("scale demo")
+    assert "ledger" in footer or name in ("estimators", "sanity")
+    assert "n = " in footer or name == "ceiling"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entries_of_a_legend_are_told_apart_in_grey(figures, name):
+    for found in signs(figures[name]):
+        assert len(set(found)) == len(found)
+
+
+def test_methods_are_told_apart_without_colour():
+    looks = script("looks")
+    found = [*looks.LOOKS.values(), *looks.SPARE]
+    assert len({(look.marker, look.filling) for look in found}) == len(found)
+    assert len({(str(look.line), look.marker) for look in found}) == len(found)
+    main = [looks.LOOKS[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
+    assert len({look.colour for look in main}) == len(main)
+    # every method of a figure whose methods are markers has a look of its own
+    assert set(labels.of_groups(labels.METHOD_ORDER, [*labels.MAIN, "rivals"])) == set(looks.LOOKS)
+    shades = sorted(grey(look.colour) for _, look in looks.KINDS.values())
+    assert min(np.diff(shades)) > 0.05
+
+
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "joint_variation", "wall_clock"])
+def test_many_tasks_fit_a_page(long, name):
+    figure = drawn(name, long)
+    assert figure.get_size_inches()[1] <= PAGE + 0.01
+    assert len([ax for ax in figure.axes if ax.get_title()]) == 13
+    assert outside(figure) == []
+    assert overlapping(figure) == []
+
+
+def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
+    given = pooled.load(many)
+    module = script("loss_vs_compute")
+    entries = {text.get_text() for text in figures["loss_vs_compute"].legends[0].get_texts()}
+    best = module.best_rivals(given)
+    named = script("looks").method_name
+    assert entries == {named(name) for name in (*module.MAIN, *best)}
+    losses = {
+        name: given.finished("digits", name)["best_val_loss"].mean()
+        for name in labels.GROUPS["rivals"] if name != "vanilla_cut"
+    }  # fmt: skip
+    assert min(losses, key=losses.get) in best
+    assert "vanilla_cut" not in best
+
+
+def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
+    given = pooled.load(many)
+    ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
+    rows = [text.get_text() for text in ax.get_yticklabels()]
+    named = script("looks").method_name
+    chosen = [name for name in labels.GROUPS["controls"] if name != "random_exact"]
+    wanted = ["mat_exact", *chosen, "mat", "vanilla", *labels.GROUPS["learning rates"]]
+    assert rows == [named(name) for name in wanted]
+    place = wanted.index("smallest")
+    mean = next(bar.lines[0].get_xdata()[0] for bar in ax.containers if bar.lines[0].get_ydata()[0] == place)
+    assert mean == results.best_loss_advantage_percent(given, "digits", "smallest", "random_exact").mean
+    dots = [tuple(spot) for part in ax.collections for spot in part.get_offsets() if int(spot[1]) == place]
+    assert len(dots) == 2
+    faces = {int(bar.lines[0].get_ydata()[0]): bar.lines[0].get_markerfacecolor() for bar in ax.containers}
+    modes = {place: given.of("digits", name)["mode"].iloc[0] for place, name in enumerate(wanted)}
+    reference = given.of("digits", "random_exact")["mode"].iloc[0]
+    assert {place: to_rgb(face) != (1, 1, 1) for place, face in faces.items()} == {
+        place: mode == reference for place, mode in modes.items()
+    }
+    assert modes[0] != reference  # else nothing would be hollow
+
+
+def test_the_front_is_what_nothing_beats_at_no_more_compute():
+    pareto = script("rivals").pareto
+    means = {"a": (1.0, 0.5), "b": (2.0, 0.4), "c": (3.0, 0.9), "d": (1.0, 0.3), "e": (4.0, 0.9)}
+    assert pareto(means, higher=True) == ["a", "c"]
+    assert pareto(means, higher=False) == ["d"]
+
+
+def test_losses_of_rivals_are_turned_round(many, figures):
+    axes = {ax.get_title(): ax for ax in figures["rivals"].axes}
+    assert axes["digits"].get_ylim()[0] < axes["digits"].get_ylim()[1]
+    assert axes["mixture_of_experts"].get_ylim()[0] > axes["mixture_of_experts"].get_ylim()[1]
+
+
+def test_savings_are_of_whole_runs_with_charged_probes(many):
+    given = pooled.load(many)
+    flops, seconds = script("wall_clock").savings(given, "digits")["mat"]
+    ends = [
+        [
+            measures.final_macs(given.curve(run["run"]), "executed", bool(run["charges_probe"]))
+            for _, run in given.finished("digits", name).iterrows()
+        ]
+        for name in ("mat", "vanilla")
+    ]
+    ratios = np.divide(*ends)
+    assert np.isclose(flops.mean, 100 * (1 - np.sqrt(np.prod(ratios))))
+    assert seconds.n == 2
+
+
+def test_bars_that_change_a_verdict_are_hatched_and_the_largest_change_is_on_top(many, figures):
+    table = pd.read_csv(many / "sensitivity.csv")
+    rows = script("tornado").ordered(table.query("task == 'digits' and claim == 'C5'"))
+    change = (rows["effect_alternative"] - rows["effect_default"]).abs().dropna()
+    assert change.is_monotonic_decreasing
+    assert np.isnan(rows["effect_alternative"].iloc[-1])
+    ax = next(ax for ax in figures["tornado"].axes if ax.get_title().startswith("digits: validation"))
+    hatched = [bool(patch.get_hatch()) for patch in ax.patches]
+    assert hatched == list(rows["changes"][: len(hatched)])
+    assert any(hatched)
+    assert not all(hatched)
+
+
+def test_improvement_has_a_dot_per_task_and_their_mean_in_every_sense(figures):
+    for ax in figures["improvement"].axes:
+        means = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
+        dots = [part.get_offsets()[:, 0].mean() for part in ax.collections if len(part.get_offsets()) == 2]
+        assert len(means) == len(labels.of_groups(labels.METHOD_ORDER, ("MAT", "baselines", "rivals")))
+        assert np.allclose(means, dots)
+
+
+def test_trainability_and_generalisation_show_every_family(figures):
+    for name in ("trainability", "generalisation"):
+        titles = " ".join(ax.get_title() for ax in figures[name].axes)
+        assert all(family in titles for family in FAMILIES)
+    assert sum("memorised" in ax.get_ylabel() for ax in figures["generalisation"].axes) == 1
+
+
+def test_the_headline_leaves_the_negative_negative(tmp_path):
+    worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
+    cli.collect(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
+    cli.results(tmp_path / "tables", CLAIMS)
+    figure = drawn("headline", tmp_path / "tables")
+    panels = [ax for ax in figure.axes if ax.containers]
+    assert len(panels) == 4  # accuracies and losses have units of their own
+    for ax in panels:
+        quality = "test metric" in ax.get_xlabel()
+        first = ax.containers[0].lines[0]
+        if quality:
+            assert first.get_xdata()[0] < 0
+        else:  # no seed reached vanilla's best: hollow, and said so
+            assert to_rgb(first.get_markerfacecolor()) == (1, 1, 1)
+            assert "0 of 3" in {text.get_text() for text in ax.texts}
+    units = {ax.get_xlabel().rpartition(", ")[2] for ax in panels if "metric" in ax.get_xlabel()}
+    assert units == {"points (× 100)", "nats"}
+
+
+def test_without_results_or_the_method_there_is_no_headline(many):
+    given = pooled.load(many)
+    for tables in (
+        replace(given, results=None),
+        replace(given, runs=given.runs[given.runs["method"] == "vanilla"]),
+    ):
+        assert "No results table" in drawn("headline", tables).axes[0].texts[0].get_text()
+
+
+def test_every_script_runs_from_its_own_folder_alone():
+    """No script reads another one but what all share, which the rule ``figure`` names."""
+    rule = (ROOT / "workflows" / "rules" / "figures.smk").read_text()
+    for path in SCRIPTS.glob("*.py"):
+        others = {other.stem for other in SCRIPTS.glob("*.py")} - {"common", "looks", path.stem}
+        imported = {
+            line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
+        }
+        assert not imported & others, f"{path.name}{os.linesep}"
+    assert "looks.py" in rule
