@@ -48,14 +48,17 @@ SANITY = [
 ]
 
 
-MISSED = {"subset": {"cifar10"}}  # by 0.65 points in 10 epochs; the level was fixed before the run and stays
+# by part of a scale
+MISSED = {
+    "sanity,seeds-0,vanilla": {"cifar10"}
+}  # by 0.65 points in 10 epochs; the level was fixed before the run and stays
 
 
 @pytest.mark.parametrize("path", SANITY, ids=lambda path: path.parent.parent.name)
 def test_vanilla_reaches_every_level_that_is_stated(path):
     table = pd.read_csv(path)
     missed = set(table[table["verdict"] == "not reached"]["task"])
-    assert missed == MISSED.get(table["scale"].iloc[0], set()), "say so in the README, and why"
+    assert missed == MISSED.get(path.parent.parent.name, set()), "say so in the README, and why"
     assert (table["verdict"] == "reached").sum() >= 3
     assert (table["n_diverged"] == 0).all()
     assert pd.read_csv(path.with_name("runs.csv"))["code_hash"].nunique() == 1
