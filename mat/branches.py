@@ -24,6 +24,7 @@ from mat.branches_train import Fork
 from mat.errors import InputError
 from mat.gradients import gradient_norms
 from mat.jobs import checkpoints, finished, write
+from mat.kernel import modular_ntk
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import generator, stream_seed
 from mat.tasks.base import Batch
@@ -163,12 +164,11 @@ class _Session:
         if loop.progress.diverged or loop.progress.step != step:
             return None
         controller = loop.controller
-        try:
-            rows, _ = controller.measure(first=True)
-            norms = gradient_norms(
-                loop.model, controller.partition, controller.probe_inputs, controller.probe_labels,
-                loop.task.sample_losses,
-            )  # fmt: skip
+        probe = controller.partition, controller.probe_inputs
+        try:  # by itself, because the run is vanilla's, whose controller measures nothing
+            kernels = modular_ntk(loop.model, *probe, controller.estimator, labels=controller.probe_labels)
+            rows = kernels.table(controller.normalisation).to_dict("records")
+            norms = gradient_norms(loop.model, *probe, controller.probe_labels, loop.task.sample_losses)
         except FloatingPointError:
             return None
         found = {row["module"]: {**row, "gradient_norm": norms[row["module"]]} for row in rows}

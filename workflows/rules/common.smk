@@ -17,6 +17,7 @@ from mat.evidence.sanity import levels_of
 from mat.grid import expand as expand_config
 from mat.grid import trained
 from mat.matched import FILES as FOLLOWED
+from mat.spec import Spec
 from mat.run import CHECKPOINT, FILES, code_hash
 
 # Where and on what it runs changes no specification; everything else in the config does.
@@ -138,13 +139,11 @@ FIGURE_NAMES = (
 
 
 def task_spec(wildcards):
-    """A specification of the task label: task, model, recipe and probe are the same in all of its runs. It is the same
-    text whatever is selected, so that no selection prepares data again."""
-    given = json.loads(next(run.spec.json for run in RUNS.values() if run.task == wildcards.task))
-    given |= {"method": {"name": "vanilla"}, "seed": 0}
-    if "run" in (given["start"] or {}):
-        given["start"] = None
-    return json.dumps(given, sort_keys=True)
+    """A specification of the task label by itself, without what methods change of it: the same text whatever is
+    selected, so that no selection prepares data again."""
+    given = {**trained(wildcards.task, config["tasks"]), "method": {"name": "vanilla"}}
+    start = config["tasks"][wildcards.task].get("start") or {}
+    return Spec.of({**given, "start": start if "hub" in start else None}).json
 
 
 def named(runs):
