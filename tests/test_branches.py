@@ -13,7 +13,7 @@ import torch
 import mat.branches
 from mat import run
 from mat.__main__ import main
-from mat.branches import MODULE, SET, Branch, measure, shares
+from mat.branches import CODE, MODULE, SET, Branch, measure, shares
 from mat.branches_plan import SETS, Settings, job_of, jobs
 from mat.branches_train import Fork
 from mat.errors import InputError
@@ -179,7 +179,7 @@ def test_every_branch_is_there_once_and_says_what_it_trained(measured):
         assert sets["none"] == "" and set(sets["all"].split()) == set(ranked)
         assert sets["random"] in set(ranked)
     assert measured[["memorised_after", "true_after"]].isna().all(axis=None)
-    assert measured["code_hash"].eq(run.code_hash("branches")).all()
+    assert measured["code_hash"].eq(run.code_hash(*CODE)).all()
 
 
 def test_the_run_goes_on_as_if_there_were_no_branches(tmp_path):
@@ -358,7 +358,7 @@ def test_the_code_of_branches_is_in_their_hash_and_not_in_a_runs(monkeypatch, tm
     for text in ("1", "2"):
         (library / "branches.py").write_text(text)
         run.code_hash.cache_clear()
-        hashes.append((run.code_hash(), run.code_hash("branches")))
+        hashes.append((run.code_hash(), run.code_hash(*CODE)))
     run.code_hash.cache_clear()
     assert hashes[0][0] == hashes[1][0]
     assert len({hashes[0][0], hashes[0][1], hashes[1][1]}) == 3
