@@ -233,7 +233,7 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         measure(job(), out, report=interrupt, save_every=0)
-    state = run.state_path(out, "branches")
+    state = run.state_path(out, *CODE)
     assert state.exists() and not out.exists()
     resumed = []
     found = measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
