@@ -19,7 +19,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence import controls, learning_rate, results, rivals, scores, verdicts, wall_clock
 from mat.evidence.claims import Claims
-from mat.evidence.provenance import relative, run_folder
+from mat.evidence.provenance_files import relative, run_folder
 from mat.evidence.tables import REFERENCE, Tables
 from mat.evidence.write import FLOATS, command
 
