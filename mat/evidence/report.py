@@ -210,12 +210,12 @@ def _figures(source: Source) -> Section | None:
 
 
 def _caption(source: Source, found: report_items.Found) -> str:
-    held = found.item.held.format(seeds=_seeds(source.tables, found.item.counted))
+    held = found.item.held.format(seeds=seeds(source.tables, found.item.counted))
     about = f"{found.item.about} {held}".strip()
     return f"{about} Scale {source.tables.scope}. Made by `{_command(source, found)}`."
 
 
-def _seeds(tables: Tables, counted: str) -> str:
+def seeds(tables: Tables, counted: str) -> str:
     """n of the runs by task and method; of a table of branches by its own rows, which are no runs of ``runs.csv``."""
     table = getattr(tables, counted) if counted else None
     if table is not None:

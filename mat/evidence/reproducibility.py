@@ -91,11 +91,11 @@ def _easy(tables: Tables) -> Iterator[str]:
     finished = int((runs["status"] == "finished").sum())
     yield (
         f"One command makes everything on this page. The scale `demo` brings its data along; `subset` and `paper` read "
-        f"theirs from the Hugging Face hub or from a mirror of it (`MAT_DATA`). {finished} of {len(runs)} runs finished; "
+        f"theirs from the hub or from a mirror of it (`MAT_DATA`). {finished} of {len(runs)} runs finished; "
         f"an interrupted run goes on where it was. The models are built from the classes of torchvision and "
         f"transformers, at the sizes of the config: VGG's plan of layers, the stem of ResNet for small images and the "
-        f"standard deviation of BERT's initial weights are this re-run's own, and Switch is transformers' stack of blocks "
-        f"in a language model of its own."
+        f"standard deviation of BERT's initial weights are this re-run's own, and Switch is transformers' stack of "
+        f"blocks in a language model of its own."
     )
     if tables.sanity is not None:
         level = tables.sanity["verdict"].isin(["reached", "not reached"])
@@ -135,9 +135,7 @@ def _unvaried(tables: Tables, register: list[Ambiguity]) -> list[str]:
     """Open choices without a row in the sensitivity table and without a run of an alternative."""
     table, methods = tables.sensitivity, set(tables.runs["method"])
     varied = set() if table is None else set(table["id"])
-    return [
-        entry.id for entry in register if entry.id not in varied and not methods & set(entry.sensitivity)
-    ]
+    return [entry.id for entry in register if entry.id not in varied and not methods & set(entry.sensitivity)]
 
 
 def _judged(verdicts: pd.DataFrame) -> set[str]:

@@ -14,7 +14,13 @@ from mat.evidence.tables import REFERENCE, Tables
 from mat.evidence.verdicts import SCALE
 
 MEAN, GEOMETRIC, SAVING = "mean", "geometric mean", "100 · (1 − geometric mean of 1 − saving/100)"
-_COMPARED = ("saving", "vanilla", "advantage", "ratio", "better")  # columns that pair a method's runs with vanilla's
+_COMPARED = (
+    "saving",
+    "vanilla",
+    "advantage",
+    "ratio",
+    "better",
+)  # columns that pair a method's runs with vanilla's
 Labels = set[tuple[str, str]]  # (task, method)
 
 
@@ -130,9 +136,7 @@ def _judged(tables: Tables, claims: Claims) -> pd.DataFrame:
 
 
 KINDS: Mapping[str, Kind] = {
-    "results": Kind(
-        lambda tables, claims: results.results(tables, claims.convergence), _compared, _spread
-    ),
+    "results": Kind(lambda tables, claims: results.results(tables, claims.convergence), _compared, _spread),
     "scores": Kind(lambda tables, _: scores.scores(tables), _scored, _only_mean, "mean"),
     "controls": Kind(lambda tables, _: controls.controls(tables), _controlled, _spread),
     "rivals": Kind(
