@@ -12,7 +12,7 @@ import pytest
 from mat.evidence import cli, report, report_cli, report_items
 from mat.evidence import tables as pooled
 from mat.evidence.statistics import Interval
-from tests.evidence.synthetic import METHODS, TASKS, write_runs
+from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_tables import write_branches
 from tests.figures.drawing import ROOT, drawn, script
 from tests.figures.test_figures import CLAIMS, LEVELS, NAMES
