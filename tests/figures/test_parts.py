@@ -82,7 +82,7 @@ def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
     assert [link for link in links if not (tables / link).is_file()] == []
     assert (tables / "report.html").stat().st_size > 50_000
     assert report_cli.check(tables / "tables", CLAIMS, tmp_path).startswith(
-        "12 tables and figures and 12 runs"
+        "13 tables and figures and 12 runs"
     )
 
 
