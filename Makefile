@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint plan clean
+.PHONY: run test lint plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -36,5 +36,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
+# what was trained, measured and fetched stays, with Snakemake's record of it; so does what is committed
 clean:
-	rm -rf $(VENV) .mat-cache .snakemake results/*/runs results/*/logs results/*/benchmarks results/*/data results/*/agreement results/*/branches results/*/only paper_figures/*/only
+	git clean -Xdfq -e '!results/*/runs/' -e '!results/*/agreement/' -e '!results/*/branches/' -e '!results/*/data/' \
+	  -- results paper_figures
+	rm -rf $(VENV)
+
+# hours of training go too
+distclean: clean
+	git clean -Xdfq -- results paper_figures
+	rm -rf .snakemake .mat-cache

@@ -42,6 +42,8 @@ def draw(tables: Tables) -> Figure:
     families = sorted(set(table["family"]))
     known = table[np.isfinite(table["mean"])]
     measures = [name for name in MEASURES if name in set(known["measure"])]
+    if not measures:
+        return common.nothing(tables, "No branch has a result: every one of them diverged.")
     columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
     figure, axes = plt.subplots(
         len(measures) * blocks,
@@ -68,9 +70,10 @@ def draw(tables: Tables) -> Figure:
                     labelled.add((block, name))
                     points = ", points" if name == "memorised" else ""
                     ax.set_ylabel(f"{MEASURES[name]}{points}", fontsize=7.5)
-        first = own.iloc[0]
+        first = table[table["family"] == family].iloc[0]
+        none = "" if shown else "\nevery branch diverged"
         top = axes[block * len(measures), column]
-        top.set_title(f"{family} ({first['task']}), {first['loss_unit']}\n{top.get_title().strip()}")
+        top.set_title(f"{family} ({first['task']}), {first['loss_unit']}{none}\n{top.get_title().strip()}")
     figure.legend(
         handles=[looks.handle(name, look, markersize=4.5) for name, look in SETS.items()],
         loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {looks.LAMBDA}", title_fontsize=7,

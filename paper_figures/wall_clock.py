@@ -84,7 +84,7 @@ def panel(ax: Axes, tables: Tables, found: dict[str, tuple[Interval, Interval]])
     for name, (flops, seconds) in found.items():
         look, place = looks.look(name, tables.runs["method"].unique()), (flops.mean, seconds.mean)
         ax.errorbar(
-            *np.maximum(place, low), xerr=common.bars(flops), yerr=common.bars(seconds), linestyle="none",
+            *np.maximum(place, low), xerr=bars(flops, low), yerr=bars(seconds, low), linestyle="none",
             elinewidth=0.7, markersize=5, markeredgewidth=0.9, label=name, **look.marked,
         )  # fmt: skip
         if min(place) < low:
@@ -97,6 +97,16 @@ def panel(ax: Axes, tables: Tables, found: dict[str, tuple[Interval, Interval]])
     ax.axhspan(low, 0, color="0.93", zorder=0, linewidth=0)
     ax.set(xlim=(low, 100), ylim=(low, 100), aspect="equal")
     ax.grid(True)
+
+
+def bars(value: Interval, low: float) -> list[list[float]] | None:
+    """The interval as error bars of a marker that stands at ``low`` where its mean is below: what of it is on the axis,
+    which ends at ``low`` and 100."""
+    if common.bars(value) is None:
+        return None
+    place = max(value.mean, low)
+    ends = (min(max(end, low), 100.0) for end in (value.low, value.high))
+    return [[max(0.0, place - next(ends))], [max(0.0, next(ends) - place)]]
 
 
 def final_macs(tables: Tables, task: str, method: str) -> object:

@@ -6,42 +6,41 @@ are relative to the repository's root; sizes in bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import report_items, write
-from mat.evidence.collect import FILES
+from mat.evidence import provenance_runs, report_items, write
+from mat.evidence.provenance_files import relative, sha256, short
 from mat.evidence.report_items import Found
 from mat.evidence.tables import Tables
 
 NAME = "provenance.json"
 _PAGES = ("provenance",)
-_SCRIPTS = ("paper_figures/{name}.py", "paper_figures/common.py", "paper_figures/style.mplstyle")
-_RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+_SCRIPTS = ("{name}.py", "common.py", "looks.py", "style.mplstyle")  # of paper_figures
 
 
 def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> dict[str, Any]:
     """Every file of the tables' and the figures' folders, with its hash and the hashes of its sources.
 
     Keys: ``scale``, ``selection``, ``command``; ``files``: path → ``sha256``, ``bytes``, ``command``, ``from`` (path →
-    SHA-256); ``runs``: one entry per run with its hashes. Sources that are not there are left out.
+    SHA-256); ``runs``: one entry per run with its hashes, its test metrics and, where its folder is there, the SHA-256
+    of its ``files``. Sources that are not there are left out.
     """
     files = {}
     for found, scripts in _items(tables_dir, figures_dir):
-        named = [*(tables_dir / name for name in found.item.sources if "/" not in name)]
-        named += [root / name.format(scale=tables.scale) for name in found.item.sources if "/" in name]
-        named += [root / name.format(name=found.item.name) for name in scripts]
+        named = [tables_dir / name for name in found.item.sources if "/" not in name]
+        for name in found.item.sources:
+            if name in report_items.MEASURED:
+                named += _measured(tables, root, name)
+            elif "/" in name:
+                named.append(root / name.format(scale=tables.scale))
+        named += [root / "paper_figures" / name.format(name=found.item.name) for name in scripts]
         sources = {relative(path, root): sha256(path) for path in named if path.is_file()}
         for path in found.files.values():
             files[relative(path, root)] = {
@@ -50,18 +49,18 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
                 "command": write.command(tables.scale, tables.selection, relative(path, root)),
                 "from": sources,
             }
-    runs = tables.runs[list(_RUN)].to_dict("records")
     return {
         "scale": tables.scale, "selection": tables.selection, "command": tables.command,
-        "files": dict(sorted(files.items())), "runs": runs,
+        "files": dict(sorted(files.items())), "runs": provenance_runs.record(tables, root),
     }  # fmt: skip
 
 
 def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
     """What is not as ``provenance.json`` says, one sentence each; nothing when all is.
 
-    Files: there, and of the recorded SHA-256. Sources: the recorded hash is that of the file which is there now.
-    Runs: ``runs.csv`` has the recorded ones, and a run folder that is there is the recorded run.
+    Files: there, and of the recorded SHA-256. Sources: the recorded hash is that of the file which is there now; tables
+    that jobs measured need not be there. Runs: ``runs.csv`` has the recorded ones; a run folder that is there is the
+    recorded run, file by file, and says what ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` say of it.
     """
     known = load(tables_dir)
     now: dict[str, str | None] = {}
@@ -75,9 +74,9 @@ def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
         if hashed(name) is None:
             yield f"{name} is recorded and is not there; make it again: {file['command']}"
         elif hashed(name) != file["sha256"]:
-            yield f"{name} was {_short(file['sha256'])} when it was recorded and is {_short(hashed(name))} now"
+            yield f"{name} was {short(file['sha256'])} when it was recorded and is {short(hashed(name))} now"
         for source, digest in file["from"].items():
-            if hashed(source) != digest:
+            if hashed(source) != digest and not (hashed(source) is None and _is_measured(source)):
                 yield f"{name} was made from another {source}; make it again: {file['command']}"
     folders = {(root / name).parent for name in known["files"]}
     for folder in sorted(folders):
@@ -85,25 +84,27 @@ def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
             for path in found.files.values():
                 if found.item.name not in _PAGES and relative(path, root) not in known["files"]:
                     yield f"{relative(path, root)} is not recorded; make the record again"
-    yield from _check_runs(known["runs"], tables, root)
+    yield from provenance_runs.check(known["runs"], tables, root)
 
 
-def _check_runs(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterator[str]:
-    here = {row["run"]: row for row in tables.runs[list(_RUN)].to_dict("records")}
-    for run in recorded:
-        name = run["run"]
-        if here.pop(name, None) != run:
-            yield f"run {name} is recorded otherwise than runs.csv has it"
-        folder = run_folder(tables.scale, name, root)
-        if all((folder / file).is_file() for file in FILES):
-            made = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            for key in ("code_hash", "data_hash"):
-                if made.get(key) != run[key]:
-                    yield (
-                        f"{relative(folder, root)} has the {key} {_short(made.get(key))}, the tables stand on "
-                        f"{_short(run[key])}: it was trained again since"
-                    )
-    yield from (f"run {name} is in runs.csv and not in the record" for name in here)
+def _measured(tables: Tables, root: Path, pattern: str) -> list[Path]:
+    """The jobs' tables that are there of the families and the code of this scale's own table."""
+    name = "agreement" if pattern == report_items.AGREEMENT else "trainability"
+    table = getattr(tables, name)
+    if table is None:
+        return []
+    wanted = set(zip(table["family"], table["code_hash"], strict=True))
+    found = []
+    for path in sorted(root.glob(pattern.format(scale=tables.scale))):
+        first = pd.read_parquet(path, columns=["family", "code_hash"]).iloc[:1]
+        if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
+            found.append(path)
+    return found
+
+
+def _is_measured(source: str) -> bool:
+    """Whether a path of the record is a table that a job measured."""
+    return any(fnmatch(source, pattern.replace("{scale}", "*")) for pattern in report_items.MEASURED)
 
 
 def load(tables_dir: Path) -> dict[str, Any]:
@@ -127,8 +128,8 @@ def markdown(made: dict[str, Any]) -> str:
     rows = [
         (
             f"`{name}`",
-            f"`{_short(file['sha256'])}`",
-            ", ".join(f"`{Path(source).name}` {_short(digest)}" for source, digest in file["from"].items())
+            f"`{short(file['sha256'])}`",
+            ", ".join(f"`{Path(source).name}` {short(digest)}" for source, digest in file["from"].items())
             or write.MISSING,
         )
         for name, file in made["files"].items()
@@ -152,24 +153,9 @@ def markdown(made: dict[str, Any]) -> str:
     )
 
 
-def run_folder(scale: str, run: str, root: Path) -> Path:
-    """Where the workflow keeps a run."""
-    return root / "results" / scale / "runs" / run
-
-
-def relative(path: Path, root: Path) -> str:
-    """``path`` below ``root``, with slashes; as it is when it lies elsewhere."""
-    path, root = path.resolve(), root.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
 def _items(tables_dir: Path, figures_dir: Path) -> Iterable[tuple[Found, tuple[str, ...]]]:
     for found in report_items.tables(tables_dir):
         if found.item.name not in _PAGES:
             yield found, ()
     for found in report_items.figures(figures_dir):
         yield found, _SCRIPTS
-
-
-def _short(digest: str | None) -> str:
-    return str(digest)[:12]

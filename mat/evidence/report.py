@@ -17,6 +17,7 @@ import pandas as pd
 
 from mat.evidence import provenance, report_items, report_runs, report_verdicts, write
 from mat.evidence.claims import Claims
+from mat.evidence.provenance_files import relative
 from mat.evidence.tables import Tables
 
 PAPER = (
@@ -209,13 +210,22 @@ def _figures(source: Source) -> Section | None:
 
 
 def _caption(source: Source, found: report_items.Found) -> str:
-    runs = source.tables.runs
-    done = runs["status"].eq("finished").groupby([runs["task"], runs["method"]]).sum()
-    least, most = int(done.min()), int(done.max())
-    seeds = f"n = {least if least == most else f'{least} to {most}'} finished seeds per task and method"
-    held = found.item.held.format(seeds=seeds)
+    held = found.item.held.format(seeds=seeds(source.tables, found.item.counted))
     about = f"{found.item.about} {held}".strip()
     return f"{about} Scale {source.tables.scope}. Made by `{_command(source, found)}`."
+
+
+def seeds(tables: Tables, counted: str) -> str:
+    """n of the runs by task and method; of a table of branches by its own rows, which are no runs of ``runs.csv``."""
+    table = getattr(tables, counted) if counted else None
+    if table is not None:
+        counts, of = table["n"], "seeds with a result per family and checkpoint"
+    else:
+        runs = tables.runs
+        counts = runs["status"].eq("finished").groupby([runs["task"], runs["method"]]).sum()
+        of = "finished seeds per task and method"
+    least, most = int(counts.min()), int(counts.max())
+    return f"n = {least if least == most else f'{least} to {most}'} {of}"
 
 
 def _runs(source: Source) -> Section:
@@ -254,7 +264,7 @@ def _methods(source: Source) -> Section:
 
 
 def _again(source: Source) -> Section:
-    tables = shlex.quote(provenance.relative(source.tables_dir, source.root))
+    tables = shlex.quote(relative(source.tables_dir, source.root))
     first = source.tables.runs.iloc[-1]
     text = "\n".join(
         [
@@ -288,5 +298,5 @@ def inner(page: str) -> str:
 
 def _command(source: Source, found: report_items.Found) -> str:
     kinds = [kind for kind in (".md", ".csv", ".pdf") if kind in found.files] or sorted(found.files)
-    path = provenance.relative(found.files[kinds[0]], source.root)
+    path = relative(found.files[kinds[0]], source.root)
     return write.command(source.tables.scale, source.tables.selection, path)

@@ -12,6 +12,7 @@ from mat.evidence import provenance as recording
 from mat.evidence import report as reporting
 from mat.evidence import reproducibility as reproducibility_page
 from mat.evidence import trace as tracing
+from mat.evidence.provenance_files import is_there, run_folder
 
 
 def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
@@ -59,8 +60,17 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
     if wrong:
         raise InputError("\n".join([f"{len(wrong)} of what is there is not as recorded:", *wrong]))
     recorded = recording.load(tables_dir)
-    again = write.listed(f"{name}.csv" for name in tracing.KINDS if (tables_dir / f"{name}.csv").is_file())
+    there = sorted(path.stem for path in tables_dir.glob("*.csv"))
+    again = write.listed(f"{name}.csv" for name in there if name in tracing.KINDS)
+    alone = [f"{name}.csv" for name in there if name not in (*tracing.KINDS, "runs")]
+    folders = sum(is_there(run_folder(pooled.scale, run, root)) for run in pooled.runs["run"])
+    read = (
+        f"{folders} run folders are here and say what the pooled tables say"
+        if folders
+        else "no run folder is here, so the pooled tables were not compared with their runs"
+    )
+    hashed = f". Not computed again, compared by hash alone: {write.listed(alone)}" if alone else ""
     return (
-        f"{len(recorded['files'])} tables and figures and {len(recorded['runs'])} runs are as recorded, and the pooled "
-        f"runs give {again} again"
+        f"{len(recorded['files'])} tables and figures and {len(recorded['runs'])} runs are as recorded; {read}; the "
+        f"pooled runs give {again} again{hashed}"
     )

@@ -35,7 +35,7 @@ def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], verdicts
             "## What was difficult",
             *_difficult(tables, register, verdicts),
             "## Communication with original authors",
-            "None took place.",
+            "None, at the time of writing.",
             "## Computational requirements",
             *_required(tables),
         ]
@@ -90,8 +90,12 @@ def _easy(tables: Tables) -> Iterator[str]:
     runs = tables.runs
     finished = int((runs["status"] == "finished").sum())
     yield (
-        f"One command makes everything on this page, data included. {finished} of {len(runs)} runs finished; "
-        f"an interrupted run goes on where it was. The models are unmodified ones of torchvision and transformers."
+        f"One command makes everything on this page. The scale `demo` brings its data along; `subset` and `paper` read "
+        f"theirs from the hub or from a mirror of it (`MAT_DATA`). {finished} of {len(runs)} runs finished; "
+        f"an interrupted run goes on where it was. The models are built from the classes of torchvision and "
+        f"transformers, at the sizes of the config: VGG's plan of layers, the stem of ResNet for small images and the "
+        f"standard deviation of BERT's initial weights are this re-run's own, and Switch is transformers' stack of "
+        f"blocks in a language model of its own."
     )
     if tables.sanity is not None:
         level = tables.sanity["verdict"].isin(["reached", "not reached"])
@@ -100,18 +104,22 @@ def _easy(tables: Tables) -> Iterator[str]:
 
 
 def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame | None) -> Iterator[str]:
-    unvaried = [entry.id for entry in register if entry.alternatives and not entry.sensitivity]
-    yield (
-        f"The paper leaves {len(register)} choices open that this re-run has met. {len(unvaried)} of them have "
-        f"alternatives that no run varies yet: {write.listed(unvaried)}."
+    unvaried = _unvaried(tables, register)
+    yield f"The paper leaves {len(register)} choices open that this re-run has met. " + (
+        f"{len(unvaried)} of them are not varied by the runs of this scale: {write.listed(unvaried)}."
+        if unvaried
+        else "The runs of this scale vary every one of them."
     )
     if verdicts is not None:
         counts = verdicts[verdicts["task"] == report_verdicts.ALL]["verdict"].value_counts()
-        low = int(verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0), "n"].min())
+        measured = verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0), "n"]
         yield (
             f"{counts.get('inconclusive', 0)} claims stay inconclusive and {counts.get(NOT_TESTED, 0)} are not tested. "
-            f"Intervals stand on as few as {low} seeds; what a decision would need is beside each verdict, where it "
-            "can be said."
+        ) + (
+            f"Intervals stand on as few as {int(measured.min())} seeds; what a decision would need is beside each "
+            "verdict, where it can be said."
+            if len(measured)
+            else "No number that a verdict stands on was measured."
         )
     missed = [] if tables.sanity is None else list(tables.sanity.query("verdict == 'not reached'")["task"])
     if missed:
@@ -121,6 +129,13 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
 def _required(tables: Tables) -> Iterator[str]:
     yield report_runs.scope(tables)
     yield report_runs.machines(tables)
+
+
+def _unvaried(tables: Tables, register: list[Ambiguity]) -> list[str]:
+    """Open choices without a row in the sensitivity table and without a run of an alternative."""
+    table, methods = tables.sensitivity, set(tables.runs["method"])
+    varied = set() if table is None else set(table["id"])
+    return [entry.id for entry in register if entry.id not in varied and not methods & set(entry.sensitivity)]
 
 
 def _judged(verdicts: pd.DataFrame) -> set[str]:

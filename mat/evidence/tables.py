@@ -26,8 +26,8 @@ class Tables:
     ``ceiling_parts``: the tables of ``mat.ceiling``, None at a scale that does not ask for them. ``sanity``: the table
     of ``mat.evidence.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
     these names, None at a scale that trains no branches; ``trainability_modules``: what the first stands on, a row per
-    module. ``results``: the results table, None where it was not made; ``sensitivity``, ``rivals``: the tables
-    of these names, None where they were not made."""
+    module. ``results``, ``sensitivity``, ``rivals``: the tables of these names, None where they were not made. A table
+    without a row is None too."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -182,65 +182,51 @@ def load(folder: Path) -> Tables:
 
 
 def load_agreement(folder: Path) -> pd.DataFrame | None:
-    """``agreement.csv`` of ``folder``; None when there is none."""
-    path = folder / "agreement.csv"
-    if not path.is_file():
-        return None
-    frame = pd.read_csv(
-        path, dtype=dict.fromkeys(("checkpoint", "family", "scale", "code_hash", "reference"), str)
+    """``agreement.csv`` of ``folder``."""
+    return _read(
+        folder / "agreement.csv", ("checkpoint", "family", "scale", "code_hash", "reference"), ("reference",)
     )
-    return frame.assign(reference=frame["reference"].fillna(""))
 
 
 def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
-    """``ceiling.csv`` or ``ceiling_parts.csv`` of ``folder``; None when there is none."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    frame = pd.read_csv(path, dtype=dict.fromkeys(("scale", "label", "note"), str))
-    return frame.assign(note=frame["note"].fillna("")) if "note" in frame else frame
+    """``ceiling.csv`` or ``ceiling_parts.csv`` of ``folder``."""
+    return _read(folder / name, ("scale", "label", "note"), ("note",))
 
 
 def load_sanity(folder: Path) -> pd.DataFrame | None:
-    """``sanity.csv`` of ``folder``; None when there is none."""
-    path = folder / "sanity.csv"
-    if not path.is_file():
-        return None
+    """``sanity.csv`` of ``folder``."""
     texts = ("scale", "task", "metric", "direction", "verdict", "baselines", "source")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    return frame.assign(**{name: frame[name].fillna("") for name in texts})
+    return _read(folder / "sanity.csv", texts, texts)
 
 
 def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
-    """``trainability.csv``, ``trainability_modules.csv`` or ``generalisation.csv`` of ``folder``; None when there is
-    none."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    texts = ("checkpoint", "family", "scale", "task", "code_hash")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    return frame.assign(**{name: frame[name].fillna("") for name in ("given", "minus") if name in frame})
+    """``trainability.csv``, ``trainability_modules.csv`` or ``generalisation.csv`` of ``folder``."""
+    return _read(folder / name, ("checkpoint", "family", "scale", "task", "code_hash"), ("given", "minus"))
 
 
 def load_by_method(folder: Path, name: str) -> pd.DataFrame | None:
-    """``results.csv`` or ``rivals.csv`` of ``folder``, rows by task and method; None when there is none."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    texts = ("scale", "task", "method", "group", "mode", "metric", "loss_unit", "ledger")
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    """``results.csv`` or ``rivals.csv`` of ``folder``, rows by task and method."""
+    return _read(
+        folder / name, ("scale", "task", "method", "group", "mode", "metric", "loss_unit", "ledger"), ()
+    )
 
 
 def load_sensitivity(folder: Path) -> pd.DataFrame | None:
-    """``sensitivity.csv`` of ``folder``; None when there is none."""
-    path = folder / "sensitivity.csv"
-    if not path.is_file():
-        return None
+    """``sensitivity.csv`` of ``folder``."""
     texts = (
         "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default",
         "verdict_alternative",
     )  # fmt: skip
+    frame = _read(folder / "sensitivity.csv", texts, texts)
+    return None if frame is None else frame.assign(changes=frame["changes"].astype(bool))
+
+
+def _read(path: Path, texts: tuple[str, ...], filled: tuple[str, ...]) -> pd.DataFrame | None:
+    """A table whose columns ``texts`` are text, those of ``filled`` with "" where nothing is; None where there is no
+    such file or it has no row: a selection of a scale may leave nothing to compare."""
+    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+        return None
     frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    return frame.assign(
-        changes=frame["changes"].astype(bool), **{name: frame[name].fillna("") for name in texts}
-    )
+    if frame.empty:
+        return None
+    return frame.assign(**{name: frame[name].fillna("") for name in filled if name in frame})

@@ -1,15 +1,15 @@
 """From a number of a table to the runs behind it: which, with which values, and how each is made again.
 
-A number is computed again from the pooled runs by the code that made its table, once for all seeds and once for
-every seed alone, which gives each seed's own value. Beside that, the mean of those values is taken here, without
-that code: arithmetic, or geometric for ratios.
+A number is computed again by the code that made its table, once from all seeds and once from every seed alone, which
+gives each seed's own value: from the run folders, read anew, where they are there, else from the pooled tables. Beside
+that, the mean of those values is taken here, without that code: the one that the column is said to be.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,58 +17,26 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import controls, learning_rate, results, rivals, scores, verdicts, wall_clock
 from mat.evidence.claims import Claims
-from mat.evidence.provenance import relative, run_folder
-from mat.evidence.tables import REFERENCE, Tables
-from mat.evidence.write import FLOATS, command
+from mat.evidence.provenance_files import is_there, run_folder
+from mat.evidence.tables import Tables
+from mat.evidence.trace_kinds import KINDS, Kind, combined, counted, only_claim
+from mat.evidence.trace_runs import Run, from_folders, only, run_of
+from mat.evidence.write import FLOATS
 
 TOLERANCE = 1e-6  # tables are written with 8 significant digits
 ALL = "all"
-KEYS = ("scale", "claim", "task", "method", "metric", "part", "ledger", "verdict", "mode")
-_COMPARED = ("saving", "vanilla", "advantage")  # columns of results.csv that pair seeds with vanilla's
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a table is traced: ``again`` computes it from pooled runs, ``number`` is the column traced by default."""
-
-    again: Callable[[Tables, Claims], pd.DataFrame]
-    number: str = "mean"
-
-
-KINDS: Mapping[str, Kind] = {
-    "results": Kind(lambda tables, claims: results.results(tables, claims.convergence), ""),
-    "scores": Kind(lambda tables, claims: scores.scores(tables)),
-    "controls": Kind(lambda tables, claims: controls.controls(tables), ""),
-    "rivals": Kind(lambda tables, claims: rivals.rivals(tables, claims.convergence), ""),
-    "learning_rate": Kind(lambda tables, claims: learning_rate.learning_rate(tables), ""),
-    "wall_clock": Kind(lambda tables, claims: wall_clock.wall_clock(tables, claims.convergence), ""),
-    "verdicts": Kind(lambda tables, claims: verdicts.verdicts(tables, claims), "effect"),
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run behind a number; ``there``: whether its folder is here; ``command`` makes it again."""
-
-    run: str
-    task: str
-    method: str
-    seed: int
-    status: str
-    folder: str
-    there: bool
-    hashes: Mapping[str, str]
-    hardware: str
-    versions: Mapping[str, str]
-    command: str
+# columns that name a row, then those that a row is also asked for by
+NAMES = ("scale", "claim", "task", "method", "metric", "part", "ledger", "factor", "label")
+KEYS = (*NAMES, "verdict", "mode")
+FOLDERS, POOLED = "run folders", "pooled tables"
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One number and what is behind it. ``again``: computed anew from the pooled runs; ``by_seed``: each seed's own;
-    ``mean``: (how, value) of the mean of those that equals the number, None where none does."""
+    """One number and what is behind it. ``again``: computed anew, from ``read``, which is ``FOLDERS`` where all runs
+    behind it are there, else ``POOLED``; ``by_seed``: each seed's own; ``mean``: the mean of those that the column is
+    (how, value), None where it is none; ``n``: how many seeds the table says it is over."""
 
     table: str
     row: Mapping[str, str]
@@ -77,12 +45,23 @@ class Trace:
     again: float | None
     by_seed: Mapping[int, float]
     mean: tuple[str, float] | None
+    n: int | None
+    read: str
     runs: tuple[Run, ...]
 
     @property
     def agrees(self) -> bool | None:
         """Whether the number is what the runs give; None where it is not computed again."""
         return None if self.again is None else same(self.number, self.again)
+
+    @property
+    def mean_agrees(self) -> bool | None:
+        """Whether the number is that mean; None where there is none, or where the seeds that have a value of their own
+        are not those that the number is over, and it differs."""
+        if self.mean is None:
+            return None
+        agrees = same(self.number, self.mean[1])
+        return agrees if agrees or self.n in (None, len(self.by_seed)) else None
 
 
 def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables, root: Path) -> list[Trace]:
@@ -97,21 +76,41 @@ def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables
     frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seed": str})
     column, rows = _named(name, frame, rest)
     kind = KINDS.get(name)
-    found = []
-    for place in rows:
-        row = frame.loc[place]
-        runs = _behind(tables, row, column, claims)
-        again, by_seed = None, {}
-        if kind is not None:
-            again, by_seed = _again(kind, tables, claims, row, column, runs)
-        number = float(row[column])
-        found.append(
-            Trace(
-                name, _shown(row), column, number, again, by_seed, _mean(number, by_seed),
-                tuple(_run(tables, run, root) for _, run in runs.iterrows()),
-            )
-        )  # fmt: skip
-    return found
+    fresh = tables if kind is None else from_folders(tables, root)
+    return [_traced(name, kind, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
+
+
+def _traced(
+    name: str,
+    kind: Kind | None,
+    row: pd.Series,
+    column: str,
+    claims: Claims,
+    tables: Tables,
+    fresh: Tables,
+    root: Path,
+) -> Trace:
+    """``fresh``: the tables with what the run folders say."""
+    number, shown = float(row[column]), _shown(row)
+    if kind is None:
+        return Trace(name, shown, column, number, None, {}, None, None, POOLED, ())
+    labels = kind.behind(tables, claims, row, column)
+    pairs = pd.Series(list(zip(tables.runs["task"], tables.runs["method"], strict=True)), tables.runs.index)
+    runs = tables.runs[pairs.isin(labels)].sort_values(["task", "method", "seed"])
+    there = all(is_there(run_folder(tables.scale, run, root)) for run in runs["run"])
+    claims, how = only_claim(claims, row), kind.mean(row, column)
+    by_seed: dict[int, float] = {}
+    if how and len(runs):
+        by_seed = (
+            kind.by_seed(fresh, row, column)
+            if kind.by_seed
+            else _by_seed(kind, fresh, claims, row, column, runs)
+        )
+    return Trace(
+        name, shown, column, number, _value(kind, fresh, claims, row, column), by_seed,
+        (how, combined(how, list(by_seed.values()))) if by_seed else None, counted(row, column),
+        FOLDERS if there and len(runs) else POOLED, tuple(run_of(tables, run, root) for _, run in runs.iterrows()),
+    )  # fmt: skip
 
 
 def same(first: float, second: float) -> bool:
@@ -163,14 +162,14 @@ def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, l
             column = word if word in numbers else f"{word}_mean"
             continue
         keys = [key for key in frame.columns if key in KEYS or not pd.api.types.is_numeric_dtype(frame[key])]
-        hits = [key for key in keys if (frame[key].astype(str) == word).any()]
+        hits = [key for key in keys if (_words(frame[key]) == word).any()]
         if not hits:
-            known = {str(value) for key in keys if key in KEYS for value in rows[key].dropna().unique()}
+            known = {word for key in keys if key in KEYS for word in _words(rows[key]).unique() if word}
             raise InputError(
                 f"{name}.csv has no value and no column {word!r}; values: {', '.join(sorted(known))}; "
                 f"numbers: {_stems(numbers)}"
             )
-        rows = rows[rows[hits[0]].astype(str) == word]
+        rows = rows[_words(rows[hits[0]]) == word]
     if column not in numbers:
         raise InputError(f"name the number's column too, one of: {_stems(numbers)}")
     rows = rows[rows[column].notna()]
@@ -181,87 +180,36 @@ def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, l
     return column, list(rows.index)
 
 
-def _behind(tables: Tables, row: pd.Series, column: str, claims: Claims) -> pd.DataFrame:
-    """The runs that a number stands on: those of its task and method and those it is compared with."""
-    runs = tables.runs
-    if "task" in row.index and (runs["task"] == row["task"]).any():
-        runs = runs[runs["task"] == row["task"]]
-    elif "task" in row.index and "claim" not in row.index:
-        return runs.iloc[:0]  # an average over tasks
-    if "method" in row.index:
-        with_reference = any(word in column for word in _COMPARED)
-        runs = runs[runs["method"].isin([row["method"], *([REFERENCE] if with_reference else [])])]
-    elif "claim" in row.index:
-        claim = next(one for one in claims.claims if one.id == row["claim"])
-        labels = [label for labels in (claim.uses or {}).values() for label in labels]
-        runs = runs[runs["method"].isin(labels)]
-    return runs.sort_values(["method", "seed"])
-
-
-def _again(
-    kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
-) -> tuple[float | None, dict[int, float]]:
-    if "claim" in row.index:
-        claims = replace(claims, claims=tuple(one for one in claims.claims if one.id == row["claim"]))
-    keys = [key for key in KEYS if key in row.index and key not in ("verdict", "mode")]
-
-    def value(rows: pd.DataFrame) -> float | None:
-        made = kind.again(_only(tables, rows), claims)
-        for key in keys:
-            made = made[made[key].astype(str) == ("" if pd.isna(row[key]) else str(row[key]))]
-        return float(made[column].iloc[0]) if len(made) == 1 and column in made.columns else None
-
-    finished = runs[runs["status"] == "finished"]
-    by_seed = {int(seed): value(rows) for seed, rows in finished.groupby("seed")}
-    # every run of the task: a number may stand on more than its own row names
+def _value(kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: str) -> float | None:
+    """The number as the table's own code gives it from these tables; None where it gives none, or more than one."""
+    # no more than the task: a number may stand on more than its own row names, and on no other task's runs
     of_task = tables.runs[tables.runs["task"] == row.get("task")]
-    return value(of_task if len(of_task) else tables.runs), {
-        seed: number for seed, number in by_seed.items() if number is not None and math.isfinite(number)
+    made = kind.again(only(tables, of_task if len(of_task) else tables.runs), claims)
+    for key in NAMES:
+        if key in row.index:
+            if key not in made.columns:
+                return None
+            made = made[_words(made[key]) == _words(pd.Series([row[key]])).iloc[0]]
+    return float(made[column].iloc[0]) if len(made) == 1 and column in made.columns else None
+
+
+def _by_seed(
+    kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
+) -> dict[int, float]:
+    """The number from the runs of every seed alone, where that is a number."""
+    seeds = sorted(set(runs.loc[runs["status"] == "finished", "seed"]))
+    alone = {
+        int(seed): _value(kind, only(tables, tables.runs[tables.runs["seed"] == seed]), claims, row, column)
+        for seed in seeds
     }
+    return {seed: value for seed, value in alone.items() if value is not None and math.isfinite(value)}
 
 
-def _only(tables: Tables, runs: pd.DataFrame) -> Tables:
-    """The tables of these runs alone."""
-    if len(runs) == len(tables.runs):
-        return tables
-    names = set(runs["run"])
-    return replace(
-        tables,
-        runs=runs.reset_index(drop=True),
-        curves=tables.curves[tables.curves["run"].isin(names)],
-        probes=tables.probes[tables.probes["run"].isin(names)],
-    )
-
-
-def _mean(number: float, by_seed: Mapping[int, float]) -> tuple[str, float] | None:
-    """The mean of the seeds' values that equals the number: arithmetic, geometric, or a saving by geometric mean."""
-    values = list(by_seed.values())
-    if not values:
-        return None
-    ways = {"mean": sum(values) / len(values)}
-    if all(value > 0 for value in values):
-        ways["geometric mean"] = math.exp(sum(map(math.log, values)) / len(values))
-    if all(value < 100 for value in values):
-        logs = sum(math.log(1 - value / 100) for value in values) / len(values)
-        ways["100 · (1 − geometric mean of 1 − saving/100)"] = 100 * (1 - math.exp(logs))
-    return next(((how, value) for how, value in ways.items() if same(value, number)), None)
-
-
-def _run(tables: Tables, run: pd.Series, root: Path) -> Run:
-    folder = run_folder(tables.scale, run["run"], root)
-    target = f"{relative(folder, root)}/final.json"
-    names = {"specification": "spec_hash", "code": "code_hash", "data": "data_hash", "start": "start_hash"}
-    versions = {
-        name.removeprefix("version_"): str(run[name])
-        for name in run.index
-        if name.startswith("version_") and pd.notna(run[name])
-    }
-    return Run(
-        run["run"], run["task"], run["method"], int(run["seed"]), run["status"], relative(folder, root),
-        (folder / "run.json").is_file(), {name: run[key] for name, key in names.items() if run[key]},
-        f"{run['device']}, {run['cpu']}, {run['cores']} cores, {run['threads']} threads", versions,
-        command(tables.scale, tables.selection, target),
-    )  # fmt: skip
+def _words(values: pd.Series) -> pd.Series:
+    """Values as a reader types them: numbers without needless digits, "" for nothing."""
+    if pd.api.types.is_float_dtype(values):
+        return values.map(lambda value: "" if pd.isna(value) else f"{value:g}")
+    return values.map(lambda value: "" if pd.isna(value) else str(value))
 
 
 def _shown(row: pd.Series) -> dict[str, str]:

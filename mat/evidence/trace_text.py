@@ -6,9 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from mat.evidence.trace import Run, Trace
+from mat.evidence.trace import FOLDERS, POOLED, Trace
+from mat.evidence.trace_runs import Run
 
-SAID = {True: "agrees", False: "DIFFERS", None: "not computed again for this table"}
+SAID = {True: "agrees", False: "DIFFERS", None: "not computed again from runs"}
+READ = {
+    FOLDERS: "from the run folders, read again",
+    POOLED: "from the pooled tables alone: run folders are not all here",
+}
 
 
 def text(traces: Iterable[Trace]) -> str:
@@ -27,7 +32,9 @@ def text(traces: Iterable[Trace]) -> str:
 def as_json(traces: Iterable[Trace]) -> str:
     """The same as a JSON list."""
     return json.dumps(
-        [asdict(trace) | {"agrees": trace.agrees} for trace in traces], indent=2, ensure_ascii=False
+        [asdict(trace) | {"agrees": trace.agrees, "mean_agrees": trace.mean_agrees} for trace in traces],
+        indent=2,
+        ensure_ascii=False,
     )
 
 
@@ -35,16 +42,19 @@ def _number(trace: Trace) -> Iterable[str]:
     where = " · ".join(value for key, value in trace.row.items() if key != "scale")
     yield f"{trace.table}.csv · {where} · {trace.column} = {trace.number:.8g}"
     again = "" if trace.again is None else f"{trace.again:.8g}, "
-    yield f"  from the pooled runs   {again}{SAID[trace.agrees]}"
+    how = f" ({READ[trace.read]})" if trace.again is not None and trace.runs else ""
+    yield f"  computed again         {again}{SAID[trace.agrees]}{how}"
     if trace.by_seed:
         values = ", ".join(f"seed {seed}: {value:.6g}" for seed, value in trace.by_seed.items())
         yield f"  each seed alone        {values}"
-        how = (
-            "no plain mean of these gives it"
-            if trace.mean is None
-            else f"{trace.mean[0]} = {trace.mean[1]:.8g}, agrees"
-        )
-        yield f"  of those values        {how}"
+        yield f"  of those values        {_mean(trace)}"
+
+
+def _mean(trace: Trace) -> str:
+    said = f"{trace.mean[0]} = {trace.mean[1]:.8g}"
+    if trace.mean_agrees is None:
+        return f"{said}, but the number is over {trace.n} seeds and {len(trace.by_seed)} have a value of their own"
+    return f"{said}, {SAID[trace.mean_agrees]}"
 
 
 def _runs(runs: list[Run]) -> Iterable[str]:
