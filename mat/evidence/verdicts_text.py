@@ -64,7 +64,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "(Bonferroni: claims share runs), and by nothing else. A task's verdict is given at the same level, not "
         "corrected for the number of tasks: over tasks a claim is supported only where every task supports it, "
         "but one task among many may be by chance. Nor is it corrected for the parts of a rule: harmless "
-        "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, X1b; more memorised in C3).",
+        "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, "
+        "X1b; more memorised in C3).",
         "Effects are t intervals, which decide. Bootstrap: percentile bounds over seeds, beside. Over so few seeds "
         f"they are too narrow: of intervals that say 95 %, the true mean is in: {held} "
         "(`python -m tests.benchmarks.coverage`).",
