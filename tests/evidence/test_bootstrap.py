@@ -85,7 +85,7 @@ def test_strata_are_resampled_within_and_never_mixed():
     """Two tasks of constant values: whatever is drawn, the pooled mean is the same."""
     groups = {"a": np.full(3, 1.0), "b": np.full(5, 9.0)}
     got = stratified(groups, lambda values: values.mean(axis=-1), "x")
-    assert got[:4] == pytest.approx((6.0, 6.0, 6.0, 8))
+    assert got[:4] == pytest.approx((5.0, 5.0, 5.0, 8))  # tasks weigh alike, whatever their runs
     spread = stratified({"a": np.array([0.0, 1.0]), "b": np.full(2, 9.0)}, lambda v: v.mean(axis=-1), "x")
     assert (spread.low, spread.high) == pytest.approx((4.5, 5.0))
 
