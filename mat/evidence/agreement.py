@@ -132,7 +132,8 @@ def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     """One row per family, checkpoint, estimator, normalisation, n and comparison.
 
     ``tau_mean`` and ``rho_mean`` with 95 % t intervals over seeds of each seed's mean over its probe sets: probe
-    sets of one seed share the weights, so they are no repetitions of their own. ``tau_sd_sets``: standard
+    sets of one seed share the weights, so they are no repetitions of their own; ``…_deviation``: their standard
+    deviation over seeds, which bounds cut to [−1, 1] do not tell. ``tau_sd_sets``: standard
     deviation over probe sets within a seed and checkpoint. ``rankings``: pairs compared, ``degenerate`` of them
     without a correlation. Checkpoint ``trained`` pools those after the start.
     """
@@ -150,6 +151,7 @@ def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
         for name in ("tau", "rho"):
             value = mean_interval(seeds[name]).cut(-1, 1)
             row |= {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+            row |= {f"{name}_deviation": value.deviation}
         size, known = (int(v) for v in counts.loc[key])
         row |= {
             "n_seeds": value.n,

@@ -106,7 +106,9 @@ def changes(table: pd.DataFrame, family: str) -> dict[str, Interval]:
 
 
 def tau(row: pd.Series) -> Interval:
-    return known_interval(row["tau_mean"], row["tau_low"], row["tau_high"], int(row["n_seeds"]), (-1, 1))
+    """τ_b of a row; tables of before it was stored have no ``tau_deviation``."""
+    ends, n = (row["tau_mean"], row["tau_low"], row["tau_high"]), int(row["n_seeds"])
+    return known_interval(*ends, n, (-1, 1), float(row.get("tau_deviation", np.nan)))
 
 
 def markdown(table: pd.DataFrame, margin: float) -> str:

@@ -69,23 +69,37 @@ def stratified(
     groups: Mapping[str, np.ndarray],
     statistic: Callable[[np.ndarray], np.ndarray],
     *names: str | int,
+    references: Mapping[str, np.ndarray] | None = None,
     confidence: float = CONFIDENCE,
 ) -> Interval:
     """``statistic`` of all values pooled, with percentile bounds: runs are resampled within each task, tasks are kept.
 
-    ``groups``: task → (runs,) values; ``statistic`` reduces the last axis. ``n`` is the number of runs. Bounds are NaN
-    where no task has two runs.
+    ``groups``: task → (runs,) values; ``statistic`` reduces the last axis. A task weighs as much as another, however
+    many runs it has: the runs of each are repeated up to the least common multiple. ``references``: task → (runs,)
+    values of the reference on the same scale, whose mean is 1: its runs are resampled too, and values divided by the
+    mean of the resample. ``n`` is the number of runs. Bounds are NaN where no task has two runs.
     """
     kept = {task: np.asarray(values, dtype=float) for task, values in sorted(groups.items()) if len(values)}
     if not kept:
         return Interval(np.nan, np.nan, np.nan, 0)
-    n = sum(map(len, kept.values()))
-    point = float(statistic(np.concatenate(list(kept.values()))))
+    n, wide = sum(map(len, kept.values())), np.lcm.reduce([len(values) for values in kept.values()])
+    point = float(statistic(np.concatenate([np.repeat(each, wide // len(each)) for each in kept.values()])))
     if max(map(len, kept.values())) < 2:
         return Interval(point, np.nan, np.nan, n)
-    draw = stream(*names)
-    sampled = [values[draw.integers(len(values), size=(DRAWS, len(values)))] for values in kept.values()]
+    draw, sampled = stream(*names), []
+    for task, values in kept.items():
+        own = _resampled(values, draw)
+        if references is not None:
+            own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(
+                axis=1, keepdims=True
+            )
+        sampled.append(np.repeat(own, wide // len(values), axis=1))
     return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1)), confidence), n)
+
+
+def _resampled(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """(DRAWS, n): as many resamples of (n,) values."""
+    return values[draw.integers(len(values), size=(DRAWS, len(values)))]
 
 
 def stratified_improvement(

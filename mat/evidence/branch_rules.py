@@ -35,22 +35,32 @@ def harms(
     against_top: Interval, against_none: Interval, memorised: Interval | None, thresholds: Thresholds
 ) -> str:
     """``against_top``: validation loss after top minus that after bottom, ``against_none``: after bottom minus after
-    the remainder alone, both in percent; ``memorised``: wrong labels memorised, top minus bottom, in points, None where
+    the remainder alone, both in percent; ``memorised``: wrong labels memorised, top minus bottom, in points, None
+    where
     no labels are wrong.
 
-    Bottom worse than top, and worse than the remainder alone, or memorising more than top: supported; worse than top
-    only: partly. Neither a loss worse by more than ``relevant_percent`` nor ``relevant_points`` more memorised: not
-    supported; otherwise inconclusive.
+    Bottom better than top in loss and memorising more, or the reverse: partly, they contradict each other. Bottom
+    worse
+    than top, and worse than the remainder alone, or memorising more than top: supported; worse than top only: partly.
+    Neither a loss worse than top's by more than ``relevant_percent`` nor ``relevant_points`` more memorised: partly
+    where bottom is worse than the remainder alone (training harms, small λ_max not more), else not supported.
+    Otherwise
+    inconclusive.
     """
     if not known(against_top, against_none, *([] if memorised is None else [memorised])):
         return decisions.INCONCLUSIVE
-    if memorised is not None and memorised.high < 0:
+    more, less = memorised is not None and memorised.high < 0, memorised is not None and memorised.low > 0
+    if (more and against_top.low > 0) or (less and against_top.high < 0):
+        return decisions.PARTLY
+    if more:
         return decisions.SUPPORTED
     if against_top.high < 0:
         return decisions.SUPPORTED if against_none.low > 0 else decisions.PARTLY
     no_worse = against_top.low >= -thresholds["relevant_percent"]
     no_more = memorised is None or memorised.low >= -thresholds["relevant_points"]
-    return decisions.NOT_SUPPORTED if no_worse and no_more else decisions.INCONCLUSIVE
+    if not (no_worse and no_more):
+        return decisions.INCONCLUSIVE
+    return decisions.PARTLY if against_none.low > 0 else decisions.NOT_SUPPORTED
 
 
 def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
@@ -61,7 +71,7 @@ def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> O
         where = {"checkpoint": branches.ALL, "quantity": quantity, "given": given}
         says = training.SAYS
         part = f"{says[quantity]} with the loss decrease" + (f" given {says[given]}" if given else "")
-        return Effect(part, branches.interval_at(table, where, (-1, 1)), "Spearman ρ", "none", decides)
+        return Effect(part, branches.interval_at(table, where, (-1, 1)), "Spearman ρ", "none", decides, True)
 
     effects = [
         effect("lambda_max", "", True),
@@ -69,7 +79,8 @@ def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> O
         *(effect(name, "", False) for name in training.QUANTITIES[1:]),
         *(effect(*cell, False) for cell in training.PARTIAL[1:]),
     ]
-    reason = f"{'; '.join(map(say, effects[:3]))}, over {table['modules'].iloc[0]} modules."
+    both = next(found for found in effects if found.part.endswith(training.SAYS[training.BOTH]))
+    reason = f"{'; '.join(map(say, [*effects[:3], both]))}, over {table['modules'].iloc[0]} modules."
     return decided(effects, lambda values: goes_with(*values, claim.thresholds), reason)
 
 
@@ -82,7 +93,7 @@ def harm(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     def effect(name: str, minus: str, measure: str, decides: bool) -> Effect:
         what, unit = generalisation.MEASURES[measure]
         value = generalisation.at(table, family, name, minus, measure)
-        return Effect(f"{what}, {name} minus {minus}", value, unit or unit_of_loss, "none", decides)
+        return Effect(f"{what}, {name} minus {minus}", value, unit or unit_of_loss, "none", decides, True)
 
     effects = [
         effect("top", "bottom", "val_loss_change_percent", True),

@@ -39,7 +39,9 @@ def with_mean(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
 
 def columns_of(value: Interval) -> dict[str, float]:
     """An interval as columns of a table."""
-    return {"mean": value.mean, "low": value.low, "high": value.high, "n": value.n}
+    return {
+        "mean": value.mean, "low": value.low, "high": value.high, "n": value.n, "deviation": value.deviation,
+    }  # fmt: skip
 
 
 def interval_at(
@@ -52,7 +54,8 @@ def interval_at(
     if table.empty:
         return mean_interval([])
     first = table.iloc[0]
-    return known_interval(first["mean"], first["low"], first["high"], int(first["n"]), limits)
+    ends = first["mean"], first["low"], first["high"]
+    return known_interval(*ends, int(first["n"]), limits, float(first["deviation"]))
 
 
 def sign(value: Interval) -> str:

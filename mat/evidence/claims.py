@@ -13,18 +13,23 @@ from mat.evidence.measures import LEDGERS, Convergence
 from mat.evidence.rules import rule_named
 
 _HEAD = ("id", "text", "reported")
-_TESTED = ("rule", "measure", "ledger", "tasks", "uses", "thresholds", "min_seeds", "ambiguities")
+_TESTED = ("rule", "fixed", "measure", "ledger", "tasks", "uses", "thresholds", "min_seeds", "ambiguities")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. Either ``not_tested`` holds a reason, or the other fields hold its decision rule."""
+    """One claim. Either ``not_tested`` holds a reason, or the other fields hold its decision rule.
+
+    ``fixed``: when the rule was written, and what had been seen by then. ``overall``: the file's verdicts for tasks
+    that differ (mixed, any_inconclusive), which a rule over groups of tasks needs.
+    """
 
     id: str
     text: str
     reported: str
     not_tested: str | None = None
     rule: str = ""
+    fixed: str = ""
     measure: str = ""
     ledger: str = "none"
     tasks: list[str] | None = None  # None: every task
@@ -32,6 +37,7 @@ class Claim:
     thresholds: Mapping[str, float] | None = None
     min_seeds: int = 0
     ambiguities: tuple[str, ...] = ()
+    overall: tuple[str, str] = ("", "")
 
     def role(self, name: str) -> list[str]:
         """The labels that play a role in the rule."""
@@ -75,7 +81,10 @@ def load_claims(path: Path) -> Claims:
     if not isinstance(content["claims"], list) or not content["claims"]:
         raise InputError(f"{where}: claims: expected a list with at least one claim")
     claims = tuple(
-        _claim(f"{where}: claim {number}", entry) for number, entry in enumerate(content["claims"], 1)
+        replace(
+            _claim(f"{where}: claim {number}", entry), overall=(overall["mixed"], overall["any_inconclusive"])
+        )
+        for number, entry in enumerate(content["claims"], 1)
     )
     ids = [claim.id for claim in claims]
     twice = sorted({name for name in ids if ids.count(name) > 1})
@@ -104,7 +113,7 @@ def _claim(where: str, entry: Any) -> Claim:
         )
     tasks = None if entry["tasks"] == "all" else schema.texts(f"{where}.tasks", entry["tasks"])
     return Claim(
-        **{key: schema.text(f"{where}.{key}", entry[key]) for key in (*_HEAD, "rule", "measure")},
+        **{key: schema.text(f"{where}.{key}", entry[key]) for key in (*_HEAD, "rule", "fixed", "measure")},
         ledger=entry["ledger"],
         tasks=tasks,
         uses={role: _labels(f"{where}.uses.{role}", value) for role, value in uses.items()},

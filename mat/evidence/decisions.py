@@ -113,31 +113,42 @@ def excluded(gain: Interval, thresholds: Thresholds) -> bool:
 
 
 def better_selection(gains: Mapping[str, Interval], decisive: Iterable[str], thresholds: Thresholds) -> str:
-    """Advantages over other selections, by label. All above 0: supported; one over a ``decisive`` label excluded
-    (``excluded``): not supported; some above 0: partly; otherwise inconclusive."""
-    if not gains or not known(*gains.values()):
+    """Advantages over other selections, by label. All above 0, a ``decisive`` one among them: supported; one over a
+    decisive label excluded (``excluded``): not supported; one over a decisive label above 0 and none below 0: partly;
+    otherwise inconclusive."""
+    asked = [gains[label] for label in decisive if label in gains]
+    if not asked or not known(*gains.values()):
         return INCONCLUSIVE
     if all(gain.low > 0 for gain in gains.values()):
         return SUPPORTED
-    if any(excluded(gains[label], thresholds) for label in decisive if label in gains):
+    if any(excluded(gain, thresholds) for gain in asked):
         return NOT_SUPPORTED
-    return PARTLY if any(gain.low > 0 for gain in gains.values()) else INCONCLUSIVE
+    won = any(gain.low > 0 for gain in asked)
+    return PARTLY if won and not any(gain.high < 0 for gain in gains.values()) else INCONCLUSIVE
 
 
 def survives_as_time(flop: Interval, seconds: Interval, thresholds: Thresholds) -> str:
-    """A saving in compute that survives in time: seconds saved, and at least ``kept_share`` of the compute's saving:
-    supported; less: partly; that much excluded, and nothing shown: not supported. Inconclusive without a saving in
+    """A saving in compute that survives in time: ``kept_share`` of the compute's saving excluded: not supported, which
+    is asked first; seconds saved, and at least that much: supported; less: partly. Inconclusive without a saving in
     compute to begin with."""
     if not known(flop, seconds) or flop.low <= 0:
         return INCONCLUSIVE
     enough = thresholds["kept_share"] * flop.mean
+    if seconds.high < enough:
+        return NOT_SUPPORTED
     if seconds.low > 0:
         return SUPPORTED if seconds.mean >= enough else PARTLY
-    return NOT_SUPPORTED if seconds.high < enough else INCONCLUSIVE
+    return INCONCLUSIVE
 
 
-def gains_at_all(saved: str, kept: str) -> str:
-    """From the verdicts on the saving and on the quality: some saving and no loss: supported; either refuted: not."""
+def no_gain(value: Interval, reached: float) -> bool:
+    """No saving of any size: its upper bound is at most 0, or no seed got to the reference's best loss."""
+    return (known(value) and value.high <= 0) or reached == 0
+
+
+def saves_and_keeps(saved: str, kept: str) -> str:
+    """From the verdicts on the saving (C4) and on the quality (C5): a saving of any size and no loss: supported; either
+    refuted: not supported; not tested where one was not."""
     if NOT_SUPPORTED in (saved, kept):
         return NOT_SUPPORTED
     if NOT_TESTED in (saved, kept):
@@ -145,15 +156,12 @@ def gains_at_all(saved: str, kept: str) -> str:
     return SUPPORTED if saved in (SUPPORTED, PARTLY) and kept == SUPPORTED else INCONCLUSIVE
 
 
-def same_outcome(first: Iterable[str], second: Iterable[str]) -> str:
-    """Verdicts of two groups of tasks on the same questions. All equal: supported; none: not supported; some: partly.
-    Inconclusive where one of them is; not tested where one of them was not."""
-    pairs = list(zip(first, second, strict=True))
-    for open_ in (NOT_TESTED, INCONCLUSIVE):
-        if any(open_ in pair for pair in pairs):
-            return open_
-    equal = [mine == theirs for mine, theirs in pairs]
-    return SUPPORTED if all(equal) else PARTLY if any(equal) else NOT_SUPPORTED
+def gains_at_all(saved: str, kept: str, refuted: bool) -> str:
+    """``saves_and_keeps``, but a saving that is only smaller than reported does not refute it: ``refuted`` says whether
+    there is none at all (``no_gain``)."""
+    if refuted:
+        return NOT_SUPPORTED
+    return saves_and_keeps(INCONCLUSIVE if saved == NOT_SUPPORTED else saved, kept)
 
 
 def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresholds: Thresholds) -> str:

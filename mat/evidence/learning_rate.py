@@ -10,18 +10,20 @@ import pandas as pd
 from mat.evidence import results, write
 from mat.evidence.page import Page, Section, count, read, stands_on
 from mat.evidence.results import spread_out
-from mat.evidence.statistics import mean_interval
+from mat.evidence.statistics import Interval, mean_interval
 from mat.evidence.tables import REFERENCE, Tables
 
 FACTORS = {0.5: "_lr_half", 1.0: "", 2.0: "_lr_double"}
 METHOD = "mat"
-NO_WIN, SURVIVES, LOST, NOT_TESTED = "no win at factor 1", "survives", "does not survive", "not tested"
+NO_WIN, SURVIVES, LOST = "no win at factor 1", "survives", "does not survive"
+UNDECIDED, NOT_TESTED = "undecided", "not tested"
 
 
 def learning_rate(tables: Tables) -> pd.DataFrame:
     """One row per task × method (vanilla, MAT) × factor with runs, on tasks where a factor other than 1 was run.
 
-    ``chosen``: the factor of the smallest mean best validation loss, over those whose runs all finished.
+    ``chosen``: the factor of the smallest mean best validation loss over the seeds that all have, of those whose runs
+    all finished.
     ``advantage_…_percent``: best validation loss of vanilla at its chosen factor minus this row's, percent of
     vanilla's, paired by seed; ``win``: of MAT's rows, whether a win at factor 1 survives.
     """
@@ -45,26 +47,37 @@ def labels_of(tables: Tables, task: str, name: str) -> dict[float, str]:
 
 
 def chosen(tables: Tables, task: str, labels: dict[float, str]) -> float:
-    """The factor of the smallest mean best validation loss; NaN without one. A factor with a diverged run is out."""
-    means = {
-        factor: results.best_losses(tables, task, label).mean()
+    """The factor of the smallest mean best validation loss over the seeds that every factor has; NaN without one. A
+    factor with a diverged run is out."""
+    losses = {
+        factor: results.best_losses(tables, task, label)
         for factor, label in labels.items()
         if len(tables.finished(task, label)) == len(tables.of(task, label))
     }
-    return min(means, key=means.get) if means else np.nan
+    means = pd.DataFrame(losses).dropna().mean()
+    return float(means.idxmin()) if means.notna().any() else np.nan
 
 
 def survival(tables: Tables, task: str, reference: dict[float, str], best: dict[str, float]) -> str:
-    """Whether MAT's advantage in best validation loss at factor 1 (interval above 0) is left against the re-tuned
-    vanilla."""
-    if len(reference) < 2 or METHOD not in tables.methods(task) or 1.0 not in reference:
-        return NOT_TESTED
-    won = results.best_loss_advantage_percent(tables, task, METHOD, REFERENCE)
-    if not won.low > 0:
-        return NO_WIN
+    """Whether MAT's advantage in best validation loss at factor 1 is left against the re-tuned vanilla, over the seeds
+    that MAT and both vanillas have. Undecided where the interval that is asked holds 0 or is not known."""
     tuned = reference.get(best[REFERENCE])
-    left = results.best_loss_advantage_percent(tables, task, METHOD, tuned) if tuned else None
-    return SURVIVES if left is not None and left.low > 0 else LOST
+    if len(reference) < 2 or METHOD not in tables.methods(task) or 1.0 not in reference or tuned is None:
+        return NOT_TESTED
+    gains = {
+        label: results.best_loss_advantages_percent(tables, task, METHOD, label)
+        for label in (REFERENCE, tuned)
+    }
+    common = pd.DataFrame(gains).dropna()
+    won, left = (_sign(mean_interval(common[label])) for label in (REFERENCE, tuned))
+    if won != 1:
+        return UNDECIDED if won is None else NO_WIN
+    return {1: SURVIVES, -1: LOST, None: UNDECIDED}[left]
+
+
+def _sign(value: Interval) -> int | None:
+    """1 for an interval above 0, −1 for one that does not reach above it, None for any other."""
+    return 1 if value.low > 0 else -1 if value.high <= 0 else None
 
 
 def _row(
@@ -92,10 +105,13 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
         or [Section("Not tested", "No runs with another learning rate at this scale.")],
         [
-            "Chosen: the factor of the smallest mean best validation loss; both have the same three factors to choose "
+            "Chosen: the factor of the smallest mean best validation loss over the seeds that all factors have; "
+            "both have the same three factors to choose "
             "from. A factor at which a run diverged cannot be chosen.",
-            "Advantage: best validation loss of vanilla at its chosen factor minus the row's, percent, paired by seed; "
-            "positive means better than the re-tuned vanilla. Vanilla was chosen on the same runs that it is "
+            "A win survives, or does not, where the interval over common seeds lies on one side of 0; otherwise it is "
+            "undecided; not tested: no vanilla at another factor, or none that finished.",
+            "Advantage: best validation loss of vanilla at its chosen factor minus the row's, percent, paired by "
+            "seed; positive means better than the re-tuned vanilla. Vanilla was chosen on the same runs that it is "
             "compared by, which favours vanilla. No ledger: losses are of whole runs, whatever they cost.",
         ],
     )
@@ -116,6 +132,6 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         )  # fmt: skip
     wins = [win for win in rows["win"] if win]
     said = f" Win of MAT over vanilla at factor 1: {wins[0]} against the re-tuned vanilla." if wins else ""
-    if wins and wins[0] in (NO_WIN, NOT_TESTED):
+    if wins and wins[0] in (NO_WIN, UNDECIDED, NOT_TESTED):
         said = f" Does a win of MAT survive re-tuning vanilla? {wins[0].capitalize()}."
     return Section(task, stands_on(rows) + said, header, cells)

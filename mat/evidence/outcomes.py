@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from mat.evidence import write
+from mat.evidence import decisions, write
 from mat.evidence.measures import Convergence
 from mat.evidence.statistics import Interval
 from mat.evidence.tables import Tables
@@ -18,13 +18,15 @@ Decide = Callable[[list[Interval]], str]
 
 
 class Effect(NamedTuple):
-    """One number behind a verdict. ``part`` names it; ``decides`` is False for numbers shown beside."""
+    """One number behind a verdict. ``part`` names it; ``decides`` is False for numbers shown beside; ``zero``: its
+    rule asks whether it differs from no effect, which is what a smallest detectable effect is a distance from."""
 
     part: str
     interval: Interval
     unit: str
     ledger: str
     decides: bool = True
+    zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,38 @@ def decided(effects: list[Effect], decide: Decide, reason: str) -> Outcome:
     return Outcome(decide(deciding(effects)), reason, effects, decide)
 
 
+def undecided(_: list[Interval]) -> str:
+    """The decision where there is nothing to decide on."""
+    return decisions.INCONCLUSIVE
+
+
+def among_survivors(
+    outcome: Outcome, tables: Tables, task: str, method: str, others: Sequence[str]
+) -> Outcome:
+    """``outcome`` where runs of ``method`` or of those compared with it diverged: at most inconclusive, and the reason
+    names them. "Not supported" stays where only ``method``'s own diverged: those would have counted against it too."""
+    lost = {label: int((tables.of(task, label)["status"] == "diverged").sum()) for label in (method, *others)}
+    lost = {label: count for label, count in lost.items() if count}
+    if not lost or outcome.decide is None:
+        return outcome
+
+    def decide(values: list[Interval]) -> str:
+        refuted = set(lost) == {method} and outcome.decide(values) == decisions.NOT_SUPPORTED
+        return decisions.NOT_SUPPORTED if refuted else decisions.INCONCLUSIVE
+
+    named = ", ".join(f"{label} {count}" for label, count in lost.items())
+    said = f" Diverged runs: {named}; what is compared are survivors."
+    reason = outcome.reason if said in outcome.reason else outcome.reason + said
+    return decided(outcome.effects, decide, reason)
+
+
 @dataclass(frozen=True)
 class Rule:
     """``evaluate(tables, task, claim, convergence)`` and what its claim must name.
 
     ``roles``: every label that plays one must have runs, except in ``any_role``, of whose methods one is enough, and
-    in the roles ``optional``. ``families``: judged on the families of this table (``Tables.families_of``) instead of on
+    in the roles ``optional``. ``families``: judged on the families of this table (``Tables.families_of``) instead
+    of on
     tasks; ``scale``: judged once, over all tasks.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mat.evidence import metrics, write
+from mat.evidence.bootstrap import COVERAGE
 from mat.evidence.measures import Convergence
 from mat.evidence.page import Page, Section, count, read, stands_on
 from mat.evidence.rivals import KINDS, OVER_TASKS
@@ -23,19 +24,22 @@ def page(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> Page:
         "All are compared with vanilla, with the same seeds, batches and initial weights; whoever probes pays for it.",
         sections or [Section("Not tested", "No runs of vanilla at this scale.")],
         [
-            "At equal compute: vanilla's validation loss minus the method's, at the smaller of the two final computes; "
-            "the dearer run is read before its schedule has ended, which favours the cheaper one. vanilla_short, whose "
-            "schedule is compressed, has no such handicap.",
+            "At equal compute: vanilla's validation loss minus the method's, at the smaller of the two final "
+            "computes; "
+            "the dearer run is read before its schedule has ended, which favours the cheaper one. vanilla_short, "
+            "whose schedule is compressed, has no such handicap.",
             f"At equal loss: compute until {1 + rule.epsilon:g} × vanilla's best smoothed validation loss of the same "
             "seed; the mean and the saving are over the seeds that reached it (k of n), which are the better ones.",
             "At convergence: compute until the run's own convergence, and the test metric at the end. A run that "
             "stalls early converges cheaply.",
             "P(better): probability that a run of the method is better than one of vanilla's, over all pairs of runs "
-            "(½ for equal ones; a loss that was never reached loses).",
+            "(½ for equal ones; a loss that was never reached loses, and so does a run that diverged).",
             "Share of vanilla's progress: (L₀ − L)/(L₀ − V), with L the run's best validation loss, V the mean of "
             "vanilla's, L₀ the loss before the first step: untrained is 0, vanilla's mean 1. Over tasks: "
-            f"interquartile mean over all runs, {100 * CONFIDENCE:.0f} % stratified bootstrap over the runs of each "
-            "task (Agarwal et al., NeurIPS 2021). Methods that were run on different tasks are not comparable by it.",
+            f"interquartile mean over finished runs, tasks weighted equally; {100 * CONFIDENCE:.0f} % stratified "
+            "bootstrap over the runs of the method and of vanilla on each task (Agarwal et al., NeurIPS 2021). "
+            "Methods that were run on different tasks are not comparable by it.",
+            *_caveat(own),
         ],
     )
 
@@ -54,7 +58,7 @@ def _pooled(rows: pd.DataFrame) -> Section:
             Interval(row[f"better_{k}"], row[f"better_{k}_low"], row[f"better_{k}_high"], 0) for k in KINDS
         ]
         cells.append(
-            (row["method"], str(row["n_finished"]), str(len(row["tasks"].split())),
+            (row["method"], count(row), str(len(row["tasks"].split())),
              write.interval(read(row, "score_interquartile_mean"), 3), *(write.interval(p, 2) for p in better))
         )  # fmt: skip
     bounds = f"[{100 * CONFIDENCE:.0f} % stratified bootstrap]"
@@ -92,7 +96,24 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
              write.interval(read(row, "compute_to_convergence_flop").scaled(1 / factor), digits), whole,
              write.interval(read(row, "best_validation_loss"), 4), metric_text, better[2])
         )  # fmt: skip
-    return Section(task, stands_on(rows, unit), header, cells)
+    notes = "".join(f" {row.method}: {row.note}; left out." for row in rows.itertuples() if row.note)
+    return Section(task, stands_on(rows, unit) + notes, header, cells)
+
+
+def _caveat(own: pd.DataFrame) -> list[str]:
+    """How far to trust the bootstrap where a method has fewer than ten runs on a task."""
+    least = int(own["n_finished"].min()) if len(own) else 10
+    if least >= 10:
+        return []
+    held = "; ".join(
+        f"{shape}, n = {n}: {100 * percentile:.0f} %"
+        for shape, by_n in COVERAGE.items()
+        for n, (_, percentile) in by_n.items()
+    )
+    return [
+        f"Bootstrap bounds are too narrow with as few runs of a method on a task as here (from {least} on). Of one "
+        f"mean, bounds that say 95 % hold it in: {held} (`python -m tests.benchmarks.coverage`)."
+    ]
 
 
 def _said(kind: str) -> str:

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence import agreement_table, branch_rules, decisions, results, rules_beyond, spectra
+from mat.evidence import (
+    agreement_table,
+    branch_rules,
+    decisions,
+    results,
+    rules_beyond,
+    rules_selection,
+    spectra,
+)
 from mat.evidence.measures import LEDGERS, Convergence
-from mat.evidence.outcomes import Effect, Outcome, Rule, decided, rule, say
+from mat.evidence.outcomes import Effect, Outcome, Rule, among_survivors, decided, rule, say
 from mat.evidence.rules_gain import quality, saving
 from mat.evidence.statistics import geometric_interval, mean_interval, saving_percent
 from mat.evidence.tables import Tables
@@ -63,13 +71,15 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
             results.equal_compute_advantage(tables, task, method, baseline, claim.ledger),
             f"{tables.loss_unit(task)} of validation loss",
             claim.ledger,
+            zero=True,
         )
         for baseline in claim.role("baselines")
     ]
     reason = (
         "; ".join(say(effect) for effect in effects) + ". The dearer run is read before its schedule ends."
     )
-    return decided(effects, decisions.better_than_all, reason)
+    found = decided(effects, decisions.better_than_all, reason)
+    return among_survivors(found, tables, task, method, claim.role("baselines"))
 
 
 def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -116,8 +126,8 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
     }
     saved, extra = saving_percent(macs[exact], macs[reference]), saving_percent(macs[detach], macs[exact])
     effects = [
-        Effect(f"saving of {exact} against {reference}", saved, "%", claim.ledger),
-        Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger),
+        Effect(f"saving of {exact} against {reference}", saved, "%", claim.ledger, zero=True),
+        Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger, zero=True),
     ]
     reach = results.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
     reason = (
@@ -167,4 +177,5 @@ RULES = {
     "bias_of_detach": rule(bias_of_detach, "extra_percent min_reached_share", "exact detach reference"),
     **branch_rules.RULES,
     **rules_beyond.RULES,
+    **rules_selection.RULES,
 }

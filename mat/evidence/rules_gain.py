@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from mat.evidence import decisions, metrics, results
 from mat.evidence.measures import LEDGERS, Convergence
-from mat.evidence.outcomes import Effect, Outcome, decided, say
-from mat.evidence.statistics import mean_interval, paired_difference, saving_percent
+from mat.evidence.outcomes import Effect, Outcome, among_survivors, decided, say, undecided
+from mat.evidence.statistics import Interval, mean_interval, paired_difference, saving_percent
 from mat.evidence.tables import Tables
 
 if TYPE_CHECKING:
@@ -24,11 +26,11 @@ def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) ->
         macs = [
             results.convergence_macs(tables, task, name, ledger, convergence) for name in (method, reference)
         ]
-        effects.append(Effect("saving", saving_percent(*macs), "%", ledger, ledger == claim.ledger))
+        effects.append(Effect("saving", saving_percent(*macs), "%", ledger, ledger == claim.ledger, True))
     reach = results.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
     base = results.convergence_macs(tables, task, reference, claim.ledger, convergence)
     effects.append(
-        Effect(f"saving at {reference}'s best", saving_percent(reach, base), "%", claim.ledger, False)
+        Effect(f"saving at {reference}'s best", saving_percent(reach, base), "%", claim.ledger, False, True)
     )
     late = results.still_improving(tables, task, method, convergence)
     base_late = results.still_improving(tables, task, reference, convergence)
@@ -38,7 +40,8 @@ def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) ->
         f"{late}, {reference} {base_late}."
     )
     share = reach.notna().mean()
-    return decided(effects, lambda values: decisions.saving(values[0], share, claim.thresholds), reason)
+    found = decided(effects, lambda values: decisions.saving(values[0], share, claim.thresholds), reason)
+    return among_survivors(found, tables, task, method, [reference])
 
 
 def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
@@ -62,4 +65,26 @@ def quality(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
         return Outcome(decisions.NOT_TESTED, f"No margin is fixed for the metric {metric}.")
     effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit, "none")
     reason = f"{say(effect)} against {reference}; the margin is {claim.thresholds[margin]:g} {unit}."
-    return decided([effect], lambda values: decisions.not_worse(values[0], claim.thresholds[margin]), reason)
+    empty = _nothing_learned(tables, task, metric, gain, theirs, reference)
+    if empty:
+        return decided([effect], undecided, f"{reason} {empty}")
+    found = decided([effect], lambda values: decisions.not_worse(values[0], claim.thresholds[margin]), reason)
+    return among_survivors(found, tables, task, method, [reference])
+
+
+def _nothing_learned(
+    tables: Tables, task: str, metric: str, gain: Interval, theirs: pd.Series, reference: str
+) -> str:
+    """Why there was no quality that could be lost; "" where there was."""
+    if gain.deviation == 0:
+        return "The differences are exactly equal over seeds: nothing was learned that could be lost."
+    majority = tables.bounds(task, "test").get("majority_accuracy")
+    if majority is None or not metrics.is_accuracy(metric) or metric.startswith("top"):
+        return ""
+    level = mean_interval(theirs)
+    if level.low > majority:
+        return ""
+    return (
+        f"{reference}'s interval, from {100 * level.low:.1f} %, does not lie above the majority class's "
+        f"{100 * majority:.1f} %: nothing was learned that could be lost."
+    )

@@ -55,8 +55,8 @@ def alternatives(entry: Ambiguity) -> list[str]:
     unknown = [name for name in found if name not in labels.METHOD_ORDER and name not in READINGS]
     if unknown:
         raise InputError(
-            f"ambiguities.yaml: {entry.id}: sensitivity names {unknown[0]}, which is neither a known label of a method "
-            f"nor one of {', '.join(READINGS)}"
+            f"ambiguities.yaml: {entry.id}: sensitivity names {unknown[0]}, which is neither a known label of a "
+            f"method nor one of {', '.join(READINGS)}"
         )
     return found
 
@@ -66,34 +66,56 @@ def sensitivity(tables: Tables, claims: Claims, register: Iterable[Ambiguity]) -
 
     ``measure``: ``saving`` (percent of vanilla's compute, positive is better; C4), ``validation loss`` (MAT minus
     vanilla, percent of vanilla's best, positive is worse; C5's verdict) or ``advantage`` (over Multirate at equal
-    compute, in the loss's unit; C6). ``low``, ``high``, ``n`` are of the alternative's effect, ``default_low`` and
-    ``default_high`` of the default's. ``changes``: whether the claim's verdict differs; ``says`` says how.
+    compute, in the loss's unit; C6). ``low``, ``high``, ``n`` are of the alternative's effect, ``default_low``,
+    ``default_high`` and ``n_default`` of the default's, over the alternative's own seeds. ``changes``: whether one
+    decided verdict becomes another; ``says`` says how, or that it is undecided. ``id``: every entry that lists it.
     """
-    rows = []
+    entries: dict[str, list[Ambiguity]] = {}
     for entry in register:
         for name in alternatives(entry):
-            for task in tables.tasks:
-                rows += _rows(tables, claims, entry, name, task)
+            entries.setdefault(name, []).append(entry)
+    rows, pools = [], {frozenset(tables.runs["seed"]): tables}
+    for name, found in entries.items():
+        for task in tables.tasks:
+            rows += _rows(tables, claims, found, name, task, pools)
     return pd.DataFrame(rows, columns=None if rows else ["id", "alternative", "task"])
 
 
-def _rows(tables: Tables, claims: Claims, entry: Ambiguity, name: str, task: str) -> list[dict[str, Any]]:
+Pools = dict[frozenset[int], Tables]
+
+
+def of_seeds(tables: Tables, seeds: Iterable[int], pools: Pools) -> Tables:
+    """The same tables with the runs of ``seeds`` alone; kept in ``pools``."""
+    wanted = frozenset(seeds)
+    if wanted not in pools:
+        pools[wanted] = replace(tables, runs=tables.runs[tables.runs["seed"].isin(wanted)])
+    return pools[wanted]
+
+
+def _rows(
+    tables: Tables, claims: Claims, entries: list[Ambiguity], name: str, task: str, pools: Pools
+) -> list[dict[str, Any]]:
     default = next((label for label in DEFAULTS if name == label or name.startswith(f"{label}_")), "mat")
     present = tables.methods(task)
     if default not in present or (name not in READINGS and name not in present):
         return []
     wanted = ("C4",) if name in READINGS else DEFAULTS[default]
+    own = tables
+    if name not in READINGS and len(seeds := tables.finished(task, name)["seed"]):
+        own = of_seeds(
+            tables, set(tables.runs["seed"]) - (set(tables.of(task, default)["seed"]) - set(seeds)), pools
+        )
     rows = []
     for claim in claims.claims:
         if claim.id in wanted and not claim.not_tested:
             other, rule = _changed(claim, default, name, claims.convergence)
-            pair = outcome(tables, task, claim, claims.convergence), outcome(tables, task, other, rule)
+            pair = outcome(own, task, claim, claims.convergence), outcome(tables, task, other, rule)
             if decisions.NOT_TESTED not in (pair[0].verdict, pair[1].verdict):
                 effects = (
-                    _effect(tables, task, claim, default, default, pair[0]),
+                    _effect(own, task, claim, default, default, pair[0]),
                     _effect(tables, task, other, default, default if name in READINGS else name, pair[1]),
                 )
-                rows.append(_row(tables, entry, name, task, claim, effects, pair))
+                rows.append(_row(tables, entries, name, task, claim, effects, pair))
     return rows
 
 
@@ -123,7 +145,7 @@ def _effect(tables: Tables, task: str, claim: Claim, default: str, label: str, f
 
 def _row(
     tables: Tables,
-    entry: Ambiguity,
+    entries: list[Ambiguity],
     name: str,
     task: str,
     claim: Claim,
@@ -132,14 +154,17 @@ def _row(
 ) -> dict[str, Any]:
     before, after = (effect.interval for effect in effects)
     verdicts = [found.verdict for found in pair]
-    changes = verdicts[0] != verdicts[1]
+    differ, open_ = verdicts[0] != verdicts[1], decisions.INCONCLUSIVE in verdicts
+    changes = differ and not open_
+    says = f"{'undecided whether it changes' if open_ else 'changes'} {claim.id} on {task}: {' → '.join(verdicts)}"
     return {
-        "scale": tables.scale, "id": entry.id, "open": shortened(entry.open), "alternative": name, "task": task,
+        "scale": tables.scale, "id": " ".join(entry.id for entry in entries), "open": shortened(entries[0].open),
+        "alternative": name, "task": task,
         "claim": claim.id, "measure": effects[1].part, "unit": effects[1].unit, "ledger": effects[1].ledger,
         "effect_default": before.mean, "default_low": before.low, "default_high": before.high,
         "n_default": before.n, "effect_alternative": after.mean, "low": after.low, "high": after.high, "n": after.n,
         "verdict_default": verdicts[0], "verdict_alternative": verdicts[1], "changes": changes,
-        "says": f"changes {claim.id} on {task}: {verdicts[0]} → {verdicts[1]}" if changes else "",
+        "says": says if differ else "",
     }  # fmt: skip
 
 

@@ -13,15 +13,16 @@ from mat.evidence.sensitivity import alternatives, effect_of
 from mat.evidence.tables import Tables
 
 HEADER = (
-    "task", "alternative", "measure", "by default [95 %]", "by the alternative [95 %]", "n", "unit", "ledger", "claim",
-    "by default", "by the alternative", "changes",
+    "task", "alternative", "measure", "by default [95 %]", "n", "by the alternative [95 %]", "n", "unit", "ledger",
+    "claim", "by default", "by the alternative", "changes",
 )  # fmt: skip
 
 
 def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> Page:
     """What changes a verdict first, then one section per entry with runs, then what was not varied."""
     register = list(register)
-    known = set(frame["id"]) if len(frame) else set()
+    ids = frame["id"].str.split() if len(frame) else pd.Series(dtype=object)
+    firsts, known = set(ids.str[0]), set(ids.explode())
     changed = (
         [f"{row.id} ({row.alternative}) {row.says}" for row in frame.itertuples() if row.says]
         if known
@@ -34,17 +35,16 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
     sections = [Section("What changes a verdict", about)]
     sections += [
         Section(
-            entry.id, f"{entry.open} Default: {entry.default}", HEADER, _cells(frame[frame["id"] == entry.id])
+            entry.id, f"{entry.open} Default: {entry.default}", HEADER, _cells(frame[ids.str[0] == entry.id])
         )
         for entry in register
-        if entry.id in known
+        if entry.id in firsts
     ]
-    varied = set(zip(frame["id"], frame["alternative"], strict=True)) if known else set()
+    varied = set(frame["alternative"]) if known else set()
     absent = [
         f"- {entry.id}: {', '.join(left) or 'no alternative is fixed'}{_elsewhere(entry)}"
         for entry in register
-        if (left := [name for name in alternatives(entry) if (entry.id, name) not in varied])
-        or entry.id not in known
+        if (left := [name for name in alternatives(entry) if name not in varied]) or entry.id not in known
     ]
     if absent:
         sections.append(Section("Not tested at this scale", "\n".join(absent)))
@@ -58,7 +58,9 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
             "Saving: in compute to convergence against vanilla, percent, positive is better (C4). Validation loss: "
             "best of the method minus vanilla's, percent of vanilla's, positive is worse (beside C5's verdict, which "
             "is on the test metric). Advantage: of MAT over Multirate at equal compute (C6). All paired by seed, t "
-            "intervals.",
+            "intervals. The default is taken over the alternative's own seeds.",
+            "A verdict that becomes inconclusive, or was so, is undecided, no change. An alternative that two entries "
+            "list stands under the first.",
             "last_epoch, best_epoch, epsilon_… (A11) and nominal_ledger (A7, A18) read the same runs differently.",
             "A verdict that changes between few seeds may do so by chance: look at the intervals.",
         ],
@@ -68,10 +70,14 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
 def _cells(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
         (row["task"], row["alternative"], row["measure"], write.estimate(effect_of(row, "default")),
-         write.estimate(effect_of(row, "alternative")), str(row["n"]), row["unit"], row["ledger"], row["claim"],
-         row["verdict_default"], row["verdict_alternative"], "**yes**" if row["changes"] else "no")
+         str(row["n_default"]), write.estimate(effect_of(row, "alternative")), str(row["n"]), row["unit"],
+         row["ledger"], row["claim"], row["verdict_default"], row["verdict_alternative"], _changes(row))
         for _, row in rows.iterrows()
     ]  # fmt: skip
+
+
+def _changes(row: pd.Series) -> str:
+    return "**yes**" if row["changes"] else "undecided" if row["says"] else "no"
 
 
 def _elsewhere(entry: Ambiguity) -> str:

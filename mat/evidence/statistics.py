@@ -37,7 +37,8 @@ class Interval(NamedTuple):
     """A mean with a two-sided confidence interval over ``n`` seeds.
 
     ``deviation``: sample standard deviation of the values on the scale of ``link``; NaN where it is not known.
-    ``limits``: what the bounds are cut to, in the unit of the mean. ``values``: one per seed, in that unit; empty where
+    ``limits``: what the bounds are cut to, in the unit of the mean. ``values``: one per seed, in that unit; empty
+    where
     only the summary is known.
     """
 
@@ -104,12 +105,22 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
 
 
 def known_interval(
-    mean: float, low: float, high: float, n: int, limits: tuple[float, float] = (-np.inf, np.inf)
+    mean: float,
+    low: float,
+    high: float,
+    n: int,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    deviation: float = np.nan,
 ) -> Interval:
-    """A t interval of a mean that was read from a table, at ``CONFIDENCE``, bounds cut to ``limits``: its deviation
-    follows from the wider half, which is the one that was not cut."""
-    half = max(mean - low, high - mean) if n > 1 else np.nan
-    deviation = half / half_width(1.0, n) if n > 1 else np.nan
+    """A t interval of a mean that was read from a table, at ``CONFIDENCE``, bounds cut to ``limits``.
+
+    Where the table does not hold its ``deviation``, that follows from a bound that was not cut; NaN where both were.
+    """
+    if n > 1 and not np.isfinite(deviation):
+        halves = [
+            abs(bound - mean) for bound, limit in zip((low, high), limits, strict=True) if bound != limit
+        ]
+        deviation = max(halves, default=np.nan) / half_width(1.0, n)
     return Interval(mean, low, high, n, deviation, "mean", limits)
 
 

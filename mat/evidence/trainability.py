@@ -170,7 +170,13 @@ def _lines(table: pd.DataFrame, cells: Sequence[tuple[str, str]]) -> list[tuple[
 
 def _reading(table: pd.DataFrame) -> list[str]:
     """What the means over checkpoints say, per family."""
-    cells = (("lambda_max", ""), ("gradient_norm", ""), ("lambda_max", GRADIENT), ("lambda_max", SIZE))
+    cells = (
+        ("lambda_max", ""),
+        ("gradient_norm", ""),
+        ("lambda_max", GRADIENT),
+        ("lambda_max", SIZE),
+        ("lambda_max", BOTH),
+    )
     found = []
     for family, one in table[table["checkpoint"] == branches.ALL].groupby("family", sort=True):
         said = [
@@ -191,6 +197,9 @@ def _notes(table: pd.DataFrame) -> list[str]:
         "training samples; the gradient norm is that of their mean loss, by module; depth counts from the input.",
         "Checkpoint: share of the run's steps. Every branch has a new optimizer, the learning rate of the schedule at "
         "the checkpoint, and the batches that the run itself saw next.",
+        "A new AdamW moves every parameter by about the learning rate in its first steps, whatever its "
+        "gradient's size: where a run trains by it, the decrease measures in part how many parameters a module has "
+        "and how Adam starts, not how well it trains. So λ_max given gradient norm and parameters stands beside.",
         "A partial correlation is that of the ranks' residuals after a least-squares fit to the ranks given.",
         f"Left out, because their branch diverged: {left_out} modules.",
     ]

@@ -31,11 +31,14 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
     A claim's ``all`` row has no effect (tasks have different units); its n is the smallest over tasks.
 
     Columns: claim, task, verdict, part, decides, effect, low, high, n, unit, ledger, scale,
-    ambiguities, reason. ``decides`` is False for numbers that are only shown beside. ``after_correction``: the verdict
+    ambiguities, reason. ``decides`` is False for numbers that are only shown beside. ``after_correction``: the
+    verdict
     with intervals at ``confidence_corrected`` = 1 − 0.05/m (Bonferroni: claims share runs, so they are not
-    independent), m = ``claims_tested`` at this scale. ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over
+    independent), m = ``claims_tested`` at this scale, for claims alone: neither for a claim's tasks nor
+    for its parts. ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over
     seeds, beside the t interval. ``detectable``: the smallest effect, in its unit, that n seeds of this spread show
-    with 80 % power. ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether vanilla has learned the task.
+    with 80 % power, as a distance from no effect; NaN where the rule does not ask for such a difference.
+    ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether vanilla has learned the task.
     """
     found = {claim.id: _outcomes(tables, claim, claims) for claim in claims.claims}
     tested = sum(
@@ -90,14 +93,16 @@ def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -
     for role in sorted(rule.roles - rule.optional - set(_NOT_METHODS)):
         absent = [label for label in claim.role(role) if label not in present]
         if absent and (role != rule.any_role or len(absent) == len(claim.role(role))):
-            return Outcome(decisions.NOT_TESTED, f"No runs of {', '.join(absent)} at this scale.")
+            return Outcome(decisions.NOT_TESTED, f"No runs of {', '.join(absent)} on {task}.")
     found = rule.evaluate(tables, task, claim, convergence)
     if found.verdict != decisions.NOT_TESTED and _too_few(found, claim):
-        diverged = int((tables.runs.loc[tables.runs["task"] == task, "status"] == "diverged").sum())
+        named = {label for labels_of in (claim.uses or {}).values() for label in labels_of}
+        runs = tables.runs[(tables.runs["task"] == task) & tables.runs["method"].isin(named)]
+        diverged = int((runs["status"] == "diverged").sum())
         seeds = min(value.n for value in found.deciding)
         reason = (
             f"The rule needs {claim.min_seeds} finished seeds of every method compared and has {seeds} "
-            f"({diverged} of the task's runs diverged)."
+            f"({diverged} of their runs diverged)."
         )
         return Outcome(decisions.INCONCLUSIVE, reason, found.effects, found.decide)
     return found
@@ -132,11 +137,16 @@ def more_seeds(found: Outcome, seeds: str) -> str:
     shown = [
         f"{effect.part} {write.estimate(_UNKNOWN._replace(mean=least))} {effect.unit}"
         for effect in found.effects
-        if effect.decides and np.isfinite(least := detectable(effect.interval))
+        if effect.decides and np.isfinite(least := _detectable(effect))
     ]
     if shown:
         text += f" With {100 * POWER:g} % power {n} seeds show no less than {', '.join(shown)}."
     return text
+
+
+def _detectable(effect: Effect) -> float:
+    """The smallest effect that would be seen, a distance from none: NaN where the rule asks for another threshold."""
+    return detectable(effect.interval) if effect.zero else float("nan")
 
 
 def _most(found: object) -> str:
@@ -187,7 +197,7 @@ def _row(
         "after_correction": about["after_correction"], "part": effect.part, "decides": effect.decides,
         "effect": value.mean, "low": value.low, "high": value.high, "n": value.n, "unit": effect.unit,
         "ledger": effect.ledger, "scale": scale, "ambiguities": " ".join(claim.ambiguities),
-        "bootstrap_low": low, "bootstrap_high": high, "detectable": detectable(value),
+        "bootstrap_low": low, "bootstrap_high": high, "detectable": _detectable(effect),
         **{name: about[name] for name in ("seeds_needed", "sanity", "confidence_corrected", "claims_tested")},
         "reason": reason if task == ALL else reason[:1].upper() + reason[1:],
     }  # fmt: skip

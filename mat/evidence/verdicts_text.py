@@ -23,8 +23,8 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
     top = frame[frame["task"] == ALL]
     parts = [
         f"# Verdicts at scale {frame['scale'].iloc[0]}",
-        "Rules fixed before the runs in `workflows/claims.yaml`; intervals are 95 % over seeds; made by "
-        f"`{command}`.",
+        "Rules are those of `workflows/claims.yaml`, each with when it was fixed; intervals are 95 % over seeds; "
+        f"made by `{command}`.",
         write.markdown_table(
             ("claim", "text", "reported", "verdict", "after correction", "why"),
             [
@@ -43,8 +43,7 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         "## Rules",
         "\n".join(_rule_text(claim) for claim in claims.claims if not claim.not_tested),
         "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
-        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are "
-        "left out.\n"
+        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out.\n"
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
         f"smoothed over {claims.convergence.window} evaluations.",
     ]  # fmt: skip
@@ -61,15 +60,22 @@ def notes(frame: pd.DataFrame) -> list[str]:
     )
     return [
         f"After correction: the verdict with intervals at {100 * first['confidence_corrected']:.4g} % instead of "
-        f"{100 * CONFIDENCE:g} %, so that all {first['claims_tested']} claims tested at this scale hold together with "
-        f"{100 * CONFIDENCE:g} % (Bonferroni: claims share runs). The tasks of one claim are not corrected for: "
-        "over tasks a claim is supported only where every task supports it.",
+        f"{100 * CONFIDENCE:g} %, which divides the error by the {first['claims_tested']} claims tested at this scale "
+        "(Bonferroni: claims share runs), and by nothing else. A task's verdict is given at the same level, not "
+        "corrected for the number of tasks: over tasks a claim is supported only where every task supports it, "
+        "but one task among many may be by chance. Nor is it corrected for the parts of a rule: harmless "
+        "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, "
+        "X1b; more memorised in C3).",
         "Effects are t intervals, which decide. Bootstrap: percentile bounds over seeds, beside. Over so few seeds "
         f"they are too narrow: of intervals that say 95 %, the true mean is in: {held} "
         "(`python -m tests.benchmarks.coverage`).",
         f"Would show: the smallest effect that the seeds at hand show with {100 * POWER:g} % power at this spread, as "
-        "a distance from no effect. Seeds it would take: until the rule decides, were means and spreads to stay as "
+        "a distance from no effect; given only where the rule asks for such a difference (a threshold of 0). "
+        "Seeds it would take: until the rule decides, were means and spreads to stay as "
         "they are. A spread over few seeds is itself uncertain: both say an order of magnitude.",
+        "Diverged runs: measures are of finished runs. Where a compared method has diverged ones, C4, C5, C6, X1 "
+        "and X1b (and X4 and X5, which stand on C4 and C5) are at most inconclusive; not supported stays "
+        "where none but the judged method has diverged.",
         "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
         "verdict.",
     ]
@@ -78,7 +84,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
 def _rule_text(claim: Claim) -> str:
     numbers = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
     values = f" ({numbers})" if numbers else ""
-    return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values}"
+    return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:

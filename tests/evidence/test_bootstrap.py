@@ -85,9 +85,22 @@ def test_strata_are_resampled_within_and_never_mixed():
     """Two tasks of constant values: whatever is drawn, the pooled mean is the same."""
     groups = {"a": np.full(3, 1.0), "b": np.full(5, 9.0)}
     got = stratified(groups, lambda values: values.mean(axis=-1), "x")
-    assert got[:4] == pytest.approx((6.0, 6.0, 6.0, 8))
+    assert got[:4] == pytest.approx((5.0, 5.0, 5.0, 8))  # tasks weigh alike, whatever their runs
     spread = stratified({"a": np.array([0.0, 1.0]), "b": np.full(2, 9.0)}, lambda v: v.mean(axis=-1), "x")
     assert (spread.low, spread.high) == pytest.approx((4.5, 5.0))
+
+
+def test_tasks_weigh_alike_and_the_reference_is_resampled_too():
+    """Nine runs at 9 and one at 1: the pooled mean is 5, not 8.2; a reference of 0.5 and 1.5 divides by 0.5 … 1.5."""
+
+    def mean(values):
+        return values.mean(axis=-1)
+
+    got = stratified({"a": np.full(9, 9.0), "b": np.full(1, 1.0)}, mean, "x")
+    assert (got.mean, got.low, got.high, got.n) == pytest.approx((5, 5, 5, 10))
+    base = {"a": np.array([0.5, 1.5])}
+    got = stratified({"a": np.full(3, 1.0)}, mean, "x", references=base)
+    assert (got.mean, got.low, got.high) == pytest.approx((1, 1 / 1.5, 2))
 
 
 def test_strata_do_not_depend_on_the_order_of_tasks():

@@ -136,6 +136,7 @@ def test_pages_say_what_they_stand_on(tmp_path):
     page = (tmp_path / "trainability.md").read_text()
     assert "n = 3 seeds" in page and "λ_max given gradient norm" in page and "`trainability.csv`" in page
     assert "vgg, ρ of the loss decrease over all checkpoints: λ_max is above 0" in page
+    assert "λ_max given gradient norm and parameters is" in page and "how Adam starts" in page
     page = (tmp_path / "generalisation.md").read_text()
     assert "| vgg | all | top − bottom |" in page and "memorised" in page
     assert "top minus that after bottom is below 0" in page
@@ -169,7 +170,10 @@ def test_the_rule_of_c2(rho, beyond, verdict):
         ((-0.5, 3), (-2, 2), (-5, -1), "supported"),
         ((-0.5, 3), (-2, 2), (-0.5, 3), "not supported"),
         ((-0.5, 3), (-2, 2), (-5, 3), "inconclusive"),
-        ((-0.5, 3), (1, 2), None, "not supported"),
+        ((-0.5, 3), (1, 2), None, "partly"),  # training harms, small λ_max not more
+        ((-0.5, 3), (1, 2), (-5, 3), "inconclusive"),
+        ((1, 3), (-2, 2), (-5, -1), "partly"),  # better in loss, and more memorised
+        ((-3, -1), (1, 2), (1, 5), "partly"),  # and the reverse
         ((-2, 3), (1, 2), None, "inconclusive"),
         ((np.nan, np.nan), (1, 2), None, "inconclusive"),
     ],

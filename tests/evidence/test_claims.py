@@ -33,11 +33,31 @@ def test_the_repository_file_holds_every_claim():
     claims = load_claims(WORKFLOWS / "claims.yaml")
     assert [entry.id for entry in claims.claims] == [
         *(f"C{i}" for i in range(1, 9)),
-        *(f"X{i}" for i in range(1, 7)),
+        "X1",
+        "X1b",
+        *(f"X{i}" for i in range(2, 7)),
     ]
     tested = {entry.id for entry in claims.claims if not entry.not_tested}
     assert tested == {entry.id for entry in claims.claims}
     assert all(entry.min_seeds == 3 for entry in claims.claims if not entry.not_tested)
+
+
+def test_every_rule_says_when_it_was_fixed():
+    rules = {entry.id: entry for entry in load_claims(WORKFLOWS / "claims.yaml").claims}
+    assert all(
+        entry.fixed.startswith(("before any run", "before any result", "after")) for entry in rules.values()
+    )
+    assert "after X1's result" in rules["X1b"].fixed
+    assert rules["C7"].fixed == "before any run"
+
+
+def test_x1_is_the_rule_that_its_results_were_judged_by():
+    entry = next(one for one in load_claims(WORKFLOWS / "claims.yaml").claims if one.id == "X1")
+    assert (entry.uses, entry.measure) == ({"method": ["mat"], "reference": ["random"]}, "selection")
+    assert entry.rule.startswith(
+        "Best validation loss of random minus MAT's, in percent of random's, paired by seed."
+    )
+    assert entry.thresholds == {"relevant_percent": 1, "full_share_percent": 95, "share_tolerance_points": 2}
 
 
 def test_the_file_and_the_tables_define_convergence_alike():
@@ -46,7 +66,7 @@ def test_the_file_and_the_tables_define_convergence_alike():
 
 def test_claims_depend_on_registered_ambiguities_only():
     known = {entry.id for entry in load_register(WORKFLOWS / "ambiguities.yaml")}
-    assert known == {f"A{i}" for i in range(1, 21)}
+    assert known == {f"A{i}" for i in range(1, 22)}
     assert {
         name for entry in load_claims(WORKFLOWS / "claims.yaml").claims for name in entry.ambiguities
     } <= known
@@ -56,6 +76,7 @@ REFUSED = {
     "unknown top key": (lambda c: c.update(extra=1), "unknown key extra"),
     "unknown claim key": (lambda c: claim(c, "C4").update(treshold=1), r"C4.*unknown key treshold"),
     "missing claim key": (lambda c: claim(c, "C4").pop("ledger"), r"C4.*missing key ledger"),
+    "not said when it was fixed": (lambda c: claim(c, "C4").pop("fixed"), r"C4.*missing key fixed"),
     "unknown measure": (lambda c: claim(c, "C4").update(measure="guess"), "unknown measure 'guess'"),
     "unknown threshold": (
         lambda c: claim(c, "C4")["thresholds"].update(other=1),

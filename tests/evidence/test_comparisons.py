@@ -87,6 +87,30 @@ def test_share_of_progress_by_hand():
     )
 
 
+def test_a_diverged_run_loses(tmp_path):
+    lost = [("hmm", "mat", 0), ("hmm", "vanilla", 1)]
+    tables = made(tmp_path, {}, diverged=lost)
+    for kind in rivals.KINDS:
+        wins = rivals.matrix(tables, "hmm", "mat", kind, RULE)
+        assert wins.shape == (3, 3)
+        assert wins[0].tolist() == [0, 0.5, 0]
+        assert wins[:, 1].tolist() == [0.5, 1, 1]
+    frame = rivals.rivals(tables, RULE)
+    assert frame.query("task == 'over tasks' and method == 'mat'")["n_diverged"].item() == 1
+
+
+@pytest.mark.parametrize(("macs", "left_out"), [(1.5, True), (0.5, False)])
+def test_stopping_early_is_vanilla_where_mat_spends_no_less(macs, left_out):
+    """The cut run has as many steps as vanilla; only where MAT's spending is why is it left out."""
+    losses = [[3.0, 2.0, 1.0], [3.0, 2.0, 1.2]]
+    tables = tiny(dict.fromkeys(("vanilla", "mat", "vanilla_cut"), losses), macs=macs)
+    frame = rivals.rivals(tables, RULE).set_index(["task", "method"])
+    row = frame.loc[("t", "vanilla_cut")]
+    assert np.isnan(row["better_convergence"]) == np.isnan(row["best_validation_loss_mean"]) == left_out
+    assert (row["note"] == rivals.IS_VANILLA) == left_out
+    assert (frame.loc[("over tasks", "vanilla_cut"), "n_finished"] == 0) == left_out
+
+
 def test_over_tasks_all_runs_are_pooled(tmp_path):
     tables = made(tmp_path, {"misa": Behaviour(0.5, 0.01, 0.3, mode="detach")}, tasks=("digits", "hmm"))
     frame = rivals.rivals(tables, Convergence())
@@ -181,6 +205,28 @@ def test_a_learning_rate_that_diverges_cannot_be_chosen(tmp_path):
     assert set(frame["chosen_by_vanilla"]) == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("mat", "double", "win"),
+    [
+        (
+            [0.8, 0.81, 0.79],
+            [0.5, 1.05, 0.8],
+            "undecided",
+        ),  # wins at factor 1, and is as good as the tuned one
+        ([0.5, 1.5, 1.0], [0.5, 0.6, 0.5], "undecided"),
+        ([0.8, 0.81, 0.79], [0.6, 0.61, 0.62], "does not survive"),
+        ([0.8, 0.81, 0.79], [2.0, 2.0, 2.0], "survives"),
+    ],
+)
+def test_a_win_is_undecided_unless_the_interval_decides(mat, double, win):
+    ends = {"vanilla": [1.0, 1.02, 0.98, 9.0], "mat": mat, "vanilla_lr_double": double}
+    tables = tiny({name: [[3.0, end] for end in each] for name, each in ends.items()})
+    tried = learning_rate.labels_of(tables, "t", "vanilla")
+    best = {"vanilla": learning_rate.chosen(tables, "t", tried)}
+    assert best["vanilla"] == (1.0 if double[0] == 2 else 2.0)  # vanilla's fourth seed, 9.0, is no common one
+    assert learning_rate.survival(tables, "t", tried, best) == win
+
+
 def test_without_other_learning_rates_of_vanilla_nothing_is_said_of_a_win(tmp_path):
     tables = made(tmp_path, {"mat_lr_double": RATES["mat_lr_double"]})
     assert set(learning_rate.learning_rate(tables).query("method == 'mat'")["win"]) == {"not tested"}
@@ -213,6 +259,7 @@ def test_files_are_the_same_to_the_byte_and_say_what_they_stand_on(tmp_path):
             [column for column in ("task", "method", "factor") if column in frame]
         ).any()
     assert "2 (+1 diverged)" in first["controls"]
+    assert "too narrow with as few runs" in first["rivals"]
 
 
 @pytest.mark.parametrize("present", [("random",), ("vanilla",), ("mat", "largest")])

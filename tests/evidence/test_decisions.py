@@ -145,19 +145,22 @@ WON, LOST, OPEN = between(0.1, 3), between(-3, 0.9), between(-3, 3)
 @pytest.mark.parametrize(
     ("gains", "verdict"),
     [
-        ({"random": WON, "shuffled": WON, "depth_low": WON}, SUPPORTED),
-        ({"random": between(0.1, 0.9)}, SUPPORTED),  # small, but there
-        ({"random": LOST, "shuffled": WON}, NOT_SUPPORTED),
-        ({"random": WON, "depth_low": LOST}, PARTLY),  # depth does as well, chance does not
-        ({"random": WON, "shuffled": OPEN}, PARTLY),
-        ({"random": OPEN, "depth_low": LOST}, INCONCLUSIVE),
-        ({"random": OPEN}, INCONCLUSIVE),
-        ({"random": WON, "shuffled": UNKNOWN}, INCONCLUSIVE),
+        ({"random_exact": WON, "shuffled": WON, "depth_low": WON}, SUPPORTED),
+        ({"random_exact": between(0.1, 0.9)}, SUPPORTED),  # small, but there
+        ({"random_exact": LOST, "shuffled": WON}, NOT_SUPPORTED),
+        ({"random_exact": WON, "depth_low": LOST}, PARTLY),  # depth does as well, chance does not
+        ({"random_exact": WON, "depth_low": between(-3, -0.1)}, INCONCLUSIVE),  # depth is better
+        ({"random_exact": WON, "shuffled": OPEN}, PARTLY),
+        ({"random_exact": OPEN, "depth_low": LOST}, INCONCLUSIVE),
+        ({"random_exact": OPEN, "depth_low": WON}, INCONCLUSIVE),  # beats none that decides
+        ({"depth_low": WON}, INCONCLUSIVE),
+        ({"random_exact": OPEN}, INCONCLUSIVE),
+        ({"random_exact": WON, "shuffled": UNKNOWN}, INCONCLUSIVE),
         ({}, INCONCLUSIVE),
     ],
 )
 def test_better_selection(gains, verdict):
-    decisive = ["random", "random_once", "shuffled"]
+    decisive = ["random_exact", "random_once", "shuffled"]
     assert decisions.better_selection(gains, decisive, {"relevant_percent": 1}) == verdict
 
 
@@ -167,6 +170,7 @@ def test_better_selection(gains, verdict):
         (between(30, 50), between(10, 40), SUPPORTED),
         (between(30, 50), between(10, 20), PARTLY),  # 15 of 40
         (between(30, 50), between(-5, 10), NOT_SUPPORTED),
+        (between(30, 50), between(1, 10), NOT_SUPPORTED),  # some, but half of it is excluded
         (between(30, 50), between(-5, 30), INCONCLUSIVE),
         (between(-1, 50), between(10, 40), INCONCLUSIVE),  # nothing that could survive
         (between(-9, -1), between(-40, -10), INCONCLUSIVE),
@@ -189,22 +193,35 @@ def test_survives_as_time(flop, seconds, verdict):
         (SUPPORTED, NOT_TESTED, NOT_TESTED),
     ],
 )
-def test_gains_at_all(saved, kept, verdict):
-    assert decisions.gains_at_all(saved, kept) == verdict
+def test_saves_and_keeps(saved, kept, verdict):
+    assert decisions.saves_and_keeps(saved, kept) == verdict
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "verdict"),
+    ("saved", "kept", "refuted", "verdict"),
     [
-        ([NOT_SUPPORTED, SUPPORTED], [NOT_SUPPORTED, SUPPORTED], SUPPORTED),
-        ([NOT_SUPPORTED, SUPPORTED], [PARTLY, SUPPORTED], PARTLY),
-        ([NOT_SUPPORTED, SUPPORTED], [PARTLY, NOT_SUPPORTED], NOT_SUPPORTED),
-        ([INCONCLUSIVE, SUPPORTED], [INCONCLUSIVE, SUPPORTED], INCONCLUSIVE),
-        ([NOT_TESTED, SUPPORTED], [INCONCLUSIVE, SUPPORTED], NOT_TESTED),
+        (PARTLY, SUPPORTED, False, SUPPORTED),
+        (NOT_SUPPORTED, SUPPORTED, False, INCONCLUSIVE),  # less than reported, but perhaps some
+        (NOT_SUPPORTED, SUPPORTED, True, NOT_SUPPORTED),
+        (NOT_SUPPORTED, NOT_SUPPORTED, False, NOT_SUPPORTED),
+        (INCONCLUSIVE, INCONCLUSIVE, False, INCONCLUSIVE),
     ],
 )
-def test_same_outcome(first, second, verdict):
-    assert decisions.same_outcome(first, second) == verdict
+def test_gains_at_all(saved, kept, refuted, verdict):
+    assert decisions.gains_at_all(saved, kept, refuted) == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "reached", "none"),
+    [
+        (between(-5, 0), 1, True),
+        (between(-5, 1), 1, False),
+        (between(5, 9), 0, True),
+        (UNKNOWN, 1, False),
+    ],
+)
+def test_no_gain(value, reached, none):
+    assert decisions.no_gain(value, reached) == none
 
 
 @pytest.mark.parametrize(

@@ -84,19 +84,51 @@ def test_other_readings_need_no_runs_and_touch_c4_alone(tables, rules, register)
     frame = sensitivity.sensitivity(tables, rules, register)
     readings = frame[frame["alternative"].isin(sensitivity.READINGS)]
     assert set(readings["claim"]) == {"C4"}
-    assert len(readings) == 2 * 7  # five of A11 and the ledger of A7 and of A18, on two tasks
+    assert len(readings) == 2 * 6  # five of A11 and the ledger, of A7 and A18 alike, on two tasks
     last = readings.query("alternative == 'last_epoch' and task == 'digits'").iloc[0]
     whole = saving_percent(
         *(results.whole_run_macs(tables, "digits", name, "executed") for name in ("mat", "vanilla"))
     )
     assert last["effect_alternative"] == pytest.approx(whole.mean)
-    nominal = readings.query("alternative == 'nominal_ledger' and task == 'digits' and id == 'A7'").iloc[0]
+    nominal = readings.query("alternative == 'nominal_ledger' and task == 'digits' and id == 'A7 A18'").iloc[
+        0
+    ]
     macs = [
         results.convergence_macs(tables, "digits", name, "nominal", rules.convergence)
         for name in ("mat", "vanilla")
     ]
     assert nominal["effect_alternative"] == pytest.approx(saving_percent(*macs).mean)
     assert nominal["ledger"] == "nominal"
+
+
+def test_the_default_stands_on_the_seeds_of_the_alternative(tmp_path, rules, register):
+    runs = write_runs(tmp_path, tasks=["hmm"], seeds=range(4))
+    runs += write_runs(tmp_path, tasks=["hmm"], methods={"mat_beta_zero": MAT}, seeds=range(3))
+    tables = collect.collect(runs)
+    frame = sensitivity.sensitivity(tables, rules, register)
+    row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
+    macs = [
+        results.convergence_macs(tables, "hmm", name, "executed", rules.convergence).drop(3)
+        for name in ("mat", "vanilla")
+    ]
+    assert row["effect_default"] == pytest.approx(saving_percent(*macs).mean)
+    assert (row["n_default"], row["n"]) == (3, 3)
+    assert frame.query("alternative == 'last_epoch'")["n_default"].item() == 4
+
+
+def test_to_or_from_inconclusive_is_no_change(tmp_path, rules, register):
+    runs = write_runs(tmp_path, tasks=["hmm"], seeds=range(3))
+    few = {"mat_beta_zero": replace(MAT, extra_loss=0.3)}
+    runs += write_runs(
+        tmp_path, tasks=["hmm"], methods=few, seeds=range(3), diverged=[("hmm", "mat_beta_zero", 2)]
+    )
+    frame = sensitivity.sensitivity(collect.collect(runs), rules, register)
+    row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
+    assert row["verdict_alternative"] == "inconclusive"
+    assert not row["changes"]
+    assert (row["says"] == "") == (row["verdict_default"] == "inconclusive")
+    reading = frame.assign(id="A1")
+    assert not reading[reading["says"].str.startswith("undecided")]["changes"].any()
 
 
 def test_unknown_names_are_refused_and_pointers_are_not(register):

@@ -127,6 +127,14 @@ def test_an_interval_from_a_table_knows_its_spread_though_a_bound_was_cut():
     assert np.isnan(known_interval(0.5, np.nan, np.nan, 1).deviation)
 
 
+def test_where_both_bounds_were_cut_the_spread_is_the_stored_one_or_none():
+    whole = mean_interval([-0.9, 0.9, 0.1])
+    cut = whole.cut(-1, 1)
+    assert (cut.low, cut.high) == (-1, 1)
+    assert np.isnan(known_interval(cut.mean, cut.low, cut.high, 3, (-1, 1)).deviation)
+    assert known_interval(cut.mean, cut.low, cut.high, 3, (-1, 1), cut.deviation).deviation == whole.deviation
+
+
 def test_without_a_spread_there_are_no_bounds_at_any_confidence():
     assert np.isnan(Interval(1.0, 0.0, 2.0, 3).at(0.5).low)
     assert np.isnan(mean_interval([3.0]).at(n=5).low)
