@@ -134,7 +134,7 @@ def _verdicts(source: Source) -> Section:
             continue
         text = [report_verdicts.paragraph(rows, claim), report_verdicts.by_task(rows)]
         if claim.rule:
-            text.append(f"Decision rule, fixed before the runs: {report_verdicts.rule(claim)}")
+            text.append(f"Decision rule, fixed {claim.fixed.rstrip('.')}: {report_verdicts.rule(claim)}")
         depends = " ".join(f"[{name}](#{name})" for name in claim.ambiguities)
         text.append(f"Open choices it depends on: {depends}." if depends else "")
         body = "\n\n".join(filter(None, text))
