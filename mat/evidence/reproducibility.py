@@ -60,9 +60,9 @@ def _methodology(tables: Tables, claims: Claims, register: list[Ambiguity]) -> I
     runs = tables.runs
     yield (
         "The paper's code is not public, so the method was written anew from its definitions, as a library on PyTorch "
-        f"and a Snakemake workflow. Decision rules are in `workflows/claims.yaml`, each with what had been seen when it was fixed; "
-        f"{len(register)} choices that the paper leaves open are in `workflows/ambiguities.yaml`, each with its "
-        "default. For one seed all methods see the same initial weights, batches and probe samples. Compute is "
+        "and a Snakemake workflow. Decision rules are in `workflows/claims.yaml`, each with what had been seen when it "
+        f"was fixed; {len(register)} choices that the paper leaves open are in `workflows/ambiguities.yaml`, each with "
+        "its default. For one seed all methods see the same initial weights, batches and probe samples. Compute is "
         "what the steps really executed (`FlopCounterMode`), probes charged to whoever needs them, with a nominal "
         "count beside it."
     )

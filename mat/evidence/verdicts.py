@@ -100,10 +100,8 @@ def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -
         runs = tables.runs[(tables.runs["task"] == task) & tables.runs["method"].isin(named)]
         diverged = int((runs["status"] == "diverged").sum())
         seeds = min(value.n for value in found.deciding)
-        reason = (
-            f"The rule needs {claim.min_seeds} finished seeds of every method compared and has {seeds} "
-            f"({diverged} of their runs diverged)."
-        )
+        reason = f"The rule needs {claim.min_seeds} finished seeds of every method compared and has {seeds}"
+        reason += "." if rule.families else f" ({diverged} of their runs diverged)."
         return Outcome(decisions.INCONCLUSIVE, reason, found.effects, found.decide)
     return found
 
