@@ -50,7 +50,7 @@ def spread_and_rank(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
             decisions.NOT_TESTED, f"The model has no modules of kind {' or '.join(claim.role('kinds'))}."
         )
     spread = geometric_interval(spectra.spread(probes, kind) for probes in runs.values())
-    rho = mean_interval(spectra.rank_correlation(probes, kind) for probes in runs.values())
+    rho = mean_interval(spectra.rank_correlation(probes, kind) for probes in runs.values()).cut(-1, 1)
     effects = [
         Effect(f"λ_max spread over modules of kind {kind}", spread, "ratio max/min", "none"),
         Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ", "none"),

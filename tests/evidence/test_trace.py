@@ -92,7 +92,7 @@ def test_one_number_that_was_edited_differs(repository):
     frame.to_csv(path, index=False)
     found = traced(repository, "scores", "hmm", "mat", "log_perplexity")
     assert found[0].agrees is False
-    assert found[0].mean is None
+    assert found[0].mean_agrees is False
     assert "DIFFERS" in trace_text.text(found)
     with pytest.raises(InputError) as error:
         check(repository)
