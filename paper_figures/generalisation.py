@@ -73,7 +73,8 @@ def draw(tables: Tables) -> Figure:
         first = table[table["family"] == family].iloc[0]
         none = "" if shown else "\nevery branch diverged"
         top = axes[block * len(measures), column]
-        top.set_title(f"{family} ({first['task']}), {first['loss_unit']}{none}\n{top.get_title().strip()}")
+        name = common.title(family, f"{first['task']}, {first['loss_unit']}")
+        top.set_title(f"{name}{none}\n{top.get_title().strip()}")
     figure.legend(
         handles=[looks.handle(name, look, markersize=4.5) for name, look in SETS.items()],
         loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {looks.LAMBDA}", title_fontsize=7,

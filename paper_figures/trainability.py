@@ -53,7 +53,9 @@ def draw(tables: Tables) -> Figure:
             if column == 0:
                 ax.set_ylabel("loss decrease")
         first = own.iloc[0]
-        ours[0].set_title(f"{family} ({first['task']}), {first['loss_unit']}\n{ours[0].get_title()}")
+        ours[0].set_title(
+            f"{common.title(family, first['task'] + ', ' + first['loss_unit'])}\n{ours[0].get_title()}"
+        )
         correlations(ours[-1], own, cells, labels=column == 0)
     for ax in axes.flat:
         if not ax.has_data():
