@@ -74,7 +74,7 @@ def draw(tables: Tables) -> Figure:
         none = "" if shown else "\nevery branch diverged"
         top = axes[block * len(measures), column]
         name = common.title(family, f"{first['task']}, {first['loss_unit']}")
-        top.set_title(f"{name}{none}\n{top.get_title().strip()}")
+        top.set_title(f"{name}{none}\n{top.get_title().strip()}", fontsize=7.5)
     figure.legend(
         handles=[looks.handle(name, look, markersize=4.5) for name, look in SETS.items()],
         loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {looks.LAMBDA}", title_fontsize=7,
