@@ -64,13 +64,19 @@ def test_vanilla_reaches_every_level_that_is_stated(path):
     assert pd.read_csv(path.with_name("runs.csv"))["code_hash"].nunique() == 1
 
 
+CROWDED = {
+    "evidence"
+}  # the machine did other work beside these runs, so a single one may have waited for its thread
+
+
 def test_steps_hardly_wait_for_their_batches():
     for path in SANITY:
         if "only" not in path.parts:  # the demo's steps of some milliseconds are no measure
             continue
         runs = pd.read_csv(path.with_name("runs.csv"))
-        # over all runs: on a machine that did other work beside them a single one may have waited for its thread
         assert runs["seconds_data"].sum() < 0.02 * runs["seconds_train"].sum(), path
+        if path.parent.parent.name not in CROWDED:
+            assert (runs["seconds_data"] < 0.02 * runs["seconds_train"]).all(), path
 
 
 RECORDED = [path.parent for path in (ROOT / "results").rglob("provenance.json")]
