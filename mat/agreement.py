@@ -10,7 +10,7 @@ job, on the initial weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mat import run
+from mat import jobs, run
 from mat.agreement_plan import Job, Measurement
 from mat.errors import InputError
 from mat.flops import executed_macs
-from mat.jobs import checkpoints, finished, write
+from mat.jobs import checkpoints
 from mat.kernel import modular_ntk, normalise
 from mat.seeds import stream_seed
 from mat.spectrum import Spectrum, eigen_macs, spectrum
@@ -52,37 +52,11 @@ def measure(
     Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
     before any training for input that cannot be used.
     """
-    table = finished(out, job, run.code_hash(*CODE))
-    if table is not None:
-        report("already finished; remove the file to measure it again", 1.0)
-        return table
-    torch.set_num_threads(job.spec.threads)
-    session = _Session(job, out, data, cache, device)
-    state_file = run.state_path(out, *CODE)
-    session.restore(run.load_state(state_file, session.identity))
-    saved = time.monotonic()
 
-    def save_when_due() -> None:
-        nonlocal saved
-        if time.monotonic() - saved > save_every:
-            run.save_state(state_file, session.state())
-            saved = time.monotonic()
+    def begin() -> _Session:
+        return _Session(job, out, data, cache, device)
 
-    progress = session.loop.progress
-    for step, share in session.checkpoints:
-        while progress.step < step and not progress.diverged:
-            session.loop.advance(lambda line, done: report(line, 0.99 * done))
-            save_when_due()
-        for probe_set in range(job.settings.probe_sets if progress.step == step else 0):
-            if (step, probe_set) not in session.tables:
-                session.tables[step, probe_set] = session.probe(step, share, probe_set)
-                report(f"step {step}/{session.loop.steps}  probe set {probe_set} measured", 0.99 * share)
-                save_when_due()
-    table = session.table()
-    write(table, out)
-    state_file.unlink(missing_ok=True)
-    report(f"{len(table)} spectra written to {out}", 1.0)
-    return table
+    return jobs.measure(job, out, begin, CODE, "spectra", report, save_every)
 
 
 class _Session:
@@ -106,6 +80,13 @@ class _Session:
         self.identity = {**self.loop.identity, "run": job.name, "code_hash": run.code_hash(*CODE)}
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
         self.costs: dict[tuple[str, int, int], dict[str, float]] = {}
+
+    def measured(self, step: int, share: float) -> Iterator[str]:
+        """Measure the probe sets that have not been at a checkpoint; none where the run has diverged before."""
+        for probe_set in range(self.job.settings.probe_sets if self.loop.progress.step == step else 0):
+            if (step, probe_set) not in self.tables:
+                self.tables[step, probe_set] = self.probe(step, share, probe_set)
+                yield f"probe set {probe_set} measured"
 
     def probe(self, step: int, share: float, probe_set: int) -> pd.DataFrame:
         """All spectra of one probe set on the weights as they are."""

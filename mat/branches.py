@@ -8,8 +8,7 @@ itself sees next. All branches of a checkpoint see the same batches.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +17,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mat import run
+from mat import jobs, run
 from mat.branches_plan import SETS, Job
 from mat.branches_train import Fork
 from mat.errors import InputError
 from mat.gradients import gradient_norms
-from mat.jobs import checkpoints, finished, write
+from mat.jobs import checkpoints
 from mat.kernel import modular_ntk
 from mat.optimizer import make_optimizer, schedule
 from mat.seeds import generator, stream_seed
@@ -64,38 +63,11 @@ def measure(
     diverged before has NaN throughout. Resumes from the state of an interrupted process; a finished table is returned
     as it is. Raises InputError before any training for input that cannot be used.
     """
-    table = finished(out, job, run.code_hash(*CODE))
-    if table is not None:
-        report("already finished; remove the file to measure it again", 1.0)
-        return table
-    torch.set_num_threads(job.spec.threads)
-    session = _Session(job, out, data, cache, device)
-    state_file = run.state_path(out, *CODE)
-    session.restore(run.load_state(state_file, session.identity))
-    saved = time.monotonic()
 
-    def save_when_due() -> None:
-        nonlocal saved
-        if time.monotonic() - saved > save_every:
-            run.save_state(state_file, session.state())
-            saved = time.monotonic()
+    def begin() -> _Session:
+        return _Session(job, out, data, cache, device)
 
-    progress = session.loop.progress
-    for step, share in session.checkpoints:
-        while progress.step < step and not progress.diverged:
-            session.loop.advance(lambda line, done: report(line, 0.99 * done))
-            save_when_due()
-        for branch in session.branches(step):
-            if branch not in session.rows:
-                session.rows[branch] = session.row(branch, share)
-                report(f"step {step}/{session.loop.steps}  {branch.part} {branch.name}", 0.99 * share)
-                save_when_due()
-    session.loop.feed.close()
-    table = session.table()
-    write(table, out)
-    state_file.unlink(missing_ok=True)
-    report(f"{len(table)} branches written to {out}", 1.0)
-    return table
+    return jobs.measure(job, out, begin, CODE, "branches", report, save_every)
 
 
 class _Session:
@@ -122,6 +94,13 @@ class _Session:
         self.rows: dict[Branch, dict[str, Any]] = {}
         self.seen: dict[int, dict[str, dict[str, float]] | None] = {}
         self._checkpoint: _Checkpoint | None = None
+
+    def measured(self, step: int, share: float) -> Iterator[str]:
+        """Train the branches of a checkpoint that have not been."""
+        for branch in self.branches(step):
+            if branch not in self.rows:
+                self.rows[branch] = self.row(branch, share)
+                yield f"{branch.part} {branch.name}"
 
     def _cut(self, batch: Batch) -> list[Batch]:
         """In batches of an evaluation's size."""

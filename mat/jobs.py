@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
+import torch
 
+from mat import run
 from mat.errors import InputError
 from mat.grid import check_seeds, own_seeds, trained
 from mat.registry import build
@@ -179,3 +182,51 @@ def write(table: pd.DataFrame, out: Path) -> None:
     half = out.with_suffix(f".{os.getpid()}.tmp")
     table.to_parquet(half, index=False)
     os.replace(half, out)
+
+
+def measure(
+    job: Job,
+    out: Path,
+    begin: Callable[[], Any],
+    code: Sequence[str],
+    what: str,
+    report: Callable[[str, float], None],
+    save_every: float,
+) -> pd.DataFrame:
+    """Train a job's run from checkpoint to checkpoint, measure at each, and write the table ``out``; returns it.
+
+    ``begin`` makes the session: ``loop``, ``checkpoints``, ``identity``, ``state()``, ``restore(state)``, ``table()``,
+    and ``measured(step, share)``, which measures what has not been at a checkpoint, part by part, and yields the name
+    of each. ``code``: as ``run.code_hash`` takes it. ``what``: of the table's rows. Resumes from the state of an
+    interrupted process; a finished table is returned as it is.
+    """
+    table = finished(out, job, run.code_hash(*code))
+    if table is not None:
+        report("already finished; remove the file to measure it again", 1.0)
+        return table
+    torch.set_num_threads(job.spec.threads)
+    session = begin()
+    state_file = run.state_path(out, *code)
+    session.restore(run.load_state(state_file, session.identity))
+    saved = time.monotonic()
+
+    def save_when_due() -> None:
+        nonlocal saved
+        if time.monotonic() - saved > save_every:
+            run.save_state(state_file, session.state())
+            saved = time.monotonic()
+
+    progress = session.loop.progress
+    for step, share in session.checkpoints:
+        while progress.step < step and not progress.diverged:
+            session.loop.advance(lambda line, done: report(line, 0.99 * done))
+            save_when_due()
+        for part in session.measured(step, share):
+            report(f"step {step}/{session.loop.steps}  {part}", 0.99 * share)
+            save_when_due()
+    session.loop.feed.close()
+    table = session.table()
+    write(table, out)
+    state_file.unlink(missing_ok=True)
+    report(f"{len(table)} {what} written to {out}", 1.0)
+    return table
