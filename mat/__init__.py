@@ -11,14 +11,14 @@ _HOME = {
     "Controller": "mat.controller",
     "InputError": "mat.errors",
     "MAT": "mat.methods.mat",
-    "MATCallback": "mat.trainer_callback",
-    "Module": "mat.partition",
-    "Partition": "mat.partition",
-    "Slice": "mat.partition",
-    "SparseBackward": "mat.backward",
-    "modular_ntk": "mat.kernel",
-    "partition_model": "mat.structure",
-    "spectrum": "mat.spectrum",
+    "MATCallback": "mat.integrations.huggingface",
+    "Module": "mat.partition.partition",
+    "Partition": "mat.partition.partition",
+    "Slice": "mat.partition.partition",
+    "SparseBackward": "mat.backward.sparse",
+    "modular_ntk": "mat.kernels.ntk",
+    "partition_model": "mat.partition.discovery",
+    "spectrum": "mat.kernels.spectrum",
 }
 __all__ = sorted(_HOME)
 

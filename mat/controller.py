@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mat.adopt import Adoption, adopt
-from mat.backward import SparseBackward
+from mat.backward.optimizers import Adoption, adopt
+from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.estimators import Estimator, SampleLoss
-from mat.gradients import gradient_norms
-from mat.kernel import check_normalisation, modular_ntk
+from mat.kernels.estimators import Estimator, SampleLoss
+from mat.kernels.gradient_norms import gradient_norms
+from mat.kernels.ntk import check_normalisation, modular_ntk
+from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
-from mat.partition import Partition
+from mat.partition.partition import Partition
 from mat.seeds import stream_seed
-from mat.spectrum import Spectrum, eigenvalues
 
 # keys of a row of ``Controller.records``
 RECORD = (
@@ -125,7 +125,7 @@ class Controller:
     def adopt(self, *optimizers: torch.optim.Optimizer) -> None:
         """Let the optimizers of ``model``'s parameters train what is selected; all of them in one call.
 
-        Groups keep their options and existing state is sliced (``mat.adopt``). Modules that train every k-th step
+        Groups keep their options and existing state is sliced (``mat.backward.optimizers``). Modules that train every k-th step
         get k times their group's learning rate. Raises InputError where a module could not train as selected.
         """
         self._refuse_closed()

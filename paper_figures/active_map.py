@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
 
 METHODS = ("mat", "mat_exact", "random")
 SHARES = LinearSegmentedColormap.from_list("share", ["#F7F7F7", "#56B4E9", "#08306B"])

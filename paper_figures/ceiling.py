@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
 
-from mat.evidence.ceiling_table import reported_saving
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.tables.ceiling import reported_saving
 
 # colour says the kind and hatch the pass; in grey the kinds keep their order within a pass and their lightness
 KINDS = {kind: (name, look.colour) for kind, (name, look) in looks.KINDS.items()} | {

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation, LogLocator, NullFormatter
 
-from mat.evidence.spectra import has_spectra
-from mat.evidence.statistics import Interval
-from mat.evidence.tables import Tables, load
+from mat.evidence.runs.pooled import Tables, load
+from mat.evidence.runs.spectra import has_spectra
+from mat.evidence.stats.intervals import Interval
 
 WIDTH = 7.0  # inches, two columns
 PAGE = 9.8  # inches, the tallest figure: a page without its margins

@@ -10,14 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import labels, results, write
-from mat.evidence.controls import random_label
-from mat.evidence.statistics import mean_interval
-from mat.evidence.tables import Tables
+from mat.evidence.runs import method_groups
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import mean_interval
+from mat.evidence.tables import results
+from mat.evidence.tables.controls import random_label
+from mat.evidence.text import format
 
 RANDOM = ("random_exact", "random")
-CHOSEN = ("mat_exact", *(name for name in labels.GROUPS["controls"] if name not in RANDOM))
-OTHERS = ("mat", "vanilla", *labels.GROUPS["learning rates"])  # is it the mode, or the learning rate?
+CHOSEN = ("mat_exact", *(name for name in method_groups.GROUPS["controls"] if name not in RANDOM))
+OTHERS = ("mat", "vanilla", *method_groups.GROUPS["learning rates"])  # is it the mode, or the learning rate?
 ROW = 0.155  # inches per method
 FAR = 150.0  # percent; a panel with values beyond it gets an axis that is logarithmic from 10 on
 
@@ -26,7 +28,7 @@ def draw(tables: Tables) -> Figure:
     """One panel per task, a row per method in a fixed order, positive where it is better than random modules."""
     shown = [task for task in tables.tasks if len(tables.finished(task, random_label(tables, task)))]
     rows = [name for name in (*CHOSEN, *OTHERS) if any(len(tables.finished(task, name)) for task in shown)]
-    if not set(rows) & {*CHOSEN, *labels.GROUPS["learning rates"]}:
+    if not set(rows) & {*CHOSEN, *method_groups.GROUPS["learning rates"]}:
         return common.nothing(tables, "No finished run of random modules and of a control.")
     figure, axes = common.panels(len(shown), above=0.35, height=common.DECORATION + ROW * len(rows))
     for ax, task in zip(axes, shown, strict=True):
@@ -58,7 +60,7 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     for place, method in enumerate(rows):
         values = results.best_loss_advantages_percent(tables, task, method, against).dropna()
         share = mean_interval(results.active_share_percent(tables, task, method)).mean
-        text = f"{write.number(share, 0)} %" if len(tables.finished(task, method)) else "not run"
+        text = f"{format.number(share, 0)} %" if len(tables.finished(task, method)) else "not run"
         ax.annotate(
             text,
             (1.0, place),

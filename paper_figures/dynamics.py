@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
 
 QUANTITIES = (("lambda_max", looks.LAMBDA, "log"), ("effective_rank", "effective rank", "linear"))
 STYLES = ("-", "--", "-.", ":")

@@ -20,9 +20,9 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from mat.evidence.agreement import TRAINED
-from mat.evidence.agreement_table import at_default, changes
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.tables.agreement import TRAINED
+from mat.evidence.tables.agreement_page import at_default, changes
 
 LOOKS = {
     "sum_of_logits": Look(VERMILION, "-", "o"),

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import write
-from mat.evidence.statistics import Interval
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.text import format
 
 ALL = "all"  # the mean over checkpoints
 SETS = {
@@ -108,7 +108,7 @@ def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
     ax.set_xlim(-0.6, len(SETS) - 0.4)
     ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=40 if last else 0)
     difference = value_of(rows, "top", "bottom")
-    text = write.interval(difference, write.decimals_for(difference.mean, 2))
+    text = format.interval(difference, format.decimals_for(difference.mean, 2))
     ax.set_title(f"top − bottom:\n{text}", fontsize=7, pad=3)
     ax.grid(True, axis="y")
 

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import metrics
-from mat.evidence.statistics import Interval, paired_difference
-from mat.evidence.tables import REFERENCE, Tables
+from mat.evidence.runs import metrics
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import Interval, paired_difference
 
 METHODS = ("mat", "random")
 LEDGER = "executed"

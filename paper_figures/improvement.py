@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import labels
-from mat.evidence.statistics import Interval
-from mat.evidence.tables import REFERENCE, Tables
+from mat.evidence.runs import method_groups
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import Interval
 
 OVER_TASKS = "over tasks"  # the rivals table's rows of no task
 SENSES = {
@@ -30,7 +30,7 @@ def draw(tables: Tables) -> Figure:
     table = tables.rivals
     if table is None or not (table["task"] == OVER_TASKS).any():
         return common.nothing(tables, f"No method was compared with {REFERENCE} at this scale.")
-    methods = labels.ordered(table.loc[table["task"] == OVER_TASKS, "method"])
+    methods = method_groups.ordered(table.loc[table["task"] == OVER_TASKS, "method"])
     figure, axes = plt.subplots(1, len(SENSES), sharey=True, figsize=(common.WIDTH, 1.3 + ROW * len(methods)))
     for ax, (kind, name) in zip(axes, SENSES.items(), strict=True):
         panel(ax, table, methods, f"better_{kind}")

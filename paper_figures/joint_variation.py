@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from mat.evidence import write
-from mat.evidence.spectra import rank_correlation
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.runs.spectra import rank_correlation
+from mat.evidence.text import format
 
 PALEST = 0.15  # opacity of the first probe; the last has 1
 
@@ -99,7 +99,7 @@ def correlations(probes: pd.DataFrame) -> list[str]:
         if np.isfinite(rho):
             modules = probes.loc[probes["kind"] == kind, "module"].nunique()
             name, _ = looks.kind_look(kind, set(probes["kind"]))
-            found.append(f"{name} ρ = {write.number(rho, 2)}, n = {modules}")
+            found.append(f"{name} ρ = {format.number(rho, 2)}, n = {modules}")
     return found or ["no ρ: fewer than 3 modules of a kind"]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 
-from mat.evidence import labels
+from mat.evidence.runs import method_groups
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -92,7 +92,7 @@ def look(method: str, found: Iterable[str]) -> Look:
     """The method's look; the labels in ``found`` without one of their own share out the spare ones by name."""
     if method in LOOKS:
         return LOOKS[method]
-    others = [name for name in labels.ordered(found) if name not in LOOKS]
+    others = [name for name in method_groups.ordered(found) if name not in LOOKS]
     return SPARE[others.index(method) % len(SPARE)]
 
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from mat.evidence import labels
-from mat.evidence.measures import FLOPS_PER_MAC, total_macs
-from mat.evidence.tables import Tables
-from mat.evidence.write import flop_unit
+from mat.evidence.runs import method_groups
+from mat.evidence.runs.curves import FLOPS_PER_MAC, total_macs
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.text.format import flop_unit
 
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
@@ -32,7 +32,7 @@ def draw(tables: Tables) -> Figure:
     """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least; that
     alone where a page has no room for pairs."""
     tasks, methods = tables.tasks, chosen(tables)
-    shown = labels.ordered(tables.runs["method"])
+    shown = method_groups.ordered(tables.runs["method"])
     shown = [name for name in shown if any(name in of_task for of_task in methods.values())]
     above = common.legend_inches(len(shown), NCOLS) + 0.5
     paired = len(tasks) <= PAIRED
@@ -84,7 +84,7 @@ def chosen(tables: Tables) -> dict[str, list[str]]:
     return {
         task: [
             name for name in tables.methods(task)
-            if name in MAIN or labels.group(name) == labels.OTHERS or name in best
+            if name in MAIN or method_groups.group(name) == method_groups.OTHERS or name in best
         ]
         for task in tables.tasks
     }  # fmt: skip
@@ -96,18 +96,18 @@ def best_rivals(tables: Tables) -> list[str]:
     losses = {
         task: {
             name: tables.finished(task, name)["best_val_loss"].mean()
-            for name in labels.of_groups(tables.methods(task), ["rivals"])
+            for name in method_groups.of_groups(tables.methods(task), ["rivals"])
             if name != "vanilla_cut" and len(tables.finished(task, name))
         }
         for task in tables.tasks
     }
-    ranks = pd.DataFrame(losses).rank().fillna(len(labels.GROUPS["rivals"])).mean(axis=1)
-    return labels.ordered(sorted(ranks.index, key=lambda name: (ranks[name], name))[:BEST])
+    ranks = pd.DataFrame(losses).rank().fillna(len(method_groups.GROUPS["rivals"])).mean(axis=1)
+    return method_groups.ordered(sorted(ranks.index, key=lambda name: (ranks[name], name))[:BEST])
 
 
 def left_out(tables: Tables, shown: list[str]) -> bool:
     """Whether a rival has runs and is not shown."""
-    return bool(set(labels.of_groups(tables.runs["method"], ["rivals"])) - set(shown))
+    return bool(set(method_groups.of_groups(tables.runs["method"], ["rivals"])) - set(shown))
 
 
 def panel(

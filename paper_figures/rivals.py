@@ -10,14 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import labels, measures, metrics
-from mat.evidence.measures import FLOPS_PER_MAC
-from mat.evidence.statistics import Interval, mean_interval
-from mat.evidence.tables import Tables
-from mat.evidence.write import flop_unit
+from mat.evidence.runs import curves, method_groups, metrics
+from mat.evidence.runs.curves import FLOPS_PER_MAC
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.text.format import flop_unit
 
 LEDGER = "executed"
-GROUPS = (*labels.MAIN, "rivals")
+GROUPS = (*method_groups.MAIN, "rivals")
 NCOLS = 5
 
 
@@ -26,7 +26,7 @@ def draw(tables: Tables) -> Figure:
     shown = {task: found for task in tables.tasks if (found := points(tables, task))}
     if not shown:
         return common.nothing(tables, "No finished run.")
-    methods = labels.ordered(set().union(*shown.values()))
+    methods = method_groups.ordered(set().union(*shown.values()))
     figure, axes = common.panels(
         len(shown), above=common.legend_inches(len(methods) + 1, NCOLS) + 0.4,
         height=2.45, columns=common.COLUMNS,
@@ -64,14 +64,14 @@ def points(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
     """(compute in FLOP, test metric) with intervals, of every method with a finished run."""
 
     def compute(run: pd.Series, curve: pd.DataFrame) -> float:
-        return FLOPS_PER_MAC * measures.final_macs(curve, LEDGER, bool(run["charges_probe"]))
+        return FLOPS_PER_MAC * curves.final_macs(curve, LEDGER, bool(run["charges_probe"]))
 
     return {
         method: (
             mean_interval(tables.by_seed(task, method, compute)),
             mean_interval(tables.by_seed(task, method, lambda run, _: float(run["test_metric"]))),
         )
-        for method in labels.of_groups(tables.methods(task), GROUPS)
+        for method in method_groups.of_groups(tables.methods(task), GROUPS)
         if len(tables.finished(task, method))
     }
 

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import metrics
-from mat.evidence.sanity import DIRECTIONS, baselines
-from mat.evidence.tables import REFERENCE, Tables
+from mat.evidence.runs import metrics
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.tables.sanity import DIRECTIONS, baselines
 
 LOSSES = {"train_loss": ("training", looks.ORANGE, "--"), "val_loss": ("validation", looks.BLACK, "-")}
 LEVEL = {"color": looks.VERMILION, "linewidth": 1.1, "zorder": 1}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
 
 COLUMNS = 2
 ROW = 0.15  # inches per alternative

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import write
-from mat.evidence.statistics import Interval
-from mat.evidence.tables import Tables
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.text import format
 
 ALL = "all"  # the mean over checkpoints
 SAYS = {
@@ -108,7 +108,7 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
     common.decades(ax.xaxis)
     ax.set_xlabel(looks.LAMBDA)
     ax.set_title(
-        f"at {100 * float(checkpoint):g} % of training\nρ = {write.interval(value, 2)}", fontsize=7.5
+        f"at {100 * float(checkpoint):g} % of training\nρ = {format.interval(value, 2)}", fontsize=7.5
     )
     ax.grid(True)
 

@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence import labels, measures, results
-from mat.evidence.statistics import Interval, saving_percent
-from mat.evidence.tables import REFERENCE, Tables
+from mat.evidence.runs import curves, method_groups
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import Interval, saving_percent
+from mat.evidence.tables import results
 
 LEDGER = "executed"
-GROUPS = (*labels.MAIN, "rivals")
+GROUPS = (*method_groups.MAIN, "rivals")
 NCOLS = 5
 LEAST = -200.0  # percent: three times vanilla's cost; what is dearer stands at the edge with its numbers
 
@@ -25,7 +26,7 @@ def draw(tables: Tables) -> Figure:
     shown = {task: found for task in tables.tasks if (found := savings(tables, task))}
     if not shown:
         return common.nothing(tables, f"No method shares a finished seed with {REFERENCE}.")
-    methods = labels.ordered(set().union(*shown.values()))
+    methods = method_groups.ordered(set().union(*shown.values()))
     figure, axes = common.panels(
         len(shown),
         above=common.legend_inches(len(methods), NCOLS) + 0.45,
@@ -65,7 +66,7 @@ def draw(tables: Tables) -> Figure:
 def savings(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
     """(saving in FLOP, saving in seconds), percent of vanilla's whole run of the same seed, by method."""
     found = {}
-    for method in labels.of_groups(tables.methods(task), GROUPS):
+    for method in method_groups.of_groups(tables.methods(task), GROUPS):
         if method == REFERENCE:
             continue
         value = tuple(
@@ -112,7 +113,7 @@ def bars(value: Interval, low: float) -> list[list[float]] | None:
 def final_macs(tables: Tables, task: str, method: str) -> object:
     """Total MACs of the whole run by seed."""
     return tables.by_seed(
-        task, method, lambda run, curve: measures.final_macs(curve, LEDGER, bool(run["charges_probe"]))
+        task, method, lambda run, curve: curves.final_macs(curve, LEDGER, bool(run["charges_probe"]))
     )
 
 

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.flops import followed_experts, routed_rows
-from mat.form import Form
-from mat.models import bert, resnet, switch, vgg, vit
-from mat.partition import Partition
+from mat.experiments.models import bert, resnet, switch, vgg, vit
+from mat.experiments.task_signature import Form
+from mat.flops.executed import followed_experts, routed_rows
+from mat.partition.partition import Partition
 
 
 @dataclass
 class Case:
-    """A model in float64 with a partition, inputs and labels; ``family`` is its file in mat.models."""
+    """A model in float64 with a partition, inputs and labels; ``family`` is its file in mat.experiments.models."""
 
     family: object
     settings: object

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from mat.experiments.config.plugins import build, find
 from mat.methods import METHODS
 from mat.methods.base import Context, Method, Observation
-from mat.registry import build, find
 
 MODULES = ("a", "b", "c", "d")
 DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}

@@ -1,7 +1,7 @@
 """Mode detach, written out: every slice's product on its own, of constants where its module is inactive.
 
 Works on any model whose cut weights go through F.linear, F.conv2d or torch.addmm, by plain autograd on whole
-parameters. Independent of mat.backward: it shares only the partition with it.
+parameters. Independent of mat.backward.sparse: it shares only the partition with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.partition import Partition, Slice
+from mat.partition.partition import Partition, Slice
 
 _linear, _conv2d, _addmm = F.linear, F.conv2d, torch.addmm
 

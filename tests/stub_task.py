@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mat.form import Form
-from mat.tasks.base import Outline
+from mat.experiments.task_signature import Form
+from mat.experiments.tasks.base import Outline
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.controller import RECORD
-from mat.kernel import modular_ntk
+from mat.kernels.ntk import modular_ntk
 from mat.methods.base import Method, Selection
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from tests.cases import bert_case, vgg_case
-from tests.test_gradients import per_sample
+from tests.kernels.test_gradient_norms import per_sample
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mat import kernel
-from mat.partition import Module, Partition, Slice
+from mat.kernels import ntk
+from mat.partition.partition import Module, Partition, Slice
 from tests.cases import logits
 
 
@@ -30,7 +30,7 @@ def modular_ntk(
     model: nn.Module, partition: Partition, inputs: dict[str, Tensor], estimator="sum_of_logits", **options
 ):
     """Kernels by the estimator of one plain cotangent, unless another is asked for."""
-    return kernel.modular_ntk(model, partition, inputs, estimator, **options)
+    return ntk.modular_ntk(model, partition, inputs, estimator, **options)
 
 
 def by_parameter(model: nn.Module) -> Partition:

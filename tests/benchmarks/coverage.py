@@ -1,7 +1,7 @@
 """How often 95 % intervals over few seeds hold the true mean: ``python -m tests.benchmarks.coverage``.
 
 Seeds are drawn from distributions of known mean; for each number of seeds the share of t intervals and of percentile
-bootstrap intervals that hold it. ``mat.evidence.bootstrap.COVERAGE`` states some of them.
+bootstrap intervals that hold it. ``mat.evidence.stats.bootstrap.COVERAGE`` states some of them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import argparse
 
 import numpy as np
 
-from mat.evidence.bootstrap import stream
-from mat.evidence.statistics import CONFIDENCE, half_width
+from mat.evidence.stats.bootstrap import stream
+from mat.evidence.stats.intervals import CONFIDENCE, half_width
 
 DRAWS = 1000  # resamples of each sample
 BLOCK = 500  # samples at once

@@ -19,9 +19,9 @@ import torch
 import yaml
 
 from mat.errors import InputError
-from mat.grid import Run, expand
-from mat.selection import select
-from mat.train import Loop
+from mat.experiments.config.scale import Run, expand
+from mat.experiments.config.selection import select
+from mat.experiments.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = f"{'task':<22}{'step':>10}{'wait':>10}{'batch':>10}   batch of"

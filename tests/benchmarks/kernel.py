@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.form import Form
-from mat.models import vgg
-from mat.partition import Module, Partition, Slice
-from mat.structure import partition_model
+from mat.experiments.models import vgg
+from mat.experiments.task_signature import Form
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Module, Partition, Slice
 from tests import zoo
 from tests.benchmarks.timing import peak_memory, ratio, side_by_side, table
 

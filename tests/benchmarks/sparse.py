@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mat.backward import SparseBackward
-from mat.flops import executed_macs
-from mat.form import Form
-from mat.models import switch
-from mat.partition import Partition
-from mat.structure import partition_model
+from mat.backward.sparse import SparseBackward
+from mat.experiments.models import switch
+from mat.experiments.task_signature import Form
+from mat.flops.executed import executed_macs
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
 from tests.benchmarks.kernel import bert, outputs, vgg16
 from tests.benchmarks.timing import peak_memory, peak_tensors, table
 

@@ -320,7 +320,7 @@ def test_tables_without_their_runs_do_not_stand_in_for_them(pipeline):
 
 
 def test_edited_training_code_trains_again(pipeline):
-    code = pipeline.root / "mat/train.py"
+    code = pipeline.root / "mat/experiments/training/loop.py"
     before = code.read_text()
     try:
         code.write_text(before + "\n# edited\n")

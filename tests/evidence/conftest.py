@@ -1,6 +1,6 @@
 import pytest
 
-from mat.evidence import collect
+from mat.evidence.runs import pool
 from tests.evidence.synthetic import write_runs
 
 
@@ -8,4 +8,4 @@ from tests.evidence.synthetic import write_runs
 def tables(tmp_path_factory):
     """Five methods, two tasks, three seeds; one multirate run on hmm diverged."""
     root = tmp_path_factory.mktemp("synthetic")
-    return collect.collect(write_runs(root, diverged=[("hmm", "multirate", 2)]))
+    return pool.collect(write_runs(root, diverged=[("hmm", "multirate", 2)]))

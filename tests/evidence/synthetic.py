@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence import labels
+from mat.evidence.runs import method_groups
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ MANY = METHODS | {
         charges=label.startswith("mat"),
         mode="dense" if label.startswith("vanilla") else "detach",
     )
-    for number, label in enumerate(labels.METHOD_ORDER)
+    for number, label in enumerate(method_groups.METHOD_ORDER)
     if label not in METHODS
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mat.evidence import labels
+from mat.evidence.runs import method_groups
 
 FAMILIES = {
     "bert": ("hmm", ("head", "ffn")),
@@ -31,7 +31,7 @@ def write_sensitivity(tables: Path, tasks: Iterable[str]) -> None:
     """``sensitivity.csv``: every alternative label on every task; some change the verdict, one has no value."""
     rows = []
     for place, task in enumerate(tasks):
-        every = product(labels.GROUPS["sensitivity"], MEASURES)
+        every = product(method_groups.GROUPS["sensitivity"], MEASURES)
         for number, (label, (claim, measure, unit)) in enumerate(every):
             effect = 30 + 40 * np.sin(2.1 * number + place) if number != 5 else np.nan
             rows.append(
@@ -50,8 +50,8 @@ def write_rivals(tables: Path, tasks: Iterable[str]) -> None:
     """``rivals.csv``, its probabilities of improvement: of every method but vanilla, by task and over them."""
     rng, senses = np.random.default_rng(1), ("equal_compute", "equal_loss", "convergence")
     rows = []
-    for method in labels.of_groups(labels.METHOD_ORDER, ("MAT", "baselines", "rivals")):
-        same = {"scale": "demo", "method": method, "group": labels.group(method)}
+    for method in method_groups.of_groups(method_groups.METHOD_ORDER, ("MAT", "baselines", "rivals")):
+        same = {"scale": "demo", "method": method, "group": method_groups.group(method)}
         values = {task: dict(zip(senses, rng.uniform(size=3), strict=True)) for task in tasks}
         rows += [
             {**same, "task": task, **{f"better_{sense}": value for sense, value in found.items()}}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from mat.evidence import tables as pooled
+from mat.evidence.runs import pooled as pooled
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"

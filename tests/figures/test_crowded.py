@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from mat.evidence import cli, labels, measures, results
-from mat.evidence import tables as pooled
+from mat.evidence.runs import curves, method_groups
+from mat.evidence.runs import pooled as pooled
+from mat.evidence.tables import results
+from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
@@ -91,7 +93,9 @@ def test_methods_are_told_apart_without_colour():
     main = [looks.LOOKS[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
     assert len({look.colour for look in main}) == len(main)
     # every method of a figure whose methods are markers has a look of its own
-    assert set(labels.of_groups(labels.METHOD_ORDER, [*labels.MAIN, "rivals"])) == set(looks.LOOKS)
+    assert set(method_groups.of_groups(method_groups.METHOD_ORDER, [*method_groups.MAIN, "rivals"])) == set(
+        looks.LOOKS
+    )
     shades = sorted(grey(look.colour) for _, look in looks.KINDS.values())
     assert min(np.diff(shades)) > 0.05
 
@@ -114,7 +118,7 @@ def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
     assert entries == {named(name) for name in (*module.MAIN, *best)}
     losses = {
         name: given.finished("digits", name)["best_val_loss"].mean()
-        for name in labels.GROUPS["rivals"] if name != "vanilla_cut"
+        for name in method_groups.GROUPS["rivals"] if name != "vanilla_cut"
     }  # fmt: skip
     assert min(losses, key=losses.get) in best
     assert "vanilla_cut" not in best
@@ -125,8 +129,8 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
     rows = [text.get_text() for text in ax.get_yticklabels()]
     named = script("looks").method_name
-    chosen = [name for name in labels.GROUPS["controls"] if name != "random_exact"]
-    wanted = ["mat_exact", *chosen, "mat", "vanilla", *labels.GROUPS["learning rates"]]
+    chosen = [name for name in method_groups.GROUPS["controls"] if name != "random_exact"]
+    wanted = ["mat_exact", *chosen, "mat", "vanilla", *method_groups.GROUPS["learning rates"]]
     assert rows == [named(name) for name in wanted]
     place = wanted.index("smallest")
     mean = next(bar.lines[0].get_xdata()[0] for bar in ax.containers if bar.lines[0].get_ydata()[0] == place)
@@ -160,7 +164,7 @@ def test_savings_are_of_whole_runs_with_charged_probes(many):
     flops, seconds = script("wall_clock").savings(given, "digits")["mat"]
     ends = [
         [
-            measures.final_macs(given.curve(run["run"]), "executed", bool(run["charges_probe"]))
+            curves.final_macs(given.curve(run["run"]), "executed", bool(run["charges_probe"]))
             for _, run in given.finished("digits", name).iterrows()
         ]
         for name in ("mat", "vanilla")
@@ -187,7 +191,9 @@ def test_improvement_has_a_dot_per_task_and_their_mean_in_every_sense(figures):
     for ax in figures["improvement"].axes:
         means = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
         dots = [part.get_offsets()[:, 0].mean() for part in ax.collections if len(part.get_offsets()) == 2]
-        assert len(means) == len(labels.of_groups(labels.METHOD_ORDER, ("MAT", "baselines", "rivals")))
+        assert len(means) == len(
+            method_groups.of_groups(method_groups.METHOD_ORDER, ("MAT", "baselines", "rivals"))
+        )
         assert np.allclose(means, dots)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.ceiling import parts, savings
-from mat.ceiling_plan import plan
-from mat.evidence import cli
+from mat.experiments.cli import tables as cli
+from mat.experiments.studies.ceiling.compute import parts, savings
+from mat.experiments.studies.ceiling.config import plan
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.evidence import cli, report, report_cli, report_items
-from mat.evidence import tables as pooled
-from mat.evidence.statistics import Interval
+from mat.evidence.catalogue import items
+from mat.evidence.report import chapters
+from mat.evidence.runs import pooled as pooled
+from mat.evidence.stats.intervals import Interval
+from mat.experiments.cli import report as report_cli
+from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_tables import write_branches
 from tests.figures.drawing import ROOT, drawn, script
@@ -88,17 +91,17 @@ def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
 
 def test_captions_of_branches_have_the_n_of_their_own_tables(tmp_path):
     write_branches(tmp_path, seeds=7)
-    item = next(item for item in report_items.FIGURES if item.name == "trainability")
+    item = next(item for item in items.FIGURES if item.name == "trainability")
     branches = pooled.load_branches(tmp_path, "trainability.csv")
     given = pooled.Tables(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), trainability=branches)
-    assert report.seeds(given, item.counted).startswith("n = 7 seeds")
+    assert chapters.seeds(given, item.counted).startswith("n = 7 seeds")
 
 
 def test_every_script_has_a_title_and_the_headline_comes_first():
-    listed = [item.name for item in report_items.FIGURES]
+    listed = [item.name for item in items.FIGURES]
     assert set(listed) == set(NAMES)
     assert listed[0] == "headline"
-    assert all(item.title and item.about for item in report_items.FIGURES)
+    assert all(item.title and item.about for item in items.FIGURES)
 
 
 def test_a_family_whose_branches_all_diverged_says_so(part, tmp_path):

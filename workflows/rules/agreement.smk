@@ -18,7 +18,7 @@ rule agreement:
     params:
         job=job_json,
         device=DEVICE,
-        code=code_hash("agreement", "jobs.py"),
+        code=code_hash("experiments/studies/"),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat agreement --job {params.job:q} --out {output}"
         " --device {params.device} > {log} 2>&1"

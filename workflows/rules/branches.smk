@@ -19,7 +19,7 @@ rule branches:
     params:
         job=job_json,
         device=DEVICE,
-        code=code_hash("branches", "jobs.py"),
+        code=code_hash("experiments/studies/"),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat branches --job {params.job:q} --out {output}"
         " --device {params.device} > {log} 2>&1"

@@ -4,7 +4,7 @@
 rule ceiling:
     input:
         evidence=EVIDENCE,
-        code=sorted(Path(workflow.basedir, "mat").glob("ceiling*.py")),
+        code=sorted(Path(workflow.basedir, "mat/experiments/studies/ceiling").glob("*.py")),
         prepared=[f"{RESULTS}/data/{task}.json" for task in TASKS],
     output:
         f"{TABLES}/ceiling_parts.csv",

@@ -7,18 +7,19 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from mat.agreement_plan import jobs as agreement_jobs
-from mat.branches_plan import jobs as branches_jobs
-from mat.ceiling_plan import plan as ceiling_plan
-from mat import selection
+from mat.experiments.studies.agreement.config import jobs as agreement_jobs
+from mat.experiments.studies.branches.config import jobs as branches_jobs
+from mat.experiments.studies.ceiling.config import plan as ceiling_plan
+from mat.experiments.config import selection
 from mat.errors import InputError
-from mat.evidence import labels
-from mat.evidence.sanity import levels_of
-from mat.grid import expand as expand_config
-from mat.grid import trained
-from mat.matched import FILES as FOLLOWED
-from mat.spec import Spec
-from mat.run import CHECKPOINT, FILES, code_hash
+from mat.evidence.runs import method_groups
+from mat.evidence.tables.sanity import levels_of
+from mat.experiments.config.scale import expand as expand_config
+from mat.experiments.config.scale import trained
+from mat.experiments.training.reference_run import FILES as FOLLOWED
+from mat.experiments.config.spec import Spec
+from mat.experiments.training.code_version import code_hash
+from mat.experiments.training.run_directory import CHECKPOINT, FILES
 
 # Where and on what it runs changes no specification; everything else in the config does.
 MACHINE = ("data", "cache", "device")
@@ -33,7 +34,7 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
         "mirror in hub layout, or leave it out to read from the hub"
     )
 
-EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").glob("*.py"))
+EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").rglob("*.py"))
 METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
 LEVELS = "workflows/sanity.yaml"
 
@@ -103,7 +104,7 @@ LABELS = {run.method for run in RUNS.values()}
 
 def has(*groups):
     """Whether a label of these groups is among the runs."""
-    return bool(labels.of_groups(LABELS, groups))
+    return bool(method_groups.of_groups(LABELS, groups))
 
 
 COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")

@@ -1,0 +1,236 @@
+"""How each type of layer runs sparsely: from a layer and its slices to a forward pass that follows a plan.
+
+``Product`` (Linear, Conv2d, Hugging Face's Conv1D, the projections of nn.MultiheadAttention) skips the weight
+gradients of inactive slices; ``Assembled`` (norms) puts short parameters together from the leaves; ``Whole`` (any
+other layer, of which modules own whole parameters only) freezes what is inactive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mat.backward.functions import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
+from mat.errors import InputError
+from mat.partition.partition import Slice
+
+Pieces = Mapping[str, list[tuple[Slice, nn.Parameter]]]  # attribute -> slices in order of their place, leaves
+IsActive = Callable[[Slice], bool]
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool):
+    """The sparse form of ``layer``. ``whole``: no parameter of it is cut.
+
+    Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
+    """
+    if isinstance(layer, nn.MultiheadAttention) and "in_proj_weight" in pieces:
+        return Product(layer, detach, pieces, "in_proj_weight", "in_proj_bias")
+    if _is_product(layer, pieces):
+        if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces["weight"]):
+            raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
+        return Product(layer, detach, pieces, transposed=_is_transposed(layer))
+    if isinstance(layer, NORMS) or (set(pieces) == {"bias"} and isinstance(layer, nn.Linear | nn.Conv2d)):
+        return Assembled(layer, detach, pieces)
+    if whole:
+        return Whole(layer, detach, pieces)
+    if isinstance(layer, nn.Conv2d):
+        raise InputError(
+            f"{path!r}: only a plain convolution with one group and numeric zero padding can be cut into slices; leave "
+            "it to the remainder (partition_model(model, filter_groups=0) does so for all convolutions), or let a "
+            "module own it as a whole (layers=True)"
+        )
+    raise InputError(
+        f"{path!r} is a {type(layer).__name__}, or has a forward or a parametrisation of its own, so no slices of it "
+        "can have a sparse backward pass; leave it to the remainder, or let a module own it as a whole. Known: "
+        "Linear, Conv2d, Conv1D of transformers, MultiheadAttention, BatchNorm, LayerNorm, GroupNorm"
+    )
+
+
+def _is_product(layer: nn.Module, pieces: Pieces) -> bool:
+    """Whether the layer's forward is one product with its own weight and nothing else: no subclass, patch, weight
+    norm or pruning changes it. A frozen weight has no pieces, and is no matter of a plan."""
+    if "weight" not in pieces or not set(pieces) <= {"weight", "bias"} or "forward" in vars(layer):
+        return False
+    if layer._parameters.get("weight") is None:
+        return False
+    if isinstance(layer, nn.Conv2d):
+        plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return plain and type(layer).forward is nn.Conv2d.forward
+    return type(layer).forward is nn.Linear.forward or _is_transposed(layer)
+
+
+class Product:
+    """A layer with one weight: its plan for the current active set, and the call that follows it.
+
+    ``transposed``: the weight is (in, out), as in Hugging Face's Conv1D.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        detach: bool,
+        pieces: Pieces,
+        weight: str = "weight",
+        bias: str = "bias",
+        transposed: bool = False,
+    ) -> None:
+        self.layer, self.detach, self.transposed = layer, detach, transposed
+        self.weight_name, self.bias_name = weight, bias
+        self.own = self.weight, self.bias
+        self.pieces = {"weight": pieces.get(weight, []), "bias": pieces.get(bias, [])}
+        self.dim = next((piece.dim for piece, _ in self.pieces["weight"]), 0)
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return getattr(self.layer, self.weight_name)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        return getattr(self.layer, self.bias_name)
+
+    @property
+    def lent(self) -> bool:
+        """Whether the layer holds parameters that are not its own, as within ``torch.func.functional_call``."""
+        return self.weight is not self.own[0] or self.bias is not self.own[1]
+
+    def plan(self, is_active: IsActive) -> None:
+        rows, self.leaves = {}, []
+        for part, length in (("weight", self.weight.shape[self.dim]), ("bias", None)):
+            active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
+            total = length if part == "weight" else (len(self.bias) if self.pieces["bias"] else 0)
+            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], total)
+            self.leaves += [leaf for _, leaf in active]
+        dim = 1 - self.dim if self.transposed else self.dim
+        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
+
+    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
+        (x,) = (*args, *kwargs.values())
+        if self.lent:
+            return original(x)
+        if isinstance(self.layer, nn.Conv2d) and x.dim() == 3:
+            return self(original, x[None])[0]
+        if self.detach and self.current.weight.empty:
+            x = x.detach()
+        wanted = wanted_channels(x) if self.detach and isinstance(self.layer, nn.Conv2d) else None
+        weight = self.weight.detach()
+        bias = None if self.bias is None else self.bias.detach()
+        leaves = self.leaves
+        if self.transposed:
+            weight, leaves = weight.T, [leaf.T if leaf.dim() > 1 else leaf for leaf in leaves]
+        x, weight, bias = as_autocast(x, weight, bias)
+        if isinstance(self.layer, nn.Conv2d):
+            geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
+            return SparseConv2d.apply(x, weight, bias, self.current, geometry, wanted, *leaves)
+        return SparseLinear.apply(x, weight, bias, self.current, *leaves)
+
+
+def as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors as autocast would cast them for a product: to its type, where it is on and they are float32."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    kind = torch.get_autocast_dtype(device)
+    return [t if t is None or t.dtype == torch.float64 else t.to(kind) for t in tensors]
+
+
+class Assembled:
+    """A layer with short parameters: they are put together from the leaves, inactive ones as constants.
+
+    In ``detach`` the inactive channels of a batch norm, which belong to filters that send nothing back, are
+    constants; other norms lie on residual paths and let gradients through.
+    """
+
+    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
+        self.layer, self.pieces = layer, pieces
+        self.own = dict(layer._parameters)
+        self.channels = detach and isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(pieces) == 2
+
+    def plan(self, is_active: IsActive) -> None:
+        self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
+        self.rows = None
+        if self.channels:
+            scales, shifts = (
+                [(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both()
+            )
+            if scales == shifts:  # anything else is cut by its owner in a way of their own
+                self.rows = Rows.of(scales, len(self.layer.weight))
+
+    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
+        table = self.layer._parameters
+        if any(table[name] is not own for name, own in self.own.items()):  # lent, as products may be
+            return original(*args, **kwargs)
+        if self.rows is not None and not self.rows.whole:
+            if self.rows.empty:
+                with torch.no_grad():
+                    return original(*args, **kwargs)
+            with _BatchNorms(
+                self.rows, [leaf for found in self._both() for p, leaf in found if p in self.active]
+            ):
+                return original(*args, **kwargs)
+        for attribute, found in self.pieces.items():
+            parts = [leaf if piece in self.active else leaf.detach() for piece, leaf in found]
+            table[attribute] = parts[0] if len(parts) == 1 else torch.cat(parts, found[0][0].dim)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            table.update(self.own)
+
+    def _both(self) -> tuple[list[tuple[Slice, nn.Parameter]], ...]:
+        return self.pieces["weight"], self.pieces["bias"]
+
+
+class _BatchNorms(TorchFunctionMode):
+    """Runs the batch norm of one layer's forward pass, which updates its statistics itself, with constants."""
+
+    def __init__(self, rows: Rows, leaves: list[Tensor]) -> None:
+        super().__init__()
+        self.rows, self.leaves = rows, leaves
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.batch_norm:
+            return func(*args, **(kwargs or {}))
+        return self.norm(*args, **(kwargs or {}))
+
+    def norm(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+        options, scale, shift = (training, momentum, eps), weight.detach(), bias.detach()
+        return SparseBatchNorm.apply(x, scale, shift, (mean, var), options, self.rows, *self.leaves)
+
+
+class Whole:
+    """A layer of any type whose parameters are not cut: those that are inactive require no gradient.
+
+    In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm), or
+    it holds other layers: residual paths may lead through it, and carry their gradient.
+    """
+
+    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
+        self.layer, self.pieces = layer, pieces
+        long = any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
+        self.detach = detach and long and not any(True for _ in layer.children())
+
+    def plan(self, is_active: IsActive) -> None:
+        found = [pair for pairs in self.pieces.values() for pair in pairs]
+        for piece, leaf in found:
+            leaf.requires_grad_(is_active(piece))
+        self.constant = self.detach and not any(is_active(piece) for piece, _ in found)
+
+    def __call__(self, original: Callable, *args, **kwargs):
+        if not self.constant:
+            return original(*args, **kwargs)
+        with torch.no_grad():
+            return original(*args, **kwargs)
+
+
+def _is_transposed(layer: nn.Module) -> bool:
+    """Hugging Face's Conv1D: y = x W + b with W (in, out), its width in ``nf``."""
+    weight = layer._parameters.get("weight")
+    return (
+        type(layer).__name__ == "Conv1D"
+        and weight is not None
+        and getattr(layer, "nf", -1) == weight.shape[-1]
+    )

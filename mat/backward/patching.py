@@ -1,0 +1,110 @@
+"""What stands in for the forward pass of a layer, and of an attention, while a model is trained sparsely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mat._torch_functional import multi_head_attention
+from mat.backward.attention import Heads, attend
+from mat.backward.layers import Product
+
+_LINEAR, _SDPA, _MULTI_HEAD = F.linear, F.scaled_dot_product_attention, F.multi_head_attention_forward
+
+
+class StandIn:
+    """What stands in for a module's method, ``name``, until ``remove``.
+
+    A copy or a pickle of the model is a plain model: this becomes the class's own method, bound to the copy.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name, self.original = module, name, getattr(module, name)
+        self.replaced = vars(module).get(name)  # somebody else's, if there is one
+        setattr(module, name, self)
+
+    def remove(self) -> None:
+        """Put back what was there, unless somebody else has put something in this one's place."""
+        if vars(self.module).get(self.name) is self:
+            delattr(self.module, self.name)
+            if self.replaced is not None:
+                setattr(self.module, self.name, self.replaced)
+
+    def __deepcopy__(self, memo: dict) -> MethodType:
+        return _own_method(memo[id(self.module)], self.name)
+
+    def __reduce__(self):
+        return _own_method, (self.module, self.name)
+
+
+class Forward(StandIn):
+    """A wrapped module's ``forward``: ``run`` where ``wanted`` and gradients are recorded, else its own.
+
+    Inside a compiled model it is a graph break: what is active changes from step to step.
+    """
+
+    def __init__(self, module: nn.Module, wanted: Callable[[], bool], run: Callable) -> None:
+        super().__init__(module, "forward")
+        self.wanted, self.run = wanted, torch.compiler.disable(run)
+
+    def __call__(self, *args, **kwargs):
+        if not (self.wanted() and torch.is_grad_enabled()):
+            return self.original(*args, **kwargs)
+        return self.run(self.original, *args, **kwargs)
+
+
+class ZeroGrad(StandIn):
+    """A wrapped model's ``zero_grad``, which clears the gradients of ``leaves`` too."""
+
+    def __init__(self, model: nn.Module, leaves: Callable[[], Iterable[nn.Parameter]]) -> None:
+        super().__init__(model, "zero_grad")
+        self.leaves = leaves
+
+    def __call__(self, set_to_none: bool = True) -> None:
+        self.original(set_to_none)
+        for leaf in self.leaves():
+            if leaf.grad is not None:
+                leaf.grad = None if set_to_none else torch.zeros_like(leaf)
+
+
+def _own_method(module: nn.Module, name: str) -> MethodType:
+    """The method of the module's class, bound to it."""
+    return MethodType(getattr(type(module), name), module)
+
+
+class InsideAttention(TorchFunctionMode):
+    """Sees the functions that an attention calls with its weights and heads in hand.
+
+    ``products``: by the id of their weight, for attentions that hand weights to ``F.linear`` without calling
+    the layer (nn.MultiheadAttention, torchvision's Swin). ``heads``: which heads are active, for
+    scaled_dot_product_attention; None where all are to be differentiated.
+    """
+
+    def __init__(self, products: Mapping[int, Product], heads: Heads | None) -> None:
+        super().__init__()
+        self.products, self.heads = products, heads
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is _LINEAR:
+            return self.linear(*args, **kwargs)
+        if func is _SDPA:
+            return self.attention(*args, **kwargs)
+        if func is _MULTI_HEAD:
+            inside = multi_head_attention(linear=self.linear, scaled_dot_product_attention=self.attention)
+            return inside(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        product = self.products.get(id(weight))
+        if product is None or product.bias is not bias:
+            return _LINEAR(input, weight, bias)
+        return product(_LINEAR, input)
+
+    def attention(self, *args, **kwargs) -> Tensor:
+        return _SDPA(*args, **kwargs) if self.heads is None else attend(_SDPA, self.heads, *args, **kwargs)

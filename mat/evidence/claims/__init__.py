@@ -1,0 +1,1 @@
+"""The claims, their decision rules, and verdicts."""

@@ -1,0 +1,121 @@
+"""The verdicts as a page and as lines for a terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mat.evidence.claims import decisions
+from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.stats.bootstrap import COVERAGE
+from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.stats.power import POWER
+from mat.evidence.tables import sanity
+from mat.evidence.text import format
+
+ALL = "all"
+HEADER = (
+    "claim", "task", "verdict", "after correction", "effect [95 %]", "bootstrap", "n", "unit", "ledger",
+    "would show", "seeds it would take", "has vanilla learned?", "depends on", "why",
+)  # fmt: skip
+
+
+def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
+    """Verdict per claim, then per task with its numbers, then how to read them and the rules they were judged by."""
+    about = {claim.id: claim for claim in claims.claims}
+    top = frame[frame["task"] == ALL]
+    parts = [
+        f"# Verdicts at scale {frame['scale'].iloc[0]}",
+        "Rules are those of `workflows/claims.yaml`, each with when it was fixed; intervals are 95 % over seeds; "
+        f"made by `{command}`.",
+        format.markdown_table(
+            ("claim", "text", "reported", "verdict", "after correction", "why"),
+            [
+                (row.claim, about[row.claim].text, about[row.claim].reported, f"**{row.verdict}**",
+                 row.after_correction, row.reason)
+                for row in top.itertuples()
+            ],
+        ),
+        "## By task",
+        format.markdown_table(
+            HEADER,
+            [_cells(rows) for _, rows in frame[frame["task"] != ALL].groupby(["claim", "task"], sort=False)],
+        ),
+        "## How to read it",
+        "\n".join(f"- {note}" for note in notes(frame)),
+        "## Rules",
+        "\n".join(_rule_text(claim) for claim in claims.claims if not claim.not_tested),
+        "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
+        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out.\n"
+        f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
+        f"smoothed over {claims.convergence.window} evaluations.",
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What correction, bootstrap, power and sanity mean here."""
+    first = frame.iloc[0]
+    held = "; ".join(
+        f"{shape}, n = {n}: {100 * percentile:.0f} % (t {100 * t:.0f} %)"
+        for shape, by_n in COVERAGE.items()
+        for n, (t, percentile) in by_n.items()
+    )
+    return [
+        f"After correction: the verdict with intervals at {100 * first['confidence_corrected']:.4g} % instead of "
+        f"{100 * CONFIDENCE:g} %, which divides the error by the {first['claims_tested']} claims tested at this scale "
+        "(Bonferroni: claims share runs), and by nothing else. A task's verdict is given at the same level, not "
+        "corrected for the number of tasks: over tasks a claim is supported only where every task supports it, "
+        "but one task among many may be by chance. Nor is it corrected for the parts of a rule: harmless "
+        "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, "
+        "X1b; more memorised in C3).",
+        "Effects are t intervals, which decide. Bootstrap: percentile bounds over seeds, beside. Over so few seeds "
+        f"they are too narrow: of intervals that say 95 %, the true mean is in: {held} "
+        "(`python -m tests.benchmarks.coverage`).",
+        f"Would show: the smallest effect that the seeds at hand show with {100 * POWER:g} % power at this spread, as "
+        "a distance from no effect; given only where the rule asks for such a difference (a threshold of 0). "
+        "Seeds it would take: until the rule decides, were means and spreads to stay as "
+        "they are. A spread over few seeds is itself uncertain: both say an order of magnitude.",
+        "Diverged runs: measures are of finished runs. Where a compared method has diverged ones, C4, C5, C6, X1 "
+        "and X1b (and X4 and X5, which stand on C4 and C5) are at most inconclusive; not supported stays "
+        "where none but the judged method has diverged.",
+        "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
+        "verdict.",
+    ]
+
+
+def _rule_text(claim: Claim) -> str:
+    numbers = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
+    values = f" ({numbers})" if numbers else ""
+    return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
+
+
+def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
+    first, shown = rows.iloc[0], rows[rows["decides"] & (rows["part"] != "")]
+
+    def joined(cell: object) -> str:
+        return "; ".join(cell(row) for row in shown.itertuples()) or format.MISSING
+
+    verdict = f"**{first['verdict']}**"
+    if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != decisions.NOT_TESTED:
+        verdict += " (vanilla has not learned this task: the comparison may be empty)"
+    return (
+        first["claim"], first["task"], verdict, first["after_correction"], joined(_effect), joined(_bootstrap),
+        joined(lambda row: str(row.n)), joined(lambda row: row.unit), joined(lambda row: row.ledger),
+        joined(lambda row: format.estimate(_alone(row.detectable, row.n))),
+        first["seeds_needed"] or format.MISSING, first["sanity"] or format.MISSING,
+        first["ambiguities"] or format.MISSING, first["reason"],
+    )  # fmt: skip
+
+
+def _effect(row: object) -> str:
+    return f"{row.part}: {format.estimate(Interval(row.effect, row.low, row.high, row.n))}"
+
+
+def _bootstrap(row: object) -> str:
+    decimals = format.decimals_for(max(abs(row.effect), 1e-3))
+    bounds = (format.number(bound, decimals) for bound in (row.bootstrap_low, row.bootstrap_high))
+    return "[{}, {}]".format(*bounds)
+
+
+def _alone(value: float, n: int) -> Interval:
+    return Interval(value, float("nan"), float("nan"), n)

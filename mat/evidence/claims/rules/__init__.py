@@ -1,0 +1,1 @@
+"""How each claim's measure is read off pooled runs and decided."""

@@ -1,0 +1,150 @@
+"""What stands behind the numbers: seeds, hours, machines, versions, code, and the cards of the methods."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pandas as pd
+
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.text import format
+
+SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
+_NOT_METHODS = ("__init__", "base")
+
+
+def hours(tables: Tables) -> float:
+    """Hours of training, probes and evaluation, over all runs."""
+    return float(tables.runs[list(SPENT)].sum().sum()) / 3600
+
+
+def scope(tables: Tables) -> str:
+    """How many runs of what, over which seeds, in one sentence."""
+    runs = tables.runs
+    diverged = int((runs["status"] == "diverged").sum())
+    seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
+    return (
+        f"{_count(len(runs), 'run')} of {_count(runs['task'].nunique(), 'task')} and "
+        f"{_count(runs['method'].nunique(), 'method')}, seeds {seeds}; {diverged} diverged; {hours(tables):.2f} hours "
+        "of training, probes and evaluation."
+    )
+
+
+def spent(tables: Tables) -> str:
+    """Runs, seeds and hours by task and method."""
+    rows = []
+    for (task, method), runs in tables.runs.groupby(["task", "method"], sort=True):
+        parts = runs[list(SPENT)].sum() / 3600
+        rows.append(
+            (task, method, " ".join(map(str, sorted(runs["seed"]))), str((runs["status"] == "diverged").sum()),
+             *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
+        )  # fmt: skip
+    total = tables.runs[list(SPENT)].sum() / 3600
+    rows.append(
+        (
+            "all",
+            "",
+            "",
+            str((tables.runs["status"] == "diverged").sum()),
+            *(f"{v:.3f}" for v in total),
+            f"{total.sum():.3f}",
+        )
+    )
+    header = ("task", "method", "seeds", "diverged", "training, h", "probes, h", "evaluation, h", "sum, h")
+    return format.markdown_table(header, rows)
+
+
+def machines(tables: Tables) -> str:
+    """Which hardware the runs saw, and the versions of what computed."""
+    runs = tables.runs
+    seen = runs.groupby(["device", "cpu", "cores", "threads"], dropna=False).size().reset_index(name="runs")
+    rows = [
+        (str(r.device), str(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()
+    ]
+    table = format.markdown_table(("device", "processor", "cores", "threads per run", "runs"), rows)
+    columns = [name for name in runs.columns if name.startswith("version_")]
+    versions = [
+        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna())))))
+        for name in columns
+    ]
+    return "\n\n".join([table, format.markdown_table(("package", "version"), versions)])
+
+
+def listing(tables: Tables) -> str:
+    """Every run in a few columns; all of them are in ``runs.csv``."""
+    rows = []
+    for run in tables.runs.itertuples():
+        rows.append(
+            (run.run, run.task, run.method, str(run.seed), run.status, f"{run.metric} {run.test_metric:.4g}",
+             f"{run.test_loss:.4g} {run.loss_unit}", str(run.steps),
+             f"{run.seconds_train + run.seconds_probe + run.seconds_eval:.1f}", run.spec_hash)
+        )  # fmt: skip
+    header = (
+        "run",
+        "task",
+        "method",
+        "seed",
+        "status",
+        "test metric",
+        "test loss",
+        "steps",
+        "seconds",
+        "specification",
+    )
+    return format.markdown_table(header, rows)
+
+
+def in_short(results: pd.DataFrame) -> str:
+    """The results table in its few columns that answer most questions; those it does not have are left out."""
+    compute = "compute_to_convergence_executed_flop"
+    factor, unit = format.flop_unit(
+        results[f"{compute}_mean"].max() if f"{compute}_mean" in results.columns else 1
+    )
+    shown = {
+        "test metric": ("test_metric", 4), f"compute to convergence, {unit}": (compute, 3),
+        "saving, %": ("saving_executed_percent", 1), "to vanilla's best": None,
+        "modules active, %": ("active_share_percent", 1), "probes, %": ("probe_share_executed_percent", 1),
+        "time / vanilla": ("train_and_probe_seconds_ratio_to_vanilla", 2),
+    }  # fmt: skip
+    shown = {name: how for name, how in shown.items() if how is None or f"{how[0]}_mean" in results.columns}
+    header = ("task", "method", "n", "metric", *shown)
+    rows = []
+    for _, row in results.iterrows():
+        cells = [_reached(row) if how is None else _shown(row, *how, factor) for how in shown.values()]
+        metric = str(row["metric"]).replace("_", " ")
+        rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
+    return format.markdown_table(header, rows)
+
+
+def method_cards(folder: Path) -> list[tuple[str, str, str]]:
+    """(file name, first sentence, the rest) of the card of every method: its module's docstring, read, not run."""
+    cards = []
+    for path in sorted(folder.glob("*.py")):
+        card = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.stem not in _NOT_METHODS and card:
+            first, _, rest = inspect.cleandoc(card).partition("\n\n")
+            cards.append((path.stem, " ".join(first.split()), rest))
+    return cards
+
+
+def _shown(row: pd.Series, name: str, decimals: int, factor: float) -> str:
+    value = Interval(*(float(row[f"{name}_{end}"]) for end in ("mean", "low", "high")), 0)
+    if name.endswith("_flop"):
+        value = value.scaled(1 / factor)
+        decimals = format.decimals_for(value.mean)
+    if row["method"] == REFERENCE and ("saving" in name or "ratio" in name):
+        return format.MISSING
+    return format.interval(value, decimals)
+
+
+def _reached(row: pd.Series) -> str:
+    if "n_reached_vanilla_best_executed" not in row.index:
+        return format.MISSING
+    return f"{row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -1,0 +1,208 @@
+"""The report as one page that needs nothing else: tables, files and pictures are inside it, nothing is fetched.
+
+Markdown is rendered by markdown-it-py; template, style and script are in ``workflows/report``. The same inputs give
+the same bytes: the page has no dates.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from mat.errors import InputError
+from mat.evidence.claims.decisions import VERDICTS
+from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, title
+from mat.evidence.text.format import MISSING
+
+TALL = 24  # rows of a table that scrolls within its box
+SHORT, LONG = 24, 60  # characters of a cell that stays on one line, of one that gets some width
+_TYPES = {
+    ".csv": "text/csv;charset=utf-8", ".md": "text/markdown;charset=utf-8", ".tex": "application/x-tex",
+    ".json": "application/json", ".parquet": "application/vnd.apache.parquet", ".pdf": "application/pdf",
+    ".png": "image/png",
+}  # fmt: skip
+_NUMBER = re.compile(r"[\s\d.,:;%×/+\-−–≥≤<>\[\]()e*]*(?: of \d+\)?)?(?: ?[GTPM]?FLOP)?")
+_COLOURED = (*VERDICTS, "reached", "not reached", "no level stated")
+
+
+def page(source: Source, assets: Path) -> str:
+    """The whole page. ``assets``: the folder with ``page.html.j2``, ``page.css`` and ``page.js``.
+
+    Raises InputError when one of them is missing.
+    """
+    environment = Environment(loader=FileSystemLoader(assets), autoescape=True, undefined=StrictUndefined)
+    try:
+        template = environment.get_template("page.html.j2")
+        style, script = ((assets / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    except (TemplateNotFound, OSError) as error:
+        raise InputError(f"expected page.html.j2, page.css and page.js in {assets}: {error}") from None
+    html = template.render(
+        title=title(source),
+        lead=Markup(render(lead(source), "top")),
+        sections=[_section(chapter) for chapter in chapters(source)],
+        style=Markup(style.strip()),
+        script=Markup(script.strip()),
+    )
+    return without_dead_links(html)
+
+
+def render(text: str, anchor: str) -> str:
+    """Markdown as HTML: tables in boxes of their own, headings with anchors that begin with ``anchor``.
+
+    Raw HTML is escaped, except for a line break inside a cell; links that lead neither to a place on the page nor to
+    the web become text.
+    """
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = reader.parse(text)
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            token.attrSet("id", f"{anchor}-{slug(tokens[place + 1].content)}")
+        elif token.type == "inline":
+            token.children = list(_linked(token.children or []))
+    _mark_cells(tokens)
+    html = reader.renderer.render(list(_boxed(tokens)), reader.options, {})
+    html = html.replace("&lt;br&gt;", "<br>")
+    for verdict in _COLOURED:
+        name = verdict.replace(" ", "-")
+        html = html.replace(
+            f"<strong>{verdict}</strong>", f'<strong class="verdict v-{name}">{verdict}</strong>'
+        )
+    return html
+
+
+def slug(text: str) -> str:
+    """A heading as an anchor."""
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "section"
+
+
+def without_dead_links(html: str) -> str:
+    """Links to places that the page does not have become text."""
+    there = set(re.findall(r'\bid="([^"]+)"', html))
+    return re.sub(
+        r'<a href="#([^"]+)">(.*?)</a>',
+        lambda found: found[0] if found[1] in there else found[2],
+        html,
+        flags=re.DOTALL,
+    )
+
+
+def data_uri(path: Path) -> str:
+    """A file as a data URI."""
+    kind = _TYPES.get(path.suffix, "application/octet-stream")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _section(section: Section) -> dict[str, Any]:
+    html = render(section.text, section.anchor)
+    if section.anchor == "register":
+        html = re.sub(r"(<td[^>]*)>(A\d+)</td>", r'\1 id="\2">\2</td>', html)
+    return {
+        "anchor": section.anchor,
+        "title": section.title,
+        "label": section.label or section.title,
+        "html": Markup(html),
+        "files": [_file(path) for path in section.files],
+        "command": section.command,
+        "pictures": [_picture(picture) for picture in section.pictures],
+        "inside": [_section(part) for part in section.inside],
+    }
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"name": path.name, "uri": data_uri(path), "size": _size(path.stat().st_size)}
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    width, height = png_size(picture.png)
+    caption = re.sub(r"</?p>", "", render(picture.caption, picture.name)).strip()
+    return {
+        "name": picture.name, "title": picture.title, "caption": Markup(caption), "alt": picture.caption.split("`")[0],
+        "uri": data_uri(picture.png), "width": width, "height": height,
+        "pdf": None if picture.pdf is None else _file(picture.pdf),
+    }  # fmt: skip
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """Width and height of a PNG in pixels, from its header. Raises InputError when it is none."""
+    head = path.read_bytes()[:24]
+    if not head.startswith(b"\x89PNG") or len(head) < 24:
+        raise InputError(f"expected a PNG picture, got another file: {path}; draw the figure again")
+    return struct.unpack(">II", head[16:24])
+
+
+def _size(number: int) -> str:
+    return f"{number / 1024:.0f} kB" if number >= 1024 else f"{number} B"
+
+
+def _linked(tokens: Sequence[Token]) -> Iterable[Token]:
+    keeps = True
+    for token in tokens:
+        if token.type == "link_open":
+            keeps = str(token.attrGet("href")).startswith(("#", "http"))
+        if token.type in ("link_open", "link_close") and not keeps:
+            continue
+        yield token
+
+
+def _mark_cells(tokens: Sequence[Token]) -> None:
+    """Classes that say how a cell is set: ``num`` (to the right), ``short`` (one line), ``long`` (with some width).
+
+    A column is of numbers when every cell is one or is empty or a dash, and some cell is one.
+    """
+    columns: dict[int, list[tuple[Token, str]]] = {}
+    for opened, content in itertools.pairwise([*tokens, Token("end", "", 0)]):
+        if opened.type == "tr_open":
+            place = 0
+        elif opened.type in ("th_open", "td_open"):
+            columns.setdefault(place, []).append((opened, content.content))
+            place += 1
+        elif opened.type == "table_close":
+            for cells in columns.values():
+                _mark_column(cells)
+            columns = {}
+
+
+def _mark_column(cells: list[tuple[Token, str]]) -> None:
+    said = [text for opened, text in cells if opened.type == "td_open" and text not in ("", MISSING)]
+    numbers = bool(said) and all(_NUMBER.fullmatch(text) and re.search(r"\d", text) for text in said)
+    for opened, text in cells:
+        if numbers:
+            opened.attrSet("class", "num")
+        elif opened.type == "td_open" and (len(text) <= SHORT or _NUMBER.fullmatch(text)):
+            opened.attrSet("class", "short")
+        elif opened.type == "td_open" and len(text) > LONG:
+            opened.attrSet("class", "long")
+
+
+def _boxed(tokens: Sequence[Token]) -> Iterable[Token]:
+    for place, token in enumerate(tokens):
+        if token.type == "table_open":
+            rows = _rows(tokens[place:])
+            box = Token("html_block", "", 0)
+            tall = " tall" if rows > TALL else ""
+            box.content = f'<div class="scroll{tall}" tabindex="0" role="region" aria-label="table">\n'
+            yield box
+        yield token
+        if token.type == "table_close":
+            box = Token("html_block", "", 0)
+            box.content = "</div>\n"
+            yield box
+
+
+def _rows(tokens: Sequence[Token]) -> int:
+    count = 0
+    for token in tokens:
+        count += token.type == "tr_open"
+        if token.type == "table_close":
+            return count
+    return count

@@ -1,0 +1,225 @@
+"""The verdicts in a reader's words: one table over all claims, one paragraph and one table per claim.
+
+Everything is read from ``verdicts.csv`` and the claims file; columns that a version of the table does not have are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.text import format
+
+OVER_ALL = ("after_correction", "seeds_needed")  # those of a claim as a whole
+BESIDE = {"bootstrap": "bootstrap over seeds"}
+ALL = "all"
+MANY = 6  # numbers of a claim that the table over all claims still holds
+MEANING = (
+    "*Supported*, *partly* and *not supported* are what a claim's rule says of the whole interval. *Inconclusive*: the "
+    "interval allows more than one of them, seeds are too few, or one task is open. *Not tested*: no run of this scale "
+    "answers it. Below, claim by claim: its numbers, its rule and the open choices it depends on."
+)
+# further columns of verdicts.csv, each shown where at least one row has something to say
+MORE = {
+    "after_correction": "after correction",
+    "detectable": "smallest effect it would see",
+    "seeds_needed": "seeds it would need",
+    "sanity": "vanilla's level",
+}
+
+
+def overview(frame: pd.DataFrame, claims: Claims) -> str:
+    """All claims in one table: what was reported, what was measured, the verdict, and what it stands on."""
+    more = [name for name in OVER_ALL if _says(frame, name)]
+    header = ("claim", "", "verdict", "reported", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
+              "depends on", *(MORE[name] for name in more))  # fmt: skip
+    rows = []
+    for claim in claims.claims:
+        mine = frame[frame["claim"] == claim.id]
+        if mine.empty:
+            continue
+        top, numbers = mine[mine["task"] == ALL].iloc[0], _deciding(mine)
+        rows.append(
+            (
+                f"[{claim.id}](#{claim.id})", claim.text, f"**{top['verdict']}**", claim.reported,
+                _in_lines(numbers, claim),
+                _range(numbers["n"]) if len(numbers) else format.MISSING,
+                _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
+                *(_joined(mine, name) for name in more),
+            )
+        )  # fmt: skip
+    return format.markdown_table(header, rows)
+
+
+def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
+    """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
+    tops = frame[frame["task"] == ALL].set_index("claim")
+    more = [name for name in ("after_correction",) if _says(frame, name)]
+    for claim in claims.claims:
+        if claim.id in tops.index:
+            top = tops.loc[claim.id]
+            n = f"n = {int(top['n'])}" if top["n"] else ""
+            said = "".join(
+                f"{MORE[name]}: {_cell(top[name])}; " for name in more if _cell(top[name]) != format.MISSING
+            )
+            yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
+
+
+def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
+    """The claim's outcome in plain words; ``rows``: those of the claim."""
+    top, tasks = rows[rows["task"] == ALL].iloc[0], rows[rows["task"] != ALL].drop_duplicates("task")
+    reported = claim.reported.rstrip(".")
+    start = f"Reported: {reported}. " if reported != "not reported" else "The paper does not answer this. "
+    if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
+        return f"{start}Here: **{top['verdict']}**. {_sentence(top['reason'])}"
+    groups = [
+        f"*{verdict}* on {format.listed(same['task'])}"
+        for verdict, same in tasks.groupby("verdict", sort=False)
+    ]
+    said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {format.listed(groups)}."]
+    deciding = _deciding(rows)
+    if len(deciding) > MANY:
+        said.append(f"Its {len(deciding)} numbers are in the table below.")
+        deciding = deciding.iloc[:0]
+    for part, numbers in deciding.groupby("part", sort=False):
+        values = format.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
+        said.append(f"{_capital(_lowered(part))} is {values}{_stands_on(numbers)}.")
+    corrected = _joined(rows[rows["task"] == ALL], "after_correction")
+    if corrected != format.MISSING:
+        said.append(f"After correction for the number of claims: {corrected}.")
+    needed = _joined(rows[rows["task"] != ALL], "seeds_needed")
+    if needed != format.MISSING:
+        said.append(f"Seeds that a decision would need: {needed.replace('<br>', '; ')}.")
+    return " ".join(said)
+
+
+def by_task(rows: pd.DataFrame) -> str:
+    """The claim's numbers, one row per task and number; "" where nothing was measured."""
+    shown = rows[(rows["task"] != ALL)]
+    if shown.empty:
+        return ""
+    shown = shown.assign(bootstrap=[_bootstrap(row) for _, row in shown.iterrows()])
+    more = [name for name in ("bootstrap", *MORE) if _says(shown, name)]
+    header = ("task", "verdict", "number", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
+              *(BESIDE.get(name) or MORE[name] for name in more), "why")  # fmt: skip
+    return format.markdown_table(
+        header,
+        [
+            (
+                row["task"], f"**{row['verdict']}**",
+                (row["part"] or format.MISSING) + ("" if row["decides"] else " (beside)"),
+                measured(row) if row["part"] else format.MISSING, str(row["n"]) if row["part"] else format.MISSING,
+                row["ledger"] if row["ledger"] not in ("", "none") else format.MISSING,
+                *(_cell(row[name]) for name in more),
+                row["reason"] if first else "″",
+            )
+            for _, same in shown.groupby("task", sort=False)
+            for first, row in zip([True] + [False] * len(same), (row for _, row in same.iterrows()), strict=False)
+        ],
+    )  # fmt: skip
+
+
+def rule(claim: Claim) -> str:
+    """The claim's decision rule with its thresholds."""
+    values = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
+    return f"{claim.rule} At least {claim.min_seeds} seeds." + (f" ({values})" if values else "")
+
+
+def combination(claims: Claims) -> str:
+    """How tasks give one verdict, and what convergence is."""
+    return (
+        f"Over tasks: all equal gives that verdict; otherwise any inconclusive task gives {claims.any_inconclusive}, "
+        f"and a mixture of the rest gives {claims.mixed}; tasks not tested are left out. Convergence: within "
+        f"{100 * claims.convergence.epsilon:g} % of the run's best validation loss, smoothed over "
+        f"{claims.convergence.window} evaluations."
+    )
+
+
+def measured(row: pd.Series | object, unit: bool = True) -> str:
+    """``effect [low, high] unit`` of a row of ``verdicts.csv``."""
+    get = row.get if isinstance(row, Mapping | pd.Series) else lambda name: getattr(row, name)
+    value = Interval(*(float(get(name)) for name in ("effect", "low", "high")), int(get("n")))
+    said = format.estimate(value)
+    return said if said == format.MISSING or not unit else f"{said} {get('unit')}".rstrip()
+
+
+def _bootstrap(row: pd.Series) -> str:
+    """``[low, high]`` of the bootstrap over seeds; "" where the table has none."""
+    ends = [float(row.get(name, float("nan"))) for name in ("bootstrap_low", "bootstrap_high")]
+    if any(pd.isna(end) for end in ends):
+        return ""
+    decimals = format.decimals_for(max(abs(float(row["effect"])), 1e-3))
+    return f"[{', '.join(format.number(end, decimals) for end in ends)}]"
+
+
+def _deciding(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[(rows["task"] != ALL) & rows["decides"] & (rows["part"] != "")]
+
+
+def _says(frame: pd.DataFrame, name: str) -> bool:
+    return name in frame.columns and any(_cell(value) != format.MISSING for value in frame[name])
+
+
+def _joined(rows: pd.DataFrame, name: str) -> str:
+    """What a column says: one value where all tasks say the same, else one line per task."""
+    if name not in rows.columns:
+        return format.MISSING
+    said = {row["task"]: _cell(row[name]) for _, row in rows.iterrows() if _cell(row[name]) != format.MISSING}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "<br>".join(f"{task}: {text}" for task, text in said.items() if task != ALL) or format.MISSING
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return format.MISSING if pd.isna(value) else f"{value:.4g}"
+    return str(value) or format.MISSING
+
+
+def _ledger(numbers: pd.DataFrame) -> str:
+    found = sorted(set(numbers["ledger"]) - {"", "none"})
+    return ", ".join(found) or format.MISSING
+
+
+def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
+    """Numbers part by part, one line per task; where they are many, a link to where they stand."""
+    if numbers.empty:
+        return format.MISSING
+    if len(numbers) > MANY:
+        return f"{len(numbers)} numbers, under [{claim.id}](#{claim.id})"
+    lines = []
+    for part, same in numbers.groupby("part", sort=False):
+        units = same["unit"].unique()
+        lines.append(f"*{part}, {units[0]}*" if len(units) == 1 else f"*{part}*")
+        lines += [
+            f"{row.task} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[")
+            for row in same.itertuples()
+        ]
+    return "<br>".join(lines)
+
+
+def _stands_on(numbers: pd.DataFrame) -> str:
+    ledger = _ledger(numbers)
+    where = f", {ledger} ledger" if ledger != format.MISSING else ""
+    return f" (n = {_range(numbers['n'])}{where})"
+
+
+def _capital(text: str) -> str:
+    return text if text.startswith("λ") else text[:1].upper() + text[1:]
+
+
+def _range(values: pd.Series) -> str:
+    least, most = int(values.min()), int(values.max())
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _lowered(part: str) -> str:
+    return part if part.startswith("λ") else f"the {part}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -1,0 +1,1 @@
+"""Pooled facts: runs, curves, spectra, metrics, groups of methods."""

@@ -1,0 +1,34 @@
+"""Files by content and by place: what a record and a trace say of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mat.evidence.runs.pool import FILES
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run_folder(scale: str, run: str, root: Path) -> Path:
+    """Where the workflow keeps a run."""
+    return root / "results" / scale / "runs" / run
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a run's folder has all its files."""
+    return all((folder / name).is_file() for name in FILES)
+
+
+def relative(path: Path, root: Path) -> str:
+    """``path`` below ``root``, with slashes; as it is when it lies elsewhere."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def short(digest: object) -> str:
+    """The first digits of a hash, as they are printed."""
+    return str(digest)[:12]

@@ -1,0 +1,226 @@
+"""Pool run directories into tables; refuse what must not be pooled.
+
+A table stands on one scale, one code version, one set of data per task and one specification per
+(task, method). Anything else is an error that names the runs, because a mean over different things
+looks like any other mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.runs import metrics
+from mat.evidence.runs.pooled import Tables
+
+FILES = ("run.json", "curve.parquet", "probes.parquet", "final.json")
+STATUSES = ("finished", "diverged")
+CURVE_COLUMNS = (
+    "step", "epoch", "train_loss", "val_loss", "val_metric",
+    "macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen", "macs_eval",
+    "macs_optimizer",
+    "seconds_train", "seconds_data", "seconds_probe", "seconds_eval", "active_share",
+)  # fmt: skip
+METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics
+PROBE_COLUMNS = (
+    "interval", "step", "epoch", "module", "kind", "layer", "parameters",
+    "lambda_max", "trace", "effective_rank", "gradient_norm", "tau", "active", "frozen",
+)  # fmt: skip
+LABELS = ("scale", "task", "method", "seed", "run")
+_SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
+
+
+def collect(directories: Iterable[Path], selection: str = "") -> Tables:
+    """Read every run directory into one set of tables, ordered by task, method and seed.
+
+    ``selection``: what was selected of the scale, as the command line has it; "" for all of it. Raises InputError on
+    an empty list, an incomplete directory, or runs that must not be pooled.
+    """
+    records, specifications, curves, probes = [], [], [], []
+    for directory in directories:
+        record, spec, curve, probe = read_run(Path(directory))
+        records.append(record)
+        specifications.append(spec)
+        curves.append(curve)
+        probes.append(probe)
+    if not records:
+        raise InputError("expected at least one run directory, got none; train the runs of this scale first")
+    names = {record["run"]: record["method"] for record in records}
+    records = [
+        record | {"spec_hash": specification_hash(spec, names)}
+        for record, spec in zip(records, specifications, strict=True)
+    ]
+    runs = pd.DataFrame(records).sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    refuse_mixtures(runs)
+    runs = _in_order(runs.assign(selection=selection))
+    return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
+
+
+def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]:
+    """One run directory as (row of ``runs``, specification, labelled curve, labelled probes)."""
+    missing = [name for name in FILES if not (directory / name).is_file()]
+    if missing:
+        raise InputError(
+            f"run directory {directory} is incomplete: expected {', '.join(FILES)}, "
+            f"missing {', '.join(missing)}; let the run finish (it resumes from its own state) or leave the "
+            "directory out"
+        )
+    run, final = _json(directory / "run.json"), _json(directory / "final.json")
+    curve = parquet(directory / "curve.parquet", CURVE_COLUMNS, prefix=METRIC_PREFIX)
+    curve = curve.sort_values("step", ignore_index=True)
+    probes = parquet(directory / "probes.parquet", PROBE_COLUMNS)
+    if curve.empty:
+        raise InputError(
+            f"{directory / 'curve.parquet'} holds no evaluation: expected one row per evaluation, step 0 "
+            "included; repeat the run"
+        )
+    try:
+        record = run_row(run, final, curve)
+    except KeyError as error:
+        raise InputError(
+            f"run directory {directory}: its records lack the key {error}; was it written by this version?"
+        ) from None
+    labels = {name: record[name] for name in LABELS}
+    return record, run["spec"], curve.assign(**labels), probes.assign(**labels)
+
+
+def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
+    """The row of ``runs`` for one run: labels, identity, outcome, circumstances."""
+    if final["status"] not in STATUSES:
+        raise InputError(
+            f"run {run['name']} has status '{final['status']}', expected one of {', '.join(STATUSES)}"
+        )
+    last, hardware = curve.iloc[-1], run["hardware"]
+    row = {
+        "scale": run["labels"]["scale"], "task": run["labels"]["task"], "method": run["labels"]["method"],
+        "seed": int(run["seed"]), "run": run["name"], "status": final["status"], "steps": int(final["steps"]),
+        "test_loss": _number(final["test_loss"]), "test_metric": _number(final["test_metric"]),
+        "best_val_loss": _number(final["best_val_loss"]), "best_step": _number(final["best_step"]),
+        "metric": run["metrics"][0]["name"], "higher_is_better": bool(run["metrics"][0]["higher_is_better"]),
+        "loss_unit": run["loss_unit"], "metrics": metrics.write_names(run["metrics"]),
+        "task_name": run["spec"]["task"]["name"], "subset": run["spec"]["task"].get("subset") or "",
+        "mode": run["mode"], "charges_probe": bool(run["charges_probe"]),
+        "interval": run["interval"], "probe_n": run["probe_n"],
+        "estimator": find(run["spec"], "estimator") or "",
+        "modules": len(run["modules"]), "remainder_parameters": run["remainder_parameters"],
+        "seconds_train": float(last["seconds_train"]), "seconds_probe": float(last["seconds_probe"]),
+        "seconds_eval": float(last["seconds_eval"]), "seconds_data": float(last["seconds_data"]),
+        "epochs": float(last["epoch"]),
+        "code_hash": run["code_hash"], "data_hash": run["data_hash"], "start_hash": run["start_hash"] or "",
+        "spec_hash": "",  # set by collect
+        "threads": run["threads"], "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
+        "device": hardware.get("device"),
+    }  # fmt: skip
+    found = final["test_metrics"]
+    row |= {f"test_{one['name']}": _number(found.get(one["name"])) for one in run["metrics"]}
+    row |= {f"bound_{name}": float(value) for name, value in sorted(run["bounds"].items())}
+    return row | {f"version_{name}": str(value) for name, value in sorted(run["versions"].items())}
+
+
+def _in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Columns that not every task has after the others, by name: the order of directories does not show."""
+    shared = [name for name in runs.columns if not name.startswith(_SOME_HAVE) or name in _ALL_HAVE]
+    return runs[shared + sorted(set(runs.columns) - set(shared))]
+
+
+def specification_hash(spec: dict[str, Any], names: Mapping[str, str]) -> str:
+    """SHA-256 (16 digits) of a specification without its seed: equal for runs that differ in seed only.
+
+    A method that follows another run names that run, seed included; ``names`` maps runs to their labels,
+    which stand in for the names.
+    """
+    rest = {key: value for key, value in spec.items() if key not in ("seed", "name")}
+    return hashlib.sha256(json.dumps(_relabelled(rest, names), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _relabelled(tree: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(tree, dict):
+        return {key: _relabelled(value, names) for key, value in tree.items()}
+    return names.get(tree, tree) if isinstance(tree, str) else tree
+
+
+def find(tree: Any, key: str) -> Any:
+    """The first value under ``key`` anywhere in nested dictionaries; None when there is none."""
+    if not isinstance(tree, dict):
+        return None
+    if key in tree:
+        return tree[key]
+    return next((found for value in tree.values() if (found := find(value, key)) is not None), None)
+
+
+def refuse_mixtures(runs: pd.DataFrame) -> None:
+    """InputError unless runs share scale and code, data per task, specification per label; each seed once."""
+    _one_value(runs, "scale", "the tables of one scale")
+    _one_value(runs, "code_hash", "one table")
+    for task, rows in runs.groupby("task", sort=True):
+        _one_value(rows, "data_hash", f"task {task}")
+        for column in ("metrics", "loss_unit"):
+            _one_value(rows, column, f"task {task}")
+    for (task, seed), rows in runs.groupby(["task", "seed"], sort=True):
+        _one_value(rows, "start_hash", f"task {task}, seed {seed}")
+    for (task, method), rows in runs.groupby(["task", "method"], sort=True):
+        _one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)")
+        twice = rows[rows.duplicated("seed", keep=False)]
+        if len(twice):
+            raise InputError(
+                f"expected each seed once for task {task}, method {method}, got runs "
+                f"{', '.join(twice['run'])} with seed {twice['seed'].iloc[0]}; give one directory per run"
+            )
+
+
+def _one_value(runs: pd.DataFrame, column: str, where: str) -> None:
+    firsts = runs.drop_duplicates(column)
+    if len(firsts) > 1:
+        found = ", ".join(
+            f"{value} (run {run})" for value, run in zip(firsts[column], firsts["run"], strict=True)
+        )
+        raise InputError(
+            f"refusing to pool runs of different {column}: expected one in {where}, got {found}; "
+            "leave out or repeat the runs of the other version"
+        )
+
+
+def _pool(frames: list[pd.DataFrame], order: str) -> pd.DataFrame:
+    keys = ["task", "method", "seed", order] + (["module"] if order == "interval" else [])
+    known = [frame for frame in frames if len(frame)] or frames[:1]
+    pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
+    own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
+    return pooled[[name for name in pooled.columns if name not in own] + own]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not JSON ({error}); was its writing interrupted? repeat the run"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold one JSON object, got {type(content).__name__}")
+    return content
+
+
+def parquet(
+    path: Path, columns: tuple[str, ...], again: str = "repeat the run", prefix: str | None = None
+) -> pd.DataFrame:
+    """These columns of a table, and those that begin with ``prefix``; InputError, saying ``again``, where it cannot
+    be read or lacks some."""
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; was it written by this version?")
+    more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
+    return frame[[*columns, *sorted(set(more) - set(columns))]]
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,43 @@
+"""Tables that jobs measured, pooled: one version of everything, each seed of a family once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.runs import pool as collect
+
+
+def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Pool measurement tables with these columns, of which scale, family, seed, job, setup, code_hash and data_hash say
+    what a row is of.
+
+    Raises InputError for none, for an unreadable one, and for mixtures: of scales or code versions, of setups or data
+    within a family, or a family's seed given twice.
+    """
+    frames = [collect.parquet(path, columns, "measure it again") for path in map(Path, files)]
+    if not frames:
+        raise InputError("expected at least one table of measurements, got none; measure the families first")
+    pooled = pd.concat(frames, ignore_index=True)
+    jobs = pooled.drop_duplicates("job")
+    for column in ("scale", "code_hash"):
+        _one(jobs, column, "one table")
+    for family, rows in jobs.groupby("family"):
+        for column in ("setup", "data_hash"):
+            _one(rows, column, f"family {family}")
+        if rows["seed"].duplicated().any() or len(frames) > len(jobs):
+            raise InputError(f"expected each seed of family {family} once; give one table per job")
+    return pooled
+
+
+def _one(jobs: pd.DataFrame, column: str, where: str) -> None:
+    found = jobs.drop_duplicates(column)
+    if len(found) > 1:
+        names = ", ".join(f"{row[column]} ({row['job']})" for _, row in found.iterrows())
+        raise InputError(
+            f"refusing to pool measurements of different {column}: expected one in {where}, got {names}; "
+            "leave out or repeat those of the other version"
+        )

@@ -1,0 +1,1 @@
+"""The register of open choices, and what varying them changes."""

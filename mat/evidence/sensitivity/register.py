@@ -1,0 +1,62 @@
+"""The register of what the paper leaves open: read strictly, written as a page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mat.errors import InputError
+from mat.evidence.text import format, yaml_reading
+
+_KEYS = ("id", "open", "default", "alternatives", "sensitivity")
+
+
+@dataclass(frozen=True)
+class Ambiguity:
+    """One open choice: the question, the default taken, the alternatives, and the runs that vary it here."""
+
+    id: str
+    open: str
+    default: str
+    alternatives: list[str]
+    sensitivity: list[str]
+
+
+def load_register(path: Path) -> list[Ambiguity]:
+    """Read and check the register. Raises InputError at the first thing that is wrong."""
+    content = yaml_reading.read_yaml(path)
+    if not isinstance(content, list) or not content:
+        raise InputError(f"{path.name}: expected a list of entries with the keys {', '.join(_KEYS)}")
+    entries = [_entry(f"{path.name}: entry {number}", value) for number, value in enumerate(content, 1)]
+    ids = [entry.id for entry in entries]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise InputError(f"{path.name}: each id may appear once, got {', '.join(twice)} twice")
+    return entries
+
+
+def markdown(entries: list[Ambiguity]) -> str:
+    """The register as one table."""
+    rows = [
+        (entry.id, entry.open, entry.default, "; ".join(entry.alternatives) or format.MISSING,
+         "; ".join(entry.sensitivity) or "none at this scale")
+        for entry in entries
+    ]  # fmt: skip
+    table = format.markdown_table(("id", "open", "default", "alternatives", "sensitivity runs"), rows)
+    source = "From `workflows/ambiguities.yaml`; verdicts name the entries they depend on."
+    return f"# What the paper leaves open\n\n{source}\n\n{table}"
+
+
+def _entry(where: str, value: object) -> Ambiguity:
+    entry = yaml_reading.check_keys(where, value, _KEYS)
+    name = yaml_reading.text(f"{where}.id", entry["id"])
+    if not re.fullmatch(r"A[1-9]\d*", name):
+        raise InputError(f"{where}.id: expected A and a number, got {name!r}")
+    return Ambiguity(
+        name,
+        yaml_reading.text(f"{where} ({name}).open", entry["open"]),
+        yaml_reading.text(f"{where} ({name}).default", entry["default"]),
+        yaml_reading.texts(f"{where} ({name}).alternatives", entry["alternatives"]),
+        yaml_reading.texts(f"{where} ({name}).sensitivity", entry["sensitivity"]),
+    )

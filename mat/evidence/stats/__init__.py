@@ -1,0 +1,1 @@
+"""Intervals, bootstrap, power and pooling over tasks."""

@@ -1,0 +1,126 @@
+"""The bootstrap: over the seeds of one task, and stratified over tasks × seeds for aggregates.
+
+Over 3 to 5 seeds the percentile bootstrap is too narrow: the variance of the resampled mean is s²(n − 1)/n², and no
+resample reaches beyond the values seen. ``COVERAGE`` says how much too narrow, and ``python -m
+tests.benchmarks.coverage`` measures it again. So t intervals decide per task and the bootstrap is printed beside;
+over tasks, where there are more runs, the stratified bootstrap of Agarwal et al. ("Deep reinforcement learning at the
+edge of the statistical precipice", NeurIPS 2021) serves the interquartile mean and the probability of improvement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mat.evidence.stats.intervals import CONFIDENCE, LINKS, Interval
+
+DRAWS = 10_000
+# shape of the values → n → share of 95 % intervals that hold their true mean: t, percentile bootstrap
+COVERAGE = {
+    "normal": {3: (0.95, 0.75), 5: (0.95, 0.83), 10: (0.95, 0.90)},
+    "skewed (exponential)": {3: (0.88, 0.70), 5: (0.88, 0.79), 10: (0.91, 0.87)},
+}
+
+
+def stream(*names: str | int) -> np.random.Generator:
+    """The generator of the stream ``names``: the same draws on every machine, and no stream moves another."""
+    text = "\x1f".join(("bootstrap", *map(str, names)))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+
+
+def bootstrap_bounds(
+    value: Interval, *names: str | int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Percentile bootstrap bounds of ``value``'s mean over its seeds, on its own scale, cut to its limits; NaN with
+    fewer than two values. ``names`` is the stream."""
+    if len(value.values) < 2:
+        return np.nan, np.nan
+    link, n = LINKS[value.link], len(value.values)
+    at = np.array([link.to(each) for each in value.values])
+    means = at[stream(*names).integers(n, size=(DRAWS, n))].mean(axis=1)
+    bounds = sorted(link.back(float(bound)) for bound in _percentiles(means, confidence))
+    low, high = np.clip(bounds, *value.limits)
+    return float(low), float(high)
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis: ⌊n/4⌋ smallest and largest are left out."""
+    ordered = np.sort(values, axis=-1)
+    n = ordered.shape[-1]
+    return ordered[..., n // 4 : n - n // 4].mean(axis=-1)
+
+
+def probability_of_improvement(wins: np.ndarray) -> float:
+    """Mean of a (runs of X) × (runs of Y) matrix of 1 where X is better, ½ where they are equal, 0 where it is worse:
+    the Mann–Whitney estimate of P(X > Y) + ½ P(X = Y)."""
+    return float(np.mean(wins)) if wins.size else float("nan")
+
+
+def comparison(first: Sequence[float], second: Sequence[float], higher_is_better: bool) -> np.ndarray:
+    """The matrix of ``probability_of_improvement`` of two samples of runs; a NaN loses, two NaN are equal."""
+    sign, worst = (1.0, -np.inf) if higher_is_better else (-1.0, -np.inf)
+    x, y = (np.where(np.isnan(v), worst, sign * np.asarray(v, dtype=float)) for v in (first, second))
+    return np.where(x[:, None] == y[None, :], 0.5, (x[:, None] > y[None, :]).astype(float))
+
+
+def stratified(
+    groups: Mapping[str, np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    *names: str | int,
+    references: Mapping[str, np.ndarray] | None = None,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """``statistic`` of all values pooled, with percentile bounds: runs are resampled within each task, tasks are kept.
+
+    ``groups``: task → (runs,) values; ``statistic`` reduces the last axis. A task weighs as much as another, however
+    many runs it has: the runs of each are repeated up to the least common multiple. ``references``: task → (runs,)
+    values of the reference on the same scale, whose mean is 1: its runs are resampled too, and values divided by the
+    mean of the resample. ``n`` is the number of runs. Bounds are NaN where no task has two runs.
+    """
+    kept = {task: np.asarray(values, dtype=float) for task, values in sorted(groups.items()) if len(values)}
+    if not kept:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    n, wide = sum(map(len, kept.values())), np.lcm.reduce([len(values) for values in kept.values()])
+    point = float(statistic(np.concatenate([np.repeat(each, wide // len(each)) for each in kept.values()])))
+    if max(map(len, kept.values())) < 2:
+        return Interval(point, np.nan, np.nan, n)
+    draw, sampled = stream(*names), []
+    for task, values in kept.items():
+        own = _resampled(values, draw)
+        if references is not None:
+            own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(
+                axis=1, keepdims=True
+            )
+        sampled.append(np.repeat(own, wide // len(values), axis=1))
+    return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1)), confidence), n)
+
+
+def _resampled(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """(DRAWS, n): as many resamples of (n,) values."""
+    return values[draw.integers(len(values), size=(DRAWS, len(values)))]
+
+
+def stratified_improvement(
+    wins: Mapping[str, np.ndarray], *names: str | int, confidence: float = CONFIDENCE
+) -> Interval:
+    """Mean over tasks of the probability of improvement, with percentile bounds: the runs of both methods are
+    resampled within each task. ``wins``: task → matrix of ``comparison``; ``n`` is the number of the method's runs."""
+    kept = {task: matrix for task, matrix in sorted(wins.items()) if matrix.size}
+    if not kept:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    n = sum(len(matrix) for matrix in kept.values())
+    point = float(np.mean([matrix.mean() for matrix in kept.values()]))
+    if max(min(matrix.shape) for matrix in kept.values()) < 2:
+        return Interval(point, np.nan, np.nan, n)
+    draw, total = stream(*names), np.zeros(DRAWS)
+    for matrix in kept.values():
+        rows, columns = (draw.integers(size, size=(DRAWS, size)) for size in matrix.shape)
+        total += matrix[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
+    return Interval(point, *_percentiles(total / len(kept), confidence), n)
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -1,0 +1,182 @@
+"""Do module rankings agree? Rank correlations of λ_max between estimators, normalisations and sample numbers.
+
+The tables of ``mat.experiments.studies.agreement.measure`` come in, one row per module and measurement; a *ranking* is the λ_max of all
+modules of one model, at one checkpoint, on one probe set, by one estimator, normalisation and n. Rankings are
+compared by Kendall's τ_b and Spearman's ρ (both count ties), in four ways:
+
+``reference``   with the family's reference estimator: same normalisation, probe set and n;
+``largest_n``   with the same estimator on the largest n of the same probe set, which contains the n samples;
+``probe_sets``  with the same estimator and n on every other, disjoint probe set;
+``raw``         with the raw ranking: same estimator, probe set and n.
+
+A ranking without two different finite values (all modules zero, one value, or a kernel that was not finite) is
+*degenerate*: its correlations are NaN, left out of means, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mat.evidence.stats.intervals import mean_interval
+
+COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
+TRAINED = "trained"  # the checkpoints after the start, pooled
+TIE = 1e-6  # kernels are products in single precision: λ_max that differ by less, relatively, are tied
+CELL = ["family", "seed", "share", "probe_set", "estimator", "normalisation", "n"]
+COST = ["seconds", "macs", "macs_eigen"]
+_PROJECTED = "projected"
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with ``projected`` and its directions as one name, such as projected_8; defaults alike."""
+    frame = frame.copy()
+    for prefix in ("", "default_"):
+        name, rounds = frame[f"{prefix}estimator"], frame[f"{prefix}directions"].astype(str)
+        frame[f"{prefix}estimator"] = name.where(name != _PROJECTED, _PROJECTED + "_" + rounds)
+    return frame.drop(columns=["directions", "default_directions"])
+
+
+def reference_of(frame: pd.DataFrame, order: Sequence[str]) -> str | None:
+    """The first estimator in ``order`` that one family has at its default n; None when it has none.
+
+    ``projected`` stands for the one with the most directions: its expectation is ``trace``.
+    """
+    at_default = set(frame.loc[frame["n"] == frame["default_n"], "estimator"])
+    for name in order:
+        found = [each for each in at_default if each == name or each.startswith(f"{name}_")]
+        found = found if name == _PROJECTED else [each for each in found if each == name]
+        if found:
+            return max(found, key=lambda each: int(each.rpartition("_")[2]) if name == _PROJECTED else 0)
+    return None
+
+
+def signs(values: np.ndarray) -> np.ndarray:
+    """(cells, m) values → (cells, m·m) signs of all differences; 0 where they are within ``TIE``, relatively.
+
+    A row that is not finite throughout is zero, like a constant one: nothing in it is ordered.
+    """
+    finite = np.isfinite(values).all(axis=1, keepdims=True)
+    left = np.where(finite, values, 0.0)[:, :, None]
+    right = left.transpose(0, 2, 1)
+    apart = np.abs(left - right) > TIE * np.maximum(np.abs(left), np.abs(right))
+    return (np.sign(left - right) * apart).reshape(len(values), -1)
+
+
+def kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Kendall's τ_b of rows given by ``signs``: Σ s·s' / √(Σ s² Σ s'²); NaN where a row is degenerate."""
+    return _cosine(first, second)
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of rows given by ``signs``: the summed signs of a module are its centred rank, twice."""
+    m = round(first.shape[1] ** 0.5)
+    return _cosine(*(rows.reshape(-1, m, m).sum(2) for rows in (first, second)))
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
+    with np.errstate(invalid="ignore"):
+        return np.where(size > 0, (first * second).sum(1) / np.where(size > 0, size, 1), np.nan)
+
+
+def correlations(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """Every comparison of every ranking in ``frame`` (``named``): the columns of ``CELL``, comparison, tau, rho."""
+    found = []
+    for _, family in frame.groupby("family", sort=True):
+        reference = reference_of(family, references)
+        for _, one in family.groupby("seed", sort=True):
+            wide = one.pivot(index=CELL, columns="module", values="lambda_max").sort_index()
+            cells, ranks = wide.index.to_frame(index=False), signs(wide.to_numpy(dtype=float))
+            for comparison, at, other in _compared(cells, reference):
+                rows = cells.iloc[at].assign(comparison=comparison)
+                tau, rho = kendall(ranks[at], ranks[other]), spearman(ranks[at], ranks[other])
+                found.append(rows.assign(tau=tau, rho=rho))
+    return pd.concat(found, ignore_index=True)
+
+
+def _compared(cells: pd.DataFrame, reference: str | None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(comparison, rows, the rows they are compared with), as positions in ``cells``."""
+    place = cells.assign(at=np.arange(len(cells)))
+
+    def joined(other: pd.DataFrame, free: str) -> tuple[np.ndarray, np.ndarray]:
+        keys = [name for name in CELL if name != free]
+        pairs = place.merge(other, on=keys, suffixes=("", "_other"))
+        pairs = pairs[pairs[free] != pairs[f"{free}_other"]]
+        return pairs["at"].to_numpy(), pairs["at_other"].to_numpy()
+
+    if reference is not None:
+        yield "reference", *joined(place[place["estimator"] == reference], "estimator")
+    largest = place.groupby("estimator")["n"].transform("max")
+    yield "largest_n", *joined(place[place["n"] == largest], "n")
+    first, second = joined(place, "probe_set")
+    yield "probe_sets", first[first < second], second[first < second]
+    yield "raw", *joined(place[place["normalisation"] == "raw"], "normalisation")
+
+
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a probe costs: family, estimator, n → mean over seeds of ``COST``, and ``cost_ratio``: kernels and
+    eigenvalues together, relative to sum_of_logits at the same n (NaN where that was not measured)."""
+    keys = ["family", "estimator", "n"]
+    found = frame.groupby(keys, as_index=False)[COST].mean()
+    found["total"] = found["macs"] + found["macs_eigen"]
+    base = found[found["estimator"] == "sum_of_logits"][["family", "n", "total"]]
+    found = found.merge(base, on=["family", "n"], how="left", suffixes=("", "_base"))
+    found["cost_ratio"] = found["total"] / found["total_base"]
+    return found[[*keys, *COST, "cost_ratio"]]
+
+
+def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """One row per family, checkpoint, estimator, normalisation, n and comparison.
+
+    ``tau_mean`` and ``rho_mean`` with 95 % t intervals over seeds of each seed's mean over its probe sets: probe
+    sets of one seed share the weights, so they are no repetitions of their own; ``…_deviation``: their standard
+    deviation over seeds, which bounds cut to [−1, 1] do not tell. ``tau_sd_sets``: standard
+    deviation over probe sets within a seed and checkpoint. ``rankings``: pairs compared, ``degenerate`` of them
+    without a correlation. Checkpoint ``trained`` pools those after the start.
+    """
+    frame = named(frame)
+    pairs = correlations(frame, references)
+    later = pairs[pairs["share"] > 0].assign(checkpoint=TRAINED)
+    pairs = pd.concat([pairs.assign(checkpoint=pairs["share"].map("{:g}".format)), later], ignore_index=True)
+    keys = ["family", "checkpoint", "estimator", "normalisation", "n", "comparison"]
+    by_seed = pairs.groupby([*keys, "seed"])[["tau", "rho"]].mean().reset_index()
+    spread = pairs.groupby([*keys, "seed", "share"])["tau"].var().groupby(keys).mean() ** 0.5
+    counts = pairs.groupby(keys)["tau"].agg(["size", "count"])
+    rows = []
+    for key, seeds in by_seed.groupby(keys):
+        row = dict(zip(keys, key, strict=True))
+        for name in ("tau", "rho"):
+            value = mean_interval(seeds[name]).cut(-1, 1)
+            row |= {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+            row |= {f"{name}_deviation": value.deviation}
+        size, known = (int(v) for v in counts.loc[key])
+        row |= {
+            "n_seeds": value.n,
+            "tau_sd_sets": spread.loc[key],
+            "rankings": size,
+            "degenerate": size - known,
+        }
+        rows.append(row)
+    table = pd.DataFrame(rows).merge(costs(frame), on=["family", "estimator", "n"], how="left")
+    return table.merge(_families(frame, references), on="family", how="left")
+
+
+def _families(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+    """Per family: its reference, its configured default, its logits per sample and its modules."""
+    rows = []
+    for family, one in frame.groupby("family", sort=True):
+        first = one.iloc[0]
+        rows.append(
+            {
+                "family": family, "reference": reference_of(one, references) or "",
+                **{name: first[name] for name in ("default_estimator", "default_normalisation", "default_n")},
+                "model": first["model"], "task": first["task"], "logits": first["logits"],
+                "modules": one["module"].nunique(), "probe_sets": one["probe_set"].nunique(),
+                "diverged": int(one.groupby("seed")["diverged"].first().sum()), "scale": first["scale"],
+                "code_hash": first["code_hash"],
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)

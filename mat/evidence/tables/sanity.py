@@ -1,0 +1,191 @@
+"""The sanity table: has vanilla learned each task at all, beside what is known of it?
+
+The levels are in ``workflows/sanity.yaml``: per scale and task label ``metric`` (one of the task's, ``loss`` or
+``gap_closed``), ``direction`` (``at_least`` or ``at_most``), ``level`` in the metric's own unit (shares, not
+percent; null where nothing supports a level) and ``source``, a citation or the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.runs import metrics
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
+from mat.evidence.tables import results
+from mat.evidence.text import format, yaml_reading
+
+REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
+DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
+_KEYS = ("metric", "direction", "level", "source")
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a vanilla run must reach, in the metric's own unit; None: nothing supports a level, ``source`` says why."""
+
+    metric: str
+    direction: str
+    level: float | None
+    source: str
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` reaches the level."""
+        return value >= self.level if self.direction == "at_least" else value <= self.level
+
+
+class Baseline(NamedTuple):
+    """A known reference value: what it is, of which metric ("loss" for losses), its value in the metric's own unit."""
+
+    label: str
+    metric: str
+    value: float
+
+
+def load_levels(path: Path) -> dict[str, dict[str, Level]]:
+    """The levels by scale and task label. Raises InputError at the first thing that is wrong."""
+    content = yaml_reading.read_yaml(path)
+    if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
+        raise InputError(f"{path.name}: expected a mapping from scales to task labels with their levels")
+    return {
+        str(scale): {
+            str(task): _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()
+        }
+        for scale, tasks in content.items()
+    }
+
+
+def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] | None:
+    """The levels of ``scale``, whose config has these task labels; None without an entry.
+
+    Raises InputError for a label that the config does not have.
+    """
+    found, tasks = load_levels(path).get(scale), list(tasks)
+    unknown = [label for label in found or {} if label not in tasks]
+    if unknown:
+        raise InputError(
+            f"{path.name}: {scale}.{unknown[0]} is no task of that scale's config; expected one of {', '.join(tasks)}"
+        )
+    return found
+
+
+def _level(where: str, entry: Any) -> Level:
+    yaml_reading.check_keys(where, entry, _KEYS)
+    if entry["direction"] not in DIRECTIONS:
+        raise InputError(
+            f"{where}.direction: expected one of {', '.join(DIRECTIONS)}, got {entry['direction']!r}"
+        )
+    level = None if entry["level"] is None else yaml_reading.real(f"{where}.level", entry["level"])
+    return Level(
+        yaml_reading.text(f"{where}.metric", entry["metric"]),
+        entry["direction"],
+        level,
+        yaml_reading.text(f"{where}.source", entry["source"]),
+    )
+
+
+def sanity(tables: Tables, levels: Mapping[str, Level]) -> pd.DataFrame:
+    """One row per task: what its vanilla runs reached on the test split at the end, and the level.
+
+    ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
+    the ``n`` finished runs; a level is not reached where one diverged. Raises InputError for a metric that the
+    task does not have.
+    """
+    return pd.DataFrame(_row(tables, task, levels.get(task)) for task in tables.tasks)
+
+
+def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
+    done, all_runs = tables.finished(task, REFERENCE), tables.of(task, REFERENCE)
+    if stated is None:
+        first, higher = next(iter(tables.metrics(task).items()))
+        stated = Level(first, "at_least" if higher else "at_most", None, "")
+    how, value = metrics.shown(stated.metric, tables.loss_unit(task)), reached(tables, task, stated.metric)
+    if stated.level is None:
+        verdict = NO_LEVEL
+    elif all_runs.empty:
+        verdict = NO_RUNS
+    else:
+        verdict = REACHED if len(done) == len(all_runs) and stated.holds(value.mean) else NOT_REACHED
+    value = value.scaled(how.factor)
+    return {
+        "scale": tables.scale, "task": task, "metric": stated.metric, "direction": stated.direction,
+        "unit": how.unit, "reached_mean": value.mean, "reached_low": value.low, "reached_high": value.high,
+        "n": len(done), "n_diverged": len(all_runs) - len(done),
+        "level": np.nan if stated.level is None else stated.level * how.factor, "verdict": verdict,
+        "baselines": "; ".join(_say(one, tables, task) for one in baselines(tables, task, "test")),
+        "steps": done["steps"].mean(), "epochs": done["epochs"].mean(),
+        "minutes": done["seconds_train"].mean() / 60, "source": stated.source,
+    }  # fmt: skip
+
+
+def reached(tables: Tables, task: str, metric: str) -> Interval:
+    """The metric's mean over finished vanilla runs on the test split, in its own unit."""
+    done = tables.finished(task, REFERENCE)
+    if metric == metrics.GAP_CLOSED:
+        if not {"floor", "unigram"} <= set(tables.bounds(task, "test")):
+            raise InputError(
+                f"{metric} needs the losses unigram and floor of {task}, which has not both; use loss"
+            )
+        return results.gap_closed_percent(done).scaled(0.01)
+    if metric == "loss":
+        return mean_interval(done["test_loss"])
+    if metric not in tables.metrics(task):
+        known = ", ".join((*tables.metrics(task), "loss", metrics.GAP_CLOSED))
+        raise InputError(
+            f"the task {task} has no metric {metric!r}: its level must be in one of {known}; change sanity.yaml"
+        )
+    how = metrics.shown(metric, "")
+    return mean_interval(done[f"test_{metric}"]).cut(how.low, how.high)
+
+
+def baselines(tables: Tables, task: str, split: str) -> list[Baseline]:
+    """What is known of the task's losses and metrics on ``split``, such as the accuracy of the largest class."""
+    known = sorted(tables.bounds(task, split).items())
+    return [Baseline(*metrics.of_bound(name), value) for name, value in known]
+
+
+def _say(one: Baseline, tables: Tables, task: str) -> str:
+    how = metrics.shown(one.metric, tables.loss_unit(task))
+    digits = 1 if how.factor == 100 else 4
+    return (
+        f"{one.label} {one.metric.replace('_', ' ')} {one.value * how.factor:.{digits}f} {how.unit}".rstrip()
+    )
+
+
+def markdown(frame: pd.DataFrame, tables: Tables) -> str:
+    """The page: one row per task, then what stands behind the levels."""
+    head = (
+        "task", "metric", f"reached [{100 * CONFIDENCE:.0f} % t interval]", "n", "level", "verdict",
+        "known baselines (test)", "steps", "epochs", "training, minutes",
+    )  # fmt: skip
+    parts = [
+        f"# Has vanilla learned? Scale {tables.scope}",
+        f"Made by `{tables.command}`. Test split at the end of the run, mean over vanilla's finished seeds, beside the "
+        "level that `workflows/sanity.yaml` fixes. A level says that a recipe works, nothing of the paper's claims.",
+        format.markdown_table(head, [_cells(row) for _, row in frame.iterrows()]),
+    ]
+    known = [row for row in frame.itertuples() if row.source]
+    if known:
+        parts.append("\n".join(f"- **{row.task}**: {row.source}" for row in known))
+    return "\n\n".join(parts)
+
+
+def _cells(row: pd.Series) -> tuple[str, ...]:
+    digits = 2 if row["unit"] in ("%", "× 100") else 4
+    value = Interval(row["reached_mean"], row["reached_low"], row["reached_high"], row["n"])
+    diverged = f" (+{row['n_diverged']} diverged)" if row["n_diverged"] else ""
+    level = format.MISSING
+    if np.isfinite(row["level"]):
+        level = f"{DIRECTIONS[row['direction']]} {format.number(row['level'], digits)}"
+    return (
+        row["task"], metrics.named(row["metric"], row["unit"]), format.interval(value, digits),
+        f"{row['n']}{diverged}", level, f"**{row['verdict']}**", row["baselines"] or format.MISSING,
+        format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""The wall-clock table (X2): what of a saving in FLOP is left in seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from mat.evidence.runs import method_groups
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_percent
+from mat.evidence.tables import results
+from mat.evidence.tables.page import EXECUTED, Page, Section, count, read, stands_on
+from mat.evidence.tables.results import spread_out
+from mat.evidence.text import format
+
+LEDGER = "executed"
+GROUPS = ("MAT", "baselines", "rivals", method_groups.OTHERS)
+SAVINGS = ("flop_saving_whole_run", "seconds_saving_whole_run", "flop_saving_to_convergence",
+           "seconds_saving_to_convergence")  # fmt: skip
+
+
+def wall_clock(tables: Tables, rule: Convergence) -> pd.DataFrame:
+    """One row per task × method of ``GROUPS``: savings against vanilla in percent, paired by seed, charged probes
+    included in both; ``time_per_flop_ratio``: the method's seconds per FLOP of a whole run over vanilla's."""
+    rows = [
+        _row(tables, task, label, rule)
+        for task in tables.tasks
+        if REFERENCE in tables.methods(task)
+        for label in method_groups.of_groups(tables.methods(task), GROUPS)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["scale", "task", "method"])
+
+
+def _row(tables: Tables, task: str, label: str, rule: Convergence) -> dict[str, Any]:
+    runs, done = tables.of(task, label), tables.finished(task, label)
+    pair = (label, REFERENCE)
+    macs = [results.whole_run_macs(tables, task, name, LEDGER) for name in pair]
+    seconds = [results.wall_clock(tables, task, name) for name in pair]
+    to_macs = [results.convergence_macs(tables, task, name, LEDGER, rule) for name in pair]
+    to_seconds = [results.wall_clock_to_convergence(tables, task, name, rule) for name in pair]
+    row: dict[str, Any] = {
+        "scale": tables.scale, "task": task, "method": label, "n_finished": len(done),
+        "n_diverged": len(runs) - len(done), "ledger": LEDGER,
+        "device": runs["device"].iloc[0], "threads": runs["threads"].iloc[0],
+    }  # fmt: skip
+    for name, values in zip(SAVINGS, (macs, seconds, to_macs, to_seconds), strict=True):
+        row |= spread_out(f"{name}_percent", saving_percent(*values), counted=True)
+    row |= spread_out("seconds", mean_interval(seconds[0]))
+    ratio = paired_ratio(seconds[0] / macs[0], seconds[1] / macs[1])
+    return row | spread_out("time_per_flop_ratio", ratio, counted=True)
+
+
+def page(frame: pd.DataFrame, tables: Tables) -> Page:
+    """The table to read."""
+    return Page(
+        "wall_clock",
+        "Do FLOP savings survive as wall-clock savings?",
+        "Savings against vanilla, paired by seed; the verdict is X2's.",
+        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
+        or [Section("Not tested", "No runs beside vanilla's at this scale.")],
+        [
+            "Seconds of training and charged probes, the wait for batches included, without evaluation and without the "
+            "counting of FLOPs. They are of the machine that ran it, and of what else ran there.",
+            "Time per FLOP: the method's seconds per executed FLOP over vanilla's; above 1, a FLOP saved saves less "
+            "than its share of the time.",
+            "To convergence: until the run's own convergence; a run that stalls early converges cheaply.",
+        ],
+    )
+
+
+def _section(task: str, rows: pd.DataFrame) -> Section:
+    header = (
+        "method", "n", "FLOP saved, whole run, %", "seconds saved, whole run, %", "FLOP saved to convergence, %",
+        "seconds saved to convergence, %", "seconds, whole run", "time per FLOP / vanilla",
+    )  # fmt: skip
+    cells = [
+        (row["method"], count(row), *(format.interval(read(row, f"{name}_percent"), 1) for name in SAVINGS),
+         format.interval(read(row, "seconds"), 1), format.interval(read(row, "time_per_flop_ratio"), 2))
+        for _, row in rows.iterrows()
+    ]  # fmt: skip
+    return Section(task, stands_on(rows) + f" FLOP: {EXECUTED}.", header, cells)

@@ -1,0 +1,1 @@
+"""Numbers, Markdown and LaTeX as they are written."""

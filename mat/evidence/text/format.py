@@ -1,0 +1,122 @@
+"""Numbers and tables as text: CSV, Markdown, LaTeX; units; deterministic to the byte."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mat.evidence.stats.intervals import Interval
+
+UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+MISSING = "–"
+FLOATS = "%.8g"  # numbers in tables
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    "×": r"$\times$", "−": r"$-$", "±": r"$\pm$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "·": r"$\cdot$",
+    "λ": r"$\lambda$", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$", "ρ": r"$\rho$",
+    "ε": r"$\varepsilon$",
+    "Δ": r"$\Delta$", "Θ": r"$\Theta$", "…": r"\ldots{}",
+}  # fmt: skip
+
+
+def flop_unit(largest: float) -> tuple[float, str]:
+    """The unit (factor, name) in which ``largest`` FLOP is at least 1; MFLOP for anything smaller."""
+    return next(((factor, name) for factor, name in UNITS if largest >= factor), UNITS[-1])
+
+
+def decimals_for(largest: float, digits: int = 3) -> int:
+    """Decimals that give ``largest`` that many significant digits, between 0 and 6."""
+    if not math.isfinite(largest) or largest == 0:
+        return digits - 1
+    return min(6, max(0, digits - 1 - math.floor(math.log10(abs(largest)))))
+
+
+def number(value: float, decimals: int) -> str:
+    """Fixed-point text; a dash for NaN, and no negative zero."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def interval(value: Interval, decimals: int) -> str:
+    """``mean [low, high]``; the mean alone when there is no interval."""
+    mean = number(value.mean, decimals)
+    if not math.isfinite(value.low):
+        return mean
+    return f"{mean} [{number(value.low, decimals)}, {number(value.high, decimals)}]"
+
+
+def estimate(value: Interval) -> str:
+    """``mean [low, high]`` with three significant digits of the mean."""
+    size = abs(value.mean) if math.isfinite(value.mean) else 1.0
+    return interval(value, decimals_for(max(size, 1e-3)))
+
+
+def command(scale: str, selection: str = "", target: str = "") -> str:
+    """The command that makes a scale's tables, or those of a part of it; or one file of them alone."""
+    parts = [
+        "snakemake --cores all",
+        *([shlex.quote(target)] if target else []),
+        "--config",
+        f"scale={scale}",
+    ]
+    return " ".join([*parts, *selection.split()])
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``; the empty list is none."""
+    names = list(map(str, names))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "none"
+
+
+def csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``frame`` in the row order given, floats with 8 significant digits, line feed endings."""
+    text(frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n"), path)
+
+
+def text(content: str, path: Path) -> None:
+    """Write UTF-8 with line feed endings and one newline at the end; the file is there as a whole or not at all,
+    because other jobs read a folder of tables while some are being written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(content.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    os.replace(half, path)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table; bars and line breaks inside cells are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, label: str) -> str:
+    """A ``table*`` with booktabs rules, scaled to the text width; every cell is escaped.
+
+    Needs the packages booktabs and graphicx.
+    """
+    body = [" & ".join(latex(cell) for cell in line) + r" \\" for line in rows]
+    return "\n".join(
+        [
+            r"\begin{table*}", r"\centering", rf"\caption{{{latex(caption)}}}", rf"\label{{{label}}}",
+            r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
+            " & ".join(latex(cell) for cell in header) + r" \\", r"\midrule", *body, r"\bottomrule",
+            r"\end{tabular}}", r"\end{table*}",
+        ]
+    )  # fmt: skip
+
+
+def latex(content: str) -> str:
+    """``content`` with every character that LaTeX would read as a command escaped."""
+    return "".join(_LATEX.get(character, character) for character in content)
+
+
+def _cell(content: str) -> str:
+    return str(content).replace("|", r"\|").replace("\n", " ").strip()

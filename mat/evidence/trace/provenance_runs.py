@@ -1,0 +1,97 @@
+"""The runs behind tables: what is recorded of them, and whether tables and run folders still say it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.runs.files import is_there, relative, run_folder, sha256, short
+from mat.evidence.runs.pool import FILES, read_run, specification_hash
+from mat.evidence.runs.pooled import Tables
+
+_RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
+_DIGITS = 1e-8  # relative: runs.csv has ten significant digits
+
+
+def record(tables: Tables, root: Path) -> list[dict[str, Any]]:
+    """One entry per run: what it is, its hashes, its test metrics (``tested``), and where its folder is there the
+    SHA-256 of its ``files``."""
+    runs = [_recorded(row) for row in tables.runs.to_dict("records")]
+    for run in runs:
+        folder = run_folder(tables.scale, run["run"], root)
+        if is_there(folder):
+            run["files"] = {name: sha256(folder / name) for name in FILES}
+    return runs
+
+
+def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterator[str]:
+    """What is not as recorded, one sentence each: in ``runs.csv``, and in the run folders that are there."""
+    here = {row["run"]: row for row in tables.runs.to_dict("records")}
+    names = {name: row["method"] for name, row in here.items()}
+    for run in recorded:
+        name = run["run"]
+        row = here.pop(name, None)
+        said = {key: value for key, value in run.items() if key != "files"}
+        if row is None or not _same(said, _recorded(row)):
+            yield f"run {name} is recorded otherwise than runs.csv has it"
+        folder = run_folder(tables.scale, name, root)
+        if row is not None and is_there(folder):
+            yield from _check_folder(folder, run.get("files", {}), row, tables, names, relative(folder, root))
+    yield from (f"run {name} is in runs.csv and not in the record" for name in here)
+
+
+def _check_folder(
+    folder: Path, files: dict[str, str], row: dict[str, Any], tables: Tables, names: dict[str, str], said: str
+) -> Iterator[str]:
+    """A run's folder beside the record of its files, and beside what the pooled tables say of it."""
+    for name, digest in files.items():
+        if sha256(folder / name) != digest:
+            yield f"{said}/{name} is not the file that was recorded: the run was made again since"
+    try:
+        again, spec, curve, probes = read_run(folder)
+    except InputError as error:
+        yield str(error)
+        return
+    again["spec_hash"] = specification_hash(spec, names)
+    for key in sorted(set(again) & set(row)):
+        if not _same(again[key], row[key]):
+            yield (
+                f"{said} has the {key} {short(again[key])}, the tables stand on {short(row[key])}: it was trained "
+                "again since, or the tables were edited"
+            )
+    pooled = (
+        ("curves.parquet", curve, _of(tables.curves, row)),
+        ("probes.parquet", probes, _of(tables.probes, row)),
+    )
+    for name, own, ours in pooled:
+        columns = [column for column in own.columns if column in ours.columns]
+        keys = ["interval", "module"] if "module" in columns else ["step"]
+        first, second = (frame[columns].sort_values(keys, ignore_index=True) for frame in (own, ours))
+        if len(first) != len(second) or not first.astype(second.dtypes).equals(second):
+            yield f"{name} has other rows of {row['run']} than {said} has"
+
+
+def _of(frame: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
+    return frame[frame["run"] == row["run"]]
+
+
+def _recorded(row: dict[str, Any]) -> dict[str, Any]:
+    """What the record says of a run, read off its row of ``runs.csv``; None for what is not a number."""
+    tested = {key: value for key, value in row.items() if key.startswith("test_")}
+    numbers = {key: None if pd.isna(value) else float(f"{value:.10g}") for key, value in tested.items()}
+    return {key: row[key] for key in _RUN} | {"tested": numbers}
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two values are equal to the digits of ``runs.csv``; nothing equals nothing."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+    if pd.isna(first) or pd.isna(second):
+        return bool(pd.isna(first) and pd.isna(second))
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, second))
+    return math.isclose(first, second, rel_tol=_DIGITS, abs_tol=1e-12) if numbers else first == second

@@ -1,0 +1,89 @@
+"""The runs behind a number: what they are, and what their folders say where they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from mat.evidence.runs import pool
+from mat.evidence.runs.files import is_there, relative, run_folder
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.text.format import command
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run behind a number; ``there``: whether its folder is here; ``command`` makes it again."""
+
+    run: str
+    task: str
+    method: str
+    seed: int
+    status: str
+    folder: str
+    there: bool
+    hashes: Mapping[str, str]
+    hardware: str
+    versions: Mapping[str, str]
+    command: str
+
+
+def from_folders(tables: Tables, root: Path) -> Tables:
+    """The tables, with every run whose folder is there read from that folder again."""
+    places = {run: run_folder(tables.scale, run, root) for run in tables.runs["run"]}
+    read = {run: pool.read_run(folder) for run, folder in places.items() if is_there(folder)}
+    if not read:
+        return tables
+    rows = pd.DataFrame([record for record, *_ in read.values()])
+    same_columns = [name for name in tables.runs.columns if name in rows.columns and name != "spec_hash"]
+    runs = tables.runs.set_index("run")
+    for name in same_columns:
+        if name != "run":
+            values = pd.Series(rows[name].to_numpy(), index=rows["run"])
+            runs[name] = values.reindex(runs.index).where(runs.index.isin(values.index), runs[name])
+    return replace(
+        tables,
+        runs=runs.reset_index().astype(tables.runs.dtypes.to_dict())[list(tables.runs.columns)],
+        curves=_replaced(tables.curves, [curve for _, _, curve, _ in read.values()], set(read)),
+        probes=_replaced(tables.probes, [probes for *_, probes in read.values()], set(read)),
+    )
+
+
+def _replaced(pooled: pd.DataFrame, frames: list[pd.DataFrame], names: set[str]) -> pd.DataFrame:
+    kept = pooled[~pooled["run"].isin(names)]
+    frames = [frame for frame in (kept, *frames) if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pooled
+
+
+def only(tables: Tables, runs: pd.DataFrame) -> Tables:
+    """The tables of these runs alone."""
+    if len(runs) == len(tables.runs):
+        return tables
+    names = set(runs["run"])
+    return replace(
+        tables,
+        runs=runs.reset_index(drop=True),
+        curves=tables.curves[tables.curves["run"].isin(names)],
+        probes=tables.probes[tables.probes["run"].isin(names)],
+    )
+
+
+def run_of(tables: Tables, run: pd.Series, root: Path) -> Run:
+    """What a row of ``runs`` says of a run, where it lies and what makes it again."""
+    folder = run_folder(tables.scale, run["run"], root)
+    target = f"{relative(folder, root)}/final.json"
+    names = {"specification": "spec_hash", "code": "code_hash", "data": "data_hash", "start": "start_hash"}
+    versions = {
+        name.removeprefix("version_"): str(run[name])
+        for name in run.index
+        if name.startswith("version_") and pd.notna(run[name])
+    }
+    return Run(
+        run["run"], run["task"], run["method"], int(run["seed"]), run["status"], relative(folder, root),
+        (folder / "run.json").is_file(), {name: run[key] for name, key in names.items() if run[key]},
+        f"{run['device']}, {run['cpu']}, {run['cores']} cores, {run['threads']} threads", versions,
+        command(tables.scale, tables.selection, target),
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""What the commands of ``mat.experiments.cli.report_commands`` do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mat.errors import InputError
+from mat.evidence.claims import claim as claims_file
+from mat.evidence.report import chapters as reporting
+from mat.evidence.report import html
+from mat.evidence.report import reproducibility as reproducibility_page
+from mat.evidence.runs import pooled as tables
+from mat.evidence.runs.files import is_there, run_folder
+from mat.evidence.sensitivity import register as ambiguities
+from mat.evidence.text import format
+from mat.evidence.trace import number as tracing
+from mat.evidence.trace import page as trace_text
+from mat.evidence.trace import provenance as recording
+
+
+def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
+    """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs."""
+    made = recording.record(tables.load(tables_dir), tables_dir, figures_dir, root)
+    format.text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
+    format.text(recording.markdown(made), tables_dir / "provenance.md")
+
+
+def report(
+    tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path
+) -> None:
+    """Write ``REPORT.md`` and ``report.html`` into ``out``."""
+    source = reporting.Source(
+        tables.load(tables_dir), claims_file.load_claims(claims), tables_dir, figures_dir, methods, root
+    )
+    format.text(reporting.markdown(source, out), out / "REPORT.md")
+    format.text(html.page(source, page), out / "report.html")
+
+
+def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
+    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge."""
+    page = reproducibility_page.markdown(
+        tables.load(tables_dir),
+        claims_file.load_claims(claims),
+        ambiguities.load_register(register),
+        reporting.read_verdicts(tables_dir),
+    )
+    format.text(page, out / "REPRODUCIBILITY.md")
+
+
+def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:
+    """What is behind the numbers that the words name, as text or JSON."""
+    found = tracing.trace(tables_dir, words, claims_file.load_claims(claims), tables.load(tables_dir), root)
+    return trace_text.as_json(found) if as_json else trace_text.text(found)
+
+
+def check(tables_dir: Path, claims: Path, root: Path) -> str:
+    """One sentence when tables, figures and runs are what is recorded and what the runs give.
+
+    Raises InputError, naming everything that is not.
+    """
+    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    wrong = [*recording.check(pooled, tables_dir, root), *tracing.differences(tables_dir, pooled, rules)]
+    if wrong:
+        raise InputError("\n".join([f"{len(wrong)} of what is there is not as recorded:", *wrong]))
+    recorded = recording.load(tables_dir)
+    there = sorted(path.stem for path in tables_dir.glob("*.csv"))
+    again = format.listed(f"{name}.csv" for name in there if name in tracing.KINDS)
+    alone = [f"{name}.csv" for name in there if name not in (*tracing.KINDS, "runs")]
+    folders = sum(is_there(run_folder(pooled.scale, run, root)) for run in pooled.runs["run"])
+    read = (
+        f"{folders} run folders are here and say what the pooled tables say"
+        if folders
+        else "no run folder is here, so the pooled tables were not compared with their runs"
+    )
+    hashed = f". Not computed again, compared by hash alone: {format.listed(alone)}" if alone else ""
+    return (
+        f"{len(recorded['files'])} tables and figures and {len(recorded['runs'])} runs are as recorded; {read}; the "
+        f"pooled runs give {again} again{hashed}"
+    )

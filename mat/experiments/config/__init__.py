@@ -1,0 +1,1 @@
+"""What runs exist: a scale's config, specifications of runs, selections, plug-ins."""

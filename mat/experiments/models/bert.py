@@ -1,0 +1,149 @@
+"""BERT at any size: Hugging Face's ``BertForMaskedLM``, or ``BertForSequenceClassification`` on the same encoder.
+
+The encoder (``model.base_model``) has the same parameters under both objectives, the pooler apart, which only
+classification has, so one goes on where the other left off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
+
+from mat.errors import InputError
+from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
+from mat.experiments.models.closed_form import Attention, Layers, extremes, feed_forward, product, step, total
+from mat.experiments.task_signature import Form, check_form
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+DEFAULT = {"layers": 2, "width": 64, "heads": 4}
+# Turc et al., "Well-Read Students Learn Better", 2019, and BERT-base
+SIZES = {
+    "tiny": {"layers": 2, "width": 128, "heads": 2},
+    "mini": {"layers": 4, "width": 256, "heads": 4},
+    "small": {"layers": 4, "width": 512, "heads": 8},
+    "medium": {"layers": 8, "width": 512, "heads": 8},
+    "base": {"layers": 12, "width": 768, "heads": 12},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``size``: a named size (tiny, mini, small, medium, base), from which ``layers``, ``width`` (hidden size; the
+    feed-forward block is 4·width) and ``heads`` follow; without it they are 2, 64 and 4 unless given.
+    ``initialiser``: standard deviation of the initial weights; None scales it to the width (``initial_std``).
+    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4). ``ffn_groups``: modules
+    per FFN; 0: FFNs are the remainder's (A5). ``positions``: the longest text that the model has positions for; None:
+    the task's."""
+
+    size: str | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    dropout: float = 0.0
+    initialiser: float | None = None
+    head_outputs: bool = True
+    ffn_groups: int = 1
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size not in SIZES:
+            raise InputError(f"size must be one of {', '.join(SIZES)}, or none, got {self.size!r}")
+        for name, value in (SIZES[self.size] if self.size else DEFAULT).items():
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, value)
+            elif self.size and given != value:
+                raise InputError(
+                    f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two"
+                )
+        check_sizes(self.layers, self.width, self.heads)
+        check_dropout(self.dropout)
+        check_groups(self.ffn_groups, 4 * self.width)
+        if self.initialiser is not None and self.initialiser <= 0:
+            raise InputError(f"initialiser must be > 0, got {self.initialiser}")
+        if self.positions is not None and self.positions < 1:
+            raise InputError(f"positions must be ≥ 1, got {self.positions}")
+
+
+def initial_std(settings: Settings) -> float:
+    """Standard deviation of the initial weights, scaled to the width.
+
+    BERT-base's 0.02 is 0.55/√768. Keeping that number at a small width leaves the model on the unigram
+    plateau for thousands of steps, so the default keeps σ·√width fixed, at 0.8 (σ = 0.1 at width 64).
+    """
+    return settings.initialiser if settings.initialiser is not None else 0.8 / settings.width**0.5
+
+
+def build(settings: Settings, form: Form) -> nn.Module:
+    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the form's objective, for texts of the example's
+    length, or of ``positions`` tokens."""
+    from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+
+    _check(settings, form)
+    classifies = form.objective == "text_classification"
+    if classifies and form.vocabulary is None:
+        raise InputError(
+            "text_classification needs the number of token ids in the form's vocabulary, got none"
+        )
+    config = BertConfig(
+        vocab_size=form.vocabulary if classifies else form.outputs,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=4 * settings.width,
+        max_position_embeddings=settings.positions or form.length,
+        type_vocab_size=2,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        initializer_range=initial_std(settings),
+        attn_implementation="sdpa",
+        pad_token_id=None,  # id 0 is a word like any other and gets its gradient; what is padding, a mask says
+        **({"num_labels": form.outputs} if classifies else {}),
+    )
+    return (BertForSequenceClassification if classifies else BertForMaskedLM)(config)
+
+
+def _check(settings: Settings, form: Form) -> None:
+    check_form("bert", form, "masked_lm", "text_classification")
+    if settings.positions is not None and settings.positions < form.length:
+        raise InputError(
+            f"positions={settings.positions} is fewer than the {form.length} tokens of the task's texts; "
+            "leave it out, make it larger, or cut the task's texts"
+        )
+
+
+def partition(settings: Settings, model: nn.Module) -> Partition:
+    return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
+
+
+def work(settings: Settings, form: Form, batch: int) -> Layers:
+    """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
+
+    Per token, with width d, S positions, padding included: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
+    together 8d²; each once more for the input's gradient and once for the weight's. Scores and values cost 2·S·d
+    and, having no weights, 4·S·d for their inputs. Heads and neuron groups share evenly. The remainder's products
+    are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence, and the W_O
+    and FFNs that settings leave to it.
+    """
+    _check(settings, form)
+    length, d = form.length, settings.width
+    tokens = batch * length
+    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
+    blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 8 * d * d * tokens)
+    predictions = tokens if form.objective == "masked_lm" else batch
+    return attention.layers(blocks, total(rest, product((d * d + d * form.outputs) * predictions)))
+
+
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
+
+    The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the
+    attention call stays whole there (``mat.backward.attention``), and layers with some but not all heads inactive
+    run their scores' backward pass in full.
+    """
+    return step(work(settings, form, batch), active, mode)

@@ -1,0 +1,165 @@
+"""The work of convolutional networks: which gradients a step computes follows from how convolutions are joined.
+
+A network is a tree of ``Conv``, ``Chain`` (one part behind the other; an empty one is an identity) and ``Sum``
+(parts that read one tensor and whose results are added). Its closed form is one walk over it from the images up, in
+which every part says what its backward pass costs and whether the part below gets a gradient at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from typing import NamedTuple
+
+from mat.errors import InputError
+from mat.experiments.models.closed_form import REMAINDER, Work, check
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution by the names of its filter groups, which are equal."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, depth: int, groups: int) -> Conv:
+        """The convolution ``depth`` as ``mat.partition.discovery`` names its groups."""
+        return cls(tuple(f"conv{depth}.filters{g}" for g in range(groups)))
+
+    def work(self, macs: int, images: bool) -> dict[str, Work]:
+        """Of a convolution with ``macs`` in its forward pass; ``images``: its input, whose gradient is never made."""
+        each = macs // len(self.names)
+        return dict.fromkeys(self.names, Work(each, each, 0 if images else each))
+
+
+@dataclass(frozen=True)
+class Chain:
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sum:
+    parts: tuple[Part, ...]
+
+
+Part = Conv | Chain | Sum
+
+
+class Network(dict[str, Work]):
+    """The work of every module, in the order of depth, and of the remainder; ``tree``: how they are joined."""
+
+    def __init__(self, tree: Chain, work: Mapping[str, Work]) -> None:
+        super().__init__(work)
+        self.tree = tree
+
+
+class Flow(NamedTuple):
+    """The backward pass of a part whose output's gradient is there: its multiply-adds; whether its input's gradient
+    is computed (``passes``); of the channels of its output, the share whose gradient somebody reads, 0 where the
+    output is a constant (``above``)."""
+
+    macs: int
+    passes: bool
+    above: Fraction
+
+
+def step(work: Network, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of a step with these modules active; ``work`` as a family's ``work`` gives it.
+
+    A convolution computes its input's gradient only while something below it trains; in ``detach`` one that is wholly
+    inactive sends none down, and of a convolution's output only the channels of active filters are asked for,
+    unless it is added to something: channels of a sum are all asked for. Raises InputError for an unknown mode or
+    module.
+    """
+    active = check(work, active, mode)
+    on = {conv: sum(name in active for name in conv.names) for conv in _convolutions(work.tree)}
+    made = _flow(work.tree, on, work, Fraction(0), mode)
+    return _always(work) + made.macs + _rest_input(work, made.above)
+
+
+def extremes(work: Network, count: int, mode: str) -> tuple[int, int]:
+    """Least and most multiply-adds of ``step`` over all active sets of ``count`` modules.
+
+    By dynamic programming from the images up over the number of active modules so far and the share of the
+    channels there whose gradient is read; what a part costs depends on nothing else below it. Raises InputError for an
+    unknown mode or an impossible count.
+    """
+    check(work, (), mode)
+    if not 0 <= count < len(work):
+        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
+    states = {(0, Fraction(0)): (0, 0)}
+    for part in work.tree.parts:
+        found: dict[tuple[int, Fraction], tuple[int, int]] = {}
+        choices = {below: _choices(part, work, below, mode) for _, below in states}
+        for (used, below), (least, most) in states.items():
+            for (on, passes, above), (low, high) in choices[below].items():
+                if used + on <= count:
+                    # what lies below a part that sends nothing down costs nothing, whatever is active there
+                    here = (low + least, high + most) if passes else (low, high)
+                    _widen(found, (used + on, above), here)
+        states = found
+    ends = [
+        [_always(work) + macs + _rest_input(work, above) for macs in both]
+        for (used, above), both in states.items()
+        if used == count
+    ]
+    return min(least for least, _ in ends), max(most for _, most in ends)
+
+
+def _always(work: Network) -> int:
+    return sum(one.forward for one in work.values()) + work[REMAINDER].weight
+
+
+def _rest_input(work: Network, above: Fraction) -> int:
+    """The remainder is the classifier: it sends a gradient down where something below it trains."""
+    return work[REMAINDER].input if above else 0
+
+
+def _convolutions(part: Part) -> Iterator[Conv]:
+    if isinstance(part, Conv):
+        yield part
+    else:
+        for inner in part.parts:
+            yield from _convolutions(inner)
+
+
+def _flow(part: Part, on: Mapping[Conv, int], work: Network, below: Fraction, mode: str) -> Flow:
+    """``on``: active groups of each convolution; ``below``: as ``Flow.above``, of the part's input."""
+    if isinstance(part, Conv):
+        one, active, total = work[part.names[0]], on[part], len(part.names)
+        through = active if mode == "detach" else total
+        macs = active * one.weight + int(below * through * one.input)
+        above = Fraction(active, total) if mode == "detach" else Fraction(active > 0 or below > 0)
+        return Flow(macs, below > 0 and through > 0, above)
+    if isinstance(part, Sum):
+        branches = [_flow(branch, on, work, below, mode) for branch in part.parts]
+        return Flow(
+            sum(branch.macs for branch in branches),
+            any(branch.passes for branch in branches),
+            Fraction(any(branch.above for branch in branches)),
+        )
+    macs, passes = 0, below > 0
+    for inner in part.parts:
+        made = _flow(inner, on, work, below, mode)
+        macs = made.macs + (macs if made.passes else 0)
+        passes, below = passes and made.passes, made.above
+    return Flow(macs, passes, below)
+
+
+def _choices(
+    part: Part, work: Network, below: Fraction, mode: str
+) -> dict[tuple[int, bool, Fraction], tuple[int, int]]:
+    """(active modules, passes, above) → least and most multiply-adds, over the active sets of one part."""
+    convs = list(_convolutions(part))
+    found: dict[tuple[int, bool, Fraction], tuple[int, int]] = {}
+    for counts in product(*(range(len(conv.names) + 1) for conv in convs)):
+        macs, passes, above = _flow(part, dict(zip(convs, counts, strict=True)), work, below, mode)
+        _widen(found, (sum(counts), passes, above), (macs, macs))
+    return found
+
+
+def _widen(found: dict, key: tuple, new: tuple[int, int]) -> None:
+    old = found.get(key, new)
+    found[key] = (min(old[0], new[0]), max(old[1], new[1]))

@@ -1,0 +1,119 @@
+"""ResNet of basic blocks (torchvision's class): ResNet-18 unless told otherwise, for large and for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mat.errors import InputError
+from mat.experiments.models.closed_form import REMAINDER, Work, product
+from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum, extremes, step
+from mat.experiments.task_signature import Form, check_form
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+STEMS = ("imagenet", "small")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``blocks``: basic blocks of each of the four stages; (2, 2, 2, 2) is ResNet-18, (3, 4, 6, 3) ResNet-34.
+    ``stem``: 'imagenet' (7×7 with stride 2 and max pooling, as in torchvision) or 'small' (3×3 with stride 1 and
+    no pooling, for images of 32 or 64 pixels). ``width``: of the first stage, doubled by each stage that
+    follows. ``filter_groups``: modules per convolution."""
+
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    stem: str = "imagenet"
+    width: int = 64
+    filter_groups: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        whole = all(isinstance(count, int) and not isinstance(count, bool) for count in self.blocks)
+        if len(self.blocks) != 4 or not whole or min(self.blocks) < 1:
+            raise InputError(f"blocks must be four whole numbers ≥ 1, one per stage, got {self.blocks}")
+        if self.stem not in STEMS:
+            raise InputError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
+        if self.filter_groups < 1 or self.width < 1 or self.width % self.filter_groups:
+            raise InputError(
+                f"a width ≥ 1 that filter_groups ≥ 1 divides is expected, got width={self.width}, "
+                f"filter_groups={self.filter_groups}"
+            )
+
+
+def build(settings: Settings, form: Form) -> nn.Module:
+    """A ``torchvision.models.ResNet`` for images of the example's shape (1, C, H, W)."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    check_form("resnet", form, "image_classification")
+    channels, width = form.example["x"].shape[1], settings.width
+    with torch.device("meta"):  # torchvision's constructor knows one width only; its method makes any stage
+        model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=form.outputs)
+    if settings.stem == "small":
+        model.conv1, model.maxpool = nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.Identity()
+    else:
+        model.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+    model.bn1, model.inplanes = nn.BatchNorm2d(width), width
+    for stage, count in enumerate(settings.blocks):
+        made = model._make_layer(BasicBlock, width << stage, count, stride=2 if stage else 1)
+        setattr(model, f"layer{stage + 1}", made)
+    model.fc = nn.Linear(width << 3, form.outputs)
+    for module in model.modules():  # as torchvision does
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def partition(settings: Settings, model: nn.Module) -> Partition:
+    return partition_model(model, filter_groups=settings.filter_groups)
+
+
+def work(settings: Settings, form: Form, batch: int) -> Network:
+    """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
+
+    A k×k convolution costs k²·C_in·C_out·H·W forward, H·W its output's pixels, and as much for either gradient; a
+    stride of 2 halves H and W, rounded up. Filter groups share evenly. Of a stage's first block but the first
+    stage's the shortcut is a 1×1 convolution, elsewhere an identity. The rest is as in ``vgg.work``.
+    """
+    check_form("resnet", form, "image_classification")
+    _, channels, height, width = form.example["x"].shape
+    found: dict[str, Work] = {}
+    depth = 0
+
+    def conv(kernel: int, inputs: int, outputs: int) -> Conv:
+        """The next convolution in the model's order, onto the current ``height`` and ``width``."""
+        nonlocal depth
+        made = Conv.of(depth, settings.filter_groups)
+        macs = batch * kernel**2 * inputs * outputs * height * width
+        found.update(made.work(macs, images=depth == 0))
+        depth += 1
+        return made
+
+    parts: list[Part] = []
+    if settings.stem == "small":
+        parts.append(conv(3, channels, settings.width))
+    else:
+        height, width = -(-height // 2), -(-width // 2)
+        parts.append(conv(7, channels, settings.width))
+        height, width = -(-height // 2), -(-width // 2)  # the pooling
+    channels = settings.width
+    for stage, count in enumerate(settings.blocks):
+        outputs = settings.width << stage
+        for block in range(count):
+            halved = stage > 0 and block == 0
+            if halved:
+                height, width = -(-height // 2), -(-width // 2)
+            body = Chain((conv(3, channels, outputs), conv(3, outputs, outputs)))
+            parts.append(Sum((body, conv(1, channels, outputs) if halved else Chain())))
+            channels = outputs
+    return Network(Chain(tuple(parts)), found | {REMAINDER: product(batch * channels * form.outputs)})
+
+
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
+    return step(work(settings, form, batch), active, mode)

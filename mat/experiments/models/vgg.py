@@ -1,0 +1,142 @@
+"""VGG (torchvision's class) for small images: its features, global pooling, one linear layer (ambiguity A10)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mat.errors import InputError
+from mat.experiments.models.closed_form import REMAINDER, product
+from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, extremes, step
+from mat.experiments.task_signature import Form, check_form
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+NAMED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # torchvision's and the paper's letters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``plan``: widths of the 3×3 convolutions, 'M' for 2×2 max pooling, as in torchvision, or the name of one of
+    torchvision's (vgg11, vgg13, vgg16, vgg19); ``width``: factor on every width; ``filter_groups``: modules per
+    convolution."""
+
+    plan: tuple[int | str, ...] | str = (16, 16, "M", 32, 32, "M", 64, 64, "M")
+    batch_norm: bool = True
+    filter_groups: int = 4
+    width: float = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.plan, str):
+            if self.plan not in NAMED:
+                raise InputError(
+                    f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}"
+                )
+        else:
+            object.__setattr__(self, "plan", tuple(self.plan))
+        entries = _entries(self)
+        bad = [entry for entry in entries if entry != "M" and not (type(entry) is int and entry > 0)]
+        if bad or all(entry == "M" for entry in entries):
+            raise InputError(f"plan must hold widths > 0 and 'M', with one width at least, got {self.plan}")
+        if self.filter_groups < 1:
+            raise InputError(f"filter_groups must be ≥ 1, got {self.filter_groups}")
+        if not 0 < self.width < float("inf"):
+            raise InputError(f"width must be a finite factor > 0, got {self.width}")
+        for entry in entries:
+            if entry != "M" and abs(entry * self.width - round(entry * self.width)) > 1e-6:
+                raise InputError(
+                    f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number"
+                )
+        uneven = [w for w in layers(self) if w != "M" and (w < 1 or w % self.filter_groups)]
+        if uneven:
+            raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")
+
+
+def layers(settings: Settings) -> tuple[int | str, ...]:
+    """The plan as it is built: widths and 'M'."""
+    return tuple(entry if entry == "M" else round(entry * settings.width) for entry in _entries(settings))
+
+
+def _entries(settings: Settings) -> tuple[int | str, ...]:
+    if not isinstance(settings.plan, str):
+        return settings.plan
+    from torchvision.models.vgg import cfgs
+
+    return tuple(cfgs[NAMED[settings.plan]])
+
+
+def build(settings: Settings, form: Form) -> nn.Module:
+    """A ``torchvision.models.VGG`` for images of the example's shape (1, C, H, W)."""
+    from torchvision.models.vgg import VGG
+
+    channels, _, _ = _image(settings, form)
+    features: list[nn.Module] = []
+    for entry in layers(settings):
+        if entry == "M":
+            features.append(nn.MaxPool2d(2))
+            continue
+        features.append(nn.Conv2d(channels, entry, 3, padding=1))
+        features += [nn.BatchNorm2d(entry)] if settings.batch_norm else []
+        features.append(nn.ReLU(inplace=True))
+        channels = entry
+    with torch.device("meta"):  # its ImageNet classifier of 120 million weights is replaced, so never made
+        model = VGG(nn.Sequential(), num_classes=form.outputs, init_weights=False)
+    model.features = nn.Sequential(*features)
+    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, form.outputs)
+    model.apply(_initialise)
+    return model
+
+
+def _image(settings: Settings, form: Form) -> tuple[int, int, int]:
+    """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
+    check_form("vgg", form, "image_classification")
+    _, channels, height, width = form.example["x"].shape
+    poolings = layers(settings).count("M")
+    if min(height, width) >> poolings < 1:
+        raise InputError(f"plan has {poolings} poolings, too many for images of {min(height, width)} pixels")
+    return channels, height, width
+
+
+def _initialise(module: nn.Module) -> None:
+    """VGG's own initialisation in torchvision: Kaiming for convolutions, N(0, 0.01²) for linear layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0, 0.01)
+        nn.init.zeros_(module.bias)
+
+
+def partition(settings: Settings, model: nn.Module) -> Partition:
+    return partition_model(model, filter_groups=settings.filter_groups)
+
+
+def work(settings: Settings, form: Form, batch: int) -> Network:
+    """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
+
+    A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
+    its filter groups share evenly. The remainder's products are the classifier. Normalisation, activation and
+    pooling are not products and count nothing. The gradient of the images is never computed. Raises InputError for
+    inputs that are no images or too small.
+    """
+    channels, height, width = _image(settings, form)
+    found, convs = {}, []
+    for entry in layers(settings):
+        if entry == "M":
+            height, width = height // 2, width // 2
+            continue
+        conv = Conv.of(len(convs), settings.filter_groups)
+        found |= conv.work(batch * 9 * channels * entry * height * width, images=not convs)
+        convs.append(conv)
+        channels = entry
+    return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * form.outputs)})
+
+
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
+    return step(work(settings, form, batch), active, mode)

@@ -1,0 +1,110 @@
+"""Vision Transformer (torchvision's class) for square images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
+
+from mat.errors import InputError
+from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
+from mat.experiments.models.closed_form import Attention, Layers, Work, extremes, feed_forward, step, total
+from mat.experiments.task_signature import Form, check_form
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
+
+__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``patch``: pixels of a patch's side; ``mlp``: neurons of a feed-forward block, None for 4·width;
+    ``dropout``: of embeddings, residual branches and neurons, as in torchvision, where attention weights have none;
+    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4); ``ffn_groups``: modules per
+    feed-forward block; 0: these blocks are the remainder's (A5)."""
+
+    patch: int = 8
+    layers: int = 6
+    width: int = 192
+    heads: int = 3
+    mlp: int | None = None
+    dropout: float = 0.0
+    head_outputs: bool = True
+    ffn_groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise InputError(f"patch must be ≥ 1, got {self.patch}")
+        check_sizes(self.layers, self.width, self.heads)
+        check_dropout(self.dropout)
+        check_groups(self.ffn_groups, neurons(self))
+
+
+def neurons(settings: Settings) -> int:
+    """Width of a feed-forward block."""
+    return 4 * settings.width if settings.mlp is None else settings.mlp
+
+
+def build(settings: Settings, form: Form) -> nn.Module:
+    """A ``torchvision.models.VisionTransformer`` for images of the example's shape (1, C, H, H)."""
+    from torchvision.models import VisionTransformer
+
+    channels, size = _image(settings, form)
+    model = VisionTransformer(
+        image_size=size,
+        patch_size=settings.patch,
+        num_layers=settings.layers,
+        num_heads=settings.heads,
+        hidden_dim=settings.width,
+        mlp_dim=neurons(settings),
+        dropout=settings.dropout,
+        num_classes=form.outputs,
+    )
+    if channels != 3:  # torchvision's constructor knows three only
+        model.conv_proj = nn.Conv2d(channels, settings.width, settings.patch, settings.patch)
+        nn.init.trunc_normal_(model.conv_proj.weight, std=(channels * settings.patch**2) ** -0.5)
+        nn.init.zeros_(model.conv_proj.bias)
+    # torchvision starts the class head at zero, where no logit depends on anything below: every kernel would be zero
+    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)
+    return model
+
+
+def _image(settings: Settings, form: Form) -> tuple[int, int]:
+    """Channels and side of the example. Raises InputError for inputs that are no squares of whole patches."""
+    check_form("vit", form, "image_classification")
+    _, channels, height, width = form.example["x"].shape
+    if height != width or height % settings.patch:
+        raise InputError(
+            f"square images whose side patch={settings.patch} divides are expected, got {height} × {width} pixels; "
+            "choose another patch, or a task with square images"
+        )
+    return channels, height
+
+
+def partition(settings: Settings, model: nn.Module) -> Partition:
+    return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
+
+
+def work(settings: Settings, form: Form, batch: int) -> Layers:
+    """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
+
+    Heads and neuron groups as in ``bert.work``, over sequences of the (H / patch)² patches and the class token. The
+    remainder's products are the class head, d·outputs per image, and the projection of C·patch² pixels to
+    d for each patch, whose input, the image, gets no gradient, and the W_O and feed-forward blocks left to it.
+    """
+    channels, size = _image(settings, form)
+    d, patches = settings.width, (size // settings.patch) ** 2
+    tokens = batch * (patches + 1)
+    attention = Attention(d, settings.heads, patches + 1, tokens, settings.head_outputs)
+    blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 2 * d * neurons(settings) * tokens)
+    projection, classes = batch * patches * channels * settings.patch**2 * d, batch * d * form.outputs
+    return attention.layers(blocks, total(rest, Work(projection + classes, projection + classes, classes)))
+
+
+def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``.
+
+    The patch projection and the class token are the remainder, so every other input's gradient is needed.
+    """
+    return step(work(settings, form, batch), active, mode)

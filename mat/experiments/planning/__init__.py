@@ -1,0 +1,1 @@
+"""What a scale would cost, before anything is run."""

@@ -1,0 +1,1 @@
+"""What a training step can save at most, by the closed forms."""

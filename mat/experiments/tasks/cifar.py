@@ -1,0 +1,50 @@
+"""What CIFAR-10 and CIFAR-100 (Krizhevsky 2009) share: how their training split is divided, and how it is augmented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mat.experiments.tasks.base import Outline
+from mat.experiments.tasks.images.augment import shift_and_flip
+from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
+from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
+from mat.experiments.tasks.label_noise import check_share
+
+CROP_PADDING = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the official training split is divided; the official test split is the test, read once at the end.
+
+    ``validation_examples`` of it are held out, always the same ones; of the others the first
+    ``train_examples`` in a fixed random order are trained on (None = all). ``label_noise``: share of the training
+    labels that is replaced by another class, always the same ones.
+    """
+
+    train_examples: int | None = None
+    validation_examples: int = 5000
+    label_noise: float = 0.0
+
+    task = "cifar"  # the name that messages give
+
+    def __post_init__(self) -> None:
+        check_division(self.task, self.train_examples, self.validation_examples)
+        check_share(f"{self.task} setting 'label_noise'", self.label_noise)
+
+
+def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) -> ImageTask:
+    """The task, with crops (padding 4) and flips in training; images are decoded once and kept in ``cache``.
+
+    Raises:
+        InputError: files, columns, images or labels are not as on the hub, or too few training images.
+    """
+    augment = partial(shift_and_flip, shift=CROP_PADDING)
+    return hub_image_task(images, examples(settings), None, augment, data, cache, settings.label_noise)
+
+
+def outline(images: HubImages, settings: Settings) -> Outline:
+    """The task's form and sizes, by the published counts."""
+    return hub_image_outline(images, examples(settings), None)

@@ -1,0 +1,39 @@
+"""CIFAR-10 (Krizhevsky 2009): 32x32 colour images of ten classes, from the hub or a mirror of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mat.experiments.tasks import cifar
+from mat.experiments.tasks.base import Outline
+from mat.experiments.tasks.images.classification import ImageTask
+from mat.experiments.tasks.images.hub import HubImages
+from mat.experiments.tasks.storage.hub import Origin, Source
+
+ORIGIN = Origin(
+    "uoft-cs/cifar10",
+    "plain_text",
+    "0b2714987fa478483af9968de7c934580d0bb9a2",
+    {"train": 50_000, "test": 10_000},
+)
+IMAGES = HubImages("cifar10", ORIGIN, "img", "label", side=32, classes=10, test="test")
+
+
+class Settings(cifar.Settings):
+    __doc__ = cifar.Settings.__doc__
+    task = "cifar10"
+
+
+def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
+    """As `mat.experiments.tasks.cifar.load`."""
+    return cifar.load(IMAGES, settings, data, cache)
+
+
+def outline(settings: Settings) -> Outline:
+    """As `mat.experiments.tasks.cifar.outline`."""
+    return cifar.outline(IMAGES, settings)
+
+
+def sources(settings: Settings) -> tuple[Source, ...]:
+    """What has to be fetched."""
+    return (ORIGIN,)

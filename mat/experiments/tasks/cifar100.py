@@ -1,0 +1,39 @@
+"""CIFAR-100 (Krizhevsky 2009): 32x32 colour images of a hundred (fine) classes, from the hub or a mirror of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mat.experiments.tasks import cifar
+from mat.experiments.tasks.base import Outline
+from mat.experiments.tasks.images.classification import ImageTask
+from mat.experiments.tasks.images.hub import HubImages
+from mat.experiments.tasks.storage.hub import Origin, Source
+
+ORIGIN = Origin(
+    "uoft-cs/cifar100",
+    "cifar100",
+    "aadb3af77e9048adbea6b47c21a81e47dd092ae5",
+    {"train": 50_000, "test": 10_000},
+)
+IMAGES = HubImages("cifar100", ORIGIN, "img", "fine_label", side=32, classes=100, test="test")
+
+
+class Settings(cifar.Settings):
+    __doc__ = cifar.Settings.__doc__
+    task = "cifar100"
+
+
+def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
+    """As `mat.experiments.tasks.cifar.load`."""
+    return cifar.load(IMAGES, settings, data, cache)
+
+
+def outline(settings: Settings) -> Outline:
+    """As `mat.experiments.tasks.cifar.outline`."""
+    return cifar.outline(IMAGES, settings)
+
+
+def sources(settings: Settings) -> tuple[Source, ...]:
+    """What has to be fetched."""
+    return (ORIGIN,)

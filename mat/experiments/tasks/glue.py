@@ -1,0 +1,221 @@
+"""GLUE's nine tasks (Wang et al., ICLR 2019), from the hub or a mirror of it.
+
+Splits: the hub hides the labels of its test splits (but mrpc's), so a part of the training split, always the same, is
+held out for validation, and the hub's validation is the test, read once at the end. mrpc has its official three.
+mnli's test is validation_matched and then validation_mismatched. Official data are kept as they are: a sentence that
+is in several splits stays in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from mat.errors import InputError
+from mat.experiments.tasks.base import Outline, check_whole, fixed_order
+from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
+from mat.experiments.tasks.text import glue_metrics, wikitext_files
+from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
+from mat.experiments.tasks.text.glue_files import REPO, SUBSETS, labels_of, origin, read
+from mat.experiments.tasks.text.tokenizer import Subwords
+from mat.experiments.tasks.text.tokenizer_choice import (
+    MODELS,
+    SCHEME,
+    check_tokenizer,
+    load_tokenizer,
+    tokenizer_sources,
+    vocabulary_size,
+)
+
+LARGEST_VALIDATION = 5_000
+ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which task, how its sentences become ``length`` tokens, and how many training rows are held out.
+
+    ``tokenizer``: a published model's own, or a config of WikiText, with ``vocab_size`` and ``lowercase`` as there:
+    the very tokenizer that a model pre-trained on it has. Rows are padded to ``length``; longer ones are cut, the
+    longer sentence first. ``validation_examples``: None = a tenth of the training split, at most 5,000; mrpc has a
+    validation split of its own. ``train_examples``: of the other training rows the first so many in a fixed random
+    order (None = all).
+    """
+
+    subset: str = "cola"
+    tokenizer: str = "google-bert/bert-base-uncased"
+    vocab_size: int | None = None
+    lowercase: bool = False
+    length: int = 128
+    validation_examples: int | None = None
+    train_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.subset not in SUBSETS:
+            raise InputError(
+                f"Expected glue setting 'subset' to be one of {', '.join(SUBSETS)}, got {self.subset!r}."
+            )
+        names = (*MODELS, *wikitext_files.CONFIGS)
+        if self.tokenizer is None:
+            raise InputError(f"Expected glue setting 'tokenizer' to be one of {', '.join(names)}, got None.")
+        check_tokenizer("glue", self.tokenizer, self.vocab_size, self.lowercase, names)
+        check_whole("glue setting 'length'", self.length, 2 + len(SUBSETS[self.subset].columns), 1 << 15)
+        if self.train_examples is not None:
+            check_whole("glue setting 'train_examples'", self.train_examples, 1)
+        if self.validation_examples is not None:
+            check_whole("glue setting 'validation_examples'", self.validation_examples, 1)
+            if self.subset == "mrpc":
+                raise InputError(
+                    "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation "
+                    f"split of its own, got {self.validation_examples}."
+                )
+
+    def trained_on(self, rows: int) -> int:
+        """Training examples out of ``rows`` that are not held out."""
+        return rows if self.train_examples is None else min(rows, self.train_examples)
+
+    def held_out(self, rows: int) -> int:
+        """Validation examples out of ``rows`` training rows."""
+        if self.validation_examples is None:
+            return max(1, min(LARGEST_VALIDATION, rows // 10))
+        return self.validation_examples
+
+
+def load(settings: Settings, data: Path | None, cache: Path) -> TextClassification:
+    """The task; encoded sentences are kept in ``cache``. ``truncated``: rows per split that were longer.
+
+    Bounds: "prior_…" and "majority_accuracy_…" (`mat.experiments.tasks.text.classification.prior_bounds`).
+
+    Raises:
+        InputError: names split, file and row of what is not as on the hub, or too few training rows.
+    """
+    subset = SUBSETS[settings.subset]
+    words = load_tokenizer(settings.tokenizer, settings.vocab_size, settings.lowercase, data, cache)
+    official = {split: _cached(settings, split, words, data, cache) for split in subset.rows}
+    splits = _divide(settings, official)
+    if subset.outputs > 1:
+        counts = np.bincount(splits["train"]["labels"], minlength=subset.outputs)
+        if not counts.all():
+            raise InputError(
+                f"Expected every class in the training rows of {REPO} ({settings.subset}), got {counts.tolist()} rows "
+                "of classes 0 and up; check the files under the setting 'data' (MAT_DATA)."
+            )
+    measure = partial(
+        _measure, settings.subset, len(official.get("validation_matched", {}).get("labels", ()))
+    )
+    task = TextClassification(
+        "glue",
+        {split: Encoded(found["ids"], found["second"], found["total"]) for split, found in splits.items()},
+        {split: found["labels"] for split, found in splits.items()},
+        subset.outputs,
+        words.size,
+        glue_metrics.metrics(settings.subset),
+        measure,
+    )
+    task.truncated = {split: int(found["cut"].sum()) for split, found in splits.items()}
+    task.vocabulary_hash, task.tokenizer = words.hash, words.json
+    return task
+
+
+def sources(settings: Settings) -> tuple[Source, ...]:
+    """The splits that are used, and what the tokenizer is made of."""
+    return (origin(settings.subset), *tokenizer_sources(settings.tokenizer))
+
+
+def outline(settings: Settings) -> Outline:
+    """Form and sizes from the published rows."""
+    subset = SUBSETS[settings.subset]
+    rows = dict(subset.rows)
+    train = rows.pop("train")
+    if "test" in rows:
+        sizes = {"train": settings.trained_on(train), **rows}
+    else:
+        held_out = settings.held_out(train)
+        _check_rows(settings, train, held_out)
+        sizes = {
+            "train": settings.trained_on(train - held_out),
+            "validation": held_out,
+            "test": sum(rows.values()),
+        }
+    vocabulary = vocabulary_size(settings.tokenizer, settings.vocab_size)
+    return classification_outline(settings.length, subset.outputs, vocabulary, sizes)
+
+
+def _measure(
+    subset: str, matched: int, split: str, guessed: np.ndarray, true: np.ndarray
+) -> dict[str, float]:
+    if subset == "mnli" and split == "test":
+        return glue_metrics.measure_parts(guessed, true, matched)
+    return glue_metrics.measure(subset, guessed, true)
+
+
+def _divide(
+    settings: Settings, official: dict[str, dict[str, np.ndarray]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The task's three splits from the hub's."""
+    train = official["train"]
+    rows = len(train["labels"])
+    held_out = 0 if "test" in official else settings.held_out(rows)
+    _check_rows(settings, rows, held_out)
+    order = fixed_order(rows, "glue", settings.subset, "split")
+    rest = order[held_out:][: settings.train_examples]
+    parts = {"validation": np.sort(order[:held_out]), "train": np.sort(rest)}
+    if "test" in official:
+        return {**official, "train": {name: array[parts["train"]] for name, array in train.items()}}
+    tests = [official[split] for split in SUBSETS[settings.subset].rows if split != "train"]
+    return {
+        "train": {name: array[parts["train"]] for name, array in train.items()},
+        "validation": {name: array[parts["validation"]] for name, array in train.items()},
+        "test": {name: np.concatenate([found[name] for found in tests]) for name in train},
+    }
+
+
+def _check_rows(settings: Settings, rows: int, held_out: int) -> None:
+    if rows - held_out < (settings.train_examples or 1):
+        raise InputError(
+            f"Expected at least {settings.train_examples or 1} training rows beside the {held_out} held out for "
+            f"validation, got {rows} in all in {REPO} ({settings.subset}); lower the glue settings 'train_examples' or "
+            "'validation_examples'."
+        )
+
+
+def _cached(
+    settings: Settings, split: str, words: Subwords, data: Path | None, cache: Path
+) -> dict[str, np.ndarray]:
+    """ "ids" uint16 [N, S], "second", "total" (see `Encoded`), "cut" bool [N] and "labels" [N] of a hub split."""
+    content = content_key(origin(settings.subset), split, data)[:16]
+    name = f"{split}-{words.hash[:16]}-{settings.length}-{SCHEME}-{version('tokenizers')}-{content}.npz"
+
+    def make() -> dict[str, np.ndarray]:
+        rows = read(settings.subset, split, data, cache)
+        parts = list(encode_rows(rows, SUBSETS[settings.subset].columns, words, settings.length))
+        arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return {**arrays, "labels": labels_of(rows, settings.subset)}
+
+    return cached_arrays(cache / "glue" / settings.subset / name, make)
+
+
+def encode_rows(
+    rows, columns: tuple[str, ...], words: Subwords, length: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Sentences as [CLS] a [SEP] or [CLS] a [SEP] b [SEP], cut to ``length`` as transformers' fast tokenizers do."""
+    tokenizer = words.load()
+    tokenizer.enable_truncation(length, strategy="longest_first")
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        batch = rows[start : start + ROWS_AT_ONCE]
+        texts = list(zip(*(batch[column] for column in columns), strict=True))
+        encoded = tokenizer.encode_batch(texts if len(columns) > 1 else [text for (text,) in texts])
+        found = {
+            "ids": np.full((len(encoded), length), words.pad, dtype=np.uint16),
+            "second": np.array([len(row) - sum(row.type_ids) for row in encoded], dtype=np.uint16),
+            "total": np.array([len(row) for row in encoded], dtype=np.uint16),
+            "cut": np.array([len(row.overflowing) > 0 for row in encoded]),
+        }
+        for i, row in enumerate(encoded):
+            found["ids"][i, : len(row)] = row.ids
+        yield found

@@ -1,0 +1,126 @@
+"""Language modelling, masked or causal, on text of a hidden Markov source whose best possible loss is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mat.errors import InputError
+from mat.experiments.tasks.base import Outline, check_whole, hash_arrays
+from mat.experiments.tasks.label_noise import check_share, replaced
+from mat.experiments.tasks.storage.hub import Origin
+from mat.experiments.tasks.text import markov_bounds
+from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
+from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample
+from mat.experiments.tasks.text.masking import Vocabulary
+from mat.experiments.tasks.text.token_rows import Rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The source (`mat.experiments.tasks.text.markov_source`), what is guessed, and how many independent sequences each split has.
+
+    A sequence is [CLS] and ``length`` words. masked_lm: the model takes them all, [CLS] is never selected. causal_lm:
+    every word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS]. ``token_noise``:
+    share of the training words that is replaced by another word, always the same ones.
+    """
+
+    objective: str = "masked_lm"
+    words: int = 64
+    topics: int = 4
+    syntax: int = 6
+    length: int = 64
+    train: int = 8192
+    validation: int = 512
+    test: int = 512
+    source_seed: int = 0
+    token_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_objective("hmm", self.objective)
+        for name in ("train", "validation", "test"):
+            check_whole(f"hmm setting '{name}'", getattr(self, name), 1)
+        check_whole("hmm setting 'length'", self.length, 2)
+        check_source("hmm", self)
+        check_share("hmm setting 'token_noise'", self.token_noise)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sequences per split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def check_source(task: str, settings: object) -> None:
+    """Refuse the settings words, topics, syntax and source_seed of ``task`` unless a source can be made of them.
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    for name, low in (("topics", 1), ("syntax", 1), ("words", 2), ("source_seed", 0)):
+        check_whole(f"{task} setting '{name}'", getattr(settings, name), low)
+    if settings.words < settings.topics * settings.syntax:
+        raise InputError(
+            f"Expected {task} setting 'words' to be at least topics x syntax = {settings.topics * settings.syntax}, "
+            f"got {settings.words}; raise 'words' or lower 'topics' or 'syntax'."
+        )
+
+
+def vocabulary(words: int) -> Vocabulary:
+    """Ids 0 … words - 1, then [MASK], then [CLS]."""
+    return Vocabulary(words + 2, words, range(words))
+
+
+def cls_id(words: int) -> int:
+    """The id that begins every sequence."""
+    return words + 1
+
+
+def source_hash(source: MarkovSource) -> str:
+    """SHA-256 of the tables that give a word's id its meaning."""
+    return hash_arrays({"emission": source.emission, "moves": source.syntax_moves})
+
+
+def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
+    """Generate the text (``data`` and ``cache`` are not used) and the bounds on the very samples evaluated.
+
+    Bounds, nats per guessed word: "floor_validation", "floor_test" (nothing can do better on average),
+    "unigram_validation", "unigram_test".
+    """
+    source = make_source(settings.words, settings.topics, settings.syntax, settings.source_seed)
+    text = {
+        split: sample(source, count, settings.length, settings.source_seed, split)
+        for split, count in settings.sizes.items()
+    }
+    rows = {split: _rows(settings, found) for split, found in text.items()}
+    noisy = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
+    true = rows["train"] if len(noisy.places) else None
+    rows["train"] = _rows(settings, noisy.given)
+    task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective, true)
+    task.vocabulary_hash = source_hash(source)
+    for split in ("validation", "test"):
+        inputs, labels = (part.numpy() for part in task.fixed_masks(split))
+        task.bounds[f"floor_{split}"] = (
+            markov_bounds.causal_loss(source, text[split])
+            if task.causal
+            else markov_bounds.masked_loss(source, inputs[:, 1:], labels[:, 1:])
+        )
+    return task
+
+
+def _rows(settings: Settings, text: np.ndarray) -> Rows:
+    """[CLS] and then one sequence of ``text`` [N, length] each."""
+    starts = np.arange(len(text)) * settings.length
+    return Rows(text.reshape(-1), starts, settings.length, (cls_id(settings.words),))
+
+
+def sources(settings: Settings) -> tuple[Origin, ...]:
+    """Nothing is fetched."""
+    return ()
+
+
+def outline(settings: Settings) -> Outline:
+    """Exact: the text is made here."""
+    length = settings.length + (settings.objective == "masked_lm")
+    return token_outline(settings.objective, length, settings.words + 2, settings.sizes)

@@ -1,0 +1,51 @@
+"""Wrong training labels: a share of them replaced once and for all, so that memorising them can be told from learning.
+
+What is replaced, and by what, is fixed by names alone: no run seed and no method moves it, and it is the same on
+every machine, because it comes from raw PCG64 output (as `mat.experiments.tasks.base.fixed_order`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mat.errors import InputError
+from mat.experiments.tasks.base import fixed_order
+from mat.seeds import stream_seed
+
+SHOWN = 512  # corrupted samples that `Task.corrupted` gives at most
+
+
+class Noisy(NamedTuple):
+    """``given``: the values with some replaced, of the same shape and type; ``places`` [k]: flat indices of those, in
+    a fixed random order."""
+
+    given: np.ndarray
+    places: np.ndarray
+
+
+def replaced(true: np.ndarray, values: int, share: float, *names: str) -> Noisy:
+    """A copy of ``true`` (integers in 0 … values - 1) where round(share · size) entries hold a different value.
+
+    Each other value is as likely as the next, to 2^-50. A larger share keeps what a smaller one replaced.
+    """
+    count = round(share * true.size)
+    places = fixed_order(true.size, *names, "places")[:count]
+    given = true.copy()
+    if count:
+        raw = np.random.PCG64(stream_seed(0, *names, "values")).random_raw(true.size)[places]
+        moved = 1 + (raw % np.uint64(values - 1)).astype(np.int64)
+        given.flat[places] = (true.flat[places] + moved) % values
+    return Noisy(given, places)
+
+
+def check_share(what: str, value: object) -> None:
+    """Refuse anything but a number in [0, 1).
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1:
+        raise InputError(f"Expected {what} to be a share in [0, 1), got {value!r}.")

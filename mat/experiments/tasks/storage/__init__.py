@@ -1,0 +1,1 @@
+"""Where data comes from and is kept: mirrors, downloads, caches, Parquet."""

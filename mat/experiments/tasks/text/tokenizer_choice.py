@@ -1,0 +1,85 @@
+"""Which tokenizer a text task uses: a published model's own, or one trained on WikiText's training split alone."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from mat.errors import InputError
+from mat.experiments.tasks.base import check_whole
+from mat.experiments.tasks.storage.hub import PlainFile, Source, cached_arrays, content_key, hub_file
+from mat.experiments.tasks.text import wikitext_files
+from mat.experiments.tasks.text.tokenizer import (
+    LARGEST,
+    SMALLEST,
+    Subwords,
+    published,
+    subwords,
+    train_tokenizer,
+)
+
+MODELS = {"google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594"}
+FILE = "vocab.txt"
+MODEL_SIZES = {"google-bert/bert-base-uncased": 30_522}
+TRAINED_SIZE = 4096
+SCHEME = 2  # raise when tokenisation changes: it is part of the cache's keys
+
+
+def check_tokenizer(
+    task: str, tokenizer: str | None, vocab_size: int | None, lowercase: bool, known: tuple[str, ...]
+) -> None:
+    """Refuse tokenizer settings of ``task`` that do not go together; ``known``: the names it takes.
+
+    Raises:
+        InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
+    """
+    if tokenizer is not None and tokenizer not in known:
+        raise InputError(
+            f"Expected {task} setting 'tokenizer' to be one of {', '.join(known)}, got {tokenizer!r}."
+        )
+    if not isinstance(lowercase, bool):
+        raise InputError(f"Expected {task} setting 'lowercase' to be true or false, got {lowercase!r}.")
+    if vocab_size is not None:
+        check_whole(f"{task} setting 'vocab_size'", vocab_size, SMALLEST, LARGEST)
+    if tokenizer in MODELS and (vocab_size is not None or lowercase):
+        raise InputError(
+            f"Expected {task} settings 'vocab_size' and 'lowercase' to be left out with the tokenizer {tokenizer}, "
+            f"which brings its own, got {vocab_size!r} and {lowercase!r}."
+        )
+
+
+def load_tokenizer(
+    name: str, vocab_size: int | None, lowercase: bool, data: Path | None, cache: Path
+) -> Subwords:
+    """The tokenizer ``name``: one of ``MODELS``, or a config of WikiText on whose training split it is trained.
+
+    Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one.
+
+    Raises:
+        InputError: the file or text is missing or not as on the hub.
+    """
+    if name in MODELS:
+        return published(hub_file(name, MODELS[name], FILE, data, cache))
+    key = content_key(wikitext_files.origin(name, ("train",)), "train", data)[:16]
+    size = vocab_size or TRAINED_SIZE
+    path = f"{name}-{size}-{'lower' if lowercase else 'cased'}-{SCHEME}-{version('tokenizers')}-{key}.npz"
+
+    def make() -> dict[str, np.ndarray]:
+        trained = train_tokenizer(wikitext_files.lines(name, "train", data, cache), size, lowercase)
+        return {"json": np.frombuffer(trained.to_str().encode(), dtype=np.uint8)}
+
+    return subwords(cached_arrays(cache / "tokenizers" / path, make)["json"].tobytes().decode())
+
+
+def tokenizer_sources(name: str) -> tuple[Source, ...]:
+    """What has to be fetched for the tokenizer ``name``."""
+    if name in MODELS:
+        return (PlainFile(name, MODELS[name], FILE),)
+    return (wikitext_files.origin(name, ("train",)),)
+
+
+def vocabulary_size(name: str, vocab_size: int | None) -> int:
+    """Ids of the tokenizer ``name``; a trained one has fewer where its text has too few pairs to merge."""
+    return MODEL_SIZES[name] if name in MODELS else vocab_size or TRAINED_SIZE

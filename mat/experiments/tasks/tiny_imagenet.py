@@ -1,0 +1,68 @@
+"""Tiny-ImageNet: 64x64 colour images of 200 of ImageNet's classes, from the hub or a mirror of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mat.experiments.tasks.base import Outline, check_whole
+from mat.experiments.tasks.images.augment import augmentation
+from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
+from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
+from mat.experiments.tasks.storage.hub import Origin, Source
+
+ORIGIN = Origin(
+    "zh-plus/tiny-imagenet",
+    "data",
+    "5a77092c28e51558c5586e9c5eb71a7e17a5e43f",
+    {"train": 100_000, "valid": 10_000},
+)
+SIDE = 64
+IMAGES = HubImages(
+    "tiny_imagenet", ORIGIN, "image", "label", side=SIDE, classes=200, test="valid", fewer=True
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which classes, how the official training split is divided, and how training images are augmented.
+
+    The published test labels are secret, so the official validation split is the test, read once at the end.
+    ``classes``: keep the first so many (None = all that there are); ``validation_examples`` of the training images are
+    held out (None = one in twenty), always the same ones; of the others the first ``train_examples`` in a fixed random
+    order are trained on (None = all); ``augment``: 'crop' (after padding by 8), 'resized_crop' or 'none', the first two
+    with flips.
+    """
+
+    classes: int | None = None
+    train_examples: int | None = None
+    validation_examples: int | None = None
+    augment: str = "crop"
+
+    def __post_init__(self) -> None:
+        if self.classes is not None:
+            check_whole("tiny_imagenet setting 'classes'", self.classes, 2, IMAGES.classes)
+        check_division("tiny_imagenet", self.train_examples, self.validation_examples)
+        augmentation(self.augment, SIDE, "tiny_imagenet setting 'augment'")
+
+
+def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
+    """The task; images are decoded once and kept in ``cache``, grey ones as RGB.
+
+    A mirror may hold the first few classes only; the task then has as many.
+
+    Raises:
+        InputError: files, columns, images or labels are not as on the hub, or too few training images or classes.
+    """
+    augment = augmentation(settings.augment, SIDE, "tiny_imagenet setting 'augment'")
+    return hub_image_task(IMAGES, examples(settings), settings.classes, augment, data, cache)
+
+
+def outline(settings: Settings) -> Outline:
+    """The task's form and sizes, by the published counts: 500 images of each class for training, 50 for the test."""
+    return hub_image_outline(IMAGES, examples(settings), settings.classes)
+
+
+def sources(settings: Settings) -> tuple[Source, ...]:
+    """What has to be fetched."""
+    return (ORIGIN,)

@@ -1,0 +1,1 @@
+"""Make one run: loop, resume, batches ahead, checkpoints, run directory, identity of code."""

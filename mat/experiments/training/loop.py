@@ -1,0 +1,333 @@
+"""One run: probe → select → step → record, resumable at any step and bit-identical when it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mat.controller import Controller
+from mat.experiments.config.spec import Spec
+from mat.experiments.tasks.base import Batch, Score, Task
+from mat.experiments.training import checkpoint, code_version
+from mat.experiments.training.optimizer import make_optimizer, schedule
+from mat.experiments.training.prefetch import Feed
+from mat.experiments.training.reference_run import matched
+from mat.flops import elementwise, executed, nominal
+from mat.forward import forward
+from mat.kernels.spectrum import eigen_macs
+from mat.methods.base import GRADIENTS, SPECTRA
+from mat.seeds import stream_seed
+
+EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
+EVALUATION_LOGITS = 2**26
+LEDGERS = (
+    "macs_nominal",
+    "macs_executed",
+    "macs_nominal_probe",
+    "macs_executed_probe",
+    "macs_eigen",
+    "macs_eval",
+    "macs_optimizer",
+    "seconds_train",
+    "seconds_data",
+    "seconds_probe",
+    "seconds_eval",
+)
+
+
+@dataclass
+class Progress:
+    """Everything that grows while a run goes on, in plain numbers: saved and restored as it is."""
+
+    step: int = 0
+    seconds_saved: float = 0.0
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LEDGERS, 0))
+    since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    step_macs: executed.Memo = field(default_factory=dict)
+    optimizer_macs: dict[tuple, int] = field(default_factory=dict)
+    probe_macs: dict[tuple, int] = field(default_factory=dict)
+    timed: int = 0
+    untimed: int = 0
+    diverged: bool = False
+
+
+class Loop:
+    """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs."""
+
+    def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
+        self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")
+        self.start_hash: str | None = None
+        self.task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
+        self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
+        self.steps = self.recipe.epochs * self.steps_per_epoch
+        family, settings, probe = spec.plugin("model"), spec.settings("model"), spec.settings("probe")
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(spec.seed, "weights"))
+            self.model: nn.Module = family.build(settings, self.task.form)
+        start = spec.settings("start")
+        if start is not None:
+            self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
+        partition, method = family.partition(settings, self.model), spec.method_record()
+        follows = matched(spec, out, len(partition.modules))
+        work = family.work(settings, self.task.form, self.recipe.batch)
+        whole = family.step(work, partition.names, "exact")
+        self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
+        samples = self.task.probe(spec.seed, probe.n)
+        self.nominal = nominal.nominal(self.model, partition, self.task.form.example)
+        with torch.no_grad():
+            self.outputs_per_sample = forward(self.model, self.task.form.example).numel()
+        self.model.to(device)
+        self.controller = Controller(
+            self.model,
+            partition,
+            method,
+            self._on_device(samples.inputs),
+            every=probe.every or self.steps_per_epoch,
+            estimator=probe.estimator,
+            normalisation=probe.normalisation,
+            directions=probe.directions,
+            probe_labels=samples.labels.to(device),
+            loss=self.task.sample_losses,
+            seed=spec.seed,
+            counts=follows.counts,
+            length=self.steps,
+        )
+        self.ledger = executed.StepLedger(
+            self.model, partition, "dense" if method.dense else method.mode, device
+        )
+        self.optimizer = make_optimizer(self.recipe, self.model)
+        self.controller.adopt(self.optimizer)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.feed = Feed(self.task, spec.seed, self.recipe.batch, self.steps)
+        self.progress = Progress()
+        self.identity = {
+            "run": spec.name,
+            "code_hash": code_version.code_hash(),
+            "data_hash": self.task.data_hash,
+            "start_hash": self.start_hash,
+            "torch": torch.__version__,
+            "device": device,
+        }
+
+    def advance(self, report: Callable[[str, float], None]) -> None:
+        """One training step, with the probe before it and the evaluation after it where they are due."""
+        progress = self.progress
+        if progress.step == 0:
+            self._evaluate(report)
+        try:
+            self._begin()
+        except FloatingPointError:  # a kernel that is not finite: the weights have overflowed
+            progress.diverged = True
+            self._evaluate(report)
+            return
+        active = self.controller.active
+        start = time.perf_counter()
+        batch = self.feed.take(progress.step)
+        progress.totals["seconds_data"] += time.perf_counter() - start
+        rate = schedule(self.recipe, progress.step, self.scheduled)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * rate
+        # a stream per step: dropout neither depends on what ran before nor needs to be saved
+        torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        known = self._counted()
+        counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
+        loss, totals = counted.result, progress.totals
+        totals["macs_executed"] += counted.macs
+        totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
+        self._time(time.perf_counter() - start, counting=known != self._counted())
+        progress.since["loss"] += loss
+        progress.since["share"] += len(active) / len(self.controller.partition.modules)
+        progress.since["steps"] += 1
+        progress.step += 1
+        if not math.isfinite(loss):
+            progress.diverged = True
+        if (
+            progress.diverged
+            or progress.step % self.recipe.evaluate_every == 0
+            or progress.step == self.steps
+        ):
+            self._evaluate(report)
+
+    def _counted(self) -> tuple[int, int]:
+        return len(self.progress.step_macs), len(self.progress.optimizer_macs)
+
+    def _time(self, seconds: float, counting: bool) -> None:
+        """Counting is slow and no part of training: a counted step is taken to last as long as the next plain one,
+        or, when none follows, as the plain ones did on average."""
+        progress, totals = self.progress, self.progress.totals
+        last = progress.step + 1 == self.steps
+        if not counting:
+            totals["seconds_train"] += seconds * (1 + progress.untimed)
+            progress.timed, progress.untimed = progress.timed + 1 + progress.untimed, 0
+            return
+        progress.untimed += 1
+        if last:
+            mean = totals["seconds_train"] / progress.timed if progress.timed else seconds
+            totals["seconds_train"] += mean * progress.untimed
+
+    def _begin(self) -> None:
+        if not (self.controller.due and self.controller.probes):
+            self.controller.begin_step()
+            return
+        controller, totals, first = self.controller, self.progress.totals, not self.controller.history
+        start = time.perf_counter()
+        controller.begin_step()
+        totals["seconds_probe"] += time.perf_counter() - start
+        modules, memo = len(controller.partition.modules), self.progress.probe_macs
+        key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
+        routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
+        if routes or key not in memo:  # apart from the probe itself, because counting is slow
+            memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.device)
+        totals["macs_executed_probe"] += memo[key]
+        passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
+        for what in controller.measured:
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
+        totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
+
+    def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it
+        and what the model adds; both differentiable."""
+        inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            logits = forward(model, inputs)
+        loss = self.task.loss(logits.float(), labels)
+        extra = model.extra_loss() if hasattr(model, "extra_loss") else None
+        return loss, loss if extra is None else loss + extra
+
+    def _step(self, batch: Batch) -> float:
+        self.model.train()
+        loss, minimised = self.losses(self.model, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        minimised.backward()
+        key, memo = elementwise.optimizer_key(self.optimizer), self.progress.optimizer_macs
+        if key in memo:
+            self._update()
+        else:
+            memo[key], _ = elementwise.elementwise_macs(self._update)
+        self.progress.totals["macs_optimizer"] += memo[key]
+        return loss.item()
+
+    def _update(self) -> None:
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
+        self.optimizer.step()
+
+    @property
+    def evaluation_size(self) -> int:
+        """Samples per batch of an evaluation."""
+        return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
+
+    def score(self, split: str, model: nn.Module) -> Score:
+        """Loss and metrics of ``model`` on a whole split."""
+        return self.task.score(split, self.answers(model, self.task.batches(split, self.evaluation_size)))
+
+    def answers(self, model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and labels of each batch by ``model`` in evaluation mode, without gradients."""
+        model.eval()
+        for batch in batches:
+            with torch.no_grad():
+                logits = forward(model, self._on_device(batch.inputs))
+            yield logits, batch.labels.to(self.device)
+
+    def _evaluate(self, report: Callable[[str, float], None]) -> None:
+        progress, since = self.progress, self.progress.since
+        start = time.perf_counter()
+        score = self.score("validation", self.model)
+        loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
+        progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
+        progress.totals["seconds_eval"] += time.perf_counter() - start
+        steps = since["steps"]
+        row = {
+            "step": progress.step,
+            "epoch": progress.step / self.steps_per_epoch,
+            "train_loss": since["loss"] / steps if steps else math.nan,
+            "val_loss": loss,
+            "val_metric": metric,
+            **{
+                f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics
+            },
+            **progress.totals,
+            "active_share": since["share"] / steps if steps else math.nan,
+        }
+        progress.curve.append(row)
+        progress.since = {"loss": 0.0, "share": 0.0, "steps": 0}
+        report(
+            f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
+            f"validation loss {loss:.4f}  {self.task.metrics[0].name} {metric:.4f}  active {row['active_share']:.0%}",
+            progress.step / self.steps,
+        )
+
+    def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device) for name, value in inputs.items()}
+
+    def finish(self) -> dict[str, Any]:
+        """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""
+        self.feed.close()
+        self.controller.close()
+        curve = pd.DataFrame(self.progress.curve)
+        best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
+        test = None if self.progress.diverged else self.score("test", self.model)
+        if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
+            self.progress.diverged, test = True, None
+        return {
+            "status": "diverged" if self.progress.diverged else "finished",
+            "steps": self.progress.step,
+            "test_loss": None if test is None else test.loss,
+            "test_metric": None if test is None else test.metrics[self.task.metrics[0].name],
+            "test_metrics": {} if test is None else test.metrics,
+            "best_val_loss": None if best is None else float(curve["val_loss"][best]),
+            "best_step": None if best is None else int(curve["step"][best]),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """The content of run.json, labels apart."""
+        spec, partition = self.spec, self.controller.partition
+        method = spec.method_record()
+        return {
+            "name": spec.name,
+            "spec": json.loads(spec.json),
+            "seed": spec.seed,
+            "code_hash": code_version.code_hash(),
+            "data_hash": self.task.data_hash,
+            "start_hash": self.start_hash,
+            "versions": code_version.versions(),
+            "hardware": code_version.hardware(self.device),
+            "threads": spec.threads,
+            "charges_probe": bool(method.reads),
+            "metrics": [metric._asdict() for metric in self.task.metrics],
+            "loss_unit": self.task.loss_unit,
+            "bounds": self.task.bounds,
+            "sizes": self.task.sizes,
+            "modules": partition.table(),
+            "remainder_parameters": partition.size(partition.remainder),
+            "mode": "dense" if method.dense else method.mode,
+            "interval": self.controller.every,
+            "probe_n": spec.probe["n"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "controller": self.controller.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.controller.load_state_dict(state["controller"])
+        self.progress = Progress(**state["progress"])

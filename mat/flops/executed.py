@@ -1,0 +1,153 @@
+"""Ledgers of compute, in multiply-adds (MACs); one MAC is two FLOPs.
+
+``nominal``      fvcore's count of one forward pass, split over the modules, times 1 for the forward pass and 2
+                 more for every active module and the remainder: a paper-style count (``mat.flops.nominal``, where it
+                 is written down what it counts differently from ``executed``).
+``executed``     what ran, forward and backward, by ``torch.utils.flop_counter`` under the current active set.
+``elementwise``  the optimizer's own work, one operation on one entry being one FLOP: a line beside the others,
+                 in no total that anything is judged by.
+The closed form per architecture is in ``mat.experiments.models`` and is the oracle of the tests.
+
+Nominal and executed count products only, and neither reads an operator it does not know as zero
+(``mat.flops.operators``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mat.flops.nominal import row_macs
+from mat.flops.operators import UnknownOperators, math_attention, refuse_unknown
+from mat.partition.partition import Module, Partition
+
+
+def executed_macs(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any]:
+    """MACs that ``run()`` executed in matrix products and convolutions, and what it returned.
+
+    On the CPU attention runs by its math path meanwhile (``math_attention``), so that the count does not depend
+    on the release of PyTorch.
+    Raises InputError, naming it, for an operator that neither the counter knows nor ``mat.flops.operators`` calls
+    free, when it may have done more than 0.1 % of the counted work.
+    """
+    path = math_attention() if device == "cpu" else nullcontext()
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
+    with path, UnknownOperators(counter.flop_registry) as unknown, counter:
+        result = run()
+    macs = counter.get_total_flops() // 2
+    refuse_unknown(unknown.macs, macs, "executed")
+    return macs, result
+
+
+def _convolution_backward(
+    g: torch.Size, x: torch.Size, weight: torch.Size, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int, output_mask: list[bool], out_shape: Any = None,
+) -> int:  # fmt: skip
+    """FLOPs of a convolution's gradients: each costs what the forward pass did, 2·B·|pixels|·|weight|.
+
+    The weight holds in/groups channels per filter, so groups are in its size. PyTorch's own formula charges the
+    weight gradient of a grouped convolution ``groups`` times.
+    """
+    pixels = (x if transposed else g)[2:].numel()
+    return 2 * x[0] * pixels * weight.numel() * (output_mask[0] + output_mask[1])
+
+
+@contextmanager
+def routed_rows(model: nn.Module, experts: Mapping[str, str]) -> Iterator[Counter[str]]:
+    """Counts, while it is open, the rows that reached each expert: a Counter by module name.
+
+    ``experts``: path of the submodule by name. The hooks are gone afterwards.
+    """
+    rows: Counter[str] = Counter()
+
+    def counting(name: str) -> Callable:
+        return lambda module, args: rows.update({name: args[0].shape[:-1].numel()})
+
+    hooks = [
+        model.get_submodule(path).register_forward_pre_hook(counting(name)) for name, path in experts.items()
+    ]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def followed_experts(model: nn.Module, partition: Partition) -> dict[str, str] | None:
+    """The submodule that each expert is, by module name; None when some expert is not a whole submodule."""
+    found = {m.name: _submodule(model, partition, m) for m in partition.modules if m.kind == "expert"}
+    return found if all(found.values()) else None
+
+
+def _submodule(model: nn.Module, partition: Partition, module: Module) -> str | None:
+    """The path whose parameters are exactly this module's, if there is one."""
+    owned = {piece.parameter for piece in module.slices}
+    path = module.slices[0].parameter.rpartition(".")[0]
+    whole = all(partition.is_whole(piece) for piece in module.slices)
+    while whole and path:
+        below = {
+            f"{path}.{name}" for name, p in model.get_submodule(path).named_parameters() if p.requires_grad
+        }
+        if below == owned:
+            return path
+        if not below < owned:
+            return None
+        path = path.rpartition(".")[0]
+    return None
+
+
+Memo = dict[tuple[str, ...], tuple[int, dict[str, int]]]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One step: executed MACs, rows routed to each expert (None where they cannot be told), the result."""
+
+    macs: int
+    routed: dict[str, int] | None
+    result: Any
+
+
+class StepLedger:
+    """Executed MACs of training steps, each active set counted once and remembered in ``memo``.
+
+    All steps have batches of one shape. A step's products depend on the active set and, with experts, on how many
+    rows were routed to each: a later step costs what the counted one did and, for every expert, the difference in
+    rows times the MACs of a row: the forward pass, the weight gradient if it is active, and the input gradient
+    unless ``mode`` is detach and it is not. Where an expert is not a submodule of its own, every step is counted.
+    ``mode``: exact, detach or dense. A memo is plain data: active set → (MACs, rows by expert).
+    """
+
+    def __init__(self, model: nn.Module, partition: Partition, mode: str, device: str = "cpu") -> None:
+        self.model, self.mode, self.device = model, mode, device
+        self.experts = followed_experts(model, partition)
+        self.row = {m.name: row_macs(m, partition) for m in partition.modules if m.kind == "expert"}
+
+    def step(self, run: Callable[[], Any], active: Collection[str], memo: Memo) -> Counted:
+        """Run one step under the active set it was prepared for; ``memo`` grows with every new set."""
+        if self.experts is None:
+            macs, result = executed_macs(run, self.device)
+            return Counted(macs, None, result)
+        key = tuple(sorted(active))
+        with routed_rows(self.model, self.experts) as rows:
+            if key not in memo:
+                macs, result = executed_macs(run, self.device)
+                memo[key] = (macs, dict(rows))
+            else:
+                result = run()
+        macs, before = memo[key]
+        for name, row in self.row.items():
+            macs += (rows[name] - before.get(name, 0)) * row * self._passes(name in active)
+        return Counted(macs, dict(rows), result)
+
+    def _passes(self, active: bool) -> int:
+        return 1 + active + (active or self.mode != "detach")

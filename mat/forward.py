@@ -1,0 +1,57 @@
+"""Call a model: its logits, and the mode in which it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mat.errors import InputError
+from mat.kernels.estimators import ESTIMATORS as ESTIMATORS
+
+Inputs = Mapping[str, Tensor]
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The logits of ``model``, called with keyword ``inputs``; a Hugging Face output gives its ``.logits``.
+
+    Raises InputError for any other output.
+    """
+    output = model(**inputs)
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise InputError(
+            f"{type(model).__name__} returned {type(output).__name__} without logits; a tensor or an output with "
+            "logits is expected: use a model with a head, or wrap it in a module that returns the tensor"
+        )
+    return logits
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, frozen parameters, no autocast; modes, flags and generators are put back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    device = next(model.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    # the fused attention of frozen layers is another function where positions are masked
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with (
+        torch.inference_mode(False),
+        torch.random.fork_rng(cuda),
+        torch.autocast(device.type, enabled=False),
+        torch.enable_grad(),
+    ):
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
+        model.requires_grad_(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)

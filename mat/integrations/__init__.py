@@ -1,0 +1,1 @@
+"""MAT inside training loops that people have."""

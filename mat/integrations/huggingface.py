@@ -1,0 +1,204 @@
+"""MAT inside Hugging Face's Trainer, by one callback.
+
+>>> trainer = Trainer(model, args, train_dataset=data, callbacks=[MATCallback(MAT(alpha=0.1), probe=64, every=100)])
+>>> trainer.train()
+
+Needs accelerate, as Trainer itself does: ``pip install 'mat-reference[trainer]'``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ExportableState
+from transformers.utils.generic import find_labels
+
+from mat.controller import Controller
+from mat.errors import InputError
+from mat.methods.base import Method
+from mat.partition.discovery import partition_model
+from mat.partition.partition import Partition
+from mat.seeds import generator, stream_seed
+
+
+class MATCallback(TrainerCallback, ExportableState):
+    """Trains Trainer's model by ``method`` from the beginning of ``train()`` to its end.
+
+    ``probe``: keyword inputs of n training samples (labels are dropped), or n, then drawn from the training set by
+    ``args.seed``. ``every``: optimizer steps between probes. ``partition``: a partition, or a function that makes one
+    of the model; ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator``.
+
+    ``controller`` and its ``records`` stay after training; model and optimizer are plain again. Logs carry the mean
+    ``active_share`` of the modules since the last log; loggers that stand before this callback find it in
+    ``log_history`` only. The controller's state is in ``trainer_state.json``, so a checkpoint resumes exactly; a
+    checkpoint made without this callback begins MAT anew, with a warning.
+
+    Raises InputError for what the sparse backward pass cannot run in: several devices or processes, FSDP, DeepSpeed,
+    ``torch_compile``, ``fp16``, and methods that train modules every k-th step (Trainer makes its scheduler first).
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        probe: Mapping[str, Tensor] | int | None = None,
+        *,
+        every: int,
+        partition: Partition | Callable[[nn.Module], Partition] | None = None,
+        **options: Any,
+    ) -> None:
+        self.method, self.probe, self.every, self.options = method, probe, every, options
+        self.partition = partition or partition_model
+        self.controller: Controller | None = None
+        self._shares: list[float] = []
+
+    def state(self) -> dict[str, Any]:
+        """What Trainer saves of this callback: plain numbers and lists."""
+        return {
+            "args": {},
+            "attributes": {} if self.controller is None else {"controller": self.controller.state_dict()},
+        }
+
+    def close(self) -> None:
+        """Give the model and the optimizer back as they were; for a training that ended with an error."""
+        if self.controller is not None:
+            self.controller.model.__dict__.pop("parameters", None)
+            self.controller.close()
+
+    def on_init_end(self, args, state, control, **kwargs):
+        _refuse(args)
+
+    def on_train_begin(self, args, state, control, model, optimizer, train_dataloader, **kwargs):
+        _refuse(args)
+        self.close()
+        self._shares = []
+        partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
+        probe = self.probe
+        if isinstance(probe, int):
+            probe = draw_probe(train_dataloader, probe, args.seed)
+        self.controller = Controller(
+            model,
+            partition,
+            self.method,
+            None if probe is None else _inputs(probe, model, args),
+            every=self.every,
+            **{"seed": args.seed, **self.options},
+        )
+        try:
+            if self.controller.periods:
+                raise InputError(
+                    f"{type(self.method).__name__} trains modules every k-th step at k times the rate, but Trainer "
+                    "makes its scheduler before a callback can say so; use a Controller in a loop of your own"
+                )
+            self.controller.adopt(optimizer)
+            self._restore(state)
+        except Exception:
+            self.close()
+            raise
+
+    def _restore(self, state) -> None:
+        name = type(self).__name__
+        saved = state.stateful_callbacks.get(name, {})
+        if isinstance(saved, list):
+            raise InputError(f"expected one {name} per Trainer, got {len(saved)}")
+        if state.global_step > 0:
+            if "controller" in saved.get("attributes", {}):
+                self.controller.load_state_dict(saved["attributes"]["controller"])
+            else:
+                warnings.warn(
+                    f"the checkpoint at step {state.global_step} was made without {name}: its method begins here",
+                    stacklevel=2,
+                )
+        state.stateful_callbacks[name] = self.state()  # Trainer expects the key when it saves
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        with _bare(model):
+            self.controller.begin_step()
+        self._shares.append(len(self.controller.active) / len(self.controller.partition.modules))
+        # Trainer clips model.parameters() and logs their norm, but gradients are on the slices. Only within a step:
+        # whoever copies, saves or counts between steps finds the model's own method
+        model.parameters = lambda recurse=True: self.controller.parameters()
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        model.__dict__.pop("parameters", None)
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs and self._shares:
+            share = sum(self._shares) / len(self._shares)
+            logs["active_share"] = share
+            state.log_history[-1]["active_share"] = share  # it holds a copy of logs that was made before
+            self._shares = []
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.close()
+
+
+def draw_probe(loader: DataLoader, n: int, seed: int) -> dict[str, Any]:
+    """``n`` samples of the loader's data set, drawn by ``seed``, in one batch by the loader's own collator.
+
+    The random streams stay as they were. Raises InputError when the data set has no length or fewer samples.
+    """
+    data = loader.dataset
+    if isinstance(data, torch.utils.data.IterableDataset) or not 1 <= n <= len(data):
+        length = "no length" if isinstance(data, torch.utils.data.IterableDataset) else len(data)
+        raise InputError(
+            f"cannot draw a probe of {n} samples from a data set of {length}; give a batch of inputs"
+        )
+    chosen = torch.randperm(len(data), generator=generator(seed, "probe"))[:n]
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(seed, "probe"))  # a collator may mask or augment
+        return dict(loader.collate_fn([data[i] for i in chosen.tolist()]))
+
+
+@contextmanager
+def _bare(model: nn.Module) -> Iterator[None]:
+    """The model without what Trainer put around it: probes run in full precision and on constant inputs.
+
+    accelerate replaces ``forward`` to run it under autocast; activation checkpointing makes the embeddings'
+    output require a gradient, by a hook.
+    """
+    table = vars(model)
+    autocast = table.pop("forward") if "_original_forward" in table and "forward" in table else None
+    hooked = bool(getattr(model, "_require_grads_hooks", None))
+    if hooked:
+        model.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        if autocast is not None:
+            model.forward = autocast
+        if hooked:
+            model.enable_input_require_grads()
+
+
+def _inputs(batch: Mapping[str, Any], model: nn.Module, args: TrainingArguments) -> dict[str, Tensor]:
+    labels = {"label", "labels", "label_ids", *(args.label_names or find_labels(type(model)))}
+    device = next(model.parameters()).device
+    return {
+        name: value.to(device)
+        for name, value in batch.items()
+        if isinstance(value, Tensor) and name not in labels
+    }
+
+
+def _refuse(args: TrainingArguments) -> None:
+    found = {
+        "fp16=True (use bf16)": args.fp16,
+        "torch_compile=True": args.torch_compile,
+        "FSDP": args.fsdp,
+        "DeepSpeed": args.deepspeed,
+        "several devices (make one visible)": args.n_gpu > 1,
+        "several processes": args.world_size > 1,
+        "restore_callback_states_from_checkpoint=True (MATCallback restores itself)": (
+            args.restore_callback_states_from_checkpoint
+        ),
+    }
+    for what, set_ in found.items():
+        if set_:
+            raise InputError(f"MATCallback does not work with {what}; expected one device and one process")

@@ -1,0 +1,1 @@
+"""Measure: modular tangent kernels, their Gram matrices and spectra, gradient norms."""

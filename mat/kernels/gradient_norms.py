@@ -1,0 +1,53 @@
+"""Gradient norms of modules: what a module's gradient says without any kernel.
+
+The mean loss over n samples has the gradient g = (1/n) Σ_i ∇ loss(x_i); a module's norm is that of its slices of g,
+which is (1/n)·√(1ᵀ Θ_l 1) with Θ_l the module's kernel by the estimator ``loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mat.errors import InputError
+from mat.forward import evaluation, forward
+from mat.kernels.estimators import SampleLoss
+from mat.partition.partition import Partition
+
+
+def gradient_norms(
+    model: nn.Module, partition: Partition, inputs: Mapping[str, Tensor], labels: Tensor, loss: SampleLoss
+) -> dict[str, float]:
+    """‖∂ mean loss / ∂θ_l‖₂ of every module l, from one backward pass on the samples ``inputs``.
+
+    ``inputs``: keyword inputs, tensors (n, …); ``labels`` (n, …); ``loss``: (logits, labels) -> (n,), every sample's
+    own. The model is used in evaluation mode and left as it was, gradients included. A module that the loss does not
+    depend on has 0. Raises FloatingPointError when a gradient is not finite, InputError when ``loss`` gives no value
+    per sample.
+    """
+    n = len(labels)
+    with evaluation(model):
+        parameters = {name: p for name, p in model.named_parameters() if name in partition.shapes}
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        losses = loss(forward(model, inputs), labels)
+        if losses.shape != (n,):
+            raise InputError(
+                f"loss must return one value per sample, shape ({n},), got {tuple(losses.shape)}"
+            )
+        found = torch.autograd.grad(losses.mean(), list(parameters.values()), allow_unused=True)
+    gradients = dict(zip(parameters, found, strict=True))
+    norms = {
+        module.name: sum(
+            piece.of(gradients[piece.parameter]).double().square().sum().item()
+            for piece in module.slices
+            if gradients[piece.parameter] is not None
+        )
+        ** 0.5
+        for module in partition.modules
+    }
+    if not all(norm < float("inf") for norm in norms.values()):
+        raise FloatingPointError("a gradient is not finite: the model's outputs or gradients have overflowed")
+    return norms

@@ -1,0 +1,334 @@
+"""Rules: for each torch function, what the per-sample gradients of its parameters are made of.
+
+A rule takes the number of samples, the dimension they lie in, and the function's own arguments. It returns a
+``Call``, or None where it does not cover them: how the rows lie (``Layout``) and, for each operand that may be a
+parameter, a way to its per-sample gradients from the gradient at the output: in factors (weights of
+products) or formed (biases, scales and other short ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mat.kernels.factors import Dense, Factors, OneHot, Patches
+from mat.kernels.row_layout import Layout
+
+Make = Callable[[Tensor], Factors | Tensor]
+Locate = Callable[[Tensor, Tensor], Make | None]
+
+
+@dataclass
+class Call:
+    """``operands``: (tensor, locate); locate(operand, parameter) is the ``Make`` of that parameter: from the
+    gradient at the output to the per-sample gradients, as factors or (n, numel); None where the operand is a
+    view that cannot be followed. ``copies``: the output has one sample for all, and is copied n times."""
+
+    layout: Layout
+    operands: list[tuple[Tensor, Locate]]
+    copies: int = 1
+
+
+def _call(layout: Layout, *operands: tuple[Tensor | None, Locate], copies: int = 1) -> Call:
+    return Call(layout, [pair for pair in operands if isinstance(pair[0], Tensor)], copies)
+
+
+def _start(operand: Tensor, parameter: Tensor) -> int:
+    return operand.storage_offset() - parameter.storage_offset()
+
+
+def _matrix(factors: Callable[[Tensor, int], Factors], width: int) -> Locate:
+    """A parameter used as a matrix of rows of ``width`` entries; ``factors(gradient, first row)``."""
+
+    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+        start = _start(operand, parameter)
+        whole = operand.is_contiguous() and parameter.is_contiguous()
+        if not whole or start % width or parameter.numel() % width:
+            return None
+        return lambda g: factors(g, start // width)
+
+    return locate
+
+
+def _vector(reduce: Callable[[Tensor], Tensor], n: int) -> Locate:
+    """A parameter whose per-sample gradients ``reduce`` forms: (n, numel of the operand)."""
+
+    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+        if not (operand.is_contiguous() and parameter.is_contiguous()):
+            return None
+        start = _start(operand, parameter)
+
+        def make(g: Tensor) -> Tensor:
+            values = reduce(g).reshape(n, -1)
+            whole = values.new_zeros(n, parameter.numel())
+            whole[:, start : start + values.shape[1]] = values
+            return whole
+
+        return make
+
+    return locate
+
+
+def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
+    """The weight of x @ weightᵀ (``transposed``) or x @ weight: the parameter itself or its transpose, in any order
+    of memory, or rows of either."""
+    x = x.detach()
+
+    def factors(transposed: bool) -> Callable[[Tensor, int], Factors]:
+        def both(g: Tensor, row: int) -> Factors:
+            sides = Dense(layout.positions(g)), Dense(layout.positions(x))
+            return Factors(*(sides if transposed else sides[::-1]), row)
+
+        return both
+
+    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+        turned = weight.dim() == 2 and not weight.is_contiguous()
+        for seen, way in ((weight, transposed), (weight.T, not transposed))[: weight.dim()]:
+            if _same_view(seen, parameter):
+                return lambda g: factors(way)(g, 0)
+        stored, way = (weight.T, not transposed) if turned else (weight, transposed)
+        return _matrix(factors(way), stored.shape[-1])(stored, parameter)
+
+    return locate
+
+
+def _same_view(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
+
+
+def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:
+    if input.dim() < 2:
+        return None
+    layout = Layout(n, tuple(input.shape[:-1]), input, 1, sample_dim)
+    summed = _vector(lambda g: layout.positions(g).sum(1), n)
+    return _call(layout, (weight, _product(input, weight, layout, True)), (bias, summed))
+
+
+def matmul(n: int, sample_dim: int, input: Tensor, other: Tensor) -> Call | None:
+    if input.dim() < 2 or other.dim() != 2:
+        return None
+    layout = Layout(n, tuple(input.shape[:-1]), input, 1)
+    return _call(layout, (other, _product(input, other, layout, False)))
+
+
+def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
+    if scales or input.dim() != 1:
+        return None
+    layout = Layout(n, tuple(mat1.shape[:-1]), mat1, 1)
+    summed = _vector(lambda g: layout.positions(g).sum(1), n)
+    return _call(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
+
+
+def conv1d(n, sample_dim, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Call | None:
+    """As a two-dimensional convolution over images of one row."""
+    if input.dim() != 3:
+        return None
+    geometry = [_numbers(value, 1) for value in (stride, padding, dilation)]
+    stride, padding, dilation = (
+        v if isinstance(v, str) else (one, *v) for v, one in zip(geometry, (1, 0, 1), strict=True)
+    )
+    return _convolution(
+        n, input[:, :, None], weight, (1, weight.shape[2]), bias, stride, padding, dilation, groups
+    )
+
+
+def conv2d(n, sample_dim, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Call | None:
+    if input.dim() != 4:
+        return None
+    geometry = [_numbers(value, 2) for value in (stride, padding, dilation)]
+    return _convolution(n, input, weight, tuple(weight.shape[2:]), bias, *geometry, groups)
+
+
+def _numbers(value, dims: int):
+    if isinstance(value, str):
+        return value
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values * dims if len(values) == 1 else values
+
+
+def _convolution(n, x, weight, kernel, bias, stride, padding, dilation, groups) -> Call:
+    x = x.detach()
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        x = F.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])
+    if isinstance(padding, str):
+        padding = (0, 0)
+    geometry = (stride, padding, dilation)
+    layout = Layout(n, (len(x),), x, x.dim() - 1)
+
+    def at_output(g: Tensor) -> Tensor:
+        """(n, T, out): the images of a sample and their pixels are its positions."""
+        g = layout.gather(g.reshape(len(x), len(weight), -1)).transpose(2, 3)
+        return g.reshape(n, -1, len(weight))
+
+    def grouped(g: Tensor) -> Tensor:
+        """Per-sample weight gradients, group by group: (n, out, width of a group)."""
+        g, images = at_output(g), layout.gather(x)
+        inputs, outputs = x.shape[1] // groups, len(weight) // groups
+        found = [
+            Patches(images[:, :, k * inputs : (k + 1) * inputs], kernel, geometry).times(
+                g[:, :, k * outputs : (k + 1) * outputs].transpose(1, 2)
+            )
+            for k in range(groups)
+        ]
+        return torch.cat(found, 1)
+
+    if groups > 1:
+        of_weight = _vector(grouped, n)
+    else:
+        of_weight = _matrix(
+            lambda g, row: Factors(Dense(at_output(g)), Patches(layout.gather(x), kernel, geometry), row),
+            weight[0].numel(),
+        )
+    return _call(layout, (weight, of_weight), (bias, _vector(lambda g: at_output(g).sum(1), n)))
+
+
+def embedding(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Call | None:
+    """Ids without samples, (1, …) as positions often are, count for every sample."""
+    if max_norm is not None or scale_grad_by_freq or input.dim() < 1:
+        return None
+    shared = input.dim() > 1 and input.shape[0] == 1 and n > 1
+    ids = input.expand(n, *input.shape[1:]) if shared else input
+    layout = Layout(n, tuple(ids.shape), ids, 1)
+    if padding_idx is not None:
+        ids = ids.masked_fill(ids == padding_idx % len(weight), -1)
+
+    def factors(g: Tensor, row: int) -> Factors:
+        picked = layout.gather(ids, -1).reshape(n, -1)
+        return Factors(OneHot(picked, len(weight), g.dtype), Dense(layout.positions(g)), row)
+
+    return _call(layout, (weight, _matrix(factors, weight.shape[1])), copies=n if shared else 1)
+
+
+def layer_norm(n, sample_dim, input, normalized_shape, weight=None, bias=None, eps=1e-5) -> Call | None:
+    normal = F.layer_norm(input.detach(), normalized_shape, None, None, eps)
+    return _normalised(n, normal, len(normalized_shape), weight, bias)
+
+
+def rms_norm(n, sample_dim, input, normalized_shape, weight=None, eps=None) -> Call | None:
+    normal = F.rms_norm(input.detach(), normalized_shape, None, eps)
+    return _normalised(n, normal, len(normalized_shape), weight, None)
+
+
+def _normalised(
+    n: int, normal: Tensor, features: int, weight: Tensor | None, bias: Tensor | None
+) -> Call | None:
+    if normal.dim() <= features:
+        return None
+    layout = Layout(n, tuple(normal.shape[: normal.dim() - features]), normal, features)
+    scale = _vector(lambda g: layout.gather(g * normal).sum(1), n)
+    return _call(layout, (weight, scale), (bias, _vector(lambda g: layout.gather(g).sum(1), n)))
+
+
+def group_norm(n, sample_dim, input, num_groups, weight=None, bias=None, eps=1e-5) -> Call:
+    return _per_channel(n, F.group_norm(input.detach(), num_groups, None, None, eps), weight, bias)
+
+
+def batch_norm(
+    n,
+    sample_dim,
+    input,
+    running_mean,
+    running_var,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+) -> Call | None:
+    if training:
+        return None
+    normal = F.batch_norm(input.detach(), running_mean, running_var, None, None, False, momentum, eps)
+    return _per_channel(n, normal, weight, bias)
+
+
+def _per_channel(n: int, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Call:
+    """Scale and shift of channels, (N, C, …)."""
+    layout = Layout(n, (len(normal),), normal, normal.dim() - 1)
+
+    def summed(g: Tensor) -> Tensor:
+        return layout.gather(g.reshape(*g.shape[:2], -1).sum(2)).sum(1)
+
+    return _call(layout, (weight, _vector(lambda g: summed(g * normal), n)), (bias, _vector(summed, n)))
+
+
+def _broadcast(
+    n: int, shape: torch.Size, source: Tensor, *operands: tuple[Tensor, Tensor | None]
+) -> Call | None:
+    """Elementwise functions: an operand has no dimension of samples, so its gradient is summed over the others.
+
+    ``operands``: (operand, what the output's gradient is multiplied with, if anything).
+    """
+    if not shape:
+        return None
+    layout = Layout(n, (shape[0],), source, len(shape) - 1)
+
+    def locate_with(other: Tensor | None) -> Locate:
+        def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+            aligned = (1,) * (len(shape) - operand.dim()) + tuple(operand.shape)
+            if aligned[0] != 1:
+                return None
+            dims = [dim for dim in range(1, len(shape)) if aligned[dim] == 1]
+
+            def reduce(g: Tensor) -> Tensor:
+                g = g if other is None else g * other
+                return layout.gather(g.sum(dims) if dims else g).sum(1)
+
+            return _vector(reduce, n)(operand, parameter)
+
+        return locate
+
+    return _call(layout, *((operand, locate_with(other)) for operand, other in operands))
+
+
+def add(n: int, sample_dim: int, input, other, **scales: float) -> Call | None:
+    if scales or not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        return None
+    shape = torch.broadcast_shapes(input.shape, other.shape)
+    source = input if input.shape == shape else other
+    return _broadcast(n, shape, source, (input, None), (other, None))
+
+
+def mul(n: int, sample_dim: int, input, other) -> Call | None:
+    if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        return None
+    shape = torch.broadcast_shapes(input.shape, other.shape)
+    source = input if input.shape == shape else other
+    return _broadcast(n, shape, source, (input, other.detach()), (other, input.detach()))
+
+
+def expand(n: int, sample_dim: int, input: Tensor, *sizes) -> Call | None:
+    output = input.expand(*sizes)
+    return _broadcast(n, output.shape, output, (input, None)) if output.shape[:1] == (n,) else None
+
+
+RULES: dict[Callable, Callable[..., Call | None]] = {
+    F.linear: linear,
+    F.embedding: embedding,
+    F.layer_norm: layer_norm,
+    F.rms_norm: rms_norm,
+    F.group_norm: group_norm,
+    F.batch_norm: batch_norm,
+    torch.conv1d: conv1d,
+    torch.conv2d: conv2d,
+    torch.addmm: addmm,
+    torch.Tensor.expand: expand,
+    # operators such as x @ y and 2 * x are seen as the tensor's methods
+    **dict.fromkeys((torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm), matmul),
+    **dict.fromkeys((torch.add, torch.Tensor.add), add),
+    **dict.fromkeys((torch.mul, torch.Tensor.mul), mul),
+}

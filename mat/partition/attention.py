@@ -1,0 +1,159 @@
+"""Find attention: four projections of matching shapes beside a head count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from mat.errors import InputError
+from mat.partition.partition import Slice
+from mat.partition.projections import Projection, join, parent, projection
+
+# Where a family keeps query, key, value and output, seen from the module that computes the attention.
+SEPARATE = (
+    ("query", "key", "value", "../output.dense"),  # BERT, RoBERTa, ELECTRA
+    ("q_lin", "k_lin", "v_lin", "out_lin"),  # DistilBERT
+    ("q", "k", "v", "o"),  # T5, Switch Transformers
+    ("q_proj", "k_proj", "v_proj", "o_proj"),  # LLaMA, Mistral, Qwen2, Mixtral, Hugging Face's ViT
+    ("q_proj", "k_proj", "v_proj", "out_proj"),  # BART, CLIP
+)
+# One map holds query, key and value, each head by head, one after the other.
+FUSED = (
+    ("qkv", "proj"),  # Swin
+    ("c_attn", "c_proj"),  # GPT-2
+)
+FUSED_KEY_VALUE = (("q_attn", "c_attn", "c_proj"),)  # GPT-2's cross-attention: query apart
+POSITION_TABLES = ("cpb_mlp",)  # Swin v2 computes its table of position biases by a small net
+
+HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
+HEAD_WIDTH = ("head_dim", "attention_head_size", "key_value_proj_dim")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One attention: ``heads`` query heads share ``groups`` key/value heads; ``core`` computes it."""
+
+    core: str
+    query: Projection
+    key: Projection
+    value: Projection
+    output: Projection
+    heads: int
+    groups: int
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream that the attention writes to."""
+        return self.output.rows
+
+    @property
+    def weights(self) -> set[str]:
+        return {self.query.weight, self.key.weight, self.value.weight, self.output.weight}
+
+    def slices(self, group: int, outputs: bool) -> tuple[Slice, ...]:
+        """What key/value group ``group`` owns; with a group per head, what that head owns."""
+        queries = self.query.rows // self.groups
+        keys = self.key.rows // self.groups
+        start, stop = group * queries, (group + 1) * queries
+        found = self.query.row_slices(start, stop)
+        for place in (self.key, self.value):
+            found += place.row_slices(group * keys, (group + 1) * keys)
+        return (*found, self.output.column_slice(start, stop)) if outputs else tuple(found)
+
+
+def attentions(model: nn.Module) -> Iterator[Heads]:
+    """Every attention of ``model``, in order. Raises InputError when heads do not divide the projections."""
+    modules = dict(model.named_modules())
+    for path, module in modules.items():
+        places = _multihead(path, module) or _separate(path, modules) or _fused(path, modules)
+        if places is None:
+            continue
+        query, key, value, output = places
+        heads = _head_count(path, module, query.rows) if _match(query, key, value, output) else None
+        if heads:
+            groups = _key_value_heads(path, query.rows, key.rows, heads)
+            yield Heads(path, query, key, value, output, heads, groups)
+
+
+def _match(query: Projection, key: Projection, value: Projection, output: Projection) -> bool:
+    return query.rows == output.columns and key.rows == value.rows and key.rows <= query.rows
+
+
+def _separate(path: str, modules: dict[str, nn.Module]) -> tuple[Projection, ...] | None:
+    for names in SEPARATE:
+        places = [_find(path, name, modules) for name in names]
+        if all(places):
+            return tuple(places)
+    return None
+
+
+def _fused(path: str, modules: dict[str, nn.Module]) -> tuple[Projection, ...] | None:
+    for names in FUSED_KEY_VALUE:
+        query, both, output = (_find(path, name, modules) for name in names)
+        if query and both and output:
+            return (query, *both.parts(2), output) if both.rows % 2 == 0 else None
+    for names in FUSED:
+        fused, output = (_find(path, name, modules) for name in names)
+        if fused and output:
+            return (*fused.parts(3), output) if fused.rows == 3 * output.columns else None
+    return None
+
+
+def _multihead(path: str, module: nn.Module) -> tuple[Projection, ...] | None:
+    """``nn.MultiheadAttention`` keeps its projections as bare parameters, fused where the widths are equal."""
+    if not isinstance(module, nn.MultiheadAttention):
+        return None
+    width = module.embed_dim
+    bias = join(path, "in_proj_bias") if module.in_proj_bias is not None else None
+    if module.in_proj_weight is not None:
+        inputs = Projection(join(path, "in_proj_weight"), bias, 3 * width, width).parts(3)
+    else:
+        inputs = [
+            Projection(join(path, f"{name}_proj_weight"), bias, width, columns)
+            for name, columns in (("q", width), ("k", module.kdim), ("v", module.vdim))
+        ]
+        if bias:  # the biases are one parameter, the weights are not
+            return None
+    output = projection(join(path, "out_proj"), module.out_proj)
+    return (*inputs, output) if output else None
+
+
+def _find(path: str, name: str, modules: dict[str, nn.Module]) -> Projection | None:
+    if name.startswith("../"):
+        if not path:
+            return None
+        path, name = parent(path), name.removeprefix("../")
+    place = join(path, name)
+    return projection(place, modules.get(place))
+
+
+def _head_count(path: str, core: nn.Module, rows: int) -> int | None:
+    heads, width = _attribute(core, HEADS), _attribute(core, HEAD_WIDTH)
+    if heads is None and width is None:
+        return None
+    if heads is None:
+        heads = rows // width
+    if heads < 1 or rows % heads or (width is not None and heads * width != rows):
+        said = f"{heads} heads" + (f" of width {width}" if width is not None else "")
+        raise InputError(
+            f"{path}: {said} do not fit {rows} query rows; after pruning heads or resizing, set the head count "
+            "of the attention module to what its projections hold"
+        )
+    return heads
+
+
+def _key_value_heads(path: str, rows: int, key_rows: int, heads: int) -> int:
+    width = rows // heads
+    if key_rows % width or heads % (key_rows // width):
+        raise InputError(
+            f"{path}: {heads} query heads of width {width} cannot share {key_rows} key rows equally; "
+            f"expected a multiple of {width} that holds a divisor of {heads} heads"
+        )
+    return key_rows // width
+
+
+def _attribute(module: nn.Module, names: tuple[str, ...]) -> int | None:
+    values = (getattr(module, name, None) for name in names)
+    return next((value for value in values if type(value) is int), None)

@@ -1,0 +1,132 @@
+"""Group attentions, feed-forward blocks and experts into the repeated blocks of a transformer, and name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mat.partition.attention import Heads, attentions
+from mat.partition.feedforward import Experts, FeedForward, feed_forwards
+from mat.partition.projections import ancestors, join, parent, within
+
+CROSS = ("cross", "encdec", "encoder_attn", "multihead_attn")  # what names a second attention in a block
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer layer. Attentions and feed-forward parts come with the qualifier their names need."""
+
+    path: str
+    name: str
+    depth: int
+    heads: tuple[tuple[str, Heads], ...]
+    ffns: tuple[tuple[str, FeedForward], ...]
+    experts: tuple[tuple[str, Experts], ...]
+
+
+def blocks(model: nn.Module) -> list[Block]:
+    """The transformer layers of ``model``, in order.
+
+    A block is the smallest module with an attention and a feed-forward part of the same width, so a pair of
+    linear layers in an output head is none. An attention whose feed-forward part is not recognised is a block
+    by itself. Blocks are named ``layer{d}``; where some stacks of blocks have cross-attention and others have
+    not, ``decoder{d}`` and ``encoder{d}``.
+    """
+    modules = dict(model.named_modules())
+    order = {path: i for i, path in enumerate(modules)}
+    found = list(attentions(model))
+    dense, experts = feed_forwards(model, found)
+    parts = [*dense, *experts]
+    homes: dict[str, list[Heads]] = {}
+    for heads in found:
+        homes.setdefault(_nearest(heads.core, [p.path for p in parts]), []).append(heads)
+    grouped: list[tuple[str, list[Heads], list[FeedForward | Experts]]] = []
+    for home, inside in homes.items():
+        own = [p for p in parts if _nearest(p.path, [h.core for h in found]) == home]
+        if own and home is not None and _roles(home, inside) is not None:
+            grouped.append((_whole(model, modules, home), inside, own))
+        else:
+            grouped += [(_alone(modules, heads, found), [heads], []) for heads in inside]
+    grouped.sort(key=lambda group: order[group[1][0].core])
+    crossed = {parent(path) for path, inside, _ in grouped if len(inside) > 1}
+    stacks = {parent(path) for path, _, _ in grouped}
+    counts: dict[str, int] = {}
+    made = []
+    for depth, (path, inside, own) in enumerate(grouped):
+        prefix = (
+            "layer" if crossed in (set(), stacks) else "decoder" if parent(path) in crossed else "encoder"
+        )
+        name = f"{prefix}{counts.get(prefix, 0)}"
+        counts[prefix] = counts.get(prefix, 0) + 1
+        roles = _roles(path, inside)
+        heads = tuple(sorted(zip(roles, inside, strict=True), key=lambda pair: bool(pair[0])))
+        ffns = _qualified(path, [p for p in own if isinstance(p, FeedForward)])
+        made.append(
+            Block(
+                path, name, depth, heads, ffns, _qualified(path, [p for p in own if isinstance(p, Experts)])
+            )
+        )
+    return made
+
+
+def stacks(model: nn.Module, found: list[Block]) -> set[str]:
+    """Paths of the outermost plain containers that hold blocks, or of the blocks where there is none."""
+    modules = dict(model.named_modules())
+    roots = set()
+    for block in found:
+        root = block.path
+        while root and isinstance(modules[parent(root)], CONTAINERS):
+            root = parent(root)
+        roots.add(root)
+    return roots
+
+
+def own_class(module: nn.Module) -> bool:
+    """Whether the module's class is not one of torch's own."""
+    return not type(module).__module__.startswith("torch.nn.")
+
+
+def _nearest(path: str, others: list[str]) -> str | None:
+    """The deepest module that holds ``path`` and one of ``others``."""
+    for above in (path, *ancestors(path)):
+        if any(within(other, above) for other in others):
+            return above
+    return None
+
+
+def _roles(block: str, inside: list[Heads]) -> list[str] | None:
+    """'' for self-attention, 'cross' for cross-attention; None when two attentions would have one role."""
+    if len(inside) == 1:
+        return [""]
+    local = [heads.core.removeprefix(block).lower() for heads in inside]
+    roles = ["cross" if any(word in name for word in CROSS) else "" for name in local]
+    return roles if len(set(roles)) == len(roles) else None
+
+
+def _whole(model: nn.Module, modules: dict[str, nn.Module], home: str) -> str:
+    """``home``, or the module around it where ``home`` is only the list of that module's parts."""
+    if not home or not isinstance(modules[home], nn.ModuleList | nn.ModuleDict):
+        return home
+    above = parent(home)
+    inside = sum(1 for _ in modules[home].parameters())
+    return above if sum(1 for _ in modules[above].parameters()) == inside else home
+
+
+def _alone(modules: dict[str, nn.Module], heads: Heads, found: list[Heads]) -> str:
+    """The outermost element of a container that holds this attention and no other, else the attention."""
+    best = heads.core
+    for path in (heads.core, *ancestors(heads.core)):
+        if sum(within(other.core, path) for other in found) > 1:
+            break
+        if path and isinstance(modules[parent(path)], CONTAINERS):
+            best = path
+    return best
+
+
+def _qualified(block: str, parts: list) -> tuple:
+    """Parts with '' or, where a block has several of a kind, with their place in it."""
+    if len(parts) == 1:
+        return (("", parts[0]),)
+    return tuple((p.path.removeprefix(join(block, "")) if block else p.path, p) for p in parts)

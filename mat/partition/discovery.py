@@ -1,0 +1,176 @@
+"""Find the modules of an unmodified model: attention heads, feed-forward blocks, experts, filter groups, layers.
+
+What a module owns, with W in PyTorch's (out, in) orientation, so that a unit's outgoing weights are rows:
+
+| family                      | a head owns                                          | an FFN or expert owns              |
+|-----------------------------|------------------------------------------------------|------------------------------------|
+| BERT, RoBERTa, ELECTRA      | rows of query, key, value; columns of output.dense   | rows of intermediate, columns of output |
+| DistilBERT                  | rows of q_lin, k_lin, v_lin; columns of out_lin      | rows of lin1, columns of lin2      |
+| ViT (Hugging Face)          | rows of {q,k,v}_proj; columns of o_proj              | rows of fc1, columns of fc2        |
+| ViT (torchvision)           | 3 runs of rows of in_proj_weight; columns of out_proj | rows of mlp.0, columns of mlp.3   |
+| Swin v1, v2 (torchvision)   | 3 runs of rows of qkv; columns of proj               | rows of mlp.0, columns of mlp.3    |
+| GPT-2 (weights are (in, out)) | 3 runs of columns of c_attn; rows of c_proj        | columns of c_fc, rows of mlp.c_proj |
+| T5, self and cross          | rows of q, k, v; columns of o                        | rows of wi (or wi_0, wi_1), columns of wo |
+| Switch Transformers         | as T5                                                | FFN as T5; an expert owns its wi, wo |
+| LLaMA, Mistral, Qwen2       | per key/value head: its rows of k_proj and v_proj, the rows of q_proj and the columns of o_proj of all query heads that share it | rows of gate_proj and up_proj, columns of down_proj |
+| Mixtral                     | as LLaMA                                             | an expert owns its entry of gate_up_proj and down_proj |
+| VGG, ResNet, DenseNet, …    | a filter group: rows of the convolution, its bias, entries of the batch norm that normalises its output | |
+
+Rows come with their biases. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
+position biases, Swin v2's logit scales), norms, routers, embeddings and output heads. In DenseNet the norm behind
+``conv0`` and behind each ``conv1`` normalises that convolution's output and goes with it; all others come ahead of
+a convolution, on concatenated features, and belong to no filter.
+
+Recognition goes by structure: projections of matching shapes beside a head count (``attention``, which holds the
+table of the names that families give them), linear maps d → f → d beside an attention of width d
+(``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
+``unrecognised`` and a warning name the weights for which it fails.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from torch import nn
+
+from mat.errors import InputError
+from mat.partition.blocks import Block, blocks
+from mat.partition.convolutions import Filters, convolutions, repeated_blocks
+from mat.partition.partition import Attention, Module, Partition, Slice
+from mat.partition.projections import within
+from mat.partition.unrecognised import not_asked_for, unrecognised
+
+__all__ = ["partition_model", "unrecognised"]
+
+
+def partition_model(
+    model: nn.Module,
+    *,
+    heads: bool = True,
+    ffn_groups: int = 1,
+    filter_groups: int = 4,
+    head_outputs: bool = True,
+    experts: bool = True,
+    layers: bool = False,
+) -> Partition:
+    """The partition of ``model`` into attention heads, feed-forward blocks, experts and filter groups.
+
+    ``heads``: attention heads are modules, each owning its rows of W_Q, W_K, W_V and their biases and, with
+    ``head_outputs``, its columns of W_O (ambiguity A4). Under grouped-query attention a module is a *key/value
+    group*: one key/value head with all query heads that share it. ``ffn_groups``: number of equal neuron groups
+    per feed-forward block; 0 leaves them to the remainder (A5). ``experts``: every expert of a mixture is a
+    module, its whole feed-forward part. ``filter_groups``: number of equal groups of output channels per
+    convolution, each with its bias and the entries of the batch norm that normalises it; 0 leaves convolutions
+    to the remainder. ``layers``: instead of all these, every transformer layer, every repeated convolutional
+    block and every convolution outside one (with its norm) is one module of kind ``layer``.
+
+    Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
+    ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
+    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers.
+
+    Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
+    once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
+    recognised, a module is frozen in part, a width does not divide into the groups, or head counts do not fit
+    their projections.
+    """
+    found = blocks(model)
+    convs = convolutions(model, found)
+    attentions: list[Attention] = []
+    if layers:
+        modules = _layers(model, found, convs)
+    else:
+        modules = []
+        for block in found:
+            if heads:
+                for qualifier, unit in block.heads:
+                    prefix = f"{block.name}.{qualifier}." if qualifier else f"{block.name}."
+                    names = [f"{prefix}head{h}" for h in range(unit.groups)]
+                    modules += [
+                        Module(name, "head", block.depth, unit.slices(h, head_outputs))
+                        for h, name in enumerate(names)
+                    ]
+                    attentions.append(Attention(unit.core, tuple(names)))
+            modules += _feed_forward(block, ffn_groups, experts)
+        if filter_groups:
+            for depth, conv in enumerate(convs):
+                modules += [
+                    Module(f"conv{depth}.filters{group}", "filters", depth, slices)
+                    for group, slices in enumerate(conv.groups(filter_groups))
+                ]
+    modules = _trainable(model, modules)
+    if not modules:
+        _refuse(model)
+    names = {module.name for module in modules}
+    attentions = [attention for attention in attentions if names.issuperset(attention.heads)]
+    partition = Partition.of(model, modules, attentions)
+    purposely = not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
+    missed = [name for name in unrecognised(model, partition) if name not in purposely]
+    if missed:
+        warnings.warn(
+            f"{type(model).__name__}: {len(missed)} weight(s) were not recognised and stay in the remainder, "
+            f"which always trains: {', '.join(missed)}",
+            stacklevel=2,
+        )
+    return partition
+
+
+def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
+    """The modules without those that are frozen. Raises InputError where one is frozen in part."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    kept = []
+    for module in modules:
+        own = dict.fromkeys(piece.parameter for piece in module.slices)
+        if not frozen.issuperset(own):
+            if some := sorted(frozen.intersection(own)):
+                raise InputError(
+                    f"{module.name!r} is frozen in part: {some[0]!r} requires no gradient, other parameters of it do; "
+                    "freeze all of them or none (requires_grad_)"
+                )
+            kept.append(module)
+    return kept
+
+
+def _feed_forward(block: Block, ffn_groups: int, experts: bool) -> Iterable[Module]:
+    for qualifier, ffn in block.ffns:
+        stem = ".".join(filter(None, (block.name, qualifier, "ffn")))
+        for group, slices in enumerate(ffn.groups(ffn_groups) if ffn_groups else ()):
+            yield Module(stem if ffn_groups == 1 else f"{stem}{group}", "ffn", block.depth, slices)
+    for qualifier, unit in block.experts:
+        stem = ".".join(filter(None, (block.name, qualifier, "expert")))
+        for expert, slices in enumerate(unit.slices if experts else ()):
+            yield Module(f"{stem}{expert}", "expert", block.depth, slices)
+
+
+def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Module]:
+    """Whole blocks, and the convolutions outside them, in the model's order."""
+    shapes = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
+    names = {block.path: block.name for block in found}
+    free = [conv for conv in convs if not any(within(conv.path, path) for path in names)]
+    around = repeated_blocks(model, [conv.path for conv in free], found)
+    whole = [*names, *dict.fromkeys(path for path in around.values() if path)]
+    parts = {path: [name for name in shapes if within(name, path)] for path in whole}
+    for conv in free:
+        if not around[conv.path]:
+            taken = [owner for owner in conv.owners if any(within(owner, path) for path in whole)]
+            parts[conv.path] = [owner for owner in conv.owners if owner not in taken]
+    unnamed = sum(name.startswith("layer") for name in names.values())
+    if unnamed and len(parts) > len(names):  # numbered anew, so that the numbers follow the model's order
+        names = {}
+    modules, count = [], 0
+    for depth, path in enumerate(sorted(parts, key=order.__getitem__)):
+        name = names.get(path, f"layer{count}")
+        count += path not in names
+        slices = tuple(Slice(owner, 0, 0, (*shapes[owner], 1)[0]) for owner in parts[path])
+        modules.append(Module(name, "layer", depth, slices))
+    return modules
+
+
+def _refuse(model: nn.Module) -> None:
+    raise InputError(
+        f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
+        "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
+        "feed-forward blocks and experts beside it, and nn.Conv2d; "
+        "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
+    )

@@ -1,0 +1,167 @@
+"""Find feed-forward blocks and experts: maps d → f and back, alone, or side by side behind a router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from mat.partition.attention import Heads
+from mat.partition.partition import Slice
+from mat.partition.projections import Projection, ancestors, join, parent, projection, split, within
+
+# Tells the map back to the residual stream where f = d leaves it open.
+DOWN = ("output.dense", "lin2", "linear2", "wo", "down_proj", "c_proj", "fc2")
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """``ups`` (one map, or two where one gates the other) into ``f`` neurons, ``down`` out of them."""
+
+    path: str
+    ups: tuple[Projection, ...]
+    down: Projection
+
+    @property
+    def weights(self) -> set[str]:
+        return {self.down.weight, *(up.weight for up in self.ups)}
+
+    def groups(self, count: int) -> list[tuple[Slice, ...]]:
+        """Slices of ``count`` equal groups of neurons."""
+        runs = split(self.down.columns, count, self.path)
+        return [
+            (*(piece for up in self.ups for piece in up.row_slices(*run)), self.down.column_slice(*run))
+            for run in runs
+        ]
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Feed-forward blocks of one shape behind one router; ``routers`` are the weights that decide between them."""
+
+    path: str
+    slices: tuple[tuple[Slice, ...], ...]
+    weights: frozenset[str]
+    routers: frozenset[str]
+
+
+def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForward], list[Experts]]:
+    """Feed-forward blocks and experts as wide as an attention; which of them are a layer's own, blocks decide."""
+    modules = dict(model.named_modules())
+    free = dict(_free_projections(modules, found))
+    dense: dict[str, FeedForward] = {}
+    experts: dict[str, Experts] = {}
+    for width in sorted({heads.width for heads in found}):
+        fits = _of_width(modules, free, width)
+        for path in sorted({parent(path) for path in fits}):
+            mine = [ffn for place, ffn in fits.items() if parent(place) == path]
+            holders = [
+                name
+                for name, child in modules[path].named_children()
+                if any(True for _ in child.parameters())
+            ]
+            if isinstance(modules[path], nn.ModuleList | nn.ModuleDict) and len(mine) == len(holders):
+                routers = _routers(model, path, len(mine), width)
+                if routers:
+                    experts[path] = _separate_experts(modules, path, mine, routers)
+                    fits = {place: ffn for place, ffn in fits.items() if parent(place) != path}
+        dense.update(fits)
+        experts.update({e.path: e for e in _stacked_experts(model, modules, found, width)})
+    return list(dense.values()), list(experts.values())
+
+
+def _free_projections(modules: dict[str, nn.Module], found: list[Heads]) -> Iterator[tuple[str, Projection]]:
+    """Linear maps that belong to no attention."""
+    cores = [heads.core for heads in found if heads.core]
+    taken = {weight for heads in found for weight in heads.weights}
+    for path, module in modules.items():
+        place = projection(path, module)
+        if place and place.weight not in taken and not any(within(path, core) for core in cores):
+            yield path, place
+
+
+def _of_width(
+    modules: dict[str, nn.Module], free: dict[str, Projection], width: int
+) -> dict[str, FeedForward]:
+    """The deepest modules whose linear maps are exactly one feed-forward block."""
+    below: dict[str, list[tuple[str, Projection]]] = {}
+    for path, place in free.items():
+        for above in ancestors(path):
+            below.setdefault(above, []).append((path, place))
+    fits: dict[str, FeedForward] = {}
+    above_one: set[str] = set()
+    for path in sorted(below, key=lambda p: (-p.count(".") if p else 1, p)):
+        ffn = None if path in above_one else _feed_forward(path, modules[path], below[path], width)
+        if ffn:
+            fits[path] = ffn
+            above_one.update(ancestors(path))
+    order = {path: i for i, path in enumerate(modules)}
+    return dict(sorted(fits.items(), key=lambda item: order[item[0]]))
+
+
+def _feed_forward(
+    path: str, module: nn.Module, maps: list[tuple[str, Projection]], width: int
+) -> FeedForward | None:
+    if len(maps) not in (2, 3):
+        return None
+    neurons = next((m.rows for _, m in maps if m.rows != width), width)
+    if neurons == width:  # all maps are d → d: only their order or their names can tell
+        last = maps[-1][0].removeprefix(f"{path}.") if path else maps[-1][0]
+        ordered = type(module).forward is nn.Sequential.forward and len(maps) == 2
+        ups, downs = [m for _, m in maps[:-1]], [m for _, m in maps[-1:] if ordered or last in DOWN]
+        if any(m.columns != width for _, m in maps):
+            return None
+    else:
+        ups = [m for _, m in maps if (m.rows, m.columns) == (neurons, width)]
+        downs = [m for _, m in maps if (m.rows, m.columns) == (width, neurons)]
+    if len(downs) != 1 or len(ups) != len(maps) - 1:
+        return None
+    return FeedForward(path, tuple(ups), downs[0])
+
+
+def _routers(model: nn.Module, experts: str, count: int, width: int) -> frozenset[str]:
+    """Matrices beside ``experts`` with a row for each, and smaller gates beside them; empty without the former."""
+    if not experts:
+        return frozenset()
+    above = parent(experts)
+    beside = [
+        (join(above, name), tuple(parameter.shape))
+        for name, parameter in model.get_submodule(above).named_parameters()
+        if parameter.dim() == 2 and not within(join(above, name), experts)
+    ]
+    if not any(shape == (count, width) for _, shape in beside):
+        return frozenset()
+    return frozenset(name for name, (rows, columns) in beside if columns == width and rows in (1, count))
+
+
+def _separate_experts(
+    modules: dict[str, nn.Module], path: str, ffns: list[FeedForward], routers: frozenset[str]
+) -> Experts:
+    """Each expert is a submodule and owns all of it."""
+    slices = []
+    for ffn in ffns:
+        parameters = modules[ffn.path].named_parameters()
+        slices.append(tuple(Slice(join(ffn.path, name), 0, 0, p.shape[0]) for name, p in parameters))
+    return Experts(path, tuple(slices), frozenset(w for ffn in ffns for w in ffn.weights), routers)
+
+
+def _stacked_experts(
+    model: nn.Module, modules: dict[str, nn.Module], found: list[Heads], width: int
+) -> Iterator[Experts]:
+    """One module holds all experts in parameters with the expert as first dimension, beside their router."""
+    cores = [heads.core for heads in found if heads.core]
+    for path, module in modules.items():
+        own = {name: p for name, p in module._parameters.items() if p is not None}
+        cubes = [p for p in own.values() if p.dim() == 3 and width in p.shape[1:]]
+        if len(cubes) < 2 or any(within(path, core) for core in cores):
+            continue
+        count = cubes[0].shape[0]
+        if all(p.dim() and p.shape[0] == count for p in own.values()) and len(
+            list(module.parameters())
+        ) == len(own):
+            routers = _routers(model, path, count, width)
+            if routers:
+                names = [join(path, name) for name in own]
+                slices = tuple(tuple(Slice(name, 0, e, e + 1) for name in names) for e in range(count))
+                yield Experts(path, slices, frozenset(names), routers)

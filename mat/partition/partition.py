@@ -1,0 +1,159 @@
+"""Partitions: a model's trainable parameters as disjoint modules plus a remainder that always trains.
+
+A *module* is a named set of slices of parameters (Shi et al., NeurIPS 2023): an attention head, a feed-forward
+block, a group of convolution filters. The *remainder* is everything else. ``Partition.of`` computes the
+remainder from the modules and refuses modules that overlap, so every partition is disjoint and complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from mat.errors import InputError
+
+REMAINDER = "remainder"
+
+
+@dataclass(frozen=True, order=True)
+class Slice:
+    """Entries ``start:stop`` along ``dim`` of the parameter called ``parameter``."""
+
+    parameter: str
+    dim: int
+    start: int
+    stop: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The view of ``tensor`` (shaped like the parameter) that this slice names."""
+        return tensor.narrow(self.dim, self.start, self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A named set of slices; ``layer`` is its depth, 0 nearest the input."""
+
+    name: str
+    kind: str
+    layer: int
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A submodule ``core`` whose forward computes attention over these head modules, in order: one for each head
+    or, under grouped queries, for each key/value head."""
+
+    core: str
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Modules and remainder: disjoint, and together every trainable parameter of the model."""
+
+    modules: tuple[Module, ...]
+    remainder: tuple[Slice, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    attentions: tuple[Attention, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, modules: Iterable[Module], attentions: Iterable[Attention] = ()
+    ) -> Partition:
+        """Complete ``modules`` with the remainder of ``model``'s trainable parameters.
+
+        Raises InputError when there is no module, a name repeats, a slice does not fit its parameter,
+        two slices overlap, or one parameter is cut along two dimensions.
+        """
+        modules = tuple(modules)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+        if not modules:
+            raise InputError(
+                f"a partition needs at least one module, but none was found in {type(model).__name__}; "
+                "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
+            )
+        names = [module.name for module in modules]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InputError(f"module names must be unique, but {twice} occur more than once")
+        taken: dict[str, list[Slice]] = {}
+        for module in modules:
+            for piece in module.slices:
+                _check_fits(piece, module.name, shapes)
+                taken.setdefault(piece.parameter, []).append(piece)
+        remainder: list[Slice] = []
+        for name, shape in shapes.items():
+            remainder += _gaps(name, shape, taken.get(name, []))
+        return cls(modules, tuple(remainder), shapes, tuple(attentions))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(module.name for module in self.modules)
+
+    def with_remainder(self) -> Partition:
+        """The same with the remainder as one more, last module of that name and kind, at a depth of -1: it has none.
+
+        Raises InputError where a module is called so already.
+        """
+        if REMAINDER in self.names:
+            raise InputError(f"a module is called {REMAINDER!r} already; give it another name")
+        rest = Module(REMAINDER, REMAINDER, -1, self.remainder)
+        return replace(self, modules=(*self.modules, rest), remainder=())
+
+    def size(self, slices: Iterable[Slice]) -> int:
+        """Number of scalar parameters in ``slices``."""
+        total = 0
+        for piece in slices:
+            count = piece.stop - piece.start
+            for dim, length in enumerate(self.shapes[piece.parameter]):
+                count *= length if dim != piece.dim else 1
+            total += count
+        return total
+
+    def is_whole(self, piece: Slice) -> bool:
+        """Whether ``piece`` is all of its parameter."""
+        shape = self.shapes[piece.parameter]
+        return not shape or (piece.start, piece.stop) == (0, shape[piece.dim])
+
+    def table(self) -> list[dict[str, object]]:
+        """One row per module, for records and for people: name, kind, layer, parameters."""
+        return [
+            {"module": m.name, "kind": m.kind, "layer": m.layer, "parameters": self.size(m.slices)}
+            for m in self.modules
+        ]
+
+
+def _check_fits(piece: Slice, module: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    shape = shapes.get(piece.parameter)
+    if shape is None:
+        raise InputError(
+            f"module {module!r} names parameter {piece.parameter!r}, which is not a trainable parameter"
+        )
+    if not (
+        0 <= piece.dim < max(len(shape), 1) and 0 <= piece.start < piece.stop <= (shape or (1,))[piece.dim]
+    ):
+        raise InputError(f"module {module!r}: slice {piece} does not fit the parameter's shape {shape}")
+
+
+def _gaps(name: str, shape: tuple[int, ...], taken: list[Slice]) -> list[Slice]:
+    """The slices of one parameter that no module owns."""
+    if not taken:
+        return [Slice(name, 0, 0, (shape or (1,))[0])]
+    dims = {piece.dim for piece in taken}
+    if len(dims) > 1:
+        raise InputError(f"parameter {name!r} is cut along dimensions {sorted(dims)}; one is expected")
+    dim = dims.pop()
+    gaps, end = [], 0
+    for piece in sorted(taken):
+        if piece.start < end:
+            raise InputError(f"modules overlap in parameter {name!r} at {piece.start}:{min(end, piece.stop)}")
+        if piece.start > end:
+            gaps.append(Slice(name, dim, end, piece.start))
+        end = piece.stop
+    length = (shape or (1,))[dim]
+    if end < length:
+        gaps.append(Slice(name, dim, end, length))
+    return gaps

@@ -1,0 +1,84 @@
+"""Linear maps inside a model, as the places of their units: which entries of which parameters are one output unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from mat.errors import InputError
+from mat.partition.partition import Slice
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map with ``rows`` outputs and ``columns`` inputs.
+
+    Its outputs are entries ``offset : offset + rows`` of the parameter ``weight`` along ``dim`` (and of
+    ``bias``), its inputs all entries along the other dimension. ``dim`` is 0 for (out, in) weights and 1 for
+    (in, out) weights; a fused projection holds several maps at different offsets.
+    """
+
+    weight: str
+    bias: str | None
+    rows: int
+    columns: int
+    dim: int = 0
+    offset: int = 0
+
+    def row_slices(self, start: int, stop: int) -> list[Slice]:
+        """Output units ``start:stop``, with their biases."""
+        first, last = self.offset + start, self.offset + stop
+        weight = Slice(self.weight, self.dim, first, last)
+        return [weight] if self.bias is None else [weight, Slice(self.bias, 0, first, last)]
+
+    def column_slice(self, start: int, stop: int) -> Slice:
+        """Input units ``start:stop``."""
+        return Slice(self.weight, 1 - self.dim, start, stop)
+
+    def parts(self, count: int) -> list[Projection]:
+        """The ``count`` equal maps whose outputs this one holds one after the other."""
+        rows = self.rows // count
+        return [replace(self, rows=rows, offset=self.offset + i * rows) for i in range(count)]
+
+
+def projection(path: str, module: nn.Module | None) -> Projection | None:
+    """The map of an ``nn.Linear``, or of a layer with a transposed (in, out) weight and its width in ``nf``."""
+    weight = None if module is None else module._parameters.get("weight")
+    if weight is None or weight.dim() != 2:
+        return None
+    bias = join(path, "bias") if module._parameters.get("bias") is not None else None
+    if isinstance(module, nn.Linear):
+        return Projection(join(path, "weight"), bias, *weight.shape)
+    if getattr(module, "nf", None) == weight.shape[1]:
+        return Projection(join(path, "weight"), bias, weight.shape[1], weight.shape[0], dim=1)
+    return None
+
+
+def join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def parent(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def within(path: str, root: str) -> bool:
+    """Whether ``path`` is ``root`` or below it."""
+    return not root or path == root or path.startswith(f"{root}.")
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The paths above ``path``, nearest first, the model itself ('') last."""
+    while path:
+        path = parent(path)
+        yield path
+
+
+def split(width: int, groups: int, path: str) -> list[tuple[int, int]]:
+    """``groups`` equal runs of ``width`` units. Raises InputError, naming ``path``, when they do not divide."""
+    if groups < 1 or width % groups:
+        raise InputError(f"{path}: {width} units do not divide into {groups} equal groups; choose a divisor")
+    step = width // groups
+    return [(start, start + step) for start in range(0, width, step)]

@@ -1,0 +1,147 @@
+"""The claims file and the register: what is in the repository, and what is refused."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mat.errors import InputError
+from mat.evidence.claims.claim import load_claims
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.sensitivity.register import load_register
+from mat.experiments.cli import tables
+
+WORKFLOWS = Path(__file__).parents[3] / "workflows"
+CONTENT = yaml.safe_load((WORKFLOWS / "claims.yaml").read_text(encoding="utf-8"))
+
+
+def written(folder, change):
+    """The claims file with one change, as a path."""
+    content = copy.deepcopy(CONTENT)
+    change(content)
+    path = folder / "claims.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def claim(content, name):
+    return next(entry for entry in content["claims"] if entry["id"] == name)
+
+
+def test_the_repository_file_holds_every_claim():
+    claims = load_claims(WORKFLOWS / "claims.yaml")
+    assert [entry.id for entry in claims.claims] == [
+        *(f"C{i}" for i in range(1, 9)),
+        "X1",
+        "X1b",
+        *(f"X{i}" for i in range(2, 7)),
+    ]
+    tested = {entry.id for entry in claims.claims if not entry.not_tested}
+    assert tested == {entry.id for entry in claims.claims}
+    assert all(entry.min_seeds == 3 for entry in claims.claims if not entry.not_tested)
+
+
+def test_every_rule_says_when_it_was_fixed():
+    rules = {entry.id: entry for entry in load_claims(WORKFLOWS / "claims.yaml").claims}
+    assert all(
+        entry.fixed.startswith(("before any run", "before any result", "after")) for entry in rules.values()
+    )
+    assert "after X1's result" in rules["X1b"].fixed
+    assert rules["C7"].fixed == "before any run"
+
+
+def test_x1_is_the_rule_that_its_results_were_judged_by():
+    entry = next(one for one in load_claims(WORKFLOWS / "claims.yaml").claims if one.id == "X1")
+    assert (entry.uses, entry.measure) == ({"method": ["mat"], "reference": ["random"]}, "selection")
+    assert entry.rule.startswith(
+        "Best validation loss of random minus MAT's, in percent of random's, paired by seed."
+    )
+    assert entry.thresholds == {"relevant_percent": 1, "full_share_percent": 95, "share_tolerance_points": 2}
+
+
+def test_the_file_and_the_tables_define_convergence_alike():
+    assert load_claims(WORKFLOWS / "claims.yaml").convergence == Convergence()
+
+
+def test_claims_depend_on_registered_ambiguities_only():
+    known = {entry.id for entry in load_register(WORKFLOWS / "ambiguities.yaml")}
+    assert known == {f"A{i}" for i in range(1, 22)}
+    assert {
+        name for entry in load_claims(WORKFLOWS / "claims.yaml").claims for name in entry.ambiguities
+    } <= known
+
+
+REFUSED = {
+    "unknown top key": (lambda c: c.update(extra=1), "unknown key extra"),
+    "unknown claim key": (lambda c: claim(c, "C4").update(treshold=1), r"C4.*unknown key treshold"),
+    "missing claim key": (lambda c: claim(c, "C4").pop("ledger"), r"C4.*missing key ledger"),
+    "not said when it was fixed": (lambda c: claim(c, "C4").pop("fixed"), r"C4.*missing key fixed"),
+    "unknown measure": (lambda c: claim(c, "C4").update(measure="guess"), "unknown measure 'guess'"),
+    "unknown threshold": (
+        lambda c: claim(c, "C4")["thresholds"].update(other=1),
+        "thresholds: unknown key other",
+    ),
+    "missing threshold": (
+        lambda c: claim(c, "C7")["thresholds"].pop("max_percent"),
+        "missing key max_percent",
+    ),
+    "threshold not a number": (
+        lambda c: claim(c, "C8")["thresholds"].update(cheap_percent="5 %"),
+        "expected a number",
+    ),
+    "unknown role": (lambda c: claim(c, "C4")["uses"].update(other="mat"), "uses: unknown key other"),
+    "no label": (lambda c: claim(c, "C6")["uses"].update(baselines=[]), "at least one label"),
+    "unknown ledger": (lambda c: claim(c, "C4").update(ledger="paper"), "ledger: expected one of"),
+    "one seed": (lambda c: claim(c, "C4").update(min_seeds=1), "whole number of at least 2"),
+    "tasks not a list": (lambda c: claim(c, "C4").update(tasks="digits"), "tasks: expected a list"),
+    "twice": (lambda c: c["claims"].append(claim(c, "C4")), "C4 twice"),
+    "no claims": (lambda c: c.update(claims=[]), "at least one claim"),
+    "claim not a mapping": (lambda c: c.update(claims=["C4"]), "expected a mapping"),
+    "unknown overall verdict": (lambda c: c["overall"].update(mixed="perhaps"), "overall.mixed"),
+    "untested with a rule": (lambda c: claim(c, "C2").update(not_tested="x"), r"C2.*unknown key .*rule"),
+    "impossible epsilon": (lambda c: c["convergence"].update(epsilon=2), "epsilon must be in"),
+    "window not whole": (lambda c: c["convergence"].update(window=1.5), "whole number"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_claims_file_is_refused(tmp_path, name):
+    change, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        load_claims(written(tmp_path, change))
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="found none"):
+        load_claims(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="is not YAML"):
+        load_claims(tmp_path / "broken.yaml")
+
+
+ENTRY = {"id": "A1", "open": "What?", "default": "this", "alternatives": ["that"], "sensitivity": []}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([], "expected a list"),
+        ([ENTRY, ENTRY], "A1 twice"),
+        ([ENTRY | {"id": "B1"}], "expected A and a number"),
+        ([ENTRY | {"open": " "}], "non-empty text"),
+        ([ENTRY | {"sensitivity": "all"}], "expected a list of texts"),
+        ([ENTRY | {"note": "x"}], "unknown key note"),
+    ],
+)
+def test_a_wrong_register_is_refused(tmp_path, entries, message):
+    path = tmp_path / "ambiguities.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    with pytest.raises(InputError, match=message):
+        load_register(path)
+
+
+def test_the_register_is_written_as_a_page(tmp_path):
+    tables.ambiguities(WORKFLOWS / "ambiguities.yaml", tmp_path)
+    page = (tmp_path / "ambiguities.md").read_text(encoding="utf-8")
+    assert sum(line.startswith("| A") for line in page.splitlines()) == 21

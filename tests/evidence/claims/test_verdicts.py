@@ -1,0 +1,432 @@
+"""Verdicts on whole tables: invented runs for which the answer is known."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mat.errors import InputError
+from mat.evidence.claims import decisions
+from mat.evidence.claims import page as verdicts_text
+from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.verdicts import outcome, places, simultaneous, verdicts
+from mat.evidence.runs import pool
+from mat.evidence.runs import pooled as pooled
+from mat.evidence.stats.intervals import mean_interval
+from mat.evidence.tables import results
+from mat.experiments.cli import tables as cli
+from mat.experiments.config.scale import trained
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, edit, write_runs
+
+CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return load_claims(CLAIMS)
+
+
+def judged(root, rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
+    """Verdict per claim, and reason per claim, on one task."""
+    runs = write_runs(root, tasks=[task], methods=methods, seeds=seeds, diverged=diverged)
+    frame = verdicts(pool.collect(runs), rules)
+    by_task = frame[frame["task"] == task].drop_duplicates("claim").set_index("claim")
+    return by_task["verdict"].to_dict(), by_task["reason"].to_dict()
+
+
+def test_every_row_says_what_it_stands_on(tables, rules):
+    frame = verdicts(tables, rules)
+    assert list(frame["claim"].drop_duplicates()) == [claim.id for claim in rules.claims]
+    assert (frame["task"] == "all").sum() == len(rules.claims)
+    shown = frame[frame["part"] != ""]
+    assert shown[["unit", "ledger", "scale", "ambiguities", "reason"]].ne("").all().all()
+    assert frame["reason"].str.endswith(".").all()
+    c4 = frame[(frame["claim"] == "C4") & (frame["task"] == "digits")]
+    assert list(c4["ledger"]) == ["executed", "nominal", "executed"]
+    assert list(c4["decides"]) == [True, False, False]
+
+
+def test_claims_without_runs_are_not_tested_and_say_why(tables, rules):
+    frame = verdicts(tables, rules)
+    frame = frame[frame["task"] == "all"].set_index("claim")
+    for name in ("X5", "X6"):
+        assert frame.loc[name, "verdict"] == "not tested at this scale"
+        assert len(frame.loc[name, "reason"]) > 20
+
+
+def test_missing_methods_leave_a_claim_untested(tmp_path, rules):
+    few = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
+    found, reasons = judged(tmp_path, rules, few)
+    assert found["C6"] == found["X3"] == "not tested at this scale"
+    assert "No runs of multirate" in reasons["C6"]
+    assert found["C7"] == "supported"
+
+
+def test_too_few_seeds_are_inconclusive_and_say_how_many(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, METHODS, diverged=[("hmm", "mat", 0)])
+    for name in ("C4", "C5", "C6", "C7", "C8", "X1", "X3"):
+        assert found[name] == "inconclusive"
+        assert "needs 3 finished seeds" in reasons[name]
+        assert "has 2 (1 of their runs diverged)" in reasons[name]
+    assert found["C1"] == "supported"  # it stands on vanilla's spectra
+
+
+def test_all_runs_of_a_method_diverged(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, METHODS, diverged=[("hmm", "mat", seed) for seed in range(3)])
+    assert found["C4"] == "inconclusive"
+    assert "has 0 (3 of their runs diverged)" in reasons["C4"]
+
+
+def test_a_method_that_costs_more_saves_nothing(tmp_path, rules):
+    found, _ = judged(tmp_path, rules, changed(mat={"cost": 1.6}, mat_exact={"cost": 1.8}))
+    assert (found["C4"], found["X3"]) == ("not supported", "not supported")
+
+
+def test_a_cheap_method_saves(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, changed(mat={"cost": 0.3}, mat_exact={"cost": 0.3}))
+    assert found["C4"] == "supported"
+    assert "(nominal)" in reasons["C4"]
+
+
+def test_a_method_that_learns_less_loses_quality_and_to_the_baselines(tmp_path, rules):
+    found, _ = judged(tmp_path, rules, changed(mat={"extra_loss": 0.3}))
+    assert found["C5"] == "not supported"
+    assert found["C6"] == "not supported"
+    assert found["X1"] == "not supported"
+
+
+def test_quality_in_accuracy_is_higher_is_better(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, changed(mat={"extra_loss": 0.3}), task="digits")
+    assert found["C5"] == "not supported"
+    assert "percentage points" in reasons["C5"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "margin"),
+    [
+        ("accuracy_matched", "percentage points", "0.5"),
+        *(
+            (name, "points (× 100)", "1")
+            for name in ("f1", "matthews_correlation", "pearson", "combined_score")
+        ),
+    ],
+)
+def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, unit, margin):
+    """0.03 of 2.24 in the loss are 0.022 of a score that falls by a third of the loss."""
+    shapes = {"glue": replace(TASKS["digits"], metric=metric)}
+    verdict = {}
+    for name, extra in (("worse", 0.03), ("as good", 0.0)):
+        methods = changed(mat={"extra_loss": extra})
+        runs = write_runs(tmp_path / name, tasks=["glue"], methods=methods, shapes=shapes)
+        found = verdicts(pool.collect(runs), rules).query("claim == 'C5' and task == 'glue'").iloc[0]
+        verdict[name] = found["verdict"]
+        assert found["unit"] == unit
+        assert f"the margin is {margin} {unit}" in found["reason"]
+    assert verdict == {"worse": "not supported", "as good": "supported"}
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")]
+)
+def test_active_share(tmp_path, rules, share, verdict):
+    assert judged(tmp_path, rules, changed(mat={"share": share}))[0]["C7"] == verdict
+
+
+@pytest.mark.parametrize(("probe", "verdict"), [(0.8, "supported"), (4.0, "partly"), (40.0, "not supported")])
+def test_probe_cost(tmp_path, rules, probe, verdict):
+    assert judged(tmp_path, rules, changed(mat={"probe": probe}))[0]["C8"] == verdict
+
+
+def test_an_empty_comparison_of_selections_is_inconclusive(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, changed(mat={"share": 0.99}, random={"share": 0.99}))
+    assert found["X1"] == "inconclusive"
+    assert "empty" in reasons["X1"]
+
+
+def test_selections_of_unequal_share_are_inconclusive(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, changed(random={"share": 0.5}))
+    assert found["X1"] == "inconclusive"
+    assert "active shares differ" in reasons["X1"]
+
+
+CONTROLS = {
+    name: Behaviour(0.60, extra, 0.36, mode="exact")
+    for name, extra in {
+        "largest": 0.0, "random_exact": 0.05, "random_once": 0.05, "smallest": 0.2, "shuffled": 0.05, "depth_low": 0.1,
+        "depth_high": 0.1, "gradient_norm": 0.0, "kind_head": 0.05,
+    }.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "supported"),
+        ({"depth_low": -0.02}, "inconclusive"),  # the lowest layers do better: λ_max is not what helps most
+        ({"shuffled": -0.02}, "not supported"),  # somebody else's λ_max does better: it is not λ_max
+    ],
+)
+def test_selection_is_compared_with_every_control(tmp_path, rules, changes, verdict):
+    controls = CONTROLS | {name: replace(CONTROLS[name], extra_loss=extra) for name, extra in changes.items()}
+    found, reasons = judged(tmp_path, rules, METHODS | controls)
+    assert found["X1b"] == verdict
+    assert found["X1"] == "supported"  # the old rule, on mat and random alone
+    for name in ("gradient_norm", "kind_head"):
+        assert f"advantage in best validation loss over {name}" in reasons["X1b"]
+    assert "mean active share" in reasons["X1b"] and "mean number of active modules" in reasons["X1b"]
+
+
+def test_controls_that_cannot_be_compared_are_left_out_and_named(tmp_path, rules):
+    some = {name: CONTROLS[name] for name in ("largest", "smallest", "shuffled", "random_once")}
+    some["random_once"] = replace(some["random_once"], mode="detach")
+    lost = [("hmm", "smallest", 0)]
+    found, reasons = judged(tmp_path, rules, METHODS | some, diverged=lost)
+    assert found["X1b"] == "supported"
+    assert "Not run: random_exact, depth_low, depth_high." in reasons["X1b"]
+    assert "Left out, as the backward mode is another: random_once." in reasons["X1b"]
+    assert "Left out, with too few finished seeds: smallest (2 finished)." in reasons["X1b"]
+
+
+def test_where_hardly_anything_is_selected_selections_are_not_compared(tmp_path, rules):
+    few = {name: replace(each, share=0.1) for name, each in CONTROLS.items()}  # of 10 modules
+    found, reasons = judged(tmp_path, rules, METHODS | few)
+    assert found["X1b"] == "inconclusive"
+    assert "Hardly anything is selected: largest keeps" in reasons["X1b"]
+
+
+def test_reasons_name_what_is_missing(tmp_path, rules):
+    found, reasons = judged(tmp_path / "a", rules, {name: METHODS[name] for name in ("vanilla", "mat")})
+    assert (found["X1"], reasons["X1"]) == ("not tested at this scale", "No runs of random on hmm.")
+    assert reasons["X1b"] == "No runs of largest on hmm."
+    _, reasons = judged(tmp_path / "b", rules, METHODS | {"largest": CONTROLS["largest"]})
+    assert reasons["X1b"] == "Largest was run on this task, but none of its controls."
+
+
+@pytest.mark.parametrize(
+    ("mat", "lost", "c5", "c6"),
+    [
+        ({}, "mat", "inconclusive", "inconclusive"),
+        (
+            {"extra_loss": 0.3},
+            "mat",
+            "not supported",
+            "not supported",
+        ),  # they would have counted against it too
+        ({"extra_loss": 0.3}, "vanilla", "inconclusive", "not supported"),
+        ({}, "random", "supported", "inconclusive"),
+    ],
+)
+def test_survivors_alone_do_not_decide(tmp_path, rules, mat, lost, c5, c6):
+    """Three of four seeds are enough, but the fourth diverged."""
+    found, reasons = judged(tmp_path, rules, changed(mat=mat), seeds=range(4), diverged=[("hmm", lost, 3)])
+    assert (found["C5"], found["C6"]) == (c5, c6)
+    if lost != "vanilla":
+        assert f"Diverged runs: {lost} 1;" in reasons["C6"]
+
+
+def test_quality_that_was_never_there_is_not_kept(tmp_path, rules):
+    runs = write_runs(tmp_path / "a", tasks=["digits"], bounds={"majority_accuracy_test": 0.99})
+    row = verdicts(pool.collect(runs), rules).query("claim == 'C5' and task == 'digits'").iloc[0]
+    assert row["verdict"] == "inconclusive"
+    assert "majority class's 99.0 %: nothing was learned" in row["reason"]
+    tables = pool.collect(write_runs(tmp_path / "b", tasks=["digits"]))
+    same = replace(tables, runs=tables.runs.assign(test_metric=0.5))
+    row = verdicts(same, rules).query("claim == 'C5' and task == 'digits'").iloc[0]
+    assert (row["verdict"], row["effect"]) == ("inconclusive", 0)
+    assert "exactly equal over seeds" in row["reason"]
+
+
+def test_vgg_tasks_named_are_those_of_the_configs(rules):
+    named = next(claim for claim in rules.claims if claim.id == "X4").tasks
+    found = set()
+    for path in (CLAIMS.parent / "config").glob("*.yaml"):
+        tasks = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
+        found |= {label for label in tasks if trained(label, tasks)["model"]["name"] == "vgg"}
+    assert set(named) == found
+
+
+@pytest.mark.parametrize(
+    ("mat", "verdict", "why"),
+    [
+        ({"cost": 0.5, "probe": 0.1}, "supported", "saving in seconds of the whole run"),
+        ({"cost": 1.4}, "inconclusive", "no FLOP saving that could survive"),
+    ],
+)
+def test_savings_in_seconds(tmp_path, rules, mat, verdict, why):
+    found, reasons = judged(tmp_path, rules, changed(mat=mat))
+    assert found["X2"] == verdict
+    assert why in reasons["X2"]
+
+
+def test_vgg_is_judged_by_the_rules_of_c4_and_c5_on_its_tasks_with_freezeout_beside(tmp_path, rules):
+    methods = changed(mat={"cost": 0.3}) | {"freezeout": Behaviour(0.8, 0.2, 0.5, mode="detach")}
+    found, reasons = judged(tmp_path / "a", rules, methods, task="digits")
+    assert (found["C4"], found["C5"], found["X4"]) == ("supported", "supported", "supported")
+    assert "freezeout: saving" in reasons["X4"]
+    found, _ = judged(tmp_path / "b", rules, changed(mat={"extra_loss": 0.3}), task="digits")
+    assert (found["C5"], found["X4"]) == ("not supported", "not supported")
+    assert judged(tmp_path / "c", rules, methods)[0]["X4"] == "not tested at this scale"
+
+
+@pytest.mark.parametrize(
+    ("cost", "worse", "verdict"),
+    [
+        (0.3, (), "supported"),
+        (0.3, ("digits",), "supported"),  # from scratch, which is only shown
+        (0.3, ("hmm",), "not supported"),
+        (1.6, ("hmm", "digits"), "not supported"),  # it fails everywhere alike
+    ],
+)
+def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(tmp_path, rules, cost, worse, verdict):
+    """hmm starts from trained weights."""
+    runs = []
+    for task in ("digits", "hmm"):
+        methods = changed(mat={"cost": cost, "extra_loss": 0.1 if task in worse else -0.004})
+        runs += write_runs(
+            tmp_path, tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None
+        )
+    frame = verdicts(pool.collect(runs), rules).query("claim == 'X5'")
+    assert list(frame["task"].unique()) == ["all", "all tasks together"]
+    assert set(frame["verdict"]) == {verdict}
+    assert "From small to large is not tested" in frame["reason"].iloc[-1]
+    decides = frame.set_index("part")["decides"]
+    assert decides["saving on hmm, fine-tuning"] and not decides["saving on digits, from scratch"]
+
+
+def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules):
+    frame = verdicts(tables, rules)
+    every = frame[frame["task"] == "all"]
+    tested = int((every["verdict"] != "not tested at this scale").sum())
+    assert set(frame["claims_tested"]) == {tested}
+    assert set(frame["confidence_corrected"]) == {1 - 0.05 / tested}
+    assert simultaneous(1) == pytest.approx(0.95)
+    row = frame[(frame["claim"] == "C7") & (frame["task"] == "digits")].iloc[0]
+    share = results.active_share_percent(tables, "digits", "mat")
+    wide = mean_interval(share, 1 - 0.05 / tested)
+    held = decisions.within(wide, {"min_percent": 24, "max_percent": 44})
+    assert row["after_correction"] == held
+
+
+@pytest.mark.parametrize(("share", "after"), [(0.34, "supported"), (0.42, "partly")])
+def test_a_verdict_can_be_lost_by_correction(tmp_path, rules, share, after):
+    """The active share's interval is inside the range at 95 %; at the level of all claims it may reach beyond."""
+    runs = write_runs(tmp_path, tasks=["hmm"], methods=changed(mat={"share": share}))
+    found = verdicts(pool.collect(runs), rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
+    assert (found["verdict"], found["after_correction"]) == ("supported", after)
+
+
+def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(tmp_path, rules):
+    runs = write_runs(tmp_path, tasks=["hmm"], methods=changed(mat={"extra_loss": -0.004}), seeds=(0, 1))
+    frame = verdicts(pool.collect(runs), rules)
+    c5 = frame.query("claim == 'C5' and task == 'hmm'").iloc[0]
+    assert c5["verdict"] == "inconclusive"
+    assert int(c5["seeds_needed"]) >= 3
+    assert f"it would take {c5['seeds_needed']} seeds at this spread, where 2 were run" in c5["reason"]
+    assert pd.isna(c5["detectable"])  # its threshold is a margin, not 0
+    c6 = frame.query("claim == 'C6' and task == 'hmm'").iloc[0]
+    assert "With 80 % power 2 seeds show no less than" in c6["reason"]
+    assert c6["detectable"] > 0
+    decided = frame[(frame["verdict"] != "inconclusive")]
+    assert (decided["seeds_needed"] == "").all()
+    every = frame.query("claim == 'C5' and task == 'all'").iloc[0]
+    assert every["seeds_needed"] == c5["seeds_needed"]
+
+
+def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules):
+    frame = verdicts(tables, rules)
+    shown = frame[frame["bootstrap_low"].notna() & (frame["high"] > frame["low"]) & (frame["n"] == 3)]
+    assert len(shown) > 15
+    assert (shown["bootstrap_high"] - shown["bootstrap_low"] < shown["high"] - shown["low"] + 1e-9).all()
+    pd.testing.assert_frame_equal(frame, verdicts(tables, rules))
+
+
+def test_every_outcome_on_numbers_can_be_decided_again(tables, rules):
+    for claim in rules.claims:
+        if not claim.not_tested:
+            for place in places(tables, claim):
+                found = outcome(tables, place, claim, rules.convergence)
+                if found.verdict != "not tested at this scale" and len(found.effects):
+                    assert found.decide is not None, claim.id
+                    if min(value.n for value in found.deciding) >= claim.min_seeds:
+                        assert found.decide(found.deciding) == found.verdict
+
+
+def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, rules, tmp_path):
+    sanity = pd.DataFrame({"task": ["digits", "hmm"], "verdict": ["not reached", "reached"]})
+    with_levels = replace(tables, sanity=sanity)
+    frame, plain = verdicts(with_levels, rules), verdicts(tables, rules)
+    assert set(frame.loc[frame["task"] == "digits", "sanity"]) == {"not reached"}
+    assert set(frame.loc[frame["task"] == "all", "sanity"]) == {""}
+    assert list(frame["verdict"]) == list(plain["verdict"])
+    text = verdicts_text.markdown(frame, rules, "x")
+    assert "vanilla has not learned this task: the comparison may be empty" in text
+    assert "may be empty)" not in verdicts_text.markdown(plain, rules, "x")
+
+
+def test_exact_beside_detach_needs_both_modes(tmp_path, rules):
+    found, reasons = judged(tmp_path, rules, changed(mat={"mode": "exact"}))
+    assert found["X3"] == "not tested at this scale"
+    assert "modes are exact and exact" in reasons["X3"]
+
+
+def test_spectra_come_from_mat_when_vanilla_has_none(tmp_path, rules):
+    _, reasons = judged(tmp_path, rules, changed(vanilla={"observes": False}))
+    assert reasons["C1"].startswith("In mat runs")
+
+
+def test_no_spectra_and_unknown_metrics_leave_claims_untested(tmp_path, rules):
+    blind = changed(**{name: {"observes": False, "charges": False} for name in METHODS})
+    runs = write_runs(tmp_path, tasks=["hmm"], methods=blind)
+    for run in runs:
+        edit(run, metrics=[{"name": "bleu", "higher_is_better": True}])
+    frame = verdicts(pool.collect(runs), rules).query("task == 'hmm'").set_index("claim")
+    assert frame.loc["C1", "verdict"] == frame.loc["C5", "verdict"] == "not tested at this scale"
+    assert "bleu" in frame.loc["C5", "reason"]
+
+
+def test_thresholds_come_from_the_file(tables, tmp_path):
+    content = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    found = {}
+    for name, low, high in (("as it is", 24, 44), ("moved", 60, 70)):
+        changed_content = copy.deepcopy(content)
+        c7 = next(claim for claim in changed_content["claims"] if claim["id"] == "C7")
+        c7["thresholds"] = {"min_percent": low, "max_percent": high}
+        path = tmp_path / "claims.yaml"
+        path.write_text(yaml.safe_dump(changed_content), encoding="utf-8")
+        frame = verdicts(tables, load_claims(path))
+        found[name] = frame[(frame["claim"] == "C7") & (frame["task"] == "all")]["verdict"].item()
+    assert found == {"as it is": "supported", "moved": "not supported"}
+
+
+def test_tasks_can_be_left_out_and_roles_must_be_single(tables, tmp_path):
+    content = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
+    c7 = next(claim for claim in content["claims"] if claim["id"] == "C7")
+    c7["tasks"] = ["hmm"]
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    frame = verdicts(tables, load_claims(path))
+    rows = frame[frame["claim"] == "C7"].set_index("task")
+    assert rows.loc["digits", "verdict"] == "not tested at this scale"
+    assert rows.loc["all", "verdict"] == rows.loc["hmm", "verdict"] == "supported"
+    c7["uses"] = {"method": ["mat", "random"]}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(InputError, match="needs exactly one label"):
+        verdicts(tables, load_claims(path))
+
+
+def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
+    pooled.save(tables, tmp_path)
+    cli.verdicts(tmp_path, CLAIMS)
+    first = (tmp_path / "verdicts.csv").read_bytes()
+    cli.verdicts(tmp_path, CLAIMS)
+    assert (tmp_path / "verdicts.csv").read_bytes() == first
+    assert len(pd.read_csv(tmp_path / "verdicts.csv")) > 20
+    page = (tmp_path / "verdicts.md").read_text(encoding="utf-8")
+    assert "**supported**" in page
+    assert "min_spread 3" in page
+    assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
+    assert "fixed before the runs" not in page
+    assert "C4   " in cli.summary(tmp_path, CLAIMS)

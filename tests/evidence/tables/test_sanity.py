@@ -1,0 +1,159 @@
+"""Has vanilla learned? The levels' file, and what is said of runs that reach them or do not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from mat.errors import InputError
+from mat.evidence.runs import pooled as pooled
+from mat.evidence.runs.pool import collect
+from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
+from mat.experiments.cli import tables as cli
+from tests.evidence.synthetic import METHODS, TASKS, write_runs
+
+ROOT = Path(__file__).parents[3]
+LEVELS = ROOT / "workflows/sanity.yaml"
+VANILLA = {"vanilla": METHODS["vanilla"]}
+ENTRY = {"metric": "accuracy", "direction": "at_least", "level": 0.97, "source": "a citation"}
+
+
+def one(tables, task, *stated):
+    frame = sanity(tables, {task: Level(*stated)} if stated else {})
+    return frame[frame["task"] == task].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "verdict"),
+    [
+        (("accuracy", "at_least", 0.9), "reached"),
+        (("accuracy", "at_least", 0.99), "not reached"),
+        (("loss", "at_most", 0.1), "reached"),
+        (("loss", "at_most", 0.05), "not reached"),
+        (("accuracy", "at_least", None), "no level stated"),
+    ],
+)
+def test_a_level_is_reached_or_not(tables, stated, verdict):
+    row = one(tables, "digits", *stated, "why")
+    assert (row["verdict"], row["source"], row["n"]) == (verdict, "why", 3)
+    assert np.isfinite(row["reached_mean"])
+
+
+def test_what_was_reached_is_the_test_mean_over_finished_vanilla_runs(tmp_path):
+    tables = collect(write_runs(tmp_path, ["digits"], diverged=[("digits", "vanilla", 1)]))
+    row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
+    done = tables.runs[(tables.runs["method"] == "vanilla") & (tables.runs["status"] == "finished")]
+    assert row["reached_mean"] == pytest.approx(100 * done["test_metric"].mean())
+    assert (row["n"], row["n_diverged"], row["unit"], row["level"]) == (2, 1, "%", 90)
+    assert (row["steps"], row["epochs"]) == (600, 10)
+    assert row["minutes"] == pytest.approx(done["seconds_train"].mean() / 60)
+
+
+def test_the_gap_between_unigram_and_floor(tables):
+    row = one(tables, "hmm", "gap_closed", "at_least", 0.6, "why")
+    closed = 100 * (3.31 - tables.finished("hmm", "vanilla")["test_loss"].mean()) / (3.31 - 2.21)
+    assert row["reached_mean"] == pytest.approx(closed)
+    assert (row["level"], row["unit"], row["verdict"]) == (60, "%", "reached")
+    assert row["baselines"] == "floor loss 2.2100 nats; unigram loss 3.3100 nats"
+
+
+def test_known_values_are_in_their_own_units(tmp_path):
+    bounds = {"majority_accuracy_test": 0.688, "prior_test": 0.62, "majority_accuracy_validation": 0.1}
+    shapes = {"cola": replace(TASKS["digits"], metric="matthews_correlation", bounds=bounds)}
+    row = one(collect(write_runs(tmp_path, shapes, VANILLA, shapes=shapes)), "cola")
+    assert row["baselines"] == "majority accuracy 68.8 %; prior loss 0.6200 nats"
+
+
+def test_a_task_without_an_entry_shows_what_it_is_judged_by(tables):
+    row = one(tables, "hmm")
+    assert (row["metric"], row["direction"], row["verdict"]) == (
+        "log_perplexity",
+        "at_most",
+        "no level stated",
+    )
+    assert np.isnan(row["level"])
+
+
+def test_a_task_without_vanilla_is_said_to_have_none(tmp_path):
+    tables = collect(write_runs(tmp_path, ["digits"], {"mat": METHODS["mat"]}))
+    row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
+    assert (row["verdict"], row["n"]) == ("no vanilla runs", 0)
+
+
+def test_runs_that_all_diverged_reach_nothing(tmp_path):
+    tables = collect(write_runs(tmp_path, ["digits"], VANILLA, [0], [("digits", "vanilla", 0)]))
+    assert one(tables, "digits", "accuracy", "at_least", 0.0, "why")["verdict"] == "not reached"
+
+
+@pytest.mark.parametrize(("metric", "task"), [("f1", "digits"), ("gap_closed", "digits")])
+def test_a_metric_that_the_task_does_not_have_is_refused(tables, metric, task):
+    with pytest.raises(InputError, match=rf"{metric}.*{task}|{task}.*{metric}"):
+        one(tables, task, metric, "at_least", 0.5, "why")
+
+
+def test_the_levels_in_the_repository_are_of_tasks_in_its_configs():
+    assert "demo" in load_levels(LEVELS)
+    for scale, levels in load_levels(LEVELS).items():
+        config = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
+        assert levels_of(LEVELS, scale, config["tasks"]) == levels
+        for label, level in levels.items():
+            assert len(level.source) > 40, label
+
+
+def written(tmp_path, content):
+    path = tmp_path / "sanity.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_label_that_the_config_lacks_is_refused(tmp_path):
+    path = written(tmp_path, {"demo": {"digits": ENTRY, "digit": ENTRY}})
+    with pytest.raises(
+        InputError, match=r"demo\.digit is no task of that scale's config; expected one of digits"
+    ):
+        levels_of(path, "demo", ["digits", "hmm"])
+    assert levels_of(path, "subset", ["cifar10"]) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"demo": [ENTRY]}, "mapping from scales"),
+        ({"demo": {"digits": {**ENTRY, "levle": 1}}}, r"demo\.digits: unknown key levle"),
+        ({"demo": {"digits": {"metric": "accuracy"}}}, "missing key direction"),
+        ({"demo": {"digits": {**ENTRY, "direction": "up"}}}, "expected one of at_least, at_most"),
+        ({"demo": {"digits": {**ENTRY, "level": "97 %"}}}, "level: expected a number"),
+        ({"demo": {"digits": {**ENTRY, "source": ""}}}, "source: expected a non-empty text"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_its_place(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        load_levels(written(tmp_path, content))
+
+
+def test_files_are_written_and_read_back(tables, tmp_path):
+    pooled.save(tables, tmp_path)
+    entries = {"digits": {**ENTRY, "level": None, "source": "Nobody has published one."},
+               "hmm": {**ENTRY, "metric": "gap_closed", "level": 0.99, "source": "a reason"}}  # fmt: skip
+    cli.sanity(tmp_path, written(tmp_path, {"demo": entries}))
+    page = (tmp_path / "sanity.md").read_text(encoding="utf-8")
+    for part in (
+        "**no level stated**",
+        "**not reached**",
+        "≥ 99.00",
+        "Nobody has published one.",
+        "unigram loss 3.31",
+    ):
+        assert part in page
+    assert "nan" not in page
+    found = pooled.load(tmp_path).sanity.set_index("task")
+    assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
+    assert "vanilla on hmm: not reached" in cli.summary(tmp_path, ROOT / "workflows/claims.yaml")
+
+
+def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):
+    pooled.save(tables, tmp_path)
+    with pytest.raises(InputError, match="no entry for the scale demo"):
+        cli.sanity(tmp_path, written(tmp_path, {"subset": {"cifar10": ENTRY}}))

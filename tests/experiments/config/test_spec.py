@@ -1,0 +1,222 @@
+"""Specifications and configs: names, round trips, and one clear error for everything that cannot be used."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mat.errors import InputError
+from mat.experiments.config.scale import expand
+from mat.experiments.config.spec import Spec
+
+CONFIG = {
+    "scale": "mini",
+    "seeds": [0, 1],
+    "tasks": {
+        "digits": {"task": {"name": "digits"}, "model": {"name": "vgg"}, "recipe": {"epochs": 2}},
+        "hmm": {"task": {"name": "hmm"}, "model": {"name": "bert"}, "probe": {"n": 8}},
+    },
+    "methods": {
+        "random": {"name": "random", "match": "mat"},
+        "vanilla": {"name": "vanilla"},
+        "mat": {"name": "mat"},
+    },
+}
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    block = config
+    *parents, last = path.split(".")
+    for name in parents:
+        block = block[name]
+    if value is None:
+        del block[last]
+    else:
+        block[last] = value
+    return config
+
+
+def test_a_config_expands_to_every_combination():
+    runs = expand(CONFIG)
+    assert len({run.spec.name for run in runs}) == len(runs) == 2 * 3 * 2
+    assert {(r.task, r.method, r.spec.seed) for r in runs} == {
+        (t, m, s) for t in ("digits", "hmm") for m in ("vanilla", "mat", "random") for s in (0, 1)
+    }
+
+
+def test_random_follows_the_run_of_the_same_task_and_seed():
+    runs = {run.spec.name: run for run in expand(CONFIG)}
+    for run in runs.values():
+        if run.method == "random":
+            other = runs[run.follows]
+            assert (other.method, other.task, other.spec.seed) == ("mat", run.task, run.spec.seed)
+
+
+START = {
+    "cola": {
+        "task": {"name": "hmm", "train": 64},
+        "start": {"task": "hmm", "method": "mat"},
+        "methods": ["vanilla"],
+        "tags": ["glue"],
+    }
+}
+
+
+def test_a_task_starts_from_the_run_of_another_with_the_same_seed_and_has_its_model():
+    runs = expand({**CONFIG, "tasks": {**START, **CONFIG["tasks"]}})  # whatever the order in the config
+    started = [run for run in runs if run.task == "cola"]
+    assert [(run.method, run.spec.seed, run.tags) for run in started] == [
+        ("vanilla", seed, ("glue",)) for seed in CONFIG["seeds"]
+    ]
+    for run in started:
+        earlier = next(other for other in runs if other.spec.name == run.starts_from)
+        assert (earlier.task, earlier.method, earlier.spec.seed) == ("hmm", "mat", run.spec.seed)
+        assert run.spec.model == earlier.spec.model
+        assert runs.index(earlier) < runs.index(run)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (
+            {"task": "wikitext", "method": "mat"},
+            r"tasks\.cola: start must name one of the tasks cola, digits, hmm",
+        ),
+        ({"task": "cola", "method": "mat"}, r"tasks\.cola: start leads back to itself over cola"),
+        (
+            {"task": "hmm", "method": "adam"},
+            r"start needs a method of the task hmm, one of vanilla, mat, random",
+        ),
+        (
+            {"task": "digits", "method": "mat"},
+            r"only runs of the model bert can be started from, digits trains vgg",
+        ),
+        ({"hub": "google-bert/bert-base-uncased"}, r"a hub checkpoint needs its revision"),
+        ({"hub": "google-bert/bert-base-uncased", "revision": "main"}, r"revision must be a commit"),
+        ({"task": ["hmm"], "method": "mat"}, r"start must name one of the tasks"),
+        ({"task": "hmm", "method": ["mat"]}, r"start needs a method of the task hmm"),
+        ([], r"start must be a mapping"),
+        ({}, r"start needs either run or hub"),
+        ({"run": "hmm-bert"}, r"unknown key 'run' in tasks\.cola: start"),
+    ],
+)
+def test_bad_starts_are_refused(start, message):
+    tasks = {"cola": {**START["cola"], "start": start, "model": {"name": "bert"}}, **CONFIG["tasks"]}
+    with pytest.raises(InputError, match=message):
+        expand({**CONFIG, "tasks": tasks})
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    alpha=st.floats(0.001, 1),
+    lr=st.floats(1e-5, 1),
+    n=st.integers(2, 256),
+    method=st.sampled_from(["mat", "vanilla", "multirate"]),
+)
+def test_a_specification_survives_json_and_names_itself(seed, alpha, lr, n, method):
+    settings = {"alpha": alpha} if method == "mat" else {}
+    made = Spec.of(
+        {
+            "task": {"name": "digits"},
+            "model": {"name": "vgg"},
+            "method": {"name": method, **settings},
+            "recipe": {"lr": lr},
+            "probe": {"n": n},
+            "seed": seed,
+        }
+    )
+    again = Spec.of(json.loads(made.json))
+    assert again == made
+    assert again.name == made.name
+    assert Spec.of({**json.loads(made.json), "seed": seed + 1}).name != made.name
+    assert made.method_record() == again.method_record()
+
+
+def test_a_default_that_is_written_out_is_the_same_run():
+    short = expand(CONFIG)
+    long = expand(changed("methods.mat", {"name": "mat", "alpha": 0.1, "beta": 1e-3, "mode": "detach"}))
+    assert [r.spec.name for r in short] == [r.spec.name for r in long]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sacle", "demo", "unknown key 'sacle' in the config; known: scale, seeds"),
+        ("seeds", [], "non-empty 'seeds'"),
+        ("seeds", [0, 0], "different whole numbers"),
+        ("seeds", [-1], "seed must be a whole number ≥ 0"),
+        ("seeds", 3, "seeds must be a list"),
+        ("threads", -1, "threads must be a whole number ≥ 1"),
+        ("methods", {}, "non-empty 'methods'"),
+        ("tasks", None, "non-empty 'tasks'"),
+        ("tasks", ["digits"], "tasks must be a mapping"),
+        ("methods", ["mat"], "methods must be a mapping"),
+        ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
+        ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: acceptability, cifar10"),
+        ("tasks.digits.task", {"name": "digits", "size": 3}, "unknown key 'size' in task digits"),
+        ("tasks.digits.model", {"name": "alexnet"}, "unknown model 'alexnet'; known: bert, resnet, switch"),
+        ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
+        ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
+        ("tasks.hmm.model", {"name": "bert", "heads": 5}, "a width that heads divide"),
+        ("tasks.digits.recipe", {"lr": -1.0}, "lr must be a finite number"),
+        ("tasks.digits.recipe", {"epochs": 0}, "epochs must be ≥ 1"),
+        ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
+        ("tasks.digits.recipe", {"learning_rate": 1}, "unknown key 'learning_rate' in recipe"),
+        ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
+        ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, projected"),
+        (
+            "methods.mat",
+            {"name": "mat", "alpha": 1.2},
+            r"tasks.digits with methods.mat: .*alpha must be in \(0, 1\]",
+        ),
+        ("methods.mat", {"name": "adamat"}, "unknown method 'adamat'"),
+        ("methods.mat", "mat", "methods.mat must be a mapping"),
+        ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
+        ("methods.again", {"name": "mat"}, "repeats another entry"),
+        ("methods.again", {"name": "mat", "probe": {"n": 1}}, "with methods.again: probe: n must be ≥ 2"),
+        (
+            "methods.again",
+            {"name": "mat", "recipe": "lr"},
+            "recipe must be a mapping of the settings to change",
+        ),
+        ("methods.again", {"name": "mat", "lr_factor": 0}, "lr_factor must be a finite number > 0, got 0"),
+        ("tasks.hmm.methods", ["adam"], r"tasks\.hmm: methods must be among random, vanilla, mat"),
+        ("tasks.hmm.tags", "text", r"tasks\.hmm: tags must be a list of names"),
+        ("tasks.hmm.tags", ["mat"], r"tasks\.hmm: the tag mat is the label of a method"),
+        ("tasks.hmm.methods", [], r"tasks\.hmm: methods must name one at least"),
+        ("tasks.a/b", {}, r"a label is made of letters, digits and \._-, got 'a/b'"),
+        ("tasks.hmm.recipe", ["lr"], r"recipe must be a mapping of its settings, got \['lr'\]"),
+        ("tasks.hmm.recipe", {"precision": "half"}, "precision must be one of float32, bfloat16"),
+    ],
+)
+def test_bad_configs_are_refused(path, value, message):
+    with pytest.raises(InputError, match=message):
+        expand(changed(path, value))
+
+
+def test_a_method_changes_the_settings_of_its_task():
+    config = changed(
+        "methods.again", {"name": "mat", "lr_factor": 2, "probe": {"n": 4}, "recipe": {"batch": 7}}
+    )
+    runs = {(run.task, run.method): run.spec for run in expand(config)}
+    plain, other = runs["digits", "mat"], runs["digits", "again"]
+    assert other.recipe == {**plain.recipe, "lr": 2 * plain.recipe["lr"], "batch": 7}
+    assert other.probe == {**plain.probe, "n": 4}
+    assert (other.task, other.model, other.method) == (plain.task, plain.model, plain.method)
+
+
+def test_tasks_and_methods_may_be_run_with_some_of_the_seeds():
+    config = {**CONFIG, "seeds": [0, 1, 2, 3]}
+    config["methods"] = {**config["methods"], "again": {"name": "mat", "alpha": 0.5, "seeds": [0, 2, 9]}}
+    config["tasks"] = {**config["tasks"], "hmm": {**config["tasks"]["hmm"], "seeds": [1, 2]}}
+    found = {}
+    for run in expand(config):
+        found.setdefault((run.task, run.method), []).append(run.spec.seed)
+    assert found["digits", "mat"] == [0, 1, 2, 3] and found["digits", "again"] == [0, 2]
+    assert found["hmm", "mat"] == [1, 2] and found["hmm", "again"] == [2]
+    config["methods"]["mat"] = {**config["methods"]["mat"], "seeds": [0]}
+    with pytest.raises(InputError, match=r"methods.random: match must name one of .*, got 'mat'"):
+        expand(config)  # the run that it follows is not there for every seed

@@ -1,0 +1,247 @@
+"""The plan: its numbers by hand, on tasks that only their outline is known of, and what it prints."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mat.errors import InputError
+from mat.experiments import tasks
+from mat.experiments.config.scale import expand
+from mat.experiments.config.spec import Spec
+from mat.experiments.planning import cost as plan
+from mat.experiments.studies.agreement.config import jobs
+from mat.experiments.studies.branches import config as branches_plan
+
+ROOT = Path(__file__).parents[3]
+VGG = {"name": "vgg", "plan": [4, "M", 8], "filter_groups": 2}
+# 4 filters of 3×3×3 on 8×8, 8 of 3×3×4 on 4×4, a linear layer 8 → 10
+CONV0, CONV1, LINEAR = 9 * 3 * 4 * 64, 9 * 4 * 8 * 16, 8 * 10
+FORWARD = CONV0 + CONV1 + LINEAR
+STEP = 10 * (3 * FORWARD - CONV0)  # the images have no gradient
+CONFIG = {
+    "scale": "small",
+    "seeds": [0, 1, 2],
+    "threads": 1,
+    "tasks": {
+        "images": {
+            "task": {"name": "stub"},
+            "model": VGG,
+            "recipe": {"batch": 10, "epochs": 3, "evaluate_every": 7},
+            "probe": {"n": 6, "every": 4, "directions": 5},
+            "tags": ["pictures"],
+        },
+        "text": {
+            "task": {"name": "stub", "objective": "masked_lm", "train": 64},
+            "model": {"name": "bert", "layers": 1, "width": 8, "heads": 2},
+            "recipe": {"batch": 32, "precision": "bfloat16"},
+            "tags": ["texts", "small"],
+        },
+    },
+    "methods": {
+        "vanilla": {"name": "vanilla"},
+        "mat": {"name": "mat"},
+        "random": {"name": "random", "match": "mat", "observe": True},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def stub(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "stub", "tests.stub_task")
+
+
+def cost(method, **changes):
+    task = CONFIG["tasks"]["images"]
+    given = {key: {**task[key], **changes.get(key, {})} for key in ("task", "model", "recipe", "probe")}
+    return plan.run_cost(Spec.of({**given, "method": method}))
+
+
+def test_training_is_every_step_with_all_modules_active():
+    steps, found = cost({"name": "vanilla"})
+    assert steps == 3 * 10
+    assert found.training == 30 * STEP
+    assert (
+        cost({"name": "mat", "mode": "exact"})[1].training == cost({"name": "mat"})[1].training == 30 * STEP
+    )
+
+
+def test_a_probe_is_one_forward_pass_and_two_more_per_backward_pass():
+    assert cost({"name": "vanilla"})[1].probes == 0
+    eight = 8 * 6 * FORWARD  # before the steps 0, 4, … 28
+    assert cost({"name": "mat"})[1].probes == (1 + 2 * 5) * eight
+    # what only observes measures gradients as well: one forward and one backward pass
+    assert cost({"name": "vanilla", "observe": True})[1].probes == (1 + 2 * 5) * eight + 3 * eight
+    for estimator, backwards in (("sum_of_logits", 1), ("loss", 1), ("trace", 10), ("full", 10)):
+        assert cost({"name": "mat"}, probe={"estimator": estimator})[1].probes == (1 + 2 * backwards) * eight
+    per_epoch = cost({"name": "mat"}, probe={"every": None})[1].probes
+    assert per_epoch == 3 * (1 + 2 * 5) * 6 * FORWARD
+
+
+def test_a_sequence_has_as_many_logits_as_positions_times_words():
+    given = {**CONFIG["tasks"]["text"], "method": {"name": "mat"}, "probe": {"n": 4, "estimator": "trace"}}
+    del given["tags"]
+    _, found = plan.run_cost(Spec.of(given))
+    # per token: projections 4·8², feed-forward 8·8², scores and values 2·16·8, head 8² + 8·50
+    forward = 16 * (12 * 64 + 2 * 16 * 8 + 64 + 8 * 50)
+    assert found.probes == (1 + 2 * 16 * 50) * 4 * forward
+    assert found.evaluation == (2 * 30 + 20) * forward
+
+
+def test_evaluation_is_at_the_start_when_due_and_at_the_end_and_of_the_test_split_once():
+    # after the steps 0, 7, 14, 21, 28 and 30
+    assert cost({"name": "vanilla"})[1].evaluation == (6 * 30 + 20) * FORWARD
+    assert cost({"name": "vanilla"}, recipe={"evaluate_every": 10})[1].evaluation == (4 * 30 + 20) * FORWARD
+    assert (
+        cost({"name": "vanilla"}, recipe={"evaluate_every": 10**9})[1].evaluation == (2 * 30 + 20) * FORWARD
+    )
+
+
+def test_a_row_is_all_the_runs_of_a_task_and_method():
+    found = {(row.task, row.method): row for row in plan.rows(expand(CONFIG))}
+    assert list(found) == [(t, m) for t in ("images", "text") for m in ("vanilla", "mat", "random")]
+    row = found["images", "mat"]
+    assert (row.runs, row.steps, row.tags, row.precision) == (3, 30, ("pictures",), "float32")
+    assert row.cost.training == 3 * 30 * STEP
+    assert found["text", "vanilla"].precision == "bfloat16"
+
+
+def test_hours_are_operations_over_the_rate_of_their_precision():
+    row = plan.Row("t", "m", (), "bfloat16", 1, 1, plan.Cost(9 * 10**12, 10**12, 8 * 10**11))
+    # 18 TFLOP at 5 GFLOP/s are an hour; 3.6 TFLOP at 1 GFLOP/s are another
+    assert row.hours({"float32": 1.0, "bfloat16": 5.0}) == pytest.approx(2.0)
+
+
+def test_measurements_of_estimators_are_counted():
+    block = {"families": {"vgg": {"of": "images"}}, "shares": [0, 0.5], "probe_sets": 3, "sizes": [4, 6],
+             "estimators": ["sum_of_logits", "trace"], "sample_passes": 40}  # fmt: skip
+    found = plan.rows([], jobs({**CONFIG, "agreement": block}))
+    (row,) = found
+    assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
+    # two checkpoints of three probe sets; trace is affordable at n = 4 only
+    assert row.cost.probes == 3 * 2 * 3 * (3 * 6 + 21 * 4) * FORWARD
+    assert row.cost.training == 3 * 15 * STEP
+    assert row.cost.evaluation == 3 * 30 * FORWARD  # before the first step; half-way no evaluation is due
+
+
+def test_branches_are_counted():
+    block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
+             "validation_samples": 50}  # fmt: skip
+    (row,) = plan.rows([], branches_plan.jobs({**CONFIG, "branches": block}))
+    assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
+    # per checkpoint: four modules and none of them for two steps, five sets for four
+    assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
+    assert row.cost.probes == 3 * 2 * (1 + 2 * 5) * 6 * FORWARD
+    # before and after: 8 samples and, of 50 held out, the 30 that there are; the run's own evaluation before its start
+    assert row.cost.evaluation == 3 * (2 * (6 * 38 + 6 * 38) + 30) * FORWARD
+
+
+def test_what_does_not_fit_is_refused_by_its_place():
+    runs = expand({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
+    with pytest.raises(InputError, match=r"tasks\.images with vanilla: a batch of 101 is more than the 100"):
+        plan.rows(runs)
+    runs = expand({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
+    with pytest.raises(InputError, match=r"tasks\.words with vanilla: model vgg needs"):
+        plan.rows(runs)
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps({**CONFIG, "data": "somewhere", "cache": "there"}))
+    return str(path)
+
+
+def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
+    text = plan.report(config, rate=2.0, cores=5)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert re.search(
+        r"task +method +runs +steps +train MFLOP +probe MFLOP +eval MFLOP +total MFLOP +hours\n", text
+    )
+    for part in (
+        "at 2 GFLOP/s, as given",
+        "of 5 workers (5 × 1 threads)",
+        "upper bound",
+        "lower bound",
+        "1 MAC = 2 FLOP",
+    ):
+        assert part in text
+    rows = plan.rows(expand(CONFIG))
+    hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
+    said = plan.report(config, rate=3e-4, cores=5)
+    assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
+
+
+@pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "workflows/config").glob("*.yaml")))
+def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "CONFIGS", ROOT / "workflows/config")
+    monkeypatch.chdir(tmp_path)
+    lines = plan.report(scale, rate=50.0).splitlines()
+    content = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
+    assert max(map(len, lines)) <= 120
+    planned = {tuple(line.split()[:2]) for line in lines}
+    assert {(run.task, run.method) for run in expand(content)} <= planned
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_numbers_keep_their_digits():
+    assert [plan._number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
+        "0", "0.000123", "0.0456", "12.3", "54321",
+    ]  # fmt: skip
+
+
+def test_sums_are_per_tag_and_of_all(config):
+    lines = plan.report(config, rate=2.0).splitlines()
+    cells = {line.split("  ")[0]: line.split() for line in lines if line.startswith(("tag ", "all "))}
+    assert list(cells) == ["tag pictures", "tag texts", "tag small", "all"]
+    assert cells["tag texts"][2:] == cells["tag small"][2:]
+    totals = [float(cells[name][-2]) for name in ("tag pictures", "tag texts", "all")]
+    assert totals[0] + totals[1] == pytest.approx(totals[2], rel=0.01)
+    assert cells["all"][1] == "18"
+
+
+def test_a_selection_is_planned_with_what_it_needs(config):
+    text = plan.report(config, "images,random", rate=1.0)
+    assert text.startswith("scale small, only images,random")
+    rows = [line.split()[:2] for line in text.splitlines() if line.startswith("images ")]
+    assert rows == [["images", "mat"], ["images", "random"]]
+    assert not [line for line in text.splitlines() if line.startswith("text ")]
+
+
+def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
+    monkeypatch.setattr(
+        plan, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
+    )
+    text = plan.report(config)
+    assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
+    assert "512 × 512 matrix product by 1 threads" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_measured_rate_is_that_of_this_machine():
+    assert 0.1 < plan.measured_rate("float32", 1) < 1e5
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
+def test_impossible_rates_are_refused(config, rate):
+    with pytest.raises(InputError, match="--rate must be"):
+        plan.report(config, rate=rate)
+
+
+def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert plan.read_config("demo")["scale"] == "demo"
+    with pytest.raises(InputError, match=r"got 'galactic'; scales here: demo, .*subset"):
+        plan.read_config("galactic")
+    (tmp_path / "list.yaml").write_text("[1]")
+    with pytest.raises(InputError, match="expected a mapping"):
+        plan.read_config(str(tmp_path / "list.yaml"))
+
+
+def test_no_file_of_the_plan_can_change_a_run():
+    from mat.experiments.training.code_version import _NOT_IN_A_RUN
+
+    assert {"plan.py", "selection.py"} <= set(_NOT_IN_A_RUN)

@@ -1,0 +1,368 @@
+"""Branches: what trains and what does not move, first order, the run beside them, resuming, noise, and refusals."""
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import mat.experiments.studies.branches.measure
+from mat.errors import InputError
+from mat.experiments.cli.main import main
+from mat.experiments.studies.branches.config import SETS, Settings, job_of, jobs
+from mat.experiments.studies.branches.fork import Fork
+from mat.experiments.studies.branches.measure import CODE, MODULE, SET, Branch, measure, shares
+from mat.experiments.tasks.base import Batch
+from mat.experiments.training import code_version, resume, run_directory
+from mat.experiments.training.loop import Loop
+from mat.kernels.gradient_norms import gradient_norms
+from mat.partition.partition import Partition
+from tests import cases
+
+CONFIG = {
+    "scale": "mini",
+    "seeds": [0, 1],
+    "tasks": {
+        "digits": {
+            "task": {"name": "digits"},
+            "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
+            "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 200, "epochs": 3, "decay": "all"},
+            "probe": {"n": 4},
+        },
+        "hmm": {
+            "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 4, "words": 24},
+            "model": {"name": "switch", "layers": 2, "width": 8, "heads": 2},
+            "recipe": {"lr": 0.01, "batch": 16, "epochs": 3, "clip": 1.0},
+            "probe": {"n": 4},
+        },
+    },
+    "branches": {
+        "families": {"vgg": {"of": "digits"}, "switch": {"of": "hmm"}},
+        "shares": [0.2, 0.5],
+        "steps": 2,
+        "set_steps": 3,
+        "samples": 8,
+        "validation_samples": 8,
+    },
+}
+
+
+def job(family="vgg", seed=0, **settings):
+    config = copy.deepcopy(CONFIG)
+    config["branches"] |= settings
+    return next(each for each in jobs(config) if (each.family, each.spec.seed) == (family, seed))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    torch.set_num_threads(1)
+    return measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+
+
+def fork_of(case):
+    return Fork(case.model, case.partition), [(7, Batch(case.inputs, case.labels))] * 3
+
+
+def loss_of(model, batch):
+    return torch.nn.functional.cross_entropy(
+        cases.logits(model, batch.inputs).flatten(0, -2), batch.labels.flatten()
+    )
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=0.1)
+
+
+def moved(fork, before):
+    """Names of modules, and "remainder", of which an entry is not bitwise the one before."""
+    now = dict(fork.model.named_parameters())
+    owners = [(m.name, m.slices) for m in fork.partition.modules] + [("remainder", fork.partition.remainder)]
+    return {
+        name
+        for name, slices in owners
+        for piece in slices
+        if not torch.equal(piece.of(now[piece.parameter]), piece.of(before[piece.parameter]))
+    }
+
+
+def few_modules_case():
+    """One filter group is a module; the other half of its parameters is the remainder's."""
+    case = cases.vgg_case()
+    return replace(case, partition=Partition.of(case.model, case.partition.modules[:1]))
+
+
+@pytest.mark.parametrize("make", [cases.vgg_case, cases.bert_case, cases.switch_case, few_modules_case])
+def test_what_does_not_train_is_bitwise_the_same(make):
+    case = make()
+    fork, batches = fork_of(case)
+    before = {name: p.detach().clone() for name, p in case.model.named_parameters()}
+    names = case.partition.names
+    for chosen in (names[:1], names[-1:]):
+        assert fork.train(batches, chosen, loss_of, sgd, remainder=False)
+        assert moved(fork, before) == set(chosen)
+    assert fork.train(batches, (), loss_of, sgd, remainder=False)
+    assert moved(fork, before) == set()
+    assert fork.train(batches, names[::2], loss_of, sgd, remainder=True)
+    assert moved(fork, before) == {*names[::2], "remainder"}
+    assert fork.train(batches, names, loss_of, sgd, remainder=True)
+    assert moved(fork, before) == {*names, "remainder"}
+    fork.reset()
+    assert moved(fork, before) == set()
+    for name, parameter in case.model.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+
+
+@pytest.mark.parametrize("make", [lambda: cases.vgg_case(batch_norm=False), cases.bert_case])
+def test_one_small_step_decreases_the_loss_by_its_rate_times_the_squared_gradient(make):
+    case = make()
+    fork, batches = fork_of(case)
+    rate, start = 1e-6, case.loss().item()
+    norms = gradient_norms(
+        case.model, case.partition, case.inputs, case.labels,
+        lambda logits, labels: torch.nn.functional.cross_entropy(
+            logits.flatten(0, -2), labels.flatten(), reduction="none"
+        ).reshape(len(labels), -1).mean(1),
+    )  # fmt: skip
+    for name in case.partition.names:
+        fork.train(
+            batches[:1],
+            (name,),
+            loss_of,
+            lambda model: torch.optim.SGD(model.parameters(), lr=rate),
+            remainder=False,
+        )
+        assert start - case.loss(fork.model).item() == pytest.approx(rate * norms[name] ** 2, rel=1e-3)
+
+
+def test_clipping_is_by_what_trains_alone():
+    case = cases.bert_case()
+    fork, batches = fork_of(case)
+    name, rate, clip = case.partition.names[0], 0.1, 1e-3
+    before = {key: p.detach().clone() for key, p in case.model.named_parameters()}
+    plain = lambda model: torch.optim.SGD(model.parameters(), lr=rate)  # noqa: E731
+    fork.train(batches[:1], (name,), loss_of, plain, remainder=False, clip=clip)
+    now = dict(fork.model.named_parameters())
+    size = sum((now[key] - before[key]).square().sum().item() for key in before) ** 0.5
+    assert size == pytest.approx(rate * clip, rel=1e-3)
+
+
+def test_a_branch_that_overflows_ends_and_one_without_gradient_goes_on():
+    case = cases.vgg_case()
+    fork, batches = fork_of(case)
+    names = case.partition.names
+    assert not fork.train(
+        batches, names, lambda model, batch: loss_of(model, batch) * math.inf, sgd, remainder=True
+    )
+    generators = torch.get_rng_state()
+    assert fork.train(batches, names[:1], lambda model, batch: torch.zeros(()), sgd, remainder=False)
+    assert moved(fork, dict(case.model.named_parameters())) == set()
+    assert torch.equal(torch.get_rng_state(), generators)
+
+
+def test_every_branch_is_there_once_and_says_what_it_trained(measured):
+    assert not measured.duplicated(["step", "part", "branch"]).any()
+    assert measured.groupby(["step", "part"]).size().to_dict() == {
+        (step, part): n for step in (3, 8) for part, n in ((MODULE, 5), (SET, len(SETS)))
+    }
+    assert np.isfinite(measured[["train_loss_before", "train_loss_after", "val_loss_after"]]).all(axis=None)
+    single = measured[(measured["part"] == MODULE) & (measured["branch"] != "none")]
+    assert np.isfinite(single[["lambda_max", "trace", "effective_rank", "gradient_norm"]]).all(axis=None)
+    for _, rows in measured.groupby("step"):
+        ranked = rows[rows["part"] == MODULE].dropna(subset="lambda_max").sort_values("lambda_max")["branch"]
+        sets = rows[rows["part"] == SET].set_index("branch")["members"]
+        assert (sets["bottom"], sets["top"]) == (ranked.iloc[0], ranked.iloc[-1])
+        assert sets["none"] == "" and set(sets["all"].split()) == set(ranked)
+        assert sets["random"] in set(ranked)
+    assert measured[["memorised_after", "true_after"]].isna().all(axis=None)
+    assert measured["code_hash"].eq(code_version.code_hash(*CODE)).all()
+
+
+def test_the_run_goes_on_as_if_there_were_no_branches(tmp_path):
+    for family in ("vgg", "switch"):
+        one = job(family)
+        session = mat.experiments.studies.branches.measure._Session(
+            one, tmp_path / "x", None, tmp_path, "cpu"
+        )
+        loop = Loop(one.spec, tmp_path / "y", None, tmp_path, "cpu")
+        step, share = session.checkpoints[0]
+        for each in (session.loop, loop):
+            for _ in range(step):
+                each.advance(lambda line, share: None)
+        for branch in session.branches(step):
+            session.rows[branch] = session.row(branch, share)
+        for each in (session.loop, loop):
+            for _ in range(3):
+                each.advance(lambda line, share: None)
+        states = [
+            {**each.model.state_dict(), **{f"{k}.{n}": v for k, s in each.optimizer.state_dict()["state"].items()
+                                           for n, v in s.items() if isinstance(v, torch.Tensor)}}
+            for each in (session.loop, loop)
+        ]  # fmt: skip
+        assert states[0].keys() == states[1].keys()
+        for name, value in states[0].items():
+            assert torch.equal(value, states[1][name]), name
+
+
+@pytest.mark.parametrize(("recipe", "steps"), [("constant", 3), ("linear", 1)])
+def test_the_branch_that_trains_everything_is_the_run_itself(tmp_path, recipe, steps):
+    """The same batches and, without momentum and as long as the rate is the same, the steps that the run takes next."""
+    config = copy.deepcopy(CONFIG)
+    config["tasks"]["digits"]["recipe"] |= {"schedule": recipe, "momentum": 0.0}
+    config["branches"] |= {"set_steps": steps, "shares": [0.5]}
+    session = mat.experiments.studies.branches.measure._Session(
+        jobs(config)[0], tmp_path / "x", None, tmp_path, "cpu"
+    )
+    step, share = session.checkpoints[0]
+    while session.loop.progress.step < step:
+        session.loop.advance(lambda line, share: None)
+    session.row(Branch(step, SET, "all"), share)
+    for _ in range(session.settings.set_steps):
+        session.loop.advance(lambda line, share: None)
+    trained = session._checkpoint.fork.model.state_dict()
+    for name, value in session.loop.model.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
+    out = tmp_path / "a" / "vgg.parquet"
+
+    def interrupt(line, share):
+        if line == "step 8/15  module conv0.filters1":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(job(), out, report=interrupt, save_every=0)
+    state = resume.state_path(out, *CODE)
+    assert state.exists() and not out.exists()
+    resumed = []
+    found = measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
+    assert not state.exists()
+    assert not any("step 3/" in line or "conv0.filters0" in line for line in resumed), "it began again"
+    pd.testing.assert_frame_equal(found, measured, check_exact=True)
+    other = measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    assert not np.array_equal(other["train_loss_after"], measured["train_loss_after"])
+
+
+def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured, tmp_path):
+    out = tmp_path / "vgg.parquet"
+    measured.to_parquet(out, index=False)
+    lines = []
+    assert len(measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
+    assert "already finished" in lines[0]
+    with pytest.raises(InputError, match="holds vgg-s0-"):
+        measure(job(seed=1), out)
+
+
+def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
+    config["branches"]["shares"] = [0, 0.5]
+    found = measure(jobs(config)[0], tmp_path / "x.parquet")
+    assert found["diverged"].all() and set(found["step"]) == {0, 8}
+    late, early = found[found["step"] == 8], found[found["step"] == 0]
+    assert (
+        late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
+    )
+    assert early["train_loss_before"].notna().all()
+    assert early.set_index(["part", "branch"])["train_loss_after"][SET, "all"] is not None
+    assert early.loc[early["branch"] == "all", "train_loss_after"].isna().all()
+    assert (
+        early.loc[(early["branch"] == "none") & (early["part"] == MODULE), "train_loss_after"].notna().all()
+    )
+
+
+def test_wrong_labels_that_a_set_answers_with_are_counted(tmp_path, monkeypatch):
+    """A task whose first samples have wrong labels: the next class; the shares are those of the model's answers."""
+    session = mat.experiments.studies.branches.measure._Session(job(), tmp_path / "x", None, tmp_path, "cpu")
+    task, step = session.loop.task, session.checkpoints[0][0]
+    probe = task.probe(5, 300)
+    given = (probe.labels + 1) % 10
+    true = torch.where(torch.arange(300) < 280, probe.labels, -100)  # the last ones are not counted
+    monkeypatch.setattr(type(task), "corrupted", lambda self: (Batch(probe.inputs, given), true))
+    session = mat.experiments.studies.branches.measure._Session(job(), tmp_path / "x", None, tmp_path, "cpu")
+    while session.loop.progress.step < step:
+        session.loop.advance(lambda line, share: None)
+    row = session.row(Branch(step, SET, "all"), 0.2)
+    model = session._checkpoint.fork.model.eval()
+    with torch.no_grad():
+        answers = model(**probe.inputs).argmax(-1)[:280]
+    assert row["memorised_after"] == pytest.approx((answers == given[:280]).double().mean().item())
+    assert row["true_after"] == pytest.approx((answers == probe.labels[:280]).double().mean().item())
+    assert row["true_after"] != row["true_before"]
+    session.rows = {branch: row for s, _ in session.checkpoints for branch in session.branches(s)}
+    assert session.table()["corrupted"].eq(280).all()
+
+
+def test_shares_of_no_answers_are_unknown():
+    nothing = torch.zeros(0)
+    assert all(math.isnan(value) for value in shares(nothing, nothing, nothing))
+    assert shares(*(torch.tensor(v) for v in ([1, 2, 3, 4], [1, 2, 0, 0], [0, 0, 3, 0]))) == (0.5, 0.25)
+
+
+def test_a_job_survives_json_and_a_family_can_change_its_task():
+    one = job()
+    again = job_of(json.loads(one.json))
+    assert again == one and again.name == one.name
+    assert one.setup == job(seed=1).setup != job(steps=3).setup
+    config = copy.deepcopy(CONFIG)
+    config["branches"]["families"] = {"still": {"of": "digits", "task": {"shift": 0}}}
+    assert jobs(config)[0].spec.task == {**one.spec.task, "shift": 0}
+    assert jobs({key: value for key, value in CONFIG.items() if key != "branches"}) == []
+    assert [Settings().set_size(n) for n in (1, 3, 10, 24)] == [1, 1, 3, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shars": [0]}, "unknown key 'shars' in branches; known: shares"),
+        ({"shares": [0.5, 1]}, "shares must be shares in"),
+        ({"set_share": 0.6}, "set_share must be in"),
+        ({"samples": 1}, "samples must be ≥ 2"),
+        ({"steps": 0, "set_steps": 0}, "nothing is trained"),
+        ({"families": {}}, "branches needs a non-empty mapping of families"),
+        ({"families": {"v": {"of": "digits", "task": {"name": "hmm"}}}}, "task must be settings of the task"),
+        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, "families.v: unknown key 'noise'"),
+    ],
+)
+def test_bad_blocks_are_refused(change, message):
+    config = copy.deepcopy(CONFIG)
+    config["branches"] |= change
+    with pytest.raises(InputError, match=message):
+        jobs(config)
+
+
+def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="a branch of 20 steps from step 8 goes beyond the run's 15 steps"):
+        measure(job(set_steps=20), tmp_path / "x.parquet")
+
+
+def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
+    out = tmp_path / "vgg.parquet"
+    given = job(shares=[0], steps=1, set_steps=0).json
+    assert main(["branches", "--job", given, "--out", str(out)]) == 0
+    assert set(pd.read_parquet(out)["part"]) == {MODULE}
+    capsys.readouterr()
+    assert main(["branches", "--job", "{}", "--out", str(tmp_path / "y")]) == 2
+    error = capsys.readouterr().err
+    assert "a job is a mapping with" in error and error.count("\n") == 1
+
+
+def test_the_code_of_branches_is_in_their_hash_and_not_in_a_runs(monkeypatch, tmp_path):
+    library = tmp_path / "mat"
+    library.mkdir()
+    for name in ("train.py", "branches.py", "run.py"):
+        (library / name).write_text("1")
+    monkeypatch.setattr(run_directory, "__file__", str(library / "run.py"))
+    hashes = []
+    for text in ("1", "2"):
+        (library / "branches.py").write_text(text)
+        code_version.code_hash.cache_clear()
+        hashes.append((code_version.code_hash(), code_version.code_hash(*CODE)))
+    code_version.code_hash.cache_clear()
+    assert hashes[0][0] == hashes[1][0]
+    assert len({hashes[0][0], hashes[0][1], hashes[1][1]}) == 3

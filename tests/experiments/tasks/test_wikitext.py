@@ -1,0 +1,127 @@
+"""WikiText: blocks, caps, what the tokenizer sees, and estimates of its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mat.errors import InputError
+from mat.experiments.tasks.text.token_rows import Rows
+from mat.experiments.tasks.text.tokenizer_choice import TRAINED_SIZE
+from mat.experiments.tasks.wikitext import Settings, choose, load, outline, sources
+from tests.experiments.tasks.made_text import BERT, write_lines
+
+SMALL = {"vocab_size": 300, "length": 16}
+
+
+def rows_of(task, split: str) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in task.rows[split].take(slice(None)).tolist()]
+
+
+def test_chosen_blocks_are_nested_and_in_text_order() -> None:
+    rows = Rows(np.arange(12), np.arange(0, 12, 3), 3)
+    assert choose(rows, None, "train") is rows
+    chosen = [choose(rows, n, "train").starts.tolist() for n in (1, 2, 3)]
+    assert all(found == sorted(found) for found in chosen)
+    assert set(chosen[0]) < set(chosen[1]) < set(chosen[2])
+    with pytest.raises(InputError, match="'train_blocks'"):
+        choose(rows, 5, "train")
+
+
+@pytest.mark.parametrize("objective", ["masked_lm", "causal_lm"])
+def test_caps_keep_the_same_blocks(objective: str, text_mirror: Path, tmp_path: Path) -> None:
+    whole = load(Settings(**SMALL, objective=objective), text_mirror, tmp_path)
+    capped = load(
+        Settings(**SMALL, objective=objective, train_blocks=20, validation_blocks=5, test_blocks=4),
+        text_mirror,
+        tmp_path,
+    )
+    assert capped.sizes == {"train": 20, "validation": 5, "test": 4}
+    for split in ("train", "validation", "test"):
+        assert set(rows_of(capped, split)) <= set(rows_of(whole, split))
+
+
+def test_the_tokenizer_sees_the_training_split_alone(text_mirror: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    folder = text_mirror / "Salesforce/wikitext/wikitext-2-v1"
+    train = (folder / "train-00000-of-00001.parquet").read_bytes()
+    for split in ("validation", "test"):
+        write_lines(data, "wikitext-2-v1", split, ["other words than there"] * 30)
+    (data / "Salesforce/wikitext/wikitext-2-v1/train-00000-of-00001.parquet").write_bytes(train)
+    ours = load(Settings(**SMALL), data, tmp_path / "cache")
+    theirs = load(Settings(**SMALL), text_mirror, tmp_path / "cache")
+    assert ours.tokenizer == theirs.tokenizer
+    assert rows_of(ours, "train") == rows_of(theirs, "train")
+    assert rows_of(ours, "test") != rows_of(theirs, "test")
+
+
+def test_blank_lines_are_left_out_and_line_ends_are_sep(text_mirror: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    task = load(Settings(config="wikitext-2-raw-v1", vocab_size=300, length=3), text_mirror, tmp_path)
+    path = text_mirror / "Salesforce/wikitext/wikitext-2-raw-v1/test-00000-of-00001.parquet"
+    texts = [text for text in pd.read_parquet(path)["text"] if text.strip()]
+    body = task.rows["test"].take(slice(None))[:, 1]
+    sep = 3
+    assert (body == sep).sum() == len(texts)
+    assert (body == task.vocabulary.words.start).sum() == len(texts)  # each line has one <unk>
+
+
+def test_the_vocabulary_is_what_the_tokenizer_made(text_mirror: Path, tmp_path: Path) -> None:
+    task = load(Settings(**SMALL), text_mirror, tmp_path)
+    assert task.form.outputs == task.vocabulary.size <= 300
+    assert set(task.bounds) == {"unigram_validation", "unigram_test"}
+
+
+@pytest.mark.parametrize("settings", [SMALL, {**SMALL, "objective": "causal_lm"}, {"tokenizer": BERT}])
+def test_the_outline_has_the_tasks_form(settings: dict, text_mirror: Path, tmp_path: Path) -> None:
+    known = Settings(**settings)
+    form, real = outline(known).form, load(known, text_mirror, tmp_path).form
+    assert form.objective == real.objective
+    assert {k: (v.shape, v.dtype) for k, v in form.example.items()} == {
+        k: (v.shape, v.dtype) for k, v in real.example.items()
+    }
+    assert all(value.device.type == "meta" for value in form.example.values())
+    assert form.outputs == (30522 if "tokenizer" in settings else real.outputs)
+
+
+def test_caps_and_defaults_of_the_outline() -> None:
+    assert outline(Settings(train_blocks=100)).sizes["train"] == 100
+    assert outline(Settings()).form.outputs == TRAINED_SIZE
+    large, small = (outline(Settings(config=f"wikitext-{n}-v1")).sizes for n in (103, 2))
+    assert large["train"] == pytest.approx(small["train"] * 103_227_021 / 2_088_628 * 1.05, rel=1e-3)
+
+
+def test_sources() -> None:
+    (text,) = sources(Settings(config="wikitext-103-raw-v1"))
+    assert (text.config, dict(text.rows)) == (
+        "wikitext-103-raw-v1",
+        {"train": 1_801_350, "validation": 3_760, "test": 4_358},
+    )
+    names = [origin.repo for origin in sources(Settings(tokenizer=BERT))]
+    assert names == ["Salesforce/wikitext", BERT]
+
+
+@pytest.mark.parametrize("settings", [{"vocab_size": 300}, {"lowercase": True}])
+def test_a_published_tokenizer_brings_its_own_size_and_case(settings: dict) -> None:
+    with pytest.raises(InputError, match="left out with the tokenizer google-bert"):
+        Settings(tokenizer=BERT, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vocab_size": 3000, "length": 128, "lowercase": True},
+        {"tokenizer": BERT, "length": 128, "objective": "causal_lm"},
+    ],
+)
+def test_estimates_are_within_a_tenth_of_the_real_text(
+    settings: dict, real_text: Path, tmp_path: Path
+) -> None:
+    known = Settings(**settings)
+    estimate, real = outline(known), load(known, real_text, tmp_path)
+    assert estimate.form.outputs == real.form.outputs
+    for split, count in real.sizes.items():
+        assert estimate.sizes[split] == pytest.approx(count, rel=0.1), split

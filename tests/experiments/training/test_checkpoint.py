@@ -1,0 +1,205 @@
+"""Weights go from run to run: what arrives is what was saved, and what does not fit is refused by name."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mat.errors import InputError
+from mat.evidence.runs.pool import collect
+from mat.experiments.config.spec import Spec, Start
+from mat.experiments.tasks.text.tokenizer import subwords, wordpiece
+from mat.experiments.training import checkpoint
+from mat.experiments.training.loop import Loop
+from mat.experiments.training.run import check, train
+
+TEXT = {
+    "task": {"name": "hmm", "length": 8, "train": 64, "validation": 16, "test": 16},
+    "model": {"name": "bert", "layers": 2, "width": 16, "heads": 2},
+    "recipe": {"batch": 8, "epochs": 1, "evaluate_every": 8, "lr": 3e-3},
+    "probe": {"n": 6, "every": 4},
+    "method": {"name": "vanilla"},
+}
+
+
+def spec(**changes):
+    return Spec.of({**TEXT, **{key: {**TEXT.get(key, {}), **value} for key, value in changes.items()}})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of runs, with one that was kept."""
+    root = tmp_path_factory.mktemp("runs")
+    made = spec(method={"name": "mat"})
+    train(made, root / made.name, cache=root, keep=True)
+    return root
+
+
+def name(folder):
+    return next(path.name for path in folder.iterdir() if (path / "checkpoint").is_dir())
+
+
+def started(folder, **changes):
+    made = spec(start={"run": name(folder)}, **changes)
+    return Loop(made, folder / made.name, None, folder, "cpu")
+
+
+def test_a_run_starts_where_the_other_ended(folder):
+    weights = load_file(folder / name(folder) / "checkpoint/model.safetensors")
+    fresh = Loop(spec(), folder / "fresh", None, folder, "cpu")
+    loop = started(folder)
+    body = {key: value for key, value in loop.model.state_dict().items() if key.startswith("bert.")}
+    assert len(body) > 20
+    for key, value in body.items():
+        assert torch.equal(value, weights[key]), key
+    words = "bert.embeddings.word_embeddings.weight"
+    assert not torch.equal(fresh.model.state_dict()[words], weights[words])
+
+
+def test_the_checkpoint_is_one_that_transformers_reads(folder):
+    from transformers import AutoModelForMaskedLM
+
+    model = AutoModelForMaskedLM.from_pretrained(folder / name(folder) / "checkpoint")
+    assert model.config.num_hidden_layers == 2
+    weights = load_file(folder / name(folder) / "checkpoint/model.safetensors")
+    for key, value in model.state_dict().items():
+        if key in weights:
+            assert torch.equal(value, weights[key]), key
+
+
+def test_a_run_records_what_it_started_from_and_resumes_with_nothing_else(folder):
+    loop = started(folder)
+    assert loop.record()["start_hash"] == loop.identity["start_hash"]
+    assert len(bytes.fromhex(loop.start_hash)) == 32
+    assert Loop(spec(), folder / "fresh", None, folder, "cpu").start_hash is None
+
+
+def test_the_initial_weights_of_one_seed_are_the_same_for_every_method(folder):
+    one, other = (started(folder, method={"name": m}) for m in ("vanilla", "mat"))
+    for (key, a), b in zip(one.model.state_dict().items(), other.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def test_a_finished_run_without_a_checkpoint_is_trained_again_when_one_is_wanted(tmp_path):
+    made = spec()
+    final = train(made, tmp_path / "run", cache=tmp_path)
+    assert not checkpoint.is_complete(tmp_path / "run")
+    again = train(made, tmp_path / "run", cache=tmp_path, keep=True)
+    assert again == final
+    assert checkpoint.is_complete(tmp_path / "run")
+    before = (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns
+    train(made, tmp_path / "run", cache=tmp_path, keep=True)
+    assert (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"width": 32}},
+            r"has embeddings\.word_embeddings\.weight of shape \(\d+, 16\), the model needs",
+        ),
+        ({"model": {"heads": 4}}, r"has num_attention_heads 2, the model 4"),
+        ({"model": {"layers": 1}}, r"has more than the model: 'encoder\.layer\.1\."),
+        ({"model": {"layers": 3}}, r"has less than the model: 'encoder\.layer\.2\."),
+        (
+            {"task": {"length": 12}},
+            r"has embeddings\.position_embeddings\.weight of shape .*, the model needs",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(folder, changes, message):
+    with pytest.raises(InputError, match=message):
+        started(folder, **changes)
+
+
+def test_other_token_ids_of_the_same_number_are_refused(folder, tmp_path):
+    shutil.copytree(folder / name(folder), tmp_path / "other")
+    config = tmp_path / "other/checkpoint/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "vocabulary_hash": "0" * 64}))
+    made = spec(start={"run": "other"})
+    with pytest.raises(InputError, match=r"trained on other token ids than the task hmm"):
+        Loop(made, tmp_path / made.name, None, folder, "cpu")
+
+
+def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder, tmp_path):
+    made = spec(start={"run": "nowhere"})
+    with pytest.raises(InputError, match=r"nowhere, whose checkpoint is not at .* train it first"):
+        Loop(made, tmp_path / made.name, None, folder, "cpu")
+    shutil.copytree(folder / name(folder), tmp_path / "nowhere")
+    weights = tmp_path / "nowhere/checkpoint/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot read the checkpoint"):
+        Loop(made, tmp_path / made.name, None, folder, "cpu")
+    (tmp_path / "nowhere/checkpoint/config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot read the checkpoint"):
+        Loop(made, tmp_path / made.name, None, folder, "cpu")
+
+
+def test_models_that_are_not_of_transformers_have_no_checkpoint(tmp_path):
+    made = Spec.of({"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "vanilla"}})
+    with pytest.raises(InputError, match="only models of transformers"):
+        train(made, tmp_path / "run", cache=tmp_path, keep=True)
+    assert not (tmp_path / "run/final.json").exists()
+
+
+def test_a_published_checkpoint_is_read_from_the_mirror(folder, tmp_path):
+    shutil.copytree(folder / name(folder) / "checkpoint", tmp_path / "mirror/owner/model")
+    (tmp_path / "mirror/owner/model/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nword\n")
+    made = spec(start={"hub": "owner/model", "revision": "0" * 40})
+    loop = Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+    assert loop.start_hash == started(folder).start_hash
+    assert Start(hub="owner/model", revision="0" * 40) == loop.spec.settings("start")
+    config = tmp_path / "mirror/owner/model/config.json"
+    content = json.loads(config.read_text())
+    del content["vocabulary_hash"]  # as a published one is: its words tell
+    config.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="trained on other token ids"):
+        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+    with pytest.raises(InputError, match="trained on other token ids"):  # before any run
+        check(made, tmp_path / "mirror", tmp_path / "cache")
+    (tmp_path / "mirror/owner/model/vocab.txt").unlink()
+    with pytest.raises(InputError, match=r"model/vocab\.txt, found none"):
+        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+
+
+def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokenizer(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    assert checkpoint._vocabulary(tmp_path, object()) == subwords(wordpiece(words).to_str()).hash
+    (tmp_path / "vocab.txt").write_text("\n".join(words[:-1]) + "\n")
+    assert checkpoint._vocabulary(tmp_path, object()) != subwords(wordpiece(words).to_str()).hash
+
+
+@pytest.mark.parametrize("method", ["vanilla", "mat", "random"])
+def test_a_run_from_one_that_diverged_diverges_and_can_be_pooled(tmp_path, method):
+    first = spec(recipe={"lr": 1e30})
+    assert train(first, tmp_path / first.name, cache=tmp_path, keep=True)["status"] == "diverged"
+    followed = spec(method={"name": "mat"}, start={"run": first.name})
+    given = {"name": method, "observe": True} if method == "vanilla" else {"name": method}
+    if method == "random":
+        train(followed, tmp_path / followed.name, cache=tmp_path)
+        given["match"] = followed.name
+    made = spec(method=given, start={"run": first.name})
+    assert train(made, tmp_path / made.name, cache=tmp_path)["status"] == "diverged"
+    tables = collect([tmp_path / made.name])
+    assert list(tables.runs["status"]) == ["diverged"]
+
+
+def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder, tmp_path):
+    for method in ("vanilla", "mat"):
+        made = spec(start={"run": name(folder)}, method={"name": method})
+        shutil.copytree(folder / name(folder), tmp_path / name(folder), dirs_exist_ok=True)
+        train(made, tmp_path / made.name, cache=tmp_path)
+        config = folder / name(folder) / "checkpoint/config.json"
+        assert len(config.read_text())
+    runs = [
+        path for path in tmp_path.iterdir() if (path / "final.json").exists() and path.name != name(folder)
+    ]
+    assert len(collect(runs).runs) == 2
+    record = json.loads((runs[0] / "run.json").read_text())
+    (runs[0] / "run.json").write_text(json.dumps({**record, "start_hash": "0" * 64}))
+    with pytest.raises(InputError, match=r"different start_hash: expected one in task hmm, seed 0"):
+        collect(runs)

@@ -1,0 +1,472 @@
+"""Runs: resume at tolerance zero (with a control), paired seeds, divergence, and the record that is written."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from mat.errors import InputError
+from mat.experiments.config.spec import Recipe, Spec
+from mat.experiments.training import run_directory as run
+from mat.experiments.training.loop import LEDGERS, Loop
+from mat.experiments.training.optimizer import schedule
+from mat.experiments.training.run import check, train
+from mat.flops.elementwise import elementwise_macs
+from mat.flops.executed import StepLedger, executed_macs
+from mat.methods.early_stop import EarlyStop
+
+DIGITS = {
+    "task": {"name": "digits"},
+    "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
+    "recipe": {
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "batch": 200,
+        "epochs": 4,
+        "evaluate_every": 4,
+        "decay": "all",
+    },
+    "probe": {"n": 6, "every": 5},
+}
+TEXT = {
+    "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8},
+    "model": {"name": "bert", "width": 8, "heads": 2, "dropout": 0.1},
+    "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
+    "probe": {"n": 6, "every": 3},
+}
+ROUTED = {
+    "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8},
+    "model": {"name": "switch", "width": 8, "heads": 2, "dropout": 0.1, "initialiser": 2.0},
+    "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
+    "probe": {"n": 6, "every": 3},
+}
+METHODS = {
+    "vanilla": {"name": "vanilla", "observe": True},
+    "mat": {"name": "mat"},
+    "mat_exact": {"name": "mat", "mode": "exact"},
+    "random": {"name": "random", "share": 0.5},
+    "multirate": {"name": "multirate", "k": 2},
+}
+
+
+def spec(base=DIGITS, method="mat", seed=0, **recipe):
+    given = {**base, "method": METHODS[method], "seed": seed, "recipe": {**base["recipe"], **recipe}}
+    return Spec.of(given)
+
+
+def loop(made, tmp_path):
+    return Loop(made, tmp_path / made.name, None, tmp_path / "cache", "cpu")
+
+
+def timeless(state):
+    """The state without wall-clock, which no two processes share."""
+    if isinstance(state, dict):
+        return {k: timeless(v) for k, v in state.items() if not str(k).startswith("seconds")}
+    if isinstance(state, list | tuple):
+        return [timeless(v) for v in state]
+    return state
+
+
+def differences(a, b, path=""):
+    """Paths at which two nested states differ in any bit."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = [*a, *(k for k in b if k not in a)]
+        return [d for k in keys for d in differences(a.get(k), b.get(k), f"{path}/{k}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [
+            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")
+        ]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
+        return []
+    return [] if type(a) is type(b) and a == b else [path]
+
+
+def silent(line, share):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")],
+)
+def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
+    made = spec(base, method)
+    whole, first = loop(made, tmp_path), loop(made, tmp_path)
+    for _ in range(13):
+        whole.advance(silent)
+    for _ in range(7):  # in the middle of an epoch and of a probe interval
+        first.advance(silent)
+    run.save_state(tmp_path / "state.pt", first.state())
+    second = loop(made, tmp_path)
+    second.restore(run.load_state(tmp_path / "state.pt", second.identity))
+    for _ in range(6):
+        second.advance(silent)
+    assert differences(timeless(whole.state()), timeless(second.state())) == []
+    other = loop(spec(base, method, seed=1), tmp_path)  # control: the comparison sees another seed
+    for _ in range(13):
+        other.advance(silent)
+    found = differences(timeless(whole.state()), timeless(other.state()))
+    assert any("/model/" in path for path in found)
+    assert any("/progress/curve" in path for path in found)
+
+
+def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
+    made = spec()
+    calls = []
+
+    def interrupt(line, share):
+        calls.append(line)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path / "a", cache=tmp_path, report=interrupt, save_every=0)
+    state = run.state_path(tmp_path / "a")
+    assert state.exists()
+    assert state.parent != tmp_path / "a", "Snakemake deletes the outputs of a failed job"
+    resumed = []
+    train(made, tmp_path / "a", cache=tmp_path, report=lambda line, share: resumed.append(line), save_every=0)
+    train(made, tmp_path / "b", cache=tmp_path)
+    assert not state.exists()
+    assert "step 0/" not in resumed[0], "it began again instead of going on"
+    clocks = [name for name in LEDGERS if name.startswith("seconds")]
+    for name in ("curve", "probes"):
+        a, b = (pd.read_parquet(tmp_path / which / f"{name}.parquet") for which in "ab")
+        pd.testing.assert_frame_equal(
+            a.drop(columns=clocks, errors="ignore"), b.drop(columns=clocks, errors="ignore"), check_exact=True
+        )
+    assert (tmp_path / "a/final.json").read_text() == (tmp_path / "b/final.json").read_text()
+
+
+def test_methods_of_one_seed_are_paired(tmp_path):
+    """Same weights, batches, masks and probe set; another seed changes all of them."""
+    for base in (DIGITS, TEXT):
+        loops = [loop(spec(base, method), tmp_path) for method in METHODS]
+        other = loop(spec(base, "mat", seed=1), tmp_path)
+
+        def seen(one, base=base):
+            batch = one.task.batch(one.spec.seed, 1, 3, base["recipe"]["batch"])
+            return {
+                "weights": one.model.state_dict(),
+                "probe": one.controller.probe_inputs,
+                "batch": list(batch),
+            }
+
+        for one in loops[1:]:
+            assert differences(seen(loops[0]), seen(one)) == []
+        changed = {path.split("/")[1] for path in differences(seen(loops[0]), seen(other))}
+        assert changed == {"weights", "probe", "batch"}
+
+
+def test_the_first_evaluation_is_the_same_for_every_method(tmp_path):
+    losses = set()
+    for method in METHODS:
+        one = loop(spec(TEXT, method), tmp_path)
+        one._evaluate(silent)
+        losses.add(one.progress.curve[0]["val_loss"])
+    assert len(losses) == 1
+
+
+def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
+    final = train(spec(lr=1e18), tmp_path / "run", cache=tmp_path)
+    assert final["status"] == "diverged"
+    assert final["test_loss"] is None
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    curve = pd.read_parquet(tmp_path / "run/curve.parquet")
+    assert record["name"]
+    assert curve["step"].iloc[-1] == final["steps"] < 20
+
+
+@pytest.mark.parametrize("method", ["mat", "vanilla"])
+def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, tmp_path):
+    given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1}}
+    given["recipe"] = {**DIGITS["recipe"], "lr": 1e18}
+    assert train(Spec.of(given), tmp_path / "run", cache=tmp_path)["status"] == "diverged"
+
+
+def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
+    one = loop(spec(), tmp_path)
+    one.advance(silent)
+    with torch.no_grad():
+        next(one.model.parameters()).fill_(math.nan)
+    assert one.finish()["status"] == "diverged"
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(spec(epochs=1), tmp_path / "run", cache=tmp_path)
+    before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
+    assert train(spec(epochs=1), tmp_path / "run", cache=tmp_path) == first
+    assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("base", [DIGITS, TEXT, ROUTED])
+@pytest.mark.parametrize("schedule", ["cut", "compressed"])
+def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule):
+    """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
+    whole schedule, or goes to zero within them."""
+    other = Spec.of({**base, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}})
+    train(other, tmp_path / other.name, cache=tmp_path)
+    last = pd.read_parquet(tmp_path / other.name / "curve.parquet").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
+    one = loop(Spec.of(given), tmp_path)
+    family, names = one.spec.plugin("model"), one.controller.partition.names
+    work = family.work(one.spec.settings("model"), one.task.form, one.recipe.batch)
+    step = family.step(work, names, "exact")
+    whole = one.recipe.epochs * one.steps_per_epoch
+    assert one.steps == min(spent // step, whole) and one.steps >= 1
+    assert one.scheduled == (whole if schedule == "cut" else one.steps)
+    final = train(one.spec, tmp_path / one.spec.name, cache=tmp_path)
+    curve = pd.read_parquet(tmp_path / one.spec.name / "curve.parquet")
+    assert final["steps"] == curve["step"].iloc[-1] == one.steps
+    routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
+    assert curve["macs_executed"].iloc[-1] <= spent * routed
+
+
+def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
+    """Switch's balance loss moves the routers; the first step's reported loss is the task's alone."""
+    first = {}
+    for balance in (0.0, 1.0):
+        base = {**ROUTED, "model": {**ROUTED["model"], "balance": balance, "dropout": 0.0}}
+        one = loop(spec(base, "vanilla"), tmp_path)
+        one.advance(silent)
+        routers = {k: v for k, v in one.model.state_dict().items() if "router" in k}
+        first[balance] = one.progress.since["loss"], routers
+    assert first[0.0][0] == first[1.0][0] > 0
+    assert any(not torch.equal(value, first[1.0][1][name]) for name, value in first[0.0][1].items())
+
+
+def test_early_stopping_never_trains_longer():
+    method = EarlyStop(match="mat")
+    assert method.length(100, 7, 10**9) == (100, 100)
+    assert method.length(100, 7, 70) == (10, 10) and method.length(100, 7, 76) == (10, 10)
+    assert method.length(100, 7, 1) == (1, 1), "one step at least"
+    assert EarlyStop(match="mat", schedule="cut").length(100, 7, 70) == (10, 100)
+
+
+def test_what_is_written(tmp_path):
+    made = spec(TEXT, "mat")
+    final = train(made, tmp_path / "run", cache=tmp_path, labels={"scale": "s", "task": "t", "method": "m"})
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(run.FILES)
+    assert record["name"] == made.name
+    assert Spec.of(record["spec"]) == made
+    assert record["labels"] == {"scale": "s", "task": "t", "method": "m"}
+    assert record["charges_probe"] is True
+    modules = sum(row["parameters"] for row in record["modules"]) + record["remainder_parameters"]
+    assert modules == sum(p.numel() for p in loop(made, tmp_path).model.parameters())
+    curve = pd.read_parquet(tmp_path / "run/curve.parquet")
+    probes = pd.read_parquet(tmp_path / "run/probes.parquet")
+    assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
+    assert curve[list(LEDGERS)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
+    assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
+
+
+def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
+    """Executed: the closed form summed over steps; the probe: what one probe runs, counted apart."""
+    one = loop(spec(TEXT, "random"), tmp_path)
+    expected, family, settings = 0, one.spec.plugin("model"), one.spec.settings("model")
+    for _ in range(8):
+        one.advance(silent)
+        expected += family.closed_form(settings, one.task.form, 8, one.controller.active, "detach")
+    assert one.progress.totals["macs_executed"] == expected
+    assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
+    probing = loop(spec(TEXT, "mat"), tmp_path)
+    controller = loop(spec(TEXT, "mat"), tmp_path).controller
+    first, _ = executed_macs(controller.begin_step)
+    later, _ = executed_macs(
+        lambda: controller.measure(first=False)
+    )  # the first traces rows to their samples
+    for _ in range(4):
+        probing.advance(silent)
+    assert probing.progress.totals["macs_executed_probe"] == first + later
+    assert first > later > 0
+    assert probing.progress.totals["macs_eigen"] == 2 * (len(probing.controller.partition.modules) + 1) * 144
+
+
+def test_what_counting_takes_is_no_training_time(tmp_path, monkeypatch):
+    """A clock that only counting moves: no line of seconds may show it."""
+    now = [0.0]
+    monkeypatch.setattr("mat.experiments.training.loop.time.perf_counter", lambda: now[0])
+
+    def slowly(count):
+        def counting(*args):
+            now[0] += 1000
+            return count(*args)
+
+        return counting
+
+    def quickly(step):
+        def stepping(batch):
+            now[0] += 1
+            return step(batch)
+
+        return stepping
+
+    one = loop(spec(TEXT, "mat"), tmp_path)
+    monkeypatch.setattr("mat.flops.executed.executed_macs", slowly(executed_macs))
+    monkeypatch.setattr("mat.flops.elementwise.elementwise_macs", slowly(elementwise_macs))
+    monkeypatch.setattr(one, "_step", quickly(one._step))
+    while one.progress.step < one.steps:
+        one.advance(silent)
+    assert now[0] > 3000, "something was counted"
+    assert one.progress.totals["seconds_train"] == one.steps
+    assert one.progress.totals["seconds_probe"] == 0
+
+
+@pytest.mark.parametrize("method", ["random", "multirate"])
+def test_with_experts_every_step_costs_what_was_routed_in_it(method, tmp_path, monkeypatch):
+    """The sum that a run remembers its steps by is the sum of counting each of them."""
+    given = {**ROUTED, "model": {**ROUTED["model"], "dropout": 0.0}}
+    one, every = loop(spec(given, method), tmp_path), loop(spec(given, method), tmp_path)
+    counts, nominal = [], []
+
+    def always(run, active, memo):
+        memo.clear()
+        counts.append(StepLedger.step(every.ledger, run, active, memo))
+        nominal.append(every.nominal.step(8, active, counts[-1].routed))
+        return counts[-1]
+
+    monkeypatch.setattr(every.ledger, "step", always)
+    for _ in range(12):
+        one.advance(silent)
+        every.advance(silent)
+    assert one.progress.totals == pytest.approx(every.progress.totals | seconds(one))
+    assert one.progress.totals["macs_nominal"] == sum(nominal)
+    assert len({step.macs for step in counts}) > 4, "routing did not change, so nothing was tested"
+    assert len(one.progress.step_macs) < 12
+    assert not any(module._forward_pre_hooks for module in one.model.modules())
+
+
+def seconds(one):
+    return {name: value for name, value in one.progress.totals.items() if name.startswith("seconds")}
+
+
+@pytest.mark.parametrize("method", ["vanilla", "random", "multirate"])
+def test_the_optimizers_line_is_what_its_steps_do(method, tmp_path, monkeypatch):
+    """AdamW by hand: 7 operations an entry, one more where there is decay; with the clip 3 and some scalars."""
+    one = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices", clip=0.0), tmp_path)
+    assert isinstance(one.optimizer, torch.optim.AdamW)
+    expected, leaves = 0, 0
+    for _ in range(8):
+        one.advance(silent)
+        for group in one.optimizer.param_groups:
+            trained = [leaf for leaf in group["params"] if leaf.grad is not None]
+            leaves += len(trained)
+            expected += sum(leaf.numel() for leaf in trained) * (7 + (group["weight_decay"] > 0)) / 2
+    found = one.progress.totals["macs_optimizer"]
+    assert expected <= found <= expected + leaves / 2  # each leaf counts its steps, too
+    clipped = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
+    always = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
+    for _ in range(8):
+        clipped.advance(silent)
+        always.progress.optimizer_macs.clear()
+        always.advance(silent)
+    assert found < clipped.progress.totals["macs_optimizer"] == always.progress.totals["macs_optimizer"]
+
+
+def test_multirate_trains_its_slow_part_every_kth_step_with_k_times_the_rate(tmp_path):
+    one = loop(spec(TEXT, "multirate"), tmp_path)
+    slow = set(one.controller.periods)
+    assert slow == {m.name for m in one.controller.partition.modules if m.layer == 0}
+    trained = []
+    for _ in range(4):
+        one.advance(silent)
+        trained.append(slow <= one.controller.active)
+    assert trained == [False, True, False, True]
+    leaf = one.controller.sparse.module_parameters("layer0.ffn")[0]
+    rates = {
+        id(p): rate
+        for g, rate in zip(one.optimizer.param_groups, one.base_rates, strict=True)
+        for p in g["params"]
+    }
+    assert rates[id(leaf)] == 2 * rates[id(one.controller.sparse.module_parameters("layer1.ffn")[0])]
+
+
+@pytest.mark.parametrize("base", [DIGITS, {**TEXT, "model": {"name": "bert", "width": 8, "heads": 2}}])
+def test_a_step_in_bfloat16_costs_the_same_products_and_keeps_float32_weights(base, tmp_path):
+    plain, mixed = (loop(spec(base, precision=p), tmp_path) for p in ("float32", "bfloat16"))
+    kinds = []
+    last = [m for m in mixed.model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    last.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    for one in (plain, mixed):
+        one.controller.begin_step()
+        assert set(kinds) <= {torch.float32}, "the probe"
+        kinds.clear()
+        one.loss = one._step(one.task.batch(0, 0, 0, 8))
+    assert kinds == [torch.bfloat16]
+    assert mixed.loss != plain.loss and math.isclose(mixed.loss, plain.loss, rel_tol=0.02)
+    assert {p.dtype for p in mixed.controller.parameters()} == {torch.float32}
+    kinds.clear()
+    mixed._evaluate(silent)
+    assert set(kinds) == {torch.float32}
+    for one in (plain, mixed):
+        one.advance(silent)
+    assert mixed.progress.totals["macs_executed"] == plain.progress.totals["macs_executed"] > 0
+
+
+def test_schedules_by_hand():
+    linear = Recipe(schedule="linear", warmup=0.2)
+    assert [schedule(linear, s, 10) for s in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 0.5]
+    cosine = Recipe(schedule="cosine", warmup=0)
+    assert schedule(cosine, 0, 10) == 1 and math.isclose(schedule(cosine, 5, 10), 0.5)
+    assert schedule(Recipe(schedule="constant", warmup=0), 9, 10) == 1
+
+
+class TestBadInput:
+    def test_a_probe_larger_than_the_data(self, tmp_path):
+        with pytest.raises(InputError, match="probe size"):
+            train(
+                Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 65}}),
+                tmp_path / "run",
+                cache=tmp_path,
+            )
+
+    def test_a_batch_larger_than_the_data(self, tmp_path):
+        with pytest.raises(InputError, match="batch size"):
+            train(spec(TEXT, batch=65), tmp_path / "run", cache=tmp_path)
+
+    def test_a_task_that_does_not_fit_the_model(self, tmp_path):
+        with pytest.raises(InputError, match="needs a task with the objective"):
+            train(Spec.of({**DIGITS, "model": {"name": "bert"}, "method": {"name": "mat"}}), tmp_path / "run")
+
+    def test_an_output_that_is_a_file(self, tmp_path):
+        (tmp_path / "run").write_text("")
+        with pytest.raises(InputError, match="cannot write to"):
+            train(spec(), tmp_path / "run", cache=tmp_path)
+
+    def test_a_check_finds_all_of_it_without_training(self, tmp_path):
+        for bad, message in ((spec(TEXT, batch=65), "batch size"), ({"probe": {"n": 65}}, "probe size")):
+            made = bad if isinstance(bad, Spec) else Spec.of({**TEXT, "method": {"name": "mat"}, **bad})
+            with pytest.raises(InputError, match=message):
+                check(made, None, tmp_path)
+        assert check(spec(TEXT), None, tmp_path)["sizes"]["train"] == 64
+
+    def test_a_folder_of_another_run(self, tmp_path):
+        train(spec(epochs=1), tmp_path / "run", cache=tmp_path)
+        with pytest.raises(InputError, match="holds the run"):
+            train(spec(epochs=1, lr=0.01), tmp_path / "run", cache=tmp_path)
+
+    def test_a_folder_of_another_code_version(self, tmp_path):
+        made = spec(epochs=1)
+        train(made, tmp_path / "run", cache=tmp_path)
+        record = json.loads((tmp_path / "run/run.json").read_text())
+        (tmp_path / "run/run.json").write_text(json.dumps({**record, "code_hash": "0" * 64}))
+        with pytest.raises(InputError, match="was made by code 000000000000"):
+            train(made, tmp_path / "run", cache=tmp_path)
+
+    def test_a_state_of_other_data(self, tmp_path):
+        one = loop(spec(), tmp_path)
+        one.advance(silent)
+        run.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.identity, "data_hash": "x"}})
+        with pytest.raises(InputError, match="data_hash 'x'"):
+            run.load_state(tmp_path / "s.pt", one.identity)
+
+    def test_a_matched_run_that_is_not_there(self, tmp_path):
+        with pytest.raises(InputError, match="train it first"):
+            train(Spec.of({**DIGITS, "method": {"name": "random", "match": "nowhere"}}), tmp_path / "run")

@@ -1,0 +1,241 @@
+"""The contract that every method keeps, and the paper's own methods by hand-computed examples."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+
+from mat.controller import Controller
+from mat.errors import InputError
+from mat.experiments.config.plugins import build, find
+from mat.methods import METHODS
+from mat.methods.base import Matched
+from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
+from mat.methods.multirate import Multirate
+from mat.methods.random import Random
+from tests.cases import bert_case, vgg_case
+from tests.contexts import DEPTH, MODULES, SETTINGS, World, context, method, observe, worlds
+
+every_method = pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
+
+
+def test_threshold_is_the_rank_in_the_integral_spectrum():
+    values = np.arange(30, 0, -1.0)
+    assert modular_threshold(values, 0.1) == 28  # ⌈3⌉ = 3rd largest, although 0.1 * 30 > 3 in floating point
+    assert modular_threshold(values, 0.11) == 27  # ⌈3.3⌉ = 4th
+    assert modular_threshold(values, 1.0) == 1
+    assert modular_threshold(values, 1e-6) == 30
+
+
+def test_modular_policy_keeps_modules_at_or_above_the_threshold():
+    selection = MAT(alpha=0.5, policy="modular").select(context([observe(4.0, 3.9, 5.0, 0.1)]))
+    assert selection.threshold == 4.0 and selection.active == {"a", "c"}
+
+
+def test_an_empty_set_keeps_the_largest_and_says_so():
+    selection = MAT(alpha=0.1, policy="modular").select(context([observe(1.0, 3.0, 2.0, 0.5)]))
+    assert selection.active == {"b"} and "b" in selection.note
+
+
+def test_temporal_policy_by_hand():
+    # a: Δ = 0, 2, 2.001 -> |0.001|/2 = 5e-4 < 1e-3: frozen at the third probe. b: |4 - 2|/2 = 1: not.
+    history = [observe(1, 1, 1, 1), observe(3, 3, 1, 2), observe(3.001, 5, 1, 3)]
+    assert temporally_frozen(history, "a", 1e-3) and not temporally_frozen(history, "b", 1e-3)
+    assert not temporally_frozen(history, "c", 1e-3)  # never moved: no scale
+    assert not temporally_frozen(history[:2], "a", 1e-3)  # from the third probe on
+    later = [*history, observe(9, 5, 1, 4)]
+    assert temporally_frozen(later, "a", 1e-3), "frozen for good, although it moves again"
+    # the size of the change counts, not its sign: Δ falls from 4 to 3.999
+    assert temporally_frozen([observe(1, 1, 1, 1), observe(1, 5, 1, 1), observe(1, 4.999, 1, 1)], "b", 1e-3)
+
+
+def test_mat_is_both_policies():
+    history = [observe(9, 9, 9, 9), observe(11, 12, 9, 0.5), observe(11.0001, 14, 9, 0.1)]
+    both = MAT(alpha=0.5, beta=1e-3).select(context(history))
+    assert both.active == {"b", "c"} and both.frozen == {"a"}
+
+
+def test_when_all_are_frozen_the_largest_stays():
+    history = [observe(1, 1, 1, 1), observe(2, 3, 4, 5), observe(2, 3, 4, 5)]
+    selection = MAT(beta=1e-3).select(context(history))
+    assert selection.active == {"d"} and selection.frozen == {"a", "b", "c"}
+
+
+def test_random_follows_the_matched_counts_and_redraws():
+    method = Random(match="mat")
+    chosen = [method.select(context(interval=t, seed=t, counts=(3, 1))).active for t in range(40)]
+    assert len(chosen[0]) == 3 and {len(c) for c in chosen[1:]} == {1}
+    assert len(set(chosen[1:])) == 4, "every module is drawn at some time"
+    again = method.select(context(interval=5, seed=5, counts=(3, 1))).active
+    assert again == chosen[5]
+
+
+def test_random_share_rounds_to_at_least_one():
+    assert len(Random(share=0.01).select(context(interval=0)).active) == 1
+    assert len(Random(share=0.5).select(context(interval=0)).active) == 2
+
+
+def test_multirate_slows_the_half_nearest_the_input():
+    method = Multirate(k=3)
+    assert method.periods(MODULES, DEPTH) == {"a": 3, "b": 3}
+    assert method.select(context(interval=0)).active == set(MODULES)
+
+
+def test_alternatives_of_the_threshold_by_hand():
+    """λ_max 4, 3, 3, 1 and the integral spectrum 10, 4, 2, 1, at α = 0.5."""
+    seen = [observe(4.0, 3.0, 3.0, 1.0)]
+    wanted = {
+        "rank": ({"a"}, 4.0),  # the second largest of the spectrum
+        "top": (set(), 5.0),  # half of 10, which no module reaches
+        "quantile": ({"a", "b", "c"}, 3.0),  # the median of the modules', ties included
+        "share": ({"a", "b"}, 3.0),  # two modules, of equal ones the first
+    }
+    for threshold, (active, tau) in wanted.items():
+        selection = MAT(alpha=0.5, policy="modular", threshold=threshold).select(context(seen))
+        assert selection.threshold == tau and selection.active == (active or {"a"}), threshold
+        assert (selection.note is not None) == (not active)
+
+
+def test_the_quantile_is_numpys_and_exact_where_it_falls_on_a_value():
+    values = np.random.default_rng(0).uniform(size=11)
+    for alpha in (0.05, 0.25, 0.8, 1.0):
+        assert upper_quantile(values, alpha) == pytest.approx(np.quantile(values, 1 - alpha), rel=1e-12)
+    for tenth in range(1, 11):
+        assert upper_quantile(values, tenth / 10) == np.sort(values)[::-1][tenth]
+
+
+def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
+    """a: Δ = 0, 2, 2, 8: still at the third probe and moving at the fourth. b moves always."""
+    history = [observe(1, 1, 9, 9), observe(3, 3, 12, 12), observe(3, 9, 20, 20), observe(9, 30, 30, 30)]
+    for thaw, still, later in ((False, {"a"}, {"a"}), (True, {"a"}, set())):
+        ways = MAT(beta=1e-3, policy="temporal", thaw=thaw)
+        third, fourth = ways.select(context(history[:3])), ways.select(context(history))
+        assert set(MODULES) - third.active == still
+        assert set(MODULES) - fourth.active == later
+        assert third.frozen == (set() if thaw else {"a"}), "what may thaw is not frozen for good"
+
+
+def test_every_method_is_in_the_suite():
+    assert {name for name, _ in SETTINGS} == set(METHODS)
+    for name in METHODS:
+        card = find("method", METHODS, name).__doc__
+        assert card.count("Claim:") == card.count("Source:") == 1, "every method file is its card"
+        assert "Equation" in card and "Knobs:" in card
+
+
+@every_method
+@given(world=worlds())
+@settings(max_examples=25, deadline=None)
+def test_contract(name: str, options: dict, world: World):
+    """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked, on the names
+    of the modules or on any random state but its own."""
+    asked = method(name, options)
+    for t in range(len(world.values)):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        one = asked.select(world.at(t, asked))
+        random.seed(2), np.random.seed(2), torch.manual_seed(2)
+        assert one == asked.select(world.at(t, asked))
+        assert one.active and one.active | one.frozen <= set(world.names())
+        assert not one.active & one.frozen
+        if isinstance(asked, Matched) and name != "lisa":
+            share = max(round(0.5 * len(world.depth)), 1)
+            held = world.counts[min(t, len(world.counts) - 1)]
+            assert len(one.active) == (held if asked.match else share)
+        renamed = asked.select(world.at(t, asked, renamed=True))
+        for before, after in ((one.active, renamed.active), (one.frozen, renamed.frozen)):
+            places = [new in after for new in world.names(renamed=True)]
+            assert places == [old in before for old in world.names()]
+    first = world.at(0, asked)
+    assert all(period >= 1 for period in asked.periods(first.modules, first.depth).values())
+    with pytest.raises(AttributeError):
+        asked.mode = "exact"
+
+
+@every_method
+@pytest.mark.parametrize("make", [bert_case, vgg_case])
+def test_every_method_trains_a_model(make, name, options):
+    """Four steps at two intervals: the loss falls, and exactly what is selected moves.
+
+    A VGG has no residual connections: detached, a layer without an active module would end the backward pass.
+    """
+    case = make()
+    options = {**options, "mode": "exact" if make is vgg_case else "detach"}
+    if "kind" in options:
+        options["kind"] = case.partition.modules[0].kind
+
+    def losses(logits, labels):
+        return (
+            F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none").reshape(len(labels), -1).mean(1)
+        )
+
+    controller = Controller(
+        *(case.model, case.partition, method(name, options), case.inputs),
+        every=2,
+        directions=2,
+        probe_labels=case.labels,
+        loss=losses,
+        counts=(3, 2),
+        length=4,
+    )
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-2)
+    controller.adopt(optimizer)
+    seen = []
+    for _ in range(4):
+        before = {key: value.detach().clone() for key, value in case.model.named_parameters()}
+        controller.begin_step()
+        optimizer.zero_grad()
+        loss = case.loss()
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.item())
+        for module in case.partition.modules:
+            moved = [
+                not torch.equal(
+                    piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter))
+                )
+                for piece in module.slices
+            ]
+            assert any(moved) == (module.name in controller.active), module.name
+    assert seen[-1] < seen[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("mat", {"alpha": 0.0}, r"alpha must be in \(0, 1\]"),
+        ("mat", {"alpha": 1.5}, r"alpha must be in \(0, 1\]"),
+        ("mat", {"alpha": "big"}, "alpha must be float"),
+        ("mat", {"beta": -1.0}, "beta must be"),
+        ("mat", {"policy": "spatial"}, "policy must be one of"),
+        ("mat", {"mode": "mask"}, "mode must be"),
+        ("mat", {"gamma": 1}, "unknown key 'gamma'"),
+        ("random", {}, "needs either match"),
+        ("random", {"match": "mat", "share": 0.5}, "needs either match"),
+        ("random", {"share": 2.0}, "share must be in"),
+        ("multirate", {"k": 0}, "k must be a whole number"),
+        ("mat", {"threshold": "mean"}, "threshold must be one of rank, top, quantile, share"),
+        ("largest", {}, "needs either match"),
+        ("kind", {"share": 0.5}, "kind"),
+        ("misa", {"share": 0.5, "eta": -1.0}, "eta must be a number ≥ 0"),
+        ("misa", {"share": 0.5, "decay": 1.0}, r"decay must be in \[0, 1\)"),
+        ("lisa", {}, "needs either match"),
+        ("lisa", {"layers": 2, "share": 0.5}, "one of layers, match and share"),
+        ("lisa", {"layers": 0}, "layers must be a whole number ≥ 1"),
+        ("badam", {"order": "shuffled"}, "order must be one of random"),
+        ("badam", {"layers": 0}, "layers must be a whole number"),
+        ("freezeout", {"t0": 0.0}, r"t0 must be in \(0, 1\]"),
+        ("freezeout", {"schedule": "square"}, "schedule must be one of linear, cubic"),
+        ("autofreeze", {"percentile": 101.0}, r"percentile must be in \[0, 100\]"),
+    ],
+)
+def test_bad_settings_are_refused(name, given, message):
+    with pytest.raises(InputError, match=message):
+        build(f"method {name}", find("method", METHODS, name).METHOD, given)
+
+
+def test_an_unknown_method_is_refused_with_the_known_names():
+    with pytest.raises(InputError, match=r"unknown method 'sgd'; known: .*mat, .*vanilla"):
+        find("method", METHODS, "sgd")
