@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval
-from mat.evidence.tables import results
 from mat.evidence.tables.controls import random_label
 from mat.evidence.text import format
 
@@ -58,8 +57,8 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
     largest = 0.0
     for place, method in enumerate(rows):
-        values = results.best_loss_advantages_percent(tables, task, method, against).dropna()
-        share = mean_interval(results.active_share_percent(tables, task, method)).mean
+        values = over_seeds.best_loss_advantages_percent(tables, task, method, against).dropna()
+        share = mean_interval(over_seeds.active_share_percent(tables, task, method)).mean
         text = f"{format.number(share, 0)} %" if len(tables.finished(task, method)) else "not run"
         ax.annotate(
             text,

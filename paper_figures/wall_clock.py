@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import curves, method_groups
+from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
-from mat.evidence.tables import results
 
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")
@@ -71,7 +70,7 @@ def savings(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
             continue
         value = tuple(
             saving_percent(measure(tables, task, method), measure(tables, task, REFERENCE))
-            for measure in (final_macs, results.wall_clock)
+            for measure in (final_macs, over_seeds.wall_clock)
         )
         if all(one.n for one in value):
             found[method] = value

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from mat.evidence.runs import curves, method_groups
+from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.tables import results
 from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
@@ -134,7 +133,7 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     assert rows == [named(name) for name in wanted]
     place = wanted.index("smallest")
     mean = next(bar.lines[0].get_xdata()[0] for bar in ax.containers if bar.lines[0].get_ydata()[0] == place)
-    assert mean == results.best_loss_advantage_percent(given, "digits", "smallest", "random_exact").mean
+    assert mean == over_seeds.best_loss_advantage_percent(given, "digits", "smallest", "random_exact").mean
     dots = [tuple(spot) for part in ax.collections for spot in part.get_offsets() if int(spot[1]) == place]
     assert len(dots) == 2
     faces = {int(bar.lines[0].get_ydata()[0]): bar.lines[0].get_markerfacecolor() for bar in ax.containers}

@@ -18,12 +18,11 @@ from mat.evidence.claims import decisions
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.outcome import Effect, Outcome
 from mat.evidence.claims.verdicts import outcome
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval
-from mat.evidence.tables import results
 
 DEFAULTS = {
     "mat": ("C4", "C5"),
@@ -134,7 +133,7 @@ def _effect(tables: Tables, task: str, claim: Claim, default: str, label: str, f
     """The number that the alternative moves."""
     if claim.id == "C5":
         base = claim.one("reference")
-        mine, theirs = (results.best_losses(tables, task, name) for name in (label, base))
+        mine, theirs = (over_seeds.best_losses(tables, task, name) for name in (label, base))
         gap = mean_interval(100 * (mine - theirs) / theirs)
         return Effect("validation loss", gap, f"% of {base}'s best validation loss", "none")
     deciding = [effect for effect in found.effects if effect.decides]

@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import method_groups, metrics
+from mat.evidence.runs import method_groups, metrics, over_seeds
 from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
-from mat.evidence.tables import results
 from mat.evidence.tables.page import Page, Section, count, read, stands_on
 from mat.evidence.tables.results import spread_out
 from mat.evidence.text import format
@@ -43,23 +42,23 @@ def random_label(tables: Tables, task: str) -> str:
 
 def _row(tables: Tables, task: str, label: str) -> dict[str, Any]:
     done, runs = tables.finished(task, label), tables.of(task, label)
-    first, best = runs.iloc[0], results.best_losses(tables, task, label)
+    first, best = runs.iloc[0], over_seeds.best_losses(tables, task, label)
     how = metrics.shown(first["metric"], first["loss_unit"])
-    compute = FLOPS_PER_MAC * results.whole_run_macs(tables, task, label, LEDGER)
+    compute = FLOPS_PER_MAC * over_seeds.whole_run_macs(tables, task, label, LEDGER)
     row: dict[str, Any] = {
         "scale": tables.scale, "task": task, "method": label, "n_finished": len(done),
         "n_diverged": len(runs) - len(done), "metric": first["metric"], "loss_unit": first["loss_unit"],
         "ledger": LEDGER, "mode": first["mode"],
     }  # fmt: skip
     row |= spread_out(
-        "active_share_percent", mean_interval(results.active_share_percent(tables, task, label))
+        "active_share_percent", mean_interval(over_seeds.active_share_percent(tables, task, label))
     )
     row |= spread_out("best_validation_loss", mean_interval(best))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     row["random_label"] = random_label(tables, task)
     for other in AGAINST:
         named = row["random_label"] if other == "random" else other
-        gap = paired_difference(best, results.best_losses(tables, task, named))
+        gap = paired_difference(best, over_seeds.best_losses(tables, task, named))
         row |= spread_out(f"loss_minus_{other}", gap, counted=True)
     return row | spread_out("compute_flop", mean_interval(compute))
 

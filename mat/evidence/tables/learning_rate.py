@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mat.evidence.runs import over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
-from mat.evidence.tables import results
 from mat.evidence.tables.page import Page, Section, count, read, stands_on
 from mat.evidence.tables.results import spread_out
 from mat.evidence.text import format
@@ -51,7 +51,7 @@ def chosen(tables: Tables, task: str, labels: dict[float, str]) -> float:
     """The factor of the smallest mean best validation loss over the seeds that every factor has; NaN without one. A
     factor with a diverged run is out."""
     losses = {
-        factor: results.best_losses(tables, task, label)
+        factor: over_seeds.best_losses(tables, task, label)
         for factor, label in labels.items()
         if len(tables.finished(task, label)) == len(tables.of(task, label))
     }
@@ -66,7 +66,7 @@ def survival(tables: Tables, task: str, reference: dict[float, str], best: dict[
     if len(reference) < 2 or METHOD not in tables.methods(task) or 1.0 not in reference or tuned is None:
         return NOT_TESTED
     gains = {
-        label: results.best_loss_advantages_percent(tables, task, METHOD, label)
+        label: over_seeds.best_loss_advantages_percent(tables, task, METHOD, label)
         for label in (REFERENCE, tuned)
     }
     common = pd.DataFrame(gains).dropna()
@@ -86,14 +86,14 @@ def _row(
 ) -> dict[str, Any]:
     runs, done = tables.of(task, label), tables.finished(task, label)
     tuned = labels_of(tables, task, REFERENCE).get(best[REFERENCE])
-    gain = results.best_loss_advantage_percent(tables, task, label, tuned) if tuned else mean_interval([])
+    gain = over_seeds.best_loss_advantage_percent(tables, task, label, tuned) if tuned else mean_interval([])
     row: dict[str, Any] = {
         "scale": tables.scale, "task": task, "method": name, "factor": factor, "label": label,
         "n_finished": len(done), "n_diverged": len(runs) - len(done), "loss_unit": runs["loss_unit"].iloc[0],
         "ledger": "none", "chosen": best[name] == factor, "chosen_by_vanilla": best[REFERENCE],
         "win": win if name == METHOD else "",
     }  # fmt: skip
-    row |= spread_out("best_validation_loss", mean_interval(results.best_losses(tables, task, label)))
+    row |= spread_out("best_validation_loss", mean_interval(over_seeds.best_losses(tables, task, label)))
     return row | spread_out("advantage_over_tuned_vanilla_percent", gain, counted=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import curves, method_groups, metrics
+from mat.evidence.runs import curves, method_groups, metrics, over_seeds
 from mat.evidence.runs.curves import FLOPS_PER_MAC, Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.bootstrap import (
@@ -18,7 +18,6 @@ from mat.evidence.stats.bootstrap import (
     stratified_improvement,
 )
 from mat.evidence.stats.intervals import mean_interval, pairs, saving_percent
-from mat.evidence.tables import results
 from mat.evidence.tables.results import spread_out
 
 LEDGER = "executed"
@@ -75,7 +74,7 @@ def matrix(tables: Tables, task: str, method: str, kind: str, rule: Convergence)
 
 def _runs(tables: Tables, task: str, method: str) -> list[_Run | None]:
     """All runs by seed; None for one that diverged."""
-    done = results.curves(tables, task, method)
+    done = over_seeds.curves(tables, task, method)
     return [done.get(int(seed)) for seed in tables.of(task, method)["seed"]]
 
 
@@ -89,7 +88,7 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
         for name in (label, REFERENCE)
     ]
     common = pairs(*ends)
-    spent = [results.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
+    spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
     return (
         bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
     )
@@ -118,9 +117,11 @@ def _row(
     runs, done = tables.of(task, label), tables.finished(task, label)
     first = runs.iloc[0]
     how = metrics.shown(first["metric"], first["loss_unit"])
-    reach = results.macs_to_reference_best(tables, task, label, LEDGER, rule)
-    macs, base = (results.convergence_macs(tables, task, name, LEDGER, rule) for name in (label, REFERENCE))
-    gain = results.equal_compute_advantage(tables, task, label, REFERENCE, LEDGER)
+    reach = over_seeds.macs_to_reference_best(tables, task, label, LEDGER, rule)
+    macs, base = (
+        over_seeds.convergence_macs(tables, task, name, LEDGER, rule) for name in (label, REFERENCE)
+    )
+    gain = over_seeds.equal_compute_advantage(tables, task, label, REFERENCE, LEDGER)
     row: dict[str, Any] = {
         "scale": tables.scale, "task": task, "method": label, "group": method_groups.group(label),
         "n_finished": len(done), "n_diverged": len(runs) - len(done), "metric": first["metric"],
@@ -134,7 +135,7 @@ def _row(
     row |= spread_out("saving_at_vanilla_best_percent", saving_percent(reach, base), counted=True)
     row |= spread_out("compute_to_convergence_flop", mean_interval(macs).scaled(FLOPS_PER_MAC))
     row |= spread_out("saving_at_convergence_percent", saving_percent(macs, base), counted=True)
-    row |= spread_out("best_validation_loss", mean_interval(results.best_losses(tables, task, label)))
+    row |= spread_out("best_validation_loss", mean_interval(over_seeds.best_losses(tables, task, label)))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     none = np.empty((0, 0))
     row |= {
@@ -155,10 +156,10 @@ def scores(tables: Tables, task: str, method: str) -> np.ndarray:
     judged by. Empty where vanilla makes no progress: then there is nothing to share.
     """
     start = tables.by_seed(task, REFERENCE, lambda _, curve: float(curve["val_loss"].iloc[0])).mean()
-    trained = results.best_losses(tables, task, REFERENCE).mean()
+    trained = over_seeds.best_losses(tables, task, REFERENCE).mean()
     if not start > trained:
         return np.empty(0)
-    return (start - results.best_losses(tables, task, method).to_numpy()) / (start - trained)
+    return (start - over_seeds.best_losses(tables, task, method).to_numpy()) / (start - trained)
 
 
 def _over_tasks(tables: Tables, label: str, wins: dict[tuple[str, str, str], np.ndarray]) -> dict[str, Any]:

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.runs import metrics
+from mat.evidence.runs import metrics, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
-from mat.evidence.tables import results
 from mat.evidence.text import format, yaml_reading
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
@@ -133,7 +132,7 @@ def reached(tables: Tables, task: str, metric: str) -> Interval:
             raise InputError(
                 f"{metric} needs the losses unigram and floor of {task}, which has not both; use loss"
             )
-        return results.gap_closed_percent(done).scaled(0.01)
+        return over_seeds.gap_closed_percent(done).scaled(0.01)
     if metric == "loss":
         return mean_interval(done["test_loss"])
     if metric not in tables.metrics(task):

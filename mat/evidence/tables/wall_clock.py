@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_percent
-from mat.evidence.tables import results
 from mat.evidence.tables.page import EXECUTED, Page, Section, count, read, stands_on
 from mat.evidence.tables.results import spread_out
 from mat.evidence.text import format
@@ -36,10 +35,10 @@ def wall_clock(tables: Tables, rule: Convergence) -> pd.DataFrame:
 def _row(tables: Tables, task: str, label: str, rule: Convergence) -> dict[str, Any]:
     runs, done = tables.of(task, label), tables.finished(task, label)
     pair = (label, REFERENCE)
-    macs = [results.whole_run_macs(tables, task, name, LEDGER) for name in pair]
-    seconds = [results.wall_clock(tables, task, name) for name in pair]
-    to_macs = [results.convergence_macs(tables, task, name, LEDGER, rule) for name in pair]
-    to_seconds = [results.wall_clock_to_convergence(tables, task, name, rule) for name in pair]
+    macs = [over_seeds.whole_run_macs(tables, task, name, LEDGER) for name in pair]
+    seconds = [over_seeds.wall_clock(tables, task, name) for name in pair]
+    to_macs = [over_seeds.convergence_macs(tables, task, name, LEDGER, rule) for name in pair]
+    to_seconds = [over_seeds.wall_clock_to_convergence(tables, task, name, rule) for name in pair]
     row: dict[str, Any] = {
         "scale": tables.scale, "task": task, "method": label, "n_finished": len(done),
         "n_diverged": len(runs) - len(done), "ledger": LEDGER,

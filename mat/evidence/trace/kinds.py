@@ -11,6 +11,7 @@ import pandas as pd
 from mat.evidence.claims import verdicts
 from mat.evidence.claims.claim import Claims
 from mat.evidence.claims.verdicts import SCALE
+from mat.evidence.runs import over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables import controls, learning_rate, results, rivals, scores, wall_clock
 
@@ -118,9 +119,9 @@ def _tuned_by_seed(tables: Tables, row: pd.Series, column: str) -> dict[int, flo
     task = row["task"]
     if column.startswith("advantage"):
         tuned = learning_rate.labels_of(tables, task, REFERENCE).get(float(row["chosen_by_vanilla"]))
-        found = results.best_loss_advantages_percent(tables, task, row["label"], tuned) if tuned else {}
+        found = over_seeds.best_loss_advantages_percent(tables, task, row["label"], tuned) if tuned else {}
     else:
-        found = results.best_losses(tables, task, row["label"])
+        found = over_seeds.best_losses(tables, task, row["label"])
     return {int(seed): float(value) for seed, value in dict(found).items() if math.isfinite(value)}
 
 

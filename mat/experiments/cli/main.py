@@ -359,5 +359,3 @@ def _plan(args: argparse.Namespace) -> None:
     from mat.experiments.planning import cost as plan
 
     print(plan.report(args.config, args.only, args.rate))
-
-

@@ -13,10 +13,9 @@ from mat.evidence.claims import decisions
 from mat.evidence.claims import page as verdicts_text
 from mat.evidence.claims.claim import load_claims
 from mat.evidence.claims.verdicts import outcome, places, simultaneous, verdicts
-from mat.evidence.runs import pool
+from mat.evidence.runs import over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
-from mat.evidence.tables import results
 from mat.experiments.cli import tables as cli
 from mat.experiments.config.scale import trained
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, edit, write_runs
@@ -304,7 +303,7 @@ def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules)
     assert set(frame["confidence_corrected"]) == {1 - 0.05 / tested}
     assert simultaneous(1) == pytest.approx(0.95)
     row = frame[(frame["claim"] == "C7") & (frame["task"] == "digits")].iloc[0]
-    share = results.active_share_percent(tables, "digits", "mat")
+    share = over_seeds.active_share_percent(tables, "digits", "mat")
     wide = mean_interval(share, 1 - 0.05 / tested)
     held = decisions.within(wide, {"min_percent": 24, "max_percent": 44})
     assert row["after_correction"] == held

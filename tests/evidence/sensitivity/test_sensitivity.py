@@ -8,12 +8,11 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.claims.claim import load_claims
-from mat.evidence.runs import method_groups, pool
+from mat.evidence.runs import method_groups, over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.sensitivity import table
 from mat.evidence.sensitivity.register import load_register
 from mat.evidence.stats.intervals import saving_percent
-from mat.evidence.tables import results
 from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, changed, write_runs
 
@@ -53,7 +52,7 @@ def test_an_alternative_stands_in_for_mat(varied, rules, register):
     frame = table.sensitivity(varied, rules, register)
     row = frame.query("alternative == 'mat_threshold_top' and task == 'hmm' and claim == 'C4'").iloc[0]
     macs = {
-        name: results.convergence_macs(varied, "hmm", name, "executed", rules.convergence)
+        name: over_seeds.convergence_macs(varied, "hmm", name, "executed", rules.convergence)
         for name in ("vanilla", "mat", "mat_threshold_top")
     }
     before, after = (saving_percent(macs[name], macs["vanilla"]) for name in ("mat", "mat_threshold_top"))
@@ -68,7 +67,7 @@ def test_an_alternative_stands_in_for_mat(varied, rules, register):
 def test_the_loss_stands_beside_the_verdict_on_quality(varied, rules, register):
     frame = table.sensitivity(varied, rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and task == 'hmm' and claim == 'C5'").iloc[0]
-    mine, theirs = (results.best_losses(varied, "hmm", name) for name in ("mat_beta_zero", "vanilla"))
+    mine, theirs = (over_seeds.best_losses(varied, "hmm", name) for name in ("mat_beta_zero", "vanilla"))
     assert row["effect_alternative"] == pytest.approx((100 * (mine - theirs) / theirs).mean())
     assert row["effect_alternative"] > 5
     assert row["verdict_alternative"] == "not supported"
@@ -90,14 +89,14 @@ def test_other_readings_need_no_runs_and_touch_c4_alone(tables, rules, register)
     assert len(readings) == 2 * 6  # five of A11 and the ledger, of A7 and A18 alike, on two tasks
     last = readings.query("alternative == 'last_epoch' and task == 'digits'").iloc[0]
     whole = saving_percent(
-        *(results.whole_run_macs(tables, "digits", name, "executed") for name in ("mat", "vanilla"))
+        *(over_seeds.whole_run_macs(tables, "digits", name, "executed") for name in ("mat", "vanilla"))
     )
     assert last["effect_alternative"] == pytest.approx(whole.mean)
     nominal = readings.query("alternative == 'nominal_ledger' and task == 'digits' and id == 'A7 A18'").iloc[
         0
     ]
     macs = [
-        results.convergence_macs(tables, "digits", name, "nominal", rules.convergence)
+        over_seeds.convergence_macs(tables, "digits", name, "nominal", rules.convergence)
         for name in ("mat", "vanilla")
     ]
     assert nominal["effect_alternative"] == pytest.approx(saving_percent(*macs).mean)
@@ -111,7 +110,7 @@ def test_the_default_stands_on_the_seeds_of_the_alternative(tmp_path, rules, reg
     frame = table.sensitivity(tables, rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
     macs = [
-        results.convergence_macs(tables, "hmm", name, "executed", rules.convergence).drop(3)
+        over_seeds.convergence_macs(tables, "hmm", name, "executed", rules.convergence).drop(3)
         for name in ("mat", "vanilla")
     ]
     assert row["effect_default"] == pytest.approx(saving_percent(*macs).mean)

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from mat.evidence.runs import curves as measures
-from mat.evidence.runs import method_groups, pool
+from mat.evidence.runs import method_groups, over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
-from mat.evidence.tables import controls, learning_rate, results, rivals, wall_clock
+from mat.evidence.tables import controls, learning_rate, rivals, wall_clock
 from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, Behaviour, changed, write_runs
 
@@ -134,7 +134,7 @@ def test_controls_by_hand(tmp_path):
     frame = controls.controls(tables).set_index("method")
     assert list(frame.index) == ["mat", "mat_exact", "random", "largest", "smallest"]
     assert set(frame["random_label"]) == {"random"}
-    losses = {name: results.best_losses(tables, "hmm", name) for name in frame.index}
+    losses = {name: over_seeds.best_losses(tables, "hmm", name) for name in frame.index}
     gap = (losses["smallest"] - losses["largest"]).mean()
     assert frame.loc["smallest", "loss_minus_largest_mean"] == pytest.approx(gap)
     assert gap > 0
@@ -154,7 +154,7 @@ def test_random_is_the_one_in_the_mode_of_the_controls(tmp_path):
     }
     tables = made(tmp_path, more)
     frame = controls.controls(tables).set_index("method")
-    losses = {name: results.best_losses(tables, "hmm", name) for name in ("largest", "random_exact")}
+    losses = {name: over_seeds.best_losses(tables, "hmm", name) for name in ("largest", "random_exact")}
     gap = (losses["largest"] - losses["random_exact"]).mean()
     assert frame.loc["largest", "loss_minus_random_mean"] == pytest.approx(gap)
     assert frame.loc["random_exact", "loss_minus_random_mean"] == 0

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from mat.evidence.claims import decisions
 from mat.evidence.claims.outcome import Effect, Outcome, among_survivors, decided, rule, say
 from mat.evidence.claims.rules.gain import quality, saving
+from mat.evidence.runs import over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
-from mat.evidence.tables import results
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim
@@ -21,10 +21,10 @@ FINE_TUNING, SCRATCH = "fine-tuning", "from scratch"
 def time_saved(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
     """X2: what is left in seconds of the saving in compute; whole runs decide, convergence is shown beside."""
     labels = claim.one("method"), claim.one("reference")
-    compute = [results.whole_run_macs(tables, task, name, claim.ledger) for name in labels]
-    seconds = [results.wall_clock(tables, task, name) for name in labels]
-    to_macs = [results.convergence_macs(tables, task, name, claim.ledger, convergence) for name in labels]
-    to_seconds = [results.wall_clock_to_convergence(tables, task, name, convergence) for name in labels]
+    compute = [over_seeds.whole_run_macs(tables, task, name, claim.ledger) for name in labels]
+    seconds = [over_seeds.wall_clock(tables, task, name) for name in labels]
+    to_macs = [over_seeds.convergence_macs(tables, task, name, claim.ledger, convergence) for name in labels]
+    to_seconds = [over_seeds.wall_clock_to_convergence(tables, task, name, convergence) for name in labels]
     effects = [
         Effect("saving in FLOP of the whole run", saving_percent(*compute), "%", claim.ledger, zero=True),
         Effect("saving in seconds of the whole run", saving_percent(*seconds), "%", "none", zero=True),
@@ -57,7 +57,7 @@ def gains(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> 
             effects += shown
             reason += f" Beside it {'; '.join(map(say, shown))}."
 
-    reach = results.macs_to_reference_best(tables, task, claim.one("method"), claim.ledger, convergence)
+    reach = over_seeds.macs_to_reference_best(tables, task, claim.one("method"), claim.ledger, convergence)
     reached = reach.notna().mean()
 
     def decide(values: list[Interval]) -> str:

@@ -8,11 +8,10 @@ import pandas as pd
 
 from mat.evidence.claims import decisions
 from mat.evidence.claims.outcome import Effect, Outcome, among_survivors, decided, say, undecided
-from mat.evidence.runs import metrics
+from mat.evidence.runs import metrics, over_seeds
 from mat.evidence.runs.curves import LEDGERS, Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference, saving_percent
-from mat.evidence.tables import results
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim
@@ -26,16 +25,17 @@ def saving(tables: Tables, task: str, claim: Claim, convergence: Convergence) ->
     effects = []
     for ledger in (claim.ledger, *(name for name in LEDGERS if name != claim.ledger)):
         macs = [
-            results.convergence_macs(tables, task, name, ledger, convergence) for name in (method, reference)
+            over_seeds.convergence_macs(tables, task, name, ledger, convergence)
+            for name in (method, reference)
         ]
         effects.append(Effect("saving", saving_percent(*macs), "%", ledger, ledger == claim.ledger, True))
-    reach = results.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
-    base = results.convergence_macs(tables, task, reference, claim.ledger, convergence)
+    reach = over_seeds.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
+    base = over_seeds.convergence_macs(tables, task, reference, claim.ledger, convergence)
     effects.append(
         Effect(f"saving at {reference}'s best", saving_percent(reach, base), "%", claim.ledger, False, True)
     )
-    late = results.still_improving(tables, task, method, convergence)
-    base_late = results.still_improving(tables, task, reference, convergence)
+    late = over_seeds.still_improving(tables, task, method, convergence)
+    base_late = over_seeds.still_improving(tables, task, reference, convergence)
     reason = (
         f"{say(effects[0])}, {say(effects[1])}; {method} reached {reference}'s best loss in "
         f"{reach.notna().sum()} of {len(reach)} seeds; still improving at the end of the budget: {method} "

@@ -15,11 +15,11 @@ from mat.evidence.claims import decisions
 from mat.evidence.claims.outcome import Effect, Outcome, Rule, among_survivors, decided, rule, say
 from mat.evidence.claims.rules import beyond, branches, selection
 from mat.evidence.claims.rules.gain import quality, saving
-from mat.evidence.runs import spectra
+from mat.evidence.runs import over_seeds, spectra
 from mat.evidence.runs.curves import LEDGERS, Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import geometric_interval, mean_interval, saving_percent
-from mat.evidence.tables import agreement_page, results
+from mat.evidence.tables import agreement_page
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim
@@ -63,7 +63,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
     effects = [
         Effect(
             f"advantage over {baseline}",
-            results.equal_compute_advantage(tables, task, method, baseline, claim.ledger),
+            over_seeds.equal_compute_advantage(tables, task, method, baseline, claim.ledger),
             f"{tables.loss_unit(task)} of validation loss",
             claim.ledger,
             zero=True,
@@ -79,7 +79,7 @@ def beats_baselines(tables: Tables, task: str, claim: Claim, _: Convergence) -> 
 
 def active_share(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
     """C7: mean share of active modules over training."""
-    share = mean_interval(results.active_share_percent(tables, task, claim.one("method"))).cut(0, 100)
+    share = mean_interval(over_seeds.active_share_percent(tables, task, claim.one("method"))).cut(0, 100)
     effect = Effect("mean active share", share, "%", "none")
     bounds = f"{claim.thresholds['min_percent']:g} to {claim.thresholds['max_percent']:g} %"
     return decided(
@@ -95,7 +95,7 @@ def probe_cost(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outco
     effects = [
         Effect(
             "probe share of total compute",
-            mean_interval(results.probe_share_percent(tables, task, method, ledger)).cut(0, 100),
+            mean_interval(over_seeds.probe_share_percent(tables, task, method, ledger)).cut(0, 100),
             "%",
             ledger,
             ledger == claim.ledger,
@@ -116,7 +116,7 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
             decisions.NOT_TESTED, f"The runs' backward modes are {modes[exact]} and {modes[detach]}."
         )
     macs = {
-        name: results.convergence_macs(tables, task, name, claim.ledger, convergence)
+        name: over_seeds.convergence_macs(tables, task, name, claim.ledger, convergence)
         for name in (exact, detach, reference)
     }
     saved, extra = saving_percent(macs[exact], macs[reference]), saving_percent(macs[detach], macs[exact])
@@ -124,7 +124,7 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
         Effect(f"saving of {exact} against {reference}", saved, "%", claim.ledger, zero=True),
         Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger, zero=True),
     ]
-    reach = results.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
+    reach = over_seeds.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
     reason = (
         f"{say(effects[0])}; {say(effects[1])}; {exact} reached {reference}'s best loss in {reach.sum()} of "
         f"{len(reach)} seeds."

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from mat.evidence.claims import decisions
 from mat.evidence.claims.outcome import Effect, Outcome, among_survivors, decided, rule, say, undecided
+from mat.evidence.runs import over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference
-from mat.evidence.tables import results
 from mat.evidence.text import format
 
 if TYPE_CHECKING:
@@ -71,23 +71,23 @@ def selection_controls(tables: Tables, task: str, claim: Claim, _: Convergence) 
 
 def advantage(tables: Tables, task: str, method: str, other: str) -> Effect:
     """What decides: the advantage of ``method`` in best validation loss."""
-    gain = results.best_loss_advantage_percent(tables, task, method, other)
+    gain = over_seeds.best_loss_advantage_percent(tables, task, method, other)
     return Effect(f"advantage in best validation loss over {other}", gain, "% of its loss", "none", zero=True)
 
 
 def active_modules(tables: Tables, task: str, method: str) -> pd.Series:
     """Mean number of active modules by seed."""
     modules = tables.finished(task, method).set_index("seed")["modules"]
-    return results.active_share_percent(tables, task, method) / 100 * modules
+    return over_seeds.active_share_percent(tables, task, method) / 100 * modules
 
 
 def _shares(tables: Tables, task: str, method: str, others: list[str]) -> list[Effect]:
     """The method's active share, then how far it is from each other's."""
-    mine = results.active_share_percent(tables, task, method)
+    mine = over_seeds.active_share_percent(tables, task, method)
     gaps = [
         Effect(
             f"active share minus that of {other}",
-            paired_difference(mine, results.active_share_percent(tables, task, other)),
+            paired_difference(mine, over_seeds.active_share_percent(tables, task, other)),
             "percentage points",
             "none",
             False,

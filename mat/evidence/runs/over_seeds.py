@@ -1,0 +1,139 @@
+"""Measures of finished runs by seed, and intervals over seeds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mat.evidence.runs import curves as measures
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.stats.intervals import Interval, mean_interval
+
+
+def convergence_macs(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
+    """Total MACs to convergence by seed, charged probes included."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return measures.macs_to_convergence(curve, ledger, bool(run["charges_probe"]), rule)
+
+    return tables.by_seed(task, method, measure)
+
+
+def macs_to_reference_best(
+    tables: Tables, task: str, method: str, ledger: str, rule: Convergence
+) -> pd.Series:
+    """Total MACs by seed until vanilla's convergence loss of the same seed is reached, NaN if it never is.
+
+    The target is (1 + ε) × vanilla's best smoothed loss, so that vanilla's own value is its compute to
+    convergence. Only seeds that vanilla finished too are in the series.
+    """
+    targets = tables.by_seed(task, REFERENCE, lambda _, curve: measures.target_loss(curve, rule))
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        target = targets[int(run["seed"])]
+        return measures.macs_to_reach(curve, target, ledger, bool(run["charges_probe"]), rule)
+
+    done = tables.finished(task, method)
+    rows = done[done["seed"].isin(targets.index)]
+    return pd.Series(
+        {int(run["seed"]): measure(run, tables.curve(run["run"])) for _, run in rows.iterrows()}, dtype=float
+    )
+
+
+def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, ledger: str) -> Interval:
+    """Validation loss of ``other`` minus that of ``method`` at equal total compute, paired by seed.
+
+    Both are read at the smaller of the pair's final computes, linear between evaluations; positive means
+    that ``method`` is better. The run that spends faster is read before its learning-rate schedule ends.
+    """
+    first, second = (curves(tables, task, name) for name in (method, other))
+    values = []
+    for seed in sorted(set(first) & set(second)):
+        budget = min(
+            measures.final_macs(curve, ledger, charged) for curve, charged in (first[seed], second[seed])
+        )
+        mine, theirs = (
+            measures.loss_at(curve, budget, ledger, charged) for curve, charged in (first[seed], second[seed])
+        )
+        values.append(theirs - mine)
+    return mean_interval(values)
+
+
+def best_loss_advantages_percent(tables: Tables, task: str, method: str, other: str) -> pd.Series:
+    """Best validation loss of ``other`` minus that of ``method``, percent of ``other``'s, by seed; NaN for a seed that
+    only one of them finished."""
+    mine, theirs = (best_losses(tables, task, name) for name in (method, other))
+    return 100 * (theirs - mine) / theirs
+
+
+def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: str) -> Interval:
+    """The interval of ``best_loss_advantages_percent``."""
+    return mean_interval(best_loss_advantages_percent(tables, task, method, other))
+
+
+def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
+    """Best validation loss by seed."""
+    return tables.by_seed(task, method, lambda _, curve: measures.best_loss(curve))
+
+
+def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
+    """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
+    return int(
+        tables.by_seed(task, method, lambda _, curve: float(measures.converged_at_end(curve, rule))).sum()
+    )
+
+
+def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
+    """Seconds of training and charged probes by seed."""
+    return tables.by_seed(
+        task, method, lambda run, curve: measures.wall_clock(curve, bool(run["charges_probe"]))
+    )
+
+
+def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """Seconds of training and charged probes until convergence, by seed."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return measures.wall_clock_to_convergence(curve, bool(run["charges_probe"]), rule)
+
+    return tables.by_seed(task, method, measure)
+
+
+def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
+    """Total MACs of the whole run by seed, charged probes included."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return measures.final_macs(curve, ledger, bool(run["charges_probe"]))
+
+    return tables.by_seed(task, method, measure)
+
+
+def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
+    """Mean share of active modules by seed, in percent."""
+    return 100 * tables.by_seed(task, method, lambda _, curve: measures.mean_active_share(curve))
+
+
+def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
+    """Charged probes and eigen-solves by seed, in percent of the run's total compute."""
+
+    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
+        return 100 * measures.probe_share(curve, ledger, bool(run["charges_probe"]))
+
+    return tables.by_seed(task, method, measure)
+
+
+def gap_closed_percent(runs: pd.DataFrame) -> Interval:
+    """Share of the gap unigram loss → floor that the test loss closes, in percent; NaN without bounds."""
+    columns = ("bound_unigram_test", "bound_floor_test")
+    if any(name not in runs.columns for name in columns) or runs.empty:
+        return mean_interval([])
+    unigram, floor = (runs[name] for name in columns)
+    return mean_interval(100 * (unigram - runs["test_loss"]) / (unigram - floor))
+
+
+def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
+    """Finished runs by seed: curve, and whether the run is charged for its probes."""
+    done = tables.finished(task, method)
+    return {
+        int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()
+    }

@@ -1,0 +1,92 @@
+"""From the committed pooled tables every other table and page comes out as it is committed, byte for byte; only the
+commands and paths that a page names may differ."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mat.evidence.claims.claim import load_claims
+from mat.evidence.runs import pooled
+from mat.evidence.tables import agreement_page, generalisation, trainability
+from mat.evidence.tables import ceiling as ceiling_table
+from mat.experiments.cli import report, tables
+
+ROOT = Path(__file__).parents[2]
+CLAIMS, LEVELS = ROOT / "workflows/claims.yaml", ROOT / "workflows/sanity.yaml"
+REGISTER = ROOT / "workflows/ambiguities.yaml"
+PARTS = sorted(path.parent.parent for path in (ROOT / "results").rglob("tables/runs.csv"))
+POOLED = ("runs.csv", "curves.parquet", "probes.parquet")
+STUDIED = (
+    "agreement.csv", "ceiling.csv", "ceiling_parts.csv", "trainability.csv", "trainability_modules.csv",
+    "generalisation.csv",
+)  # fmt: skip
+COMMAND = re.compile(
+    r"(`|<code>)[^`<\n]*\b(?:snakemake|python -m mat|mat)\b[^`<\n]*(`|</code>)|^.*\b(?:snakemake|-m mat)\b.*$",
+    re.M,
+)
+
+
+def name(part):
+    return str(part.relative_to(ROOT / "results"))
+
+
+def said(path):
+    """The file's text without the commands that it names."""
+    return COMMAND.sub("(command)", path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=PARTS, ids=name)
+def made(request, tmp_path_factory):
+    """A part's tables and pages, made from its pooled tables and its studies' tables alone, and the part."""
+    part = request.param
+    root = tmp_path_factory.mktemp("again")
+    there = root / part.relative_to(ROOT)
+    folder = there / "tables"
+    folder.mkdir(parents=True)
+    for file in (*POOLED, *STUDIED):
+        if (part / "tables" / file).is_file():
+            shutil.copy(part / "tables" / file, folder)
+    wanted = {path.stem for path in (part / "tables").glob("*.*")}
+    loaded, rules = pooled.load(folder), load_claims(CLAIMS)
+    tables.results(folder, CLAIMS)
+    tables.scores(folder)
+    if "sanity" in wanted:
+        tables.sanity(folder, LEVELS)
+    if loaded.agreement is not None:
+        rule = next(claim for claim in rules.claims if claim.measure == "rankings")
+        page = agreement_page.markdown(loaded.agreement, rule.thresholds["choice_margin"])
+        (folder / "agreement.md").write_text(page + "\n")
+    for stem, analysis in (("trainability", trainability), ("generalisation", generalisation)):
+        if getattr(loaded, stem) is not None:
+            (folder / f"{stem}.md").write_text(analysis.markdown(getattr(loaded, stem)) + "\n")
+    if loaded.ceiling is not None:
+        (folder / "ceiling.md").write_text(
+            ceiling_table.markdown(loaded.ceiling_parts, loaded.ceiling) + "\n"
+        )
+    if "verdicts" in wanted:
+        for stem in ("controls", "rivals", "learning_rate", "wall_clock"):
+            getattr(tables, stem)(folder, CLAIMS)
+        tables.sensitivity(folder, CLAIMS, REGISTER)
+        tables.verdicts(folder, CLAIMS)
+        tables.ambiguities(REGISTER, folder)
+        # what hashes of files cannot say again: the recorded ones
+        for file in ("provenance.json", "provenance.md"):
+            shutil.copy(part / "tables" / file, folder)
+        figures = root / "paper_figures" / part.relative_to(ROOT / "results")
+        shutil.copytree(ROOT / "paper_figures" / part.relative_to(ROOT / "results"), figures)
+        report.report(folder, figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", there, root)
+        report.reproducibility(folder, CLAIMS, REGISTER, there)
+    return there, part
+
+
+def test_every_table_and_page_comes_out_as_it_is_committed(made):
+    again, part = made
+    files = [path for path in sorted(part.rglob("*")) if path.suffix in (".csv", ".md", ".tex", ".html")]
+    files = [path for path in files if "only" not in path.relative_to(part).parts]
+    assert len(files) > 6
+    missing = [name(path) for path in files if not (again / path.relative_to(part)).is_file()]
+    assert not missing
+    different = [name(path) for path in files if said(again / path.relative_to(part)) != said(path)]
+    assert not different
