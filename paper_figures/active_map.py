@@ -17,6 +17,13 @@ from matplotlib.patches import Patch, Rectangle
 
 from mat.evidence.runs.pooled import Tables
 
+FIGURE = {
+    "title": "Which modules trained when",
+    "about": "The share of seeds in which each module was active.",
+    "held": "{seeds}; no ledger.",
+    "place": 80,
+}
+
 METHODS = ("mat", "mat_exact", "random")
 SHARES = LinearSegmentedColormap.from_list("share", ["#F7F7F7", "#56B4E9", "#08306B"])
 ROW = 0.122  # inches per module: one line of 7 point text

@@ -18,6 +18,16 @@ from matplotlib.ticker import MultipleLocator
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.ceiling import reported_saving
 
+FIGURE = {
+    "title": "The ceiling",
+    "about": (
+        "What a training step is made of, and what it can save at most at a given share of active modules."
+    ),
+    "reads": ("ceiling", "ceiling_parts"),
+    "held": "Closed-form ledger, 1 MAC = 2 FLOP; it needs no runs.",
+    "place": 120,
+}
+
 # colour says the kind and hatch the pass; in grey the kinds keep their order within a pass and their lightness
 KINDS = {kind: (name, look.colour) for kind, (name, look) in looks.KINDS.items()} | {
     "remainder": ("remainder", "0.75")
@@ -34,7 +44,7 @@ COLUMNS = 2
 
 def draw(tables: Tables) -> Figure:
     """Left: percent of a dense step by part, a bar per model. Right: percent saved over the active share."""
-    parts, savings = tables.ceiling_parts, tables.ceiling
+    parts, savings = tables.made.get("ceiling_parts"), tables.made.get("ceiling")
     if parts is None or savings is None:
         return common.nothing(tables, "No ceiling was computed at this scale.")
     models = parts.drop_duplicates("label")

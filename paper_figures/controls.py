@@ -16,6 +16,13 @@ from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.tables.controls import random_label
 from mat.evidence.text import format
 
+FIGURE = {
+    "title": "Controls",
+    "about": "Modules chosen otherwise than by the largest λ_max, at an equal active share.",
+    "needs": (("random", "random_exact"), ("controls", "learning rates")),
+    "place": 50,
+}
+
 RANDOM = ("random_exact", "random")
 CHOSEN = ("mat_exact", *(name for name in method_groups.GROUPS["controls"] if name not in RANDOM))
 OTHERS = ("mat", "vanilla", *method_groups.GROUPS["learning rates"])  # is it the mode, or the learning rate?

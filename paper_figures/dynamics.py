@@ -14,6 +14,13 @@ from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
 
+FIGURE = {
+    "title": "Dynamics of λ_max and effective rank",
+    "about": "Both, for every module, over training.",
+    "held": "n = 1 run per task, named above its panels; no ledger.",
+    "place": 60,
+}
+
 QUANTITIES = (("lambda_max", looks.LAMBDA, "log"), ("effective_rank", "effective rank", "linear"))
 STYLES = ("-", "--", "-.", ":")
 

@@ -21,8 +21,17 @@ from matplotlib.ticker import (
 )
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.agreement import TRAINED
-from mat.evidence.tables.agreement_page import at_default, changes
+from mat.evidence.tables.estimator_choice import TRAINED, at_default, changes
+
+FIGURE = {
+    "title": "Agreement of estimators",
+    "about": (
+        "Agreement of module rankings between kernel estimators, over n and over training, and what it costs."
+    ),
+    "reads": ("agreement",),
+    "held": "Kendall's τ_b; seeds and probe sets are in its footer; executed ledger for the cost.",
+    "place": 130,
+}
 
 LOOKS = {
     "sum_of_logits": Look(VERMILION, "-", "o"),
@@ -48,7 +57,7 @@ HEIGHTS = (1.5, 1.35, 1.25, 1.0)
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: τ_b with the reference over n, over training, against cost; default ranking
     when one thing is changed."""
-    table = tables.agreement
+    table = tables.made.get("agreement")
     if table is None or table.empty:
         return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")

@@ -16,6 +16,15 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
+FIGURE = {
+    "title": "Generalisation",
+    "about": "Training and held-out loss when only top or only bottom modules train.",
+    "reads": ("generalisation",),
+    "held": "{seeds}; no ledger.",
+    "counted": "generalisation",
+    "place": 100,
+}
+
 ALL = "all"  # the mean over checkpoints
 SETS = {
     "top": looks.Look(looks.VERMILION, "-", "^"),
@@ -35,7 +44,7 @@ FAMILIES = 4  # in a row
 
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: measures; a marker per set of modules, and the difference top − bottom in words."""
-    table = tables.generalisation
+    table = tables.made.get("generalisation")
     if table is None or table.empty:
         return common.nothing(tables, "No set of modules was trained alone at this scale.")
     table = table[table["checkpoint"] == ALL]

@@ -16,6 +16,16 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, paired_difference
 
+FIGURE = {
+    "title": "Quality and saving, task by task",
+    "about": (
+        "Difference to vanilla in the test metric, and saving in compute to convergence, with random selection beside."
+    ),
+    "reads": ("results",),
+    "needs": (("vanilla",), ("mat",)),
+    "place": 10,
+}
+
 METHODS = ("mat", "random")
 LEDGER = "executed"
 ROW = 0.42  # inches per task
@@ -27,7 +37,7 @@ ZERO = {"color": "0.25", "linewidth": 0.9, "zorder": 1}
 def draw(tables: Tables) -> Figure:
     """Left: difference in the test metric, a panel per unit. Right: saving in compute to convergence. A row per task,
     positive is better than vanilla in both."""
-    table = tables.results
+    table = tables.made.get("results")
     shown = [task for task in tables.tasks if any(gain(tables, task, name).n for name in METHODS)]
     if table is None or not shown:
         return common.nothing(

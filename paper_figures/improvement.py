@@ -15,6 +15,16 @@ from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval
 
+FIGURE = {
+    "title": "Probability of improvement",
+    "about": (
+        "How probable it is that a run of a method is better than one of vanilla's, in three senses of better."
+    ),
+    "reads": ("rivals",),
+    "needs": (("rivals",),),
+    "place": 40,
+}
+
 OVER_TASKS = "over tasks"  # the rivals table's rows of no task
 SENSES = {
     "equal_compute": "lower loss\nat equal compute",
@@ -27,7 +37,7 @@ MEAN = {"color": looks.BLACK, "marker": "D", "markersize": 3.5, "linewidth": 1, 
 
 def draw(tables: Tables) -> Figure:
     """Columns: senses of better. Rows: methods. A dot per task, a diamond for their mean with its interval."""
-    table = tables.rivals
+    table = tables.made.get("rivals")
     if table is None or not (table["task"] == OVER_TASKS).any():
         return common.nothing(tables, f"No method was compared with {REFERENCE} at this scale.")
     methods = method_groups.ordered(table.loc[table["task"] == OVER_TASKS, "method"])

@@ -16,6 +16,13 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.runs.spectra import rank_correlation
 from mat.evidence.text import format
 
+FIGURE = {
+    "title": "Joint variation",
+    "about": "λ_max beside effective rank, module by module.",
+    "held": "{seeds}; no ledger.",
+    "place": 70,
+}
+
 PALEST = 0.15  # opacity of the first probe; the last has 1
 
 

@@ -17,6 +17,14 @@ from mat.evidence.runs.curves import FLOPS_PER_MAC, total_macs
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text.format import flop_unit
 
+FIGURE = {
+    "title": "Validation loss against compute",
+    "about": (
+        "Validation loss against the compute really spent, probes included where the method pays for them."
+    ),
+    "place": 20,
+}
+
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
 LEDGER = "executed"

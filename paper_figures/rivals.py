@@ -16,6 +16,15 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.text.format import flop_unit
 
+FIGURE = {
+    "title": "Quality against compute at the end",
+    "about": (
+        "Test metric and compute at the end of training, of MAT, the paper's baselines and rivals of today."
+    ),
+    "needs": (("rivals",),),
+    "place": 30,
+}
+
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")
 NCOLS = 5

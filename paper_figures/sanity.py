@@ -15,6 +15,17 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.sanity import DIRECTIONS, baselines
 
+FIGURE = {
+    "title": "What vanilla learned",
+    "about": (
+        "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
+        "known."
+    ),
+    "reads": ("sanity",),
+    "held": "{seeds}; no ledger.",
+    "place": 150,
+}
+
 LOSSES = {"train_loss": ("training", looks.ORANGE, "--"), "val_loss": ("validation", looks.BLACK, "-")}
 LEVEL = {"color": looks.VERMILION, "linewidth": 1.1, "zorder": 1}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
@@ -55,9 +66,9 @@ def draw(tables: Tables) -> Figure:
 
 def level(tables: Tables, task: str) -> pd.Series | None:
     """The task's row of the sanity table; None where there is none."""
-    if tables.sanity is None:
+    if "sanity" not in tables.made:
         return None
-    rows = tables.sanity[tables.sanity["task"] == task]
+    rows = tables.made["sanity"].query("task == @task")
     return None if rows.empty else rows.iloc[0]
 
 

@@ -16,6 +16,14 @@ from matplotlib.patches import Patch
 
 from mat.evidence.runs.pooled import Tables
 
+FIGURE = {
+    "title": "Open choices",
+    "about": "How far the alternatives of every open choice move the headline number.",
+    "reads": ("sensitivity",),
+    "needs": (("sensitivity",),),
+    "place": 140,
+}
+
 COLUMNS = 2
 ROW = 0.15  # inches per alternative
 KEPT = {"facecolor": "0.8", "edgecolor": "0.35", "linewidth": 0.5}
@@ -27,7 +35,7 @@ WHISKER = {"color": looks.BLACK, "linewidth": 0.8}
 def draw(tables: Tables) -> Figure:
     """One panel per task and measure; a bar per alternative from the default's effect to its own, the largest change
     on top."""
-    table = tables.sensitivity
+    table = tables.made.get("sensitivity")
     if table is None or table.empty:
         return common.nothing(tables, "No alternative of the ambiguity register was run at this scale.")
     parts = {key: ordered(rows) for key, rows in table.groupby(["task", "claim"], sort=True)}

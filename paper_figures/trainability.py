@@ -16,6 +16,15 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
+FIGURE = {
+    "title": "Trainability",
+    "about": "Decrease of the loss when one module trains alone, beside its λ_max.",
+    "reads": ("trainability", "trainability_modules"),
+    "held": "{seeds}; no ledger.",
+    "counted": "trainability",
+    "place": 90,
+}
+
 ALL = "all"  # the mean over checkpoints
 SAYS = {
     "lambda_max": looks.LAMBDA, "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
@@ -28,7 +37,7 @@ SCATTER, ROW = 1.75, 0.155  # inches
 
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: loss decrease over λ_max at every checkpoint; the correlations, the partial ones too."""
-    table, modules = tables.trainability, tables.trainability_modules
+    table, modules = tables.made.get("trainability"), tables.made.get("trainability_modules")
     if table is None or modules is None or table.empty or modules.empty:
         return common.nothing(tables, "No module was trained alone at this scale.")
     families = sorted(set(table["family"]))

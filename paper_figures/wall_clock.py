@@ -14,6 +14,16 @@ from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
 
+FIGURE = {
+    "title": "Seconds beside FLOPs",
+    "about": "Saved FLOPs beside saved seconds.",
+    "needs": (
+        ("vanilla",),
+        ("MAT", "baselines", "rivals", "controls", "learning rates", "sensitivity", "others"),
+    ),
+    "place": 110,
+}
+
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")
 NCOLS = 5

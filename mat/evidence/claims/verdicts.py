@@ -3,12 +3,10 @@ that holds for all claims together."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from mat.evidence.claims import decisions, page
+from mat.evidence.claims import decisions
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.outcome import Effect, Outcome
 from mat.evidence.claims.rules.registry import rule_named
@@ -169,12 +167,6 @@ def overall(claim: Claim, outcomes: dict[str, Outcome], claims: Claims) -> Outco
     decide = [effect for found in outcomes.values() for effect in found.effects if effect.decides]
     seeds = min((effect.interval.n for effect in decide), default=0)
     return Outcome(verdict, reason + ".", [Effect("", _UNKNOWN._replace(n=seeds), "", claim.ledger)])
-
-
-def write_verdicts(frame: pd.DataFrame, claims: Claims, folder: Path, command: str) -> None:
-    """``verdicts.csv`` (every number) and ``verdicts.md`` (to read), made by ``command``."""
-    format.csv(frame, folder / "verdicts.csv")
-    format.text(page.markdown(frame, claims, command), folder / "verdicts.md")
 
 
 def _brackets(found: Outcome) -> str:

@@ -18,8 +18,9 @@ from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.rank_correlation import kendall, signs, spearman
 from mat.evidence.tables import agreement, agreement_page
-from mat.evidence.tables.agreement import kendall, reference_of, signs, spearman, summary
+from mat.evidence.tables.agreement import reference_of, summary
 from mat.experiments.cli import tables
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements

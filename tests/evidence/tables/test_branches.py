@@ -14,8 +14,8 @@ from mat.evidence.claims.rules.branches import goes_with, harms
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches, generalisation, trainability
-from mat.evidence.tables.trainability import partial_spearman
 from mat.experiments.cli import tables as cli
 from tests.evidence import synthetic_branches
 

@@ -66,7 +66,7 @@ def harms(
 
 def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """C2: rank correlation over modules of λ_max with the loss decrease of the module trained alone."""
-    table = tables.trainability[tables.trainability["family"] == family]
+    table = tables.made["trainability"][tables.made["trainability"]["family"] == family]
 
     def effect(quantity: str, given: str, decides: bool) -> Effect:
         where = {"checkpoint": branches.ALL, "quantity": quantity, "given": given}
@@ -87,7 +87,7 @@ def trainability(tables: Tables, family: str, claim: Claim, _: Convergence) -> O
 
 def harm(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """C3: validation loss, and wrong labels memorised, after training the modules of small λ_max alone."""
-    table = tables.generalisation
+    table = tables.made["generalisation"]
     first = table[table["family"] == family].iloc[0]
     noisy, unit_of_loss = first["corrupted"] > 0, first["loss_unit"]
 

@@ -19,7 +19,7 @@ from mat.evidence.runs import over_seeds, spectra
 from mat.evidence.runs.curves import LEDGERS, Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import geometric_interval, mean_interval, saving_percent
-from mat.evidence.tables import agreement_page
+from mat.evidence.tables import estimator_choice
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim
@@ -137,13 +137,13 @@ def bias_of_detach(tables: Tables, task: str, claim: Claim, convergence: Converg
 
 def rankings(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """X6: the default ranking of modules beside the one with another estimator, n, probe set, normalisation."""
-    parts = agreement_page.changes(tables.agreement, family)
+    parts = estimator_choice.changes(tables.made["agreement"], family)
     effects = [
-        Effect(f"change {agreement_page.SAYS[part]}", value, "Kendall τ_b", "none")
+        Effect(f"change {estimator_choice.SAYS[part]}", value, "Kendall τ_b", "none")
         for part, value in parts.items()
     ]
-    first = tables.agreement[tables.agreement["family"] == family].iloc[0]
-    choice = agreement_page.choose(tables.agreement, claim.thresholds["choice_margin"])
+    first = tables.made["agreement"][tables.made["agreement"]["family"] == family].iloc[0]
+    choice = estimator_choice.choose(tables.made["agreement"], claim.thresholds["choice_margin"])
     reason = (
         "; ".join(say(effect) for effect in effects)
         + f". Default {first['default_estimator']}, {first['default_normalisation']}, n = {first['default_n']}; "
