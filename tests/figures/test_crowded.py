@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from mat.evidence.catalogue.tables import load
 from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs import pooled as pooled
 from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
+from tests.evidence.written import write
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
-from tests.figures.test_figures import CLAIMS, LEVELS, NAMES, SMALL, compare, limit
+from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
 
@@ -26,10 +28,10 @@ def many(tmp_path_factory):
     tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
     runs = write_runs(root / "runs", tasks, MANY, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
     cli.collect(runs, root / "tables")
-    cli.results(root / "tables", CLAIMS)
+    write(root / "tables", "results")
     compare(root / "tables")
     limit(root / "tables", list(SMALL.values()))
-    cli.sanity(root / "tables", LEVELS)
+    write(root / "tables", "sanity")
     write_sensitivity(root / "tables", tasks)
     write_branches(root / "tables")
     write_rivals(root / "tables", tasks)
@@ -43,14 +45,14 @@ def long(tmp_path_factory):
     tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
     cli.collect(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
-    cli.results(root / "tables", CLAIMS)
+    write(root / "tables", "results")
     return root / "tables"
 
 
 @pytest.fixture(scope="module")
 def figures(many):
     """All figures, drawn once."""
-    given = pooled.load(many)
+    given = load(many)
     return {name: drawn(name, given) for name in NAMES}
 
 
@@ -109,7 +111,7 @@ def test_many_tasks_fit_a_page(long, name):
 
 
 def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
-    given = pooled.load(many)
+    given = load(many)
     module = script("loss_vs_compute")
     entries = {text.get_text() for text in figures["loss_vs_compute"].legends[0].get_texts()}
     best = module.best_rivals(given)
@@ -124,7 +126,7 @@ def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
 
 
 def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
-    given = pooled.load(many)
+    given = load(many)
     ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
     rows = [text.get_text() for text in ax.get_yticklabels()]
     named = script("looks").method_name
@@ -159,7 +161,7 @@ def test_losses_of_rivals_are_turned_round(many, figures):
 
 
 def test_savings_are_of_whole_runs_with_charged_probes(many):
-    given = pooled.load(many)
+    given = load(many)
     flops, seconds = script("wall_clock").savings(given, "digits")["mat"]
     ends = [
         [
@@ -206,7 +208,7 @@ def test_trainability_and_generalisation_show_every_family(figures):
 def test_the_headline_leaves_the_negative_negative(tmp_path):
     worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
     cli.collect(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
-    cli.results(tmp_path / "tables", CLAIMS)
+    write(tmp_path / "tables", "results")
     figure = drawn("headline", tmp_path / "tables")
     panels = [ax for ax in figure.axes if ax.containers]
     assert len(panels) == 4  # accuracies and losses have units of their own
@@ -223,9 +225,9 @@ def test_the_headline_leaves_the_negative_negative(tmp_path):
 
 
 def test_without_results_or_the_method_there_is_no_headline(many):
-    given = pooled.load(many)
+    given = load(many)
     for tables in (
-        replace(given, results=None),
+        replace(given, made={}),
         replace(given, runs=given.runs[given.runs["method"] == "vanilla"]),
     ):
         assert "No results table" in drawn("headline", tables).axes[0].texts[0].get_text()

@@ -14,6 +14,7 @@ from mat.experiments.studies.ceiling.compute import parts, savings
 from mat.experiments.studies.ceiling.config import plan
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
+from tests.evidence.written import write
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script
 
 NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "looks"))
@@ -43,7 +44,7 @@ def demo(tmp_path_factory):
     cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
     compare(root / "tables")
     limit(root / "tables", [SMALL["bert"], SMALL["switch"], SMALL["vgg"]])
-    cli.sanity(root / "tables", LEVELS)
+    write(root / "tables", "sanity")
     return root / "tables"
 
 
@@ -64,7 +65,7 @@ def compare(tables, **options):
     files = [tables / f"{number}.parquet" for number in range(len(frames))]
     for path, frame in zip(files, frames, strict=True):
         frame.to_parquet(path, index=False)
-    cli.agreement(files, tables, CLAIMS)
+    write(tables, "agreement", measured=files)
 
 
 def test_a_script_runs_by_itself(demo, tmp_path):
@@ -141,7 +142,7 @@ def glue(tmp_path_factory):
         "  hmm: {metric: gap_closed, direction: at_least, level: 0.6, source: somebody}\n"
         "  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
     )
-    cli.sanity(root / "tables", root / "levels.yaml")
+    write(root / "tables", "sanity", levels=root / "levels.yaml")
     return root / "tables"
 
 

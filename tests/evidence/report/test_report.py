@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.catalogue import items
+from mat.evidence.catalogue import figures
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.claim import load_claims
-from mat.evidence.report import chapters as report
 from mat.evidence.report import environment, verdicts
 from mat.evidence.report import html as report_html
-from mat.evidence.runs.pooled import load, save
+from mat.evidence.runs.pooled import save
 from mat.experiments.cli import report as report_cli
 from mat.experiments.cli import tables as cli
+from tests.evidence.written import write as write_tables
 
 ROOT = Path(__file__).parents[3]
 CLAIMS, PAGE, METHODS = ROOT / "workflows/claims.yaml", ROOT / "workflows/report", ROOT / "mat/methods"
@@ -40,10 +41,7 @@ def write(root, tables):
     """Tables, verdicts and one figure of a scale in a repository at ``root``, and their report."""
     folder = root / "results/demo/tables"
     save(tables, folder)
-    cli.results(folder, CLAIMS)
-    cli.scores(folder)
-    cli.verdicts(folder, CLAIMS)
-    cli.ambiguities(ROOT / "workflows/ambiguities.yaml", folder)
+    write_tables(folder, "results", "scores", "verdicts", "ambiguities")
     png(root / "paper_figures/demo/loss_vs_compute.png")
     make(root)
     return root
@@ -75,7 +73,7 @@ def test_verdicts_come_first_and_every_chapter_in_its_order(made):
 
 
 def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     claim = next(claim for claim in claims.claims if claim.id == "C4")
     rows = frame[frame["claim"] == "C4"]
     said = verdicts.paragraph(rows, claim)
@@ -89,7 +87,7 @@ def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made)
 
 
 def test_a_claim_that_nothing_tested_says_so(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     rows = frame[(frame["claim"] == "C4") & (frame["task"] == "all")].assign(
         verdict="not tested at this scale", reason="it needs other runs."
     )
@@ -100,7 +98,7 @@ def test_a_claim_that_nothing_tested_says_so(made):
 
 
 def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     columns = ["after_correction", "seeds_needed", "bootstrap_low", "bootstrap_high", "detectable", "sanity"]
     frame = frame.drop(columns=columns, errors="ignore")
     assert "after correction" not in verdicts.overview(frame, claims)
@@ -214,7 +212,7 @@ def test_hours_are_the_sum_of_the_seconds_of_all_runs(tables):
 def test_figures_without_a_picture_are_no_figures(tmp_path):
     (tmp_path / "ceiling.pdf").write_bytes(b"%PDF")
     png(tmp_path / "strange.png")
-    assert [found.item.title for found in items.figures(tmp_path)] == ["Strange"]
+    assert [found.item.title for found in figures.there(tmp_path, ROOT / "paper_figures")] == ["Strange"]
     (tmp_path / "strange.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match="expected a PNG picture"):
         report_html.png_size(tmp_path / "strange.png")
@@ -229,7 +227,7 @@ def test_a_missing_template_is_named(made, tmp_path):
 def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     folder = made / "results/demo/tables"
     said = cli.summary(folder, CLAIMS).splitlines()
-    verdict = report.read_verdicts(folder).query("claim == 'C4' and task == 'all'").iloc[0]
+    verdict = load(folder).made["verdicts"].query("claim == 'C4' and task == 'all'").iloc[0]
     place = next(place for place, line in enumerate(said) if line.startswith("C4 "))
     assert verdict["verdict"] in said[place]
     assert f"n = {verdict['n']}" in said[place]

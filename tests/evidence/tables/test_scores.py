@@ -14,6 +14,7 @@ from mat.evidence.runs.pool import collect
 from mat.evidence.tables.scores import scores
 from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, TASKS, write_runs
+from tests.evidence.written import write
 
 TWO = {name: METHODS[name] for name in ("vanilla", "mat")}
 
@@ -110,7 +111,7 @@ def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     cli.collect(
         write_runs(tmp_path, twice := shapes | {"again": shapes["our-cola"]}, TWO, shapes=twice), tmp_path
     )
-    cli.scores(tmp_path)
+    write(tmp_path, "scores")
     assert (
         "No average: more than one label trains cola (again, our-cola), and none is called like the task."
         in (tmp_path / "scores.md").read_text()
@@ -135,7 +136,7 @@ def test_pages_are_written_and_say_what_they_stand_on(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         paths = write_runs(tmp_path / "runs", shapes, shapes=shapes)
         cli.collect(paths, folder, "only=glue,hmm")
-        cli.scores(folder)
+        write(folder, "scores")
     for name in ("scores.csv", "scores.md", "scores.tex"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     page, source = ((tmp_path / "a" / f"scores.{kind}").read_text() for kind in ("md", "tex"))

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.claim import load_claims
 from mat.evidence.runs import pool
-from mat.evidence.runs.pooled import load, save
+from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report, tables
+from mat.experiments.cli import report
 from tests.evidence.synthetic import MANY, write_runs
+from tests.evidence.written import write
 
 ROOT = Path(__file__).parents[3]
 CLAIMS, REGISTER = ROOT / "workflows/claims.yaml", ROOT / "workflows/ambiguities.yaml"
@@ -29,17 +31,17 @@ def kept(tmp_path_factory):
     methods = {name: MANY[name] for name in METHODS}
     runs = write_runs(root / "results/demo/runs", methods=methods, seeds=(0, 1, 2), steps=60)
     save(pool.collect(runs), root / TABLES)
-    for make in (
-        tables.results,
-        tables.controls,
-        tables.rivals,
-        tables.learning_rate,
-        tables.wall_clock,
-        tables.verdicts,
-    ):
-        make(root / TABLES, CLAIMS)
-    tables.scores(root / TABLES)
-    tables.sensitivity(root / TABLES, CLAIMS, REGISTER)
+    made = (
+        "results",
+        "controls",
+        "rivals",
+        "learning_rate",
+        "wall_clock",
+        "verdicts",
+        "scores",
+        "sensitivity",
+    )
+    write(root / TABLES, *made)
     (root / "paper_figures").mkdir()
     report.provenance(root / TABLES, root / "paper_figures", root)
     return root

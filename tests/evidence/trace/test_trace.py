@@ -9,14 +9,16 @@ import pytest
 import yaml
 
 from mat.errors import InputError
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.claim import load_claims
 from mat.evidence.runs import pool
-from mat.evidence.runs.pooled import load, save
+from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report, tables
+from mat.experiments.cli import report
 from mat.experiments.cli.main import main
 from tests.evidence.report.test_report import png
 from tests.evidence.synthetic import write_runs
+from tests.evidence.written import write
 
 ROOT = Path(__file__).parents[3]
 CLAIMS = ROOT / "workflows/claims.yaml"
@@ -28,9 +30,7 @@ def kept(tmp_path_factory):
     """A repository with run folders, tables, one figure and the record of them."""
     root = tmp_path_factory.mktemp("repository")
     save(pool.collect(write_runs(root / "results/demo/runs")), root / TABLES)
-    for make in (tables.results, tables.verdicts):
-        make(root / TABLES, CLAIMS)
-    tables.scores(root / TABLES)
+    write(root / TABLES, "results", "verdicts", "scores")
     png(root / "paper_figures/demo/dynamics.png")
     shutil.copy(ROOT / "paper_figures/dynamics.py", root / "paper_figures/dynamics.py")
     (root / "workflows").mkdir()
