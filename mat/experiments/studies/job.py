@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 
 from mat.errors import InputError
-from mat.experiments.config.plugins import build
 from mat.experiments.config.scale import check_seeds, own_seeds, trained
+from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.training import code_version, resume
 
@@ -74,7 +74,7 @@ def job_of(kind: type[Kind], settings: type, given: Mapping[str, Any]) -> Kind:
     labels = given["labels"]
     if not isinstance(labels, Mapping) or set(labels) != {"scale", "family", "task"}:
         raise InputError(f"a job's labels are scale, family and task, got {labels!r}")
-    return kind(**labels, spec=Spec.of(given["spec"]), settings=build(kind.what, settings, given["settings"]))
+    return kind(**labels, spec=Spec.of(given["spec"]), settings=read(settings, given["settings"], kind.what))
 
 
 def jobs_of(
@@ -99,7 +99,7 @@ def jobs_of(
     if not isinstance(families, Mapping) or not families:
         raise InputError(f"{what} needs a non-empty mapping of families, got {families!r}")
     check_seeds(f"{what}: seeds", block.get("seeds", []))
-    chosen = build(what, settings, {key: v for key, v in block.items() if key not in ("families", "seeds")})
+    chosen = read(settings, {key: v for key, v in block.items() if key not in ("families", "seeds")}, what)
     found = []
     for family, entry in families.items():
         where = f"{what}.families.{family}"

@@ -65,27 +65,26 @@ class Loop:
     """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs."""
 
     def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
-        self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")
+        self.spec, self.device, self.recipe = spec, device, spec.recipe
         self.start_hash: str | None = None
-        self.task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
+        self.task: Task = spec.task.module.load(spec.task.settings, data, cache)
         self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
         self.steps = self.recipe.epochs * self.steps_per_epoch
-        family, settings, probe = spec.plugin("model"), spec.settings("model"), spec.settings("probe")
+        family, settings, probe = spec.model.module, spec.model.settings, spec.probe
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
-            self.model: nn.Module = family.build(settings, self.task.form)
-        start = spec.settings("start")
-        if start is not None:
-            self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
-        partition, method = family.partition(settings, self.model), spec.method_record()
+            self.model: nn.Module = family.build(settings, self.task.signature)
+        if spec.start is not None:
+            self.start_hash = checkpoint.start(self.model, spec.start, self.task, out, data, cache)
+        partition, method = family.partition(settings, self.model), spec.method.settings
         follows = matched(spec, out, len(partition.modules))
-        work = family.work(settings, self.task.form, self.recipe.batch)
+        work = family.work(settings, self.task.signature, self.recipe.batch)
         whole = family.step(work, partition.names, "exact")
         self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
         samples = self.task.probe(spec.seed, probe.n)
-        self.nominal = nominal.nominal(self.model, partition, self.task.form.example)
+        self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
-            self.outputs_per_sample = forward(self.model, self.task.form.example).numel()
+            self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.model.to(device)
         self.controller = Controller(
             self.model,
@@ -191,7 +190,7 @@ class Loop:
         totals["macs_executed_probe"] += memo[key]
         passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
         for what in controller.measured:
-            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes[what])
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -292,7 +291,7 @@ class Loop:
     def record(self) -> dict[str, Any]:
         """The content of run.json, labels apart."""
         spec, partition = self.spec, self.controller.partition
-        method = spec.method_record()
+        method = spec.method.settings
         return {
             "name": spec.name,
             "spec": json.loads(spec.json),
@@ -312,7 +311,7 @@ class Loop:
             "remainder_parameters": partition.size(partition.remainder),
             "mode": "dense" if method.dense else method.mode,
             "interval": self.controller.every,
-            "probe_n": spec.probe["n"],
+            "probe_n": spec.probe.n,
         }
 
     def state(self) -> dict[str, Any]:

@@ -29,14 +29,14 @@ def matched(spec: Spec, out: Path, modules: int) -> Matched:
 
     Raises InputError when that run is not there.
     """
-    other = spec.method.get("match")
+    other = getattr(spec.method.settings, "match", None)
     if other is None:
         return Matched()
     folder = out.parent / other
     missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
         raise InputError(
-            f"{spec.method['name']} follows the run {other}, which is not at {folder} ({missing[0]} is missing); "
+            f"{spec.method.name} follows the run {other}, which is not at {folder} ({missing[0]} is missing); "
             "train it first"
         )
     active = pd.read_parquet(folder / "probes.parquet", columns=["interval", "active"])

@@ -214,8 +214,8 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
     given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
     one = loop(Spec.of(given), tmp_path)
-    family, names = one.spec.plugin("model"), one.controller.partition.names
-    work = family.work(one.spec.settings("model"), one.task.form, one.recipe.batch)
+    family, names = one.spec.model.module, one.controller.partition.names
+    work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
     step = family.step(work, names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
@@ -270,10 +270,10 @@ def test_what_is_written(tmp_path):
 def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     """Executed: the closed form summed over steps; the probe: what one probe runs, counted apart."""
     one = loop(spec(TEXT, "random"), tmp_path)
-    expected, family, settings = 0, one.spec.plugin("model"), one.spec.settings("model")
+    expected, family, settings = 0, one.spec.model.module, one.spec.model.settings
     for _ in range(8):
         one.advance(silent)
-        expected += family.closed_form(settings, one.task.form, 8, one.controller.active, "detach")
+        expected += family.closed_form(settings, one.task.signature, 8, one.controller.active, "detach")
     assert one.progress.totals["macs_executed"] == expected
     assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
     probing = loop(spec(TEXT, "mat"), tmp_path)
