@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.kernels import factors
+from mat.kernels import gram
 from mat.kernels.factors import Dense, Factors, OneHot, Patches
 from mat.kernels.gram import Segment, form
 
@@ -56,7 +56,7 @@ def test_both_forms_in_any_blocking_equal_the_formed_gradients(problem, way, mem
     n = uses[0].left.n
     whole = dense_rows(uses, rows, columns)
     segments = [Segment(a, b, torch.zeros(n, n).double()) for a, b in pairs]
-    getattr(factors, way)(uses, segments, memory)
+    getattr(gram, way)(uses, segments, memory)
     for segment in segments:
         part = whole[:, segment.start : segment.stop].flatten(1)
         torch.testing.assert_close(segment.gram, part @ part.T, rtol=1e-10, atol=1e-10)
@@ -74,7 +74,7 @@ def test_swapped_factors_are_cut_along_columns(problem, way, data):
     ]
     n, stop = uses[0].left.n, data.draw(st.integers(1, columns))
     segment = Segment(0, stop, torch.zeros(n, n).double())
-    getattr(factors, way)([use.swapped for use in uses], [segment], 2**20)
+    getattr(gram, way)([use.swapped for use in uses], [segment], 2**20)
     part = dense_rows(uses, rows, columns)[:, :, :stop].flatten(1)
     torch.testing.assert_close(segment.gram, part @ part.T, rtol=1e-10, atol=1e-10)
 
@@ -113,7 +113,7 @@ def test_gradients_of_convolutions_are_products_with_patches(channels, each):
 def test_tiles_of_many_samples():
     """More samples than a tile holds, and no multiple of it: only tiles on and above the diagonal are computed."""
     left, right = torch.randn(77, 2, 5).double(), torch.randn(77, 2, 3).double()
-    for way in (factors._formed, factors._identity):
+    for way in (gram._formed, gram._identity):
         segments = [Segment(a, b, torch.zeros(77, 77).double()) for a, b in ((0, 2), (3, 5))]
         way([Factors(Dense(left), Dense(right))], segments, 2**12)
         for segment in segments:
@@ -137,6 +137,6 @@ def test_the_cost_rule_takes_the_form_with_fewer_multiply_adds(positions, rows, 
         Dense(torch.zeros(1, 1, 1).expand(n, positions, columns)),
     )
     assert form([one], [Segment(0, rows, torch.zeros(n, n))]) == expected
-    formed = n * positions * rows * columns + n * min(n, (n + factors.TILE) // 2) * rows * columns
-    identity = (n * positions) ** 2 * (rows + columns + factors.ELEMENTWISE) / 2
+    formed = n * positions * rows * columns + n * min(n, (n + gram.TILE) // 2) * rows * columns
+    identity = (n * positions) ** 2 * (rows + columns + gram.ELEMENTWISE) / 2
     assert (formed <= identity) == (expected == "formed")

@@ -9,6 +9,7 @@ import torch
 
 from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
+from mat.experiments.training import resume
 from mat.experiments.training import run_directory as run
 from mat.experiments.training.loop import LEDGERS, Loop
 from mat.experiments.training.optimizer import schedule
@@ -100,9 +101,9 @@ def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
         whole.advance(silent)
     for _ in range(7):  # in the middle of an epoch and of a probe interval
         first.advance(silent)
-    run.save_state(tmp_path / "state.pt", first.state())
+    resume.save_state(tmp_path / "state.pt", first.state())
     second = loop(made, tmp_path)
-    second.restore(run.load_state(tmp_path / "state.pt", second.identity))
+    second.restore(resume.load_state(tmp_path / "state.pt", second.identity))
     for _ in range(6):
         second.advance(silent)
     assert differences(timeless(whole.state()), timeless(second.state())) == []
@@ -125,7 +126,7 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(made, tmp_path / "a", cache=tmp_path, report=interrupt, save_every=0)
-    state = run.state_path(tmp_path / "a")
+    state = resume.state_path(tmp_path / "a")
     assert state.exists()
     assert state.parent != tmp_path / "a", "Snakemake deletes the outputs of a failed job"
     resumed = []
@@ -463,9 +464,9 @@ class TestBadInput:
     def test_a_state_of_other_data(self, tmp_path):
         one = loop(spec(), tmp_path)
         one.advance(silent)
-        run.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.identity, "data_hash": "x"}})
+        resume.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.identity, "data_hash": "x"}})
         with pytest.raises(InputError, match="data_hash 'x'"):
-            run.load_state(tmp_path / "s.pt", one.identity)
+            resume.load_state(tmp_path / "s.pt", one.identity)
 
     def test_a_matched_run_that_is_not_there(self, tmp_path):
         with pytest.raises(InputError, match="train it first"):
