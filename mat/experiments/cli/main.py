@@ -12,6 +12,7 @@ from typing import Any
 
 from mat.errors import InputError
 from mat.experiments.cli.table_commands import add as add_evidence_commands
+from mat.records.files import write_json
 
 DESCRIPTION = """\
 Modular Adaptive Training: train one run, look at runs, and turn run directories into tables and verdicts.
@@ -299,8 +300,7 @@ def _fetch(args: argparse.Namespace) -> None:
     spec, data = Spec.of(_given(args)), _folder(args.data)
     sources = spec.task.module.sources(spec.task.settings) + checkpoint.sources(spec.start)
     found = [fetch(source, data, args.cache) for source in sources]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(found, args.out)
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -308,8 +308,7 @@ def _prepare(args: argparse.Namespace) -> None:
     from mat.experiments.training.run import check
 
     found = check(Spec.of(_given(args)), _folder(args.data), args.cache)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(found, args.out)
 
 
 def _measure(args: argparse.Namespace) -> None:

@@ -17,13 +17,14 @@ from mat.evidence.text import format
 from mat.evidence.trace import number as tracing
 from mat.evidence.trace import page as trace_text
 from mat.evidence.trace import provenance as recording
+from mat.records.files import write_text
 
 
 def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
     """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs."""
     made = recording.record(tables.load(tables_dir), tables_dir, figures_dir, root)
-    format.text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
-    format.text(recording.markdown(made), tables_dir / "provenance.md")
+    write_text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
+    write_text(recording.markdown(made), tables_dir / "provenance.md")
 
 
 def report(
@@ -33,8 +34,8 @@ def report(
     source = reporting.Source(
         tables.load(tables_dir), claims_file.load_claims(claims), tables_dir, figures_dir, methods, root
     )
-    format.text(reporting.markdown(source, out), out / "REPORT.md")
-    format.text(html.page(source, page), out / "report.html")
+    write_text(reporting.markdown(source, out), out / "REPORT.md")
+    write_text(html.page(source, page), out / "report.html")
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
@@ -45,7 +46,7 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
         ambiguities.load_register(register),
         reporting.read_verdicts(tables_dir),
     )
-    format.text(page, out / "REPRODUCIBILITY.md")
+    write_text(page, out / "REPRODUCIBILITY.md")
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.experiments.config.scale import Run
 from mat.experiments.config.spec import Spec
 from mat.experiments.models.closed_form import REMAINDER
@@ -23,6 +22,7 @@ from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Outline
 from mat.kernels.estimators import Estimator
 from mat.methods.base import GRADIENTS, SPECTRA
+from mat.records.costs import FLOPS_PER_MAC
 
 
 class Cost(NamedTuple):

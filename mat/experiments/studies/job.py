@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from mat.experiments.config.scale import check_seeds, own_seeds, trained
 from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.training import code_version, resume
+from mat.records.files import write_parquet
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,6 @@ def finished(out: Path, job: Job, code: str) -> pd.DataFrame | None:
     return found
 
 
-def write(table: pd.DataFrame, out: Path) -> None:
-    """Write a finished table: it is there as a whole or not at all."""
-    half = out.with_suffix(f".{os.getpid()}.tmp")
-    table.to_parquet(half, index=False)
-    os.replace(half, out)
-
-
 def measure(
     job: Job,
     out: Path,
@@ -226,7 +219,7 @@ def measure(
             save_when_due()
     session.loop.feed.close()
     table = session.table()
-    write(table, out)
+    write_parquet(table, out)
     state_file.unlink(missing_ok=True)
     report(f"{len(table)} {what} written to {out}", 1.0)
     return table

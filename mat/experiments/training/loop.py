@@ -20,28 +20,17 @@ from mat.experiments.tasks.base import Batch, Score, Task
 from mat.experiments.training import checkpoint, code_version
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Feed
-from mat.experiments.training.reference_run import matched
+from mat.experiments.training.reference_run import reference
 from mat.flops import elementwise, executed, nominal
 from mat.forward import forward
 from mat.kernels.spectrum import eigen_macs
 from mat.methods.base import GRADIENTS, SPECTRA
+from mat.records.columns import DIVERGED, FINISHED
+from mat.records.costs import COST_LINES
 from mat.seeds import stream_seed
 
 EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
 EVALUATION_LOGITS = 2**26
-LEDGERS = (
-    "macs_nominal",
-    "macs_executed",
-    "macs_nominal_probe",
-    "macs_executed_probe",
-    "macs_eigen",
-    "macs_eval",
-    "macs_optimizer",
-    "seconds_train",
-    "seconds_data",
-    "seconds_probe",
-    "seconds_eval",
-)
 
 
 @dataclass
@@ -50,7 +39,7 @@ class Progress:
 
     step: int = 0
     seconds_saved: float = 0.0
-    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LEDGERS, 0))
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
     since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: executed.Memo = field(default_factory=dict)
@@ -77,7 +66,7 @@ class Loop:
         if spec.start is not None:
             self.start_hash = checkpoint.start(self.model, spec.start, self.task, out, data, cache)
         partition, method = family.partition(settings, self.model), spec.method.settings
-        follows = matched(spec, out, len(partition.modules))
+        follows = reference(spec, out, len(partition.modules))
         work = family.work(settings, self.task.signature, self.recipe.batch)
         whole = family.step(work, partition.names, "exact")
         self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
@@ -279,7 +268,7 @@ class Loop:
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {
-            "status": "diverged" if self.progress.diverged else "finished",
+            "status": DIVERGED if self.progress.diverged else FINISHED,
             "steps": self.progress.step,
             "test_loss": None if test is None else test.loss,
             "test_metric": None if test is None else test.metrics[self.task.metrics[0].name],

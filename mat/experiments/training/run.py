@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mat.controller import RECORD
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Task
 from mat.experiments.training import checkpoint, resume, run_directory
 from mat.experiments.training.loop import Loop
+from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
 
 
 def train(
@@ -59,8 +59,8 @@ def train(
     if keep:
         checkpoint.save(loop.model, loop.task, out)
     labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
-    probes = pd.DataFrame(loop.controller.records, columns=None if loop.controller.records else RECORD)
-    probes.insert(2, "epoch", probes["step"] / loop.steps_per_epoch)
+    probes = pd.DataFrame(loop.controller.records, columns=None if loop.controller.records else PROBE_RECORD)
+    probes.insert(EPOCH_PLACE, "epoch", probes["step"] / loop.steps_per_epoch)
     run_directory.write(
         out, {"labels": labels, **loop.record()}, pd.DataFrame(loop.progress.curve), probes, final
     )

@@ -11,12 +11,13 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training import run_directory as run
-from mat.experiments.training.loop import LEDGERS, Loop
+from mat.experiments.training.loop import Loop
 from mat.experiments.training.optimizer import schedule
 from mat.experiments.training.run import check, train
 from mat.flops.elementwise import elementwise_macs
 from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop
+from mat.records.costs import COST_LINES
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -134,7 +135,7 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
     train(made, tmp_path / "b", cache=tmp_path)
     assert not state.exists()
     assert "step 0/" not in resumed[0], "it began again instead of going on"
-    clocks = [name for name in LEDGERS if name.startswith("seconds")]
+    clocks = [name for name in COST_LINES if name.startswith("seconds")]
     for name in ("curve", "probes"):
         a, b = (pd.read_parquet(tmp_path / which / f"{name}.parquet") for which in "ab")
         pd.testing.assert_frame_equal(
@@ -263,7 +264,7 @@ def test_what_is_written(tmp_path):
     curve = pd.read_parquet(tmp_path / "run/curve.parquet")
     probes = pd.read_parquet(tmp_path / "run/probes.parquet")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
-    assert curve[list(LEDGERS)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
     assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
 
