@@ -18,7 +18,8 @@ from mat.errors import InputError
 from mat.experiments.config.plugins import build, find
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
-from mat.kernels.ntk import ESTIMATORS, NORMALISATIONS
+from mat.kernels.estimators import ESTIMATORS
+from mat.kernels.ntk import NORMALISATIONS
 from mat.methods import METHODS
 from mat.methods.base import Method
 
