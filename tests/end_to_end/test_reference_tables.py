@@ -13,6 +13,7 @@ from mat.evidence.tables import agreement_page, generalisation, trainability
 from mat.evidence.tables import ceiling as ceiling_table
 from mat.experiments.cli import report, tables
 
+pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
 CLAIMS, LEVELS = ROOT / "workflows/claims.yaml", ROOT / "workflows/sanity.yaml"
 REGISTER = ROOT / "workflows/ambiguities.yaml"
