@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mat.errors import InputError
-from mat.evidence.runs.curves import LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
+from mat.records.costs import LEDGERS
 
 
 @dataclass(frozen=True)

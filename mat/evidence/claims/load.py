@@ -11,8 +11,9 @@ from mat.errors import InputError
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
-from mat.evidence.runs.curves import LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.text.yaml_reading import check_keys, one_of, read_yaml, real, text, texts, whole
+from mat.records.costs import LEDGERS
 
 _HEAD: Mapping[str, Callable[[str, Any], Any]] = {"id": text, "text": text, "reported": text}
 _READ = _HEAD | {
