@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.runs import pooled
 from mat.evidence.tables import agreement_page, generalisation, trainability
 from mat.evidence.tables import ceiling as ceiling_table

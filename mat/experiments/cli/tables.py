@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.claims import claim as claims_file
+from mat.evidence.claims import load as claims_file
+from mat.evidence.claims import page as verdicts_page
 from mat.evidence.claims import verdicts as judging
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import verdicts as report_verdicts
@@ -101,9 +102,10 @@ def results(tables_dir: Path, claims: Path | None = None) -> None:
 
 def verdicts(tables_dir: Path, claims: Path) -> None:
     """Write ``verdicts.csv`` and ``verdicts.md``: the claims judged by the rules in ``claims``."""
-    rules = claims_file.load_claims(claims)
-    pooled = tables.load(tables_dir)
-    judging.write_verdicts(judging.verdicts(pooled, rules), rules, tables_dir, pooled.command)
+    rules, pooled = claims_file.load_claims(claims), tables.load(tables_dir)
+    frame = judging.verdicts(pooled, rules)
+    format.csv(frame, tables_dir / "verdicts.csv")
+    write_text(verdicts_page.markdown(frame, rules, pooled.command), tables_dir / "verdicts.md")
 
 
 def scores(tables_dir: Path) -> None:

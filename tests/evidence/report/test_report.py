@@ -10,7 +10,7 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.catalogue import items
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.report import chapters as report
 from mat.evidence.report import environment, verdicts
 from mat.evidence.report import html as report_html

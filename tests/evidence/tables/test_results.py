@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import curves
 from mat.evidence.runs import pooled as pooled
