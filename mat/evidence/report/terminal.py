@@ -14,6 +14,7 @@ from mat.evidence.report import chapters, verdicts
 from mat.evidence.runs import curves, metrics, pool, pooled
 from mat.evidence.tables import results, results_page
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
 
 
 def run(directory: Path) -> str:
@@ -27,12 +28,12 @@ def run(directory: Path) -> str:
         f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
         f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
     ]
-    for ledger in curves.LEDGERS:
-        flop = curves.FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
+    for ledger in LEDGERS:
+        flop = FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
         factor, flops = format.flop_unit(flop)
         share = 100 * curves.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
-    flop = curves.FLOPS_PER_MAC * curves.optimizer_macs(curve)
+    flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
     factor, flops = format.flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)

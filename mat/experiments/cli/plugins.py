@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
-import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -28,42 +24,24 @@ def list_(kind: str | None) -> None:
 
 def listed(kind: str) -> Iterator[str]:
     """The plug-ins of one kind: a line each, and one for every setting: default and meaning."""
-    from mat.experiments.config.plugins import find
-    from mat.experiments.models import MODELS
-    from mat.experiments.tasks import TASKS
-    from mat.methods import METHODS
+    from mat.experiments.config.plugins import find, known, record_of
+    from mat.experiments.config.settings import descriptions
 
-    known, attribute = {
-        "task": (TASKS, "Settings"),
-        "model": (MODELS, "Settings"),
-        "method": (METHODS, "METHOD"),
-    }[kind]
     yield f"{kind}s"
-    for name in known:
-        module = find(kind, known, name)
-        settings = getattr(module, attribute)
-        about = meanings(settings)
+    for name in known(kind):
+        module = find(kind, name)
+        settings = record_of(kind, module, kind)
         yield f"  {name:<10} {(module.__doc__ or '').strip().splitlines()[0]}"
         for field in fields(settings):
             line = f"    {kind}.{field.name} = {_default(field)}"
-            yield f"{line:<42}  {about[field.name]}" if field.name in about else line
+            about = descriptions(settings).get(field.name)
+            yield f"{line:<42}  {about}" if about else line
 
 
 def _default(field: Field) -> str:
     if field.default_factory is not MISSING:
         return repr(field.default_factory())
     return "(required)" if field.default is MISSING else repr(field.default)
-
-
-def meanings(settings: type) -> dict[str, str]:
-    """What is written right below each field of a class, or of one that it inherits from, on one line."""
-    found: dict[str, str] = {}
-    for base in reversed(settings.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for field, below in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
-                found[field.target.id] = " ".join(ast.literal_eval(below.value).split())
-    return found
 
 
 @click.command("check-plugin", short_help="Say whether a file is a task, model or method that runs can use.")

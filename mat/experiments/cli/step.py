@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -39,10 +37,11 @@ def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
     from mat.experiments.config.spec import Spec
     from mat.experiments.tasks.storage.hub import fetch as fetch_source
     from mat.experiments.training import checkpoint
+    from mat.records.files import write_json
 
     run, data = Spec.of(options.mapping("--spec", spec)), options.data_folder(data)
-    sources = run.plugin("task").sources(run.settings("task")) + checkpoint.sources(run.settings("start"))
-    _write([fetch_source(source, data, cache) for source in sources], out)
+    sources = run.task.module.sources(run.task.settings) + checkpoint.sources(run.start)
+    write_json([fetch_source(source, data, cache) for source in sources], out)
 
 
 @step.command()
@@ -51,13 +50,9 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
     """Read a task's data, fill the cache, check that a run fits it."""
     from mat.experiments.config.spec import Spec
     from mat.experiments.training.run import check
+    from mat.records.files import write_json
 
-    _write(check(Spec.of(options.mapping("--spec", spec)), options.data_folder(data), cache), out)
-
-
-def _write(found: Any, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(check(Spec.of(options.mapping("--spec", spec)), options.data_folder(data), cache), out)
 
 
 @step.command()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +16,6 @@ import pytest
 
 from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
-from mat.experiments.cli.plugins import meanings
 
 ROOT = Path(__file__).parents[3]
 
@@ -202,24 +200,6 @@ def test_list_of_one_kind_says_what_each_setting_means():
     assert lines[0] == "methods"
     assert not {"tasks", "models"} & set(lines)
     assert any(line.startswith("    method.mode = 'detach'") for line in lines)
-
-
-def test_a_setting_s_meaning_is_what_is_written_below_it_in_its_class_or_the_one_it_inherits_from():
-    assert meanings(Below) == {"width": "Channels, in number.", "depth": "Layers, the last included."}
-
-
-@dataclass
-class Above:
-    width: int = 1
-    """Channels,
-    in number."""
-    plain: int = 2
-
-
-@dataclass
-class Below(Above):
-    depth: int = 3
-    """Layers, the last included."""
 
 
 @pytest.mark.parametrize("args", [["list", "methods"], ["list"]])
