@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.report import chapters, verdicts
 from mat.evidence.runs import curves, metrics, pool, pooled
 from mat.evidence.tables import results, results_page
