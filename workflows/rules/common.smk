@@ -16,10 +16,9 @@ from mat.evidence.runs import method_groups
 from mat.evidence.tables.sanity import levels_of
 from mat.experiments.config.scale import expand as expand_config
 from mat.experiments.config.scale import trained
-from mat.experiments.training.reference_run import FILES as FOLLOWED
 from mat.experiments.config.spec import Spec
 from mat.experiments.training.code_version import code_hash
-from mat.experiments.training.run_directory import CHECKPOINT, FILES
+from mat.records.files import CHECKPOINT, FILES, FOLLOWED
 
 # Where and on what it runs changes no specification; everything else in the config does.
 MACHINE = ("data", "cache", "device")
@@ -77,6 +76,8 @@ RESULTS = f"results/{SCALE}"
 MADE = f"{RESULTS}/{PART}" if PART else RESULTS
 TABLES = f"{MADE}/tables"
 FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
+# what was found wrong since, where something was
+ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
 RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = read_config()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []

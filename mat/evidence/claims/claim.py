@@ -10,8 +10,9 @@ from typing import Any
 from mat.errors import InputError
 from mat.evidence.claims import decisions
 from mat.evidence.claims.rules.registry import rule_named
-from mat.evidence.runs.curves import LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.text import yaml_reading
+from mat.records.costs import LEDGERS
 
 _HEAD = ("id", "text", "reported")
 _TESTED = ("rule", "fixed", "measure", "ledger", "tasks", "uses", "thresholds", "min_seeds", "ambiguities")

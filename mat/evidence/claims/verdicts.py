@@ -18,6 +18,7 @@ from mat.evidence.stats.bootstrap import bootstrap_bounds
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.stats.power import MOST, POWER, detectable, seeds_needed
 from mat.evidence.text import format
+from mat.records.files import write_text
 
 ALL = "all"
 SCALE = "all tasks together"  # what a claim is judged on whose rule compares tasks
@@ -174,7 +175,7 @@ def overall(claim: Claim, outcomes: dict[str, Outcome], claims: Claims) -> Outco
 def write_verdicts(frame: pd.DataFrame, claims: Claims, folder: Path, command: str) -> None:
     """``verdicts.csv`` (every number) and ``verdicts.md`` (to read), made by ``command``."""
     format.csv(frame, folder / "verdicts.csv")
-    format.text(page.markdown(frame, claims, command), folder / "verdicts.md")
+    write_text(page.markdown(frame, claims, command), folder / "verdicts.md")
 
 
 def _brackets(found: Outcome) -> str:

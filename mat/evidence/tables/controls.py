@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from mat.evidence.runs import method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
 from mat.evidence.tables.page import Page, Section, count, read, stands_on
 from mat.evidence.tables.results import spread_out
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC
 
 LEDGER = "executed"
 AGAINST = ("largest", "random")  # by λ_max, and by nothing

@@ -11,6 +11,7 @@ import pandas as pd
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.text import format
+from mat.records.files import write_text
 
 EXECUTED = "executed ledger, 1 MAC = 2 FLOP, charged probes included"
 
@@ -60,8 +61,8 @@ def latex(page: Page, tables: Tables) -> str:
 def save(frame: pd.DataFrame, page: Page, tables: Tables, folder: Path) -> None:
     """``NAME.csv``, ``NAME.md`` and ``NAME.tex`` into ``folder``."""
     format.csv(frame, folder / f"{page.name}.csv")
-    format.text(markdown(page, tables), folder / f"{page.name}.md")
-    format.text(latex(page, tables), folder / f"{page.name}.tex")
+    write_text(markdown(page, tables), folder / f"{page.name}.md")
+    write_text(latex(page, tables), folder / f"{page.name}.tex")
 
 
 def read(row: pd.Series, name: str, n: str = "n_finished") -> Interval:

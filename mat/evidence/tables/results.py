@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence.runs import metrics
-from mat.evidence.runs.curves import FLOPS_PER_MAC, LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.over_seeds import (
     active_share_percent,
     convergence_macs,
@@ -21,6 +21,7 @@ from mat.evidence.runs.over_seeds import (
 )
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_ratio, saving_percent
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:

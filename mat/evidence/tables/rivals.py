@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence.runs import curves, method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import FLOPS_PER_MAC, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.bootstrap import (
     comparison,
@@ -19,6 +19,7 @@ from mat.evidence.stats.bootstrap import (
 )
 from mat.evidence.stats.intervals import mean_interval, pairs, saving_percent
 from mat.evidence.tables.results import spread_out
+from mat.records.costs import FLOPS_PER_MAC
 
 LEDGER = "executed"
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)

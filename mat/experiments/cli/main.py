@@ -12,6 +12,7 @@ from typing import Any
 
 from mat.errors import InputError
 from mat.experiments.cli.table_commands import add as add_evidence_commands
+from mat.records.files import write_json
 
 DESCRIPTION = """\
 Modular Adaptive Training: train one run, look at runs, and turn run directories into tables and verdicts.
@@ -277,22 +278,15 @@ def _reporter():
 def _list(args: argparse.Namespace) -> None:
     from dataclasses import MISSING, fields
 
-    from mat.experiments.config.plugins import find
-    from mat.experiments.models import MODELS
-    from mat.experiments.tasks import TASKS
-    from mat.methods import METHODS
+    from mat.experiments.config.plugins import OURS, find, known, record_of
 
-    for kind, known, attribute in (
-        ("task", TASKS, "Settings"),
-        ("model", MODELS, "Settings"),
-        ("method", METHODS, "METHOD"),
-    ):
+    for kind in OURS:
         print(f"{kind}s")
-        for name in known:
-            module = find(kind, known, name)
+        for name in known(kind):
+            module = find(kind, name)
             first = (module.__doc__ or "").strip().splitlines()[0]
             print(f"  {name:<10} {first}")
-            for field in fields(getattr(module, attribute)):
+            for field in fields(record_of(kind, module, kind)):
                 default = "(required)" if field.default is MISSING else repr(field.default)
                 print(f"    {kind}.{field.name} = {default}")
         print()
@@ -304,10 +298,9 @@ def _fetch(args: argparse.Namespace) -> None:
     from mat.experiments.training import checkpoint
 
     spec, data = Spec.of(_given(args)), _folder(args.data)
-    sources = spec.plugin("task").sources(spec.settings("task")) + checkpoint.sources(spec.settings("start"))
+    sources = spec.task.module.sources(spec.task.settings) + checkpoint.sources(spec.start)
     found = [fetch(source, data, args.cache) for source in sources]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(found, args.out)
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -315,8 +308,7 @@ def _prepare(args: argparse.Namespace) -> None:
     from mat.experiments.training.run import check
 
     found = check(Spec.of(_given(args)), _folder(args.data), args.cache)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(found, args.out)
 
 
 def _measure(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mat.errors import InputError
 from mat.evidence.claims import claim as claims_file
 from mat.evidence.report import chapters as reporting
-from mat.evidence.report import html
+from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
 from mat.evidence.runs import pooled as tables
 from mat.evidence.runs.files import is_there, run_folder
@@ -17,35 +17,37 @@ from mat.evidence.text import format
 from mat.evidence.trace import number as tracing
 from mat.evidence.trace import page as trace_text
 from mat.evidence.trace import provenance as recording
+from mat.records.files import write_text
 
 
 def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
     """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs."""
     made = recording.record(tables.load(tables_dir), tables_dir, figures_dir, root)
-    format.text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
-    format.text(recording.markdown(made), tables_dir / "provenance.md")
+    write_text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
+    write_text(recording.markdown(made), tables_dir / "provenance.md")
 
 
 def report(
     tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path
 ) -> None:
-    """Write ``REPORT.md`` and ``report.html`` into ``out``."""
-    source = reporting.Source(
-        tables.load(tables_dir), claims_file.load_claims(claims), tables_dir, figures_dir, methods, root
-    )
-    format.text(reporting.markdown(source, out), out / "REPORT.md")
-    format.text(html.page(source, page), out / "report.html")
+    """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
+    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
+    write_text(reporting.markdown(source, out), out / "REPORT.md")
+    write_text(html.page(source, page), out / "report.html")
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
-    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge."""
+    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge; an
+    ``ERRATUM.md`` that lies there comes first."""
     page = reproducibility_page.markdown(
         tables.load(tables_dir),
         claims_file.load_claims(claims),
         ambiguities.load_register(register),
         reporting.read_verdicts(tables_dir),
+        erratum.read(out),
     )
-    format.text(page, out / "REPRODUCIBILITY.md")
+    write_text(page, out / "REPRODUCIBILITY.md")
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:

@@ -33,6 +33,8 @@ from mat.evidence.tables import sanity as checking
 from mat.evidence.tables import scores as scoring
 from mat.evidence.tables import wall_clock as clock
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
+from mat.records.files import write_text
 
 
 def collect(run_dirs: list[Path], tables_dir: Path, selection: str = "") -> None:
@@ -51,12 +53,12 @@ def show(directory: Path) -> str:
         f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
         f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
     ]
-    for ledger in curves.LEDGERS:
-        flop = curves.FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
+    for ledger in LEDGERS:
+        flop = FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
         factor, flops = format.flop_unit(flop)
         share = 100 * curves.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
-    flop = curves.FLOPS_PER_MAC * curves.optimizer_macs(curve)
+    flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
     factor, flops = format.flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
@@ -93,8 +95,8 @@ def results(tables_dir: Path, claims: Path | None = None) -> None:
     )
     frame = table.results(pooled, rule)
     format.csv(frame, tables_dir / "results.csv")
-    format.text(results_page.markdown(frame, pooled, rule), tables_dir / "results.md")
-    format.text(results_page.latex(frame, pooled), tables_dir / "results.tex")
+    write_text(results_page.markdown(frame, pooled, rule), tables_dir / "results.md")
+    write_text(results_page.latex(frame, pooled), tables_dir / "results.tex")
 
 
 def verdicts(tables_dir: Path, claims: Path) -> None:
@@ -109,8 +111,8 @@ def scores(tables_dir: Path) -> None:
     pooled = tables.load(tables_dir)
     frame = scoring.scores(pooled)
     format.csv(frame, tables_dir / "scores.csv")
-    format.text(scoring.markdown(frame, pooled), tables_dir / "scores.md")
-    format.text(scoring.latex(frame, pooled), tables_dir / "scores.tex")
+    write_text(scoring.markdown(frame, pooled), tables_dir / "scores.md")
+    write_text(scoring.latex(frame, pooled), tables_dir / "scores.tex")
 
 
 def controls(tables_dir: Path, _: Path) -> None:
@@ -159,7 +161,7 @@ def sanity(tables_dir: Path, levels: Path) -> None:
         raise InputError(f"{levels.name} has no entry for the scale {pooled.scale}; add one")
     frame = checking.sanity(pooled, stated)
     format.csv(frame, tables_dir / "sanity.csv")
-    format.text(checking.markdown(frame, pooled), tables_dir / "sanity.md")
+    write_text(checking.markdown(frame, pooled), tables_dir / "sanity.md")
 
 
 def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
@@ -178,7 +180,7 @@ def agreement(files: list[Path], tables_dir: Path, claims: Path) -> None:
     again = tables.load_agreement(
         tables_dir
     )  # rounded as it is written, so that page and verdict cannot differ
-    format.text(agreement_page.markdown(again, rule.thresholds["choice_margin"]), tables_dir / "agreement.md")
+    write_text(agreement_page.markdown(again, rule.thresholds["choice_margin"]), tables_dir / "agreement.md")
 
 
 def branches(files: list[Path], tables_dir: Path) -> None:
@@ -196,7 +198,7 @@ def branches(files: list[Path], tables_dir: Path) -> None:
         format.csv(analysis.summary(pooled), tables_dir / f"{name}.csv")
         # read again, rounded as it is written, so that page and verdict cannot differ
         again = tables.load_branches(tables_dir, f"{name}.csv")
-        format.text(analysis.markdown(again), tables_dir / f"{name}.md")
+        write_text(analysis.markdown(again), tables_dir / f"{name}.md")
     format.csv(trainability.modules(pooled), tables_dir / "trainability_modules.csv")
 
 
@@ -206,12 +208,12 @@ def ceiling(parts: pd.DataFrame, savings: pd.DataFrame, tables_dir: Path) -> Non
     format.csv(savings, tables_dir / "ceiling.csv")
     # read again, rounded as they are written, so that page and tables cannot differ
     again = [tables.load_ceiling(tables_dir, name) for name in ("ceiling_parts.csv", "ceiling.csv")]
-    format.text(ceiling_table.markdown(*again), tables_dir / "ceiling.md")
+    write_text(ceiling_table.markdown(*again), tables_dir / "ceiling.md")
 
 
 def ambiguities(register_file: Path, tables_dir: Path) -> None:
     """Write ``ambiguities.md``: the register as a page."""
-    format.text(register.markdown(register.load_register(register_file)), tables_dir / "ambiguities.md")
+    write_text(register.markdown(register.load_register(register_file)), tables_dir / "ambiguities.md")
 
 
 def summary(tables_dir: Path, claims: Path) -> str:

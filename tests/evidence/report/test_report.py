@@ -251,3 +251,19 @@ def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_pa
     assert f"{finished} of {len(pooled)} runs finished" in said
     tops = pd.read_csv(folder / "verdicts.csv").query("task == 'all'")["verdict"].value_counts()
     assert f"{tops.get('inconclusive', 0)} claims stay inconclusive" in said
+
+
+def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_path):
+    folder = made / "results/demo/tables"
+    (tmp_path / "ERRATUM.md").write_text("# Erratum\n\nThe *headline* is withdrawn.\n\nSee `runs.csv`.\n")
+    report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
+    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    said = "> **Erratum.** The *headline* is withdrawn.\n>\n> See `runs.csv`."
+    for name in ("REPORT.md", "REPRODUCIBILITY.md"):
+        blocks = (tmp_path / name).read_text().split("\n\n")
+        assert blocks[0].startswith("# "), name
+        assert blocks[1] == said, name
+    header = (tmp_path / "report.html").read_text().partition("</h1>")[2].partition("A re-run of")[0]
+    assert "<strong>Erratum.</strong> The <em>headline</em> is withdrawn." in header
+    assert 'role="note"' in header
+    assert "Erratum" not in page(made)

@@ -14,6 +14,7 @@ from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import load, save
 from mat.evidence.trace import number, page, provenance
 from mat.experiments.cli import report, tables
+from mat.records.files import FILES
 from tests.evidence.synthetic import MANY, write_runs
 
 ROOT = Path(__file__).parents[3]
@@ -169,7 +170,7 @@ def test_a_check_says_what_it_did_not_compute_again(kept):
 def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(repository):
     record = provenance.load(repository / TABLES)
     run = next(run for run in record["runs"] if run["run"] == "digits-mat-0")
-    assert set(run["files"]) == set(pool.FILES)
+    assert set(run["files"]) == set(FILES)
     assert run["tested"]["test_accuracy"] > 0
     for kind in ("csv", "md"):  # it would be judged by the table below, which is none
         (repository / TABLES / f"verdicts.{kind}").unlink()

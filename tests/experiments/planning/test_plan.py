@@ -12,6 +12,7 @@ from mat.experiments import tasks
 from mat.experiments.config.scale import expand
 from mat.experiments.config.spec import Spec
 from mat.experiments.planning import cost as plan
+from mat.experiments.planning import report
 from mat.experiments.studies.agreement.config import jobs
 from mat.experiments.studies.branches import config as branches_plan
 
@@ -155,7 +156,7 @@ def config(tmp_path):
 
 
 def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
-    text = plan.report(config, rate=2.0, cores=5)
+    text = report.report(config, rate=2.0, cores=5)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
     assert re.search(
@@ -171,15 +172,15 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
         assert part in text
     rows = plan.rows(expand(CONFIG))
     hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
-    said = plan.report(config, rate=3e-4, cores=5)
+    said = report.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
 
 @pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "workflows/config").glob("*.yaml")))
 def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "CONFIGS", ROOT / "workflows/config")
+    monkeypatch.setattr(report, "CONFIGS", ROOT / "workflows/config")
     monkeypatch.chdir(tmp_path)
-    lines = plan.report(scale, rate=50.0).splitlines()
+    lines = report.report(scale, rate=50.0).splitlines()
     content = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
     assert max(map(len, lines)) <= 120
     planned = {tuple(line.split()[:2]) for line in lines}
@@ -188,13 +189,13 @@ def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_
 
 
 def test_small_numbers_keep_their_digits():
-    assert [plan._number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
+    assert [report._number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
         "0", "0.000123", "0.0456", "12.3", "54321",
     ]  # fmt: skip
 
 
 def test_sums_are_per_tag_and_of_all(config):
-    lines = plan.report(config, rate=2.0).splitlines()
+    lines = report.report(config, rate=2.0).splitlines()
     cells = {line.split("  ")[0]: line.split() for line in lines if line.startswith(("tag ", "all "))}
     assert list(cells) == ["tag pictures", "tag texts", "tag small", "all"]
     assert cells["tag texts"][2:] == cells["tag small"][2:]
@@ -204,7 +205,7 @@ def test_sums_are_per_tag_and_of_all(config):
 
 
 def test_a_selection_is_planned_with_what_it_needs(config):
-    text = plan.report(config, "images,random", rate=1.0)
+    text = report.report(config, "images,random", rate=1.0)
     assert text.startswith("scale small, only images,random")
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith("images ")]
     assert rows == [["images", "mat"], ["images", "random"]]
@@ -213,35 +214,35 @@ def test_a_selection_is_planned_with_what_it_needs(config):
 
 def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
     monkeypatch.setattr(
-        plan, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
+        report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
     )
-    text = plan.report(config)
+    text = report.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
     assert "512 × 512 matrix product by 1 threads" in text
     assert max(map(len, text.splitlines())) <= 120
 
 
 def test_a_measured_rate_is_that_of_this_machine():
-    assert 0.1 < plan.measured_rate("float32", 1) < 1e5
+    assert 0.1 < report.measured_rate("float32", 1) < 1e5
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
 def test_impossible_rates_are_refused(config, rate):
     with pytest.raises(InputError, match="--rate must be"):
-        plan.report(config, rate=rate)
+        report.report(config, rate=rate)
 
 
 def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert plan.read_config("demo")["scale"] == "demo"
+    assert report.read_config("demo")["scale"] == "demo"
     with pytest.raises(InputError, match=r"got 'galactic'; scales here: demo, .*subset"):
-        plan.read_config("galactic")
+        report.read_config("galactic")
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match="expected a mapping"):
-        plan.read_config(str(tmp_path / "list.yaml"))
+        report.read_config(str(tmp_path / "list.yaml"))
 
 
 def test_no_file_of_the_plan_can_change_a_run():
     from mat.experiments.training.code_version import _NOT_IN_A_RUN
 
-    assert {"plan.py", "selection.py"} <= set(_NOT_IN_A_RUN)
+    assert {"experiments/planning/", "experiments/config/selection.py"} <= set(_NOT_IN_A_RUN)

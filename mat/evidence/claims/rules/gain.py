@@ -9,9 +9,10 @@ import pandas as pd
 from mat.evidence.claims import decisions
 from mat.evidence.claims.outcome import Effect, Outcome, among_survivors, decided, say, undecided
 from mat.evidence.runs import metrics, over_seeds
-from mat.evidence.runs.curves import LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference, saving_percent
+from mat.records.costs import LEDGERS
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim

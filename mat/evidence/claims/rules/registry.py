@@ -16,10 +16,11 @@ from mat.evidence.claims.outcome import Effect, Outcome, Rule, among_survivors, 
 from mat.evidence.claims.rules import beyond, branches, selection
 from mat.evidence.claims.rules.gain import quality, saving
 from mat.evidence.runs import over_seeds, spectra
-from mat.evidence.runs.curves import LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import geometric_interval, mean_interval, saving_percent
 from mat.evidence.tables import agreement_page
+from mat.records.costs import LEDGERS
 
 if TYPE_CHECKING:
     from mat.evidence.claims.claim import Claim
