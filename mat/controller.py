@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -33,12 +32,6 @@ from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition.partition import Partition
 from mat.seeds import stream_seed
-
-# keys of a row of ``Controller.records``
-RECORD = (
-    *("interval", "step", "module", "kind", "layer", "parameters", *(f.name for f in fields(Spectrum))),
-    *("estimator", "normalisation", "n", "way", "gradient_norm", "tau", "active", "frozen"),
-)
 
 
 class Controller:
@@ -134,8 +127,8 @@ class Controller:
         leaves, periods = {}, {}
         if self.sparse is not None:
             if any(group.get("fused") for one in optimizers for group in getattr(one, "param_groups", ())):
-                self.sparse.densify()
-            leaves = self.sparse._pieces
+                self.sparse.leaves.densify()
+            leaves = self.sparse.leaves
             for name, k in self.periods.items():
                 periods.update(dict.fromkeys(self.sparse.module_parameters(name), k))
         self.adoptions = adopt(optimizers, self.model, self.partition, leaves, periods)

@@ -25,7 +25,6 @@ FIGURE = {
     "place": 100,
 }
 
-ALL = "all"  # the mean over checkpoints
 SETS = {
     "top": looks.Look(looks.VERMILION, "-", "^"),
     "bottom": looks.Look(looks.BLUE, "-", "v"),
@@ -47,7 +46,7 @@ def draw(tables: Tables) -> Figure:
     table = tables.made.get("generalisation")
     if table is None or table.empty:
         return common.nothing(tables, "No set of modules was trained alone at this scale.")
-    table = table[table["checkpoint"] == ALL]
+    table = table[table["checkpoint"] == format.ALL]
     families = sorted(set(table["family"]))
     known = table[np.isfinite(table["mean"])]
     measures = [name for name in MEASURES if name in set(known["measure"])]

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs import curves, method_groups, metrics
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.text.format import flop_unit
+from mat.records.costs import FLOPS_PER_MAC
 
 FIGURE = {
     "title": "Quality against compute at the end",

@@ -25,7 +25,6 @@ FIGURE = {
     "place": 90,
 }
 
-ALL = "all"  # the mean over checkpoints
 SAYS = {
     "lambda_max": looks.LAMBDA, "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
     "parameters": "parameters", "layer": "depth",
@@ -125,7 +124,7 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
 def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], labels: bool) -> None:
     """ρ of every quantity with the loss decrease; a line separates the partial ones."""
     for place, (quantity, given) in enumerate(cells):
-        value = rho(table, ALL, quantity, given)
+        value = rho(table, format.ALL, quantity, given)
         ours = quantity == "lambda_max"
         ax.errorbar(
             value.mean, place, xerr=common.bars(value), color=looks.VERMILION if ours else looks.BLACK,

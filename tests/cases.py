@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mat.experiments.models import bert, resnet, switch, vgg, vit
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.executed import followed_experts, routed_rows
 from mat.partition.partition import Partition
 
@@ -32,8 +32,8 @@ class Case:
     vocabulary: int | None = None
 
     @property
-    def form(self) -> Form:
-        return Form(self.objective, self.example, self.outputs, self.vocabulary)
+    def signature(self) -> Signature:
+        return Signature(self.objective, self.example, self.outputs, self.vocabulary)
 
     @property
     def example(self) -> dict[str, Tensor]:
@@ -162,8 +162,10 @@ def _case(
         else:
             inputs["input_ids"] = torch.randint(0, vocabulary or outputs, shapes["input_ids"].shape)
         labels = torch.randint(0, outputs, label_shape)
-        form = Form(objective, {name: value[:1] for name, value in inputs.items()}, outputs, vocabulary)
-        model = family.build(settings, form).double()
+        signature = Signature(
+            objective, {name: value[:1] for name, value in inputs.items()}, outputs, vocabulary
+        )
+        model = family.build(settings, signature).double()
         for parameter in model.parameters():  # no parameter keeps a value at which an error could hide
             nn.init.normal_(parameter, 0.1, 0.3)
         for module in model.modules():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from mat.experiments.config.plugins import build, find
-from mat.methods import METHODS
+from mat.experiments.config.plugins import find
+from mat.experiments.config.settings import read
 from mat.methods.base import Context, Method, Observation
 
 MODULES = ("a", "b", "c", "d")
@@ -41,7 +41,7 @@ SETTINGS = [
 
 
 def method(name: str, given: dict | None = None) -> Method:
-    return build(f"method {name}", find("method", METHODS, name).METHOD, given or {})
+    return read(find("method", name).METHOD, given or {}, f"method {name}")
 
 
 def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):

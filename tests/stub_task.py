@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Outline
 
 
@@ -18,11 +18,11 @@ class Settings:
 
 def outline(settings):
     if settings.objective == "image_classification":
-        form = Form("image_classification", {"x": torch.empty(1, 3, 8, 8, device="meta")}, 10)
+        signature = Signature("image_classification", {"x": torch.empty(1, 3, 8, 8, device="meta")}, 10)
     else:
         tokens = torch.empty(1, 16, dtype=torch.int64, device="meta")
-        form = Form(settings.objective, {"input_ids": tokens}, 50)
-    return Outline(form, {"train": settings.train, "validation": 30, "test": 20})
+        signature = Signature(settings.objective, {"input_ids": tokens}, 50)
+    return Outline(signature, {"train": settings.train, "validation": 30, "test": 20})
 
 
 def load(settings, data, cache):

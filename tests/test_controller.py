@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mat import MAT, Controller, InputError, partition_model
-from mat.controller import RECORD
 from mat.kernels.ntk import modular_ntk
 from mat.methods.base import Method, Selection
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
+from mat.records.columns import PROBE_RECORD
 from tests.cases import bert_case, vgg_case
 from tests.kernels.test_gradient_norms import per_sample
 
@@ -175,7 +175,7 @@ def test_resnet_and_its_downsampling_are_partitioned():
     controller.adopt(torch.optim.SGD(model.parameters()))
     controller.begin_step()
     assert all(row["lambda_max"] > 0 for row in controller.records)
-    assert all(tuple(row) == RECORD for row in controller.records)
+    assert all(tuple(row) == PROBE_RECORD for row in controller.records)
 
 
 def test_closing_leaves_no_trace():

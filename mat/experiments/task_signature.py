@@ -16,7 +16,7 @@ OBJECTIVES = {
 }
 
 
-class Form(NamedTuple):
+class Signature(NamedTuple):
     """``objective``: one of ``OBJECTIVES``; ``example``: the inputs of one training sample, batch dimension 1;
     ``outputs``: logits per prediction (classes, vocabulary size; 1 for regression); ``vocabulary``: number of token
     ids that a text classifier must embed (a language model's is its ``outputs``)."""
@@ -32,17 +32,17 @@ class Form(NamedTuple):
         return self.example["input_ids"].shape[1]
 
 
-def check_form(model: str, form: Form, *objectives: str) -> None:
-    """Raise InputError unless ``form`` has one of the ``objectives`` that ``model`` is made for, and its inputs."""
-    if form.objective not in objectives:
+def check_signature(model: str, signature: Signature, *objectives: str) -> None:
+    """Raise InputError unless ``signature`` has one of the ``objectives`` that ``model`` is made for, and its inputs."""
+    if signature.objective not in objectives:
         wanted = " or ".join(f"{name} ({OBJECTIVES[name]})" for name in objectives)
         raise InputError(
-            f"model {model} needs a task with the objective {wanted}, got {form.objective}; choose another "
+            f"model {model} needs a task with the objective {wanted}, got {signature.objective}; choose another "
             "model or task"
         )
-    needed, dims = ("x", 4) if form.objective == "image_classification" else ("input_ids", 2)
-    if needed not in form.example or form.example[needed].dim() != dims:
-        got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in form.example.items())
+    needed, dims = ("x", 4) if signature.objective == "image_classification" else ("input_ids", 2)
+    if needed not in signature.example or signature.example[needed].dim() != dims:
+        got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in signature.example.items())
         raise InputError(
-            f"the objective {form.objective} needs {OBJECTIVES[form.objective]}, got the inputs {got}"
+            f"the objective {signature.objective} needs {OBJECTIVES[signature.objective]}, got the inputs {got}"
         )

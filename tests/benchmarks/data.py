@@ -38,7 +38,7 @@ def main() -> None:
     config = yaml.safe_load((ROOT / f"workflows/config/{args.scale}.yaml").read_text())
     config["seeds"] = config["seeds"][:1]
     data = Path(os.environ["MAT_DATA"]) if os.environ.get("MAT_DATA") else None
-    runs = [run for run in select(expand(config), args.only) if run.spec.method["name"] == "vanilla"]
+    runs = [run for run in select(expand(config), args.only) if run.spec.method.name == "vanilla"]
     print(f"{COLUMNS}\n{'':<22}{'ms':>10}{'% of step':>10}{'% of step':>10}")
     for run in runs:
         try:

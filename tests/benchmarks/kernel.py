@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mat.experiments.models import vgg
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
 from tests import zoo
@@ -56,7 +56,7 @@ def bert(
 def vgg16(n: int = 64):
     torch.manual_seed(0)
     images = torch.randn(n, 3, 32, 32)
-    model = vgg.build(vgg.Settings(plan=VGG16), Form("image_classification", {"x": images[:1]}, 10))
+    model = vgg.build(vgg.Settings(plan=VGG16), Signature("image_classification", {"x": images[:1]}, 10))
     return model, {"x": images}, torch.randint(10, (n,))
 
 
@@ -210,7 +210,7 @@ def _compare(make, ways, device: str, rounds: int) -> tuple[dict[str, list[float
 def small_vgg(classes: int):
     torch.manual_seed(0)
     images = torch.randn(16, 3, 32, 32)
-    model = vgg.build(vgg.Settings(), Form("image_classification", {"x": images[:1]}, classes))
+    model = vgg.build(vgg.Settings(), Signature("image_classification", {"x": images[:1]}, classes))
     return model, {"x": images}, torch.randint(classes, (16,))
 
 

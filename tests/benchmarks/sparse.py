@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mat.backward.sparse import SparseBackward
 from mat.experiments.models import switch
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
@@ -39,7 +39,7 @@ def switch_small(n: int = 16, length: int = 128, words: int = 2048):
     torch.manual_seed(0)
     ids = torch.randint(words, (n, length))
     model = switch.build(
-        switch.Settings(layers=4, width=512, heads=8), Form("masked_lm", {"input_ids": ids[:1]}, words)
+        switch.Settings(layers=4, width=512, heads=8), Signature("masked_lm", {"input_ids": ids[:1]}, words)
     )
     return model, {"input_ids": ids}, ids
 

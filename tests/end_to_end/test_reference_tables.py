@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mat.evidence.catalogue import tables as catalogue
-from mat.experiments.cli import report
+from mat.evidence.report import files
 
+pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
 CLAIMS, LEVELS = ROOT / "workflows/claims.yaml", ROOT / "workflows/sanity.yaml"
 REGISTER = ROOT / "workflows/ambiguities.yaml"
@@ -45,19 +46,21 @@ def made(request, tmp_path_factory):
     for file in (*POOLED, *STUDIED):
         if (part / "tables" / file).is_file():
             shutil.copy(part / "tables" / file, folder)
+    if (part / "ERRATUM.md").is_file():
+        shutil.copy(part / "ERRATUM.md", there)
     wanted = {path.stem for path in (part / "tables").glob("*.*")}
-    files = {"claims": CLAIMS, "levels": LEVELS, "ambiguities": REGISTER}
+    rules = {"claims": CLAIMS, "levels": LEVELS, "ambiguities": REGISTER}
     for record in catalogue.tables().values():
         if (
             record.name in wanted and f"{record.name}.csv" in STUDIED
         ):  # its own study's files are not committed
-            catalogue.write_pages(record, folder, catalogue.given(record, folder, **files))
+            catalogue.write_pages(record, folder, catalogue.given(record, folder, **rules))
     # every other one, after those that it reads
     later = [
         one for one in catalogue.tables().values() if f"{one.name}.csv" not in STUDIED and one.name in wanted
     ]
     for record in sorted(later, key=lambda one: one.name == "verdicts"):
-        catalogue.write(record.name, folder, **files)
+        catalogue.write(record.name, folder, **rules)
     if "verdicts" in wanted:
         # what hashes of files cannot say again: the recorded ones
         for file in ("provenance.json", "provenance.md"):
@@ -66,8 +69,8 @@ def made(request, tmp_path_factory):
         shutil.copytree(ROOT / "paper_figures" / part.relative_to(ROOT / "results"), figures)
         for script in (ROOT / "paper_figures").glob("*.py"):
             shutil.copy(script, root / "paper_figures")
-        report.report(folder, figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", there, root)
-        report.reproducibility(folder, CLAIMS, REGISTER, there)
+        files.report(folder, figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", there, root)
+        files.reproducibility(folder, CLAIMS, REGISTER, there)
     return there, part
 
 

@@ -145,7 +145,7 @@ def write_run(
             {"name": name, "higher_is_better": name != "log_perplexity"} for name in (shape.metric, *shape.more)
         ],
         "loss_unit": shape.loss_unit,
-        "bounds": dict(shape.bounds),
+        "bounds": dict(shape.bounds), "sizes": {"train": 1000, "validation": 100, "test": 100},
         "modules": modules, "remainder_parameters": 1000, "mode": behaviour.mode, "interval": interval,
         "probe_n": 64,
     } | dict(record)  # fmt: skip

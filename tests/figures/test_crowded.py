@@ -11,10 +11,9 @@ from matplotlib.colors import to_rgb
 from mat.evidence.catalogue.tables import load
 from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs import pooled as pooled
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
-from tests.evidence.written import write
+from tests.evidence.written import collect_into, write
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
@@ -27,7 +26,7 @@ def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
     runs = write_runs(root / "runs", tasks, MANY, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
-    cli.collect(runs, root / "tables")
+    collect_into(runs, root / "tables")
     write(root / "tables", "results")
     compare(root / "tables")
     limit(root / "tables", list(SMALL.values()))
@@ -44,7 +43,7 @@ def long(tmp_path_factory):
     root = tmp_path_factory.mktemp("long")
     tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
-    cli.collect(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
+    collect_into(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
     write(root / "tables", "results")
     return root / "tables"
 
@@ -207,7 +206,7 @@ def test_trainability_and_generalisation_show_every_family(figures):
 
 def test_the_headline_leaves_the_negative_negative(tmp_path):
     worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
-    cli.collect(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
+    collect_into(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
     write(tmp_path / "tables", "results")
     figure = drawn("headline", tmp_path / "tables")
     panels = [ax for ax in figure.axes if ax.containers]

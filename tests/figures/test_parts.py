@@ -12,13 +12,12 @@ import pytest
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import chapters
+from mat.evidence.report import files as report_files
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
-from mat.experiments.cli import report as report_cli
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_tables import write_branches
-from tests.evidence.written import write
+from tests.evidence.written import collect_into, write
 from tests.figures.drawing import ROOT, SCRIPTS, drawn, script
 from tests.figures.test_figures import CLAIMS, NAMES
 
@@ -29,7 +28,7 @@ PART = "only/sanity,seeds-0,vanilla"
 def tables_of(root: Path, method: str) -> Path:
     """Every table that is made from runs, of one method and one seed."""
     runs = write_runs(root / "runs", ["digits"], {method: METHODS[method]}, [0], steps=60)
-    cli.collect(runs, root / "tables", f"only={method} seeds=[0]")
+    collect_into(runs, root / "tables", f"only={method} seeds=[0]")
     made = (
         "results",
         "controls",
@@ -58,7 +57,7 @@ def test_every_figure_of_one_method_and_seed_is_drawn(part):
 
 
 def test_a_page_is_written_where_nothing_is_measured(part, tmp_path):
-    report_cli.reproducibility(part, CLAIMS, REGISTER, tmp_path)
+    report_files.reproducibility(part, CLAIMS, REGISTER, tmp_path)
     said = (tmp_path / "REPRODUCIBILITY.md").read_text()
     assert "A1, A2" in said.partition("not varied by the runs of this scale")[2]
     assert "unmodified" not in said
@@ -78,17 +77,17 @@ def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
     tables, figures = (tmp_path / name / PART for name in ("results/subset", "paper_figures/subset"))
     shutil.copytree(ROOT / "results/subset" / PART, tables)
     shutil.copytree(ROOT / "paper_figures/subset" / PART, figures)
-    report_cli.provenance(tables / "tables", figures, tmp_path)
-    report_cli.report(
+    report_files.provenance(tables / "tables", figures, tmp_path)
+    report_files.report(
         tables / "tables", figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", tables, tmp_path
     )
-    report_cli.reproducibility(tables / "tables", CLAIMS, REGISTER, tables)
+    report_files.reproducibility(tables / "tables", CLAIMS, REGISTER, tables)
     said = (tables / "REPORT.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", said)
     assert any(link.endswith("sanity.png") for link in links)
     assert [link for link in links if not (tables / link).is_file()] == []
     assert (tables / "report.html").stat().st_size > 50_000
-    assert report_cli.check(tables / "tables", CLAIMS, tmp_path).startswith(
+    assert report_files.check(tables / "tables", CLAIMS, tmp_path).startswith(
         "13 tables and figures and 12 runs"
     )
 

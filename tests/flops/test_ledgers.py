@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.models import bert, switch
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.elementwise import elementwise_macs, optimizer_key
 from mat.flops.executed import StepLedger, executed_macs, routed_rows
 from mat.flops.nominal import nominal
@@ -35,7 +35,7 @@ def test_executed_is_the_closed_form(name, mode, data):
     sparse.set_active(active)
     macs, _ = executed_macs(lambda: case.loss().backward())
     batch = len(case.labels)
-    expected = case.family.closed_form(case.settings, case.form, batch, active, mode)
+    expected = case.family.closed_form(case.settings, case.signature, batch, active, mode)
     assert macs == expected
 
 
@@ -60,7 +60,7 @@ class TestExecutedFailsClosed:
 
     def test_nor_of_bert_with_dropout(self):
         example = {"input_ids": torch.zeros(1, 6, dtype=torch.long)}
-        model = bert.build(bert.Settings(width=12, heads=3, dropout=0.1), Form("masked_lm", example, 11))
+        model = bert.build(bert.Settings(width=12, heads=3, dropout=0.1), Signature("masked_lm", example, 11))
         with_dropout, _ = executed_macs(lambda: model.train()(**example).logits.sum().backward())
         without, _ = executed_macs(lambda: model.eval()(**example).logits.sum().backward())
         assert with_dropout == without > 0
@@ -360,7 +360,7 @@ SWITCH = switch.Settings(width=16, heads=2, dropout=0.1)
 def made_switch():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = switch.build(SWITCH, Form("masked_lm", EXAMPLE, 11))
+        model = switch.build(SWITCH, Signature("masked_lm", EXAMPLE, 11))
         for name, p in model.named_parameters():
             if "router" in name:  # a sharp router: every batch is routed differently
                 nn.init.normal_(p, 0.0, 3.0)

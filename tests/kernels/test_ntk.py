@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.experiments.models import bert
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
 from mat.kernels.estimators import Estimator
 from mat.kernels.ntk import normalise
@@ -514,7 +514,7 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
 def _wider():
     model = bert.build(
         bert.Settings(layers=1, width=24, heads=3),
-        Form("masked_lm", {"input_ids": torch.zeros(1, 6).long()}, 11),
+        Signature("masked_lm", {"input_ids": torch.zeros(1, 6).long()}, 11),
     )
     return bert.partition(bert.Settings(), model)
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 from mat.controller import Controller
 from mat.errors import InputError
-from mat.experiments.config.plugins import build, find
+from mat.experiments.config.plugins import find
+from mat.experiments.config.settings import read
 from mat.methods import METHODS
 from mat.methods.base import Matched
 from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
@@ -121,7 +122,7 @@ def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
 def test_every_method_is_in_the_suite():
     assert {name for name, _ in SETTINGS} == set(METHODS)
     for name in METHODS:
-        card = find("method", METHODS, name).__doc__
+        card = find("method", name).__doc__
         assert card.count("Claim:") == card.count("Source:") == 1, "every method file is its card"
         assert "Equation" in card and "Knobs:" in card
 
@@ -207,7 +208,7 @@ def test_every_method_trains_a_model(make, name, options):
     [
         ("mat", {"alpha": 0.0}, r"alpha must be in \(0, 1\]"),
         ("mat", {"alpha": 1.5}, r"alpha must be in \(0, 1\]"),
-        ("mat", {"alpha": "big"}, "alpha must be float"),
+        ("mat", {"alpha": "big"}, "alpha: expected a number"),
         ("mat", {"beta": -1.0}, "beta must be"),
         ("mat", {"policy": "spatial"}, "policy must be one of"),
         ("mat", {"mode": "mask"}, "mode must be"),
@@ -233,9 +234,9 @@ def test_every_method_trains_a_model(make, name, options):
 )
 def test_bad_settings_are_refused(name, given, message):
     with pytest.raises(InputError, match=message):
-        build(f"method {name}", find("method", METHODS, name).METHOD, given)
+        read(find("method", name).METHOD, given, f"method {name}")
 
 
 def test_an_unknown_method_is_refused_with_the_known_names():
     with pytest.raises(InputError, match=r"unknown method 'sgd'; known: .*mat, .*vanilla"):
-        find("method", METHODS, "sgd")
+        find("method", "sgd")

@@ -16,10 +16,9 @@ from mat.evidence.runs import method_groups
 from mat.evidence.tables.sanity import levels_of
 from mat.experiments.config.scale import expand as expand_config
 from mat.experiments.config.scale import trained
-from mat.experiments.training.reference_run import FILES as FOLLOWED
 from mat.experiments.config.spec import Spec
 from mat.experiments.training.code_version import code_hash
-from mat.experiments.training.run_directory import CHECKPOINT, FILES
+from mat.records.files import CHECKPOINT, FILES, FOLLOWED
 
 # Where and on what it runs changes no specification; everything else in the config does.
 MACHINE = ("data", "cache", "device")

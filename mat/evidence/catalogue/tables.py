@@ -16,6 +16,7 @@ from mat.evidence.runs import pooled
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import RUNS, Given, RuleFile, Table
 from mat.evidence.text import format
+from mat.records.files import write_text
 
 ROOMS = ("mat.evidence.tables", "mat.evidence.claims", "mat.evidence.sensitivity")
 POOLED = tuple(
@@ -147,7 +148,7 @@ def write_pages(table: Table, folder: Path, sources_of: Given) -> None:
     rows = read(folder / f"{table.name}.csv", table.texts)
     for make, ending in ((table.page, "md"), (table.latex, "tex")):
         if make is not None:
-            format.text(make(rows, sources_of), folder / f"{table.name}.{ending}")
+            write_text(make(rows, sources_of), folder / f"{table.name}.{ending}")
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 from mat.evidence.claims import page
-from mat.evidence.claims.claim import load_claims
-from mat.evidence.claims.verdicts import ALL, SCALE, verdicts
+from mat.evidence.claims.judge import SCALE
+from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.tables.record import GEOMETRIC, MEAN, SAVING, Given, Labels, RuleFile, Table, Traced
+from mat.evidence.text.format import ALL
 
 
 def _behind(given: Given, row: pd.Series, _: str) -> Labels:
     """The runs of every method that the claim's rule names, on its task or, of the scale as a whole, on all."""
     claim = next(one for one in given.rules["claims"].claims if one.id == row["claim"])
-    named = {label for labels in (claim.uses or {}).values() for label in labels}
     tasks = given.tables.tasks if row["task"] in (ALL, SCALE) else [row["task"]]
-    return {(task, label) for task in tasks for label in named & set(given.tables.methods(task))}
+    return {(task, label) for task in tasks for label in claim.labels & set(given.tables.methods(task))}
 
 
 def _mean(row: pd.Series, column: str) -> str:

@@ -1,9 +1,7 @@
 """What is read off one run's curve; every function is pure and knows one run only.
 
-A curve is the frame of ``curve.parquet``: one row per evaluation, ascending in ``step``. Costs are in
-MACs; total = training + (kernel probes + eigen-solves, when the run is charged for them). Evaluations and
-the optimizer's elementwise work are cost lines of their own and in no total: totals count matrix products and
-convolutions, as the published figures do.
+A curve is the frame of ``curve.parquet``: one row per evaluation, ascending in ``step``. Costs are in MACs, by the
+charging rule of ``mat.records.costs``.
 """
 
 from __future__ import annotations
@@ -14,9 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
-
-LEDGERS = ("executed", "nominal")
-FLOPS_PER_MAC = 2
+from mat.records.costs import probe_macs, total_macs, total_seconds
 
 
 @dataclass(frozen=True)
@@ -39,17 +35,6 @@ class Convergence:
             )
         if self.window < 1:
             raise InputError(f"convergence window must be at least 1 evaluation, got {self.window}")
-
-
-def probe_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> pd.Series:
-    """Cumulative MACs of probes and eigen-solves that count against the run; 0 when it is not charged."""
-    cost = curve[f"macs_{_known(ledger)}_probe"] + curve["macs_eigen"]
-    return cost if charged else cost * 0.0
-
-
-def total_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> pd.Series:
-    """Cumulative MACs of training in ``ledger``, charged probes and eigen-solves included."""
-    return curve[f"macs_{_known(ledger)}"] + probe_macs(curve, ledger, charged)
 
 
 def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> pd.Series:
@@ -132,20 +117,10 @@ def probe_share(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
 
 def wall_clock(curve: pd.DataFrame, charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
-    return _seconds(curve.iloc[-1], charged)
+    return total_seconds(curve.iloc[-1], charged)
 
 
 def wall_clock_to_convergence(curve: pd.DataFrame, charged: bool, rule: Convergence) -> float:
     """The same seconds at convergence."""
     row = convergence_row(curve, rule)
-    return float("nan") if row is None else _seconds(curve.iloc[row], charged)
-
-
-def _seconds(row: pd.Series, charged: bool) -> float:
-    return float(row["seconds_train"] + (row["seconds_probe"] if charged else 0.0))
-
-
-def _known(ledger: str) -> str:
-    if ledger not in LEDGERS:
-        raise InputError(f"ledger must be one of {', '.join(LEDGERS)}, got '{ledger}'")
-    return ledger
+    return float("nan") if row is None else total_seconds(curve.iloc[row], charged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mat.evidence.runs.pool import FILES
+from mat.records.files import missing
 
 
 def sha256(path: Path) -> str:
@@ -20,7 +20,7 @@ def run_folder(scale: str, run: str, root: Path) -> Path:
 
 def is_there(folder: Path) -> bool:
     """Whether a run's folder has all its files."""
-    return all((folder / name).is_file() for name in FILES)
+    return not missing(folder)
 
 
 def relative(path: Path, root: Path) -> str:

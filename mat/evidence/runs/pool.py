@@ -18,20 +18,16 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import Tables
+from mat.records.columns import (
+    CURVE_COLUMNS,
+    FINAL_KEYS,
+    METRIC_PREFIX,
+    PROBE_COLUMNS,
+    RUN_KEYS,
+    STATUSES,
+)
+from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN, missing, read_json, read_parquet, require
 
-FILES = ("run.json", "curve.parquet", "probes.parquet", "final.json")
-STATUSES = ("finished", "diverged")
-CURVE_COLUMNS = (
-    "step", "epoch", "train_loss", "val_loss", "val_metric",
-    "macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen", "macs_eval",
-    "macs_optimizer",
-    "seconds_train", "seconds_data", "seconds_probe", "seconds_eval", "active_share",
-)  # fmt: skip
-METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics
-PROBE_COLUMNS = (
-    "interval", "step", "epoch", "module", "kind", "layer", "parameters",
-    "lambda_max", "trace", "effective_rank", "gradient_norm", "tau", "active", "frozen",
-)  # fmt: skip
 LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
 
@@ -64,28 +60,25 @@ def collect(directories: Iterable[Path], selection: str = "") -> Tables:
 
 def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """One run directory as (row of ``runs``, specification, labelled curve, labelled probes)."""
-    missing = [name for name in FILES if not (directory / name).is_file()]
-    if missing:
+    lacking = missing(directory)
+    if lacking:
         raise InputError(
             f"run directory {directory} is incomplete: expected {', '.join(FILES)}, "
-            f"missing {', '.join(missing)}; let the run finish (it resumes from its own state) or leave the "
+            f"missing {', '.join(lacking)}; let the run finish (it resumes from its own state) or leave the "
             "directory out"
         )
-    run, final = _json(directory / "run.json"), _json(directory / "final.json")
-    curve = parquet(directory / "curve.parquet", CURVE_COLUMNS, prefix=METRIC_PREFIX)
+    run, final = read_json(directory / RUN), read_json(directory / FINAL)
+    require(directory / RUN, run, RUN_KEYS)
+    require(directory / FINAL, final, FINAL_KEYS)
+    curve = read_parquet(directory / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX)
     curve = curve.sort_values("step", ignore_index=True)
-    probes = parquet(directory / "probes.parquet", PROBE_COLUMNS)
+    probes = read_parquet(directory / PROBES, PROBE_COLUMNS)
     if curve.empty:
         raise InputError(
-            f"{directory / 'curve.parquet'} holds no evaluation: expected one row per evaluation, step 0 "
+            f"{directory / CURVE} holds no evaluation: expected one row per evaluation, step 0 "
             "included; repeat the run"
         )
-    try:
-        record = run_row(run, final, curve)
-    except KeyError as error:
-        raise InputError(
-            f"run directory {directory}: its records lack the key {error}; was it written by this version?"
-        ) from None
+    record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
     return record, run["spec"], curve.assign(**labels), probes.assign(**labels)
 
@@ -192,34 +185,6 @@ def _pool(frames: list[pd.DataFrame], order: str) -> pd.DataFrame:
     pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
     own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not JSON ({error}); was its writing interrupted? repeat the run"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold one JSON object, got {type(content).__name__}")
-    return content
-
-
-def parquet(
-    path: Path, columns: tuple[str, ...], again: str = "repeat the run", prefix: str | None = None
-) -> pd.DataFrame:
-    """These columns of a table, and those that begin with ``prefix``; InputError, saying ``again``, where it cannot
-    be read or lacks some."""
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}; was it written by this version?")
-    more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
-    return frame[[*columns, *sorted(set(more) - set(columns))]]
 
 
 def _number(value: float | None) -> float:

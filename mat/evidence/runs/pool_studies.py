@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.runs import pool as collect
+from mat.records.files import read_parquet
 
 
 def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
     Raises InputError for none, for an unreadable one, and for mixtures: of scales or code versions, of setups or data
     within a family, or a family's seed given twice.
     """
-    frames = [collect.parquet(path, columns, "measure it again") for path in map(Path, files)]
+    frames = [read_parquet(path, columns, "measure it again") for path in map(Path, files)]
     if not frames:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)

@@ -12,6 +12,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
+from mat.records.files import write_parquet, write_text
 
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
@@ -23,8 +24,8 @@ _TEXT = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Tables:
-    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables made
-    from them or beside them, by name; one that was not made, or has no row, is not in it."""
+    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
+    made from them or beside them, by name; one that was not made, or has no row, is not in it."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -133,10 +134,10 @@ class Tables:
 
 def save(tables: Tables, folder: Path) -> None:
     """Write ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tables.runs.to_csv(folder / "runs.csv", index=False, float_format="%.10g", lineterminator="\n")
-    tables.curves.to_parquet(folder / "curves.parquet", index=False)
-    tables.probes.to_parquet(folder / "probes.parquet", index=False)
+    rows = tables.runs.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    write_text(rows, folder / "runs.csv")
+    write_parquet(tables.curves, folder / "curves.parquet")
+    write_parquet(tables.probes, folder / "probes.parquet")
 
 
 def load(folder: Path) -> Tables:

@@ -1,4 +1,4 @@
-"""Rank correlations: Kendall's τ_b and Spearman's ρ of many rankings at once, and Spearman's ρ given other quantities."""
+"""Rank correlations: Kendall's τ_b and Spearman's ρ of many rankings at once; Spearman's ρ given other quantities."""
 
 from __future__ import annotations
 

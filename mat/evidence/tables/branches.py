@@ -13,6 +13,7 @@ from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
 from mat.evidence.text import format
+from mat.evidence.text.format import ALL
 
 STUDY = {
     "reads": (),
@@ -24,7 +25,6 @@ TEXTS = (
     "code_hash",
 )
 MODULE, SET, NONE = "module", "set", "none"
-ALL = "all"  # checkpoints, as their mean within a seed
 COLUMNS = (
     "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "part", "branch", "kind", "layer",
     "parameters", "trained_modules", "members", "branch_steps", "lambda_max", "trace", "effective_rank",

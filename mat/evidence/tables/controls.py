@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from mat.evidence.runs import method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
 from mat.evidence.tables.columns import count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced
 from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC
 
 LEDGER = "executed"
 AGAINST = ("largest", "random")  # by λ_max, and by nothing

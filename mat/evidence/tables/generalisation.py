@@ -89,7 +89,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def at(table: pd.DataFrame, family: str, name: str, minus: str, measure: str) -> Interval:
     """One number of a family over all checkpoints."""
-    where = {"family": family, "checkpoint": branches.ALL, "set": name, "minus": minus, "measure": measure}
+    where = {"family": family, "checkpoint": format.ALL, "set": name, "minus": minus, "measure": measure}
     return branches.interval_at(table, where)
 
 

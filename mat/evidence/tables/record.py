@@ -34,7 +34,7 @@ class RuleFile:
 @dataclass(frozen=True)
 class Given:
     """What a table is computed from. ``tables``: the pooled runs with the tables that the record reads; ``made``: those
-    tables by name; ``rules``: the files that fix rules, read, by name; ``measured``: files that jobs of a study wrote."""
+    tables by name; ``rules``: the files that fix rules, read, by name; ``measured``: what jobs of a study wrote."""
 
     tables: Tables | None = None
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence.runs import method_groups, metrics
-from mat.evidence.runs.curves import FLOPS_PER_MAC, LEDGERS, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.over_seeds import (
     active_share_percent,
     convergence_macs,
@@ -24,6 +24,7 @@ from mat.evidence.stats.intervals import CONFIDENCE, mean_interval, paired_ratio
 from mat.evidence.tables.columns import count, counts, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:

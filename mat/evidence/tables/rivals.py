@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence.runs import curves, method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import FLOPS_PER_MAC, Convergence
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.bootstrap import (
     COVERAGE,
@@ -23,6 +23,7 @@ from mat.evidence.tables.columns import count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced, compared
 from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC
 
 LEDGER = "executed"
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)

@@ -95,7 +95,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         .groupby(["family", "checkpoint"])["left_out"]
         .sum()
     )
-    counts = {**counts, **{(family, branches.ALL): n for family, n in counts.groupby("family").sum().items()}}
+    counts = {**counts, **{(family, format.ALL): n for family, n in counts.groupby("family").sum().items()}}
     found = []
     for (family, checkpoint, quantity, given), one in pooled.groupby(
         ["family", "checkpoint", "quantity", "given"], sort=False
@@ -157,7 +157,7 @@ def _reading(table: pd.DataFrame) -> list[str]:
         ("lambda_max", BOTH),
     )
     found = []
-    for family, one in table[table["checkpoint"] == branches.ALL].groupby("family", sort=True):
+    for family, one in table[table["checkpoint"] == format.ALL].groupby("family", sort=True):
         said = [
             f"{SAYS[name]}{f' given {SAYS[given]}' if given else ''} "
             + branches.sign(branches.interval_at(one, {"quantity": name, "given": given}))
@@ -169,7 +169,7 @@ def _reading(table: pd.DataFrame) -> list[str]:
 
 def _notes(table: pd.DataFrame) -> list[str]:
     first = table.iloc[0]
-    left_out = table[table["checkpoint"] == branches.ALL].groupby("family")["left_out"].first().sum()
+    left_out = table[table["checkpoint"] == format.ALL].groupby("family")["left_out"].first().sum()
     return [
         f"Families: {branches.families_text(table)}",
         f"λ_max, trace and effective rank by {first['estimator']}, {first['normalisation']}, n = {first['probe_n']} "

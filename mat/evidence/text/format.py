@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from mat.evidence.stats.intervals import Interval
+from mat.records.files import write_text
 
 UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 MISSING = "–"
+ALL = "all"  # the task or checkpoint of a row that stands for all of them
 FLOATS = "%.8g"  # numbers in tables
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -79,16 +80,7 @@ def listed(names: Iterable[str]) -> str:
 
 def csv(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` in the row order given, floats with 8 significant digits, line feed endings."""
-    text(frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n"), path)
-
-
-def text(content: str, path: Path) -> None:
-    """Write UTF-8 with line feed endings and one newline at the end; the file is there as a whole or not at all,
-    because other jobs read a folder of tables while some are being written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(content.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
-    os.replace(half, path)
+    write_text(frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n"), path)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

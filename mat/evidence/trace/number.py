@@ -19,11 +19,10 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.verdicts import ALL
 from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Given, Table
-from mat.evidence.text.format import FLOATS
+from mat.evidence.text.format import ALL, FLOATS
 from mat.evidence.trace.means import combined, counted
 from mat.evidence.trace.runs import Run, from_folders, only, run_of
 

@@ -36,9 +36,9 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
     """
     made: list[tuple[Mapping[str, Path], list[Path]]] = []  # files, what they are made from
     for found in _tables(tables_dir):
-        named = [name for name in catalogue.sources(found.item, tables.scale)]
-        measured = _measured(tables, root, found.item)
-        made.append((found.files, [*(_place(name, tables_dir, root) for name in named), *measured]))
+        named = catalogue.sources(found.item, tables.scale)
+        places = [root / name if "/" in name else tables_dir / name for name in named]
+        made.append((found.files, [*places, *_measured(tables, root, found.item)]))
     for found in figures.there(figures_dir, root / SCRIPTS):
         scripts = [root / SCRIPTS / name for name in (f"{found.item.name}.py", *figures.SHARED)]
         made.append((found.files, [*(tables_dir / name for name in found.item.sources), *scripts]))
@@ -87,10 +87,6 @@ def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
                 if relative(path, root) not in known["files"]:
                     yield f"{relative(path, root)} is not recorded; make the record again"
     yield from provenance_runs.check(known["runs"], tables, root)
-
-
-def _place(name: str, tables_dir: Path, root: Path) -> Path:
-    return root / name if "/" in name else tables_dir / name
 
 
 def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.runs.files import is_there, relative, run_folder, sha256, short
-from mat.evidence.runs.pool import FILES, read_run, specification_hash
+from mat.evidence.runs.pool import read_run, specification_hash
 from mat.evidence.runs.pooled import Tables
+from mat.records.files import FILES
 
 _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
 _DIGITS = 1e-8  # relative: runs.csv has ten significant digits

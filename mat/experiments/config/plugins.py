@@ -1,56 +1,158 @@
-"""Plug-ins by name: one file and one line per task, model and method."""
+"""Plug-ins: tasks, models and methods. Ours by name, others' by an entry point or by a file of their own."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import json
+import re
+import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mat.errors import InputError
+from mat.experiments.config.settings import read
+from mat.experiments.models import MODELS
+from mat.experiments.tasks import TASKS
+from mat.methods import METHODS
+
+OURS = {"task": TASKS, "model": MODELS, "method": METHODS}
+RECORD = {"task": "Settings", "model": "Settings", "method": "METHOD"}  # a plug-in's record of settings
 
 
-def find(kind: str, known: Mapping[str, str], name: Any) -> ModuleType:
-    """The module of plug-in ``name``; InputError listing the known names otherwise."""
-    if not isinstance(name, str) or name not in known:
-        raise InputError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
-    return importlib.import_module(known[name])
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in and its settings; of a method they are the ``mat.methods.base.Method`` itself.
+
+    ``origin``: its dotted module, or its file; ``sha256``: of the file's content, None for the project's own.
+    """
+
+    kind: str
+    name: str
+    settings: Any
+    origin: str | Path
+    sha256: str | None = None
+
+    @classmethod
+    def of(cls, kind: str, given: Any, place: str, folder: Path = Path()) -> Plugin:
+        """From ``{name: …}`` or ``{file: …}`` with settings; a file is looked for in ``folder``. Raises InputError."""
+        if not isinstance(given, Mapping) or ("name" in given) == ("file" in given):
+            raise InputError(
+                f"{place} must be a mapping with a name, such as {{name: {min(OURS[kind])}}}, or the file of a "
+                f"{kind} of your own, got {given!r}"
+            )
+        settings = {key: value for key, value in given.items() if key not in ("name", "file")}
+        name, origin = _found(kind, given, place, folder)
+        sha256 = None
+        if name not in OURS[kind] or isinstance(origin, Path):
+            sha256 = _digest(_file(origin))
+            if settings.pop("sha256", sha256) != sha256:
+                raise InputError(
+                    f"{place}: {_file(origin)} has changed since the specification was made; make that again"
+                )
+        record = record_of(kind, _module(origin, sha256, place), place)
+        return cls(kind, name, read(record, settings, place), origin, sha256)
+
+    @property
+    def module(self) -> ModuleType:
+        return _module(self.origin, self.sha256, self.kind)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What ``of`` takes, as JSON has it, with every setting; a file of one's own with the hash of its content."""
+        named = {"file": str(self.origin)} if isinstance(self.origin, Path) else {"name": self.name}
+        hashed = {} if self.sha256 is None else {"sha256": self.sha256}
+        return {**named, **hashed, **json.loads(json.dumps(asdict(self.settings)))}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The same, wherever the file lies."""
+        return {**self.plain, **({"file": self.origin.name} if isinstance(self.origin, Path) else {})}
 
 
-def build(what: str, settings: type, given: Mapping[str, Any]) -> Any:
-    """A settings dataclass from a mapping; unknown keys are an InputError naming the known ones."""
-    if not isinstance(given, Mapping):
-        raise InputError(f"{what} must be a mapping of its settings, got {given!r}")
-    known = {field.name: field for field in fields(settings) if field.init}
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} in {what}; known: {', '.join(known) or 'none'}")
-    for key, value in given.items():
-        wanted = known[key].type
-        if not _fits(value, str(wanted)):
-            raise InputError(f"{what}: {key} must be {wanted}, got {value!r}")
+def known(kind: str) -> dict[str, str]:
+    """The dotted modules of a ``kind``'s plug-ins by name: ours, then those of the entry points ``mat.<kind>s``."""
+    others = {found.name: found.module for found in entry_points(group=f"mat.{kind}s")}
+    return {**OURS[kind], **{name: module for name, module in others.items() if name not in OURS[kind]}}
+
+
+def find(kind: str, name: Any, place: str | None = None) -> ModuleType:
+    """The module of the plug-in ``name``; InputError listing the known names otherwise."""
+    return _module(_found(kind, {"name": name}, place or kind, Path())[1], None, place or kind)
+
+
+def record_of(kind: str, module: ModuleType, place: str) -> type:
+    """The settings dataclass of a plug-in. Raises InputError for a module that has none."""
+    record = getattr(module, RECORD[kind], None)
+    if not (isinstance(record, type) and is_dataclass(record)):
+        raise InputError(
+            f"{place}: {module.__file__} is no {kind}: expected {RECORD[kind]}, a frozen dataclass of its settings, "
+            f"got {'none' if record is None else repr(record)}"
+        )
+    return record
+
+
+def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tuple[str, str | Path]:
+    """Name and origin."""
+    if "file" in given:
+        if not isinstance(given["file"], str):
+            raise InputError(f"{place}.file: expected the path of a Python file, got {given['file']!r}")
+        path = folder / given["file"]
+        if path.suffix != ".py" or not path.is_file():
+            raise InputError(
+                f"{place}.file: expected a Python file, found none at {path}; name an existing one"
+            )
+        if not re.fullmatch(r"[\w.-]+", path.stem):
+            raise InputError(f"{place}.file: a name is made of letters, digits and ._-, got {path.stem!r}")
+        return path.stem, path
+    name = given["name"]
+    origin = OURS[kind].get(name) if isinstance(name, str) else None
+    if origin is None:
+        all_known = known(kind)
+        if not isinstance(name, str) or name not in all_known:
+            raise InputError(
+                f"{'' if place == kind else f'{place}: '}unknown {kind} {name!r}; known: "
+                f"{', '.join(sorted(all_known))}"
+            )
+        origin = all_known[name]
+    return name, origin
+
+
+def _module(origin: str | Path, sha256: str | None, place: str) -> ModuleType:
     try:
-        return settings(**given)
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from None
-    except TypeError as error:
-        raise InputError(f"{what}: {error}") from None
+        return importlib.import_module(origin) if isinstance(origin, str) else _loaded(origin, sha256)
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(origin, str) and origin.startswith("mat."):
+            raise  # ours: no file of the user's is to blame
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{place}: cannot import {origin}: {reason}") from None
 
 
-def _fits(value: Any, wanted: str) -> bool:
-    """Whether ``value`` fits a simple annotation such as 'float', 'int | None', 'tuple[int, ...]'."""
-    for part in (part.strip() for part in wanted.split("|")):
-        if part == "None" and value is None:
-            return True
-        if part == "bool" and isinstance(value, bool):
-            return True
-        if part == "int" and isinstance(value, int) and not isinstance(value, bool):
-            return True
-        if part == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-            return True
-        if part == "str" and isinstance(value, str):
-            return True
-        if part.startswith(("tuple", "list")) and isinstance(value, list | tuple):
-            return True
-    return False
+@cache
+def _loaded(path: Path, sha256: str) -> ModuleType:
+    """The module of a file with this content, once per process."""
+    name = f"mat_plugin_{path.stem}_{sha256[:12]}"  # by content, so that two of one name do not meet
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _file(origin: str | Path) -> Path:
+    return origin if isinstance(origin, Path) else Path(importlib.util.find_spec(origin).origin)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.spec import Recipe, Spec, known_keys
+from mat.experiments.config.spec import Recipe, Spec
 
 # the blocks ``agreement``, ``branches`` and ``ceiling`` are read by mat.experiments.studies.agreement.config, branches_plan and ceiling_plan
 CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "branches", "ceiling"]
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def starts_from(self) -> str | None:
-        return (self.spec.start or {}).get("run")
+        return None if self.spec.start is None else self.spec.start.run
 
     @property
     def labels(self) -> dict[str, str]:
@@ -109,6 +109,15 @@ def _check(config: Mapping[str, Any]) -> None:
         check_seeds(f"methods.{label}: seeds", entry.get("seeds", []))
 
 
+def known_keys(what: str, given: Any, known: Sequence[str]) -> None:
+    """Raise InputError, naming the place ``what``, unless ``given`` is a mapping with keys from ``known`` only."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{what} must be a mapping with the keys {', '.join(known)}, got {given!r}")
+    unknown = sorted(str(key) for key in set(given) - set(known))
+    if unknown:
+        raise InputError(f"unknown key {unknown[0]!r} in {what}; known: {', '.join(known)}")
+
+
 def check_seeds(place: str, seeds: Any) -> None:
     if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
         raise InputError(f"{place} must be a list of different whole numbers, got {seeds!r}")
@@ -166,10 +175,10 @@ def _start(task: str, block: Mapping[str, Any], seed: Any, runs: Iterable[Run]) 
             f"{start.get('method')!r}"
         )
     earlier = found[start["method"]].spec
-    if earlier.model["name"] != "bert":
+    if earlier.model.name != "bert":
         raise InputError(
             f"tasks.{task}: only runs of the model bert can be started from, {start['task']} trains "
-            f"{earlier.model['name']}"
+            f"{earlier.model.name}"
         )
     return {"run": earlier.name}
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from mat.errors import InputError
-from mat.experiments.config.plugins import build, find
-from mat.experiments.models import MODELS
-from mat.experiments.tasks import TASKS
-from mat.kernels.ntk import ESTIMATORS, NORMALISATIONS
-from mat.methods import METHODS
-from mat.methods.base import Method
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.settings import Strict, read, validate
+from mat.kernels.estimators import ESTIMATORS
+from mat.kernels.ntk import NORMALISATIONS
 
 
 @dataclass(frozen=True)
@@ -110,92 +110,74 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 @dataclass(frozen=True)
 class Spec:
-    """One run. ``task``, ``model`` and ``method`` are a name with complete settings; all are plain JSON."""
+    """One run: what is trained by what, how, and how it is probed."""
 
-    task: Mapping[str, Any]
-    model: Mapping[str, Any]
-    method: Mapping[str, Any]
-    recipe: Mapping[str, Any]
-    probe: Mapping[str, Any]
-    start: Mapping[str, Any] | None
+    task: Plugin
+    model: Plugin
+    method: Plugin
+    recipe: Recipe
+    probe: Probe
+    start: Start | None
     seed: int
     threads: int
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Spec:
-        """A complete specification from a mapping that may leave defaults out. Raises InputError."""
-        known = [field.name for field in fields(cls)]
-        known_keys("specification", given, known)
-        missing = [key for key in ("task", "model", "method") if key not in given]
-        if missing:
-            raise InputError(f"a specification needs task, model and method; {missing[0]!r} is missing")
-        seed, threads = given.get("seed", 0), given.get("threads", 1)
-        for name, value, least in (("seed", seed, 0), ("threads", threads, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+    def of(cls, given: Any, place: str = "", folder: Path = Path()) -> Spec:
+        """A complete specification from a mapping that may leave defaults out; ``folder``: where files of plug-ins are.
+
+        Raises InputError, naming the ``place`` in it.
+        """
+        block = validate(_Given, given, place or "specification")
+        at = f"{place}." if place else ""
+        plugins = {
+            kind: Plugin.of(kind, getattr(block, kind), f"{at}{kind}", folder)
+            for kind in ("task", "model", "method")
+        }
         return cls(
-            task=_plugin("task", TASKS, given["task"], "Settings"),
-            model=_plugin("model", MODELS, given["model"], "Settings"),
-            method=_plugin("method", METHODS, given["method"], "METHOD"),
-            recipe=_plain(build("recipe", Recipe, given.get("recipe", {}))),
-            probe=_plain(build("probe", Probe, given.get("probe", {}))),
-            start=None if given.get("start") is None else _plain(build("start", Start, given["start"])),
-            seed=seed,
-            threads=threads,
+            **plugins,
+            recipe=read(Recipe, block.recipe, f"{at}recipe"),
+            probe=read(Probe, block.probe, f"{at}probe"),
+            start=None if block.start is None else read(Start, block.start, f"{at}start"),
+            seed=block.seed,
+            threads=block.threads,
         )
 
     @property
     def json(self) -> str:
-        """Canonical JSON: the text that is hashed."""
-        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, sort_keys=True)
+        """All of it as JSON, which ``of`` reads again."""
+        return self._text("plain")
 
     @cached_property
     def name(self) -> str:
-        digest = hashlib.sha256(self.json.encode()).hexdigest()[:12]
-        return f"{self.task['name']}-{self.model['name']}-{self.method['name']}-s{self.seed}-{digest}"
+        """Of task, model and method, the seed, and a hash of the whole: of ``json`` without the folders of files."""
+        digest = hashlib.sha256(self._text("identity").encode()).hexdigest()[:12]
+        return f"{self.task.name}-{self.model.name}-{self.method.name}-s{self.seed}-{digest}"
 
-    def settings(self, what: str) -> Any:
-        """The settings record of ``task``, ``model``, ``recipe``, ``probe`` or ``start`` (None without one)."""
-        if getattr(self, what) is None:
-            return None
-        given = {key: value for key, value in getattr(self, what).items() if key != "name"}
-        if what in _RECORDS:
-            return build(what, _RECORDS[what], given)
-        return build(what, self.plugin(what).Settings, given)
+    def modules(self) -> list[str | Path]:
+        """What task, model and method are: dotted modules, or files of the user's own."""
+        return [self.task.origin, self.model.origin, self.method.origin]
 
-    def plugin(self, what: str):
-        """The module of the ``task`` or ``model`` plug-in."""
-        return find(what, {"task": TASKS, "model": MODELS}[what], getattr(self, what)["name"])
-
-    def method_record(self) -> Method:
-        """The method with its settings."""
-        given = {key: value for key, value in self.method.items() if key != "name"}
-        return build("method", find("method", METHODS, self.method["name"]).METHOD, given)
-
-
-_RECORDS = {"recipe": Recipe, "probe": Probe, "start": Start}
+    def _text(self, how: str) -> str:
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {
+            name: getattr(part, how)
+            if isinstance(part, Plugin)
+            else asdict(part)
+            if is_dataclass(part)
+            else part
+            for name, part in whole.items()
+        }
+        return json.dumps(plain, sort_keys=True)
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    """A settings record as plain JSON values, so that a specification equals itself after a round trip."""
-    return json.loads(json.dumps(asdict(record)))
+class _Given(Strict):
+    """A specification as it is written."""
 
-
-def _plugin(what: str, known: Mapping[str, str], given: Any, attribute: str) -> dict[str, Any]:
-    if not isinstance(given, Mapping) or "name" not in given:
-        raise InputError(
-            f"{what} must be a mapping with a name, such as {{name: {min(known)}}}, got {given!r}"
-        )
-    name = given["name"]
-    kind = getattr(find(what, known, name), attribute)
-    settings = build(f"{what} {name}", kind, {key: value for key, value in given.items() if key != "name"})
-    return {"name": name, **_plain(settings)}
-
-
-def known_keys(what: str, given: Any, known: Sequence[str]) -> None:
-    """Raise InputError, naming the place ``what``, unless ``given`` is a mapping with keys from ``known`` only."""
-    if not isinstance(given, Mapping):
-        raise InputError(f"{what} must be a mapping with the keys {', '.join(known)}, got {given!r}")
-    unknown = sorted(str(key) for key in set(given) - set(known))
-    if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} in {what}; known: {', '.join(known)}")
+    task: Any
+    model: Any
+    method: Any
+    recipe: Any = Field(default_factory=dict)
+    probe: Any = Field(default_factory=dict)
+    start: Any = None
+    seed: int = Field(0, ge=0)
+    threads: int = Field(1, ge=1)

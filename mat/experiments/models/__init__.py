@@ -1,8 +1,8 @@
 """Model families: builders over torchvision and transformers classes, each with its closed-form cost.
 
-A family file gives ``Settings``, ``build(settings, form)`` (``mat.experiments.task_signature``) with the current default
+A family file gives ``Settings``, ``build(settings, signature)`` (``mat.experiments.task_signature``) with the current default
 generator for the initial weights, ``partition(settings, model)`` and the cost of one training step by formula, in
-multiply-adds: ``work(settings, form, batch)`` per module and for the remainder,
+multiply-adds: ``work(settings, signature, batch)`` per module and for the remainder,
 ``step(work, active, mode)`` for an active set and backward mode, ``extremes(work, count, mode)`` the least and the
 most over all active sets of that many modules, and ``closed_form(...)``, which is ``step`` of ``work``.
 

@@ -14,7 +14,7 @@ from torch import nn
 from mat.errors import InputError
 from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
 from mat.experiments.models.closed_form import Attention, Layers, extremes, feed_forward, product, step, total
-from mat.experiments.task_signature import Form, check_form
+from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -79,40 +79,40 @@ def initial_std(settings: Settings) -> float:
     return settings.initialiser if settings.initialiser is not None else 0.8 / settings.width**0.5
 
 
-def build(settings: Settings, form: Form) -> nn.Module:
-    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the form's objective, for texts of the example's
+def build(settings: Settings, signature: Signature) -> nn.Module:
+    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the signature's objective, for texts of the example's
     length, or of ``positions`` tokens."""
     from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-    _check(settings, form)
-    classifies = form.objective == "text_classification"
-    if classifies and form.vocabulary is None:
+    _check(settings, signature)
+    classifies = signature.objective == "text_classification"
+    if classifies and signature.vocabulary is None:
         raise InputError(
-            "text_classification needs the number of token ids in the form's vocabulary, got none"
+            "text_classification needs the number of token ids in the signature's vocabulary, got none"
         )
     config = BertConfig(
-        vocab_size=form.vocabulary if classifies else form.outputs,
+        vocab_size=signature.vocabulary if classifies else signature.outputs,
         hidden_size=settings.width,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=4 * settings.width,
-        max_position_embeddings=settings.positions or form.length,
+        max_position_embeddings=settings.positions or signature.length,
         type_vocab_size=2,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
         initializer_range=initial_std(settings),
         attn_implementation="sdpa",
         pad_token_id=None,  # id 0 is a word like any other and gets its gradient; what is padding, a mask says
-        **({"num_labels": form.outputs} if classifies else {}),
+        **({"num_labels": signature.outputs} if classifies else {}),
     )
     return (BertForSequenceClassification if classifies else BertForMaskedLM)(config)
 
 
-def _check(settings: Settings, form: Form) -> None:
-    check_form("bert", form, "masked_lm", "text_classification")
-    if settings.positions is not None and settings.positions < form.length:
+def _check(settings: Settings, signature: Signature) -> None:
+    check_signature("bert", signature, "masked_lm", "text_classification")
+    if settings.positions is not None and settings.positions < signature.length:
         raise InputError(
-            f"positions={settings.positions} is fewer than the {form.length} tokens of the task's texts; "
+            f"positions={settings.positions} is fewer than the {signature.length} tokens of the task's texts; "
             "leave it out, make it larger, or cut the task's texts"
         )
 
@@ -121,7 +121,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
 
 
-def work(settings: Settings, form: Form, batch: int) -> Layers:
+def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Per token, with width d, S positions, padding included: each of W_Q, W_K, W_V, W_O costs d², W_1 and W_2
@@ -130,20 +130,22 @@ def work(settings: Settings, form: Form, batch: int) -> Layers:
     are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence, and the W_O
     and FFNs that settings leave to it.
     """
-    _check(settings, form)
-    length, d = form.length, settings.width
+    _check(settings, signature)
+    length, d = signature.length, settings.width
     tokens = batch * length
     attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
     blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 8 * d * d * tokens)
-    predictions = tokens if form.objective == "masked_lm" else batch
-    return attention.layers(blocks, total(rest, product((d * d + d * form.outputs) * predictions)))
+    predictions = tokens if signature.objective == "masked_lm" else batch
+    return attention.layers(blocks, total(rest, product((d * d + d * signature.outputs) * predictions)))
 
 
-def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+def closed_form(
+    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
+) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
     The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the
     attention call stays whole there (``mat.backward.attention``), and layers with some but not all heads inactive
     run their scores' backward pass in full.
     """
-    return step(work(settings, form, batch), active, mode)
+    return step(work(settings, signature, batch), active, mode)

@@ -11,7 +11,7 @@ from torch import nn
 from mat.errors import InputError
 from mat.experiments.models.closed_form import REMAINDER, Work, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum, extremes, step
-from mat.experiments.task_signature import Form, check_form
+from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -46,14 +46,14 @@ class Settings:
             )
 
 
-def build(settings: Settings, form: Form) -> nn.Module:
+def build(settings: Settings, signature: Signature) -> nn.Module:
     """A ``torchvision.models.ResNet`` for images of the example's shape (1, C, H, W)."""
     from torchvision.models.resnet import BasicBlock, ResNet
 
-    check_form("resnet", form, "image_classification")
-    channels, width = form.example["x"].shape[1], settings.width
+    check_signature("resnet", signature, "image_classification")
+    channels, width = signature.example["x"].shape[1], settings.width
     with torch.device("meta"):  # torchvision's constructor knows one width only; its method makes any stage
-        model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=form.outputs)
+        model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=signature.outputs)
     if settings.stem == "small":
         model.conv1, model.maxpool = nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.Identity()
     else:
@@ -62,7 +62,7 @@ def build(settings: Settings, form: Form) -> nn.Module:
     for stage, count in enumerate(settings.blocks):
         made = model._make_layer(BasicBlock, width << stage, count, stride=2 if stage else 1)
         setattr(model, f"layer{stage + 1}", made)
-    model.fc = nn.Linear(width << 3, form.outputs)
+    model.fc = nn.Linear(width << 3, signature.outputs)
     for module in model.modules():  # as torchvision does
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -73,15 +73,15 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, filter_groups=settings.filter_groups)
 
 
-def work(settings: Settings, form: Form, batch: int) -> Network:
+def work(settings: Settings, signature: Signature, batch: int) -> Network:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     A k×k convolution costs k²·C_in·C_out·H·W forward, H·W its output's pixels, and as much for either gradient; a
     stride of 2 halves H and W, rounded up. Filter groups share evenly. Of a stage's first block but the first
     stage's the shortcut is a 1×1 convolution, elsewhere an identity. The rest is as in ``vgg.work``.
     """
-    check_form("resnet", form, "image_classification")
-    _, channels, height, width = form.example["x"].shape
+    check_signature("resnet", signature, "image_classification")
+    _, channels, height, width = signature.example["x"].shape
     found: dict[str, Work] = {}
     depth = 0
 
@@ -111,9 +111,11 @@ def work(settings: Settings, form: Form, batch: int) -> Network:
             body = Chain((conv(3, channels, outputs), conv(3, outputs, outputs)))
             parts.append(Sum((body, conv(1, channels, outputs) if halved else Chain())))
             channels = outputs
-    return Network(Chain(tuple(parts)), found | {REMAINDER: product(batch * channels * form.outputs)})
+    return Network(Chain(tuple(parts)), found | {REMAINDER: product(batch * channels * signature.outputs)})
 
 
-def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+def closed_form(
+    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
+) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
-    return step(work(settings, form, batch), active, mode)
+    return step(work(settings, signature, batch), active, mode)

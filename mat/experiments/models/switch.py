@@ -19,7 +19,7 @@ from torch.nn import functional
 from mat.errors import InputError
 from mat.experiments.models.checks import check_dropout, check_sizes
 from mat.experiments.models.closed_form import Attention, Layers, extremes, ffn_names, product, step
-from mat.experiments.task_signature import Form, check_form
+from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -105,14 +105,14 @@ def _remember(router: nn.Module, args: tuple, output: tuple[Tensor, Tensor, Tens
     router.seen = output[2] if router.training else None
 
 
-def build(settings: Settings, form: Form) -> nn.Module:
+def build(settings: Settings, signature: Signature) -> nn.Module:
     """``SwitchLM`` for token sequences of the example's length: an encoder's stack for "masked_lm"; for "causal_lm" a
     decoder's, whose position biases tell only distances to the past apart, without its cross-attention."""
     from transformers import SwitchTransformersConfig
     from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersStack
 
-    check_form("switch", form, *OBJECTIVES)
-    length, outputs, causal = form.length, form.outputs, form.objective == "causal_lm"
+    check_signature("switch", signature, *OBJECTIVES)
+    length, outputs, causal = signature.length, signature.outputs, signature.objective == "causal_lm"
     config = SwitchTransformersConfig(
         vocab_size=outputs,
         d_model=settings.width,
@@ -154,7 +154,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
 
 def work(
     settings: Settings,
-    form: Form,
+    signature: Signature,
     batch: int,
     routed: Mapping[str, int] | None = None,
 ) -> Layers:
@@ -168,8 +168,8 @@ def work(
     mask saves nothing: scores of later tokens are computed and left out. Raises InputError when ``routed`` does not
     name exactly the experts, and for inputs that are no text.
     """
-    check_form("switch", form, *OBJECTIVES)
-    length, d = form.length, settings.width
+    check_signature("switch", signature, *OBJECTIVES)
+    length, d = signature.length, settings.width
     tokens, experts = batch * length, _experts(settings)
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):
@@ -183,7 +183,7 @@ def work(
         for layer in range(settings.layers)
     ]
     routers = settings.layers // 2 * d * settings.experts
-    return attention.layers(blocks, product((routers + d * form.outputs) * tokens))
+    return attention.layers(blocks, product((routers + d * signature.outputs) * tokens))
 
 
 def _experts(settings: Settings) -> list[str]:
@@ -209,7 +209,7 @@ def _capacity(settings: Settings, length: int) -> int:
 
 def closed_form(
     settings: Settings,
-    form: Form,
+    signature: Signature,
     batch: int,
     active: Collection[str],
     mode: str,
@@ -224,4 +224,4 @@ def closed_form(
         raise InputError(
             f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}"
         )
-    return step(work(settings, form, batch, routed), active, mode)
+    return step(work(settings, signature, batch, routed), active, mode)

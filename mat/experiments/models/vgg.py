@@ -11,7 +11,7 @@ from torch import nn
 from mat.errors import InputError
 from mat.experiments.models.closed_form import REMAINDER, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, extremes, step
-from mat.experiments.task_signature import Form, check_form
+from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -70,11 +70,11 @@ def _entries(settings: Settings) -> tuple[int | str, ...]:
     return tuple(cfgs[NAMED[settings.plan]])
 
 
-def build(settings: Settings, form: Form) -> nn.Module:
+def build(settings: Settings, signature: Signature) -> nn.Module:
     """A ``torchvision.models.VGG`` for images of the example's shape (1, C, H, W)."""
     from torchvision.models.vgg import VGG
 
-    channels, _, _ = _image(settings, form)
+    channels, _, _ = _image(settings, signature)
     features: list[nn.Module] = []
     for entry in layers(settings):
         if entry == "M":
@@ -85,17 +85,17 @@ def build(settings: Settings, form: Form) -> nn.Module:
         features.append(nn.ReLU(inplace=True))
         channels = entry
     with torch.device("meta"):  # its ImageNet classifier of 120 million weights is replaced, so never made
-        model = VGG(nn.Sequential(), num_classes=form.outputs, init_weights=False)
+        model = VGG(nn.Sequential(), num_classes=signature.outputs, init_weights=False)
     model.features = nn.Sequential(*features)
-    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, form.outputs)
+    model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(channels, signature.outputs)
     model.apply(_initialise)
     return model
 
 
-def _image(settings: Settings, form: Form) -> tuple[int, int, int]:
+def _image(settings: Settings, signature: Signature) -> tuple[int, int, int]:
     """(C, H, W) of the example. Raises InputError for inputs that are no images or too small to be pooled."""
-    check_form("vgg", form, "image_classification")
-    _, channels, height, width = form.example["x"].shape
+    check_signature("vgg", signature, "image_classification")
+    _, channels, height, width = signature.example["x"].shape
     poolings = layers(settings).count("M")
     if min(height, width) >> poolings < 1:
         raise InputError(f"plan has {poolings} poolings, too many for images of {min(height, width)} pixels")
@@ -116,7 +116,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, filter_groups=settings.filter_groups)
 
 
-def work(settings: Settings, form: Form, batch: int) -> Network:
+def work(settings: Settings, signature: Signature, batch: int) -> Network:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     A 3×3 convolution costs 9·C_in·C_out·H·W forward, the same for its input's gradient and for its weight's;
@@ -124,7 +124,7 @@ def work(settings: Settings, form: Form, batch: int) -> Network:
     pooling are not products and count nothing. The gradient of the images is never computed. Raises InputError for
     inputs that are no images or too small.
     """
-    channels, height, width = _image(settings, form)
+    channels, height, width = _image(settings, signature)
     found, convs = {}, []
     for entry in layers(settings):
         if entry == "M":
@@ -134,9 +134,11 @@ def work(settings: Settings, form: Form, batch: int) -> Network:
         found |= conv.work(batch * 9 * channels * entry * height * width, images=not convs)
         convs.append(conv)
         channels = entry
-    return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * form.outputs)})
+    return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * signature.outputs)})
 
 
-def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+def closed_form(
+    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
+) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
-    return step(work(settings, form, batch), active, mode)
+    return step(work(settings, signature, batch), active, mode)

@@ -10,7 +10,7 @@ from torch import nn
 from mat.errors import InputError
 from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
 from mat.experiments.models.closed_form import Attention, Layers, Work, extremes, feed_forward, step, total
-from mat.experiments.task_signature import Form, check_form
+from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -46,11 +46,11 @@ def neurons(settings: Settings) -> int:
     return 4 * settings.width if settings.mlp is None else settings.mlp
 
 
-def build(settings: Settings, form: Form) -> nn.Module:
+def build(settings: Settings, signature: Signature) -> nn.Module:
     """A ``torchvision.models.VisionTransformer`` for images of the example's shape (1, C, H, H)."""
     from torchvision.models import VisionTransformer
 
-    channels, size = _image(settings, form)
+    channels, size = _image(settings, signature)
     model = VisionTransformer(
         image_size=size,
         patch_size=settings.patch,
@@ -59,7 +59,7 @@ def build(settings: Settings, form: Form) -> nn.Module:
         hidden_dim=settings.width,
         mlp_dim=neurons(settings),
         dropout=settings.dropout,
-        num_classes=form.outputs,
+        num_classes=signature.outputs,
     )
     if channels != 3:  # torchvision's constructor knows three only
         model.conv_proj = nn.Conv2d(channels, settings.width, settings.patch, settings.patch)
@@ -70,10 +70,10 @@ def build(settings: Settings, form: Form) -> nn.Module:
     return model
 
 
-def _image(settings: Settings, form: Form) -> tuple[int, int]:
+def _image(settings: Settings, signature: Signature) -> tuple[int, int]:
     """Channels and side of the example. Raises InputError for inputs that are no squares of whole patches."""
-    check_form("vit", form, "image_classification")
-    _, channels, height, width = form.example["x"].shape
+    check_signature("vit", signature, "image_classification")
+    _, channels, height, width = signature.example["x"].shape
     if height != width or height % settings.patch:
         raise InputError(
             f"square images whose side patch={settings.patch} divides are expected, got {height} × {width} pixels; "
@@ -86,25 +86,27 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, ffn_groups=settings.ffn_groups, head_outputs=settings.head_outputs)
 
 
-def work(settings: Settings, form: Form, batch: int) -> Layers:
+def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     """Multiply-adds of one training step of ``batch`` images, per module and for the remainder.
 
     Heads and neuron groups as in ``bert.work``, over sequences of the (H / patch)² patches and the class token. The
     remainder's products are the class head, d·outputs per image, and the projection of C·patch² pixels to
     d for each patch, whose input, the image, gets no gradient, and the W_O and feed-forward blocks left to it.
     """
-    channels, size = _image(settings, form)
+    channels, size = _image(settings, signature)
     d, patches = settings.width, (size // settings.patch) ** 2
     tokens = batch * (patches + 1)
     attention = Attention(d, settings.heads, patches + 1, tokens, settings.head_outputs)
     blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 2 * d * neurons(settings) * tokens)
-    projection, classes = batch * patches * channels * settings.patch**2 * d, batch * d * form.outputs
+    projection, classes = batch * patches * channels * settings.patch**2 * d, batch * d * signature.outputs
     return attention.layers(blocks, total(rest, Work(projection + classes, projection + classes, classes)))
 
 
-def closed_form(settings: Settings, form: Form, batch: int, active: Collection[str], mode: str) -> int:
+def closed_form(
+    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
+) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``.
 
     The patch projection and the class token are the remainder, so every other input's gradient is needed.
     """
-    return step(work(settings, form, batch), active, mode)
+    return step(work(settings, signature, batch), active, mode)

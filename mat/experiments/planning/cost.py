@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.experiments.config.scale import Run
 from mat.experiments.config.spec import Spec
 from mat.experiments.models.closed_form import REMAINDER
 from mat.experiments.studies.agreement import config as agreement_plan
 from mat.experiments.studies.branches import config as branches_plan
 from mat.experiments.studies.job import Job
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Outline
 from mat.kernels.estimators import Estimator
 from mat.methods.base import GRADIENTS, SPECTRA
+from mat.records.costs import FLOPS_PER_MAC
 
 
 class Cost(NamedTuple):
@@ -56,19 +56,19 @@ class Shape:
     """The numbers of one specification that its cost is made of, in MACs and samples."""
 
     def __init__(self, spec: Spec) -> None:
-        outline: Outline = spec.plugin("task").outline(spec.settings("task"))
-        self.recipe, self.probe, self.sizes = spec.settings("recipe"), spec.settings("probe"), outline.sizes
+        outline: Outline = spec.task.module.outline(spec.task.settings)
+        self.recipe, self.probe, self.sizes = spec.recipe, spec.probe, outline.sizes
         if self.recipe.batch > self.sizes["train"]:
             raise InputError(f"a batch of {self.recipe.batch} is more than the {self.sizes['train']} samples")
         self.steps_per_epoch = self.sizes["train"] // self.recipe.batch
         self.steps = self.recipe.epochs * self.steps_per_epoch
-        family, settings = spec.plugin("model"), spec.settings("model")
-        work = family.work(settings, outline.form, self.recipe.batch)
+        family, settings = spec.model.module, spec.model.settings
+        work = family.work(settings, outline.signature, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
         self.modules = len(names)
-        self.step = family.step(work, names, spec.method_record().mode)
-        self.forward = sum(one.forward for one in family.work(settings, outline.form, 1).values())
-        self.logits = logits(outline.form)
+        self.step = family.step(work, names, spec.method.settings.mode)
+        self.forward = sum(one.forward for one in family.work(settings, outline.signature, 1).values())
+        self.logits = logits(outline.signature)
 
     def passes(self, estimator: str, directions: int, n: int) -> int:
         """MACs of a kernel probe of n samples."""
@@ -77,14 +77,14 @@ class Shape:
         return (1 + 2 * backwards) * self.forward * n
 
 
-def logits(form: Form) -> int:
+def logits(signature: Signature) -> int:
     """k, the logits of one sample."""
-    return form.outputs * (form.length if form.objective.endswith("_lm") else 1)
+    return signature.outputs * (signature.length if signature.objective.endswith("_lm") else 1)
 
 
 def run_cost(spec: Spec) -> tuple[int, Cost]:
     """Steps and cost of one run. Raises InputError where task, model and recipe do not fit each other."""
-    shape, method = Shape(spec), spec.method_record()
+    shape, method = Shape(spec), spec.method.settings
     every = shape.probe.every or shape.steps_per_epoch
     measured = {SPECTRA, GRADIENTS} if method.observe else method.reads
     probes = -(-shape.steps // every)
@@ -144,6 +144,6 @@ def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
         except InputError as error:
             raise InputError(f"tasks.{task} with {method}: {error}") from None
         together = Cost(*(len(same) * macs for macs in cost))
-        precision = first.spec.recipe["precision"]
+        precision = first.spec.recipe.precision
         found.append(Row(task, method, tags.get(task, ()), precision, len(same), steps, together))
     return found

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from mat.errors import InputError
-from mat.evidence.runs.curves import FLOPS_PER_MAC
 from mat.evidence.text import format, yaml_reading
 from mat.experiments.config.scale import expand
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning.cost import Cost, Row, measurements, rows
+from mat.records.costs import FLOPS_PER_MAC
 
 CONFIGS = Path("workflows/config")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +20,11 @@ import pandas as pd
 import torch
 
 from mat.errors import InputError
-from mat.experiments.config.plugins import build
 from mat.experiments.config.scale import check_seeds, own_seeds, trained
+from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.training import code_version, resume
+from mat.records.files import write_parquet
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def job_of(kind: type[Kind], settings: type, given: Mapping[str, Any]) -> Kind:
     labels = given["labels"]
     if not isinstance(labels, Mapping) or set(labels) != {"scale", "family", "task"}:
         raise InputError(f"a job's labels are scale, family and task, got {labels!r}")
-    return kind(**labels, spec=Spec.of(given["spec"]), settings=build(kind.what, settings, given["settings"]))
+    return kind(**labels, spec=Spec.of(given["spec"]), settings=read(settings, given["settings"], kind.what))
 
 
 def jobs_of(
@@ -99,7 +99,7 @@ def jobs_of(
     if not isinstance(families, Mapping) or not families:
         raise InputError(f"{what} needs a non-empty mapping of families, got {families!r}")
     check_seeds(f"{what}: seeds", block.get("seeds", []))
-    chosen = build(what, settings, {key: v for key, v in block.items() if key not in ("families", "seeds")})
+    chosen = read(settings, {key: v for key, v in block.items() if key not in ("families", "seeds")}, what)
     found = []
     for family, entry in families.items():
         where = f"{what}.families.{family}"
@@ -177,13 +177,6 @@ def finished(out: Path, job: Job, code: str) -> pd.DataFrame | None:
     return found
 
 
-def write(table: pd.DataFrame, out: Path) -> None:
-    """Write a finished table: it is there as a whole or not at all."""
-    half = out.with_suffix(f".{os.getpid()}.tmp")
-    table.to_parquet(half, index=False)
-    os.replace(half, out)
-
-
 def measure(
     job: Job,
     out: Path,
@@ -226,7 +219,7 @@ def measure(
             save_when_due()
     session.loop.feed.close()
     table = session.table()
-    write(table, out)
+    write_parquet(table, out)
     state_file.unlink(missing_ok=True)
     report(f"{len(table)} {what} written to {out}", 1.0)
     return table

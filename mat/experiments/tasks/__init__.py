@@ -1,12 +1,5 @@
 """Tasks: data, loss and metric, one file per task family; a new task is one file and one line here."""
 
-from __future__ import annotations
-
-import importlib
-from types import ModuleType
-
-from mat.errors import InputError
-
 TASKS = {
     "digits": "mat.experiments.tasks.digits",
     "hmm": "mat.experiments.tasks.hmm",
@@ -18,15 +11,3 @@ TASKS = {
     "wikitext": "mat.experiments.tasks.wikitext",
     "glue": "mat.experiments.tasks.glue",
 }
-
-
-def task_module(name: str) -> ModuleType:
-    """The module of task ``name``: it has ``Settings``, ``load(settings, data, cache) -> Task``, ``outline(settings)``,
-    and ``sources(settings)``: what has to be fetched.
-
-    Raises:
-        InputError: no task has that name.
-    """
-    if name not in TASKS:
-        raise InputError(f"Unknown task {name!r}: expected one of {', '.join(sorted(TASKS))}.")
-    return importlib.import_module(TASKS[name])

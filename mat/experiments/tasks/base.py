@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mat.errors import InputError
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.seeds import generator, stream_seed
 
 SPLITS = ("train", "validation", "test")
@@ -46,10 +46,10 @@ class Batch(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What is known of a task without reading its data: ``form`` (its example on the device ``meta``) and ``sizes``
+    """What is known of a task without reading its data: ``signature`` (its example on the device ``meta``) and ``sizes``
     of the splits, from published counts; numbers of tokens are estimates."""
 
-    form: Form
+    signature: Signature
     sizes: dict[str, int]
 
 
@@ -58,7 +58,7 @@ class Task(ABC):
 
     Attributes:
         name: the task's name.
-        form: what it asks of a model: objective, example, outputs.
+        signature: what it asks of a model: objective, example, outputs.
         metrics: what it is judged by, the first one above all.
         loss_unit: unit of the loss.
         sizes: samples in "train", "validation" and "test".
@@ -71,7 +71,7 @@ class Task(ABC):
     """
 
     name: str
-    form: Form
+    signature: Signature
     metrics: tuple[Metric, ...]
     loss_unit: str = "nats"
     sizes: dict[str, int]

@@ -46,5 +46,5 @@ def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) 
 
 
 def outline(images: HubImages, settings: Settings) -> Outline:
-    """The task's form and sizes, by the published counts."""
+    """The task's signature and sizes, by the published counts."""
     return hub_image_outline(images, examples(settings), None)

@@ -50,7 +50,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
 
 
 def outline(settings: Settings) -> Outline:
-    """The task's form and sizes."""
+    """The task's signature and sizes."""
     return image_outline((1, 8, 8), CLASSES, dict(SIZES))
 
 

@@ -128,7 +128,7 @@ def sources(settings: Settings) -> tuple[Source, ...]:
 
 
 def outline(settings: Settings) -> Outline:
-    """Form and sizes from the published rows."""
+    """Signature and sizes from the published rows."""
     subset = SUBSETS[settings.subset]
     rows = dict(subset.rows)
     train = rows.pop("train")

@@ -90,7 +90,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
 
 
 def outline(settings: Settings) -> Outline:
-    """The task's form, and its sizes by the published counts; of training images, whose number differs from class to
+    """The task's signature, and its sizes by the published counts; of training images, whose number differs from class to
     class, an estimate."""
     classes = CLASSES if settings.classes is None else len(settings.classes)
     count = round(TRAIN * classes / CLASSES)

@@ -59,7 +59,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
 
 
 def outline(settings: Settings) -> Outline:
-    """The task's form and sizes, by the published counts: 500 images of each class for training, 50 for the test."""
+    """The task's signature and sizes, by the published counts: 500 images of each class for training, 50 for the test."""
     return hub_image_outline(IMAGES, examples(settings), settings.classes)
 
 

@@ -113,7 +113,7 @@ def sources(settings: Settings) -> tuple[Source, ...]:
 
 
 def outline(settings: Settings) -> Outline:
-    """Form and sizes from the published words per split times ``tokens_per_word``: within about a tenth."""
+    """Signature and sizes from the published words per split times ``tokens_per_word``: within about a tenth."""
     sizes = {}
     for split, wanted in settings.wanted.items():
         words = wikitext_files.WORDS[wikitext_files.edition(settings.config)][split]

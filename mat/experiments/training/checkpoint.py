@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from mat.experiments.config.spec import Start
 from mat.experiments.tasks.base import Task
 from mat.experiments.tasks.storage.hub import PlainFile, hub_file
 from mat.experiments.tasks.text.tokenizer import published
-from mat.experiments.training.run_directory import CHECKPOINT
+from mat.records.files import CHECKPOINT, missing, replacing
 
 NAMES = tuple(Path(name).name for name in CHECKPOINT)
 WORDS = "vocab.txt"
@@ -29,7 +27,7 @@ SAME = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 def is_complete(out: Path) -> bool:
     """Whether the run directory ``out`` holds its checkpoint."""
-    return all((out / name).is_file() for name in CHECKPOINT)
+    return not missing(out, CHECKPOINT)
 
 
 def save(model: nn.Module, task: Task, out: Path) -> None:
@@ -38,14 +36,11 @@ def save(model: nn.Module, task: Task, out: Path) -> None:
     ``transformers`` reads it with ``from_pretrained``. Raises InputError for a model that is not of transformers.
     """
     check_savable(model)
-    half, folder = out / f".checkpoint-{os.getpid()}", out / "checkpoint"
     model.config.vocabulary_hash = task.vocabulary_hash
-    with _quiet():
+    with replacing(out / "checkpoint") as half, _quiet():
         model.save_pretrained(half)
-    if task.tokenizer is not None:
-        (half / "tokenizer.json").write_text(task.tokenizer)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(half, folder)
+        if task.tokenizer is not None:
+            (half / "tokenizer.json").write_text(task.tokenizer)
 
 
 def check_savable(model: nn.Module) -> None:

@@ -20,28 +20,17 @@ from mat.experiments.tasks.base import Batch, Score, Task
 from mat.experiments.training import checkpoint, code_version
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Feed
-from mat.experiments.training.reference_run import matched
+from mat.experiments.training.reference_run import reference
 from mat.flops import elementwise, executed, nominal
 from mat.forward import forward
 from mat.kernels.spectrum import eigen_macs
 from mat.methods.base import GRADIENTS, SPECTRA
+from mat.records.columns import DIVERGED, FINISHED
+from mat.records.costs import COST_LINES
 from mat.seeds import stream_seed
 
 EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
 EVALUATION_LOGITS = 2**26
-LEDGERS = (
-    "macs_nominal",
-    "macs_executed",
-    "macs_nominal_probe",
-    "macs_executed_probe",
-    "macs_eigen",
-    "macs_eval",
-    "macs_optimizer",
-    "seconds_train",
-    "seconds_data",
-    "seconds_probe",
-    "seconds_eval",
-)
 
 
 @dataclass
@@ -50,7 +39,7 @@ class Progress:
 
     step: int = 0
     seconds_saved: float = 0.0
-    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LEDGERS, 0))
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
     since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: executed.Memo = field(default_factory=dict)
@@ -65,27 +54,26 @@ class Loop:
     """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs."""
 
     def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
-        self.spec, self.device, self.recipe = spec, device, spec.settings("recipe")
+        self.spec, self.device, self.recipe = spec, device, spec.recipe
         self.start_hash: str | None = None
-        self.task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
+        self.task: Task = spec.task.module.load(spec.task.settings, data, cache)
         self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
         self.steps = self.recipe.epochs * self.steps_per_epoch
-        family, settings, probe = spec.plugin("model"), spec.settings("model"), spec.settings("probe")
+        family, settings, probe = spec.model.module, spec.model.settings, spec.probe
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(spec.seed, "weights"))
-            self.model: nn.Module = family.build(settings, self.task.form)
-        start = spec.settings("start")
-        if start is not None:
-            self.start_hash = checkpoint.start(self.model, start, self.task, out, data, cache)
-        partition, method = family.partition(settings, self.model), spec.method_record()
-        follows = matched(spec, out, len(partition.modules))
-        work = family.work(settings, self.task.form, self.recipe.batch)
+            self.model: nn.Module = family.build(settings, self.task.signature)
+        if spec.start is not None:
+            self.start_hash = checkpoint.start(self.model, spec.start, self.task, out, data, cache)
+        partition, method = family.partition(settings, self.model), spec.method.settings
+        follows = reference(spec, out, len(partition.modules))
+        work = family.work(settings, self.task.signature, self.recipe.batch)
         whole = family.step(work, partition.names, "exact")
         self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
         samples = self.task.probe(spec.seed, probe.n)
-        self.nominal = nominal.nominal(self.model, partition, self.task.form.example)
+        self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
-            self.outputs_per_sample = forward(self.model, self.task.form.example).numel()
+            self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.model.to(device)
         self.controller = Controller(
             self.model,
@@ -191,7 +179,7 @@ class Loop:
         totals["macs_executed_probe"] += memo[key]
         passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
         for what in controller.measured:
-            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe["n"], passes[what])
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes[what])
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -280,7 +268,7 @@ class Loop:
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {
-            "status": "diverged" if self.progress.diverged else "finished",
+            "status": DIVERGED if self.progress.diverged else FINISHED,
             "steps": self.progress.step,
             "test_loss": None if test is None else test.loss,
             "test_metric": None if test is None else test.metrics[self.task.metrics[0].name],
@@ -292,7 +280,7 @@ class Loop:
     def record(self) -> dict[str, Any]:
         """The content of run.json, labels apart."""
         spec, partition = self.spec, self.controller.partition
-        method = spec.method_record()
+        method = spec.method.settings
         return {
             "name": spec.name,
             "spec": json.loads(spec.json),
@@ -312,7 +300,7 @@ class Loop:
             "remainder_parameters": partition.size(partition.remainder),
             "mode": "dense" if method.dense else method.mode,
             "interval": self.controller.every,
-            "probe_n": spec.probe["n"],
+            "probe_n": spec.probe.n,
         }
 
     def state(self) -> dict[str, Any]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
-
-FILES = ("run.json", "probes.parquet", "curve.parquet")
+from mat.records.columns import CURVE_COLUMNS
+from mat.records.costs import total_macs
+from mat.records.files import CURVE, FOLLOWED, PROBES, RUN, missing, read_json, read_parquet
 
 
 @dataclass(frozen=True)
-class Matched:
+class Reference:
     """``counts``: active modules per interval; ``macs``: all that was executed, charged probes included, None when
     no run is followed."""
 
@@ -23,26 +21,24 @@ class Matched:
     macs: int | None = None
 
 
-def matched(spec: Spec, out: Path, modules: int) -> Matched:
+def reference(spec: Spec, out: Path, modules: int) -> Reference:
     """What ``spec``'s method follows, if it does; ``out`` is its own run's folder. A run that diverged before it
     selected any counts as one that trained all of the ``modules``.
 
     Raises InputError when that run is not there.
     """
-    other = spec.method.get("match")
+    other = getattr(spec.method.settings, "match", None)
     if other is None:
-        return Matched()
+        return Reference()
     folder = out.parent / other
-    missing = [name for name in FILES if not (folder / name).exists()]
-    if missing:
+    lacking = missing(folder, FOLLOWED)
+    if lacking:
         raise InputError(
-            f"{spec.method['name']} follows the run {other}, which is not at {folder} ({missing[0]} is missing); "
+            f"{spec.method.name} follows the run {other}, which is not at {folder} ({lacking[0]} is missing); "
             "train it first"
         )
-    active = pd.read_parquet(folder / "probes.parquet", columns=["interval", "active"])
+    active = read_parquet(folder / PROBES, ("interval", "active"))
     counts = tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum()) or (modules,)
-    last = pd.read_parquet(folder / "curve.parquet").iloc[-1]
-    spent = last["macs_executed"]
-    if json.loads((folder / "run.json").read_text())["charges_probe"]:
-        spent += last["macs_executed_probe"] + last["macs_eigen"]
-    return Matched(counts, int(spent))
+    last = read_parquet(folder / CURVE, CURVE_COLUMNS).iloc[-1]
+    charged = read_json(folder / RUN)["charges_probe"]
+    return Reference(counts, int(total_macs(last, "executed", charged)))

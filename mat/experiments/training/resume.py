@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from mat.errors import InputError
 from mat.experiments.training.code_version import code_hash
+from mat.records.files import replacing
 
 
 def state_path(out: Path, *also: str) -> Path:
@@ -20,10 +20,8 @@ def state_path(out: Path, *also: str) -> Path:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Replace the state in one step: a process killed while writing leaves the one before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, half)
-    os.replace(half, path)
+    with replacing(path) as half:
+        torch.save(state, half)
 
 
 def load_state(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

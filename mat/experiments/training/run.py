@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mat.controller import RECORD
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Task
 from mat.experiments.training import checkpoint, resume, run_directory
 from mat.experiments.training.loop import Loop
+from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
 
 
 def train(
@@ -58,9 +58,9 @@ def train(
     final = loop.finish()
     if keep:
         checkpoint.save(loop.model, loop.task, out)
-    labels = dict(labels or {"scale": "single", "task": spec.task["name"], "method": spec.method["name"]})
-    probes = pd.DataFrame(loop.controller.records, columns=None if loop.controller.records else RECORD)
-    probes.insert(2, "epoch", probes["step"] / loop.steps_per_epoch)
+    labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
+    probes = pd.DataFrame(loop.controller.records, columns=None if loop.controller.records else PROBE_RECORD)
+    probes.insert(EPOCH_PLACE, "epoch", probes["step"] / loop.steps_per_epoch)
     run_directory.write(
         out, {"labels": labels, **loop.record()}, pd.DataFrame(loop.progress.curve), probes, final
     )
@@ -74,11 +74,11 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
     Returns sizes, data hash, known bounds, and the shapes of one sample's inputs and the number of outputs.
     Raises InputError, before any compute is spent, otherwise.
     """
-    task: Task = spec.plugin("task").load(spec.settings("task"), data, cache)
-    task.steps_per_epoch(spec.recipe["batch"])
-    task.probe(spec.seed, spec.probe["n"])
-    family, settings, start = spec.plugin("model"), spec.settings("model"), spec.settings("start")
-    model = family.build(settings, task.form)
+    task: Task = spec.task.module.load(spec.task.settings, data, cache)
+    task.steps_per_epoch(spec.recipe.batch)
+    task.probe(spec.seed, spec.probe.n)
+    family, settings, start = spec.model.module, spec.model.settings, spec.start
+    model = family.build(settings, task.signature)
     family.partition(settings, model)
     if start is not None and start.hub is not None:
         checkpoint.start(model, start, task, Path(), data, cache)
@@ -88,7 +88,7 @@ def check(spec: Spec, data: Path | None, cache: Path) -> dict[str, Any]:
         "data_hash": task.data_hash,
         "bounds": task.bounds,
         "truncated": dict(task.truncated),
-        "objective": task.form.objective,
-        "shapes": {name: list(value.shape) for name, value in task.form.example.items()},
-        "outputs": task.form.outputs,
+        "objective": task.signature.objective,
+        "shapes": {name: list(value.shape) for name, value in task.signature.example.items()},
+        "outputs": task.signature.outputs,
     }

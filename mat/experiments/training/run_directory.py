@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.experiments.training.code_version import code_hash
-
-FILES = ("run.json", "curve.parquet", "probes.parquet", "final.json")
-CHECKPOINT = ("checkpoint/config.json", "checkpoint/model.safetensors")
+from mat.records.files import CURVE, FINAL, PROBES, RUN, read_json, write_json, write_parquet
 
 
 def check_out(out: Path, name: str) -> dict[str, Any] | None:
@@ -29,14 +26,9 @@ def check_out(out: Path, name: str) -> dict[str, Any] | None:
         raise InputError(
             f"cannot write to {out}: {error.strerror}; choose another folder with --out"
         ) from None
-    if not (out / "run.json").exists():
+    if not (out / RUN).exists():
         return None
-    try:
-        found = json.loads((out / "run.json").read_text())
-    except json.JSONDecodeError:
-        raise InputError(
-            f"{out / 'run.json'} is damaged; move the folder away, or choose another one"
-        ) from None
+    found = read_json(out / RUN, "move the folder away, or choose another one")
     if found.get("name") != name:
         raise InputError(f"{out} holds the run {found.get('name')!r}, not {name!r}; choose another folder")
     if found.get("code_hash") != code_hash():
@@ -44,16 +36,14 @@ def check_out(out: Path, name: str) -> dict[str, Any] | None:
             f"{out} was made by code {str(found.get('code_hash'))[:12]}, this is {code_hash()[:12]}; "
             "move the folder away, or choose another one"
         )
-    final = out / "final.json"
-    return json.loads(final.read_text()) if final.exists() else None
+    return read_json(out / FINAL) if (out / FINAL).exists() else None
 
 
 def write(
     out: Path, record: dict[str, Any], curve: pd.DataFrame, probes: pd.DataFrame, final: dict[str, Any]
 ) -> None:
     """Write a finished run's four files, ``final.json`` last: a folder that has it is complete."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    curve.to_parquet(out / "curve.parquet", index=False)
-    probes.to_parquet(out / "probes.parquet", index=False)
-    (out / "final.json").write_text(json.dumps(final, indent=2, sort_keys=True) + "\n")
+    write_json(record, out / RUN, sort_keys=True)
+    write_parquet(curve, out / CURVE)
+    write_parquet(probes, out / PROBES)
+    write_json(final, out / FINAL, sort_keys=True)

@@ -11,12 +11,11 @@ import pytest
 from mat.errors import InputError
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue.tables import load
-from mat.evidence.claims.claim import load_claims
-from mat.evidence.report import environment, verdicts
+from mat.evidence.claims.load import load_claims
+from mat.evidence.report import environment, terminal, verdicts
+from mat.evidence.report import files as report_files
 from mat.evidence.report import html as report_html
 from mat.evidence.runs.pooled import save
-from mat.experiments.cli import report as report_cli
-from mat.experiments.cli import tables as cli
 from tests.evidence.written import write as write_tables
 
 ROOT = Path(__file__).parents[3]
@@ -49,8 +48,8 @@ def write(root, tables):
 
 def make(root):
     folder, figures = root / "results/demo/tables", root / "paper_figures/demo"
-    report_cli.provenance(folder, figures, root)
-    report_cli.report(folder, figures, CLAIMS, METHODS, PAGE, folder.parent, root)
+    report_files.provenance(folder, figures, root)
+    report_files.report(folder, figures, CLAIMS, METHODS, PAGE, folder.parent, root)
 
 
 def page(root):
@@ -221,12 +220,12 @@ def test_figures_without_a_picture_are_no_figures(tmp_path):
 def test_a_missing_template_is_named(made, tmp_path):
     folder = made / "results/demo/tables"
     with pytest.raises(InputError, match=r"expected page\.html\.j2"):
-        report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, tmp_path, tmp_path, made)
+        report_files.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, tmp_path, tmp_path, made)
 
 
 def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     folder = made / "results/demo/tables"
-    said = cli.summary(folder, CLAIMS).splitlines()
+    said = terminal.scale(folder, CLAIMS).splitlines()
     verdict = load(folder).made["verdicts"].query("claim == 'C4' and task == 'all'").iloc[0]
     place = next(place for place, line in enumerate(said) if line.startswith("C4 "))
     assert verdict["verdict"] in said[place]
@@ -237,7 +236,7 @@ def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
 
 def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_path, tables):
     folder = made / "results/demo/tables"
-    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
     said = (tmp_path / "REPRODUCIBILITY.md").read_text()
     assert re.findall(r"^## (.*)", said, re.MULTILINE) == [
         "Scope of reproducibility", "Methodology", "Results", "What was easy", "What was difficult",
@@ -254,8 +253,8 @@ def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_pa
 def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_path):
     folder = made / "results/demo/tables"
     (tmp_path / "ERRATUM.md").write_text("# Erratum\n\nThe *headline* is withdrawn.\n\nSee `runs.csv`.\n")
-    report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
-    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
+    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
     said = "> **Erratum.** The *headline* is withdrawn.\n>\n> See `runs.csv`."
     for name in ("REPORT.md", "REPRODUCIBILITY.md"):
         blocks = (tmp_path / name).read_text().split("\n\n")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mat.evidence.report import terminal
 from mat.evidence.runs import curves as measures
 from mat.evidence.runs import method_groups, over_seeds, pool
 from mat.evidence.runs import pooled as pooled
@@ -14,7 +15,6 @@ from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
 from mat.evidence.tables import controls, learning_rate, rivals, sections, wall_clock
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, Behaviour, changed, write_runs
 from tests.evidence.written import write
 
@@ -297,7 +297,7 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
         "`sensitivity.md`" in page
     )
     assert len(pd.read_csv(tmp_path / "results.csv")) == 10
-    assert "4 more rows" in cli.summary(tmp_path, CLAIMS)
+    assert "4 more rows" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_last_is_an_alternative_of_convergence():

@@ -10,11 +10,12 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.catalogue.tables import load
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
+from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report
+from mat.records.files import FILES
 from tests.evidence.synthetic import MANY, write_runs
 from tests.evidence.written import write
 
@@ -43,7 +44,7 @@ def kept(tmp_path_factory):
     )
     write(root / TABLES, *made)
     (root / "paper_figures").mkdir()
-    report.provenance(root / TABLES, root / "paper_figures", root)
+    files.provenance(root / TABLES, root / "paper_figures", root)
     return root
 
 
@@ -157,13 +158,13 @@ def change_specification(root):
 def test_a_run_folder_that_says_something_else_is_found(repository, change, messages):
     change(repository)
     with pytest.raises(InputError) as error:
-        report.check(repository / TABLES, CLAIMS, repository)
+        files.check(repository / TABLES, CLAIMS, repository)
     for message in messages:
         assert message in str(error.value)
 
 
 def test_a_check_says_what_it_did_not_compute_again(kept):
-    said = report.check(kept / TABLES, CLAIMS, kept)
+    said = files.check(kept / TABLES, CLAIMS, kept)
     assert "48 run folders are here and say what the pooled tables say" in said
     assert said.endswith("compared by hash alone: sensitivity.csv")
 
@@ -171,7 +172,7 @@ def test_a_check_says_what_it_did_not_compute_again(kept):
 def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(repository):
     record = provenance.load(repository / TABLES)
     run = next(run for run in record["runs"] if run["run"] == "digits-mat-0")
-    assert set(run["files"]) == set(pool.FILES)
+    assert set(run["files"]) == set(FILES)
     assert run["tested"]["test_accuracy"] > 0
     for kind in ("csv", "md"):  # it would be judged by the table below, which is none
         (repository / TABLES / f"verdicts.{kind}").unlink()
@@ -183,8 +184,8 @@ def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(rep
     pd.DataFrame({"family": ["vgg"], "code_hash": ["c0de"], "n": [3]}).to_csv(
         repository / TABLES / "trainability.csv", index=False
     )
-    report.provenance(repository / TABLES, repository / "paper_figures", repository)
+    files.provenance(repository / TABLES, repository / "paper_figures", repository)
     made = provenance.load(repository / TABLES)["files"][f"{TABLES}/trainability.csv"]
     assert list(made["from"]) == ["results/demo/branches/vgg-s0-1.parquet"]
     shutil.rmtree(measured)  # a clone does not have them
-    report.check(repository / TABLES, CLAIMS, repository)
+    files.check(repository / TABLES, CLAIMS, repository)

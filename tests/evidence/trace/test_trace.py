@@ -10,11 +10,11 @@ import yaml
 
 from mat.errors import InputError
 from mat.evidence.catalogue.tables import load
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
+from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report
 from mat.experiments.cli.main import main
 from tests.evidence.report.test_report import png
 from tests.evidence.synthetic import write_runs
@@ -35,7 +35,7 @@ def kept(tmp_path_factory):
     shutil.copy(ROOT / "paper_figures/dynamics.py", root / "paper_figures/dynamics.py")
     (root / "workflows").mkdir()
     shutil.copy(CLAIMS, root / "workflows/claims.yaml")
-    report.provenance(root / TABLES, root / "paper_figures/demo", root)
+    files.provenance(root / TABLES, root / "paper_figures/demo", root)
     return root
 
 
@@ -50,7 +50,7 @@ def traced(root, *words):
 
 
 def check(root):
-    return report.check(root / TABLES, CLAIMS, root)
+    return files.check(root / TABLES, CLAIMS, root)
 
 
 def test_a_mean_is_the_mean_of_its_runs_values(kept):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -132,7 +133,7 @@ def test_a_specification_survives_json_and_names_itself(seed, alpha, lr, n, meth
     assert again == made
     assert again.name == made.name
     assert Spec.of({**json.loads(made.json), "seed": seed + 1}).name != made.name
-    assert made.method_record() == again.method_record()
+    assert made.method.settings == again.method.settings
 
 
 def test_a_default_that_is_written_out_is_the_same_run():
@@ -147,16 +148,20 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("sacle", "demo", "unknown key 'sacle' in the config; known: scale, seeds"),
         ("seeds", [], "non-empty 'seeds'"),
         ("seeds", [0, 0], "different whole numbers"),
-        ("seeds", [-1], "seed must be a whole number ≥ 0"),
+        ("seeds", [-1], "seed: expected a number ≥ 0, got -1"),
         ("seeds", 3, "seeds must be a list"),
-        ("threads", -1, "threads must be a whole number ≥ 1"),
+        ("threads", -1, "threads: expected a number ≥ 1, got -1"),
         ("methods", {}, "non-empty 'methods'"),
         ("tasks", None, "non-empty 'tasks'"),
         ("tasks", ["digits"], "tasks must be a mapping"),
         ("methods", ["mat"], "methods must be a mapping"),
         ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: acceptability, cifar10"),
-        ("tasks.digits.task", {"name": "digits", "size": 3}, "unknown key 'size' in task digits"),
+        (
+            "tasks.digits.task",
+            {"name": "digits", "size": 3},
+            "task: unknown key 'size'; known: shift, label_noise",
+        ),
         ("tasks.digits.model", {"name": "alexnet"}, "unknown model 'alexnet'; known: bert, resnet, switch"),
         ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
         ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
@@ -164,7 +169,11 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.digits.recipe", {"lr": -1.0}, "lr must be a finite number"),
         ("tasks.digits.recipe", {"epochs": 0}, "epochs must be ≥ 1"),
         ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
-        ("tasks.digits.recipe", {"learning_rate": 1}, "unknown key 'learning_rate' in recipe"),
+        (
+            "tasks.digits.recipe",
+            {"learning_rate": 1},
+            "recipe: unknown key 'learning_rate'; known: optimizer, lr",
+        ),
         ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
         ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, projected"),
         (
@@ -188,7 +197,7 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.hmm.tags", ["mat"], r"tasks\.hmm: the tag mat is the label of a method"),
         ("tasks.hmm.methods", [], r"tasks\.hmm: methods must name one at least"),
         ("tasks.a/b", {}, r"a label is made of letters, digits and \._-, got 'a/b'"),
-        ("tasks.hmm.recipe", ["lr"], r"recipe must be a mapping of its settings, got \['lr'\]"),
+        ("tasks.hmm.recipe", ["lr"], r"recipe: expected a mapping, got \['lr'\]"),
         ("tasks.hmm.recipe", {"precision": "half"}, "precision must be one of float32, bfloat16"),
     ],
 )
@@ -203,8 +212,8 @@ def test_a_method_changes_the_settings_of_its_task():
     )
     runs = {(run.task, run.method): run.spec for run in expand(config)}
     plain, other = runs["digits", "mat"], runs["digits", "again"]
-    assert other.recipe == {**plain.recipe, "lr": 2 * plain.recipe["lr"], "batch": 7}
-    assert other.probe == {**plain.probe, "n": 4}
+    assert other.recipe == replace(plain.recipe, lr=2 * plain.recipe.lr, batch=7)
+    assert other.probe == replace(plain.probe, n=4)
     assert (other.task, other.model, other.method) == (plain.task, plain.model, plain.method)
 
 

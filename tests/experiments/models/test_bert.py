@@ -9,22 +9,22 @@ import torch.nn.functional as F
 
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.experiments.config.plugins import build as from_mapping
+from mat.experiments.config.settings import read
 from mat.experiments.models import bert, vit
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from tests.cases import bert_classification_case, logits
 from tests.naive_detach import constants
 from tests.zoo import modular_ntk
 
 IDS = {"input_ids": torch.zeros(1, 6, dtype=torch.long)}
-MASKED, CLASSES = Form("masked_lm", IDS, 11), Form("text_classification", IDS, 3, vocabulary=11)
+MASKED, CLASSES = Signature("masked_lm", IDS, 11), Signature("text_classification", IDS, 3, vocabulary=11)
 SMALL = bert.Settings(layers=1, width=12, heads=3)
 
 
-def made(form, settings=SMALL, seed=0):
+def made(signature, settings=SMALL, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return bert.build(settings, form).eval()
+        return bert.build(settings, signature).eval()
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_a_size_is_three_numbers(size, layers, width, heads):
 
 @pytest.mark.parametrize("given", [{}, {"size": "mini"}, {"width": 96}, {"positions": 128, "ffn_groups": 4}])
 def test_settings_survive_json(given):
-    settings = from_mapping("model bert", bert.Settings, given)
-    again = from_mapping("model bert", bert.Settings, json.loads(json.dumps(asdict(settings))))
+    settings = read(bert.Settings, given, "model bert")
+    again = read(bert.Settings, json.loads(json.dumps(asdict(settings))), "model bert")
     assert again == settings and asdict(again) == asdict(settings)
 
 
@@ -81,14 +81,14 @@ def test_bad_settings_are_refused(setting, message):
         bert.Settings(**setting)
 
 
-@pytest.mark.parametrize("form", [MASKED, CLASSES])
-def test_positions_are_the_forms_length_or_more(form):
-    assert made(form).bert.embeddings.position_embeddings.weight.shape == (6, 12)
+@pytest.mark.parametrize("signature", [MASKED, CLASSES])
+def test_positions_are_the_signatures_length_or_more(signature):
+    assert made(signature).bert.embeddings.position_embeddings.weight.shape == (6, 12)
     long = bert.Settings(layers=1, width=12, heads=3, positions=9)
-    assert made(form, long).bert.embeddings.position_embeddings.weight.shape == (9, 12)
-    assert bert.work(long, form, 2) == bert.work(SMALL, form, 2)
+    assert made(signature, long).bert.embeddings.position_embeddings.weight.shape == (9, 12)
+    assert bert.work(long, signature, 2) == bert.work(SMALL, signature, 2)
     short = bert.Settings(layers=1, width=12, heads=3, positions=5)
-    for call in (lambda: bert.build(short, form), lambda: bert.work(short, form, 2)):
+    for call in (lambda: bert.build(short, signature), lambda: bert.work(short, signature, 2)):
         with pytest.raises(InputError, match="positions=5 is fewer than the 6 tokens"):
             call()
 
@@ -96,33 +96,35 @@ def test_positions_are_the_forms_length_or_more(form):
 @pytest.mark.parametrize("family", [bert, vit])
 def test_what_the_remainder_keeps_under_ambiguities_a4_and_a5(family):
     """A head's rows of three projections with their biases; W_O and feed-forward blocks are the remainder's."""
-    form = MASKED if family is bert else Form("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 3)
+    signature = (
+        MASKED if family is bert else Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 3)
+    )
     for outputs, groups in ((True, 0), (False, 0), (False, 1)):
         settings = family.Settings(layers=1, width=12, heads=3, head_outputs=outputs, ffn_groups=groups)
-        partition = family.partition(settings, family.build(settings, form))
+        partition = family.partition(settings, family.build(settings, signature))
         sizes = {module.name: partition.size(module.slices) for module in partition.modules}
         head = 3 * 4 * (12 + 1) + (4 * 12 if outputs else 0)
         ffn = {"layer0.ffn": 2 * 12 * 48 + 48} if groups else {}
         assert sizes == {f"layer0.head{h}": head for h in range(3)} | ffn
-        work = family.work(settings, form, 2)
+        work = family.work(settings, signature, 2)
         tokens = 2 * (6 if family is bert else 2)
-        whole = family.work(family.Settings(layers=1, width=12, heads=3), form, 2)
+        whole = family.work(family.Settings(layers=1, width=12, heads=3), signature, 2)
         moved = (0 if outputs else 12 * 12) + (0 if groups else 8 * 12 * 12)
         assert work["remainder"].forward == whole["remainder"].forward + moved * tokens
         assert sum(map(sum, work.values())) == sum(map(sum, whole.values()))
 
 
 def test_a_classifier_needs_a_vocabulary_and_no_images():
-    with pytest.raises(InputError, match="number of token ids in the form's vocabulary"):
+    with pytest.raises(InputError, match="number of token ids in the signature's vocabulary"):
         bert.build(SMALL, CLASSES._replace(vocabulary=None))
     with pytest.raises(InputError, match=r"masked_lm .* or text_classification"):
-        bert.build(SMALL, Form("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))
+        bert.build(SMALL, Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))
 
 
 def test_the_encoder_is_the_same_under_both_objectives_but_for_the_pooler():
     shapes = [
-        {name: tuple(p.shape) for name, p in made(form).base_model.named_parameters()}
-        for form in (MASKED, CLASSES)
+        {name: tuple(p.shape) for name, p in made(signature).base_model.named_parameters()}
+        for signature in (MASKED, CLASSES)
     ]
     pooler = {"pooler.dense.weight": (12, 12), "pooler.dense.bias": (12,)}
     assert shapes[1] == shapes[0] | pooler and shapes[0].keys().isdisjoint(pooler)

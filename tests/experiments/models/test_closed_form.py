@@ -11,7 +11,7 @@ from tests.cases import CASES, bert_case, resnet_case, switch_case, vgg_case, vi
 
 
 def work_of(case):
-    return case.family.work(case.settings, case.form, len(case.labels))
+    return case.family.work(case.settings, case.signature, len(case.labels))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,20 +9,23 @@ from torchvision.models import resnet18, resnet34
 
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.experiments.config.plugins import build as from_mapping
+from mat.experiments.config.settings import read
 from mat.experiments.models import resnet
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
 from tests.cases import resnet_case
 
 
-def form(size=33, channels=3, outputs=7):
-    return Form("image_classification", {"x": torch.zeros(1, channels, size, size)}, outputs)
+def signature(size=33, channels=3, outputs=7):
+    return Signature("image_classification", {"x": torch.zeros(1, channels, size, size)}, outputs)
 
 
 @pytest.mark.parametrize(("blocks", "theirs"), [((2, 2, 2, 2), resnet18), ((3, 4, 6, 3), resnet34)])
 def test_it_is_torchvisions_network(blocks, theirs):
-    ours, other = resnet.build(resnet.Settings(blocks=blocks), form()).eval(), theirs(num_classes=7).eval()
+    ours, other = (
+        resnet.build(resnet.Settings(blocks=blocks), signature()).eval(),
+        theirs(num_classes=7).eval(),
+    )
     assert type(ours) is type(other) and list(ours.state_dict()) == list(other.state_dict())
     other.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 33, 33)
@@ -33,14 +36,14 @@ def test_it_is_torchvisions_network(blocks, theirs):
 def test_it_starts_as_torchvisions_does():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        ours, other = resnet.build(resnet.Settings(), form()), resnet18(num_classes=7)
+        ours, other = resnet.build(resnet.Settings(), signature()), resnet18(num_classes=7)
     for (name, a), b in zip(ours.named_parameters(), other.parameters(), strict=True):
         spreads = [(t.std() if t.dim() > 1 else t.abs().max()).item() for t in (a, b)]
         assert spreads[0] == pytest.approx(spreads[1], rel=0.1), name
 
 
 def test_a_small_stem_keeps_every_pixel_and_widths_double():
-    model = resnet.build(resnet.Settings(stem="small", width=8), form(32, channels=1)).eval()
+    model = resnet.build(resnet.Settings(stem="small", width=8), signature(32, channels=1)).eval()
     sizes = []
     for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
         stage.register_forward_hook(lambda module, inputs, out: sizes.append(tuple(out.shape[1:])))
@@ -54,7 +57,7 @@ def test_a_small_stem_keeps_every_pixel_and_widths_double():
 def test_executed_is_the_closed_form_with_two_blocks_a_stage_and_odd_sizes(stem, mode):
     """Few active modules, so that wholly inactive convolutions, and branches that end the backward pass, are many."""
     settings = resnet.Settings(blocks=(1, 2, 2, 1), stem=stem, width=2, filter_groups=2)
-    made = Form("image_classification", {"x": torch.zeros(1, 3, 37, 21)}, 5)
+    made = Signature("image_classification", {"x": torch.zeros(1, 3, 37, 21)}, 5)
     model, x = resnet.build(settings, made), torch.randn(3, 3, 37, 21)
     partition = resnet.partition(settings, model)
     sparse, seen = SparseBackward(model, partition, mode), set()
@@ -72,7 +75,7 @@ def test_executed_is_the_closed_form_with_two_blocks_a_stage_and_odd_sizes(stem,
 def test_in_detach_a_gradient_goes_down_identities_and_active_shortcuts_only():
     """Of the four blocks the first has an identity, the others a convolution for a shortcut; all bodies are idle."""
     case = resnet_case()
-    parts = case.family.work(case.settings, case.form, 5)
+    parts = case.family.work(case.settings, case.signature, 5)
     stem, shortcuts = ["conv0.filters0"], [f"conv{depth}.filters0" for depth in (5, 8, 11)]
 
     def cost(active):
@@ -87,8 +90,8 @@ def test_in_detach_a_gradient_goes_down_identities_and_active_shortcuts_only():
 
 @pytest.mark.parametrize("given", [{}, {"blocks": [1, 2, 3, 4], "stem": "small", "width": 16}])
 def test_settings_survive_json(given):
-    settings = from_mapping("model resnet", resnet.Settings, given)
-    assert from_mapping("model resnet", resnet.Settings, json.loads(json.dumps(asdict(settings)))) == settings
+    settings = read(resnet.Settings, given, "model resnet")
+    assert read(resnet.Settings, json.loads(json.dumps(asdict(settings))), "model resnet") == settings
 
 
 @pytest.mark.parametrize(
@@ -109,4 +112,4 @@ def test_bad_settings_are_refused(setting, message):
 
 def test_texts_are_refused():
     with pytest.raises(InputError, match="model resnet needs a task with the objective image_classification"):
-        resnet.work(resnet.Settings(), Form("masked_lm", {"input_ids": torch.zeros(1, 8)}, 10), 1)
+        resnet.work(resnet.Settings(), Signature("masked_lm", {"input_ids": torch.zeros(1, 8)}, 10), 1)

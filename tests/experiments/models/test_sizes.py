@@ -5,26 +5,26 @@ import torch
 
 from mat.experiments.models import bert, resnet, vgg, vit
 from mat.experiments.models.closed_form import REMAINDER
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.flops.nominal import nominal
 from tests.cases import CASES
 
 
 def images(size, outputs):
-    return Form("image_classification", {"x": torch.zeros(1, 3, size, size)}, outputs)
+    return Signature("image_classification", {"x": torch.zeros(1, 3, size, size)}, outputs)
 
 
 def text(objective, outputs, vocabulary=None, length=128):
-    return Form(objective, {"input_ids": torch.zeros(1, length, dtype=torch.long)}, outputs, vocabulary)
+    return Signature(objective, {"input_ids": torch.zeros(1, length, dtype=torch.long)}, outputs, vocabulary)
 
 
-def parameters(family, settings, form, part=lambda model: model):
+def parameters(family, settings, signature, part=lambda model: model):
     with torch.device("meta"):
-        return sum(p.numel() for p in part(family.build(settings, form)).parameters())
+        return sum(p.numel() for p in part(family.build(settings, signature)).parameters())
 
 
 @pytest.mark.parametrize(
-    ("family", "settings", "form", "millions"),
+    ("family", "settings", "signature", "millions"),
     [
         (bert, {"size": "base", "positions": 512}, text("masked_lm", 30522), 109.51),
         (bert, {"size": "base", "positions": 512}, text("text_classification", 2, 30522), 109.48),
@@ -39,8 +39,10 @@ def parameters(family, settings, form, part=lambda model: model):
         (vit, {"patch": 16, "layers": 12, "width": 768, "heads": 12}, images(224, 1000), 86.57),  # ViT-B/16
     ],
 )
-def test_parameters(family, settings, form, millions):
-    assert parameters(family, family.Settings(**settings), form) / 1e6 == pytest.approx(millions, abs=0.005)
+def test_parameters(family, settings, signature, millions):
+    assert parameters(family, family.Settings(**settings), signature) / 1e6 == pytest.approx(
+        millions, abs=0.005
+    )
 
 
 def test_parameters_of_vgg16s_features():
@@ -49,19 +51,19 @@ def test_parameters_of_vgg16s_features():
 
 
 @pytest.mark.parametrize(
-    ("family", "settings", "form", "macs"),
+    ("family", "settings", "signature", "macs"),
     [
         (resnet, {}, images(224, 1000), 1.81e9),
         (vgg, {"plan": "vgg16"}, images(32, 10), 313e6),
     ],
 )
-def test_forward_macs_are_fvcores(family, settings, form, macs):
+def test_forward_macs_are_fvcores(family, settings, signature, macs):
     settings = family.Settings(**settings)
-    work = family.work(settings, form, 1)
+    work = family.work(settings, signature, 1)
     closed = sum(one.forward for one in work.values())
     assert closed == pytest.approx(macs, rel=0.005)
-    model = family.build(settings, form)
-    counted = nominal(model, family.partition(settings, model), form.example)
+    model = family.build(settings, signature)
+    counted = nominal(model, family.partition(settings, model), signature.example)
     assert counted.modules == {name: one.forward for name, one in work.items() if name != REMAINDER}
     assert closed <= counted.forward <= 1.01 * closed  # it counts norms and pooling too
 
@@ -69,6 +71,6 @@ def test_forward_macs_are_fvcores(family, settings, form, macs):
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("switch")])
 def test_forward_work_of_every_module_is_fvcores(name):
     case = CASES[name]()
-    work = case.family.work(case.settings, case.form, 1)
+    work = case.family.work(case.settings, case.signature, 1)
     counted = nominal(case.model, case.partition, case.example)
     assert counted.modules == {name: one.forward for name, one in work.items() if name != REMAINDER}

@@ -13,21 +13,21 @@ from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.models import switch
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.training.run import train
 from mat.flops.executed import executed_macs, routed_rows
 from mat.flops.nominal import nominal
 from tests.cases import routed, switch_case
 
 EXAMPLE = {"input_ids": torch.zeros(1, 12, dtype=torch.long)}
-FORM = Form("masked_lm", EXAMPLE, 11)
+SIGNATURE = Signature("masked_lm", EXAMPLE, 11)
 SETTINGS = switch.Settings(width=16, heads=2)
 
 
 def made(settings=SETTINGS, objective="masked_lm"):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return switch.build(settings, Form(objective, EXAMPLE, 11))
+        return switch.build(settings, Signature(objective, EXAMPLE, 11))
 
 
 def tokens(batch=3, outputs=11):
@@ -212,7 +212,7 @@ def test_without_balance_nothing_is_added_or_kept():
 @pytest.mark.parametrize("seed", [62, 4])
 def test_balancing_costs_no_product(mode, seed):
     case = switch_case(seed=seed)
-    model = switch.build(replace(case.settings, balance=0.01), case.form).double()
+    model = switch.build(replace(case.settings, balance=0.01), case.signature).double()
     model.load_state_dict(case.model.state_dict())
     costs = []
     for made_model in (case.model, model):
@@ -240,23 +240,23 @@ def test_executed_is_the_closed_form_of_what_was_routed(seed, mode, data):
     sparse = SparseBackward(case.model, case.partition, mode)
     sparse.set_active(active)
     macs, _ = executed_macs(lambda: case.loss().backward())
-    sizes = (case.settings, case.form, len(case.labels))
+    sizes = (case.settings, case.signature, len(case.labels))
     assert macs == switch.closed_form(*sizes, active, mode, rows)
 
 
 def test_the_closed_form_insists_on_the_routing():
     names = switch.partition(SETTINGS, made()).names
     with pytest.raises(InputError, match=r"give routed for layer1\.expert0"):
-        switch.closed_form(SETTINGS, FORM, 3, names, "exact")
+        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact")
     with pytest.raises(InputError, match=r"routed must name the experts layer1\.expert0"):
-        switch.closed_form(SETTINGS, FORM, 3, names, "exact", {"layer1.expert0": 3})
+        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact", {"layer1.expert0": 3})
 
 
 @pytest.mark.parametrize(("capacity", "tokens_"), [(1.5, [3, 3, 2, 2]), (0.5, [2, 2, 2, 2])])
 def test_planned_work_routes_evenly_up_to_the_capacity(capacity, tokens_):
     """10 tokens of a sequence over 4 experts; capacity 0.5 x 10 / 4, rounded up, is 2."""
     settings = switch.Settings(width=16, heads=2, capacity=capacity)
-    parts = switch.work(settings, Form("masked_lm", {"input_ids": torch.zeros(1, 10)}, 11), 3)
+    parts = switch.work(settings, Signature("masked_lm", {"input_ids": torch.zeros(1, 10)}, 11), 3)
     assert [parts[f"layer1.expert{e}"].forward for e in range(4)] == [3 * 8 * 16 * 16 * n for n in tokens_]
 
 
@@ -264,7 +264,7 @@ def test_the_nominal_ledger_shares_a_layers_experts_evenly():
     for seed in range(4):  # whatever the example's routing
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = switch.build(SETTINGS, FORM)
+            model = switch.build(SETTINGS, SIGNATURE)
         count = nominal(model, switch.partition(SETTINGS, model), EXAMPLE)
         experts = {macs for name, macs in count.modules.items() if "expert" in name}
         assert len(experts) == 1 and 0 < experts.pop() <= 12 * 8 * 16 * 16 // 4
@@ -303,4 +303,4 @@ def test_bad_settings_are_refused(setting, message):
 
 def test_images_are_refused():
     with pytest.raises(InputError, match="needs a task with the objective"):
-        switch.build(SETTINGS, Form("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))
+        switch.build(SETTINGS, Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))

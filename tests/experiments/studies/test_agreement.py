@@ -213,7 +213,7 @@ def test_a_job_survives_json_and_names_itself():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shars": [0]}, "unknown key 'shars' in agreement; known: shares"),
+        ({"shars": [0]}, "agreement: unknown key 'shars'; known: shares"),
         ({"shares": [0, 2]}, "shares must be shares in"),
         ({"shares": [1, 0]}, "increasing"),
         ({"sizes": [1, 4]}, "sizes must be whole numbers ≥ 2"),

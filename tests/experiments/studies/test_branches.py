@@ -311,7 +311,7 @@ def test_a_job_survives_json_and_a_family_can_change_its_task():
     assert one.setup == job(seed=1).setup != job(steps=3).setup
     config = copy.deepcopy(CONFIG)
     config["branches"]["families"] = {"still": {"of": "digits", "task": {"shift": 0}}}
-    assert jobs(config)[0].spec.task == {**one.spec.task, "shift": 0}
+    assert jobs(config)[0].spec.task.settings == replace(one.spec.task.settings, shift=0)
     assert jobs({key: value for key, value in CONFIG.items() if key != "branches"}) == []
     assert [Settings().set_size(n) for n in (1, 3, 10, 24)] == [1, 1, 3, 8]
 
@@ -319,14 +319,14 @@ def test_a_job_survives_json_and_a_family_can_change_its_task():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shars": [0]}, "unknown key 'shars' in branches; known: shares"),
+        ({"shars": [0]}, "branches: unknown key 'shars'; known: shares"),
         ({"shares": [0.5, 1]}, "shares must be shares in"),
         ({"set_share": 0.6}, "set_share must be in"),
         ({"samples": 1}, "samples must be ≥ 2"),
         ({"steps": 0, "set_steps": 0}, "nothing is trained"),
         ({"families": {}}, "branches needs a non-empty mapping of families"),
         ({"families": {"v": {"of": "digits", "task": {"name": "hmm"}}}}, "task must be settings of the task"),
-        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, "families.v: unknown key 'noise'"),
+        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, r"families\.v: .*unknown key 'noise'"),
     ],
 )
 def test_bad_blocks_are_refused(change, message):

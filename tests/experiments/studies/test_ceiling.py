@@ -196,10 +196,10 @@ def test_the_share_that_saves_is_read_off_the_mean(made):
         (
             "models.base.model",
             {"name": "gpt"},
-            r"models\.base: unknown model 'gpt'; known: bert, resnet, switch, vgg, vit",
+            r"models\.base\.model: unknown model 'gpt'; known: bert, resnet, switch, vgg, vit",
         ),
         ("models.base.model", {"width": 8}, r"models\.base: model must be a mapping with a name"),
-        ("models.base.model.depth", 2, r"models\.base: unknown key 'depth' in model bert"),
+        ("models.base.model.depth", 2, r"models\.base\.model: unknown key 'depth'; known: size, layers"),
         ("models.base.reported", {"vanilla": 1, "mat": 2}, r"0 < mat ≤ vanilla is expected"),
     ],
 )

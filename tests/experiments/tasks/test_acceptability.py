@@ -97,9 +97,9 @@ def test_ids_are_those_of_the_hmm_task_and_sentences_are_not() -> None:
     same = {"length": 24, "train": 64, "validation": 8, "test": 8}
     before, after = hmm.load(hmm.Settings(**same), None, Path()), load(Settings(**same), None, Path())
     assert after.vocabulary_hash == before.vocabulary_hash
-    assert after.form.vocabulary == before.form.outputs
-    assert after.form.length == before.form.length
-    assert (after.form.example["input_ids"][:, 0] == hmm.cls_id(64)).all()
+    assert after.signature.vocabulary == before.signature.outputs
+    assert after.signature.length == before.signature.length
+    assert (after.signature.example["input_ids"][:, 0] == hmm.cls_id(64)).all()
     assert load(Settings(**same, source_seed=1), None, Path()).vocabulary_hash != before.vocabulary_hash
     real = {tuple(row) for row in before.rows["train"].take(slice(None)).tolist()}
     assert not real & {tuple(row) for row in after.rows["train"].ids.tolist()}
@@ -127,8 +127,8 @@ def test_outline_is_exact_and_nothing_is_fetched(module) -> None:
     for loaded, outlined, sourced, known in cases:
         real, found = loaded(known, None, Path()), outlined(known)
         assert found.sizes == real.sizes
-        assert found.form._replace(example=None) == real.form._replace(example=None)
-        assert {k: (v.shape, v.dtype, v.device.type) for k, v in found.form.example.items()} == {
-            k: (v.shape, v.dtype, "meta") for k, v in real.form.example.items()
+        assert found.signature._replace(example=None) == real.signature._replace(example=None)
+        assert {k: (v.shape, v.dtype, v.device.type) for k, v in found.signature.example.items()} == {
+            k: (v.shape, v.dtype, "meta") for k, v in real.signature.example.items()
         }
         assert sourced(known) == ()

@@ -55,7 +55,7 @@ def test_rows_are_the_files_as_transformers_writes_them(
         assert value.tolist() == expected[name], name
     uncut = tokenizer(*map(list, zip(*test, strict=True)))["input_ids"]
     assert task.truncated["test"] == sum(len(ids) > LENGTH for ids in uncut)
-    assert task.form.vocabulary == len(tokenizer)
+    assert task.signature.vocabulary == len(tokenizer)
 
 
 def test_some_made_rows_are_longer_than_the_model_takes(text_mirror: Path, tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_outline_and_sources_agree_with_what_is_loaded(
     subset: str, text_mirror: Path, tmp_path: Path
 ) -> None:
     known = Settings(subset=subset, length=LENGTH)
-    form, real = outline(known).form, load(known, text_mirror, tmp_path).form
-    assert (form.objective, form.outputs) == (real.objective, real.outputs)
-    assert {k: (v.shape, v.dtype) for k, v in form.example.items()} == {
+    signature, real = outline(known).signature, load(known, text_mirror, tmp_path).signature
+    assert (signature.objective, signature.outputs) == (real.objective, real.outputs)
+    assert {k: (v.shape, v.dtype) for k, v in signature.example.items()} == {
         k: (v.shape, v.dtype) for k, v in real.example.items()
     }
-    assert form.vocabulary == 30522
+    assert signature.vocabulary == 30522
     files, vocabulary = sources(known)
     assert (files.config, dict(files.rows)) == (subset, SUBSETS[subset].rows)
     assert vocabulary.repo == BERT
@@ -146,7 +146,7 @@ def test_bounds_by_hand(writable: Path, tmp_path: Path) -> None:
 def test_stsb_is_a_regression_in_squared_points(text_mirror: Path, tmp_path: Path) -> None:
     task = made(text_mirror, tmp_path, "stsb")
     (batch,) = task.batches("test", 100)
-    assert (task.form.outputs, task.loss_unit) == (1, "squared points")
+    assert (task.signature.outputs, task.loss_unit) == (1, "squared points")
     mean = task.labels["train"].double().mean()
     constant = torch.full((30, 1), mean.item(), dtype=torch.float64)
     score = task.score("test", [(constant, batch.labels)])
@@ -247,7 +247,7 @@ def test_real_files(subset: str, real_text: Path, tmp_path: Path) -> None:
     task = load(known, real_text, tmp_path)
     expected = outline(known)
     assert task.sizes == expected.sizes
-    assert task.form.vocabulary == expected.form.vocabulary == 30522
+    assert task.signature.vocabulary == expected.signature.vocabulary == 30522
     assert task.truncated["test"] == (33 if subset == "rte" else 0)
     majority = {"cola": 0.6913, "mrpc": 0.6649, "rte": 0.5271, "wnli": 0.5634}  # published majority baselines
     if subset in majority:

@@ -73,9 +73,9 @@ def test_the_outline_of_complete_data_is_exact(mirror: Path, tmp_path: Path, cla
     """Against a source whose published counts are those of the made files."""
     source = replace(tiny_imagenet.IMAGES, classes=7, origin=COMPLETE)
     task = hub_image_task(source, examples, classes, None, mirror, tmp_path)
-    form, sizes = hub_image_outline(source, examples, classes)
+    signature, sizes = hub_image_outline(source, examples, classes)
     kept = classes or 7
-    assert task.form.outputs == form.outputs == kept
+    assert task.signature.outputs == signature.outputs == kept
     assert sizes.keys() == task.sizes.keys()
     for split, size in task.sizes.items():  # the made classes differ by one image
         assert abs(sizes[split] - size) <= (0 if kept == 7 else 4)

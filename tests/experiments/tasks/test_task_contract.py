@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from mat.errors import InputError
+from mat.experiments.config.plugins import find
 from mat.experiments.task_signature import OBJECTIVES
-from mat.experiments.tasks import TASKS, task_module
+from mat.experiments.tasks import TASKS
 from mat.experiments.tasks.base import SPLITS, Batch, Task, fixed_order
 from mat.experiments.tasks.storage.hub import Origin, PlainFile
 
@@ -127,7 +128,7 @@ class Case:
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     name, given, data = CASES[request.param]
     root = request.getfixturevalue(data) if data else None
-    module = task_module(name)
+    module = find("task", name)
     settings = module.Settings(**given)
     if data == "real_mirror":
         for source in module.sources(settings):
@@ -156,7 +157,7 @@ def test_description(task: Task) -> None:
     assert len({metric.name for metric in task.metrics}) == len(task.metrics) > 0
     assert task.loss_unit
     assert all(m.higher_is_better == ("perplexity" not in m.name) for m in task.metrics)
-    assert task.form.objective in OBJECTIVES
+    assert task.signature.objective in OBJECTIVES
     assert tuple(task.sizes) == SPLITS
     assert min(task.sizes.values()) > 0
     assert len(bytes.fromhex(task.data_hash)) == 32
@@ -164,17 +165,22 @@ def test_description(task: Task) -> None:
 
 
 def test_outline_is_what_the_task_turns_out_to_be(case: Case, task: Task) -> None:
-    form, sizes = case.module.outline(case.settings)
-    assert form.objective == task.form.objective
+    signature, sizes = case.module.outline(case.settings)
+    assert signature.objective == task.signature.objective
     if task.tokenizer is None:
-        assert (form.outputs, form.vocabulary) == (task.form.outputs, task.form.vocabulary)
+        assert (signature.outputs, signature.vocabulary) == (
+            task.signature.outputs,
+            task.signature.vocabulary,
+        )
     else:  # made files have too few words for the vocabulary that is asked for
-        assert (form.vocabulary is None) == (task.form.vocabulary is None)
-        assert (form.vocabulary or form.outputs) >= (task.form.vocabulary or task.form.outputs)
-    assert form.example.keys() == task.form.example.keys()
-    for name, value in form.example.items():
-        assert (value.device.type, value.dtype) == ("meta", task.form.example[name].dtype)
-        assert value.shape == task.form.example[name].shape
+        assert (signature.vocabulary is None) == (task.signature.vocabulary is None)
+        assert (signature.vocabulary or signature.outputs) >= (
+            task.signature.vocabulary or task.signature.outputs
+        )
+    assert signature.example.keys() == task.signature.example.keys()
+    for name, value in signature.example.items():
+        assert (value.device.type, value.dtype) == ("meta", task.signature.example[name].dtype)
+        assert value.shape == task.signature.example[name].shape
     assert tuple(sizes) == SPLITS
     if case.root is None:  # otherwise the data is a part of what is published
         assert sizes == task.sizes
@@ -192,21 +198,23 @@ def test_sources_name_what_is_read(case: Case) -> None:
 
 def test_shapes_and_types(task: Task) -> None:
     batch = task.batch(0, 0, 0, SIZE)
-    for inputs, count in ((batch.inputs, SIZE), (task.form.example, 1), (task.probe(0, 5).inputs, 5)):
-        assert inputs.keys() == task.form.example.keys()
+    for inputs, count in ((batch.inputs, SIZE), (task.signature.example, 1), (task.probe(0, 5).inputs, 5)):
+        assert inputs.keys() == task.signature.example.keys()
         for key, value in inputs.items():
-            assert value.shape == (count, *task.form.example[key].shape[1:])
+            assert value.shape == (count, *task.signature.example[key].shape[1:])
             assert value.dtype == (torch.float32 if key == "x" else torch.int64)
-    if task.form.outputs == 1:
+    if task.signature.outputs == 1:
         assert batch.labels.dtype == torch.float32
     else:
         assert batch.labels.dtype == torch.int64
-        assert batch.labels.max() < task.form.outputs
-    per_token = task.form.objective in ("masked_lm", "causal_lm")
+        assert batch.labels.max() < task.signature.outputs
+    per_token = task.signature.objective in ("masked_lm", "causal_lm")
     assert batch.labels.shape == (batch.inputs["input_ids"].shape if per_token else (SIZE,))
     if "input_ids" in batch.inputs:
         assert batch.inputs["input_ids"].min() >= 0
-        assert batch.inputs["input_ids"].max() < (task.form.outputs if per_token else task.form.vocabulary)
+        assert batch.inputs["input_ids"].max() < (
+            task.signature.outputs if per_token else task.signature.vocabulary
+        )
         assert len(bytes.fromhex(task.vocabulary_hash)) == 32
 
 
@@ -234,7 +242,7 @@ def test_batches_of_other_threads_are_the_same(case, task: Task) -> None:
 
 
 def test_an_order_that_another_thread_replaces_meanwhile_is_not_taken() -> None:
-    module = task_module("digits")
+    module = find("task", "digits")
     task = module.load(module.Settings(), None, Path())
     right, wrong = task._order(3, 0), task._order(3, 1)
     found = iter([((3, 0), right), ((3, 1), wrong), ((3, 1), wrong)])  # what one read after the other finds
@@ -250,7 +258,7 @@ def test_seed_epoch_and_step_each_change_the_batch(task: Task) -> None:
 
 def test_seed_epoch_and_step_each_change_masks_and_augmentation(task: Task) -> None:
     still = task.name == "digits" and not task._augment
-    if still or task.form.objective in ("causal_lm", "text_classification"):
+    if still or task.signature.objective in ("causal_lm", "text_classification"):
         pytest.skip("nothing is drawn beside the samples")
     index = torch.arange(SIZE)
     reference = task._training_batch(index, 3, 0, 0)
@@ -315,7 +323,7 @@ def test_probe_is_drawn_once_by_the_seed(case, task: Task) -> None:
 
 def test_score_adds_up_to_the_loss(task: Task) -> None:
     labels = task.batch(0, 0, 0, SIZE).labels
-    logits = torch.randn(*labels.shape, task.form.outputs, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(*labels.shape, task.signature.outputs, generator=torch.Generator().manual_seed(0))
     logits.requires_grad_()
     loss = task.loss(logits, labels)
     loss.backward()
@@ -333,7 +341,7 @@ def test_score_adds_up_to_the_loss(task: Task) -> None:
 
 def test_sample_losses_are_each_samples_own(task: Task) -> None:
     labels = task.batch(0, 0, 0, SIZE).labels
-    logits = torch.randn(*labels.shape, task.form.outputs, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(*labels.shape, task.signature.outputs, generator=torch.Generator().manual_seed(0))
     losses = task.sample_losses(logits, labels)
     assert losses.shape == (SIZE,)
     for i in range(SIZE):
@@ -349,7 +357,7 @@ def test_data_hash_is_of_the_data(case, task: Task) -> None:
 @pytest.mark.parametrize("name", UNTOUCHED)
 def test_without_noise_the_data_is_what_it_always_was(name: str) -> None:
     plugin, given, _ = CASES[name]
-    module = task_module(plugin)
+    module = find("task", plugin)
     task = module.load(module.Settings(**given), None, Path())
     labels = task.batch(0, 0, 0, SIZE).labels.numpy().astype("<i8").tobytes()
     assert (task.data_hash, hashlib.sha256(labels).hexdigest()) == UNTOUCHED[name]
@@ -382,7 +390,7 @@ def test_corrupted_samples_are_those_that_noise_changed(case: Case, task: Task) 
     assert len(index.unique()) == len(index)
     assert torch.equal(whole.labels[index], batch.labels)
     assert torch.equal(really.labels[index][told], true[told])
-    if task.form.objective == "masked_lm":
+    if task.signature.objective == "masked_lm":
         assert (batch.inputs[key][told] == task.vocabulary.mask_id).all()
         shown = ~told & (batch.inputs[key] == task.vocabulary.mask_id)
     else:
@@ -476,12 +484,12 @@ def test_impossible_requests_are_refused(task: Task, call) -> None:
 )
 def test_impossible_settings_are_refused(name: str, settings: dict) -> None:
     with pytest.raises(InputError, match=f"{name} setting '{next(iter(settings))}'"):
-        task_module(name).Settings(**settings)
+        find("task", name).Settings(**settings)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet", "tiny_imagenet", "wikitext"])
 def test_missing_data_folder_is_named(name: str, tmp_path: Path) -> None:
-    module = task_module(name)
+    module = find("task", name)
     for root, sought in ((tmp_path / "nowhere", "nowhere"), (tmp_path, name.replace("_", "-"))):
         with pytest.raises(InputError, match=sought) as caught:
             module.load(module.Settings(), root, tmp_path / "cache")
@@ -490,7 +498,7 @@ def test_missing_data_folder_is_named(name: str, tmp_path: Path) -> None:
 
 def test_unknown_task_lists_the_known() -> None:
     with pytest.raises(InputError, match=r"'mnist'.*acceptability, cifar10, .*digits, glue, hmm, .*wikitext"):
-        task_module("mnist")
+        find("task", "mnist")
 
 
 def test_fixed_order_is_the_same_everywhere() -> None:

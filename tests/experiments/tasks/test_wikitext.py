@@ -71,25 +71,25 @@ def test_blank_lines_are_left_out_and_line_ends_are_sep(text_mirror: Path, tmp_p
 
 def test_the_vocabulary_is_what_the_tokenizer_made(text_mirror: Path, tmp_path: Path) -> None:
     task = load(Settings(**SMALL), text_mirror, tmp_path)
-    assert task.form.outputs == task.vocabulary.size <= 300
+    assert task.signature.outputs == task.vocabulary.size <= 300
     assert set(task.bounds) == {"unigram_validation", "unigram_test"}
 
 
 @pytest.mark.parametrize("settings", [SMALL, {**SMALL, "objective": "causal_lm"}, {"tokenizer": BERT}])
 def test_the_outline_has_the_tasks_form(settings: dict, text_mirror: Path, tmp_path: Path) -> None:
     known = Settings(**settings)
-    form, real = outline(known).form, load(known, text_mirror, tmp_path).form
-    assert form.objective == real.objective
-    assert {k: (v.shape, v.dtype) for k, v in form.example.items()} == {
+    signature, real = outline(known).signature, load(known, text_mirror, tmp_path).signature
+    assert signature.objective == real.objective
+    assert {k: (v.shape, v.dtype) for k, v in signature.example.items()} == {
         k: (v.shape, v.dtype) for k, v in real.example.items()
     }
-    assert all(value.device.type == "meta" for value in form.example.values())
-    assert form.outputs == (30522 if "tokenizer" in settings else real.outputs)
+    assert all(value.device.type == "meta" for value in signature.example.values())
+    assert signature.outputs == (30522 if "tokenizer" in settings else real.outputs)
 
 
 def test_caps_and_defaults_of_the_outline() -> None:
     assert outline(Settings(train_blocks=100)).sizes["train"] == 100
-    assert outline(Settings()).form.outputs == TRAINED_SIZE
+    assert outline(Settings()).signature.outputs == TRAINED_SIZE
     large, small = (outline(Settings(config=f"wikitext-{n}-v1")).sizes for n in (103, 2))
     assert large["train"] == pytest.approx(small["train"] * 103_227_021 / 2_088_628 * 1.05, rel=1e-3)
 
@@ -122,6 +122,6 @@ def test_estimates_are_within_a_tenth_of_the_real_text(
 ) -> None:
     known = Settings(**settings)
     estimate, real = outline(known), load(known, real_text, tmp_path)
-    assert estimate.form.outputs == real.form.outputs
+    assert estimate.signature.outputs == real.signature.outputs
     for split, count in real.sizes.items():
         assert estimate.sizes[split] == pytest.approx(count, rel=0.1), split

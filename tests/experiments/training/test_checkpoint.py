@@ -151,7 +151,7 @@ def test_a_published_checkpoint_is_read_from_the_mirror(folder, tmp_path):
     made = spec(start={"hub": "owner/model", "revision": "0" * 40})
     loop = Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
     assert loop.start_hash == started(folder).start_hash
-    assert Start(hub="owner/model", revision="0" * 40) == loop.spec.settings("start")
+    assert Start(hub="owner/model", revision="0" * 40) == loop.spec.start
     config = tmp_path / "mirror/owner/model/config.json"
     content = json.loads(config.read_text())
     del content["vocabulary_hash"]  # as a published one is: its words tell

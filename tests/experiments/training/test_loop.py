@@ -11,12 +11,13 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training import run_directory as run
-from mat.experiments.training.loop import LEDGERS, Loop
+from mat.experiments.training.loop import Loop
 from mat.experiments.training.optimizer import schedule
 from mat.experiments.training.run import check, train
 from mat.flops.elementwise import elementwise_macs
 from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop
+from mat.records.costs import COST_LINES
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -134,7 +135,7 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
     train(made, tmp_path / "b", cache=tmp_path)
     assert not state.exists()
     assert "step 0/" not in resumed[0], "it began again instead of going on"
-    clocks = [name for name in LEDGERS if name.startswith("seconds")]
+    clocks = [name for name in COST_LINES if name.startswith("seconds")]
     for name in ("curve", "probes"):
         a, b = (pd.read_parquet(tmp_path / which / f"{name}.parquet") for which in "ab")
         pd.testing.assert_frame_equal(
@@ -215,8 +216,8 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
     given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
     one = loop(Spec.of(given), tmp_path)
-    family, names = one.spec.plugin("model"), one.controller.partition.names
-    work = family.work(one.spec.settings("model"), one.task.form, one.recipe.batch)
+    family, names = one.spec.model.module, one.controller.partition.names
+    work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
     step = family.step(work, names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
@@ -263,7 +264,7 @@ def test_what_is_written(tmp_path):
     curve = pd.read_parquet(tmp_path / "run/curve.parquet")
     probes = pd.read_parquet(tmp_path / "run/probes.parquet")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
-    assert curve[list(LEDGERS)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
     assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
 
@@ -271,10 +272,10 @@ def test_what_is_written(tmp_path):
 def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     """Executed: the closed form summed over steps; the probe: what one probe runs, counted apart."""
     one = loop(spec(TEXT, "random"), tmp_path)
-    expected, family, settings = 0, one.spec.plugin("model"), one.spec.settings("model")
+    expected, family, settings = 0, one.spec.model.module, one.spec.model.settings
     for _ in range(8):
         one.advance(silent)
-        expected += family.closed_form(settings, one.task.form, 8, one.controller.active, "detach")
+        expected += family.closed_form(settings, one.task.signature, 8, one.controller.active, "detach")
     assert one.progress.totals["macs_executed"] == expected
     assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
     probing = loop(spec(TEXT, "mat"), tmp_path)

@@ -96,9 +96,9 @@ def jobs(config: Mapping[str, Any]) -> list[Job]:
     """
     found = family_jobs.jobs_of(Job, Settings, config)
     for job in found:
-        if job.spec.probe["n"] not in job.settings.sizes:
+        if job.spec.probe.n not in job.settings.sizes:
             raise InputError(
-                f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe['n']}, got "
+                f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe.n}, got "
                 f"{list(job.settings.sizes)}"
             )
     return found

@@ -125,7 +125,7 @@ class _Session:
 
     def _count(self, measurement: Measurement) -> None:
         """The cost of a probe of the default n, once per job; not at every checkpoint, because it hardly moves."""
-        n = self.job.spec.probe["n"]
+        n = self.job.spec.probe.n
         key = (measurement.estimator, measurement.directions, n)
         if key in self.costs or n not in measurement.sizes:
             return
@@ -145,14 +145,14 @@ class _Session:
             [dict(zip(keys, key, strict=True)) | seen for key, seen in self.costs.items()],
             columns=[*keys, "seconds", "macs", "macs_eigen"],
         )
-        machine, projects = code_version.hardware(self.device), job.spec.probe["estimator"] == "projected"
+        machine, projects = code_version.hardware(self.device), job.spec.probe.estimator == "projected"
         about = {
-            **job.labels, "model": job.spec.model["name"], "seed": job.spec.seed, "job": job.name,
+            **job.labels, "model": job.spec.model.name, "seed": job.spec.seed, "job": job.name,
             "setup": job.setup,
             "logits": loop.outputs_per_sample, "steps": loop.steps, "diverged": loop.progress.diverged,
-            "default_estimator": job.spec.probe["estimator"],
-            "default_directions": job.spec.probe.get("directions", 8) * projects,
-            "default_normalisation": job.spec.probe["normalisation"], "default_n": job.spec.probe["n"],
+            "default_estimator": job.spec.probe.estimator,
+            "default_directions": job.spec.probe.directions * projects,
+            "default_normalisation": job.spec.probe.normalisation, "default_n": job.spec.probe.n,
             "code_hash": code_version.code_hash(*CODE), "data_hash": loop.task.data_hash, "version_torch": torch.__version__,
             "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],
         }  # fmt: skip

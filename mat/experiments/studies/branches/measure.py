@@ -192,17 +192,17 @@ class _Session:
         """Everything measured, with what it stands on."""
         job, loop = self.job, self.loop
         ordered = [branch for step, _ in self.checkpoints for branch in self.branches(step)]
-        machine, task = code_version.hardware(self.device), job.spec.task
+        machine, task = code_version.hardware(self.device), job.spec.task.settings
         about = {
-            **job.labels, "model": job.spec.model["name"], "seed": job.spec.seed, "job": job.name,
+            **job.labels, "model": job.spec.model.name, "seed": job.spec.seed, "job": job.name,
             "setup": job.setup, "steps": loop.steps, "diverged": loop.progress.diverged,
             "modules": len(self.modules), "samples": self.settings.samples,
             "set_share": self.settings.set_share, "loss_unit": loop.task.loss_unit,
             "metric": loop.task.metrics[0].name,
-            "noise": float(task.get("label_noise", task.get("token_noise", 0.0))),
+            "noise": float(getattr(task, "label_noise", getattr(task, "token_noise", 0.0))),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
-            "probe_n": job.spec.probe["n"], "estimator": job.spec.probe["estimator"],
-            "normalisation": job.spec.probe["normalisation"],
+            "probe_n": job.spec.probe.n, "estimator": job.spec.probe.estimator,
+            "normalisation": job.spec.probe.normalisation,
             "code_hash": code_version.code_hash(*CODE), "data_hash": loop.task.data_hash,
             **{f"version_{name}": found for name, found in code_version.versions().items()},
             "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],

@@ -40,7 +40,7 @@ def _parts_of(subject: Subject, scale: str) -> Iterator[dict[str, Any]]:
         "scale": scale,
         "label": subject.label,
         "source": subject.source,
-        "model": subject.model["name"],
+        "model": subject.model.name,
         "input": ", ".join(f"{name} {' × '.join(map(str, s))}" for name, s in subject.shapes.items()),
         "outputs": subject.outputs,
         "batch": subject.batch,

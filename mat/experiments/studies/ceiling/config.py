@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from mat.errors import InputError
-from mat.experiments.config.plugins import build, find
-from mat.experiments.config.scale import trained
-from mat.experiments.config.spec import Spec, known_keys
-from mat.experiments.models import MODELS
-from mat.experiments.task_signature import OBJECTIVES, Form
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.scale import known_keys, trained
+from mat.experiments.config.settings import read
+from mat.experiments.config.spec import Spec
+from mat.experiments.task_signature import OBJECTIVES, Signature
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Subject:
 
     label: str
     source: str
-    model: Mapping[str, Any]
+    model: Plugin
     objective: str
     shapes: Mapping[str, tuple[int, ...]]
     outputs: int
@@ -88,17 +88,15 @@ class Subject:
     @property
     def family(self):
         """The module of the model's family in ``mat.experiments.models``."""
-        return find("model", MODELS, self.model["name"])
+        return self.model.module
 
     def work(self):
         """The step's work by module and for the remainder, in MACs. Raises InputError for shapes that do not fit."""
-        settings = {key: value for key, value in self.model.items() if key != "name"}
-        made = build(f"model {self.model['name']}", self.family.Settings, settings)
-        return self.family.work(made, self._form(), self.batch)
+        return self.family.work(self.model.settings, self._signature(), self.batch)
 
-    def _form(self) -> Form:
+    def _signature(self) -> Signature:
         example = {name: torch.empty(shape, device="meta") for name, shape in self.shapes.items()}
-        return Form(self.objective, example, self.outputs)
+        return Signature(self.objective, example, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,8 @@ class Plan:
                     "again and give the file"
                 )
             shapes = {name: tuple(shape) for name, shape in data["shapes"].items()}
-            form = data["objective"], shapes, data["outputs"]
-            found.append(Subject(label, "task", task["model"], *form, task["batch"]))
+            signature = data["objective"], shapes, data["outputs"]
+            found.append(Subject(label, "task", task["model"], *signature, task["batch"]))
         return found + list(self.models)
 
 
@@ -133,15 +131,15 @@ def plan(config: Mapping[str, Any]) -> Plan | None:
     if block is None:
         return None
     _check_keys("ceiling", block, ("draws", "seed", "reported", "models"), ("reported",))
-    settings = build("ceiling", Settings, {k: v for k, v in block.items() if k in ("draws", "seed")})
+    settings = read(Settings, {k: v for k, v in block.items() if k in ("draws", "seed")}, "ceiling")
     _check_keys(
         "ceiling.reported", block["reported"], ("active_share", "savings"), ("active_share", "savings")
     )
-    reported = build("ceiling.reported", Reported, block["reported"])
+    reported = read(Reported, block["reported"], "ceiling.reported")
     tasks = {}
     for label in config["tasks"]:
         spec = Spec.of({**trained(label, config["tasks"]), "method": {"name": "vanilla"}})
-        tasks[label] = {"model": spec.model, "batch": spec.recipe["batch"]}
+        tasks[label] = {"model": spec.model, "batch": spec.recipe.batch}
     models = block.get("models") or {}
     if not isinstance(models, Mapping):
         raise InputError(f"ceiling.models must be a mapping from labels to models, got {models!r}")
@@ -179,11 +177,11 @@ def _model(label: str, entry: Any, tasks: Mapping[str, Any]) -> Subject:
     reported = entry.get("reported")
     if reported is not None:
         _check_keys(f"{where}.reported", reported, ("vanilla", "mat"), ("vanilla", "mat"))
-        reported = build(f"{where}.reported", Compute, reported)
+        reported = read(Compute, reported, f"{where}.reported")
     if not isinstance(entry["model"], Mapping) or "name" not in entry["model"]:
         raise InputError(f"{where}: model must be a mapping with a name, got {entry['model']!r}")
     found = Subject(
-        str(label), "paper", dict(entry["model"]), entry["objective"],
+        str(label), "paper", Plugin.of("model", entry["model"], f"{where}.model"), entry["objective"],
         {name: tuple(shape) for name, shape in shapes.items()}, entry["outputs"],
          entry["batch"], reported, str(entry.get("note", "")),
     )  # fmt: skip

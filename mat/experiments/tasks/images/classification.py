@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.transforms.v2.functional import normalize_image
 
 from mat.errors import InputError
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import (
     Batch,
     Metric,
@@ -69,7 +69,7 @@ class ImageTask(Task):
         self._mean, self._scale = (values.tolist() for values in channel_statistics(parts["train"]))
         self._augment = augment
         example = self._normalised(parts["train"].pixels(slice(1)))
-        self.form = Form("image_classification", {"x": example}, classes)
+        self.signature = Signature("image_classification", {"x": example}, classes)
         majority = int(self._labels["train"].bincount().argmax())
         self.bounds = {
             f"majority_accuracy_{split}": (self._labels[split] == majority).double().mean().item()
@@ -130,7 +130,7 @@ def metrics(classes: int) -> tuple[Metric, ...]:
 def image_outline(shape: tuple[int, int, int], classes: int, sizes: dict[str, int]) -> Outline:
     """The outline of a task with images of ``shape`` (C, H, W)."""
     example = {"x": torch.empty((1, *shape), device="meta")}
-    return Outline(Form("image_classification", example, classes), sizes)
+    return Outline(Signature("image_classification", example, classes), sizes)
 
 
 def check_division(name: str, train: int | None, validation: int | None) -> None:

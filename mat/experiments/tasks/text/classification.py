@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import SPLITS, Batch, Metric, Outline, Score, Task, hash_arrays
 
 Measure = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
@@ -62,7 +62,9 @@ class TextClassification(Task):
         if self.regression:
             self.loss_unit = "squared points"
         self.labels = {split: torch.from_numpy(found) for split, found in labels.items()}
-        self.form = Form("text_classification", rows["train"].take(slice(0, 1)), outputs, vocabulary)
+        self.signature = Signature(
+            "text_classification", rows["train"].take(slice(0, 1)), outputs, vocabulary
+        )
         arrays = {f"{split}/labels": labels[split] for split in SPLITS}
         for split in SPLITS:
             arrays |= {f"{split}/{key}": value for key, value in rows[split]._asdict().items()}
@@ -122,4 +124,4 @@ def classification_outline(length: int, outputs: int, vocabulary: int, sizes: di
     """The outline of a task on rows of ``length`` tokens."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     example = {name: torch.empty(1, length, dtype=torch.int64, device="meta") for name in names}
-    return Outline(Form("text_classification", example, outputs, vocabulary), sizes)
+    return Outline(Signature("text_classification", example, outputs, vocabulary), sizes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mat.errors import InputError
-from mat.experiments.task_signature import Form
+from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, hash_arrays
 from mat.experiments.tasks.label_noise import SHOWN
 from mat.experiments.tasks.text.masking import NOT_COUNTED, Masked, Vocabulary, mask_tokens
@@ -60,7 +60,7 @@ class TokenTask(Task):
             named |= {f"{split}/inputs": inputs.numpy(), f"{split}/labels": labels.numpy()}
             self.bounds[f"unigram_{split}"] = unigram_loss(counts, labels.numpy())
         self.data_hash = hash_arrays(named)
-        self.form = Form(objective, self._fixed_batch("train", slice(0, 1)).inputs, vocabulary.size)
+        self.signature = Signature(objective, self._fixed_batch("train", slice(0, 1)).inputs, vocabulary.size)
 
     def fixed_masks(self, split: str) -> Masked:
         """Inputs and labels of a whole split, int32 [N, S]: what evaluation and the bounds both use."""
@@ -172,7 +172,7 @@ def check_objective(task: str, objective: object) -> None:
 def token_outline(objective: str, length: int, outputs: int, sizes: dict[str, int]) -> Outline:
     """The outline of a language-modelling task on rows of ``length`` inputs."""
     example = {"input_ids": torch.empty(1, length, dtype=torch.int64, device="meta")}
-    return Outline(Form(objective, example, outputs), sizes)
+    return Outline(Signature(objective, example, outputs), sizes)
 
 
 def perplexity(loss: float) -> float:

@@ -126,7 +126,7 @@ def test_a_tasks_tokenizer_is_loaded_by_transformers(
     found = loaded("the river", "a town", return_token_type_ids=True)
     assert found["token_type_ids"] == sorted(found["token_type_ids"])
     assert set(found["token_type_ids"]) == {0, 1}
-    assert len(loaded) == task.form.outputs
+    assert len(loaded) == task.signature.outputs
     assert json.loads(task.tokenizer)["model"]["type"] in ("BPE", "WordPiece")
 
 
@@ -137,7 +137,7 @@ def test_pre_training_and_fine_tuning_share_ids(settings: dict, text_mirror: Pat
     after = glue.load(glue.Settings(length=16, **settings), text_mirror, tmp_path / "two")
     assert after.vocabulary_hash == before.vocabulary_hash
     assert after.tokenizer == before.tokenizer
-    assert after.form.vocabulary == before.form.outputs
+    assert after.signature.vocabulary == before.signature.outputs
 
 
 def test_one_cache_keeps_what_differs_apart(text_mirror: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_one_cache_keeps_what_differs_apart(text_mirror: Path, tmp_path: Path) -
         for subset in ("cola", "rte", "sst2")
         for length in (16, 24)
     }
-    assert all(task.form.length == length for (_, length), task in rows.items())
+    assert all(task.signature.length == length for (_, length), task in rows.items())
     assert len({task.data_hash for task in rows.values()}) == 6
 
 

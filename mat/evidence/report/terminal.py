@@ -1,4 +1,4 @@
-"""What ``python -m mat`` calls: from run directories to tables, from tables to results and verdicts."""
+"""One run, or a scale's verdicts and results, in lines for a terminal."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from typing import Any
 import pandas as pd
 
 from mat.evidence.catalogue import tables as catalogue
-from mat.evidence.claims import claim as claims_file
-from mat.evidence.report import verdicts as report_verdicts
-from mat.evidence.runs import curves, metrics, pooled
-from mat.evidence.runs import pool as pooling
+from mat.evidence.claims.load import load_claims
+from mat.evidence.report import verdicts
+from mat.evidence.runs import curves, metrics, pool
 from mat.evidence.tables.results import main_rows, results
 from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
 
 
-def collect(run_dirs: list[Path], tables_dir: Path, selection: str = "") -> None:
-    """Pool run directories into ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` in ``tables_dir``."""
-    pooled.save(pooling.collect(run_dirs, selection), tables_dir)
-
-
-def show(directory: Path) -> str:
+def run(directory: Path) -> str:
     """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
-    row, spec, curve, probes = pooling.read_run(directory)
+    row, spec, curve, probes = pool.read_run(directory)
     charged, unit = row["charges_probe"], row["loss_unit"]
     lines = [
         f"run       {row['run']}",
@@ -34,12 +29,12 @@ def show(directory: Path) -> str:
         f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
         f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
     ]
-    for ledger in curves.LEDGERS:
-        flop = curves.FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
+    for ledger in LEDGERS:
+        flop = FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
         factor, flops = format.flop_unit(flop)
         share = 100 * curves.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
-    flop = curves.FLOPS_PER_MAC * curves.optimizer_macs(curve)
+    flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
     factor, flops = format.flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
@@ -65,15 +60,9 @@ def _flags(rows: pd.DataFrame) -> str:
     return "".join("x" if row.frozen else "#" if row.active else "." for row in ordered.itertuples())
 
 
-def ceiling(parts: pd.DataFrame, savings: pd.DataFrame, tables_dir: Path) -> None:
-    """Write ``ceiling_parts.csv``, ``ceiling.csv`` and ``ceiling.md``: what a step can save at most."""
-    catalogue.store("ceiling_parts", parts, tables_dir)
-    catalogue.store("ceiling", savings, tables_dir)
-
-
-def summary(tables_dir: Path, claims: Path) -> str:
+def scale(tables_dir: Path, claims: Path) -> str:
     """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
-    tables, rules = catalogue.load(tables_dir), claims_file.load_claims(claims)
+    tables, rules = catalogue.load(tables_dir), load_claims(claims)
     frame = results(tables, rules.convergence)
     factor, unit = format.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     wide = max(10, *map(len, tables.tasks))
@@ -82,11 +71,7 @@ def summary(tables_dir: Path, claims: Path) -> str:
         f"{'active %':>9} {'seconds':>8}  metric"
     )
     judged = tables.made.get("verdicts")
-    rows = (
-        []
-        if judged is None
-        else [f"verdicts at scale {tables.scope}", *report_verdicts.lines(judged, rules), ""]
-    )
+    rows = [] if judged is None else [f"verdicts at scale {tables.scope}", *verdicts.lines(judged, rules), ""]
     rows += [f"scale {tables.scope}, executed ledger, charged probes included", header]
     shown = pd.concat([main_rows(frame, task) for task in tables.tasks])
     for row in shown.itertuples():

@@ -1,4 +1,4 @@
-"""What the commands of ``mat.experiments.cli.report_commands`` do."""
+"""The files that a reader gets, written; where a number comes from; whether all is as it was recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mat.errors import InputError
 from mat.evidence.catalogue import tables
-from mat.evidence.claims import claim as claims_file
+from mat.evidence.claims import load as claims_file
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
@@ -17,13 +17,14 @@ from mat.evidence.text import format
 from mat.evidence.trace import number as tracing
 from mat.evidence.trace import page as trace_text
 from mat.evidence.trace import provenance as recording
+from mat.records.files import write_text
 
 
 def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
     """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs."""
     made = recording.record(tables.load(tables_dir), tables_dir, figures_dir, root)
-    format.text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
-    format.text(recording.markdown(made), tables_dir / "provenance.md")
+    write_text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
+    write_text(recording.markdown(made), tables_dir / "provenance.md")
 
 
 def report(
@@ -32,8 +33,8 @@ def report(
     """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
     pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
     source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
-    format.text(reporting.markdown(source, out), out / "REPORT.md")
-    format.text(html.page(source, page), out / "report.html")
+    write_text(reporting.markdown(source, out), out / "REPORT.md")
+    write_text(html.page(source, page), out / "report.html")
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
@@ -45,7 +46,7 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
         ambiguities.load_register(register),
         erratum.read(out),
     )
-    format.text(page, out / "REPRODUCIBILITY.md")
+    write_text(page, out / "REPRODUCIBILITY.md")
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:

@@ -1,0 +1,168 @@
+"""Settings records read strictly: a dataclass from plain values, or one line that says which value is wrong.
+
+A record is a frozen dataclass. A text right after a field documents it; ``__post_init__`` refuses impossible values.
+Numbers stay as they are written (1 is not turned into 1.0), because a run's name is a hash of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import cache, reduce
+from itertools import pairwise
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from mat.errors import InputError
+
+Record = TypeVar("Record")
+
+Real = Annotated[
+    float, WrapValidator(lambda value, check: (check(value), value)[1])
+]  # a number as it was written
+WANTED = {
+    "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
+    "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
+    "none_required": "nothing", "literal_error": "{expected}", "greater_than_equal": "a number ≥ {ge}",
+    "greater_than": "a number > {gt}", "finite_number": "a finite number", "too_short": "one at least",
+}  # fmt: skip
+
+
+class Strict(BaseModel):
+    """A block of a config: no unknown keys, no conversion of types; a text after a field documents it."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=True, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        """Refuse an unknown key, naming the known ones, and a missing one."""
+        if isinstance(given, Mapping):
+            known = {field.alias or name: field for name, field in cls.model_fields.items()}
+            unknown = [str(key) for key in given if key not in known]
+            missing = [name for name, field in known.items() if field.is_required() and name not in given]
+            if unknown or missing:
+                said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
+                keys = ", ".join(known) or "none"
+                raise PydanticCustomError("keys", "{said}; known: {keys}", {"said": said, "keys": keys})
+        return given
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were written out, without defaults."""
+        return {
+            name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set
+        }
+
+
+Block = TypeVar("Block", bound=Strict)
+
+
+def read(record: type[Record], given: Any, place: str) -> Record:
+    """The settings dataclass ``record`` with what is ``given``. Raises InputError, naming the ``place`` in it."""
+    validate(model_of(record), given, place)
+    try:
+        return record(**given)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def validate(model: type[Block], given: Any, place: str = "") -> Block:
+    """``given``, plain values as JSON has them, as a ``model``. Raises InputError naming the first wrong place."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InputError(_said(error, given, place)) from None
+
+
+@cache
+def model_of(record: type) -> type[Strict]:
+    """The fields of a dataclass, with types, defaults and descriptions, as a model that validates them."""
+    hints, about = get_type_hints(record), descriptions(record)
+    made = {}
+    for field in fields(record):
+        if field.init:
+            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            default = ... if default is MISSING else default
+            made[field.name] = (
+                _lossless(hints[field.name]),
+                Field(default, description=about.get(field.name)),
+            )
+    return create_model(record.__name__, __base__=Strict, __module__=record.__module__, **made)
+
+
+@cache
+def descriptions(record: type) -> dict[str, str]:
+    """What the texts after a dataclass's fields say of them, bases included."""
+    found: dict[str, str] = {}
+    for base in reversed(record.__mro__[:-1]):
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        except (OSError, TypeError):  # made at run time: there is no source to read
+            continue
+        for before, after in pairwise(body):
+            text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
+            if isinstance(before, ast.AnnAssign) and isinstance(text, str):
+                found[before.target.id] = " ".join(text.split())
+    return found
+
+
+def _lossless(hint: Any) -> Any:
+    """The type with every float in it replaced by ``Real``, and tuples written as lists."""
+    if hint is float:
+        return Real
+    inside = tuple(map(_lossless, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, inside)
+    if get_origin(hint) is tuple:
+        return Annotated[
+            tuple[inside], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+        ]
+    return hint
+
+
+def _said(error: ValidationError, given: Any, place: str) -> str:
+    """One line for the deepest wrong place: where, what was expected, what came, and what the setting is."""
+    wrong: dict[tuple[Any, ...], list[Any]] = {}
+    for one in error.errors():
+        wrong.setdefault(_real(one["loc"], given), []).append(one)
+    path = max(wrong, key=len)  # of a union's members, the one that came furthest; the first of equals
+    where = ".".join(filter(None, (place, *map(str, path))))
+    found = wrong[path]
+    if found[0]["type"] not in WANTED:
+        return f"{where}: {found[0]['msg']}" if where else found[0]["msg"]
+    wanted = dict.fromkeys(
+        WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED
+    )
+    value = given
+    for key in path:
+        value = value[key]
+    return f"{where}: expected {' or '.join(wanted)}, got {value!r}; change it"
+
+
+def _real(loc: Sequence[Any], given: Any) -> tuple[Any, ...]:
+    """The part of pydantic's location that is in the data: without names of a union's members."""
+    path: list[Any] = []
+    for key in loc:
+        inside = isinstance(given, Mapping) and key in given
+        if inside or (isinstance(given, list | tuple) and isinstance(key, int) and key < len(given)):
+            path.append(key)
+            given = given[key]
+    return tuple(path)

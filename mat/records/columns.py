@@ -1,0 +1,46 @@
+"""Columns and keys of what a run writes.
+
+``run.json``: what was run, by what and on what; ``curve.parquet``: one row per evaluation, ascending in ``step``;
+``probes.parquet``: one row per probe and module; ``final.json``: how it ended.
+"""
+
+from __future__ import annotations
+
+from mat.records.costs import COST_LINES
+
+FINISHED, DIVERGED = "finished", "diverged"
+STATUSES = (FINISHED, DIVERGED)
+
+METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics, too
+CURVE_COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_metric", *COST_LINES, "active_share")
+
+SPECTRUM = ("lambda_max", "trace", "effective_rank")
+CHOICES = ("estimator", "normalisation", "n", "way")  # behind a kernel
+# one row of what a controller records; a run's table says the epoch, too
+PROBE_RECORD = (
+    *("interval", "step", "module", "kind", "layer", "parameters", *SPECTRUM, *CHOICES),
+    *("gradient_norm", "tau", "active", "frozen"),
+)
+EPOCH_PLACE = 2
+# what is pooled of them: a method that measures no kernel makes no choices
+PROBE_COLUMNS = tuple(
+    name
+    for name in (*PROBE_RECORD[:EPOCH_PLACE], "epoch", *PROBE_RECORD[EPOCH_PLACE:])
+    if name not in CHOICES
+)
+
+RUN_KEYS = (
+    *("name", "labels", "spec", "seed", "code_hash", "data_hash", "start_hash", "versions", "hardware"),
+    *(
+        "threads",
+        "charges_probe",
+        "metrics",
+        "loss_unit",
+        "bounds",
+        "sizes",
+        "modules",
+        "remainder_parameters",
+    ),
+    *("mode", "interval", "probe_n"),
+)
+FINAL_KEYS = ("status", "steps", "test_loss", "test_metric", "test_metrics", "best_val_loss", "best_step")

@@ -1,0 +1,92 @@
+"""Files of records: their names in a run's folder, one way to write and one to read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mat.errors import InputError
+
+RUN, CURVE, PROBES, FINAL = "run.json", "curve.parquet", "probes.parquet", "final.json"
+FILES = (RUN, CURVE, PROBES, FINAL)  # of a run's folder; it is complete with the last
+FOLLOWED = (RUN, PROBES, CURVE)  # what another run's method reads of it
+CHECKPOINT = ("checkpoint/config.json", "checkpoint/model.safetensors")
+
+
+def missing(folder: Path, names: Sequence[str] = FILES) -> list[str]:
+    """Those of ``names`` that are no file in ``folder``."""
+    return [name for name in names if not (folder / name).is_file()]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` to write to, file or folder; it takes the place of ``path`` at the end, so that a reader
+    or a killed process finds the old one or the new one as a whole. Makes the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield half
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(half, path)
+    finally:
+        if half.is_dir():
+            shutil.rmtree(half)
+        half.unlink(missing_ok=True)
+
+
+def write_text(content: str, path: Path) -> None:
+    """Write UTF-8 with line feed endings and one newline at the end."""
+    with replacing(path) as half:
+        half.write_text(content.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+
+
+def write_json(content: Any, path: Path, *, sort_keys: bool = False) -> None:
+    """Write ``content`` indented."""
+    write_text(json.dumps(content, indent=2, sort_keys=sort_keys), path)
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write ``table`` without its index."""
+    with replacing(path) as half:
+        table.to_parquet(half, index=False)
+
+
+def read_json(path: Path, again: str = "repeat the run") -> dict[str, Any]:
+    """A JSON object. Raises InputError, saying ``again``, where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON ({error}); was its writing interrupted? {again}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold one JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_parquet(
+    path: Path, columns: Sequence[str], again: str = "repeat the run", prefix: str | None = None
+) -> pd.DataFrame:
+    """These columns of a table, and those that begin with ``prefix``. Raises InputError, saying ``again``, where it
+    cannot be read or lacks some."""
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
+    require(path, frame, columns)
+    more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
+    return frame[[*columns, *sorted(set(more) - set(columns))]]
+
+
+def require(path: Path, found: pd.DataFrame | Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise InputError unless ``found``, read from ``path``, has these columns or keys."""
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        kind = "columns" if isinstance(found, pd.DataFrame) else "keys"
+        raise InputError(f"{path} lacks the {kind} {', '.join(lacking)}; was it written by this version?")
