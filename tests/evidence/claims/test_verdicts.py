@@ -15,6 +15,7 @@ from mat.evidence.claims.judge import outcome, places, simultaneous
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.rules.active_share import within
 from mat.evidence.claims.verdicts import verdicts
+from mat.evidence.report import terminal
 from mat.evidence.runs import over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
@@ -445,4 +446,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     assert "min_spread 3" in page
     assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
     assert "fixed before the runs" not in page
-    assert "C4   " in cli.summary(tmp_path, CLAIMS)
+    assert "C4   " in terminal.scale(tmp_path, CLAIMS)
