@@ -21,7 +21,6 @@ wildcard_constraints:
     task="[^/]+",
     figure="[^/]+",
     job="[^/]+",
-    comparison="|".join(COMPARISONS),
 
 
 include: "workflows/rules/data.smk"
