@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -32,7 +32,7 @@ SENSES = {
     "convergence": "better test metric\nat the end",
 }
 ROW = 0.17  # inches per method
-MEAN = {"color": looks.BLACK, "marker": "D", "markersize": 3.5, "linewidth": 1, "capsize": 2, "zorder": 3}
+MEAN = {"color": styles.BLACK, "marker": "D", "markersize": 3.5, "linewidth": 1, "capsize": 2, "zorder": 3}
 
 
 def draw(tables: Tables) -> Figure:
@@ -45,7 +45,7 @@ def draw(tables: Tables) -> Figure:
     for ax, (kind, name) in zip(axes, SENSES.items(), strict=True):
         panel(ax, table, methods, f"better_{kind}")
         ax.set_title(name)
-    axes[0].set_yticks(range(len(methods)), [looks.method_name(name) for name in methods])
+    axes[0].set_yticks(range(len(methods)), [styles.method_name(name) for name in methods])
     tasks = table.loc[table["task"] != OVER_TASKS, "task"].nunique()
     common.footer(
         figure,
@@ -69,9 +69,9 @@ def panel(ax: Axes, table: pd.DataFrame, methods: list[str], column: str) -> Non
         rows = table[table["method"] == method].set_index("task")
         mean = rows.loc[OVER_TASKS]
         single = rows.drop(index=OVER_TASKS)[column].dropna()
-        ax.scatter(single, [place + 0.28] * len(single), s=7, color=looks.SKY, linewidths=0, zorder=2)
+        ax.scatter(single, [place + 0.28] * len(single), s=7, color=styles.SKY, linewidths=0, zorder=2)
         value = Interval(*(mean[f"{column}{end}"] for end in ("", "_low", "_high")), len(single))
-        own = {"color": looks.VERMILION, "marker": "s"} if method == "mat" else {}
+        own = {"color": styles.VERMILION, "marker": "s"} if method == "mat" else {}
         ax.errorbar(value.mean, place, xerr=common.bars(value), **(MEAN | own))
     ax.axvline(0.5, color="0.35", linewidth=0.9, zorder=1)
     ax.set_xlim(-0.04, 1.04)

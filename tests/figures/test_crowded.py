@@ -2,19 +2,21 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from mat.evidence.catalogue.figures import SHARED
 from mat.evidence.catalogue.tables import load
 from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs import pooled as pooled
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.evidence.written import collect_into, write
-from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
+from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
@@ -86,17 +88,17 @@ def test_entries_of_a_legend_are_told_apart_in_grey(figures, name):
 
 
 def test_methods_are_told_apart_without_colour():
-    looks = script("looks")
-    found = [*looks.LOOKS.values(), *looks.SPARE]
-    assert len({(look.marker, look.filling) for look in found}) == len(found)
-    assert len({(str(look.line), look.marker) for look in found}) == len(found)
-    main = [looks.LOOKS[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
-    assert len({look.colour for look in main}) == len(main)
-    # every method of a figure whose methods are markers has a look of its own
+    styles = script("styles")
+    found = [*styles.STYLES.values(), *styles.SPARE]
+    assert len({(style.marker, style.filling) for style in found}) == len(found)
+    assert len({(str(style.line), style.marker) for style in found}) == len(found)
+    main = [styles.STYLES[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
+    assert len({style.colour for style in main}) == len(main)
+    # every method of a figure whose methods are markers has a style of its own
     assert set(method_groups.of_groups(method_groups.METHOD_ORDER, [*method_groups.MAIN, "rivals"])) == set(
-        looks.LOOKS
+        styles.STYLES
     )
-    shades = sorted(grey(look.colour) for _, look in looks.KINDS.values())
+    shades = sorted(grey(style.colour) for _, style in styles.KINDS.values())
     assert min(np.diff(shades)) > 0.05
 
 
@@ -114,7 +116,7 @@ def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
     module = script("loss_vs_compute")
     entries = {text.get_text() for text in figures["loss_vs_compute"].legends[0].get_texts()}
     best = module.best_rivals(given)
-    named = script("looks").method_name
+    named = script("styles").method_name
     assert entries == {named(name) for name in (*module.MAIN, *best)}
     losses = {
         name: given.finished("digits", name)["best_val_loss"].mean()
@@ -128,7 +130,7 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     given = load(many)
     ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
     rows = [text.get_text() for text in ax.get_yticklabels()]
-    named = script("looks").method_name
+    named = script("styles").method_name
     chosen = [name for name in method_groups.GROUPS["controls"] if name != "random_exact"]
     wanted = ["mat_exact", *chosen, "mat", "vanilla", *method_groups.GROUPS["learning rates"]]
     assert rows == [named(name) for name in wanted]
@@ -234,11 +236,11 @@ def test_without_results_or_the_method_there_is_no_headline(many):
 
 def test_every_script_runs_from_its_own_folder_alone():
     """No script reads another one but what all share, which the rule ``figure`` names."""
-    rule = (ROOT / "workflows" / "rules" / "figures.smk").read_text()
+    shared = {Path(name).stem for name in SHARED}
     for path in SCRIPTS.glob("*.py"):
-        others = {other.stem for other in SCRIPTS.glob("*.py")} - {"common", "looks", path.stem}
+        others = {other.stem for other in SCRIPTS.glob("*.py")} - shared - {path.stem}
         imported = {
             line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
         }
         assert not imported & others, f"{path.name}{os.linesep}"
-    assert "looks.py" in rule
+    assert all((SCRIPTS / name).is_file() for name in SHARED)

@@ -17,7 +17,7 @@ from tests.evidence.synthetic_agreement import measurements
 from tests.evidence.written import collect_into, write
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script
 
-NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "looks"))
+NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "styles"))
 CLAIMS = ROOT / "workflows" / "claims.yaml"
 LEVELS = ROOT / "workflows" / "sanity.yaml"
 _TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
@@ -87,7 +87,7 @@ def test_a_script_runs_by_itself(demo, tmp_path):
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
-    """One seed, more modules than can be labelled one by one, a method without a look of its own."""
+    """One seed, more modules than can be labelled one by one, a method without a style of its own."""
     root = tmp_path_factory.mktemp("crowded")
     shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}

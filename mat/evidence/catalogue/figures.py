@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables
 from mat.evidence.runs import method_groups, pooled
 
-SHARED = ("common.py", "looks.py", "style.mplstyle")  # what every script stands on
+SHARED = ("common.py", "styles.py", "style.mplstyle")  # what every script stands on
 LEDGER = "{seeds}; executed ledger, 1 MAC = 2 FLOP."
 
 
