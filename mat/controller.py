@@ -63,9 +63,7 @@ class Controller:
         length: int | None = None,
     ) -> None:
         name, labelled = type(method).__name__, probe_labels is not None and loss is not None
-        self.measured = set(method.reads)
-        if method.observe:
-            self.measured = {SPECTRA, GRADIENTS} if labelled else {SPECTRA}
+        self.measured = method.measured(labelled)
         if self.measured and not probe_inputs:
             reads = " and ".join(sorted(self.measured))
             raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")

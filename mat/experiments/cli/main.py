@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         reader.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
         _data_options(reader)
-        reader.set_defaults(run=run, task=None, model=None, method=None, seed=None, threads=None, set=[])
+        reader.set_defaults(
+            run=run, device="cpu", task=None, model=None, method=None, seed=None, threads=None, set=[]
+        )
 
     for name, about in (
         ("agreement", "train one run and measure its spectra by every estimator"),
@@ -178,15 +180,13 @@ def _train(args: argparse.Namespace) -> None:
     from mat.experiments.training.run import train
 
     _check_device(args.device)
-    spec, data = Spec.of(_given(args)), _folder(args.data)
+    spec = Spec.of(_given(args))
     print(f"mat: {spec.name} -> {args.out}", file=sys.stderr)
     final = train(
         spec,
         args.out,
+        _machine(args),
         labels=args.labels,
-        data=data,
-        cache=args.cache,
-        device=args.device,
         report=_reporter(),
         save_every=args.save_every,
         keep=args.checkpoint,
@@ -294,43 +294,32 @@ def _list(args: argparse.Namespace) -> None:
 
 def _fetch(args: argparse.Namespace) -> None:
     from mat.experiments.config.spec import Spec
-    from mat.experiments.tasks.storage.hub import fetch
-    from mat.experiments.training import checkpoint
+    from mat.experiments.training.prepare import fetch
 
-    spec, data = Spec.of(_given(args)), _folder(args.data)
-    sources = spec.task.module.sources(spec.task.settings) + checkpoint.sources(spec.start)
-    found = [fetch(source, data, args.cache) for source in sources]
-    write_json(found, args.out)
+    write_json(fetch(Spec.of(_given(args)), _machine(args)), args.out)
 
 
 def _prepare(args: argparse.Namespace) -> None:
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.run import check
+    from mat.experiments.training.prepare import check
 
-    found = check(Spec.of(_given(args)), _folder(args.data), args.cache)
-    write_json(found, args.out)
+    write_json(check(Spec.of(_given(args)), _machine(args)), args.out)
 
 
 def _measure(args: argparse.Namespace) -> None:
-    if args.what == "agreement":
-        from mat.experiments.studies.agreement.config import job_of
-        from mat.experiments.studies.agreement.measure import measure
-    else:
-        from mat.experiments.studies.branches.config import job_of
-        from mat.experiments.studies.branches.measure import measure
+    from mat.experiments.studies import registry
 
+    study = registry.find(args.what)
     _check_device(args.device)
-    job, data = job_of(_json("--job", args.job)), _folder(args.data)
+    job = study.job(_json("--job", args.job))
     print(f"mat: {job.name} -> {args.out}", file=sys.stderr)
-    measure(
-        job,
-        args.out,
-        data=data,
-        cache=args.cache,
-        device=args.device,
-        report=_reporter(),
-        save_every=args.save_every,
-    )
+    study.measure(job, args.out, _machine(args), report=_reporter(), save_every=args.save_every)
+
+
+def _machine(args: argparse.Namespace):
+    from mat.experiments.training.machine import Machine
+
+    return Machine(_folder(args.data), args.cache, args.device)
 
 
 def _ceiling(args: argparse.Namespace) -> None:
@@ -348,6 +337,6 @@ def _ceiling(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from mat.experiments.planning import cost as plan
+    from mat.experiments.planning.report import report
 
-    print(plan.report(args.config, args.only, args.rate))
+    print(report(args.config, args.only, args.rate))
