@@ -220,10 +220,6 @@ def ceiling_code(wildcards):
     return code_version.code_hash(code_version.modules(code_version.CEILING, *sorted(families, key=str)))
 
 
-def comparison_command(wildcards):
-    return wildcards.comparison.replace("_", "-")
-
-
 def ceiling_json(wildcards):
     tasks = {label: trained(label, config["tasks"]) for label in TASKS}
     return json.dumps({"scale": config["scale"], "tasks": tasks, "ceiling": config["ceiling"]})

@@ -22,5 +22,5 @@ rule study:
         device=DEVICE,
         code=job_code,
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat {wildcards.study} --job {params.job:q} --out {output}"
+        "OMP_NUM_THREADS={threads} python -m mat step measure {wildcards.study} --job {params.job:q} --out {output}"
         " --device {params.device} > {log} 2>&1"

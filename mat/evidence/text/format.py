@@ -13,6 +13,7 @@ from mat.evidence.stats.intervals import Interval
 from mat.records.files import write_text
 
 MISSING = "–"
+ALL = "all"  # the task or checkpoint of a row that stands for all of them
 FLOATS = "%.8g"  # numbers in tables
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
