@@ -335,14 +335,13 @@ def _measure(args: argparse.Namespace) -> None:
 
 def _ceiling(args: argparse.Namespace) -> None:
     from mat.experiments.cli import tables
+    from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling.compute import parts, savings
     from mat.experiments.studies.ceiling.config import plan
 
-    config = _json("--config", args.config)
-    missing = [key for key in ("scale", "tasks", "ceiling") if not config.get(key)]
-    if missing:
-        raise InputError(f"--config must hold scale, tasks and ceiling; {missing[0]!r} is missing")
-    asked = plan(config)
+    asked = plan(ScaleConfig.of(_json("--config", args.config)))
+    if asked is None:
+        raise InputError("--config has no block ceiling; add one")
     subjects = asked.subjects({path.stem: _json(str(path), str(path)) for path in args.prepared})
     tables.ceiling(parts(subjects, asked.scale), savings(subjects, asked), args.tables)
 

@@ -57,7 +57,9 @@ class Strict(BaseModel):
         """Refuse an unknown key, naming the known ones, and a missing one."""
         if isinstance(given, Mapping):
             known = {field.alias or name: field for name, field in cls.model_fields.items()}
-            unknown = [str(key) for key in given if key not in known]
+            unknown = [
+                str(key) for key in given if key not in known and cls.model_config["extra"] == "forbid"
+            ]
             missing = [name for name, field in known.items() if field.is_required() and name not in given]
             if unknown or missing:
                 said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
@@ -147,7 +149,8 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     where = ".".join(filter(None, (place, *map(str, path))))
     found = wrong[path]
     if found[0]["type"] not in WANTED:
-        return f"{where}: {found[0]['msg']}" if where else found[0]["msg"]
+        said = str(found[0].get("ctx", {}).get("error") or found[0]["msg"])
+        return f"{where}: {said}" if where else said
     wanted = dict.fromkeys(
         WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED
     )
