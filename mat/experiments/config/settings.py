@@ -37,11 +37,23 @@ Real = Annotated[
     float, WrapValidator(lambda value, check: (check(value), value)[1])
 ]  # a number as it was written
 WANTED = {
-    "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
-    "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
-    "none_required": "nothing", "literal_error": "{expected}", "greater_than_equal": "a number ≥ {ge}",
-    "greater_than": "a number > {gt}", "finite_number": "a finite number", "too_short": "one at least",
-}  # fmt: skip
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "literal_error": "{expected}",
+    "greater_than_equal": "a number ≥ {ge}",
+    "greater_than": "a number > {gt}",
+    "less_than_equal": "a number ≤ {le}",
+    "finite_number": "a finite number",
+    "too_short": "{min_length} at least",
+    "too_long": "{max_length} at most",
+    "string_pattern_mismatch": "a name that matches {pattern}",
+}
 
 
 class Strict(BaseModel):
@@ -157,6 +169,8 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     value = given
     for key in path:
         value = value[key]
+    if found[0]["loc"][-1:] == ("[key]",):
+        value = path[-1]
     return f"{where}: expected {' or '.join(wanted)}, got {value!r}; change it"
 
 

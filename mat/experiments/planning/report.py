@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 
@@ -16,12 +15,6 @@ from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning.cost import Cost, Row, measurements, rows
 from mat.records.costs import FLOPS_PER_MAC
-
-CONFIGS = Path("workflows/config")
-
-
-MACHINE = ("data", "cache", "device")  # where and on what a config is run, not what
-
 
 PARTS = ("train", "probe", "eval", "total")
 
