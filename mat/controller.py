@@ -127,8 +127,8 @@ class Controller:
         leaves, periods = {}, {}
         if self.sparse is not None:
             if any(group.get("fused") for one in optimizers for group in getattr(one, "param_groups", ())):
-                self.sparse.densify()
-            leaves = self.sparse._pieces
+                self.sparse.leaves.densify()
+            leaves = self.sparse.leaves
             for name, k in self.periods.items():
                 periods.update(dict.fromkeys(self.sparse.module_parameters(name), k))
         self.adoptions = adopt(optimizers, self.model, self.partition, leaves, periods)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.kernels.estimators import ESTIMATORS as ESTIMATORS
 
 Inputs = Mapping[str, Tensor]
 

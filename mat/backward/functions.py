@@ -156,7 +156,7 @@ class SparseLinear(torch.autograd.Function):
         weights = ()
         if not plan.weight.empty:
             x = x.reshape(-1, x.shape[-1])
-            # columns as dense leaves lie in memory (``SparseBackward.densify``), which take their part uncopied
+            # columns as dense leaves lie in memory (``Leaves.densify``), which take their part uncopied
             if rows:
                 weights = (active_g.T @ x).split(plan.weight.lengths)
             else:

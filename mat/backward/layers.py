@@ -23,7 +23,7 @@ IsActive = Callable[[Slice], bool]
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool):
+def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool) -> SparseLayer:
     """The sparse form of ``layer``. ``whole``: no parameter of it is cut.
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
@@ -224,6 +224,9 @@ class Whole:
             return original(*args, **kwargs)
         with torch.no_grad():
             return original(*args, **kwargs)
+
+
+SparseLayer = Product | Assembled | Whole
 
 
 def _is_transposed(layer: nn.Module) -> bool:

@@ -1,8 +1,8 @@
 """An optimizer built over whole parameters, made to train slices of them.
 
-Where modules share a parameter, ``mat.backward.sparse`` gives each slice a leaf of its own. ``adopt`` puts these leaves in
-the place of the whole parameter, inside the optimizer that the user built: groups, their order and their options
-stay, and state that exists is sliced. ``Adoption.close`` puts the whole parameters back.
+Where modules share a parameter, each slice has a leaf of its own (``mat.backward.leaves``). ``adopt`` puts these in the
+place of the whole parameter, inside the optimizer that the user built: groups, their order and their options stay,
+and state that exists is sliced. ``Adoption.close`` puts the whole parameters back.
 
 ``state_dict`` of an adopted optimizer keeps the layout of the plain one, so a checkpoint can be loaded before or
 after adoption. Slices that trained equally often are saved as the whole parameter's state. Where they did not, the

@@ -9,157 +9,133 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from mat.errors import InputError
-from mat.kernels.estimators import Estimator
 from mat.kernels.factors import Factors
 from mat.kernels.gradient_rules import Call
 from mat.kernels.gram import Segment, add_grams, gram_of
-from mat.kernels.recorder import Use, Watch, place
+from mat.kernels.recorder import Recorder, Use, trace_rows
+from mat.kernels.request import Grams, Request
 from mat.partition.partition import Slice
 
 # The largest kernels that ``full`` makes, all modules together, in bytes.
 FULL_BYTES = 2**32
 
-Pieces = Mapping[str, Sequence[tuple[str, Slice]]]  # parameter -> (module, slice), in order of the slices
-Grams = dict[str, Tensor]
-
 
 class Found(NamedTuple):
-    """``grams``: module -> (m, m) float64. ``unknown``: parameters that could not be followed and have
-    contributed nothing; ``unseen``: parameters that no function was given. ``passes``: cotangents of a sample;
-    ``shape``: of one sample's logits."""
+    """``grams``: of the modules. ``unknown``: parameters that could not be followed and have contributed nothing;
+    ``unseen``: parameters that no function was given; ``shape``: of one sample's logits."""
 
     grams: Grams
     unknown: set[str]
     unseen: set[str]
-    passes: int
     shape: torch.Size
 
 
-def kernels(
-    run: Callable[[], Tensor],
-    parameters: Mapping[str, nn.Parameter],
-    pieces: Pieces,
-    names: Sequence[str],
-    n: int,
-    estimator: Estimator,
-    labels: Tensor | None,
-    memory: int,
-    verify: bool,
-) -> Found:
-    """The kernels of the modules ``names``, as far as ``parameters`` can be followed.
+def kernels(request: Request, verify: bool) -> Found:
+    """The kernels of the modules, as far as their parameters can be followed; all parameters are frozen.
 
-    ``run()`` gives the logits of the ``n`` samples, all parameters frozen. Raises InputError where the logits
-    have no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
+    ``verify``: trace every row to its sample, also where its shape says it. Raises InputError where the logits have
+    no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
     """
-    watch, logits = _watched(run, parameters, n)
+    recorder, logits = _recorded(request)
+    n = request.n
     if logits.dim() < 2 or len(logits) != n:
         raise InputError(
             f"the model's outputs must be (n, …) with n = {n} samples, got shape {tuple(logits.shape)}"
         )
     outputs = logits[0].numel()
-    left = estimator.count(outputs)
-    size = n * outputs if estimator.name == "full" else n
-    if size > n and len(names) * size * size * 8 > FULL_BYTES:
+    size = n * outputs if request.full else n
+    needed = len(request.modules) * size * size * 8
+    if size > n and needed > FULL_BYTES:
         raise InputError(
-            f"'full' kernels of {n} samples with {outputs} logits each, for {len(names)} modules, need "
-            f"{len(names) * size * size * 8 / 2**30:.0f} GiB; at most {FULL_BYTES / 2**30:.0f} are allowed. Use "
+            f"'full' kernels of {n} samples with {outputs} logits each, for {len(request.modules)} modules, need "
+            f"{needed / 2**30:.0f} GiB; at most {FULL_BYTES / 2**30:.0f} are allowed. Use "
             "fewer samples, or 'trace' or 'projected'"
         )
-    grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in names}
-    unseen = set(parameters) - {use.parameter for use in watch.uses} - watch.unknown
-    found = Found(grams, watch.unknown, unseen, left, logits.shape[1:])
-    if not (logits.requires_grad and watch.leaves):
-        # used, but the outputs are cut off from it or depend on it in a way that was not recorded
-        watch.unknown.update(use.parameter for use in watch.uses if logits.requires_grad)
+    grams = {
+        name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules
+    }
+    used = {use.parameter for use in recorder.uses}
+    unseen = set(request.parameters) - used - recorder.unknown
+    found = Found(grams, recorder.unknown, unseen, logits.shape[1:])
+    if not (logits.requires_grad and recorder.leaves):
+        if logits.requires_grad:  # they depend on what was used in a way that was not recorded
+            recorder.unknown.update(used)
         return found
     try:
-        _backward_passes(logits, labels, estimator, watch, parameters, pieces, grams, n, left, memory, verify)
-    except CheckpointError:  # what is recomputed is not watched, and so not what was recorded
-        watch.unknown.update(use.parameter for use in watch.uses)
+        _backward_passes(request, recorder, logits, grams, verify)
+    except CheckpointError:  # what is recomputed is not recorded, and so not what was
+        recorder.unknown.update(used)
         for gram in grams.values():
             gram.zero_()
     return found
 
 
 def _backward_passes(
-    logits: Tensor,
-    labels: Tensor | None,
-    estimator: Estimator,
-    watch: Watch,
-    parameters: Mapping[str, nn.Parameter],
-    pieces: Pieces,
-    grams: Grams,
-    n: int,
-    left: int,
-    memory: int,
-    verify: bool,
+    request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool
 ) -> None:
-    """All backward passes: first, where it is called for, those that find the sample of every row."""
-    passes = left
-    collector = _Collector(watch, parameters, pieces, grams, estimator.name == "full", memory)
+    """All backward passes: first, where it is called for, those that trace every row to its sample."""
+    passes = request.estimator.count(logits[0].numel())
+    collector = _Collector(request, recorder, grams)
 
     def backward(cotangent: Tensor, listener: Callable[[Call, Tensor], None], last: bool) -> None:
-        watch.listener = listener
+        recorder.listener = listener
         # gradients at the leaves are returned and dropped; those at the uses went to the listener
-        torch.autograd.grad(logits, watch.leaves, cotangent, retain_graph=not last, allow_unused=True)
+        torch.autograd.grad(logits, recorder.leaves, cotangent, retain_graph=not last, allow_unused=True)
 
-    cotangents = estimator.cotangents(logits, labels)
-    unplaced = {id(call): call for call in watch.unplaced(verify)}
-    if unplaced:
-        single = left == 1
+    cotangents = request.estimator.cotangents(logits, request.labels)
+    untraced = {id(call): call for call in recorder.to_trace(verify)}
+    if untraced:
+        single = passes == 1
         # with several cotangents a row may have no gradient from the first, so a dense one finds the samples
         cotangent = next(cotangents) if single else _dense_cotangent(logits)
-        waiting: dict[int, tuple[Call, Tensor]] = {}
+        waiting: dict[int, Tensor] = {}
 
         def first(call: Call, gradient: Tensor) -> None:
-            if id(call) in unplaced:
-                waiting[id(call)] = (call, gradient)
+            if id(call) in untraced:
+                waiting[id(call)] = gradient
             elif single:
                 collector.take(call, gradient)
 
         def second(call: Call, gradient: Tensor) -> None:
             if id(call) in waiting:
-                _, plain = waiting.pop(id(call))
-                if not place(call, plain, gradient, scale):
+                plain = waiting.pop(id(call))
+                if not trace_rows(call, plain, gradient, scale):
                     collector.give_up(call)
                 elif single:
                     collector.take(call, plain)
 
-        scale = 1 + torch.arange(n, dtype=logits.dtype, device=logits.device) / n
+        scale = 1 + torch.arange(request.n, dtype=logits.dtype, device=logits.device) / request.n
         backward(cotangent, first, last=False)
         backward(cotangent * scale.reshape(-1, *(1,) * (logits.dim() - 1)), second, last=single)
         if single:
             collector.finish()
             return
-    for cotangent in cotangents:
-        left -= 1
-        backward(cotangent, collector.take, last=left == 0)
+    for done, cotangent in enumerate(cotangents, 1):
+        backward(cotangent, collector.take, last=done == passes)
         collector.finish()
     collector.multiply_kept(passes)
 
 
-def _watched(
-    run: Callable[[], Tensor], parameters: Mapping[str, nn.Parameter], n: int
-) -> tuple[Watch, Tensor]:
-    """The forward pass, watched; once more without copies for models that cannot do with the shape of one."""
+def _recorded(request: Request) -> tuple[Recorder, Tensor]:
+    """The forward pass, recorded; once more without copies for models that cannot do with the shape of one."""
     try:
-        watch = Watch(parameters, n)
-        with watch:
-            return watch, run()
+        recorder = Recorder(request.parameters, request.n)
+        with recorder:
+            return recorder, request.logits()
     except InputError:
         raise
     except Exception:
-        watch = Watch(parameters, n, copies=False)
-        with watch:
-            return watch, run()
+        recorder = Recorder(request.parameters, request.n, copies=False)
+        with recorder:
+            return recorder, request.logits()
 
 
 def _dense_cotangent(logits: Tensor) -> Tensor:
@@ -171,23 +147,14 @@ def _dense_cotangent(logits: Tensor) -> Tensor:
 class _Collector:
     """Gathers the contributions to each parameter until all of its uses have spoken."""
 
-    def __init__(
-        self,
-        watch: Watch,
-        parameters: Mapping[str, nn.Parameter],
-        pieces: Pieces,
-        grams: Grams,
-        keep: bool,
-        memory: int,
-    ) -> None:
-        self.parameters, self.pieces, self.grams, self.memory = parameters, pieces, grams, memory
-        self.unknown = watch.unknown
-        self.expected = Counter(use.parameter for use in watch.uses)
+    def __init__(self, request: Request, recorder: Recorder, grams: Grams) -> None:
+        self.request, self.grams, self.unknown = request, grams, recorder.unknown
+        self.expected = Counter(use.parameter for use in recorder.uses)
         self.of_call: dict[int, list[Use]] = {}
-        for use in watch.uses:
+        for use in recorder.uses:
             self.of_call.setdefault(id(use.call), []).append(use)
         self.arrived: dict[str, list[Factors | Tensor]] = {}
-        self.kept: dict[str, list[list[Factors | Tensor]]] | None = {} if keep else None
+        self.kept: dict[str, list[list[Factors | Tensor]]] | None = {} if request.full else None
 
     def take(self, call: Call, gradient: Tensor) -> None:
         """The gradient at the output of ``call`` has come."""
@@ -225,10 +192,10 @@ class _Collector:
                 self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)], len(passes))
 
     def _multiply(self, name: str, contributions: list[Factors | Tensor], k: int = 1) -> None:
-        rows = _rows_of(contributions[0])
-        found = {module: torch.zeros(rows, rows, dtype=torch.float64) for module, _ in self.pieces[name]}
-        found = {module: gram.to(_device_of(contributions[0])) for module, gram in found.items()}
-        if not _add(contributions, self.parameters[name].shape, self.pieces[name], found, self.memory):
+        rows, device = _rows_and_device(contributions[0])
+        pieces, shape = self.request.pieces[name], self.request.parameters[name].shape
+        found = {module: torch.zeros(rows, rows, dtype=torch.float64, device=device) for module, _ in pieces}
+        if not _add(contributions, shape, pieces, found, self.request.memory):
             self.unknown.add(name)
             return
         for module, gram in found.items():
@@ -273,12 +240,8 @@ def _add(
     return True
 
 
-def _rows_of(part: Factors | Tensor) -> int:
-    return part.left.n if isinstance(part, Factors) else len(part)
-
-
-def _device_of(part: Factors | Tensor) -> torch.device:
-    return part.left.device if isinstance(part, Factors) else part.device
+def _rows_and_device(part: Factors | Tensor) -> tuple[int, torch.device]:
+    return (part.left.n, part.left.device) if isinstance(part, Factors) else (len(part), part.device)
 
 
 def _stack(parts: Sequence[Factors | Tensor]) -> Factors | Tensor:

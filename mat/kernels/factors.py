@@ -1,15 +1,9 @@
-"""Gram matrices of per-sample gradients that are kept in factors and never all formed at once.
+"""Per-sample gradients of a weight matrix in factors, so that they need not be formed.
 
-The gradient of sample i for a weight matrix is a sum over positions t (tokens, pixels) of outer products,
-Σ_t left[i, t] ⊗ right[i, t]: for y = W x the gradient at the output and the input. The Gram matrix of the
-samples, restricted to any rows or columns of the matrix, follows in two exact ways:
-
-*formed*:   the per-sample gradients are formed block of rows by block of rows, and multiplied;
-*identity*: ⟨Σ_t l_t ⊗ r_t, Σ_s l'_s ⊗ r'_s⟩ = Σ_ts ⟨l_t, l'_s⟩⟨r_t, r'_s⟩, which is (A Aᵀ ∘ B Bᵀ) summed over
-            positions, and forms no gradient (Goodfellow, arXiv 1510.01799, for T = 1; Li et al., ICLR 2022).
-
-``form`` takes the cheaper by counting multiply-adds. In both, all slices of one dimension are segments of
-the same product, so cutting a layer into more modules adds almost nothing.
+The gradient of sample i is a sum over positions t (tokens, pixels) of outer products, Σ_t left[i, t] ⊗ right[i, t]:
+for y = W x the gradient at the output and the input. A *side* is one of the two, for all samples: ``Dense`` as a
+tensor, ``OneHot`` as the rows that it picks from a table, ``Patches`` as the images that it is cut from. What is
+multiplied is said in ``mat.kernels.gram``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ samples, restricted to any rows or columns of the matrix, follows in two exact w
 *identity*: ⟨Σ_t l_t ⊗ r_t, Σ_s l'_s ⊗ r'_s⟩ = Σ_ts ⟨l_t, l'_s⟩⟨r_t, r'_s⟩, which is (A Aᵀ ∘ B Bᵀ) summed over
             positions, and forms no gradient (Goodfellow, arXiv 1510.01799, for T = 1; Li et al., ICLR 2022).
 
-``form`` takes the cheaper by counting multiply-adds. In both, all slices of one dimension are segments of
-the same product, so cutting a layer into more modules adds almost nothing."""
+``cheaper_form`` takes one by counting multiply-adds. In both, all slices of one dimension are segments of the same
+product, so cutting a layer into more modules adds almost nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +25,8 @@ from mat.kernels.factors import Dense, Factors, OneHot, Patches, Side
 # A block that stays in the processor's cache is faster than a larger one (measured; tests/benchmarks).
 CACHE_BYTES = 2**24
 
-
 # Samples to a tile of the Gram matrix; tiles below the diagonal are left out.
 TILE = 64
-
 
 # What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
 ELEMENTWISE = 24
@@ -42,7 +41,7 @@ class Segment:
     gram: Tensor
 
 
-def form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
+def cheaper_form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
     """``formed`` or ``identity``, whichever needs fewer multiply-adds.
 
     formed:   per use n·T·R·C for the gradients, and n (n + 64)/2·R·C once for their products;
@@ -51,14 +50,14 @@ def form(factors: Sequence[Factors], segments: Sequence[Segment]) -> str:
     """
     rows = sum(segment.stop - segment.start for segment in segments)
     n = factors[0].left.n
-    formed = n * min(n, (n + TILE) // 2) * rows * max(f.column + f.right.width for f in factors)
-    identity = 0.0
+    forming = n * min(n, (n + TILE) // 2) * rows * max(f.column + f.right.width for f in factors)
+    pairing = 0.0
     for f in factors:
-        formed += n * f.left.positions * rows * f.right.width
+        forming += n * f.left.positions * rows * f.right.width
         for g in factors:
             each = rows + min(f.right.width, g.right.width) + ELEMENTWISE * len(segments)
-            identity += n * n * f.left.positions * g.left.positions * each / 2
-    return "formed" if formed <= identity else "identity"
+            pairing += n * n * f.left.positions * g.left.positions * each / 2
+    return "formed" if forming <= pairing else "identity"
 
 
 def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
@@ -67,11 +66,11 @@ def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: i
     ``factors``: all uses of one matrix, whose gradients add up. ``segments``: disjoint, in order.
     ``memory``: bytes of working space to stay within, where one row of all samples fits into it.
     """
-    run = {"formed": _formed, "identity": _identity}[form(factors, segments)]
-    run(factors, segments, memory)
+    FORMS[cheaper_form(factors, segments)](factors, segments, memory)
 
 
-def _formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+def formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+    """Block of rows by block of rows, each formed and multiplied."""
     n, dtype = factors[0].left.n, factors[0].left.dtype
     columns = max(f.column + f.right.width for f in factors)
     # a row's gradients, and its factors where they are made for the purpose
@@ -138,7 +137,8 @@ def _blocks(segments: Sequence[Segment], height: int):
         yield members[0][1], members[-1][2], members
 
 
-def _identity(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+def identity(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
+    """Block of samples by block of samples, from the inner products of their positions."""
     n = factors[0].left.n
     longest = max(f.left.positions for f in factors)
     # the two products and their elementwise product live at once
@@ -195,3 +195,6 @@ def _inner(a: Side, b: Side, rows: slice, columns: slice, starts: tuple[int, int
         inside = (ids >= 0) & (ids < width)
         return right.T[ids.clamp(0, width - 1)] * inside[:, None]
     return a.part(rows, starts[0], starts[0] + width).flatten(0, 1) @ right.T
+
+
+FORMS = {"formed": formed, "identity": identity}

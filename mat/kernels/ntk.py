@@ -11,23 +11,23 @@ in one pass (``mat.kernels.batched``); one that a function without a rule uses i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.forward import Inputs, evaluation, forward
-from mat.kernels import batched
-from mat.kernels import per_sample as sample_loop
-from mat.kernels.batched import Grams, Pieces
-from mat.kernels.estimators import ESTIMATORS as ESTIMATORS
+from mat.forward import Inputs, evaluation
+from mat.kernels import batched, per_sample
+from mat.kernels.batched import Found
 from mat.kernels.estimators import Estimator, SampleLoss
+from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")
+ONE_PASS, SAMPLE_LOOP = "one pass", "sample loop"
 MEMORY = 2**28
 
 
@@ -36,7 +36,7 @@ class Kernels(dict[str, Tensor]):
 
     def __init__(
         self, grams: Grams, partition: Partition, estimator: Estimator, n: int, ways: dict[str, str]
-    ):
+    ) -> None:
         super().__init__(grams)
         self.partition, self.estimator, self.n, self.ways = partition, estimator, n, ways
 
@@ -84,57 +84,31 @@ def modular_ntk(
     Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
     samples, samples that depend on each other through batch statistics, or a ``full`` kernel beyond 4 GiB.
     """
-    chosen = estimator
-    if not isinstance(chosen, Estimator):
-        chosen = Estimator(estimator, directions, seed, loss)
+    if not isinstance(estimator, Estimator):
+        estimator = Estimator(estimator, directions, seed, loss)
     if check < 0:
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
     partition = partition.with_remainder() if remainder else partition
-    n = _samples(inputs, labels)
-    inputs = {name: _constant(value) for name, value in inputs.items()}
-    pieces = _pieces(partition)
-    parameters = _owned(model, partition, pieces)
-
-    def run(i: int | None = None) -> Tensor:
-        if i is None:
-            return forward(model, inputs)
-        logits = forward(model, _sample(inputs, i))
-        if logits.numel() != found.shape.numel():
-            raise InputError(
-                f"one sample alone has outputs of shape {tuple(logits.shape)}, in the batch {tuple(found.shape)}; "
-                "the model's outputs must not depend on how many samples it is given"
-            )
-        return logits.reshape(1, *found.shape)  # a model that squeezes leaves out the one sample's dimension
-
-    def loop(names: set[str], grams: Grams, count: int) -> None:
-        wanted = {name: p for name, p in parameters.items() if name in names}
-        sample_loop.add_kernels(run, wanted, pieces, grams, count, found.passes, chosen, labels, memory)
-
+    request = Request.of(model, partition, inputs, labels, estimator, memory)
     with evaluation(model):
-        found = batched.kernels(run, parameters, pieces, partition.names, n, chosen, labels, memory, verify)
-        slow = found.unknown | _used(model, inputs, {name: parameters[name] for name in found.unseen})
+        found = batched.kernels(request, verify)
+        slow = found.unknown | _used(request, found.unseen)
         if slow:
             _warn("no rule follows their use", slow)
-            loop(slow, found.grams, n)
-        if check:
-            few = min(check, n)
-            per_sample = len(found.grams[partition.names[0]]) // n
-            exact = {name: gram.new_zeros((few * per_sample,) * 2) for name, gram in found.grams.items()}
-            loop(set(parameters), exact, few)
-            eps = torch.finfo(next(iter(parameters.values())).dtype).eps
-            wrong = _differing(found.grams, exact, eps)
-            if wrong:
-                _warn("a comparison with plain automatic differentiation failed", wrong)
-                names = {name for name, owners in pieces.items() if {m for m, _ in owners} & wrong}
-                fresh = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
-                loop(names, fresh, n)
-                found.grams.update({name: fresh[name] for name in wrong})
-                slow |= names
+            per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
+        wrong = _wrong(request, found, min(check, request.n)) if check else set()
+        if wrong:
+            _warn("a comparison with plain automatic differentiation failed", wrong)
+            again = {name for name in request.pieces if request.owners(name) & wrong}
+            grams = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
+            per_sample.add_kernels(request, again, grams, request.n, found.shape)
+            found.grams.update({name: grams[name] for name in wrong})
+            slow |= again
     ways = {
-        module.name: "sample loop" if {p.parameter for p in module.slices} & slow else "one pass"
+        module.name: SAMPLE_LOOP if {p.parameter for p in module.slices} & slow else ONE_PASS
         for module in partition.modules
     }
-    return Kernels(found.grams, partition, chosen, n, ways)
+    return Kernels(found.grams, partition, estimator, request.n, ways)
 
 
 def normalise(gram: Tensor, normalisation: str, parameters: int) -> Tensor:
@@ -155,86 +129,15 @@ def check_normalisation(name: str) -> None:
         raise InputError(f"unknown normalisation {name!r}; known: {', '.join(NORMALISATIONS)}")
 
 
-def _samples(inputs: Inputs, labels: Tensor | None) -> int:
-    """n, the common first dimension. Tensors of first dimension 1 are shared by all samples."""
-    if not isinstance(inputs, Mapping):
-        raise InputError(
-            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
-            f"{type(inputs).__name__}"
-        )
-    sizes = {
-        name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)
-    }
-    n = max(sizes.values(), default=0)
-    wrong = sorted(name for name, size in sizes.items() if size not in (1, n))
-    if n < 1 or wrong:
-        raise InputError(
-            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
-            f"{sizes or 'of nothing'}"
-        )
-    lists = [
-        name for name, value in inputs.items() if isinstance(value, list | tuple) and len(value) == n > 1
-    ]
-    if lists:
-        raise InputError(
-            f"{lists[0]!r} is a {type(inputs[lists[0]]).__name__} with an entry per sample; give a tensor"
-        )
-    if labels is not None and not isinstance(labels, Tensor):
-        raise InputError(f"labels must be a tensor with one entry per sample, got {type(labels).__name__}")
-    if labels is not None and len(labels) != n:
-        raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
-    return n
-
-
-def _constant(value):
-    """A tensor that takes no gradient and may be saved for a backward pass; anything else as it is."""
-    if not isinstance(value, Tensor):
-        return value
-    with torch.inference_mode(False):
-        return value.clone() if value.is_inference() else value.detach()
-
-
-def _sample(inputs: Inputs, i: int) -> dict[str, Tensor]:
-    return {
-        name: value[i : i + 1] if isinstance(value, Tensor) and len(value) > 1 else value
-        for name, value in inputs.items()
-    }
-
-
-def _pieces(partition: Partition) -> Pieces:
-    """Parameter -> the modules' slices of it, in order of their place."""
-    found: dict[str, list] = {}
-    for module in partition.modules:
-        for piece in module.slices:
-            found.setdefault(piece.parameter, []).append((module.name, piece))
-    return {name: sorted(pieces, key=lambda pair: pair[1].start) for name, pieces in found.items()}
-
-
-def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
-    """The parameters that modules own, empty ones left out.
-
-    Raises InputError where the model does not have them as the partition does.
-    """
-    named = dict(model.named_parameters())
-    for name in pieces:
-        shape = tuple(named[name].shape) if name in named else None
-        if shape != partition.shapes[name]:
-            has = "has no such parameter" if shape is None else f"has it in shape {shape}"
-            raise InputError(
-                f"the partition was made of another model: it cuts {name!r} of shape {partition.shapes[name]}, but "
-                f"{type(model).__name__} {has}; make the partition of this model"
-            )
-    return {name: parameter for name, parameter in named.items() if name in pieces and parameter.numel()}
-
-
-def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Parameter]) -> set[str]:
+def _used(request: Request, names: Collection[str]) -> set[str]:
     """Which of the parameters the outputs depend on after all, through code that calls no torch function."""
+    parameters = {name: request.parameters[name] for name in names}
     if not parameters:
         return set()
     for parameter in parameters.values():
         parameter.requires_grad_()
-    logits = forward(model, inputs)
-    gradients = [None] * len(parameters)
+    logits = request.logits()
+    gradients: Sequence[Tensor | None] = [None] * len(parameters)
     if logits.requires_grad:
         gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
     for parameter in parameters.values():
@@ -242,18 +145,23 @@ def _used(model: nn.Module, inputs: Inputs, parameters: Mapping[str, nn.Paramete
     return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
 
 
-def _differing(grams: Grams, exact: Grams, eps: float) -> set[str]:
-    """Modules whose leading entries are not those of ``exact``, beyond what a precision of ``eps`` explains.
+def _wrong(request: Request, found: Found, few: int) -> set[str]:
+    """Modules whose kernels on the first ``few`` samples are not those of plain automatic differentiation, beyond
+    what the parameters' precision ε explains.
 
-    Allowed is 1 % (or 16 eps) of √(Θ_ii Θ_jj), and 1e-6 (or eps²) of the largest entry of all modules.
+    Allowed is 1 % (or 16 ε) of √(Θ_ii Θ_jj), and 1e-6 (or ε²) of the largest entry of all modules.
     """
+    rows = few * (found.shape.numel() if request.full else 1)
+    exact = {name: gram.new_zeros(rows, rows) for name, gram in found.grams.items()}
+    per_sample.add_kernels(request, request.parameters, exact, few, found.shape)
+    eps = torch.finfo(next(iter(request.parameters.values())).dtype).eps
     relative, absolute = max(1e-2, 16 * eps), max(1e-6, eps**2)
     largest = [float(gram.diagonal().max()) for gram in exact.values() if gram.isfinite().all()]
     floor = absolute * max(largest, default=0.0)
     wrong = set()
     for name, gram in exact.items():
         scale = gram.diagonal().clamp(min=0).sqrt()
-        off = (grams[name][: len(gram), : len(gram)] - gram).abs()
+        off = (found.grams[name][:rows, :rows] - gram).abs()
         near = off <= relative * scale[:, None] * scale + floor
         if gram.isfinite().all() and not near.all():  # an overflow is nobody's mistake: the spectrum says it
             wrong.add(name)

@@ -6,41 +6,33 @@ by a function without a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mat.kernels.batched import Grams, Pieces
-from mat.kernels.estimators import Estimator
+from mat.kernels.request import Grams, Request
+from mat.partition.partition import Slice
 
 
-def add_kernels(
-    run: Callable[[int], Tensor],
-    parameters: Mapping[str, nn.Parameter],
-    pieces: Pieces,
-    grams: Grams,
-    n: int,
-    passes: int,
-    estimator: Estimator,
-    labels: Tensor | None,
-    memory: int,
-) -> None:
-    """Add to ``grams`` (module -> (m, m) float64) what the slices of ``parameters`` contribute.
+def add_kernels(request: Request, names: Collection[str], grams: Grams, n: int, shape: torch.Size) -> None:
+    """Add to ``grams`` what the slices of the parameters ``names`` contribute, on the first ``n`` samples.
 
-    ``run(i)`` gives the logits (1, …) of sample i; ``passes`` cotangents each. The Jacobian of as many
-    parameters as fit into ``memory`` bytes, of one at least, is held at a time; the others are frozen.
+    ``shape``: of one sample's logits. The Jacobian of as many parameters as fit into ``request.memory`` bytes, of
+    one at least, is held at a time; the others are frozen.
     """
-    sizes = {name: n * passes * p.numel() * p.element_size() for name, p in parameters.items()}
-    for group in _groups(sizes, memory):
+    parameters = {name: p for name, p in request.parameters.items() if name in names}
+    rows = n * request.estimator.count(shape.numel())
+    sizes = {name: rows * p.numel() * p.element_size() for name, p in parameters.items()}
+    for group in _groups(sizes, request.memory):
         chosen = [parameters[name] for name in group]
         for parameter in chosen:
             parameter.requires_grad_()
-        jacobians = _jacobians(run, chosen, n, estimator, labels)
+        jacobians = _jacobians(request, chosen, n, shape)
         for parameter in chosen:
             parameter.requires_grad_(False)
         for name, jacobian in zip(group, jacobians, strict=True):
-            _add(jacobian, parameters[name].shape, pieces[name], grams, estimator.name == "full")
+            _add(jacobian, parameters[name].shape, request.pieces[name], grams, request.full)
 
 
 def _groups(sizes: Mapping[str, int], memory: int) -> list[list[str]]:
@@ -56,19 +48,13 @@ def _groups(sizes: Mapping[str, int], memory: int) -> list[list[str]]:
     return groups
 
 
-def _jacobians(
-    run: Callable[[int], Tensor],
-    parameters: list[nn.Parameter],
-    n: int,
-    estimator: Estimator,
-    labels: Tensor | None,
-) -> list[Tensor]:
+def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: torch.Size) -> list[Tensor]:
     """Per parameter the rows (n, cotangents, numel)."""
     found: list[list[Tensor]] = [[] for _ in parameters]
     for i in range(n):
-        logits = run(i)
-        for cotangent in estimator.cotangents(logits, None if labels is None else labels[i : i + 1]):
-            gradients = [None] * len(parameters)
+        logits = request.logits_of(i, shape)
+        for cotangent in request.estimator.cotangents(logits, request.label_of(i)):
+            gradients: Sequence[Tensor | None] = [None] * len(parameters)
             if logits.requires_grad:
                 gradients = torch.autograd.grad(
                     logits, parameters, cotangent, retain_graph=True, allow_unused=True
@@ -82,7 +68,9 @@ def _jacobians(
     ]
 
 
-def _add(jacobian: Tensor, shape: torch.Size, pieces, grams: Grams, full: bool) -> None:
+def _add(
+    jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]], grams: Grams, full: bool
+) -> None:
     n, k, _ = jacobian.shape
     jacobian = jacobian.reshape(n, k, *shape)
     for module, piece in pieces:

@@ -1,8 +1,8 @@
-"""Watching parameters at work: which functions use them, on what, and which sample each row belongs to.
+"""Recording parameters at work: which functions use them, on what, and which sample each row belongs to.
 
-While it is active, ``Watch`` sees every call of a torch function that is given a watched parameter or a view of
-one. Where the function has a rule (``mat.kernels.gradient_rules``) it keeps what the parameter's per-sample gradients are made of
-and waits for the gradient at the function's output; where it has none, the parameter is ``unknown``.
+While it is active, a ``Recorder`` sees every call of a torch function that is given one of its parameters or a view of
+one. Where the function has a rule (``mat.kernels.gradient_rules``) it keeps what the parameter's per-sample gradients
+are made of and waits for the gradient at the function's output; where it has none, the parameter is ``unknown``.
 So no layer class has to be known: a Linear, or a projection inside ``nn.MultiheadAttention``, is the function
 that it calls, and a parameter used twice has two uses.
 """
@@ -30,8 +30,8 @@ class Use:
         self.parameter, self.call, self.make = parameter, call, make
 
 
-class Watch(TorchFunctionMode):
-    """Watches ``parameters`` (by name) while a model runs on ``n`` samples.
+class Recorder(TorchFunctionMode):
+    """Records the uses of ``parameters`` (by name) while a model runs on ``n`` samples.
 
     Attributes:
         uses: every known use, in order of the calls.
@@ -105,7 +105,7 @@ class Watch(TorchFunctionMode):
     def _found(self, tree) -> set[str]:
         return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
 
-    def unplaced(self, verify: bool) -> list[Call]:
+    def to_trace(self, verify: bool) -> list[Call]:
         """Calls whose rows are to be traced to their samples: all, where there is a doubt or ``verify`` asks.
 
         In doubt are shapes that do not show the samples (tokens sent to an expert, windows of an image), shapes
@@ -117,7 +117,7 @@ class Watch(TorchFunctionMode):
         return calls if doubt or verify else []
 
 
-def place(call: Call, gradient: Tensor, scaled: Tensor, scale: Tensor) -> bool:
+def trace_rows(call: Call, gradient: Tensor, scaled: Tensor, scale: Tensor) -> bool:
     """Find the sample of every row of ``call`` from two gradients at its output; whether all were found.
 
     ``scaled`` is the gradient when the outputs of sample i count ``scale[i]`` = 1 + i/n times. In evaluation

@@ -298,7 +298,7 @@ def test_slow_modules_have_k_times_the_rate_under_every_scheduler(schedule):
         }
         optimizer.step()
         rate = reference.param_groups[0]["lr"]
-        for piece, leaf in controller.sparse._pieces.items():
+        for piece, leaf in controller.sparse.leaves.items():
             if leaf.grad is not None:
                 step = rate * (4 if leaf in slow else 1) * leaf.grad
                 torch.testing.assert_close(leaf.data, piece.of(before[piece.parameter]) - step, **TOLERANCE)

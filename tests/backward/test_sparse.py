@@ -39,7 +39,7 @@ def sparse_gradients(case, mode, active):
     try:
         sparse.set_active(active)
         case.loss().backward()
-        return {piece: leaf.grad for piece, leaf in sparse._pieces.items() if leaf.grad is not None}
+        return {piece: leaf.grad for piece, leaf in sparse.leaves.items() if leaf.grad is not None}
     finally:
         sparse.close()
 

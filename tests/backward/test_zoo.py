@@ -67,7 +67,7 @@ def sparse_gradients(one, partition, mode, active, training=False):
     try:
         sparse.set_active(active)
         loss(one, training).backward()
-        return {piece: leaf.grad for piece, leaf in sparse._pieces.items()}
+        return {piece: leaf.grad for piece, leaf in sparse.leaves.items()}
     finally:
         sparse.close()
         one.model.zero_grad(set_to_none=True)

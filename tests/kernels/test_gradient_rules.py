@@ -11,7 +11,7 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.kernels.gradient_rules import RULES
-from mat.kernels.recorder import Watch
+from mat.kernels.recorder import Recorder
 from mat.partition.partition import Partition
 from tests.zoo import by_parameter, modular_ntk, naive_rows, randomise
 
@@ -454,6 +454,6 @@ def test_every_rule_is_named_by_a_function_that_a_mode_sees():
 def test_nothing_is_watched_outside_the_probe():
     assert torch.overrides._get_current_function_mode() is None
     model = randomise(Model(nn.Linear(4, 3)))
-    with pytest.raises(ZeroDivisionError), Watch(dict(model.named_parameters()), 3):
+    with pytest.raises(ZeroDivisionError), Recorder(dict(model.named_parameters()), 3):
         model(tokens()) / (1 // 0)
     assert torch.overrides._get_current_function_mode() is None

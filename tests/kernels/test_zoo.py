@@ -45,7 +45,7 @@ def test_a_wrapped_model_is_probed_as_the_plain_one(name):
         partition = partition_model(one.model, filter_groups=2)
         plain = modular_ntk(one.model, partition, one.inputs)
         with_sparse = SparseBackward(one.model, partition, "detach")
-        with_sparse.densify()
+        with_sparse.leaves.densify()
         with_sparse.set_active(partition.names[::2])
         with with_sparse.dense():
             wrapped = modular_ntk(one.model, partition, one.inputs)

@@ -77,6 +77,8 @@ RESULTS = f"results/{SCALE}"
 MADE = f"{RESULTS}/{PART}" if PART else RESULTS
 TABLES = f"{MADE}/tables"
 FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
+# what was found wrong since, where something was
+ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
 RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = expand_scale()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []

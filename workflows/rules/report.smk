@@ -38,6 +38,7 @@ rule report:
         looks=["workflows/report/page.css", "workflows/report/page.js"],
         claims="workflows/claims.yaml",
         methods=METHOD_FILES,
+        erratum=ERRATUM,
     output:
         f"{MADE}/REPORT.md",
         f"{MADE}/report.html",
@@ -67,6 +68,7 @@ rule reproducibility:
         record=f"{TABLES}/runs.csv",
         claims="workflows/claims.yaml",
         register="workflows/ambiguities.yaml",
+        erratum=ERRATUM,
     output:
         f"{MADE}/REPRODUCIBILITY.md",
     log:

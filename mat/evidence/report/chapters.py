@@ -17,7 +17,7 @@ import pandas as pd
 
 from mat.evidence.catalogue import items
 from mat.evidence.claims.claim import Claims
-from mat.evidence.report import environment, verdicts
+from mat.evidence.report import environment, erratum, verdicts
 from mat.evidence.runs.files import relative
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
@@ -61,7 +61,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a report is read from. ``root``: the repository's; ``methods``: the folder of the methods' files."""
+    """Where a report is read from. ``root``: the repository's; ``methods``: the folder of the methods' files;
+    ``erratum``: what was found wrong since, which comes before everything else."""
 
     tables: Tables
     claims: Claims
@@ -69,6 +70,7 @@ class Source:
     figures_dir: Path
     methods: Path
     root: Path
+    erratum: str = ""
 
 
 def title(source: Source) -> str:
@@ -95,7 +97,7 @@ def chapters(source: Source) -> list[Section]:
 
 def markdown(source: Source, folder: Path) -> str:
     """The report as one Markdown text, its links relative to ``folder``."""
-    parts = [f"# {title(source)}", lead(source)]
+    parts = [f"# {title(source)}", *erratum.note(source.erratum), lead(source)]
     for chapter in chapters(source):
         parts += _written(chapter, 2, folder)
     return without_places("\n\n".join(parts))

@@ -20,7 +20,8 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from mat.errors import InputError
-from mat.evidence.claims.decisions import VERDICTS
+from mat.evidence.claims.verdict import VERDICTS
+from mat.evidence.report import erratum
 from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, title
 from mat.evidence.text.format import MISSING
 
@@ -48,6 +49,7 @@ def page(source: Source, assets: Path) -> str:
         raise InputError(f"expected page.html.j2, page.css and page.js in {assets}: {error}") from None
     html = template.render(
         title=title(source),
+        erratum=Markup(render("\n\n".join(erratum.note(source.erratum)), "erratum")),
         lead=Markup(render(lead(source), "top")),
         sections=[_section(chapter) for chapter in chapters(source)],
         style=Markup(style.strip()),

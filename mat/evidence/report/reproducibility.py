@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.decisions import NOT_TESTED, VERDICTS
-from mat.evidence.report import environment
+from mat.evidence.claims.verdict import NOT_TESTED, VERDICTS
+from mat.evidence.report import environment, erratum
 from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places
 from mat.evidence.runs.pooled import Tables
@@ -20,11 +20,14 @@ from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.text import format
 
 
-def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], verdicts: pd.DataFrame | None) -> str:
-    """The page. ``verdicts``: the table ``verdicts.csv``, None where no claim is judged."""
+def markdown(
+    tables: Tables, claims: Claims, register: list[Ambiguity], verdicts: pd.DataFrame | None, wrong: str = ""
+) -> str:
+    """The page. ``verdicts``: the table ``verdicts.csv``, None where no claim is judged; ``wrong``: the erratum."""
     return "\n\n".join(
         [
             f"# Reproducibility summary. Scale {tables.scope}",
+            *erratum.note(wrong),
             f"Of {PAPER}. Made by `{tables.command}` from the tables of this scale; no number is typed by hand.",
             "## Scope of reproducibility",
             *_scope(claims, verdicts),

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from mat.errors import InputError
-from mat.records.yaml_file import read_yaml as read_yaml
 
 
 def check_keys(
@@ -37,6 +36,13 @@ def texts(where: str, value: Any) -> list[str]:
     if not isinstance(value, list):
         raise InputError(f"{where}: expected a list of texts, got {type(value).__name__}")
     return [text(where, item) for item in value]
+
+
+def one_of(where: str, value: Any, known: Iterable[str]) -> str:
+    """``value``, when it is one of the ``known`` words."""
+    if value not in (known := tuple(known)):
+        raise InputError(f"{where}: expected one of {', '.join(known)}, got {value!r}")
+    return value
 
 
 def real(where: str, value: Any) -> float:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from mat.errors import InputError
-from mat.evidence.claims import claim as claims_file
+from mat.evidence.claims import load as claims_file
 from mat.evidence.report import chapters as reporting
-from mat.evidence.report import html
+from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
 from mat.evidence.runs import pooled as tables
 from mat.evidence.runs.files import is_there, run_folder
@@ -30,21 +30,22 @@ def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
 def report(
     tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path
 ) -> None:
-    """Write ``REPORT.md`` and ``report.html`` into ``out``."""
-    source = reporting.Source(
-        tables.load(tables_dir), claims_file.load_claims(claims), tables_dir, figures_dir, methods, root
-    )
+    """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
+    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
     write_text(reporting.markdown(source, out), out / "REPORT.md")
     write_text(html.page(source, page), out / "report.html")
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
-    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge."""
+    """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge; an
+    ``ERRATUM.md`` that lies there comes first."""
     page = reproducibility_page.markdown(
         tables.load(tables_dir),
         claims_file.load_claims(claims),
         ambiguities.load_register(register),
         reporting.read_verdicts(tables_dir),
+        erratum.read(out),
     )
     write_text(page, out / "REPRODUCIBILITY.md")
 

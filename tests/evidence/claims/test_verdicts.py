@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from mat.errors import InputError
-from mat.evidence.claims import decisions
 from mat.evidence.claims import page as verdicts_text
-from mat.evidence.claims.claim import load_claims
-from mat.evidence.claims.verdicts import outcome, places, simultaneous, verdicts
+from mat.evidence.claims.judge import outcome, places, simultaneous
+from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.rules.active_share import within
+from mat.evidence.claims.verdicts import verdicts
+from mat.evidence.report import terminal
 from mat.evidence.runs import over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
@@ -305,7 +307,7 @@ def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules)
     row = frame[(frame["claim"] == "C7") & (frame["task"] == "digits")].iloc[0]
     share = over_seeds.active_share_percent(tables, "digits", "mat")
     wide = mean_interval(share, 1 - 0.05 / tested)
-    held = decisions.within(wide, {"min_percent": 24, "max_percent": 44})
+    held = within(wide, {"min_percent": 24, "max_percent": 44})
     assert row["after_correction"] == held
 
 
@@ -428,4 +430,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     assert "min_spread 3" in page
     assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
     assert "fixed before the runs" not in page
-    assert "C4   " in cli.summary(tmp_path, CLAIMS)
+    assert "C4   " in terminal.scale(tmp_path, CLAIMS)

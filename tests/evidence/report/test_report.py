@@ -10,9 +10,9 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.catalogue import items
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.report import chapters as report
-from mat.evidence.report import environment, verdicts
+from mat.evidence.report import environment, terminal, verdicts
 from mat.evidence.report import html as report_html
 from mat.evidence.runs.pooled import load, save
 from mat.experiments.cli import report as report_cli
@@ -228,7 +228,7 @@ def test_a_missing_template_is_named(made, tmp_path):
 
 def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     folder = made / "results/demo/tables"
-    said = cli.summary(folder, CLAIMS).splitlines()
+    said = terminal.scale(folder, CLAIMS).splitlines()
     verdict = report.read_verdicts(folder).query("claim == 'C4' and task == 'all'").iloc[0]
     place = next(place for place, line in enumerate(said) if line.startswith("C4 "))
     assert verdict["verdict"] in said[place]
@@ -251,3 +251,19 @@ def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_pa
     assert f"{finished} of {len(pooled)} runs finished" in said
     tops = pd.read_csv(folder / "verdicts.csv").query("task == 'all'")["verdict"].value_counts()
     assert f"{tops.get('inconclusive', 0)} claims stay inconclusive" in said
+
+
+def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_path):
+    folder = made / "results/demo/tables"
+    (tmp_path / "ERRATUM.md").write_text("# Erratum\n\nThe *headline* is withdrawn.\n\nSee `runs.csv`.\n")
+    report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
+    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    said = "> **Erratum.** The *headline* is withdrawn.\n>\n> See `runs.csv`."
+    for name in ("REPORT.md", "REPRODUCIBILITY.md"):
+        blocks = (tmp_path / name).read_text().split("\n\n")
+        assert blocks[0].startswith("# "), name
+        assert blocks[1] == said, name
+    header = (tmp_path / "report.html").read_text().partition("</h1>")[2].partition("A re-run of")[0]
+    assert "<strong>Erratum.</strong> The <em>headline</em> is withdrawn." in header
+    assert 'role="note"' in header
+    assert "Erratum" not in page(made)

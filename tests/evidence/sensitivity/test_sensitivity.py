@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.runs import method_groups, over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.sensitivity import table

@@ -83,7 +83,7 @@ class Fork:
 
     def _stepper(self, optimizer: torch.optim.Optimizer, leaves: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer, over ``leaves`` alone; each stays in its group."""
-        adopt((optimizer,), self.model, self.partition, self._sparse._pieces, {})
+        adopt((optimizer,), self.model, self.partition, self._sparse.leaves, {})
         kept = {id(leaf) for leaf in leaves}
         for group in optimizer.param_groups:
             group["params"] = [leaf for leaf in group["params"] if id(leaf) in kept]

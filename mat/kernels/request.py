@@ -1,0 +1,148 @@
+"""What is asked of a model: the kernels of which modules, on which samples, by which estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mat.errors import InputError
+from mat.forward import Inputs, forward
+from mat.kernels.estimators import Estimator
+from mat.partition.partition import Partition, Slice
+
+Pieces = Mapping[str, Sequence[tuple[str, Slice]]]  # parameter -> (module, slice), in order of the slices
+Grams = dict[str, Tensor]  # module -> (m, m) float64
+
+
+@dataclass(frozen=True)
+class Request:
+    """``model`` on the ``n`` samples ``inputs``, and the kernels that are wanted.
+
+    ``parameters``: those that the ``modules`` own, by name, empty ones left out; ``pieces``: whose they are, slice by
+    slice. ``labels``: None, or one entry per sample. ``memory``: bytes of working space beside the activations of one
+    forward pass.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    labels: Tensor | None
+    n: int
+    parameters: Mapping[str, nn.Parameter]
+    pieces: Pieces
+    modules: tuple[str, ...]
+    estimator: Estimator
+    memory: int
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        partition: Partition,
+        inputs: Inputs,
+        labels: Tensor | None,
+        estimator: Estimator,
+        memory: int,
+    ) -> Request:
+        """Raises InputError for inputs that are no batch, labels that are not theirs, another model's partition."""
+        n = _samples(inputs, labels)
+        pieces = _pieces(partition)
+        parameters = _owned(model, partition, pieces)
+        inputs = {name: _constant(value) for name, value in inputs.items()}
+        return cls(model, inputs, labels, n, parameters, pieces, partition.names, estimator, memory)
+
+    @property
+    def full(self) -> bool:
+        """Whether every pair of rows is wanted, so that a sample has as many rows as logits."""
+        return self.estimator.name == "full"
+
+    def logits(self) -> Tensor:
+        """Of all samples, (n, …) if the model is one that can be probed."""
+        return forward(self.model, self.inputs)
+
+    def logits_of(self, i: int, shape: torch.Size) -> Tensor:
+        """Of sample ``i`` alone, (1, *shape), ``shape`` being that of a sample's logits in the batch.
+
+        Raises InputError where it has another number of logits alone.
+        """
+        logits = forward(self.model, {name: _entry(value, i) for name, value in self.inputs.items()})
+        if logits.numel() != shape.numel():
+            raise InputError(
+                f"one sample alone has outputs of shape {tuple(logits.shape)}, in the batch {tuple(shape)}; "
+                "the model's outputs must not depend on how many samples it is given"
+            )
+        return logits.reshape(1, *shape)  # a model that squeezes leaves out the one sample's dimension
+
+    def label_of(self, i: int) -> Tensor | None:
+        """Of sample ``i``, (1, …)."""
+        return None if self.labels is None else self.labels[i : i + 1]
+
+    def owners(self, parameter: str) -> set[str]:
+        """The modules that own some of it."""
+        return {module for module, _ in self.pieces[parameter]}
+
+
+def _samples(inputs: Inputs, labels: Tensor | None) -> int:
+    """n, the common first dimension. Tensors of first dimension 1 are shared by all samples."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
+            f"{type(inputs).__name__}"
+        )
+    sizes = {
+        name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)
+    }
+    n = max(sizes.values(), default=0)
+    if n < 1 or any(size not in (1, n) for size in sizes.values()):
+        raise InputError(
+            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
+            f"{sizes or 'of nothing'}"
+        )
+    for name, value in inputs.items():
+        if isinstance(value, list | tuple) and len(value) == n > 1:
+            raise InputError(f"{name!r} is a {type(value).__name__} with an entry per sample; give a tensor")
+    if labels is not None and not isinstance(labels, Tensor):
+        raise InputError(f"labels must be a tensor with one entry per sample, got {type(labels).__name__}")
+    if labels is not None and len(labels) != n:
+        raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
+    return n
+
+
+def _constant(value: Any) -> Any:
+    """A tensor that takes no gradient and may be saved for a backward pass; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    with torch.inference_mode(False):
+        return value.clone() if value.is_inference() else value.detach()
+
+
+def _entry(value: Any, i: int) -> Any:
+    return value[i : i + 1] if isinstance(value, Tensor) and len(value) > 1 else value
+
+
+def _pieces(partition: Partition) -> Pieces:
+    found: dict[str, list[tuple[str, Slice]]] = {}
+    for module in partition.modules:
+        for piece in module.slices:
+            found.setdefault(piece.parameter, []).append((module.name, piece))
+    return {name: sorted(pieces, key=lambda pair: pair[1].start) for name, pieces in found.items()}
+
+
+def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
+    """The parameters that modules own, empty ones left out.
+
+    Raises InputError where the model does not have them as the partition does.
+    """
+    named = dict(model.named_parameters())
+    for name in pieces:
+        shape = tuple(named[name].shape) if name in named else None
+        if shape != partition.shapes[name]:
+            has = "has no such parameter" if shape is None else f"has it in shape {shape}"
+            raise InputError(
+                f"the partition was made of another model: it cuts {name!r} of shape {partition.shapes[name]}, but "
+                f"{type(model).__name__} {has}; make the partition of this model"
+            )
+    return {name: parameter for name, parameter in named.items() if name in pieces and parameter.numel()}
