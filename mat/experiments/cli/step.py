@@ -213,3 +213,21 @@ def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) ->
     from mat.experiments.cli import report as writing
 
     writing.reproducibility(tables, claims, ambiguities, out)
+
+
+def schema_text() -> str:
+    """The JSON schema of a scale's YAML, studies included."""
+    from mat.experiments.config.schema import schema
+    from mat.experiments.studies.agreement.config import Settings as Agreement
+    from mat.experiments.studies.branches.config import Settings as Branches
+
+    return schema({"agreement": Agreement, "branches": Branches})
+
+
+@step.command()
+@options.path("--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json"))
+def schema(out: Path) -> None:
+    """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
+    from mat.records.files import write_text
+
+    write_text(schema_text(), out)
