@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint plan clean distclean
+.PHONY: run test lint check-results plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -18,8 +18,14 @@ test: $(VENV)/.installed-test lint
 lint: $(VENV)/.installed-test
 	$(ACTIVATE) ruff check .
 	$(ACTIVATE) ruff format --check .
+	$(ACTIVATE) lint-imports
+	$(ACTIVATE) mypy
 	$(ACTIVATE) snakefmt --check Snakefile workflows
 	$(ACTIVATE) snakemake --lint
+
+# the committed results: their hashes, every table and page made again from the pooled runs, what the README links to
+check-results: $(VENV)/.installed-test
+	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
@@ -29,7 +35,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[experiments]"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -1,10 +1,27 @@
-"""``python -m mat``."""
+"""``mat`` and ``python -m mat``: imports nothing of the harness until it is known to be installed."""
 
 from __future__ import annotations
 
 import sys
 
-from mat.experiments.cli.main import main
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 2, with one line, where only the library is installed."""
+    try:
+        from mat.experiments.cli.main import main as run
+
+        return run(argv)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "mat"):
+            raise
+        print(
+            f"mat: error: this command needs {missing}, which is not installed; "
+            'get the pipeline\'s packages with: pip install "mat-reference[experiments]"',
+            file=sys.stderr,
+        )
+        return 2
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,9 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.evidence.runs import pooled
+from mat.evidence.stats.intervals import paired_difference, saving_percent
 from mat.experiments.cli import report
 
+pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
+EVIDENCE = ROOT / "results/subset/only/evidence"
 SCALES = sorted(path.parent.name for path in (ROOT / "results").glob("*/tables"))
 
 
@@ -92,8 +96,62 @@ def test_the_committed_files_are_what_they_say(tables):
         assert (tables.parent / link).exists(), link
 
 
-def test_links_in_the_readme_lead_somewhere():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def said(interval):
+    """An interval as the errata write it."""
+    numbers = (interval.mean, interval.low, interval.high)
+    return "{} [{}, {}]".format(*(f"{number:.1f}".replace("-", "−") for number in numbers))
+
+
+def by_seed(tables, task, method):
+    return tables.finished(task, method).set_index("seed")["test_metric"]
+
+
+def test_what_the_errata_say_comes_out_of_the_pooled_runs():
+    found = pooled.load(EVIDENCE / "tables")
+    tiny, cifar = (
+        said(
+            paired_difference(100 * by_seed(found, task, "mat_exact"), 100 * by_seed(found, task, "vanilla"))
+        )
+        for task in ("tiny_imagenet_small", "cifar10_small")
+    )
+    # of log-perplexity, of which less is better, as a gain in percent
+    experts = said(
+        saving_percent(
+            by_seed(found, "experts_small", "mat_exact"), by_seed(found, "experts_small", "vanilla")
+        )
+    )
+    demo = pooled.load(ROOT / "results/demo/tables")
+    digits = said(
+        paired_difference(
+            100 * by_seed(demo, "digits", "mat_exact"), 100 * by_seed(demo, "digits", "vanilla")
+        )
+    )
+    wanted = {
+        EVIDENCE / "ERRATUM.md": (tiny, cifar, experts),
+        ROOT / "results/demo/ERRATUM.md": (digits, tiny, experts),
+        ROOT / "README.md": (tiny, experts),
+    }
+    for page, numbers in wanted.items():
+        for number in numbers:
+            assert number in page.read_text(encoding="utf-8"), (page, number)
+
+
+@pytest.mark.parametrize(
+    "tables, task, seeds",
+    [
+        (EVIDENCE / "tables", "tiny_imagenet_small", 5),
+        (EVIDENCE / "tables", "cifar10_small", 4),
+        (ROOT / "results/demo/tables", "digits", 3),
+    ],
+)
+def test_detached_steps_cost_what_steps_with_nothing_active_cost(tables, task, seeds):
+    """In so many seeds every step after the first epoch costs the same, the least that any step costs."""
+    found = pooled.load(tables)
+    at_floor = 0
+    rows = {int(run["seed"]): found.curve(run["run"]) for _, run in found.finished(task, "mat").iterrows()}
+    steps = {seed: (curve["macs_executed"].diff() / curve["step"].diff()) for seed, curve in rows.items()}
+    floor = min(cost.min() for cost in steps.values())
+    for seed, cost in steps.items():
+        begun = rows[seed]["epoch"].shift() >= 1.0 + 1 / 37  # whole intervals after the first
+        at_floor += bool((cost[begun] == floor).all())
+    assert at_floor == seeds

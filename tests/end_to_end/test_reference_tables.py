@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.runs import pooled
 from mat.evidence.tables import agreement_page, generalisation, trainability
 from mat.evidence.tables import ceiling as ceiling_table
 from mat.experiments.cli import report, tables
 
+pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
 CLAIMS, LEVELS = ROOT / "workflows/claims.yaml", ROOT / "workflows/sanity.yaml"
 REGISTER = ROOT / "workflows/ambiguities.yaml"
@@ -48,6 +49,8 @@ def made(request, tmp_path_factory):
     for file in (*POOLED, *STUDIED):
         if (part / "tables" / file).is_file():
             shutil.copy(part / "tables" / file, folder)
+    if (part / "ERRATUM.md").is_file():
+        shutil.copy(part / "ERRATUM.md", there)
     wanted = {path.stem for path in (part / "tables").glob("*.*")}
     loaded, rules = pooled.load(folder), load_claims(CLAIMS)
     tables.results(folder, CLAIMS)

@@ -193,10 +193,6 @@ def job_threads(wildcards):
     return job_named(wildcards).spec.threads
 
 
-def comparison_command(wildcards):
-    return wildcards.comparison.replace("_", "-")
-
-
 def ceiling_json(wildcards):
     tasks = {label: trained(label, config["tasks"]) for label in TASKS}
     return json.dumps({"scale": config["scale"], "tasks": tasks, "ceiling": config["ceiling"]})

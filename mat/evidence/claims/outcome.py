@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mat.evidence.claims import decisions
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
-
-if TYPE_CHECKING:
-    from mat.evidence.claims.claim import Claim
 
 Decide = Callable[[list[Interval]], str]
 
@@ -25,7 +21,7 @@ class Effect(NamedTuple):
     part: str
     interval: Interval
     unit: str
-    ledger: str
+    ledger: str = "none"
     decides: bool = True
     zero: bool = False
 
@@ -45,22 +41,28 @@ class Outcome:
 
     @property
     def deciding(self) -> list[Interval]:
-        return deciding(self.effects)
+        """The intervals that decide."""
+        return [effect.interval for effect in self.effects if effect.decides]
 
 
-def deciding(effects: Sequence[Effect]) -> list[Interval]:
-    """The intervals that decide."""
-    return [effect.interval for effect in effects if effect.decides]
+def too_few(values: Sequence[Interval], least: int) -> bool:
+    """Whether one of the intervals stands on fewer than ``least`` seeds."""
+    return any(value.n < least for value in values)
 
 
 def decided(effects: list[Effect], decide: Decide, reason: str) -> Outcome:
-    """The outcome of ``decide`` on the deciding effects."""
-    return Outcome(decide(deciding(effects)), reason, effects, decide)
+    """The outcome of ``decide`` on the effects that decide."""
+    return Outcome(decide([effect.interval for effect in effects if effect.decides]), reason, effects, decide)
 
 
-def undecided(_: list[Interval]) -> str:
-    """The decision where there is nothing to decide on."""
-    return decisions.INCONCLUSIVE
+def undecided(effects: list[Effect], reason: str) -> Outcome:
+    """Numbers on which nothing can be decided."""
+    return decided(effects, lambda _: INCONCLUSIVE, reason)
+
+
+def not_tested(reason: str, effects: Sequence[Effect] = ()) -> Outcome:
+    """No numbers to decide on, and why."""
+    return Outcome(NOT_TESTED, reason, list(effects))
 
 
 def among_survivors(
@@ -74,8 +76,8 @@ def among_survivors(
         return outcome
 
     def decide(values: list[Interval]) -> str:
-        refuted = set(lost) == {method} and outcome.decide(values) == decisions.NOT_SUPPORTED
-        return decisions.NOT_SUPPORTED if refuted else decisions.INCONCLUSIVE
+        refuted = set(lost) == {method} and outcome.decide(values) == NOT_SUPPORTED
+        return NOT_SUPPORTED if refuted else INCONCLUSIVE
 
     named = ", ".join(f"{label} {count}" for label, count in lost.items())
     said = f" Diverged runs: {named}; what is compared are survivors."
@@ -83,42 +85,12 @@ def among_survivors(
     return decided(outcome.effects, decide, reason)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """``evaluate(tables, task, claim, convergence)`` and what its claim must name.
-
-    ``roles``: every label that plays one must have runs, except in ``any_role``, of whose methods one is enough, and
-    in the roles ``optional``. ``families``: judged on the families of this table (``Tables.families_of``) instead
-    of on
-    tasks; ``scale``: judged once, over all tasks.
-    """
-
-    evaluate: Callable[[Tables, str, Claim, Convergence], Outcome]
-    thresholds: frozenset[str]
-    roles: frozenset[str]
-    any_role: str | None = None
-    families: str | None = None
-    optional: frozenset[str] = frozenset()
-    scale: bool = False
+def say(*effects: Effect) -> str:
+    """Effects in words: part, interval, unit, ledger, n."""
+    return "; ".join(map(_say, effects))
 
 
-def rule(
-    evaluate: Callable[..., Outcome],
-    thresholds: str,
-    roles: str,
-    any_role: str | None = None,
-    families: str | None = None,
-    optional: str = "",
-    scale: bool = False,
-) -> Rule:
-    """A ``Rule`` with its names in one text each."""
-    names = (frozenset(text.split()) for text in (thresholds, roles, optional))
-    thresholds_of, roles_of, optional_of = names
-    return Rule(evaluate, thresholds_of, roles_of, any_role, families, optional_of, scale)
-
-
-def say(effect: Effect) -> str:
-    """An effect in words: part, interval, unit, ledger, n."""
+def _say(effect: Effect) -> str:
     ledger = "" if effect.ledger == "none" else f" ({effect.ledger})"
     unit = "" if effect.unit in ("Spearman ρ", "Kendall τ_b", "ratio max/min") else f" {effect.unit}"
     return f"{effect.part} {format.estimate(effect.interval)}{unit}{ledger}, n = {effect.interval.n}"

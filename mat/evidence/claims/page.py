@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mat.evidence.claims import decisions
 from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.verdict import NOT_TESTED
 from mat.evidence.stats.bootstrap import COVERAGE
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.stats.power import POWER
 from mat.evidence.tables import sanity
 from mat.evidence.text import format
+from mat.evidence.text.format import ALL
 
-ALL = "all"
 HEADER = (
     "claim", "task", "verdict", "after correction", "effect [95 %]", "bootstrap", "n", "unit", "ledger",
     "would show", "seeds it would take", "has vanilla learned?", "depends on", "why",
@@ -84,7 +84,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
 
 
 def _rule_text(claim: Claim) -> str:
-    numbers = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
+    numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
     return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
 
@@ -96,7 +96,7 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
         return "; ".join(cell(row) for row in shown.itertuples()) or format.MISSING
 
     verdict = f"**{first['verdict']}**"
-    if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != decisions.NOT_TESTED:
+    if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != NOT_TESTED:
         verdict += " (vanilla has not learned this task: the comparison may be empty)"
     return (
         first["claim"], first["task"], verdict, first["after_correction"], joined(_effect), joined(_bootstrap),

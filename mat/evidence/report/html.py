@@ -20,7 +20,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from mat.errors import InputError
-from mat.evidence.claims.decisions import VERDICTS
+from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.report import erratum
 from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, title
 from mat.evidence.text.format import MISSING

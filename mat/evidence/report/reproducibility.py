@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.decisions import NOT_TESTED, VERDICTS
+from mat.evidence.claims.verdict import NOT_TESTED, VERDICTS
 from mat.evidence.report import environment, erratum
 from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places

@@ -7,46 +7,40 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.claims import decisions
 from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.outcome import Effect, Outcome
-from mat.evidence.claims.verdicts import outcome
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
 from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval
 
-DEFAULTS = {
-    "mat": ("C4", "C5"),
-    "multirate": ("C6",),
-}  # label → the claims in which an alternative plays its role
-ROLES = {"mat": "method", "multirate": "baselines"}
+# label of a default → the claims in which an alternative plays its role, and that role
+DEFAULTS = {"mat": (("C4", "C5"), "method"), "multirate": (("C6",), "baselines")}
 SHORT = 60  # characters of an open question
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Another way to read the same runs: how it changes convergence and the claim; it concerns C4 alone."""
-
-    convergence: Callable[[Convergence], Convergence] = lambda rule: rule
-    ledger: str | None = None
+def _converges(**changes: Any) -> Callable[[Claim, Convergence], tuple[Claim, Convergence]]:
+    return lambda claim, rule: (claim, replace(rule, **changes))
 
 
-READINGS = {
-    "last_epoch": Reading(lambda rule: replace(rule, last=True)),
-    "best_epoch": Reading(lambda rule: replace(rule, epsilon=0.0)),
-    "epsilon_0.002": Reading(lambda rule: replace(rule, epsilon=0.002)),
-    "epsilon_0.01": Reading(lambda rule: replace(rule, epsilon=0.01)),
-    "epsilon_0.02": Reading(lambda rule: replace(rule, epsilon=0.02)),
-    "nominal_ledger": Reading(ledger="nominal"),
+# other ways to read the same runs: how each changes C4 and convergence
+READINGS: dict[str, Callable[[Claim, Convergence], tuple[Claim, Convergence]]] = {
+    "last_epoch": _converges(last=True),
+    "best_epoch": _converges(epsilon=0.0),
+    "epsilon_0.002": _converges(epsilon=0.002),
+    "epsilon_0.01": _converges(epsilon=0.01),
+    "epsilon_0.02": _converges(epsilon=0.02),
+    "nominal_ledger": lambda claim, rule: (replace(claim, ledger="nominal"), rule),
 }
 
 
@@ -75,10 +69,13 @@ def sensitivity(tables: Tables, claims: Claims, register: Iterable[Ambiguity]) -
     for entry in register:
         for name in alternatives(entry):
             entries.setdefault(name, []).append(entry)
-    rows, pools = [], {frozenset(tables.runs["seed"]): tables}
-    for name, found in entries.items():
-        for task in tables.tasks:
-            rows += _rows(tables, claims, found, name, task, pools)
+    pools = {frozenset(tables.runs["seed"]): tables}
+    rows = [
+        {"scale": tables.scale, "id": " ".join(e.id for e in found), "open": shortened(found[0].open), **row}
+        for name, found in entries.items()
+        for task in tables.tasks
+        for row in _rows(tables, claims, name, task, pools)
+    ]
     return pd.DataFrame(rows, columns=None if rows else ["id", "alternative", "task"])
 
 
@@ -93,79 +90,59 @@ def of_seeds(tables: Tables, seeds: Iterable[int], pools: Pools) -> Tables:
     return pools[wanted]
 
 
-def _rows(
-    tables: Tables, claims: Claims, entries: list[Ambiguity], name: str, task: str, pools: Pools
-) -> list[dict[str, Any]]:
+def _rows(tables: Tables, claims: Claims, name: str, task: str, pools: Pools) -> Iterator[dict[str, Any]]:
+    """What the alternative ``name`` changes on a task, claim by claim."""
     default = next((label for label in DEFAULTS if name == label or name.startswith(f"{label}_")), "mat")
-    present = tables.methods(task)
-    if default not in present or (name not in READINGS and name not in present):
-        return []
-    wanted = ("C4",) if name in READINGS else DEFAULTS[default]
-    own = tables
-    if name not in READINGS and len(seeds := tables.finished(task, name)["seed"]):
-        own = of_seeds(
-            tables, set(tables.runs["seed"]) - (set(tables.of(task, default)["seed"]) - set(seeds)), pools
-        )
-    rows = []
+    present, reading = tables.methods(task), READINGS.get(name)
+    if default not in present or (reading is None and name not in present):
+        return
+    (wanted, role), own = DEFAULTS[default], tables
+    if reading is None and len(seeds := tables.finished(task, name)["seed"]):
+        without = set(tables.of(task, default)["seed"]) - set(seeds)
+        own = of_seeds(tables, set(tables.runs["seed"]) - without, pools)
     for claim in claims.claims:
-        if claim.id in wanted and not claim.not_tested:
-            other, rule = _changed(claim, default, name, claims.convergence)
-            pair = outcome(own, task, claim, claims.convergence), outcome(tables, task, other, rule)
-            if decisions.NOT_TESTED not in (pair[0].verdict, pair[1].verdict):
-                effects = (
-                    _effect(own, task, claim, default, default, pair[0]),
-                    _effect(tables, task, other, default, default if name in READINGS else name, pair[1]),
-                )
-                rows.append(_row(tables, entries, name, task, claim, effects, pair))
-    return rows
+        if claim.not_tested or claim.id not in (wanted if reading is None else ("C4",)):
+            continue
+        if reading is None:
+            played = [name if label == default else label for label in claim.role(role)]
+            other, rule, label = claim.played_by(role, played), claims.convergence, name
+        else:
+            (other, rule), label = reading(claim, claims.convergence), default
+        before, after = (
+            outcome(own, task, claim, claims.convergence),
+            outcome(tables, task, other, rule),
+        )
+        if NOT_TESTED not in (before.verdict, after.verdict):
+            effects = _moved(own, task, claim, default, before), _moved(tables, task, other, label, after)
+            yield {"alternative": name, "task": task, **_compared(claim.id, task, *effects, before, after)}
 
 
-def _changed(claim: Claim, default: str, name: str, rule: Convergence) -> tuple[Claim, Convergence]:
-    if name in READINGS:
-        reading = READINGS[name]
-        return replace(claim, ledger=reading.ledger or claim.ledger), reading.convergence(rule)
-    role = ROLES[default]
-    swapped = [name if label == default else label for label in claim.role(role)]
-    return replace(claim, uses={**claim.uses, role: swapped}), rule
-
-
-def _effect(tables: Tables, task: str, claim: Claim, default: str, label: str, found: Outcome) -> Effect:
-    """The number that the alternative moves."""
+def _moved(tables: Tables, task: str, claim: Claim, label: str, found: Outcome) -> Effect:
+    """The number that the alternative moves; ``label``: what plays its role."""
     if claim.id == "C5":
         base = claim.one("reference")
         mine, theirs = (over_seeds.best_losses(tables, task, name) for name in (label, base))
         gap = mean_interval(100 * (mine - theirs) / theirs)
-        return Effect("validation loss", gap, f"% of {base}'s best validation loss", "none")
+        return Effect("validation loss", gap, f"% of {base}'s best validation loss")
     deciding = [effect for effect in found.effects if effect.decides]
-    if default == "multirate":
-        return next(effect for effect in deciding if effect.part.endswith(f" {label}"))._replace(
-            part="advantage"
-        )
+    if claim.id == "C6":
+        return next(each for each in deciding if each.part.endswith(f" {label}"))._replace(part="advantage")
     return deciding[0]
 
 
-def _row(
-    tables: Tables,
-    entries: list[Ambiguity],
-    name: str,
-    task: str,
-    claim: Claim,
-    effects: tuple[Effect, Effect],
-    pair: tuple[Outcome, Outcome],
+def _compared(
+    claim: str, task: str, default: Effect, alternative: Effect, before: Outcome, after: Outcome
 ) -> dict[str, Any]:
-    before, after = (effect.interval for effect in effects)
-    verdicts = [found.verdict for found in pair]
-    differ, open_ = verdicts[0] != verdicts[1], decisions.INCONCLUSIVE in verdicts
-    changes = differ and not open_
-    says = f"{'undecided whether it changes' if open_ else 'changes'} {claim.id} on {task}: {' → '.join(verdicts)}"
+    old, new = default.interval, alternative.interval
+    differ, open_ = before.verdict != after.verdict, INCONCLUSIVE in (before.verdict, after.verdict)
+    what = "undecided whether it changes" if open_ else "changes"
     return {
-        "scale": tables.scale, "id": " ".join(entry.id for entry in entries), "open": shortened(entries[0].open),
-        "alternative": name, "task": task,
-        "claim": claim.id, "measure": effects[1].part, "unit": effects[1].unit, "ledger": effects[1].ledger,
-        "effect_default": before.mean, "default_low": before.low, "default_high": before.high,
-        "n_default": before.n, "effect_alternative": after.mean, "low": after.low, "high": after.high, "n": after.n,
-        "verdict_default": verdicts[0], "verdict_alternative": verdicts[1], "changes": changes,
-        "says": says if differ else "",
+        "claim": claim, "measure": alternative.part, "unit": alternative.unit, "ledger": alternative.ledger,
+        "effect_default": old.mean, "default_low": old.low, "default_high": old.high, "n_default": old.n,
+        "effect_alternative": new.mean, "low": new.low, "high": new.high, "n": new.n,
+        "verdict_default": before.verdict, "verdict_alternative": after.verdict,
+        "changes": differ and not open_,
+        "says": f"{what} {claim} on {task}: {before.verdict} → {after.verdict}" if differ else "",
     }  # fmt: skip
 
 

@@ -76,6 +76,11 @@ class Interval(NamedTuple):
         return self._replace(low=low, high=high, n=n).cut(*self.limits)
 
 
+def known(*intervals: Interval) -> bool:
+    """Whether every interval has both bounds."""
+    return all(np.isfinite(value.low) and np.isfinite(value.high) for value in intervals)
+
+
 def half_width(deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
     """t·s/√n, Student's t with n − 1 degrees of freedom."""
     return float(stats.t.ppf((1 + confidence) / 2, n - 1) * deviation / np.sqrt(n))

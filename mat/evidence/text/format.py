@@ -14,6 +14,7 @@ from mat.records.files import write_text
 
 UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 MISSING = "–"
+ALL = "all"  # the task or checkpoint of a row that stands for all of them
 FLOATS = "%.8g"  # numbers in tables
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

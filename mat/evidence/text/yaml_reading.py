@@ -51,6 +51,13 @@ def texts(where: str, value: Any) -> list[str]:
     return [text(where, item) for item in value]
 
 
+def one_of(where: str, value: Any, known: Iterable[str]) -> str:
+    """``value``, when it is one of the ``known`` words."""
+    if value not in (known := tuple(known)):
+        raise InputError(f"{where}: expected one of {', '.join(known)}, got {value!r}")
+    return value
+
+
 def real(where: str, value: Any) -> float:
     """``value`` as a float, when it is a number (and not a truth value)."""
     if isinstance(value, bool) or not isinstance(value, int | float):

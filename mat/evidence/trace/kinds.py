@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.evidence.claims import verdicts
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.verdicts import SCALE
+from mat.evidence.claims.judge import SCALE
 from mat.evidence.runs import over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables import controls, learning_rate, results, rivals, scores, wall_clock
@@ -128,9 +128,8 @@ def _tuned_by_seed(tables: Tables, row: pd.Series, column: str) -> dict[int, flo
 def _claimed(tables: Tables, claims: Claims, row: pd.Series, column: str) -> Labels:
     """The runs of every method that the claim's rule names, on its task or, of the scale as a whole, on all."""
     claim = next(one for one in claims.claims if one.id == row["claim"])
-    named = {label for labels in (claim.uses or {}).values() for label in labels}
     tasks = tables.tasks if row["task"] in (verdicts.ALL, SCALE) else [row["task"]]
-    return {(task, label) for task in tasks for label in named & set(tables.methods(task))}
+    return {(task, label) for task in tasks for label in claim.labels & set(tables.methods(task))}
 
 
 def _judged(tables: Tables, claims: Claims) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from mat.errors import InputError
-from mat.evidence.claims import claim as claims_file
+from mat.evidence.claims import load as claims_file
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.sensitivity.register import load_register
 from mat.experiments.cli import tables

@@ -4,8 +4,20 @@ import math
 
 import pytest
 
-from mat.evidence.claims import decisions
-from mat.evidence.claims.decisions import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED
+from mat.evidence.claims.rules import (
+    active_share,
+    beats_baselines,
+    bias_of_detach,
+    gains,
+    probe_cost,
+    quality,
+    saving,
+    selection,
+    selection_controls,
+    spread_and_rank,
+    time_saved,
+)
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, combine
 from mat.evidence.stats.intervals import Interval
 
 UNKNOWN = Interval(1.0, math.nan, math.nan, 1)
@@ -31,7 +43,7 @@ def between(low, high):
 )
 def test_spread_and_rank(spread, rho, verdict):
     thresholds = {"min_spread": 3, "min_abs_correlation": 0.5}
-    assert decisions.spread_and_rank(spread, rho, thresholds) == verdict
+    assert spread_and_rank.wide_and_joint(spread, rho, thresholds) == verdict
 
 
 @pytest.mark.parametrize(
@@ -51,7 +63,7 @@ def test_spread_and_rank(spread, rho, verdict):
 )
 def test_saving(value, reached, verdict):
     thresholds = {"reported_low_percent": 26.4, "min_reached_share": 0.5}
-    assert decisions.saving(value, reached, thresholds) == verdict
+    assert saving.saves(value, reached, thresholds) == verdict
 
 
 @pytest.mark.parametrize(
@@ -64,7 +76,7 @@ def test_saving(value, reached, verdict):
     ],
 )
 def test_not_worse(gain, verdict):
-    assert decisions.not_worse(gain, 0.5) == verdict
+    assert quality.not_worse(gain, 0.5) == verdict
 
 
 @pytest.mark.parametrize(
@@ -78,7 +90,7 @@ def test_not_worse(gain, verdict):
     ],
 )
 def test_better_than_all(gains, verdict):
-    assert decisions.better_than_all(gains) == verdict
+    assert beats_baselines.better_than_all(gains) == verdict
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,7 @@ def test_better_than_all(gains, verdict):
     ],
 )
 def test_within(value, verdict):
-    assert decisions.within(value, {"min_percent": 24, "max_percent": 44}) == verdict
+    assert active_share.within(value, {"min_percent": 24, "max_percent": 44}) == verdict
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_within(value, verdict):
     ],
 )
 def test_cheap(share, verdict):
-    assert decisions.cheap(share, {"cheap_percent": 5, "bearable_percent": 20}) == verdict
+    assert probe_cost.cheap(share, {"cheap_percent": 5, "bearable_percent": 20}) == verdict
 
 
 @pytest.mark.parametrize(
@@ -119,7 +131,7 @@ def test_cheap(share, verdict):
     ],
 )
 def test_advantage(gain, verdict):
-    assert decisions.advantage(gain, {"relevant_percent": 1}) == verdict
+    assert selection.advantage(gain, {"relevant_percent": 1}) == verdict
 
 
 @pytest.mark.parametrize(
@@ -135,8 +147,8 @@ def test_advantage(gain, verdict):
 )
 def test_saving_without_bias(exact, extra, verdict):
     thresholds = {"extra_percent": 5, "min_reached_share": 0.5}
-    assert decisions.saving_without_bias(exact, extra, 1, thresholds) == verdict
-    assert decisions.saving_without_bias(exact, extra, 0.3, thresholds) == INCONCLUSIVE
+    assert bias_of_detach.saving_without_bias(exact, extra, 1, thresholds) == verdict
+    assert bias_of_detach.saving_without_bias(exact, extra, 0.3, thresholds) == INCONCLUSIVE
 
 
 WON, LOST, OPEN = between(0.1, 3), between(-3, 0.9), between(-3, 3)
@@ -161,7 +173,7 @@ WON, LOST, OPEN = between(0.1, 3), between(-3, 0.9), between(-3, 3)
 )
 def test_better_selection(gains, verdict):
     decisive = ["random_exact", "random_once", "shuffled"]
-    assert decisions.better_selection(gains, decisive, {"relevant_percent": 1}) == verdict
+    assert selection_controls.better_selection(gains, decisive, {"relevant_percent": 1}) == verdict
 
 
 @pytest.mark.parametrize(
@@ -178,7 +190,7 @@ def test_better_selection(gains, verdict):
     ],
 )
 def test_survives_as_time(flop, seconds, verdict):
-    assert decisions.survives_as_time(flop, seconds, {"kept_share": 0.5}) == verdict
+    assert time_saved.survives_as_time(flop, seconds, {"kept_share": 0.5}) == verdict
 
 
 @pytest.mark.parametrize(
@@ -194,7 +206,7 @@ def test_survives_as_time(flop, seconds, verdict):
     ],
 )
 def test_saves_and_keeps(saved, kept, verdict):
-    assert decisions.saves_and_keeps(saved, kept) == verdict
+    assert gains.saves_and_keeps(saved, kept) == verdict
 
 
 @pytest.mark.parametrize(
@@ -208,7 +220,7 @@ def test_saves_and_keeps(saved, kept, verdict):
     ],
 )
 def test_gains_at_all(saved, kept, refuted, verdict):
-    assert decisions.gains_at_all(saved, kept, refuted) == verdict
+    assert gains.gains_at_all(saved, kept, refuted) == verdict
 
 
 @pytest.mark.parametrize(
@@ -221,7 +233,7 @@ def test_gains_at_all(saved, kept, refuted, verdict):
     ],
 )
 def test_no_gain(value, reached, none):
-    assert decisions.no_gain(value, reached) == none
+    assert gains.no_gain(value, reached) == none
 
 
 @pytest.mark.parametrize(
@@ -238,4 +250,4 @@ def test_no_gain(value, reached, none):
     ],
 )
 def test_combine(found, verdict):
-    assert decisions.combine(found, mixed=PARTLY, any_inconclusive=INCONCLUSIVE) == verdict
+    assert combine(found, mixed=PARTLY, any_inconclusive=INCONCLUSIVE) == verdict

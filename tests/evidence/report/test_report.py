@@ -10,9 +10,9 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.catalogue import items
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.report import chapters as report
-from mat.evidence.report import environment, verdicts
+from mat.evidence.report import environment, terminal, verdicts
 from mat.evidence.report import html as report_html
 from mat.evidence.runs.pooled import load, save
 from mat.experiments.cli import report as report_cli
@@ -228,7 +228,7 @@ def test_a_missing_template_is_named(made, tmp_path):
 
 def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     folder = made / "results/demo/tables"
-    said = cli.summary(folder, CLAIMS).splitlines()
+    said = terminal.scale(folder, CLAIMS).splitlines()
     verdict = report.read_verdicts(folder).query("claim == 'C4' and task == 'all'").iloc[0]
     place = next(place for place, line in enumerate(said) if line.startswith("C4 "))
     assert verdict["verdict"] in said[place]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mat.evidence.claims import decisions
+from mat.evidence.claims.verdict import INCONCLUSIVE, SUPPORTED
 from mat.evidence.stats import power
 from mat.evidence.stats.intervals import Interval, geometric_interval, mean_interval, saving_percent
 
@@ -47,11 +47,11 @@ def test_detectable_is_in_the_unit_of_the_value():
 
 
 def _positive(values):
-    return decisions.SUPPORTED if values[0].low > 0 else decisions.INCONCLUSIVE
+    return SUPPORTED if values[0].low > 0 else INCONCLUSIVE
 
 
 def needed(decide, *values, least=3):
-    return power.seeds_needed(decide, values, decisions.INCONCLUSIVE, least)
+    return power.seeds_needed(decide, values, INCONCLUSIVE, least)
 
 
 def test_seeds_needed_by_hand():
@@ -64,7 +64,7 @@ def test_seeds_needed_by_hand():
 def test_seeds_needed_when_no_number_is_enough():
     assert needed(_positive, mean_interval([-1.0, 0.01, 1.0])) == "more than 100"
     assert needed(_positive, mean_interval([-1.0, -2.0, -3.0])) == "not a matter of seeds"
-    assert needed(lambda _: decisions.INCONCLUSIVE, mean_interval([1.0, 2.0])) == "not a matter of seeds"
+    assert needed(lambda _: INCONCLUSIVE, mean_interval([1.0, 2.0])) == "not a matter of seeds"
     assert needed(_positive, mean_interval([1.0])) == "spread unknown"
     assert needed(_positive, Interval(np.nan, np.nan, np.nan, 0)) == "spread unknown"
     assert needed(_positive) == "not a matter of seeds"
@@ -78,6 +78,6 @@ def test_a_comparison_that_has_more_seeds_keeps_them():
     assert few.low < 0 < few.at(n=4).low
 
     def all_above(values):
-        return decisions.SUPPORTED if all(v.low > 0 for v in values) else decisions.INCONCLUSIVE
+        return SUPPORTED if all(v.low > 0 for v in values) else INCONCLUSIVE
 
     assert needed(all_above, many, few) == "4"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mat.errors import InputError
-from mat.evidence.claims import decisions
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.rules.rankings import survives
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pool
 from mat.evidence.runs import pooled as pooled
@@ -208,15 +209,15 @@ def between(low, high):
 @pytest.mark.parametrize(
     ("parts", "verdict"),
     [
-        ([between(0.8, 0.9), between(0.85, 1)], decisions.SUPPORTED),
-        ([between(0.8, 0.9), between(0.1, 0.59)], decisions.PARTLY),
-        ([between(0.7, 0.9), between(0.1, 0.59)], decisions.NOT_SUPPORTED),
-        ([between(0.8, 0.9), between(0.5, 0.9)], decisions.INCONCLUSIVE),
-        ([between(0.8, 0.9), Interval(1, math.nan, math.nan, 1)], decisions.INCONCLUSIVE),
+        ([between(0.8, 0.9), between(0.85, 1)], SUPPORTED),
+        ([between(0.8, 0.9), between(0.1, 0.59)], PARTLY),
+        ([between(0.7, 0.9), between(0.1, 0.59)], NOT_SUPPORTED),
+        ([between(0.8, 0.9), between(0.5, 0.9)], INCONCLUSIVE),
+        ([between(0.8, 0.9), Interval(1, math.nan, math.nan, 1)], INCONCLUSIVE),
     ],
 )
 def test_survival(parts, verdict):
-    assert decisions.survives(parts, THRESHOLDS) == verdict
+    assert survives(parts, THRESHOLDS) == verdict
 
 
 class TestTheClaim:

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import load_claims
-from mat.evidence.claims.rules.branches import goes_with, harms
+from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.rules.generalisation import harms
+from mat.evidence.claims.rules.trainability import goes_with
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval

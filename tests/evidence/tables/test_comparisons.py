@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mat.evidence.report import terminal
 from mat.evidence.runs import curves as measures
 from mat.evidence.runs import method_groups, over_seeds, pool
 from mat.evidence.runs import pooled as pooled
@@ -297,7 +298,7 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
         "`sensitivity.md`" in page
     )
     assert len(pd.read_csv(tmp_path / "results.csv")) == 10
-    assert "4 more rows" in cli.summary(tmp_path, CLAIMS)
+    assert "4 more rows" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_last_is_an_alternative_of_convergence():

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.verdicts import verdicts
+from mat.evidence.report import terminal
 from mat.evidence.runs import curves
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.curves import Convergence
@@ -114,8 +115,8 @@ def test_losses_are_in_the_task_s_own_unit(tmp_path):
     page, frame = (tmp_path / "results.md").read_text(encoding="utf-8"), pd.read_csv(tmp_path / "results.csv")
     assert "test loss, squared points" in page
     assert "test pearson × 100" in page
-    assert "nats" not in page + (tmp_path / "results.tex").read_text() + cli.show(paths[0])
-    assert "squared points" in cli.show(paths[0])
+    assert "nats" not in page + (tmp_path / "results.tex").read_text() + terminal.run(paths[0])
+    assert "squared points" in terminal.run(paths[0])
     assert set(frame["loss_unit"]) == {"squared points"}
     assert not [name for name in frame if "nats" in name]
     claims = load_claims(Path(__file__).parents[3] / "workflows/claims.yaml")
@@ -172,7 +173,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
         contents.append([(folder / f"results.{ending}").read_bytes() for ending in ("csv", "md", "tex")])
     assert contents[0] == contents[1]
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
-    summary = cli.summary(tmp_path / "a", Path(__file__).parents[3] / "workflows/claims.yaml")
+    summary = terminal.scale(tmp_path / "a", Path(__file__).parents[3] / "workflows/claims.yaml")
     assert "scale demo" in summary
     assert len(summary.splitlines()) == 12
 
@@ -189,7 +190,7 @@ def test_one_seed_gives_means_without_intervals(tmp_path):
 
 def test_a_run_can_be_shown(tmp_path):
     runs = write_runs(tmp_path, tasks=["hmm"], seeds=[0], diverged=[("hmm", "random", 0)])
-    pages = {run.name: cli.show(run) for run in runs}
+    pages = {run.name: terminal.run(run) for run in runs}
     assert all("optimizer" in page and "in neither total" in page for page in pages.values())
     assert "scale demo, task hmm, method mat, seed 0" in pages["hmm-mat-0"]
     assert re.search(r"head\.0\.1 +[#.x]{10}\n", pages["hmm-mat-0"])

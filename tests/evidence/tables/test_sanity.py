@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mat.errors import InputError
+from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
@@ -150,7 +151,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     assert "nan" not in page
     found = pooled.load(tmp_path).sanity.set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in cli.summary(tmp_path, ROOT / "workflows/claims.yaml")
+    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, ROOT / "workflows/claims.yaml")
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import load_claims
+from mat.evidence.claims.load import load_claims
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import load, save
 from mat.evidence.trace import number, page, provenance

@@ -1,16 +1,23 @@
 """The command line through real processes: help, one run, resuming after a kill, and bad input."""
 
+import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
+
+ROOT = Path(__file__).parents[3]
 
 SPEC = {
     "task": {"name": "digits"},
@@ -30,31 +37,26 @@ def mat(*args, **environment):
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=120, env=env)
 
 
+PEOPLE = ("train", "list", "show", "plan", "trace", "summary", "compare", "kernels", "check-plugin", "step")
+STEPS = (
+    "fetch",
+    "prepare",
+    "measure",
+    "ceiling",
+    "collect",
+    "table",
+    "provenance",
+    "report",
+    "reproducibility",
+)
+
+
 def test_help_names_every_command():
-    text = mat("--help").stdout
-    for name in (
-        "train",
-        "list",
-        "show",
-        "collect",
-        "agreement",
-        "agreement-table",
-        "branches",
-        "branches-table",
-        "ceiling",
-        "plan",
-        "results",
-        "sanity",
-        "scores",
-        "controls",
-        "rivals",
-        "learning-rate",
-        "wall-clock",
-        "sensitivity",
-        "verdicts",
-        "examples:",
-    ):
-        assert name in text
+    for args, names in ((["--help"], PEOPLE), (["step", "--help"], STEPS)):
+        text = mat(*args).stdout
+        listed = re.findall(r"^  (\S+)  +\S", text.partition("Commands:")[2], re.MULTILINE)
+        assert sorted(listed) == sorted(names)
+    assert "Examples:" in mat("--help").stdout
 
 
 def test_list_shows_what_there_is_with_its_settings():
@@ -122,7 +124,7 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
     [
         (["train", "--spec", "{", "--out", "x"], "--spec is not JSON"),
         (["train", "--spec", "nowhere.json", "--out", "x"], "cannot read nowhere.json"),
-        (["train", "--out", "x"], "needs task, model and method; 'task' is missing"),
+        (["train", "--out", "x"], "'task' is missing; known: task, model, method"),
         (["train", "--task", "mnist", "--out", "x"], "is missing"),
         (["train", "--spec", json.dumps({**SPEC, "sead": 1}), "--out", "x"], "unknown key 'sead'"),
         (
@@ -133,13 +135,14 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
             ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
             "alpha must be in (0, 1]",
         ),
-        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed must be a whole number"),
+        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
         (
             ["train", "--spec", json.dumps(SPEC), "--data", "nowhere", "--out", "x"],
             "data folder nowhere does not exist",
         ),
         (
             [
+                "step",
                 "prepare",
                 "--spec",
                 json.dumps({**SPEC, "task": {"name": "cifar10"}}),
@@ -150,16 +153,29 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
             ],
             "MAT_DATA",
         ),
-        (["prepare", "--spec", json.dumps({**SPEC, "probe": {"n": 5000}}), "--out", "x"], "probe size"),
-        (["prepare", "--spec", "[]", "--out", "x"], "cannot read []"),
+        (
+            ["step", "prepare", "--spec", json.dumps({**SPEC, "probe": {"n": 5000}}), "--out", "x"],
+            "probe size",
+        ),
+        (["step", "prepare", "--spec", "[]", "--out", "x"], "cannot read []"),
         (
             ["train", "--spec", '{"task": "digits"}', "--set", "task.shift=0", "--out", "x"],
             "task must be a mapping",
         ),
         (["show", "nowhere"], "nowhere"),
-        (["collect", "nowhere", "--tables", "t"], "nowhere"),
-        (["agreement-table", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
-        (["branches-table", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
+        (["compare", "nowhere", "."], "neither a run directory"),
+        (["lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["train", "--oot", "x"], "No such option '--oot'"),
+        (["train", "--seed", "one", "--out", "x"], "'one' is not a valid integer"),
+        (["list", "task"], "'task' is not one of 'tasks', 'models', 'methods'"),
+        (["kernels"], "give one of MODEL (a hub id or a folder) and --model FILE.py:FUNCTION"),
+        (["kernels", "--model", "x.py:f"], "with a file that exists, got 'x.py:f'"),
+        (["kernels", ".", "--estimator", "loss"], "estimator 'loss' needs labels and loss"),
+        (["kernels", ".", "--normalisation", "no"], "unknown normalisation 'no'"),
+        (["kernels", "."], "no model can be made of .: "),
+        (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
+        (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
+        (["step", "table", "branches", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
     ],
 )
 def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
@@ -177,3 +193,75 @@ def test_the_process_exits_with_2_on_bad_input(tmp_path):
     done = mat("show", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_list_of_one_kind_says_what_each_setting_means():
+    lines = mat("list", "methods").stdout.splitlines()
+    assert lines[0] == "methods"
+    assert not {"tasks", "models"} & set(lines)
+    assert any(line.startswith("    method.mode = 'detach'") for line in lines)
+
+
+@pytest.mark.parametrize("args", [["list", "methods"], ["list"]])
+def test_a_reader_that_closes_the_pipe_ends_it_quietly(args):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command(*args), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_list_piped_to_head_gives_its_first_lines_and_nothing_else():
+    line = f"{' '.join(command('list'))} | head -3"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_help_and_methods_come_without_torch():
+    for args in ("--help", "step --help", "train --help", "list methods"):
+        code = f"import sys; from mat.__main__ import main; main({args.split()}); sys.exit('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, (args, done.stderr)
+
+
+@pytest.mark.parametrize("missing", ["click", "pandas"])
+def test_with_the_library_alone_one_line_says_what_to_install(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from mat.__main__ import main; sys.exit(main(['show', '.']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"mat: error: this command needs {missing}, which is not installed; ")
+    assert done.stderr.endswith('pip install "mat-reference[experiments]"\n')
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_console_script_is_the_module_s_own_main():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert {
+        name: importlib.metadata.EntryPoint(name, value, "console_scripts").load()
+        for name, value in scripts.items()
+    } == {"mat": mat_module.main}
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mat.experiments.planning.report.report", interrupted)
+    assert main(["plan", "--config", "demo"]) == 130
+    assert "the same command resumes from the last saved state" in capsys.readouterr().err
+
+
+def test_two_runs_of_one_specification_compare_as_the_same(tmp_path):
+    spec = json.dumps({**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}})
+    for name, more in (("a", []), ("b", []), ("c", ["--seed", 1])):
+        done = mat("train", "--spec", spec, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    same, other = (mat("compare", tmp_path / "a", tmp_path / name) for name in "bc")
+    assert "1 are the same to the bit and 0 differ" in same.stdout
+    assert "first at step 0" in other.stdout
+    assert "spec: seed" in other.stdout
+    assert json.loads(mat("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)["runs"][0]["same"]
+    mixed = mat("compare", tmp_path / "a", "results/demo/tables")
+    assert mixed.returncode == 2
+    assert "compare two of one kind" in mixed.stderr

@@ -157,7 +157,11 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("methods", ["mat"], "methods must be a mapping"),
         ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: acceptability, cifar10"),
-        ("tasks.digits.task", {"name": "digits", "size": 3}, "task: unknown key 'size'; known: shift, label_noise"),
+        (
+            "tasks.digits.task",
+            {"name": "digits", "size": 3},
+            "task: unknown key 'size'; known: shift, label_noise",
+        ),
         ("tasks.digits.model", {"name": "alexnet"}, "unknown model 'alexnet'; known: bert, resnet, switch"),
         ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
         ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
@@ -165,7 +169,11 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.digits.recipe", {"lr": -1.0}, "lr must be a finite number"),
         ("tasks.digits.recipe", {"epochs": 0}, "epochs must be ≥ 1"),
         ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
-        ("tasks.digits.recipe", {"learning_rate": 1}, "recipe: unknown key 'learning_rate'; known: optimizer, lr"),
+        (
+            "tasks.digits.recipe",
+            {"learning_rate": 1},
+            "recipe: unknown key 'learning_rate'; known: optimizer, lr",
+        ),
         ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
         ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, projected"),
         (

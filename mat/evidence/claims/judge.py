@@ -1,0 +1,98 @@
+"""One claim on the tables: an outcome per task, one over all tasks, and the same at another confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from mat.evidence.claims.claim import Claim
+from mat.evidence.claims.outcome import Effect, Outcome, not_tested, too_few
+from mat.evidence.claims.rules import rule_named
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.stats.power import MOST, seeds_needed
+from mat.evidence.text import format
+
+SCALE = "all tasks together"  # what a claim is judged on whose rule compares tasks
+UNKNOWN = Interval(float("nan"), float("nan"), float("nan"), 0)
+
+
+def places(tables: Tables, claim: Claim) -> list[str]:
+    """What a claim is judged on: the tasks, the families of the table that its rule reads, or the scale as a whole."""
+    if claim.not_tested:
+        return []
+    rule = rule_named(claim.measure)
+    if rule.scale:
+        return [SCALE]
+    return tables.families_of(rule.families) if rule.families else tables.tasks
+
+
+def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+    """One claim on one task: tested only with runs of every method named, decided only with enough seeds."""
+    rule = rule_named(claim.measure)
+    if claim.tasks is not None and task not in claim.tasks and not rule.scale:
+        return not_tested(f"The rule leaves task {task} out.")
+    present = set(tables.methods(task))
+    for role in sorted((*rule.methods, *rule.any_of)):
+        absent = [label for label in claim.role(role) if label not in present]
+        if absent and (role in rule.methods or len(absent) == len(claim.role(role))):
+            return not_tested(f"No runs of {', '.join(absent)} on {task}.")
+    found = rule.evaluate(tables, task, claim, convergence)
+    if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
+        return found
+    runs = tables.runs[(tables.runs["task"] == task) & tables.runs["method"].isin(claim.labels)]
+    diverged = f" ({int((runs['status'] == 'diverged').sum())} of their runs diverged)"
+    reason = (
+        f"The rule needs {claim.min_seeds} finished seeds of every method compared and has "
+        f"{min(value.n for value in found.deciding)}{'' if rule.families else diverged}."
+    )
+    return replace(found, verdict=INCONCLUSIVE, reason=reason)
+
+
+def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
+    """The verdict over tasks (``verdict.combine``), with the verdict of every task as its reason; its effect is none,
+    for tasks have different units, but has the smallest n."""
+    if claim.not_tested:
+        return not_tested(claim.not_tested)
+    if not outcomes:
+        return not_tested("Nothing was measured for it at this scale.")
+    verdict = combine((found.verdict for found in outcomes.values()), *claim.overall)
+    reason = "; ".join(f"{task}: {found.verdict}{_brackets(found)}" for task, found in outcomes.items())
+    seeds = min((value.n for found in outcomes.values() for value in found.deciding), default=0)
+    return Outcome(verdict, f"{reason}.", [Effect("", UNKNOWN._replace(n=seeds), "", claim.ledger)])
+
+
+def _brackets(found: Outcome) -> str:
+    shown = [
+        f"{effect.part} {format.estimate(effect.interval)} {effect.unit}"
+        for effect in found.effects
+        if effect.decides
+    ]
+    return f" ({', '.join(shown) or found.reason.rstrip('.')})"
+
+
+def simultaneous(claims: int) -> float:
+    """The confidence of each of ``claims`` intervals at which all hold together with 95 % (Bonferroni)."""
+    return 1 - (1 - CONFIDENCE) / max(1, claims)
+
+
+def corrected(claim: Claim, found: Outcome, confidence: float) -> str:
+    """The verdict with every deciding interval at ``confidence``; too few seeds stay too few."""
+    if found.decide is None or too_few(found.deciding, claim.min_seeds):
+        return found.verdict
+    return found.decide([value.at(confidence) for value in found.deciding])
+
+
+def needed(claim: Claim, found: Outcome) -> str:
+    """How many seeds an inconclusive verdict would take (``power.seeds_needed``); "" for another."""
+    if found.verdict != INCONCLUSIVE or found.decide is None:
+        return ""
+    return seeds_needed(found.decide, found.deciding, INCONCLUSIVE, claim.min_seeds)
+
+
+def most(found: Iterable[str]) -> str:
+    """The largest of several answers of ``needed``; what no number of seeds settles counts as largest."""
+    order = {f"more than {MOST}": MOST + 1, "spread unknown": MOST + 2, "not a matter of seeds": MOST + 3}
+    return max((text for text in found if text), key=lambda text: order.get(text) or int(text), default="")

@@ -1,0 +1,70 @@
+"""X5: the rules of C4 and C5, each over the tasks that start from trained weights; beside, over those that do not."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from mat.evidence.claims.claim import Claim
+from mat.evidence.claims.outcome import Outcome, decided, not_tested, too_few
+from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rules.gains import RULES, THRESHOLDS, saves_and_keeps
+from mat.evidence.claims.verdict import INCONCLUSIVE, combine
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval
+
+FINE_TUNING, SCRATCH = "fine-tuning", "from scratch"
+
+
+def evaluate(tables: Tables, _: str, claim: Claim, convergence: Convergence) -> Outcome:
+    """Tasks are combined as every claim's are, first for the saving and then for the quality."""
+    labels = {claim.one("method"), claim.one("reference")}
+    groups: dict[str, list[str]] = {FINE_TUNING: [], SCRATCH: []}
+    for task in tables.tasks:
+        if labels <= set(tables.methods(task)):
+            groups[FINE_TUNING if tables.is_fine_tuning(task) else SCRATCH].append(task)
+    if not groups[FINE_TUNING]:
+        return not_tested("No task of this scale that starts from trained weights was run.")
+    effects, said, found = [], [], {}
+    for name, tasks in groups.items():
+        found[name] = [[rule.evaluate(tables, task, claim, convergence) for task in tasks] for rule in RULES]
+        shown = [
+            effect._replace(part=f"{effect.part} on {task}, {name}", decides=name == FINE_TUNING)
+            for outcomes in found[name]
+            for task, outcome in zip(tasks, outcomes, strict=True)
+            for effect in outcome.effects
+            if effect.decides
+        ]
+        effects += shown
+        if tasks:
+            values = [effect.interval for effect in shown]
+            said.append("{}: saving {}, quality {}".format(name, *_over_tasks(found[name], values, claim)))
+    reason = (
+        f"{'; '.join(said)}. From small to large is not tested by one scale: it needs the same tasks trained at a "
+        "second one, and these rules on both."
+    )
+
+    def decide(values: list[Interval]) -> str:
+        return saves_and_keeps(*_over_tasks(found[FINE_TUNING], values, claim))
+
+    return decided(effects, decide, reason)
+
+
+def _over_tasks(found: list[list[Outcome]], values: list[Interval], claim: Claim) -> list[str]:
+    """A verdict per rule, over its outcomes' tasks; ``values``: the intervals that decide, outcome by outcome."""
+    left = iter(values)
+    verdicts = [
+        [_verdict(outcome, list(islice(left, len(outcome.deciding))), claim) for outcome in outcomes]
+        for outcomes in found
+    ]
+    return [combine(of_rule, *claim.overall) for of_rule in verdicts]
+
+
+def _verdict(outcome: Outcome, values: list[Interval], claim: Claim) -> str:
+    """What an outcome's rule says of other values."""
+    if outcome.decide is None:
+        return outcome.verdict
+    return INCONCLUSIVE if too_few(values, claim.min_seeds) else outcome.decide(values)
+
+
+RULE = Rule(evaluate, THRESHOLDS, others=("method", "reference"), scale=True)

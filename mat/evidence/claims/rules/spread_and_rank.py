@@ -1,0 +1,54 @@
+"""C1: spread of λ_max over modules of one kind, and its rank correlation with effective rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mat.evidence.claims.claim import Claim
+from mat.evidence.claims.outcome import Effect, Outcome, decided, not_tested, say
+from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
+from mat.evidence.runs import spectra
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval, geometric_interval, known, mean_interval
+
+
+def wide_and_joint(spread: Interval, rho: Interval, thresholds: Mapping[str, float]) -> str:
+    """Both parts hold: supported; one: partly; both refuted: not supported; otherwise inconclusive."""
+    if not known(spread, rho):
+        return INCONCLUSIVE
+    ratio, strength = thresholds["min_spread"], thresholds["min_abs_correlation"]
+    holds = (spread.low >= ratio) + ((rho.low > 0 or rho.high < 0) and abs(rho.mean) >= strength)
+    if holds:
+        return SUPPORTED if holds == 2 else PARTLY
+    refuted = spread.high < ratio and rho.low > -strength and rho.high < strength
+    return NOT_SUPPORTED if refuted else INCONCLUSIVE
+
+
+def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+    """By seed, from the first of ``sources`` whose runs recorded spectra, over the first of ``kinds`` that is there."""
+    sources, kinds = claim.role("sources"), claim.role("kinds")
+    for method in sources:
+        found = [tables.probes_of(run) for run in tables.finished(task, method)["run"]]
+        runs = [probes for probes in found if spectra.has_spectra(probes)]
+        if runs:
+            break
+    else:
+        return not_tested(f"No finished run of {' or '.join(sources)} recorded spectra.")
+    kind = spectra.kind_present(pd.concat(runs), kinds)
+    if kind is None:
+        return not_tested(f"The model has no modules of kind {' or '.join(kinds)}.")
+    spread = geometric_interval(spectra.spread(probes, kind) for probes in runs)
+    rho = mean_interval(spectra.rank_correlation(probes, kind) for probes in runs).cut(-1, 1)
+    effects = [
+        Effect(f"λ_max spread over modules of kind {kind}", spread, "ratio max/min"),
+        Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ"),
+    ]
+    reason = f"In {method} runs, {say(effects[0])} and {say(effects[1])}."
+    return decided(effects, lambda values: wide_and_joint(*values, claim.thresholds), reason)
+
+
+RULE = Rule(evaluate, ("min_spread", "min_abs_correlation"), any_of=("sources",), others=("kinds",))

@@ -1,0 +1,56 @@
+"""X2: what is left in seconds of the saving in compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from mat.evidence.claims.claim import Claim
+from mat.evidence.claims.outcome import Effect, Outcome, decided, say
+from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
+from mat.evidence.runs import over_seeds
+from mat.evidence.runs.curves import Convergence
+from mat.evidence.runs.pooled import Tables
+from mat.evidence.stats.intervals import Interval, known, saving_percent
+
+
+def survives_as_time(flop: Interval, seconds: Interval, thresholds: Mapping[str, float]) -> str:
+    """A saving in compute that survives in time: ``kept_share`` of the compute's saving excluded: not supported, which
+    is asked first; seconds saved, and at least that much: supported; less: partly. Inconclusive without a saving in
+    compute to begin with."""
+    if not known(flop, seconds) or flop.low <= 0:
+        return INCONCLUSIVE
+    enough = thresholds["kept_share"] * flop.mean
+    if seconds.high < enough:
+        return NOT_SUPPORTED
+    if seconds.low > 0:
+        return SUPPORTED if seconds.mean >= enough else PARTLY
+    return INCONCLUSIVE
+
+
+def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+    """Whole runs decide, convergence is shown beside."""
+    labels = claim.one("method"), claim.one("reference")
+
+    def effect(
+        what: str, ledger: str, decides: bool, measure: Callable[..., pd.Series], *how: object
+    ) -> Effect:
+        saved = saving_percent(*(measure(tables, task, label, *how) for label in labels))
+        return Effect(f"saving in {what}", saved, "%", ledger, decides, zero=True)
+
+    effects = [
+        effect("FLOP of the whole run", claim.ledger, True, over_seeds.whole_run_macs, claim.ledger),
+        effect("seconds of the whole run", "none", True, over_seeds.wall_clock),
+        effect(
+            "FLOP to convergence", claim.ledger, False, over_seeds.convergence_macs, claim.ledger, convergence
+        ),
+        effect("seconds to convergence", "none", False, over_seeds.wall_clock_to_convergence, convergence),
+    ]
+    none = "" if effects[0].interval.low > 0 else " There is no FLOP saving that could survive."
+    reason = f"{say(*effects)}.{none} Seconds are of this machine, and of what else ran there beside."
+    return decided(effects, lambda values: survives_as_time(*values, claim.thresholds), reason)
+
+
+RULE = Rule(evaluate, ("kept_share",), ("method", "reference"))

@@ -1,0 +1,25 @@
+"""The words of a verdict, and what the verdicts on several tasks make together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SUPPORTED = "supported"
+PARTLY = "partly"
+NOT_SUPPORTED = "not supported"
+INCONCLUSIVE = "inconclusive"
+NOT_TESTED = "not tested at this scale"
+VERDICTS = (SUPPORTED, PARTLY, NOT_SUPPORTED, INCONCLUSIVE, NOT_TESTED)
+
+
+def combine(verdicts: Iterable[str], mixed: str, any_inconclusive: str) -> str:
+    """One verdict over tasks; tasks that were not tested are left out.
+
+    All equal: that one. Otherwise, when any is inconclusive: ``any_inconclusive``; else ``mixed``.
+    """
+    tested = {verdict for verdict in verdicts if verdict != NOT_TESTED}
+    if not tested:
+        return NOT_TESTED
+    if len(tested) == 1:
+        return tested.pop()
+    return any_inconclusive if INCONCLUSIVE in tested else mixed

@@ -1,0 +1,1 @@
+"""What differs between two runs, or between two folders of tables: curves, headline numbers, verdicts."""

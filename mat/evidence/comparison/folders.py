@@ -1,0 +1,115 @@
+"""Compare two places: two run directories, or two folders of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.comparison.curves import Parting, parting
+from mat.evidence.comparison.headlines import Change, Number, numbers, verdicts
+from mat.evidence.runs import pool, pooled
+
+MADE_BY = ("code_hash", "data_hash", "spec_hash", "threads", "device", "cpu", "selection")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two places hold. ``made_by``: what their runs were made by, where it is not the same: name -> (of a, of b).
+    ``runs``: those of both, by name. ``only``: names of the runs that only a has, and only b. ``verdicts``,
+    ``numbers``: what changed, None where one of them has no such table; ``same``: how many of each did not."""
+
+    a: str
+    b: str
+    made_by: dict[str, tuple[str, str]]
+    runs: list[Parting]
+    only: tuple[list[str], list[str]] = ((), ())
+    verdicts: list[Change] | None = None
+    numbers: list[Number] | None = None
+    same: dict[str, int] = field(default_factory=dict)
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """The comparison of ``a`` and ``b``, each a run directory, or each a folder of tables.
+
+    Two run directories are compared whatever their names are. Raises InputError for anything else.
+    """
+    kinds = {path: _kind(path) for path in (a, b)}
+    if kinds[a] != kinds[b]:
+        raise InputError(f"{a} is a {kinds[a]} and {b} a {kinds[b]}; compare two of one kind")
+    return (_runs if kinds[a] == RUN else _tables)(a, b)
+
+
+RUN, TABLES = "run directory", "folder of tables"
+
+
+def _kind(path: Path) -> str:
+    for kind, name in ((RUN, "run.json"), (TABLES, "runs.csv")):
+        if (path / name).is_file():
+            return kind
+    raise InputError(
+        f"{path} is neither a run directory (it would hold run.json) nor a folder of tables (runs.csv); "
+        "give two of one kind, such as results/demo/tables"
+    )
+
+
+def _runs(a: Path, b: Path) -> Comparison:
+    (row_a, spec_a, curve_a, _), (row_b, spec_b, curve_b, _) = (pool.read_run(path) for path in (a, b))
+    name = row_a["run"] if row_a["run"] == row_b["run"] else f"{row_a['run']} and {row_b['run']}"
+    made_by = _made_by(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
+    settings = sorted({*_flat(spec_a)} | {*_flat(spec_b)})
+    made_by |= {
+        f"spec: {key}": pair
+        for key in settings
+        if (pair := (_flat(spec_a).get(key, "–"), _flat(spec_b).get(key, "–")))[0] != pair[1]
+    }
+    return Comparison(str(a), str(b), made_by, [parting(name, curve_a, curve_b)])
+
+
+def _flat(spec: object, prefix: str = "") -> dict[str, str]:
+    """Every setting of a specification as ``block.key`` -> text."""
+    if not isinstance(spec, dict):
+        return {prefix: str(spec)}
+    return {
+        name: value
+        for key, below in spec.items()
+        for name, value in _flat(below, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def _tables(a: Path, b: Path) -> Comparison:
+    left, right = pooled.load(a), pooled.load(b)
+    names = [list(tables.runs["run"]) for tables in (left, right)]
+    both = [name for name in names[0] if name in set(names[1])]
+    changed, kept = _both(a, b, "verdicts.csv", verdicts)
+    other, equal = _both(a, b, "results.csv", numbers)
+    return Comparison(
+        str(a),
+        str(b),
+        _made_by(left.runs, right.runs),
+        [parting(name, left.curve(name), right.curve(name)) for name in both],
+        tuple([name for name in own if name not in set(both)] for own in names),
+        changed,
+        other,
+        {"verdicts": kept, "numbers": equal},
+    )
+
+
+def _both(a: Path, b: Path, name: str, compared):
+    if not all((path / name).is_file() for path in (a, b)):
+        return None, 0
+    return compared(*(pd.read_csv(path / name, dtype={"task": str, "method": str}) for path in (a, b)))
+
+
+def _made_by(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """What of code, data and machine is not the same in two lots of runs; several values of one lot with commas."""
+    columns = [*MADE_BY, *sorted(name for name in {*a, *b} if name.startswith("version_"))]
+    found = {name: (_values(a, name), _values(b, name)) for name in columns}
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+
+
+def _values(runs: pd.DataFrame, name: str) -> str:
+    values = runs[name].dropna().astype(str) if name in runs else []
+    return ", ".join(sorted({value for value in values if value})) or "–"

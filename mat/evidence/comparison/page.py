@@ -1,0 +1,117 @@
+"""A comparison as text for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from mat.evidence.comparison.curves import Parting
+from mat.evidence.comparison.folders import Comparison
+from mat.evidence.comparison.headlines import MEASURES, Number
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.text import format
+
+SHOWN = 5  # names of runs, or columns, before "and N more"
+OVERLAP = {True: "intervals overlap", False: "intervals DO NOT overlap", None: "no two intervals to compare"}
+
+
+def text(found: Comparison) -> str:
+    """What differs, most important first; what is the same, in a number each."""
+    blocks = [
+        [f"a: {found.a}", f"b: {found.b}"],
+        list(_made_by(found)),
+        list(_verdicts(found)),
+        list(_numbers(found)),
+        list(_runs(found)),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def as_json(found: Comparison) -> str:
+    """The same as one JSON object; numbers that are none are null."""
+    content = asdict(found)
+    for given, run in zip(content["runs"], found.runs, strict=True):
+        given["same"] = run.same
+    for given, number in zip(content["numbers"] or [], found.numbers or [], strict=True):
+        given["overlap"] = number.overlap
+        for side in "ab":
+            mean, low, high, n = getattr(number, side)[:4]
+            given[side] = {"mean": mean, "low": low, "high": high, "n": n}
+    return json.dumps(_without_nan(content), indent=2, ensure_ascii=False)
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(below) for below in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _made_by(found: Comparison) -> Iterator[str]:
+    if found.made_by:
+        yield "made by (a | b)"
+        for name, (a, b) in found.made_by.items():
+            yield f"  {name:<20} {_short(name, a)} | {_short(name, b)}"
+
+
+def _short(name: str, values: str) -> str:
+    if not name.endswith("_hash"):
+        return values
+    digests = values.split(", ")
+    return ", ".join(digest[:12] for digest in digests[:2]) + (
+        f" and {len(digests) - 2} more" if digests[2:] else ""
+    )
+
+
+def _verdicts(found: Comparison) -> Iterator[str]:
+    if found.verdicts is not None:
+        yield f"verdicts: {len(found.verdicts)} changed, {found.same['verdicts']} the same"
+        for change in found.verdicts:
+            yield f"  {change.claim:<4} {change.task:<16} {change.a} | {change.b}"
+
+
+def _numbers(found: Comparison) -> Iterator[str]:
+    if found.numbers is not None:
+        said = Counter(number.overlap for number in found.numbers)
+        apart = f", {said[False]} of them beyond their intervals" if found.numbers else ""
+        yield f"results: {len(found.numbers)} numbers changed{apart}; {found.same['numbers']} the same"
+        for number in sorted(found.numbers, key=lambda number: number.overlap is not False):
+            yield f"  {number.task:<16} {number.method:<16} {_measure(number)}"
+
+
+def _measure(number: Number) -> str:
+    a, b = (_estimate(value, MEASURES[number.measure]) for value in (number.a, number.b))
+    return f"{number.measure:<24} {a} | {b}  {OVERLAP[number.overlap]}"
+
+
+def _estimate(value: Interval, unit: str) -> str:
+    return f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}"
+
+
+def _runs(found: Comparison) -> Iterator[str]:
+    parted = [run for run in found.runs if not run.same]
+    yield (
+        f"curves: of {len(found.runs)} runs in both, {len(found.runs) - len(parted)} are the same to the bit and "
+        f"{len(parted)} differ (wall-clock times aside)"
+    )
+    for run in parted:
+        yield from _parting(run)
+    for side, names in zip("ab", found.only, strict=True):
+        if names:
+            yield f"  only in {side} ({len(names)}): {_some(names)}"
+
+
+def _parting(run: Parting) -> Iterator[str]:
+    if run.steps[0] != run.steps[1]:
+        yield f"  {run.run}: {run.steps[0]} | {run.steps[1]} evaluations"
+    by = _some([f"{name} by {value:+.3g}" for name, value in run.at.items() if value == value])
+    yield f"  {run.run}: first at step {run.step}" + (f", {by}" if by else ", which only one of them has")
+    if run.largest:
+        yield f"    at most: {_some([f'{name} {value:.3g}' for name, value in run.largest.items()])}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,91 @@
+"""One run, or a scale's verdicts and results, in lines for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mat.evidence.claims.load import load_claims
+from mat.evidence.report import chapters, verdicts
+from mat.evidence.runs import curves, metrics, pool, pooled
+from mat.evidence.tables import results, results_page
+from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS
+
+
+def run(directory: Path) -> str:
+    """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
+    row, spec, curve, probes = pool.read_run(directory)
+    charged, unit = row["charges_probe"], row["loss_unit"]
+    lines = [
+        f"run       {row['run']}",
+        f"is        scale {row['scale']}, task {row['task']}, method {row['method']}, seed {row['seed']}",
+        f"status    {row['status']} after {row['steps']} steps, {len(curve)} evaluations",
+        f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
+        f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
+    ]
+    for ledger in LEDGERS:
+        flop = FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
+        factor, flops = format.flop_unit(flop)
+        share = 100 * curves.probe_share(curve, ledger, charged)
+        lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
+    flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
+    factor, flops = format.flop_unit(flop)
+    lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
+    seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
+    lines += [
+        f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
+        f"probes    every {row['interval']} steps, n = {row['probe_n']}",
+        f"active    {active:.1f} % of {row['modules']} modules on average",
+        "          by interval (# active, . inactive, x frozen for good):",
+        *(f"  {module:<20} {_flags(rows)}" for module, rows in probes.groupby("module", sort=False)),
+        *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
+    ]
+    return "\n".join(lines)
+
+
+def _tested(row: Mapping[str, Any]) -> list[str]:
+    """The test split's metrics, the one judged by first."""
+    return [f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"])]
+
+
+def _flags(rows: pd.DataFrame) -> str:
+    """One character per interval: # active, . inactive, x frozen for good."""
+    ordered = rows.sort_values("interval")
+    return "".join("x" if row.frozen else "#" if row.active else "." for row in ordered.itertuples())
+
+
+def scale(tables_dir: Path, claims: Path) -> str:
+    """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
+    tables, rules = pooled.load(tables_dir), load_claims(claims)
+    frame = results.results(tables, rules.convergence)
+    factor, unit = format.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
+    wide = max(10, *map(len, tables.tasks))
+    header = (
+        f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
+        f"{'active %':>9} {'seconds':>8}  metric"
+    )
+    judged = chapters.read_verdicts(tables_dir)
+    rows = [] if judged is None else [f"verdicts at scale {tables.scope}", *verdicts.lines(judged, rules), ""]
+    rows += [f"scale {tables.scope}, executed ledger, charged probes included", header]
+    shown = pd.concat([results_page.main(frame, task) for task in tables.tasks])
+    for row in shown.itertuples():
+        rows.append(
+            f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
+            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
+            f"{row.saving_executed_percent_mean:>9.1f} "
+            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
+            f"  {row.metric}"
+        )
+    if len(shown) < len(frame):
+        rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
+    if tables.sanity is not None:
+        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.sanity.itertuples())]
+    html = tables_dir.parent / "report.html"
+    if html.is_file():
+        rows += ["", f"report: {html}"]
+    return "\n".join(rows)

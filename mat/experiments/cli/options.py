@@ -1,0 +1,128 @@
+"""Options that commands share, and how what is given with them is read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mat.errors import InputError
+
+PATH = click.Path(path_type=Path)
+
+
+def path(name: str, about: str, metavar: str = "DIR", **more: Any) -> Callable:
+    """An option that takes a folder or a file; required unless there is a default."""
+    return click.option(
+        name, type=PATH, metavar=metavar, help=about, **{"required": "default" not in more, **more}
+    )
+
+
+def together(*options: Callable) -> Callable:
+    """Several options as one decorator, listed in the order given."""
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+tables = path("--tables", "folder of tables")
+claims = path(
+    "--claims", "the decision rules", "YAML", default=Path("workflows/claims.yaml"), show_default=True
+)
+register = path(
+    "--ambiguities",
+    "the register of open choices",
+    "YAML",
+    default=Path("workflows/ambiguities.yaml"),
+    show_default=True,
+)
+data = together(
+    path(
+        "--data",
+        "a mirror of data sets in hub layout (default: $MAT_DATA; without it the hub is asked)",
+        default=None,
+        envvar="MAT_DATA",
+    ),
+    path(
+        "--cache",
+        "downloaded and prepared data (default: $MAT_CACHE, or .mat-cache)",
+        default=Path(".mat-cache"),
+        envvar="MAT_CACHE",
+    ),
+)
+machine = together(
+    click.option(
+        "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="where to run"
+    ),
+    click.option(
+        "--save-every",
+        type=float,
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="how often the state is saved",
+    ),
+    data,
+)
+
+
+def check_device(device: str) -> None:
+    """Raise InputError for a device that this machine has not."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
+
+
+def data_folder(path: Path | None) -> Path | None:
+    """``path``, if it is a folder or not given. Raises InputError otherwise."""
+    if path is not None and not path.is_dir():
+        raise InputError(
+            f"the data folder {path} does not exist; set --data or MAT_DATA to a mirror in hub layout"
+        )
+    return path
+
+
+def mapping(option: str, given: str) -> dict[str, Any]:
+    """A JSON mapping given as text or as the file that holds it."""
+    text = given if given.lstrip().startswith("{") else _read(option, Path(given))
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{option} must be a JSON mapping, got {text[:60]}")
+    return content
+
+
+def _read(option: str, path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise InputError(f"{option}: cannot read {path}: {error.strerror}") from None
+
+
+def reporter() -> Callable[[str, float], None]:
+    """What a training reports to: a bar in a terminal, plain lines in a log."""
+    if not sys.stderr.isatty():
+        return lambda line, share: print(line, file=sys.stderr, flush=True)
+    from tqdm import tqdm
+
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}  {postfix}")
+
+    def report(line: str, share: float) -> None:
+        bar.set_postfix_str(line.partition("  train loss")[2].strip(), refresh=False)
+        bar.update(100 * share - bar.n)
+        if share >= 1:
+            bar.close()
+
+    return report

@@ -1,0 +1,216 @@
+"""``mat step``: what the workflow calls, one command a rule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from mat.errors import InputError
+from mat.experiments.cli import options
+from mat.experiments.cli.look import ROOT
+
+STUDIES = ("agreement", "branches")
+FIGURES = options.path("--figures", "folder of figures")
+
+
+@click.group(short_help="The steps of the pipeline, as the workflow calls them.")
+def step() -> None:
+    """The steps of the pipeline, as the workflow calls them; `snakemake --cores all` calls them all in order."""
+
+
+def _of_a_task(command: Callable) -> Callable:
+    """Options of what reads a task's data: a specification, a file to write, mirror and cache."""
+    return options.together(
+        click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
+        options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
+        options.data,
+    )(command)
+
+
+@step.command()
+@_of_a_task
+def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
+    """Download a task's data, or find it in a mirror, and check it."""
+    from mat.experiments.config.spec import Spec
+    from mat.experiments.tasks.storage.hub import fetch as fetch_source
+    from mat.experiments.training import checkpoint
+    from mat.records.files import write_json
+
+    run, data = Spec.of(options.mapping("--spec", spec)), options.data_folder(data)
+    sources = run.task.module.sources(run.task.settings) + checkpoint.sources(run.start)
+    write_json([fetch_source(source, data, cache) for source in sources], out)
+
+
+@step.command()
+@_of_a_task
+def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
+    """Read a task's data, fill the cache, check that a run fits it."""
+    from mat.experiments.config.spec import Spec
+    from mat.experiments.training.run import check
+    from mat.records.files import write_json
+
+    write_json(check(Spec.of(options.mapping("--spec", spec)), options.data_folder(data), cache), out)
+
+
+@step.command()
+@click.argument("study", type=click.Choice(STUDIES))
+@click.option(
+    "--job", required=True, metavar="JSON|FILE", help="labels, specification and settings of the job"
+)
+@options.path("--out", "the Parquet table to write", "FILE")
+@options.machine
+def measure(
+    study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
+) -> None:
+    """Train one run and measure beside it what a STUDY asks."""
+    if study == "agreement":
+        from mat.experiments.studies.agreement.config import job_of
+        from mat.experiments.studies.agreement.measure import measure as measured
+    else:
+        from mat.experiments.studies.branches.config import job_of
+        from mat.experiments.studies.branches.measure import measure as measured
+
+    options.check_device(device)
+    asked, data = job_of(options.mapping("--job", job)), options.data_folder(data)
+    print(f"mat: {asked.name} -> {out}", file=sys.stderr)
+    measured(
+        asked,
+        out,
+        data=data,
+        cache=cache,
+        device=device,
+        report=options.reporter(),
+        save_every=save_every,
+    )
+
+
+@step.command()
+@click.argument("prepared", nargs=-1, metavar="[FILE]...", type=options.PATH)
+@click.option(
+    "--config", required=True, metavar="JSON|FILE", help="a scale's config: scale, tasks and ceiling"
+)
+@options.tables
+def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
+    """Compute what a training step can save at most, by the closed forms.
+
+    FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
+    """
+    from mat.experiments.cli import tables as writing
+    from mat.experiments.studies.ceiling.compute import parts, savings
+    from mat.experiments.studies.ceiling.config import plan
+
+    content = options.mapping("--config", config)
+    missing = [key for key in ("scale", "tasks", "ceiling") if not content.get(key)]
+    if missing:
+        raise InputError(f"--config must hold scale, tasks and ceiling; {missing[0]!r} is missing")
+    asked = plan(content)
+    subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
+    writing.ceiling(parts(subjects, asked.scale), savings(subjects, asked), tables)
+
+
+@step.command()
+@click.argument("runs", nargs=-1, required=True, metavar="DIR...", type=options.PATH)
+@options.tables
+@click.option(
+    "--selection", default="", metavar="TEXT", help="what was selected of the scale, for tables to say"
+)
+def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
+    """Pool run directories into tables."""
+    from mat.experiments.cli import tables as writing
+
+    writing.collect(list(runs), tables, selection)
+
+
+WRITTEN = (
+    "results",
+    "scores",
+    "verdicts",
+    "controls",
+    "rivals",
+    "learning_rate",
+    "wall_clock",
+    "sensitivity",
+    "sanity",
+    "agreement",
+    "branches",
+    "ambiguities",
+)
+
+
+@step.command()
+@click.argument("name", type=click.Choice(WRITTEN))
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=options.PATH)
+@options.tables
+@options.claims
+@options.register
+@options.path(
+    "--levels",
+    "the levels by scale and task",
+    "YAML",
+    default=Path("workflows/sanity.yaml"),
+    show_default=True,
+)
+def table(
+    name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
+) -> None:
+    """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
+    from mat.experiments.cli import tables as writing
+
+    write = getattr(writing, name)
+    if name == "ambiguities":
+        write(ambiguities, tables)
+    elif name == "agreement":
+        write(list(files), tables, claims)
+    elif name == "branches":
+        write(list(files), tables)
+    elif name == "sensitivity":
+        write(tables, claims, ambiguities)
+    elif name == "sanity":
+        write(tables, levels)
+    elif name == "scores":
+        write(tables)
+    else:
+        write(tables, claims)
+
+
+@step.command()
+@options.tables
+@FIGURES
+def provenance(tables: Path, figures: Path) -> None:
+    """Record the hashes of tables, figures and runs."""
+    from mat.experiments.cli import report as writing
+
+    writing.provenance(tables, figures, ROOT)
+
+
+@step.command()
+@options.tables
+@FIGURES
+@options.claims
+@options.path("--page", "template, style and script", default=Path("workflows/report"), show_default=True)
+@options.path(
+    "--methods",
+    "the methods' files, for their cards (default: the package's)",
+    default=Path(__file__).parents[2] / "methods",
+)
+@options.path("--out", "folder of the page")
+def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
+    """Write REPORT.md and report.html from tables and figures."""
+    from mat.experiments.cli import report as writing
+
+    writing.report(tables, figures, claims, methods, page, out, ROOT)
+
+
+@step.command()
+@options.tables
+@options.claims
+@options.register
+@options.path("--out", "folder of the page")
+def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
+    """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
+    from mat.experiments.cli import report as writing
+
+    writing.reproducibility(tables, claims, ambiguities, out)

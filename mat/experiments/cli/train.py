@@ -1,0 +1,125 @@
+"""``mat train``: one run, from a specification or from flags; ``mat plan``: what a scale's runs would cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mat.errors import InputError
+from mat.experiments.cli import options
+
+BLOCKS = ("task", "model", "method", "recipe", "probe")
+
+
+@click.command(short_help="Train one run, from a specification or from flags.")
+@click.option("--spec", metavar="JSON|FILE", help="a specification: JSON text or a file holding it")
+@click.option("--task", metavar="NAME", help="task by name; see `mat list tasks`")
+@click.option("--model", metavar="NAME", help="model by name; see `mat list models`")
+@click.option("--method", metavar="NAME", help="method by name; see `mat list methods`")
+@click.option("--seed", type=int, help="the run's seed (default 0)")
+@click.option("--threads", type=int, help="CPU threads; part of the run's identity (default 1)")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="one setting, such as method.alpha=0.05, recipe.epochs=3 or probe.n=16; may be repeated",
+)
+@options.path("--out", "the run directory to write")
+@click.option("--labels", metavar="JSON", help="names of scale, task and method in tables")
+@click.option("--checkpoint", is_flag=True, help="keep the weights at the end, for runs that start from them")
+@options.machine
+def train(
+    spec: str | None,
+    task: str | None,
+    model: str | None,
+    method: str | None,
+    seed: int | None,
+    threads: int | None,
+    settings: tuple[str, ...],
+    out: Path,
+    labels: str | None,
+    checkpoint: bool,
+    device: str,
+    save_every: float,
+    data: Path | None,
+    cache: Path,
+) -> None:
+    """Train one run, from a specification or from flags; flags complete and override a specification.
+
+    A run that was interrupted goes on from its last saved state when the same command is given again.
+    """
+    from mat.experiments.config.spec import Spec
+    from mat.experiments.training.run import train as train_run
+
+    options.check_device(device)
+    names = {"task": task, "model": model, "method": method}
+    run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
+    data = options.data_folder(data)
+    print(f"mat: {run.name} -> {out}", file=sys.stderr)
+    final = train_run(
+        run,
+        out,
+        labels=None if labels is None else options.mapping("--labels", labels),
+        data=data,
+        cache=cache,
+        device=device,
+        report=options.reporter(),
+        save_every=save_every,
+        keep=checkpoint,
+    )
+    print(
+        f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}",
+        file=sys.stderr,
+    )
+
+
+def described(
+    spec: str | None,
+    names: Mapping[str, str | None],
+    numbers: Mapping[str, int | None],
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The specification that ``spec``, the plug-ins' ``names``, seed, threads and ``BLOCK.KEY=VALUE`` describe."""
+    given = options.mapping("--spec", spec) if spec else {}
+    given |= {what: {"name": name} for what, name in names.items() if name}
+    given |= {what: number for what, number in numbers.items() if number is not None}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        block, dot, name = key.partition(".")
+        if not (equals and dot and block in BLOCKS):
+            raise InputError(
+                f"--set expects BLOCK.KEY=VALUE with a block of the specification, got {setting!r}"
+            )
+        with contextlib.suppress(json.JSONDecodeError):  # a bare word is a string
+            value = json.loads(value)
+        if not isinstance(given.setdefault(block, {}), dict):
+            raise InputError(f"--set {setting}: {block} must be a mapping with a name, got {given[block]!r}")
+        given[block][name] = value
+    return given
+
+
+@click.command(short_help="Say what a scale's runs would cost, before anything is run.")
+@click.option(
+    "--config", required=True, metavar="NAME|FILE", help="a scale of workflows/config, or a config file"
+)
+@click.option(
+    "--only",
+    default="",
+    metavar="TERMS",
+    help="labels or tags of tasks, labels of methods, as in glue,vanilla",
+)
+@click.option(
+    "--rate", type=float, metavar="GFLOP/s", help="of one worker (default: measured here in a second)"
+)
+def plan(config: str, only: str, rate: float | None) -> None:
+    """Say what a scale's runs would cost, before anything is run."""
+    from mat.experiments.planning import report
+
+    print(report.report(config, only, rate))

@@ -1,0 +1,135 @@
+"""``mat kernels``: a Hugging Face folder, with and without weights, and a model of one's own; all offline."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import transformers
+
+from mat.experiments.cli.kernels import random_inputs
+from mat.experiments.cli.main import main
+from mat.kernels.ntk import modular_ntk
+from mat.partition.discovery import partition_model
+
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 40,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8,
+}
+MINE = """
+import torch
+from torch import nn
+
+from beside import CHANNELS
+
+def small():
+    return Named(), {"images": torch.ones(3, 1, 6, 6)}
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, CHANNELS, 3), nn.Linear(CHANNELS, 2)
+
+    def forward(self, images):
+        return self.head(self.conv(images).relu().mean((2, 3)))
+
+def nothing():
+    return 3
+
+def broken():
+    raise ValueError("of two\\nlines")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "tiny"
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(CONFIG))
+    return path
+
+
+def test_a_folder_with_a_config_alone_is_drawn_at_random_and_the_same_command_gives_the_same_numbers(
+    folder, tmp_path
+):
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    given = [sys.executable, "-m", "mat", "kernels", folder, "-n", "3", "--length", "4"]
+    said = []
+    for name in "ab":
+        done = subprocess.run(
+            [*given, "--csv", tmp_path / name], env=env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert f"weights drawn at random from {folder / 'config.json'}" in said[0]
+    assert "inputs: 3 sequences of 4 random tokens" in said[0]
+    assert "kernels: projected, raw, n = 3, seed 0" in said[0]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    table = pd.read_csv(tmp_path / "a")
+    assert list(table["module"]) == ["layer0.head0", "layer0.head1", "layer0.ffn"]
+    assert (table["lambda_max"] > 0).all()
+    assert all(name in said[0] for name in table["module"])
+
+
+def test_a_folder_with_weights_is_measured_with_them_by_the_choices_given(folder, tmp_path, capsys):
+    torch.manual_seed(5)
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**CONFIG))
+    model.save_pretrained(folder)
+    out = tmp_path / "k.csv"
+    given = ["--estimator", "trace", "--normalisation", "cosine", "-n", "3", "--length", "20", "--seed", "2"]
+    assert main(["kernels", str(folder), *given, "--csv", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"model: BertForMaskedLM, weights from {folder}\n" in said
+    inputs, _ = random_inputs(model.config, 3, 20, 2)
+    assert inputs["input_ids"].shape == (3, 8)  # it has eight positions
+    expected = modular_ntk(model, partition_model(model), inputs, "trace").table("cosine")
+    pd.testing.assert_frame_equal(pd.read_csv(out), expected, check_dtype=False, rtol=1e-6)
+
+
+def test_weights_that_a_folder_lacks_are_named(folder, capsys):
+    transformers.BertModel(transformers.BertConfig(**CONFIG)).save_pretrained(folder)
+    assert main(["kernels", str(folder), "-n", "2", "--length", "4"]) == 0
+    assert "tensors drawn at random: cls." in capsys.readouterr().out
+
+
+def test_images_are_drawn_for_models_that_read_them(tmp_path, capsys):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.ViTConfig(**sizes, image_size=8, patch_size=4).save_pretrained(tmp_path)
+    assert main(["kernels", str(tmp_path), "-n", "2"]) == 0
+    assert "inputs: 2 random images of 3 × 8 × 8" in capsys.readouterr().out
+
+
+def test_a_model_of_one_s_own_is_what_the_function_returns(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("CHANNELS = 4\n")
+    assert main(["kernels", "--model", f"{tmp_path / 'mine.py'}:small", "--estimator", "full"]) == 0
+    said = capsys.readouterr().out
+    assert "conv0.filters3" in said
+    assert "kernels: full, raw, n = 3, seed 0" in said
+
+
+@pytest.mark.parametrize(
+    ("function", "more", "message"),
+    [
+        ("nothing", [], "expected a tuple (model, inputs), an nn.Module and a mapping"),
+        ("broken", [], "ValueError: of two lines"),
+        ("absent", [], "has no attribute 'absent'"),
+        ("small", ["-n", "4"], "the function of --model returns its own"),
+    ],
+)
+def test_a_function_that_gives_no_model_is_one_line(function, more, message, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("CHANNELS = 4\n")
+    assert main(["kernels", "--model", f"{tmp_path / 'mine.py'}:{function}", *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
