@@ -153,6 +153,6 @@ class CeilingBlock(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     """What they are drawn by."""
     reported: Reported
-    """What the paper reports over all its settings."""
+    """What the page compares them with."""
     models: dict[str, ModelShapes] = Field({})
     """Models by a label of their own, none a task's."""
