@@ -72,6 +72,7 @@ def _projected(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> I
 def _loss(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
     if labels is None:
         raise InputError("estimator 'loss' needs labels, one entry per sample")
+    assert estimator.loss is not None  # else there is no such Estimator
     outputs = logits.detach().requires_grad_()
     losses = estimator.loss(outputs, labels)
     if not (isinstance(losses, Tensor) and losses.requires_grad):

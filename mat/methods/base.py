@@ -136,9 +136,9 @@ class Matched(Method):
 
     def count(self, context: Context) -> int:
         """Number of modules to train in this interval."""
-        if self.match is not None:
-            return context.counts[min(context.interval, len(context.counts) - 1)]
-        return max(round(self.share * len(context.modules)), 1)
+        if self.share is not None:
+            return max(round(self.share * len(context.modules)), 1)
+        return context.counts[min(context.interval, len(context.counts) - 1)]
 
 
 def probe_passes(measured: Collection[str], kernel: int) -> list[int]:

@@ -9,7 +9,7 @@ published figures do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -23,10 +23,8 @@ COST_LINES = (
     *("macs_eval", "macs_optimizer", "seconds_train", "seconds_data", "seconds_probe", "seconds_eval"),
 )
 
-Number = TypeVar("Number", pd.Series, float)
 
-
-def probe_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged: bool) -> Number:
+def probe_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bool) -> Any:
     """MACs of probes and eigen-solves that count against the run; 0 when it is not charged.
 
     ``costs``: the cost lines of one evaluation, or a curve's; ``ledger``: one of ``LEDGERS``, else InputError.
@@ -35,7 +33,7 @@ def probe_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged:
     return cost if charged else cost * 0.0
 
 
-def total_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged: bool) -> Number:
+def total_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bool) -> Any:
     """MACs of training in ``ledger``, charged probes and eigen-solves included."""
     return costs[f"macs_{_known(ledger)}"] + probe_macs(costs, ledger, charged)
 

@@ -89,14 +89,13 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
     from mat.experiments.cli import tables as writing
+    from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling.compute import parts, savings
     from mat.experiments.studies.ceiling.config import plan
 
-    content = options.mapping("--config", config)
-    missing = [key for key in ("scale", "tasks", "ceiling") if not content.get(key)]
-    if missing:
-        raise InputError(f"--config must hold scale, tasks and ceiling; {missing[0]!r} is missing")
-    asked = plan(content)
+    asked = plan(ScaleConfig.of(options.mapping("--config", config)))
+    if asked is None:
+        raise InputError("--config has no block ceiling; add one")
     subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
     writing.ceiling(parts(subjects, asked.scale), savings(subjects, asked), tables)
 
@@ -204,3 +203,22 @@ def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) ->
     from mat.experiments.cli import report as writing
 
     writing.reproducibility(tables, claims, ambiguities, out)
+
+
+def schema_text() -> str:
+    """The JSON schema of a scale's YAML, studies included."""
+    from mat.experiments.config.schema import schema
+    from mat.experiments.studies.registry import STUDIES
+
+    return schema({name: study.settings for name, study in STUDIES.items()})
+
+
+@step.command()
+@options.path(
+    "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
+)
+def schema(out: Path) -> None:
+    """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
+    from mat.records.files import write_text
+
+    write_text(schema_text(), out)

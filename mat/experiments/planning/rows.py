@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.config.scale import Run
+from mat.experiments.config.runs import Run
 from mat.experiments.studies.job import Job
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.training.cost import Cost, Shape, run_cost

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mat.errors import InputError
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
 from mat.experiments.studies.job import Job
@@ -21,6 +19,6 @@ def find(name: str) -> Study:
     return STUDIES[name]
 
 
-def jobs(config: Mapping[str, Any]) -> list[Job]:
+def jobs(config: ScaleConfig) -> list[Job]:
     """Every job of a config beside its runs, study by study. Raises InputError naming the place."""
     return [job for study in STUDIES.values() for job in study.jobs(config)]

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mat.errors import InputError
 from mat.experiments import tasks
-from mat.experiments.config.scale import expand
+from mat.experiments.config.runs import expand
+from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
 from mat.experiments.planning import rate, report
 from mat.experiments.planning.rate import measured_rate
@@ -57,6 +57,10 @@ def stub(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "stub", "tests.stub_task")
 
 
+def expand_in(config):
+    return expand(ScaleConfig.of(config))
+
+
 def cost(method, **changes):
     task = CONFIG["tasks"]["images"]
     given = {key: {**task[key], **changes.get(key, {})} for key in ("task", "model", "recipe", "probe")}
@@ -100,7 +104,7 @@ def test_evaluation_is_at_the_start_when_due_and_at_the_end_and_of_the_test_spli
 
 
 def test_a_row_is_all_the_runs_of_a_task_and_method():
-    found = {(row.task, row.method): row for row in rows(expand(CONFIG))}
+    found = {(row.task, row.method): row for row in rows(expand_in(CONFIG))}
     assert list(found) == [(t, m) for t in ("images", "text") for m in ("vanilla", "mat", "random")]
     row = found["images", "mat"]
     assert (row.runs, row.steps, row.tags, row.precision) == (3, 30, ("pictures",), "float32")
@@ -117,7 +121,7 @@ def test_hours_are_operations_over_the_rate_of_their_precision():
 def test_measurements_of_estimators_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0, 0.5], "probe_sets": 3, "sizes": [4, 6],
              "estimators": ["sum_of_logits", "trace"], "sample_passes": 40}  # fmt: skip
-    found = rows([], AGREEMENT.jobs({**CONFIG, "agreement": block}))
+    found = rows([], AGREEMENT.jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
     (row,) = found
     assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
     # two checkpoints of three probe sets; trace is affordable at n = 4 only
@@ -129,7 +133,7 @@ def test_measurements_of_estimators_are_counted():
 def test_branches_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
              "validation_samples": 50}  # fmt: skip
-    (row,) = rows([], BRANCHES.jobs({**CONFIG, "branches": block}))
+    (row,) = rows([], BRANCHES.jobs(ScaleConfig.of({**CONFIG, "branches": block})))
     assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
     # per checkpoint: four modules and none of them for two steps, five sets for four
     assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
@@ -139,10 +143,10 @@ def test_branches_are_counted():
 
 
 def test_what_does_not_fit_is_refused_by_its_place():
-    runs = expand({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
+    runs = expand_in({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
     with pytest.raises(InputError, match=r"tasks\.images with vanilla: a batch of 101 is more than the 100"):
         rows(runs)
-    runs = expand({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
+    runs = expand_in({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
     with pytest.raises(InputError, match=r"tasks\.words with vanilla: model vgg needs"):
         rows(runs)
 
@@ -170,20 +174,19 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     ):
         assert part in text
     rated = {"float32": 3e-4, "bfloat16": 3e-4}
-    hours = sum(row.hours(rated) for row in rows(expand(CONFIG)))
+    hours = sum(row.hours(rated) for row in rows(expand_in(CONFIG)))
     said = report.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
 
 @pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "workflows/config").glob("*.yaml")))
 def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "CONFIGS", ROOT / "workflows/config")
     monkeypatch.chdir(tmp_path)
-    lines = report.report(scale, rate=50.0).splitlines()
-    content = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
+    path = ROOT / f"workflows/config/{scale}.yaml"
+    lines = report.report(str(path), rate=50.0).splitlines()
     assert max(map(len, lines)) <= 120
     planned = {tuple(line.split()[:2]) for line in lines}
-    assert {(run.task, run.method) for run in expand(content)} <= planned
+    assert {(run.task, run.method) for run in expand(read_scale(path))} <= planned
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,9 +236,9 @@ def test_impossible_rates_are_refused(config, rate):
 
 def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert report.read_config("demo")["scale"] == "demo"
-    with pytest.raises(InputError, match=r"got 'galactic'; scales here: demo, .*subset"):
-        report.read_config("galactic")
+    assert read_scale("demo").scale == "demo"
+    with pytest.raises(InputError, match=r"unknown scale 'galactic'; known: demo, .*subset"):
+        report.report("galactic")
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match="expected a mapping"):
-        report.read_config(str(tmp_path / "list.yaml"))
+        report.report(str(tmp_path / "list.yaml"))

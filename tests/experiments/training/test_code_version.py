@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.config.spec import Spec
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.training import code_version
 from mat.experiments.training.code_version import modules, run_modules
 
 RUN = {"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "mat"}}
-JOB = {
+ASKED = {"families": {"vgg": {"of": "digits"}}, "shares": [0.1]}
+CONFIG = {
     "scale": "s",
     "seeds": [0],
     "tasks": {"digits": {"task": {"name": "digits"}, "model": {"name": "vgg"}}},
+    "methods": {"vanilla": {"name": "vanilla"}},
+    "agreement": {**ASKED, "sizes": [64]},
+    "branches": ASKED,
 }
 
 
@@ -56,8 +61,8 @@ def edited(copied, monkeypatch):
         ("controller.py", '"""Another docstring.', '"""'),
         (
             "methods/base.py",
-            '    reads = frozenset()\n    "A text beside an attribute."\n',
-            "    reads = frozenset()\n",
+            "What a choice reads",
+            "What the choice reads",
         ),
         ("seeds.py", "\n\n\nimport hashlib", "\nimport hashlib"),  # another format
         ("methods/mine.py", "METHOD = None\n", None),
@@ -118,9 +123,7 @@ def test_imports_within_functions_are_followed_and_those_for_type_checking_are_n
 
 
 def test_an_edit_to_a_study_leaves_runs_and_other_studies_as_they_are(edited):
-    asked = {"families": {"vgg": {"of": "digits"}}, "sizes": [64], "shares": [0.1]}
-    config = {**JOB, "agreement": asked, "branches": {**asked, "sizes": None}}
-    del config["branches"]["sizes"]
+    config = ScaleConfig.of(CONFIG)
     (agreement,), (branches,) = (study.jobs(config) for study in STUDIES.values())
     run, *before = (
         run_modules(agreement.spec),

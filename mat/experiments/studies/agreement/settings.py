@@ -24,21 +24,26 @@ class Measurement(NamedTuple):
 class Settings:
     """What is measured, at every checkpoint, on every probe set.
 
-    ``shares``: checkpoints, as shares of the run's steps; ``probe_sets``: disjoint draws of max(``sizes``)
-    training samples, of which a probe of n takes the first n; ``directions``: ``projected`` is measured once
-    with each. The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
+    The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
     ``trace``, r for ``projected``, else 1) at sizes n with n·b ≤ ``sample_passes``; ``full`` besides only with
     n·k ≤ ``full_rows`` (its matrix is nk × nk); ``projected`` only with r < k (with more, ``trace`` is exact and no
     dearer).
     """
 
     shares: tuple[float, ...] = (0, 0.1, 0.3, 1)
+    """Checkpoints, as increasing shares of the run's steps, in [0, 1]."""
     probe_sets: int = 3
+    """Disjoint draws of as many training samples as the largest size."""
     sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
+    """Numbers of samples, increasing; a probe takes the first so many of a draw."""
     estimators: tuple[str, ...] = ESTIMATORS
+    """Of full, trace, sum_of_logits, projected and loss."""
     directions: tuple[int, ...] = (8, 64)
+    """Of the estimator projected: it is measured once with each, increasing."""
     full_rows: int = 640
+    """Largest matrix of the estimator full: n samples of k logits have n · k rows."""
     sample_passes: int = 4096
+    """Largest product of samples and backward passes of an estimator."""
 
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions"):

@@ -14,19 +14,22 @@ SETS = ("top", "bottom", "random", "all", "none")
 class Settings:
     """What is trained and measured, at every checkpoint.
 
-    ``shares``: checkpoints, as shares of the run's steps. *Trainability*: every module alone, everything else frozen,
-    for ``steps`` steps (0: not measured). *Generalisation*: the ``set_share`` of the modules with the largest (top) and
-    the smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder, for ``set_steps``
-    steps (0: not measured). The loss is read on ``samples`` training samples, and after single modules on the first
-    ``validation_samples`` of the validation split.
+    *Trainability*: every module alone. *Generalisation*: the ``set_share`` of the modules with the largest (top) and the
+    smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder.
     """
 
     shares: tuple[float, ...] = (0.1, 0.5)
+    """Checkpoints, as increasing shares of the run's steps, in [0, 1)."""
     steps: int = 20
+    """Training steps of a module alone, everything else frozen; 0: not measured."""
     set_share: float = 0.34
+    """Share of the modules that are in a set, in (0, 0.5]."""
     set_steps: int = 60
+    """Training steps of a set with the remainder; 0: not measured."""
     samples: int = 256
+    """Training samples that the loss is read on."""
     validation_samples: int = 256
+    """Samples of the validation split that the loss is read on after single modules."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", tuple(self.shares))

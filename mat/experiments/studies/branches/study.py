@@ -24,4 +24,4 @@ def cost(job: Job, shape: Shape) -> Cost:
     return Cost(steps, trained * shape.step, checkpoints * probe, samples * shape.forward)
 
 
-BRANCHES = Study("branches", Settings, Branches, cost, COLUMNS, own=("task", "model", "recipe"))
+BRANCHES = Study("branches", Settings, Branches, cost, COLUMNS)
