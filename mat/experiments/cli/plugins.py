@@ -29,8 +29,12 @@ def listed(kind: str) -> Iterator[str]:
 
     yield f"{kind}s"
     for name in known(kind):
-        module = find(kind, name)
-        settings = record_of(kind, module, kind)
+        try:
+            module = find(kind, name)
+            settings = record_of(kind, module, kind)
+        except InputError as error:  # another package's: it must not hide the rest
+            yield f"  {name:<10} cannot be used: {error}"
+            continue
         yield f"  {name:<10} {(module.__doc__ or '').strip().splitlines()[0]}"
         for field in fields(settings):
             line = f"    {kind}.{field.name} = {_default(field)}"
