@@ -49,6 +49,8 @@ def made(request, tmp_path_factory):
     for file in (*POOLED, *STUDIED):
         if (part / "tables" / file).is_file():
             shutil.copy(part / "tables" / file, folder)
+    if (part / "ERRATUM.md").is_file():
+        shutil.copy(part / "ERRATUM.md", there)
     wanted = {path.stem for path in (part / "tables").glob("*.*")}
     loaded, rules = pooled.load(folder), load_claims(CLAIMS)
     tables.results(folder, CLAIMS)

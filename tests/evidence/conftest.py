@@ -1,11 +1,9 @@
 import pytest
 
-from mat.evidence.runs import pool
-from tests.evidence.synthetic import write_runs
+from tests.evidence.synthetic import collected
 
 
 @pytest.fixture(scope="session")
-def tables(tmp_path_factory):
+def tables():
     """Five methods, two tasks, three seeds; one multirate run on hmm diverged."""
-    root = tmp_path_factory.mktemp("synthetic")
-    return pool.collect(write_runs(root, diverged=[("hmm", "multirate", 2)]))
+    return collected(diverged=[("hmm", "multirate", 2)])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, pool
+from mat.evidence.runs.pooled import Tables
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,42 @@ def write_runs(
                 )
                 paths.append(path)
     return paths
+
+
+_READ: dict[str, pool.Run] = {}
+
+
+def read_runs(
+    tasks: Iterable[str] = ("digits", "hmm"),
+    methods: Mapping[str, Behaviour] | None = None,
+    seeds: Iterable[int] = (0, 1, 2),
+    diverged: Iterable[tuple[str, str, int]] = (),
+    shapes: Mapping[str, Shape] | None = None,
+    **record: Any,
+) -> list[pool.Run]:
+    """The runs that ``write_runs`` writes, read; one that some test had before is not made again."""
+    read = []
+    for task, (method, behaviour), seed in product(tasks, (methods or METHODS).items(), seeds):
+        how = (
+            (shapes or TASKS)[task],
+            method,
+            behaviour,
+            seed,
+            600,
+            (task, method, seed) in set(diverged),
+            record,
+        )
+        if (key := repr((task, how))) not in _READ:
+            with TemporaryDirectory() as folder:
+                write_run(Path(folder, f"{task}-{method}-{seed}"), task, *how)
+                _READ[key] = pool.read_run(Path(folder, f"{task}-{method}-{seed}"))
+        read.append(_READ[key])
+    return read
+
+
+def collected(**what: Any) -> Tables:
+    """The tables of ``read_runs``."""
+    return pool.pooled(read_runs(**what))
 
 
 def write_run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,24 @@ LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
 
 
+Run = tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]
+
+
 def collect(directories: Iterable[Path], selection: str = "") -> Tables:
     """Read every run directory into one set of tables, ordered by task, method and seed.
 
     ``selection``: what was selected of the scale, as the command line has it; "" for all of it. Raises InputError on
     an empty list, an incomplete directory, or runs that must not be pooled.
     """
-    records, specifications, curves, probes = [], [], [], []
-    for directory in directories:
-        record, spec, curve, probe = read_run(Path(directory))
-        records.append(record)
-        specifications.append(spec)
-        curves.append(curve)
-        probes.append(probe)
-    if not records:
+    return pooled(map(read_run, map(Path, directories)), selection)
+
+
+def pooled(read: Iterable[Run], selection: str = "") -> Tables:
+    """The tables of runs that were ``read_run``."""
+    read = list(read)
+    if not read:
         raise InputError("expected at least one run directory, got none; train the runs of this scale first")
+    records, specifications, curves, probes = zip(*read, strict=True)
     names = {record["run"]: record["method"] for record in records}
     records = [
         record | {"spec_hash": specification_hash(spec, names)}
@@ -58,7 +61,7 @@ def collect(directories: Iterable[Path], selection: str = "") -> Tables:
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
 
 
-def read_run(directory: Path) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]:
+def read_run(directory: Path) -> Run:
     """One run directory as (row of ``runs``, specification, labelled curve, labelled probes)."""
     lacking = missing(directory)
     if lacking:
@@ -179,7 +182,7 @@ def _one_value(runs: pd.DataFrame, column: str, where: str) -> None:
         )
 
 
-def _pool(frames: list[pd.DataFrame], order: str) -> pd.DataFrame:
+def _pool(frames: Sequence[pd.DataFrame], order: str) -> pd.DataFrame:
     keys = ["task", "method", "seed", order] + (["module"] if order == "interval" else [])
     known = [frame for frame in frames if len(frame)] or frames[:1]
     pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")

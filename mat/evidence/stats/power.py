@@ -6,6 +6,7 @@ Both stand on the spread that was observed, which few seeds estimate badly: they
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -28,6 +29,7 @@ def power(effect: float, n: int, confidence: float = CONFIDENCE) -> float:
     return float(_WEIGHTS @ (special.ndtr(where - limit * s) + special.ndtr(-where - limit * s)))
 
 
+@cache
 def detectable_effect(n: int, confidence: float = CONFIDENCE, wanted: float = POWER) -> float:
     """The smallest difference, in standard deviations, that ``n`` seeds show with power ``wanted``; NaN for n < 2."""
     if n < 2:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
 from mat.experiments.cli import tables as cli
 from mat.experiments.config.scale import trained
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, edit, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 
@@ -30,16 +31,39 @@ def rules():
     return load_claims(CLAIMS)
 
 
-def judged(root, rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
+@pytest.fixture(scope="module")
+def frame(tables, rules):
+    return verdicts(tables, rules)
+
+
+def only(rules, *names):
+    """The claims file with these claims alone."""
+    return replace(rules, claims=tuple(claim for claim in rules.claims if claim.id in names))
+
+
+class Asked:
+    """What is looked up by a claim's id, and not before."""
+
+    def __init__(self, of):
+        self.of = of
+
+    def __getitem__(self, name):
+        return self.of(name)
+
+
+def judged(rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
     """Verdict per claim, and reason per claim, on one task."""
-    runs = write_runs(root, tasks=[task], methods=methods, seeds=seeds, diverged=diverged)
-    frame = verdicts(pool.collect(runs), rules)
-    by_task = frame[frame["task"] == task].drop_duplicates("claim").set_index("claim")
-    return by_task["verdict"].to_dict(), by_task["reason"].to_dict()
+    tables = collected(tasks=[task], methods=methods, seeds=seeds, diverged=diverged)
+
+    @cache
+    def row(name):
+        frame = verdicts(tables, only(rules, name))
+        return frame[frame["task"] == task].iloc[0]
+
+    return Asked(lambda name: row(name)["verdict"]), Asked(lambda name: row(name)["reason"])
 
 
-def test_every_row_says_what_it_stands_on(tables, rules):
-    frame = verdicts(tables, rules)
+def test_every_row_says_what_it_stands_on(frame, rules):
     assert list(frame["claim"].drop_duplicates()) == [claim.id for claim in rules.claims]
     assert (frame["task"] == "all").sum() == len(rules.claims)
     shown = frame[frame["part"] != ""]
@@ -50,24 +74,23 @@ def test_every_row_says_what_it_stands_on(tables, rules):
     assert list(c4["decides"]) == [True, False, False]
 
 
-def test_claims_without_runs_are_not_tested_and_say_why(tables, rules):
-    frame = verdicts(tables, rules)
+def test_claims_without_runs_are_not_tested_and_say_why(frame):
     frame = frame[frame["task"] == "all"].set_index("claim")
     for name in ("X5", "X6"):
         assert frame.loc[name, "verdict"] == "not tested at this scale"
         assert len(frame.loc[name, "reason"]) > 20
 
 
-def test_missing_methods_leave_a_claim_untested(tmp_path, rules):
+def test_missing_methods_leave_a_claim_untested(rules):
     few = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
-    found, reasons = judged(tmp_path, rules, few)
+    found, reasons = judged(rules, few)
     assert found["C6"] == found["X3"] == "not tested at this scale"
     assert "No runs of multirate" in reasons["C6"]
     assert found["C7"] == "supported"
 
 
-def test_too_few_seeds_are_inconclusive_and_say_how_many(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, METHODS, diverged=[("hmm", "mat", 0)])
+def test_too_few_seeds_are_inconclusive_and_say_how_many(rules):
+    found, reasons = judged(rules, METHODS, diverged=[("hmm", "mat", 0)])
     for name in ("C4", "C5", "C6", "C7", "C8", "X1", "X3"):
         assert found[name] == "inconclusive"
         assert "needs 3 finished seeds" in reasons[name]
@@ -75,32 +98,32 @@ def test_too_few_seeds_are_inconclusive_and_say_how_many(tmp_path, rules):
     assert found["C1"] == "supported"  # it stands on vanilla's spectra
 
 
-def test_all_runs_of_a_method_diverged(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, METHODS, diverged=[("hmm", "mat", seed) for seed in range(3)])
+def test_all_runs_of_a_method_diverged(rules):
+    found, reasons = judged(rules, METHODS, diverged=[("hmm", "mat", seed) for seed in range(3)])
     assert found["C4"] == "inconclusive"
     assert "has 0 (3 of their runs diverged)" in reasons["C4"]
 
 
-def test_a_method_that_costs_more_saves_nothing(tmp_path, rules):
-    found, _ = judged(tmp_path, rules, changed(mat={"cost": 1.6}, mat_exact={"cost": 1.8}))
+def test_a_method_that_costs_more_saves_nothing(rules):
+    found, _ = judged(rules, changed(mat={"cost": 1.6}, mat_exact={"cost": 1.8}))
     assert (found["C4"], found["X3"]) == ("not supported", "not supported")
 
 
-def test_a_cheap_method_saves(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, changed(mat={"cost": 0.3}, mat_exact={"cost": 0.3}))
+def test_a_cheap_method_saves(rules):
+    found, reasons = judged(rules, changed(mat={"cost": 0.3}, mat_exact={"cost": 0.3}))
     assert found["C4"] == "supported"
     assert "(nominal)" in reasons["C4"]
 
 
-def test_a_method_that_learns_less_loses_quality_and_to_the_baselines(tmp_path, rules):
-    found, _ = judged(tmp_path, rules, changed(mat={"extra_loss": 0.3}))
+def test_a_method_that_learns_less_loses_quality_and_to_the_baselines(rules):
+    found, _ = judged(rules, changed(mat={"extra_loss": 0.3}))
     assert found["C5"] == "not supported"
     assert found["C6"] == "not supported"
     assert found["X1"] == "not supported"
 
 
-def test_quality_in_accuracy_is_higher_is_better(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, changed(mat={"extra_loss": 0.3}), task="digits")
+def test_quality_in_accuracy_is_higher_is_better(rules):
+    found, reasons = judged(rules, changed(mat={"extra_loss": 0.3}), task="digits")
     assert found["C5"] == "not supported"
     assert "percentage points" in reasons["C5"]
 
@@ -121,8 +144,8 @@ def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, uni
     verdict = {}
     for name, extra in (("worse", 0.03), ("as good", 0.0)):
         methods = changed(mat={"extra_loss": extra})
-        runs = write_runs(tmp_path / name, tasks=["glue"], methods=methods, shapes=shapes)
-        found = verdicts(pool.collect(runs), rules).query("claim == 'C5' and task == 'glue'").iloc[0]
+        tables = collected(tasks=["glue"], methods=methods, shapes=shapes)
+        found = verdicts(tables, only(rules, "C5")).query("task == 'glue'").iloc[0]
         verdict[name] = found["verdict"]
         assert found["unit"] == unit
         assert f"the margin is {margin} {unit}" in found["reason"]
@@ -132,23 +155,23 @@ def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, uni
 @pytest.mark.parametrize(
     ("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")]
 )
-def test_active_share(tmp_path, rules, share, verdict):
-    assert judged(tmp_path, rules, changed(mat={"share": share}))[0]["C7"] == verdict
+def test_active_share(rules, share, verdict):
+    assert judged(rules, changed(mat={"share": share}))[0]["C7"] == verdict
 
 
 @pytest.mark.parametrize(("probe", "verdict"), [(0.8, "supported"), (4.0, "partly"), (40.0, "not supported")])
-def test_probe_cost(tmp_path, rules, probe, verdict):
-    assert judged(tmp_path, rules, changed(mat={"probe": probe}))[0]["C8"] == verdict
+def test_probe_cost(rules, probe, verdict):
+    assert judged(rules, changed(mat={"probe": probe}))[0]["C8"] == verdict
 
 
-def test_an_empty_comparison_of_selections_is_inconclusive(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, changed(mat={"share": 0.99}, random={"share": 0.99}))
+def test_an_empty_comparison_of_selections_is_inconclusive(rules):
+    found, reasons = judged(rules, changed(mat={"share": 0.99}, random={"share": 0.99}))
     assert found["X1"] == "inconclusive"
     assert "empty" in reasons["X1"]
 
 
-def test_selections_of_unequal_share_are_inconclusive(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, changed(random={"share": 0.5}))
+def test_selections_of_unequal_share_are_inconclusive(rules):
+    found, reasons = judged(rules, changed(random={"share": 0.5}))
     assert found["X1"] == "inconclusive"
     assert "active shares differ" in reasons["X1"]
 
@@ -170,9 +193,9 @@ CONTROLS = {
         ({"shuffled": -0.02}, "not supported"),  # somebody else's λ_max does better: it is not λ_max
     ],
 )
-def test_selection_is_compared_with_every_control(tmp_path, rules, changes, verdict):
+def test_selection_is_compared_with_every_control(rules, changes, verdict):
     controls = CONTROLS | {name: replace(CONTROLS[name], extra_loss=extra) for name, extra in changes.items()}
-    found, reasons = judged(tmp_path, rules, METHODS | controls)
+    found, reasons = judged(rules, METHODS | controls)
     assert found["X1b"] == verdict
     assert found["X1"] == "supported"  # the old rule, on mat and random alone
     for name in ("gradient_norm", "kind_head"):
@@ -180,29 +203,29 @@ def test_selection_is_compared_with_every_control(tmp_path, rules, changes, verd
     assert "mean active share" in reasons["X1b"] and "mean number of active modules" in reasons["X1b"]
 
 
-def test_controls_that_cannot_be_compared_are_left_out_and_named(tmp_path, rules):
+def test_controls_that_cannot_be_compared_are_left_out_and_named(rules):
     some = {name: CONTROLS[name] for name in ("largest", "smallest", "shuffled", "random_once")}
     some["random_once"] = replace(some["random_once"], mode="detach")
     lost = [("hmm", "smallest", 0)]
-    found, reasons = judged(tmp_path, rules, METHODS | some, diverged=lost)
+    found, reasons = judged(rules, METHODS | some, diverged=lost)
     assert found["X1b"] == "supported"
     assert "Not run: random_exact, depth_low, depth_high." in reasons["X1b"]
     assert "Left out, as the backward mode is another: random_once." in reasons["X1b"]
     assert "Left out, with too few finished seeds: smallest (2 finished)." in reasons["X1b"]
 
 
-def test_where_hardly_anything_is_selected_selections_are_not_compared(tmp_path, rules):
+def test_where_hardly_anything_is_selected_selections_are_not_compared(rules):
     few = {name: replace(each, share=0.1) for name, each in CONTROLS.items()}  # of 10 modules
-    found, reasons = judged(tmp_path, rules, METHODS | few)
+    found, reasons = judged(rules, METHODS | few)
     assert found["X1b"] == "inconclusive"
     assert "Hardly anything is selected: largest keeps" in reasons["X1b"]
 
 
-def test_reasons_name_what_is_missing(tmp_path, rules):
-    found, reasons = judged(tmp_path / "a", rules, {name: METHODS[name] for name in ("vanilla", "mat")})
+def test_reasons_name_what_is_missing(rules):
+    found, reasons = judged(rules, {name: METHODS[name] for name in ("vanilla", "mat")})
     assert (found["X1"], reasons["X1"]) == ("not tested at this scale", "No runs of random on hmm.")
     assert reasons["X1b"] == "No runs of largest on hmm."
-    _, reasons = judged(tmp_path / "b", rules, METHODS | {"largest": CONTROLS["largest"]})
+    _, reasons = judged(rules, METHODS | {"largest": CONTROLS["largest"]})
     assert reasons["X1b"] == "Largest was run on this task, but none of its controls."
 
 
@@ -220,22 +243,22 @@ def test_reasons_name_what_is_missing(tmp_path, rules):
         ({}, "random", "supported", "inconclusive"),
     ],
 )
-def test_survivors_alone_do_not_decide(tmp_path, rules, mat, lost, c5, c6):
+def test_survivors_alone_do_not_decide(rules, mat, lost, c5, c6):
     """Three of four seeds are enough, but the fourth diverged."""
-    found, reasons = judged(tmp_path, rules, changed(mat=mat), seeds=range(4), diverged=[("hmm", lost, 3)])
+    found, reasons = judged(rules, changed(mat=mat), seeds=range(4), diverged=[("hmm", lost, 3)])
     assert (found["C5"], found["C6"]) == (c5, c6)
     if lost != "vanilla":
         assert f"Diverged runs: {lost} 1;" in reasons["C6"]
 
 
 def test_quality_that_was_never_there_is_not_kept(tmp_path, rules):
-    runs = write_runs(tmp_path / "a", tasks=["digits"], bounds={"majority_accuracy_test": 0.99})
-    row = verdicts(pool.collect(runs), rules).query("claim == 'C5' and task == 'digits'").iloc[0]
+    tables = collected(tasks=["digits"], bounds={"majority_accuracy_test": 0.99})
+    row = verdicts(tables, only(rules, "C5")).query("task == 'digits'").iloc[0]
     assert row["verdict"] == "inconclusive"
     assert "majority class's 99.0 %: nothing was learned" in row["reason"]
-    tables = pool.collect(write_runs(tmp_path / "b", tasks=["digits"]))
+    tables = collected(tasks=["digits"])
     same = replace(tables, runs=tables.runs.assign(test_metric=0.5))
-    row = verdicts(same, rules).query("claim == 'C5' and task == 'digits'").iloc[0]
+    row = verdicts(same, only(rules, "C5")).query("task == 'digits'").iloc[0]
     assert (row["verdict"], row["effect"]) == ("inconclusive", 0)
     assert "exactly equal over seeds" in row["reason"]
 
@@ -256,20 +279,20 @@ def test_vgg_tasks_named_are_those_of_the_configs(rules):
         ({"cost": 1.4}, "inconclusive", "no FLOP saving that could survive"),
     ],
 )
-def test_savings_in_seconds(tmp_path, rules, mat, verdict, why):
-    found, reasons = judged(tmp_path, rules, changed(mat=mat))
+def test_savings_in_seconds(rules, mat, verdict, why):
+    found, reasons = judged(rules, changed(mat=mat))
     assert found["X2"] == verdict
     assert why in reasons["X2"]
 
 
-def test_vgg_is_judged_by_the_rules_of_c4_and_c5_on_its_tasks_with_freezeout_beside(tmp_path, rules):
+def test_vgg_is_judged_by_the_rules_of_c4_and_c5_on_its_tasks_with_freezeout_beside(rules):
     methods = changed(mat={"cost": 0.3}) | {"freezeout": Behaviour(0.8, 0.2, 0.5, mode="detach")}
-    found, reasons = judged(tmp_path / "a", rules, methods, task="digits")
+    found, reasons = judged(rules, methods, task="digits")
     assert (found["C4"], found["C5"], found["X4"]) == ("supported", "supported", "supported")
     assert "freezeout: saving" in reasons["X4"]
-    found, _ = judged(tmp_path / "b", rules, changed(mat={"extra_loss": 0.3}), task="digits")
+    found, _ = judged(rules, changed(mat={"extra_loss": 0.3}), task="digits")
     assert (found["C5"], found["X4"]) == ("not supported", "not supported")
-    assert judged(tmp_path / "c", rules, methods)[0]["X4"] == "not tested at this scale"
+    assert judged(rules, methods)[0]["X4"] == "not tested at this scale"
 
 
 @pytest.mark.parametrize(
@@ -281,15 +304,13 @@ def test_vgg_is_judged_by_the_rules_of_c4_and_c5_on_its_tasks_with_freezeout_bes
         (1.6, ("hmm", "digits"), "not supported"),  # it fails everywhere alike
     ],
 )
-def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(tmp_path, rules, cost, worse, verdict):
+def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(rules, cost, worse, verdict):
     """hmm starts from trained weights."""
     runs = []
     for task in ("digits", "hmm"):
         methods = changed(mat={"cost": cost, "extra_loss": 0.1 if task in worse else -0.004})
-        runs += write_runs(
-            tmp_path, tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None
-        )
-    frame = verdicts(pool.collect(runs), rules).query("claim == 'X5'")
+        runs += read_runs(tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None)
+    frame = verdicts(pool.pooled(runs), only(rules, "X5"))
     assert list(frame["task"].unique()) == ["all", "all tasks together"]
     assert set(frame["verdict"]) == {verdict}
     assert "From small to large is not tested" in frame["reason"].iloc[-1]
@@ -297,8 +318,7 @@ def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(tmp_path, rules, co
     assert decides["saving on hmm, fine-tuning"] and not decides["saving on digits, from scratch"]
 
 
-def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules):
-    frame = verdicts(tables, rules)
+def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, frame):
     every = frame[frame["task"] == "all"]
     tested = int((every["verdict"] != "not tested at this scale").sum())
     assert set(frame["claims_tested"]) == {tested}
@@ -314,14 +334,14 @@ def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, rules)
 @pytest.mark.parametrize(("share", "after"), [(0.34, "supported"), (0.42, "partly")])
 def test_a_verdict_can_be_lost_by_correction(tmp_path, rules, share, after):
     """The active share's interval is inside the range at 95 %; at the level of all claims it may reach beyond."""
-    runs = write_runs(tmp_path, tasks=["hmm"], methods=changed(mat={"share": share}))
-    found = verdicts(pool.collect(runs), rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
+    tables = collected(tasks=["hmm"], methods=changed(mat={"share": share}))
+    found = verdicts(tables, rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
     assert (found["verdict"], found["after_correction"]) == ("supported", after)
 
 
 def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(tmp_path, rules):
-    runs = write_runs(tmp_path, tasks=["hmm"], methods=changed(mat={"extra_loss": -0.004}), seeds=(0, 1))
-    frame = verdicts(pool.collect(runs), rules)
+    tables = collected(tasks=["hmm"], methods=changed(mat={"extra_loss": -0.004}), seeds=(0, 1))
+    frame = verdicts(tables, rules)
     c5 = frame.query("claim == 'C5' and task == 'hmm'").iloc[0]
     assert c5["verdict"] == "inconclusive"
     assert int(c5["seeds_needed"]) >= 3
@@ -336,8 +356,7 @@ def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(t
     assert every["seeds_needed"] == c5["seeds_needed"]
 
 
-def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules):
-    frame = verdicts(tables, rules)
+def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules, frame):
     shown = frame[frame["bootstrap_low"].notna() & (frame["high"] > frame["low"]) & (frame["n"] == 3)]
     assert len(shown) > 15
     assert (shown["bootstrap_high"] - shown["bootstrap_low"] < shown["high"] - shown["low"] + 1e-9).all()
@@ -355,10 +374,10 @@ def test_every_outcome_on_numbers_can_be_decided_again(tables, rules):
                         assert found.decide(found.deciding) == found.verdict
 
 
-def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, rules, tmp_path):
+def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, rules, frame):
     sanity = pd.DataFrame({"task": ["digits", "hmm"], "verdict": ["not reached", "reached"]})
     with_levels = replace(tables, sanity=sanity)
-    frame, plain = verdicts(with_levels, rules), verdicts(tables, rules)
+    frame, plain = verdicts(with_levels, rules), frame
     assert set(frame.loc[frame["task"] == "digits", "sanity"]) == {"not reached"}
     assert set(frame.loc[frame["task"] == "all", "sanity"]) == {""}
     assert list(frame["verdict"]) == list(plain["verdict"])
@@ -367,23 +386,21 @@ def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, 
     assert "may be empty)" not in verdicts_text.markdown(plain, rules, "x")
 
 
-def test_exact_beside_detach_needs_both_modes(tmp_path, rules):
-    found, reasons = judged(tmp_path, rules, changed(mat={"mode": "exact"}))
+def test_exact_beside_detach_needs_both_modes(rules):
+    found, reasons = judged(rules, changed(mat={"mode": "exact"}))
     assert found["X3"] == "not tested at this scale"
     assert "modes are exact and exact" in reasons["X3"]
 
 
-def test_spectra_come_from_mat_when_vanilla_has_none(tmp_path, rules):
-    _, reasons = judged(tmp_path, rules, changed(vanilla={"observes": False}))
+def test_spectra_come_from_mat_when_vanilla_has_none(rules):
+    _, reasons = judged(rules, changed(vanilla={"observes": False}))
     assert reasons["C1"].startswith("In mat runs")
 
 
-def test_no_spectra_and_unknown_metrics_leave_claims_untested(tmp_path, rules):
+def test_no_spectra_and_unknown_metrics_leave_claims_untested(rules):
     blind = changed(**{name: {"observes": False, "charges": False} for name in METHODS})
-    runs = write_runs(tmp_path, tasks=["hmm"], methods=blind)
-    for run in runs:
-        edit(run, metrics=[{"name": "bleu", "higher_is_better": True}])
-    frame = verdicts(pool.collect(runs), rules).query("task == 'hmm'").set_index("claim")
+    tables = collected(tasks=["hmm"], methods=blind, metrics=[{"name": "bleu", "higher_is_better": True}])
+    frame = verdicts(tables, only(rules, "C1", "C5")).query("task == 'hmm'").set_index("claim")
     assert frame.loc["C1", "verdict"] == frame.loc["C5", "verdict"] == "not tested at this scale"
     assert "bleu" in frame.loc["C5", "reason"]
 
@@ -397,7 +414,7 @@ def test_thresholds_come_from_the_file(tables, tmp_path):
         c7["thresholds"] = {"min_percent": low, "max_percent": high}
         path = tmp_path / "claims.yaml"
         path.write_text(yaml.safe_dump(changed_content), encoding="utf-8")
-        frame = verdicts(tables, load_claims(path))
+        frame = verdicts(tables, only(load_claims(path), "C7"))
         found[name] = frame[(frame["claim"] == "C7") & (frame["task"] == "all")]["verdict"].item()
     assert found == {"as it is": "supported", "moved": "not supported"}
 
@@ -408,14 +425,13 @@ def test_tasks_can_be_left_out_and_roles_must_be_single(tables, tmp_path):
     c7["tasks"] = ["hmm"]
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    frame = verdicts(tables, load_claims(path))
-    rows = frame[frame["claim"] == "C7"].set_index("task")
+    rows = verdicts(tables, only(load_claims(path), "C7")).set_index("task")
     assert rows.loc["digits", "verdict"] == "not tested at this scale"
     assert rows.loc["all", "verdict"] == rows.loc["hmm", "verdict"] == "supported"
     c7["uses"] = {"method": ["mat", "random"]}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(InputError, match="needs exactly one label"):
-        verdicts(tables, load_claims(path))
+        verdicts(tables, only(load_claims(path), "C7"))
 
 
 def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):

@@ -14,7 +14,7 @@ from mat.evidence.sensitivity import table
 from mat.evidence.sensitivity.register import load_register
 from mat.evidence.stats.intervals import saving_percent
 from mat.experiments.cli import tables as cli
-from tests.evidence.synthetic import METHODS, changed, write_runs
+from tests.evidence.synthetic import METHODS, changed, collected, read_runs
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
 CLAIMS, REGISTER = WORKFLOWS / "claims.yaml", WORKFLOWS / "ambiguities.yaml"
@@ -32,14 +32,18 @@ def register():
 
 
 @pytest.fixture(scope="module")
-def varied(tmp_path_factory):
+def varied():
     more = {
         "mat_threshold_top": replace(MAT, cost=0.2),
         "mat_beta_zero": replace(MAT, extra_loss=0.3),
         "multirate_k2": replace(METHODS["multirate"], extra_loss=-0.1),
     }
-    root = tmp_path_factory.mktemp("varied")
-    return pool.collect(write_runs(root, methods=changed(mat={"cost": 1.6}) | more))
+    return collected(methods=changed(mat={"cost": 1.6}) | more)
+
+
+@pytest.fixture(scope="module")
+def frame(varied, rules, register):
+    return table.sensitivity(varied, rules, register)
 
 
 def test_every_label_of_the_sensitivity_group_is_in_the_register(register):
@@ -48,8 +52,7 @@ def test_every_label_of_the_sensitivity_group_is_in_the_register(register):
     assert set(table.READINGS) <= named
 
 
-def test_an_alternative_stands_in_for_mat(varied, rules, register):
-    frame = table.sensitivity(varied, rules, register)
+def test_an_alternative_stands_in_for_mat(varied, rules, frame):
     row = frame.query("alternative == 'mat_threshold_top' and task == 'hmm' and claim == 'C4'").iloc[0]
     macs = {
         name: over_seeds.convergence_macs(varied, "hmm", name, "executed", rules.convergence)
@@ -64,8 +67,7 @@ def test_an_alternative_stands_in_for_mat(varied, rules, register):
     assert row["says"] == "changes C4 on hmm: not supported → supported"
 
 
-def test_the_loss_stands_beside_the_verdict_on_quality(varied, rules, register):
-    frame = table.sensitivity(varied, rules, register)
+def test_the_loss_stands_beside_the_verdict_on_quality(varied, frame):
     row = frame.query("alternative == 'mat_beta_zero' and task == 'hmm' and claim == 'C5'").iloc[0]
     mine, theirs = (over_seeds.best_losses(varied, "hmm", name) for name in ("mat_beta_zero", "vanilla"))
     assert row["effect_alternative"] == pytest.approx((100 * (mine - theirs) / theirs).mean())
@@ -73,8 +75,7 @@ def test_the_loss_stands_beside_the_verdict_on_quality(varied, rules, register):
     assert row["verdict_alternative"] == "not supported"
 
 
-def test_another_multirate_is_a_question_of_c6(varied, rules, register):
-    frame = table.sensitivity(varied, rules, register)
+def test_another_multirate_is_a_question_of_c6(frame):
     rows = frame[frame["alternative"] == "multirate_k2"]
     assert set(rows["claim"]) == {"C6"}
     assert set(rows["measure"]) == {"advantage"}
@@ -103,10 +104,10 @@ def test_other_readings_need_no_runs_and_touch_c4_alone(tables, rules, register)
     assert nominal["ledger"] == "nominal"
 
 
-def test_the_default_stands_on_the_seeds_of_the_alternative(tmp_path, rules, register):
-    runs = write_runs(tmp_path, tasks=["hmm"], seeds=range(4))
-    runs += write_runs(tmp_path, tasks=["hmm"], methods={"mat_beta_zero": MAT}, seeds=range(3))
-    tables = pool.collect(runs)
+def test_the_default_stands_on_the_seeds_of_the_alternative(rules, register):
+    runs = read_runs(tasks=["hmm"], seeds=range(4))
+    runs += read_runs(tasks=["hmm"], methods={"mat_beta_zero": MAT}, seeds=range(3))
+    tables = pool.pooled(runs)
     frame = table.sensitivity(tables, rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
     macs = [
@@ -118,13 +119,11 @@ def test_the_default_stands_on_the_seeds_of_the_alternative(tmp_path, rules, reg
     assert frame.query("alternative == 'last_epoch'")["n_default"].item() == 4
 
 
-def test_to_or_from_inconclusive_is_no_change(tmp_path, rules, register):
-    runs = write_runs(tmp_path, tasks=["hmm"], seeds=range(3))
+def test_to_or_from_inconclusive_is_no_change(rules, register):
+    runs = read_runs(tasks=["hmm"], seeds=range(3))
     few = {"mat_beta_zero": replace(MAT, extra_loss=0.3)}
-    runs += write_runs(
-        tmp_path, tasks=["hmm"], methods=few, seeds=range(3), diverged=[("hmm", "mat_beta_zero", 2)]
-    )
-    frame = table.sensitivity(pool.collect(runs), rules, register)
+    runs += read_runs(tasks=["hmm"], methods=few, seeds=range(3), diverged=[("hmm", "mat_beta_zero", 2)])
+    frame = table.sensitivity(pool.pooled(runs), rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
     assert row["verdict_alternative"] == "inconclusive"
     assert not row["changes"]
@@ -156,7 +155,7 @@ def test_the_page_says_what_changes_and_what_was_not_varied(varied, tmp_path):
 
 
 def test_without_mat_there_is_nothing_to_vary(tmp_path, rules, register):
-    tables = pool.collect(write_runs(tmp_path, tasks=["hmm"], methods={"vanilla": METHODS["vanilla"]}))
+    tables = collected(tasks=["hmm"], methods={"vanilla": METHODS["vanilla"]})
     assert table.sensitivity(tables, rules, register).empty
     pooled.save(tables, tmp_path)
     cli.sensitivity(tmp_path, CLAIMS, REGISTER)
