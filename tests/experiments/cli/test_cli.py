@@ -19,6 +19,8 @@ from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
 from mat.experiments.cli.plugins import listed
 from mat.experiments.cli.train import described
+from mat.experiments.config.settings import descriptions
+from mat.methods.mat import MAT
 
 ROOT = Path(__file__).parents[3]
 
@@ -225,20 +227,25 @@ def test_the_process_exits_with_2_on_bad_input(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_list_of_one_kind_says_what_each_setting_means():
-    lines = mat("list", "methods").stdout.splitlines()
+def test_list_of_one_kind_says_what_each_setting_means_and_once_what_all_have():
+    text = mat("list", "methods").stdout
+    lines = text.splitlines()
     assert lines[0] == "methods"
     assert not {"tasks", "models"} & set(lines)
-    assert any(line.startswith("    method.mode = 'detach'") for line in lines)
+    assert text.count("method.mode = 'detach'") == 1
+    assert lines.index("  (every)    Settings that every method has.") < lines.index(
+        next(line for line in lines if line.startswith("  vanilla "))
+    )
+    meaning = text.partition("method.beta = 0.001")[2].partition("    method.")[0]
+    assert " ".join(meaning.split()) == descriptions(MAT)["beta"]
 
 
 def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_other(monkeypatch):
     points = [EntryPoint(name, f"{module}:METHOD", "mat.methods") for name, module in OTHERS.items()]
     monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
     lines = list(listed("method"))
-    assert "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped." in lines
-    assert any(line.startswith("  absent     cannot be used: ") for line in lines)
-    assert lines[-1].startswith("    method.")
+    assert lines[-2].startswith("  absent     cannot be used: ")
+    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
 
 
 OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}
