@@ -33,10 +33,7 @@ def _of_a_task(command: Callable) -> Callable:
 @step.command()
 @_of_a_task
 def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Download and check a task's data.
-
-    Where there is a mirror, the files are found there.
-    """
+    """Download a task's data, or find it in a mirror, and check it."""
     from mat.experiments.config.spec import Spec
     from mat.experiments.tasks.storage.hub import fetch as fetch_source
     from mat.experiments.training import checkpoint
@@ -50,10 +47,7 @@ def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 @step.command()
 @_of_a_task
 def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Read a task's data into the cache.
-
-    Says what was read, and refuses a specification that does not fit it.
-    """
+    """Read a task's data, fill the cache, check that a run fits it."""
     from mat.experiments.config.spec import Spec
     from mat.experiments.training.run import check
     from mat.records.files import write_json
@@ -71,7 +65,7 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 def measure(
     study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
 ) -> None:
-    """Measure beside a run what a study asks."""
+    """Train one run and measure beside it what a STUDY asks."""
     if study == "agreement":
         from mat.experiments.studies.agreement.config import job_of
         from mat.experiments.studies.agreement.measure import measure as measured
@@ -100,9 +94,9 @@ def measure(
 )
 @options.tables
 def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
-    """Write what a step can save at most.
+    """Compute what a training step can save at most, by the closed forms.
 
-    By the closed forms of each model. FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
+    FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
     from mat.experiments.cli import tables as writing
     from mat.experiments.studies.ceiling.compute import parts, savings
@@ -162,10 +156,7 @@ WRITTEN = (
 def table(
     name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
 ) -> None:
-    """Write a table and its page.
-
-    From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
-    """
+    """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
     from mat.experiments.cli import tables as writing
 
     write = getattr(writing, name)
@@ -207,7 +198,7 @@ def provenance(tables: Path, figures: Path) -> None:
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
-    """Write REPORT.md and report.html."""
+    """Write REPORT.md and report.html from tables and figures."""
     from mat.experiments.cli import report as writing
 
     writing.report(tables, figures, claims, methods, page, out, ROOT)
@@ -219,10 +210,7 @@ def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path,
 @options.register
 @options.path("--out", "folder of the page")
 def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
-    """Write REPRODUCIBILITY.md.
-
-    The scale in the words of the ML Reproducibility Challenge.
-    """
+    """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
     from mat.experiments.cli import report as writing
 
     writing.reproducibility(tables, claims, ambiguities, out)
