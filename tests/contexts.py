@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mat.experiments.config.plugins import find
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.methods.base import Context, Method, Observation
 
 MODULES = ("a", "b", "c", "d")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from mat.controller import Controller
 from mat.errors import InputError
 from mat.experiments.config.plugins import find
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.methods import METHODS
 from mat.methods.base import Matched
 from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile

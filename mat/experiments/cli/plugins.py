@@ -25,7 +25,7 @@ def list_(kind: str | None) -> None:
 def listed(kind: str) -> Iterator[str]:
     """The plug-ins of one kind: a line each, and one for every setting: default and meaning."""
     from mat.experiments.config.plugins import find, known, record_of
-    from mat.experiments.config.settings import descriptions
+    from mat.records.strict import descriptions
 
     yield f"{kind}s"
     for name in known(kind):

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
 from mat.methods import METHODS

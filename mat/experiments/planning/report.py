@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from mat.errors import InputError
-from mat.evidence.text import format, yaml_reading
+from mat.evidence.text import format
 from mat.experiments.config.scale import expand
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning.cost import Cost, Row, measurements, rows
 from mat.records.costs import FLOPS_PER_MAC
+from mat.records.yaml_file import read_yaml
 
 CONFIGS = Path("workflows/config")
 
@@ -92,7 +93,7 @@ def read_config(config: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in CONFIGS.glob("*.yaml"))) or f"none in {CONFIGS}"
         raise InputError(f"--config must be a file or a scale, got {config!r}; scales here: {known}")
-    content = yaml_reading.read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping with scale, seeds, tasks and methods")
     return {key: value for key, value in content.items() if key not in MACHINE}

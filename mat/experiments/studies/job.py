@@ -21,7 +21,7 @@ import torch
 
 from mat.errors import InputError
 from mat.experiments.config.scale import check_seeds, own_seeds, trained
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.training import code_version, resume
 from mat.records.files import write_parquet

@@ -8,7 +8,7 @@ import torch
 from torchvision.models.vgg import cfgs, make_layers
 
 from mat.errors import InputError
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.experiments.models import vgg
 from mat.experiments.task_signature import Signature
 

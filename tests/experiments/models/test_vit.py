@@ -8,7 +8,7 @@ import torch
 from torchvision.models import VisionTransformer
 
 from mat.errors import InputError
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.experiments.models import vit
 from mat.experiments.task_signature import Signature
 from tests.zoo import modular_ntk

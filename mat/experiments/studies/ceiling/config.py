@@ -21,7 +21,7 @@ import torch
 from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import known_keys, trained
-from mat.experiments.config.settings import read
+from mat.records.strict import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.task_signature import OBJECTIVES, Signature
 
