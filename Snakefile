@@ -2,17 +2,6 @@
 
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
-SCALES = sorted(path.stem for path in Path(workflow.basedir, "workflows/config").glob("*.yaml"))
-SCALE = config.get("scale", "demo")
-if SCALE not in SCALES:
-    raise WorkflowError(f"unknown scale {SCALE!r}; known: {', '.join(SCALES)}")
-
-
-configfile: f"workflows/config/{SCALE}.yaml"
-
-
 include: "workflows/rules/common.smk"
 
 

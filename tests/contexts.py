@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mat.experiments.config.plugins import find
-from mat.records.strict import read
 from mat.methods.base import Context, Method, Observation
+from mat.records.strict import read
 
 MODULES = ("a", "b", "c", "d")
 DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from mat.controller import Controller
 from mat.errors import InputError
 from mat.experiments.config.plugins import find
-from mat.records.strict import read
 from mat.methods import METHODS
 from mat.methods.base import Matched
 from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
+from mat.records.strict import read
 from tests.cases import bert_case, vgg_case
 from tests.contexts import DEPTH, MODULES, SETTINGS, World, context, method, observe, worlds
 

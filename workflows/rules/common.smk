@@ -4,29 +4,44 @@ import json
 from os import environ
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 from mat.experiments.studies.agreement.config import jobs as agreement_jobs
 from mat.experiments.studies.branches.config import jobs as branches_jobs
+from mat.experiments.studies.ceiling.config import part as ceiling_part
 from mat.experiments.studies.ceiling.config import plan as ceiling_plan
 from mat.experiments.config import selection
 from mat.errors import InputError
 from mat.evidence.runs import method_groups
 from mat.evidence.tables.sanity import levels_of
-from mat.experiments.config.scale import expand as expand_config
-from mat.experiments.config.scale import trained
-from mat.experiments.config.spec import Spec
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.runs import expand as expand_config
+from mat.experiments.config.scale import CONFIGS, read_scale
+from mat.experiments.config.spec import Start
 from mat.experiments.training.code_version import code_hash
 from mat.records.files import CHECKPOINT, FILES, FOLLOWED
 
-# Where and on what it runs changes no specification; everything else in the config does.
-MACHINE = ("data", "cache", "device")
-DEVICE = config.get("device", "cpu")
+
+def read_config():
+    """The scale as it is asked for: its own file (a name, or a file of yours) with --config seeds=[…], data, cache and
+    device; what of it: --config only=TERMS; its seeds where they are not the file's."""
+    asked = {key: value for key, value in config.items() if key not in ("scale", "only")}
+    name, configs = config.get("scale", "demo"), Path(workflow.basedir, CONFIGS)
+    try:
+        content = read_scale(name, asked, configs)
+        own = read_scale(name, configs=configs).seeds
+        return content, selection.terms_of(config.get("only")), None if content.seeds == own else content.seeds
+    except InputError as error:
+        raise WorkflowError(str(error))
+
+
+CONTENT, ONLY, SEEDS = read_config()
+SCALE = CONTENT.scale
+DEVICE = CONTENT.device
 # through the environment, not through parameters: a moved mirror or cache is no reason to train again
-for key, variable in (("data", "MAT_DATA"), ("cache", "MAT_CACHE")):
-    if config.get(key):
-        environ[variable] = str(config[key])
+for given, variable in ((CONTENT.data, "MAT_DATA"), (CONTENT.cache, "MAT_CACHE")):
+    if given:
+        environ[variable] = given
 if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
     raise WorkflowError(
         f"the data folder {environ['MAT_DATA']} does not exist; set MAT_DATA (or --config data=DIR) to a "
@@ -38,37 +53,23 @@ METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
 LEVELS = "workflows/sanity.yaml"
 
 
-def read_selection():
-    """What of the scale is asked for: --config only=TERMS and seeds=[…]; None as seeds where they are the config's."""
-    path = Path(workflow.basedir, "workflows/config", f"{SCALE}.yaml")
-    own, given = yaml.safe_load(path.read_text()).get("seeds"), config.get("seeds")
-    if given != own:
-        given = config["seeds"] = selection.seeds_of(given)
-    return selection.terms_of(config.get("only")), None if given == own else given
-
-
-def read_config():
+def expand_scale():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
     run of the scale starts from them; the tasks; the measurements of estimators and of branches, by name; whether a
     ceiling and a level for vanilla are stated. A config that cannot be used ends here, before any job."""
-    content = {key: value for key, value in config.items() if key not in (*MACHINE, "only")}
     try:
-        runs, ceiling = expand_config(content), ceiling_plan(content)
-        measured = agreement_jobs(content), branches_jobs(content)
-        levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, content["tasks"])
+        runs, ceiling = expand_config(CONTENT), ceiling_plan(CONTENT)
+        measured = agreement_jobs(CONTENT), branches_jobs(CONTENT)
+        levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
-        raise WorkflowError(f"config of scale {SCALE}: {error}")
+        raise WorkflowError(str(error))
     starts = {run.starts_from for run in runs} & set(chosen)
     jobs, branches = ({job.name: job for job in found if job.task in tasks} for found in measured)
     return chosen, starts, tasks, jobs, branches, ceiling is not None, levels is not None
 
 
-try:
-    ONLY, SEEDS = read_selection()
-except InputError as error:
-    raise WorkflowError(str(error))
 SELECTION = selection.text(ONLY, SEEDS)
 PART = selection.folder(ONLY, SEEDS)
 # runs and data are the scale's, whatever is selected; tables and figures of a part have a place of their own
@@ -79,7 +80,7 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 # what was found wrong since, where something was
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
-RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = read_config()
+RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = expand_scale()
 AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
 # what the verdicts read comes first
 BRANCH_TABLES = (
@@ -143,9 +144,10 @@ FIGURE_NAMES = (
 def task_spec(wildcards):
     """A specification of the task label by itself, without what methods change of it: the same text whatever is
     selected, so that no selection prepares data again."""
-    given = {**trained(wildcards.task, config["tasks"]), "method": {"name": "vanilla"}}
-    start = config["tasks"][wildcards.task].get("start") or {}
-    return Spec.of({**given, "start": start if "hub" in start else None}).json
+    start = CONTENT.tasks[wildcards.task].start
+    hub = None if start is None or start.hub is None else Start(**start.given())
+    vanilla = Plugin.of("method", {"name": "vanilla"}, "method")
+    return CONTENT.of_task(wildcards.task).spec(vanilla, start=hub, seed=0, threads=1).json
 
 
 def named(runs):
@@ -198,8 +200,7 @@ def comparison_command(wildcards):
 
 
 def ceiling_json(wildcards):
-    tasks = {label: trained(label, config["tasks"]) for label in TASKS}
-    return json.dumps({"scale": config["scale"], "tasks": tasks, "ceiling": config["ceiling"]})
+    return ceiling_part(CONTENT, TASKS)
 
 
 def figure_tables(wildcards):

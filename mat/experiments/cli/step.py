@@ -99,14 +99,13 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
     from mat.experiments.cli import tables as writing
+    from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling.compute import parts, savings
     from mat.experiments.studies.ceiling.config import plan
 
-    content = options.mapping("--config", config)
-    missing = [key for key in ("scale", "tasks", "ceiling") if not content.get(key)]
-    if missing:
-        raise InputError(f"--config must hold scale, tasks and ceiling; {missing[0]!r} is missing")
-    asked = plan(content)
+    asked = plan(ScaleConfig.of(options.mapping("--config", config)))
+    if asked is None:
+        raise InputError("--config has no block ceiling; add one")
     subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
     writing.ceiling(parts(subjects, asked.scale), savings(subjects, asked), tables)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.config.scale import Run
+from mat.experiments.config.runs import Run
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.config.spec import Spec
 from mat.experiments.models.closed_form import REMAINDER
 from mat.experiments.studies.agreement import config as agreement_plan
@@ -123,7 +124,7 @@ def job_cost(job: Job) -> tuple[int, Cost]:
     return steps, Cost(steps * shape.step, probes, evaluations * shape.sizes["validation"] * shape.forward)
 
 
-def measurements(config: Mapping[str, Any]) -> list[Job]:
+def measurements(config: ScaleConfig) -> list[Job]:
     """Every job of a config beside its runs."""
     return [*agreement_plan.jobs(config), *branches_plan.jobs(config)]
 

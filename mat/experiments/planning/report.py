@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from mat.errors import InputError
 from mat.evidence.text import format
-from mat.experiments.config.scale import expand
+from mat.experiments.config.runs import expand
+from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning.cost import Cost, Row, measurements, rows
 from mat.records.costs import FLOPS_PER_MAC
-from mat.records.yaml_file import read_yaml
-
-CONFIGS = Path("workflows/config")
-
-
-MACHINE = ("data", "cache", "device")  # where and on what a config is run, not what
-
 
 PARTS = ("train", "probe", "eval", "total")
 
@@ -60,17 +52,17 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
 
     ``only``: terms of a selection; ``rate``: GFLOP/s of one worker, measured without one; ``cores``: of this machine.
     """
-    content, terms = read_config(config), terms_of(only)
+    content, terms = read_scale(config), terms_of(only)
     runs = expand(content)
     tasks = {run.task for run in choose(runs, terms)}
     found = rows(select(runs, terms), [job for job in measurements(content) if job.task in tasks])
-    threads = content.get("threads", 1)
+    threads = content.threads
     rates, said = _rates({row.precision for row in found} | {"float32"}, threads, rate)
     workers = max(1, (cores or _cores()) // threads)
     hours = sum(row.hours(rates) for row in found)
     return "\n".join(
         [
-            f"scale {content['scale']}{', only ' if terms else ''}{','.join(terms)}: nothing has been run",
+            f"scale {content.scale}{', only ' if terms else ''}{','.join(terms)}: nothing has been run",
             "",
             table(found, rates),
             "",
@@ -83,20 +75,6 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "The time is a lower bound: data, normalisation, small kernels and the optimizer are not counted.",
         ]
     )
-
-
-def read_config(config: str) -> dict[str, Any]:
-    """The config of a scale by its name, or of a file. Raises InputError when there is none."""
-    path = Path(config)
-    if not path.is_file():
-        path = CONFIGS / f"{config}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in CONFIGS.glob("*.yaml"))) or f"none in {CONFIGS}"
-        raise InputError(f"--config must be a file or a scale, got {config!r}; scales here: {known}")
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping with scale, seeds, tasks and methods")
-    return {key: value for key, value in content.items() if key not in MACHINE}
 
 
 def measured_rate(precision: str, threads: int) -> float:

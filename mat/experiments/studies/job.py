@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +19,12 @@ import pandas as pd
 import torch
 
 from mat.errors import InputError
-from mat.experiments.config.scale import check_seeds, own_seeds, trained
-from mat.records.strict import read
+from mat.experiments.config.families import families
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.config.spec import Spec
 from mat.experiments.training import code_version, resume
 from mat.records.files import write_parquet
+from mat.records.strict import read
 
 
 @dataclass(frozen=True)
@@ -77,65 +77,14 @@ def job_of(kind: type[Kind], settings: type, given: Mapping[str, Any]) -> Kind:
     return kind(**labels, spec=Spec.of(given["spec"]), settings=read(settings, given["settings"], kind.what))
 
 
-def jobs_of(
-    kind: type[Kind],
-    settings: type,
-    config: Mapping[str, Any],
-    own: Sequence[str] = ("model", "recipe"),
-) -> list[Kind]:
-    """Every family × seed of the config's block ``kind.what``; none without one. Raises InputError.
-
-    A family is ``{of: TASK LABEL}``: that block's task, model, recipe and probe; the keys ``own`` may be given instead,
-    ``task`` as settings that replace single ones of the block's task. ``seeds`` of the block: of the config's
-    those that it is measured with (default: all).
-    """
-    what = kind.what
-    block = config.get(what)
+def jobs_of(kind: type[Kind], settings: type, config: ScaleConfig) -> list[Kind]:
+    """Every family × seed of the config's block ``kind.what``; none without one. Raises InputError."""
+    block = getattr(config, kind.what)
     if block is None:
         return []
-    if not isinstance(block, Mapping):
-        raise InputError(f"{what} must be a mapping with families and settings, got {block!r}")
-    families = block.get("families")
-    if not isinstance(families, Mapping) or not families:
-        raise InputError(f"{what} needs a non-empty mapping of families, got {families!r}")
-    check_seeds(f"{what}: seeds", block.get("seeds", []))
-    chosen = read(settings, {key: v for key, v in block.items() if key not in ("families", "seeds")}, what)
-    found = []
-    for family, entry in families.items():
-        where = f"{what}.families.{family}"
-        base = _base(where, family, entry, config["tasks"], ("of", *own))
-        for seed in own_seeds(block, config["seeds"]):
-            given = {**base, "method": {"name": "vanilla"}, "seed": seed, "threads": config.get("threads", 1)}
-            try:
-                spec = Spec.of(given)
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
-            found.append(kind(str(config["scale"]), str(family), entry["of"], spec, chosen))
-    return found
-
-
-def _base(
-    where: str, family: Any, entry: Any, tasks: Mapping[str, Any], known: Sequence[str]
-) -> dict[str, Any]:
-    """What the family's specifications share."""
-    if not re.fullmatch(r"[\w-]+", str(family)):
-        raise InputError(f"{where}: a family's name is made of letters, digits, _ and -; choose another")
-    if not isinstance(entry, Mapping) or "of" not in entry or set(entry) - set(known):
-        raise InputError(f"{where} must be a mapping with 'of' and only {', '.join(known)}, got {entry!r}")
-    if entry["of"] not in tasks:
-        raise InputError(f"{where}: 'of' must name one of the tasks {', '.join(tasks)}, got {entry['of']!r}")
-    if tasks[entry["of"]].get("start") is not None:
-        raise InputError(f"{where}: {entry['of']} starts from another run; choose a task that does not")
-    base = {**trained(entry["of"], tasks), **{k: v for k, v in entry.items() if k not in ("of", "task")}}
-    if "task" in entry:
-        if not isinstance(entry["task"], Mapping) or "name" in entry["task"]:
-            raise InputError(
-                f"{where}: task must be settings of the task of {entry['of']}, got {entry['task']!r}"
-            )
-        base["task"] = {**base["task"], **entry["task"]}
-    if isinstance(base.get("recipe", {}), Mapping):  # no curve is kept: only the two ends are evaluated
-        base["recipe"] = {**base.get("recipe", {}), "evaluate_every": 10**9}
-    return base
+    with config.named:
+        chosen = read(settings, block.model_extra, kind.what)
+    return [kind(config.scale, *found, chosen) for found in families(config, kind.what)]
 
 
 def is_number(value: Any, *kinds: type) -> bool:

@@ -91,7 +91,7 @@ REFUSED = {
     "unknown role": (lambda c: claim(c, "C4")["uses"].update(other="mat"), "uses: unknown key 'other'"),
     "no label": (
         lambda c: claim(c, "C6")["uses"].update(baselines=[]),
-        r"uses\.baselines: expected one at least",
+        r"uses\.baselines: expected 1 at least",
     ),
     "unknown ledger": (
         lambda c: claim(c, "C4").update(ledger="paper"),

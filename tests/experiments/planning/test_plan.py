@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mat.errors import InputError
 from mat.experiments import tasks
-from mat.experiments.config.scale import expand
+from mat.experiments.config.runs import expand
+from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
 from mat.experiments.planning import cost as plan
 from mat.experiments.planning import report
@@ -52,6 +52,10 @@ CONFIG = {
 @pytest.fixture(autouse=True)
 def stub(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "stub", "tests.stub_task")
+
+
+def expand_in(config):
+    return expand(ScaleConfig.of(config))
 
 
 def cost(method, **changes):
@@ -101,7 +105,7 @@ def test_evaluation_is_at_the_start_when_due_and_at_the_end_and_of_the_test_spli
 
 
 def test_a_row_is_all_the_runs_of_a_task_and_method():
-    found = {(row.task, row.method): row for row in plan.rows(expand(CONFIG))}
+    found = {(row.task, row.method): row for row in plan.rows(expand_in(CONFIG))}
     assert list(found) == [(t, m) for t in ("images", "text") for m in ("vanilla", "mat", "random")]
     row = found["images", "mat"]
     assert (row.runs, row.steps, row.tags, row.precision) == (3, 30, ("pictures",), "float32")
@@ -118,7 +122,7 @@ def test_hours_are_operations_over_the_rate_of_their_precision():
 def test_measurements_of_estimators_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0, 0.5], "probe_sets": 3, "sizes": [4, 6],
              "estimators": ["sum_of_logits", "trace"], "sample_passes": 40}  # fmt: skip
-    found = plan.rows([], jobs({**CONFIG, "agreement": block}))
+    found = plan.rows([], jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
     (row,) = found
     assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
     # two checkpoints of three probe sets; trace is affordable at n = 4 only
@@ -130,7 +134,7 @@ def test_measurements_of_estimators_are_counted():
 def test_branches_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
              "validation_samples": 50}  # fmt: skip
-    (row,) = plan.rows([], branches_plan.jobs({**CONFIG, "branches": block}))
+    (row,) = plan.rows([], branches_plan.jobs(ScaleConfig.of({**CONFIG, "branches": block})))
     assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
     # per checkpoint: four modules and none of them for two steps, five sets for four
     assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
@@ -140,10 +144,10 @@ def test_branches_are_counted():
 
 
 def test_what_does_not_fit_is_refused_by_its_place():
-    runs = expand({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
+    runs = expand_in({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
     with pytest.raises(InputError, match=r"tasks\.images with vanilla: a batch of 101 is more than the 100"):
         plan.rows(runs)
-    runs = expand({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
+    runs = expand_in({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
     with pytest.raises(InputError, match=r"tasks\.words with vanilla: model vgg needs"):
         plan.rows(runs)
 
@@ -170,7 +174,7 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
         "1 MAC = 2 FLOP",
     ):
         assert part in text
-    rows = plan.rows(expand(CONFIG))
+    rows = plan.rows(expand_in(CONFIG))
     hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
     said = report.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
@@ -178,13 +182,12 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
 
 @pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "workflows/config").glob("*.yaml")))
 def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "CONFIGS", ROOT / "workflows/config")
     monkeypatch.chdir(tmp_path)
-    lines = report.report(scale, rate=50.0).splitlines()
-    content = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
+    path = ROOT / f"workflows/config/{scale}.yaml"
+    lines = report.report(str(path), rate=50.0).splitlines()
     assert max(map(len, lines)) <= 120
     planned = {tuple(line.split()[:2]) for line in lines}
-    assert {(run.task, run.method) for run in expand(content)} <= planned
+    assert {(run.task, run.method) for run in expand(read_scale(path))} <= planned
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,12 +237,12 @@ def test_impossible_rates_are_refused(config, rate):
 
 def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert report.read_config("demo")["scale"] == "demo"
-    with pytest.raises(InputError, match=r"got 'galactic'; scales here: demo, .*subset"):
-        report.read_config("galactic")
+    assert read_scale("demo").scale == "demo"
+    with pytest.raises(InputError, match=r"unknown scale 'galactic'; known: demo, .*subset"):
+        report.report("galactic")
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match="expected a mapping"):
-        report.read_config(str(tmp_path / "list.yaml"))
+        report.report(str(tmp_path / "list.yaml"))
 
 
 def test_no_file_of_the_plan_can_change_a_run():

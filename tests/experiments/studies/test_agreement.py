@@ -11,6 +11,7 @@ import torch
 import mat.experiments.studies.agreement.measure
 from mat.errors import InputError
 from mat.experiments.cli.main import main
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.agreement.config import Settings, job_of, jobs
 from mat.experiments.studies.agreement.measure import CODE, checkpoints, measure
 from mat.experiments.training import resume
@@ -21,6 +22,7 @@ from mat.kernels.spectrum import spectrum
 CONFIG = {
     "scale": "mini",
     "seeds": [0, 1],
+    "methods": {"vanilla": {"name": "vanilla"}},
     "tasks": {
         "digits": {
             "task": {"name": "digits"},
@@ -48,10 +50,14 @@ CONFIG = {
 CLOCK = ["seconds"]
 
 
+def jobs_in(config):
+    return jobs(ScaleConfig.of(config))
+
+
 def job(family="vgg", seed=0, **settings):
     config = copy.deepcopy(CONFIG)
     config["agreement"] |= settings
-    return next(each for each in jobs(config) if (each.family, each.spec.seed) == (family, seed))
+    return next(each for each in jobs_in(config) if (each.family, each.spec.seed) == (family, seed))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +194,7 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured,
 def test_a_run_that_diverges_keeps_what_was_measured(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"]["lr"] = 1e18
-    found = measure(jobs(config)[0], tmp_path / "x.parquet")
+    found = measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all()
     assert 0 in set(found["step"]) and 10 not in set(found["step"])
 
@@ -204,10 +210,10 @@ def test_a_job_survives_json_and_names_itself():
     again = job_of(json.loads(one.json))
     assert again == one and again.name == one.name
     assert one.setup == job(seed=1).setup != job(probe_sets=3).setup
-    assert len({each.name for each in jobs(CONFIG)}) == 4
+    assert len({each.name for each in jobs_in(CONFIG)}) == 4
     fewer = {**CONFIG, "agreement": {**CONFIG["agreement"], "seeds": [1, 7]}}
-    assert [each.spec.seed for each in jobs(fewer)] == [1, 1]
-    assert jobs({key: value for key, value in CONFIG.items() if key != "agreement"}) == []
+    assert [each.spec.seed for each in jobs_in(fewer)] == [1, 1]
+    assert jobs_in({key: value for key, value in CONFIG.items() if key != "agreement"}) == []
 
 
 @pytest.mark.parametrize(
@@ -222,23 +228,29 @@ def test_a_job_survives_json_and_names_itself():
         ({"estimators": ["exact"]}, "estimators must be different ones of full, trace"),
         ({"estimators": []}, "estimators must be different ones"),
         ({"probe_sets": 0}, "probe_sets must be ≥ 1"),
-        ({"families": {}}, "non-empty mapping of families"),
-        ({"families": {"a/b": {"of": "digits"}}}, "letters, digits"),
-        ({"families": {"vgg": {"of": "cifar"}}}, "'of' must name one of the tasks digits, hmm"),
-        ({"families": {"vgg": {"off": "digits"}}}, "must be a mapping with 'of'"),
-        ({"families": {"vgg": {"of": "digits", "model": {"name": "bort"}}}}, "families.vgg: unknown model"),
+        ({"families": {}}, "agreement.families: expected 1 at least"),
+        ({"families": {"a/b": {"of": "digits"}}}, "expected a name that matches .*, got 'a/b'"),
+        (
+            {"families": {"vgg": {"of": "cifar"}}},
+            "vgg.of: expected one of the tasks digits, hmm, got 'cifar'",
+        ),
+        ({"families": {"vgg": {"off": "digits"}}}, "families.vgg: unknown key 'off'; known: of"),
+        (
+            {"families": {"vgg": {"of": "digits", "model": {"name": "bort"}}}},
+            "families.vgg.model: unknown model 'bort'",
+        ),
     ],
 )
 def test_bad_blocks_are_refused(change, message):
     config = copy.deepcopy(CONFIG)
     config["agreement"] |= change
     with pytest.raises(InputError, match=message):
-        jobs(config)
+        jobs_in(config)
 
 
 def test_a_block_that_is_no_mapping_is_refused():
-    with pytest.raises(InputError, match="agreement must be a mapping"):
-        jobs({**CONFIG, "agreement": ["vgg"]})
+    with pytest.raises(InputError, match="agreement: expected a mapping"):
+        jobs_in({**CONFIG, "agreement": ["vgg"]})
 
 
 def test_too_many_probe_samples_and_nothing_affordable_are_refused_before_training(tmp_path):

@@ -13,6 +13,7 @@ import torch
 import mat.experiments.studies.branches.measure
 from mat.errors import InputError
 from mat.experiments.cli.main import main
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.branches.config import SETS, Settings, job_of, jobs
 from mat.experiments.studies.branches.fork import Fork
 from mat.experiments.studies.branches.measure import CODE, MODULE, SET, Branch, measure, shares
@@ -26,6 +27,7 @@ from tests import cases
 CONFIG = {
     "scale": "mini",
     "seeds": [0, 1],
+    "methods": {"vanilla": {"name": "vanilla"}},
     "tasks": {
         "digits": {
             "task": {"name": "digits"},
@@ -51,10 +53,14 @@ CONFIG = {
 }
 
 
+def jobs_in(config):
+    return jobs(ScaleConfig.of(config))
+
+
 def job(family="vgg", seed=0, **settings):
     config = copy.deepcopy(CONFIG)
     config["branches"] |= settings
-    return next(each for each in jobs(config) if (each.family, each.spec.seed) == (family, seed))
+    return next(each for each in jobs_in(config) if (each.family, each.spec.seed) == (family, seed))
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +221,7 @@ def test_the_branch_that_trains_everything_is_the_run_itself(tmp_path, recipe, s
     config["tasks"]["digits"]["recipe"] |= {"schedule": recipe, "momentum": 0.0}
     config["branches"] |= {"set_steps": steps, "shares": [0.5]}
     session = mat.experiments.studies.branches.measure._Session(
-        jobs(config)[0], tmp_path / "x", None, tmp_path, "cpu"
+        jobs_in(config)[0], tmp_path / "x", None, tmp_path, "cpu"
     )
     step, share = session.checkpoints[0]
     while session.loop.progress.step < step:
@@ -262,7 +268,7 @@ def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
     config["branches"]["shares"] = [0, 0.5]
-    found = measure(jobs(config)[0], tmp_path / "x.parquet")
+    found = measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
     assert (
@@ -311,8 +317,8 @@ def test_a_job_survives_json_and_a_family_can_change_its_task():
     assert one.setup == job(seed=1).setup != job(steps=3).setup
     config = copy.deepcopy(CONFIG)
     config["branches"]["families"] = {"still": {"of": "digits", "task": {"shift": 0}}}
-    assert jobs(config)[0].spec.task.settings == replace(one.spec.task.settings, shift=0)
-    assert jobs({key: value for key, value in CONFIG.items() if key != "branches"}) == []
+    assert jobs_in(config)[0].spec.task.settings == replace(one.spec.task.settings, shift=0)
+    assert jobs_in({key: value for key, value in CONFIG.items() if key != "branches"}) == []
     assert [Settings().set_size(n) for n in (1, 3, 10, 24)] == [1, 1, 3, 8]
 
 
@@ -324,16 +330,19 @@ def test_a_job_survives_json_and_a_family_can_change_its_task():
         ({"set_share": 0.6}, "set_share must be in"),
         ({"samples": 1}, "samples must be ≥ 2"),
         ({"steps": 0, "set_steps": 0}, "nothing is trained"),
-        ({"families": {}}, "branches needs a non-empty mapping of families"),
-        ({"families": {"v": {"of": "digits", "task": {"name": "hmm"}}}}, "task must be settings of the task"),
-        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, r"families\.v: .*unknown key 'noise'"),
+        ({"families": {}}, "branches.families: expected 1 at least"),
+        (
+            {"families": {"v": {"of": "digits", "task": {"name": "hmm"}}}},
+            "families.v.task: expected settings of the task",
+        ),
+        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, "families.v.task: unknown key 'noise'"),
     ],
 )
 def test_bad_blocks_are_refused(change, message):
     config = copy.deepcopy(CONFIG)
     config["branches"] |= change
     with pytest.raises(InputError, match=message):
-        jobs(config)
+        jobs_in(config)
 
 
 def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):

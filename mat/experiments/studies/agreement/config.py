@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies import job as family_jobs
 from mat.experiments.studies.job import check_increasing, is_number
 
@@ -89,7 +90,7 @@ def job_of(given: Mapping[str, Any]) -> Job:
     return family_jobs.job_of(Job, Settings, given)
 
 
-def jobs(config: Mapping[str, Any]) -> list[Job]:
+def jobs(config: ScaleConfig) -> list[Job]:
     """Every family × seed of the config's ``agreement`` block; none without one. Raises InputError.
 
     The probe of a family's task label is the default that the estimators are judged beside.
@@ -97,8 +98,9 @@ def jobs(config: Mapping[str, Any]) -> list[Job]:
     found = family_jobs.jobs_of(Job, Settings, config)
     for job in found:
         if job.spec.probe.n not in job.settings.sizes:
-            raise InputError(
-                f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe.n}, got "
-                f"{list(job.settings.sizes)}"
-            )
+            with config.named:
+                raise InputError(
+                    f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe.n}, got "
+                    f"{list(job.settings.sizes)}"
+                )
     return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mat.errors import InputError
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies import job as family_jobs
 from mat.experiments.studies.job import check_increasing, is_number
 
@@ -69,9 +70,6 @@ def job_of(given: Mapping[str, Any]) -> Job:
     return family_jobs.job_of(Job, Settings, given)
 
 
-def jobs(config: Mapping[str, Any]) -> list[Job]:
-    """Every family × seed of the config's ``branches`` block; none without one. Raises InputError.
-
-    A family may replace single settings of its task too: ``task: {label_noise: 0.2}``.
-    """
-    return family_jobs.jobs_of(Job, Settings, config, ("task", "model", "recipe"))
+def jobs(config: ScaleConfig) -> list[Job]:
+    """Every family × seed of the config's ``branches`` block; none without one. Raises InputError."""
+    return family_jobs.jobs_of(Job, Settings, config)
