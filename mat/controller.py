@@ -62,28 +62,15 @@ class Controller:
         counts: Sequence[int] = (),
         length: int | None = None,
     ) -> None:
-        name, labelled = type(method).__name__, probe_labels is not None and loss is not None
+        labelled = probe_labels is not None and loss is not None
         self.measured = set(method.reads)
         if method.observe:
             self.measured = {SPECTRA, GRADIENTS} if labelled else {SPECTRA}
-        if self.measured and not probe_inputs:
-            reads = " and ".join(sorted(self.measured))
-            raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")
-        if GRADIENTS in self.measured and not labelled:
-            raise InputError(
-                f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
-            )
-        if every < 1:
-            raise InputError(f"every must be ≥ 1 step, got {every}")
-        if method.needs_length and length is None:
-            raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
-        if getattr(method, "match", None) is not None and not counts:
-            raise InputError(f"{type(method).__name__} follows another run: give it counts, or set a share")
-        self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
+        self._check(method, bool(probe_inputs), labelled, every, length, counts)
         check_normalisation(normalisation)
-        chosen = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
-        self.every, self.estimator, self.normalisation = every, chosen, normalisation
-        self.probe_labels = probe_labels
+        self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
+        self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
+        self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
         self.seed, self.counts, self.length = seed, tuple(counts), length
         self.depth = {module.name: module.layer for module in partition.modules}
         self._kind = {module.name: module.kind for module in partition.modules}
@@ -97,6 +84,31 @@ class Controller:
         self.selection = Selection(frozenset(partition.names))
         self.active = frozenset(partition.names)
         self.records: list[dict[str, Any]] = []
+
+    def _check(
+        self,
+        method: Method,
+        probed: bool,
+        labelled: bool,
+        every: int,
+        length: int | None,
+        counts: Sequence[int],
+    ) -> None:
+        """Raise InputError where the method is not given what it needs."""
+        name = type(method).__name__
+        if self.measured and not probed:
+            reads = " and ".join(sorted(self.measured))
+            raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")
+        if GRADIENTS in self.measured and not labelled:
+            raise InputError(
+                f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
+            )
+        if every < 1:
+            raise InputError(f"every must be ≥ 1 step, got {every}")
+        if method.needs_length and length is None:
+            raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
+        if getattr(method, "match", None) is not None and not counts:
+            raise InputError(f"{name} follows another run: give it counts, or set a share")
 
     @property
     def probes(self) -> bool:
@@ -118,8 +130,9 @@ class Controller:
     def adopt(self, *optimizers: torch.optim.Optimizer) -> None:
         """Let the optimizers of ``model``'s parameters train what is selected; all of them in one call.
 
-        Groups keep their options and existing state is sliced (``mat.backward.optimizers``). Modules that train every k-th step
-        get k times their group's learning rate. Raises InputError where a module could not train as selected.
+        Groups keep their options and existing state is sliced (``mat.backward.optimizers``). Modules that train every
+        k-th step get k times their group's learning rate. Raises InputError where a module could not train as
+        selected.
         """
         self._refuse_closed()
         if self.adoptions:
@@ -186,16 +199,16 @@ class Controller:
         if self.probes:
             self.history.append(seen)
         context = Context(
-            interval,
-            self.partition.names,
-            self.depth,
-            np.random.default_rng(stream_seed(self.seed, "method", interval)),
-            tuple(self.history) if self.method.reads else (),
-            self.counts,
-            self._kind,
-            self._size,
-            np.random.default_rng(stream_seed(self.seed, "method")),
-            None if self.length is None else self.step / self.length,
+            interval=interval,
+            modules=self.partition.names,
+            depth=self.depth,
+            kind=self._kind,
+            size=self._size,
+            history=tuple(self.history) if self.method.reads else (),
+            counts=self.counts,
+            rng=np.random.default_rng(stream_seed(self.seed, "method", interval)),
+            fixed=np.random.default_rng(stream_seed(self.seed, "method")),
+            progress=None if self.length is None else self.step / self.length,
         )
         self.selection = self.method.select(context)
         for row in rows:
@@ -252,14 +265,17 @@ class Controller:
         return {
             "step": self.step,
             "active": sorted(self.active),
-            "selection": [
-                sorted(self.selection.active),
-                sorted(self.selection.frozen),
-                self.selection.threshold,
-                self.selection.note,
-            ],
+            "selection": {
+                **vars(self.selection),
+                "active": sorted(self.selection.active),
+                "frozen": sorted(self.selection.frozen),
+            },
             "history": [
-                (dict(seen.lambda_max), seen.integral.tolist(), dict(seen.gradient_norm))
+                {
+                    "lambda_max": dict(seen.lambda_max),
+                    "integral": seen.integral.tolist(),
+                    "gradient_norm": dict(seen.gradient_norm),
+                }
                 for seen in self.history
             ],
             "records": [dict(row) for row in self.records],
@@ -268,10 +284,11 @@ class Controller:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
         self.step = state["step"]
-        active, frozen, threshold, note = state["selection"]
-        self.selection = Selection(frozenset(active), frozenset(frozen), threshold, note)
+        chosen = dict(state["selection"])
+        sets = {name: frozenset(chosen.pop(name)) for name in ("active", "frozen")}
+        self.selection = Selection(**sets, **chosen)
         self.history = [
-            Observation(values, np.array(integral), norms) for values, integral, norms in state["history"]
+            Observation(**{**seen, "integral": np.array(seen["integral"])}) for seen in state["history"]
         ]
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])

@@ -54,7 +54,18 @@ def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None
     interval = len(history) - 1 if interval is None else interval
     rng, same = np.random.default_rng(seed), np.random.default_rng(fixed)
     sizes = dict(zip(MODULES, size, strict=True))
-    return Context(interval, MODULES, DEPTH, rng, tuple(history), counts, KIND, sizes, same, progress)
+    return Context(
+        interval=interval,
+        modules=MODULES,
+        depth=DEPTH,
+        kind=KIND,
+        size=sizes,
+        history=tuple(history),
+        counts=counts,
+        rng=rng,
+        fixed=same,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)
@@ -84,16 +95,16 @@ class World:
             Observation(named(seen), np.sort(seen)[::-1], named(seen[::-1])) for seen in self.values[: t + 1]
         )
         return Context(
-            t,
-            names,
-            named(self.depth),
-            np.random.default_rng(self.seed + t),
-            history if asked.reads else (),
-            self.counts,
-            named(self.kind),
-            named(self.size),
-            np.random.default_rng(self.seed),
-            t / len(self.values),
+            interval=t,
+            modules=names,
+            depth=named(self.depth),
+            kind=named(self.kind),
+            size=named(self.size),
+            history=history if asked.reads else (),
+            counts=self.counts,
+            rng=np.random.default_rng(self.seed + t),
+            fixed=np.random.default_rng(self.seed),
+            progress=t / len(self.values),
         )
 
 

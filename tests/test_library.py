@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import mat
 from mat.methods import METHODS
 
 ROOT = Path(mat.__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PIPELINE = (
     *("snakemake", "datasets", "transformers", "torchvision", "matplotlib", "sklearn", "scipy", "pydantic"),
     *("yaml", "click", "accelerate", "mat.experiments", "mat.evidence", "mat.integrations.huggingface"),
@@ -23,10 +26,11 @@ EVERY_ROOM = """
 import importlib, pkgutil, sys
 import mat
 for found in pkgutil.iter_modules(mat.__path__, "mat."):
-    if found.name not in ("mat.experiments", "mat.evidence", "mat.integrations", "mat.__main__"):
+    if found.name not in ("mat.experiments", "mat.evidence", "mat.__main__"):
         room = importlib.import_module(found.name)
         for below in pkgutil.iter_modules(getattr(room, "__path__", ()), f"{found.name}."):
-            importlib.import_module(below.name)
+            if below.name != "mat.integrations.huggingface":  # it needs [trainer], and says so
+                importlib.import_module(below.name)
 assert "mat.kernels.ntk" in sys.modules and "mat.methods.lisa" in sys.modules
 print(*sorted({*PIPELINE} & {*sys.modules}))
 """
@@ -39,6 +43,7 @@ from torch import nn
 from mat import MAT, Controller, modular_ntk, partition_model
 from mat.flops.nominal import nominal
 
+torch.manual_seed(0)
 model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
 partition, inputs = partition_model(model), {"input": torch.randn(5, 1, 8, 8)}
 assert modular_ntk(model, partition, inputs).table().lambda_max.min() > 0
@@ -51,6 +56,21 @@ with Controller(model, partition, MAT(alpha=0.2), inputs, every=1) as controller
     optimizer.step()
     assert 1 <= len(controller.active) < len(partition.modules)
 """
+
+
+def library() -> list[Path]:
+    """Its files, those apart that need an extra."""
+    top = Path(mat.__file__).parent
+    apart = {"experiments", "evidence", "integrations", "__main__.py"}
+    return [path for path in top.rglob("*.py") if path.relative_to(top).parts[0] not in apart]
+
+
+def imported(files: list[Path]) -> set[str]:
+    """The packages that they import, anywhere in them."""
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
 
 
 def in_a_fresh_interpreter(program: str) -> str:
@@ -66,6 +86,17 @@ def test_no_room_of_the_library_imports_the_pipeline():
 
 def test_it_works_where_nothing_of_the_pipeline_is_installed():
     in_a_fresh_interpreter(WITHOUT)
+
+
+def test_the_library_imports_what_it_declares():
+    declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]}
+    assert imported(library()) - set(sys.stdlib_module_names) - {"mat"} == declared
+
+
+def test_what_trainer_needs_is_declared():
+    declared = {re.match(r"[\w-]+", line)[0] for line in PROJECT["optional-dependencies"]["trainer"]}
+    found = imported([Path(mat.__file__).parent / "integrations" / "huggingface.py"])
+    assert found - set(sys.stdlib_module_names) - {"mat", "torch"} <= declared
 
 
 def test_reading_results_does_not_load_torch():

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,7 +33,8 @@ from mat.methods.base import GRADIENTS, Context, Method, Selection, layers_of
 @dataclass(frozen=True)
 class AutoFreeze(Method):
     percentile: float = 50.0
-    reads = frozenset({GRADIENTS})
+    """Percentile N of the layers' changes η below which a layer is frozen, in [0, 100]."""
+    reads: ClassVar = frozenset({GRADIENTS})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,7 +27,9 @@ ORDERS = ("random", "ascending", "descending")
 @dataclass(frozen=True)
 class BAdam(Method):
     order: str = "random"
+    """Order of the blocks within a cycle: random, ascending (from the input) or descending."""
     layers: int = 1
+    """Layers per block, at least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,45 +33,52 @@ class Selection:
     note: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
-    """All a choice may look at. ``history`` has one observation per probe so far, the newest last (empty if
-    the method needs no probe); ``modules`` are ordered from the input to the output; ``depth`` gives their
-    layer, ``kind`` what they are (head, ffn, expert, filters, layer) and ``size`` their number of parameters; ``rng``
-    is the method's own stream for this interval, ``fixed`` one that is the same at every interval; ``counts`` are the
-    numbers of active modules, interval by interval, of the run this one is matched to (empty if it is matched to
-    none); ``progress``: the share of the training that lies behind, None where its length is not known."""
+    """All a choice may look at."""
 
     interval: int
+    """Number of this interval, 0 the first."""
     modules: tuple[str, ...]
+    """Names, from the input to the output."""
     depth: Mapping[str, int]
-    rng: np.random.Generator
-    history: Sequence[Observation] = ()
-    counts: Sequence[int] = ()
+    """Layer of every module, 0 nearest the input."""
     kind: Mapping[str, str] = field(default_factory=dict)
+    """What every module is: head, ffn, expert, filters, layer."""
     size: Mapping[str, int] = field(default_factory=dict)
+    """Number of parameters of every module."""
+    history: Sequence[Observation] = ()
+    """One observation per probe so far, the newest last; empty if the method reads nothing."""
+    counts: Sequence[int] = ()
+    """Active modules, interval by interval, of the run that this one is matched to; empty if it is matched to none."""
+    rng: np.random.Generator
+    """The method's own random stream for this interval."""
     fixed: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    """A random stream that is the same at every interval."""
     progress: float | None = None
+    """Share of the training that lies behind; None where its length is not known."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of every method: a frozen record of settings with a pure ``select``.
-
-    ``mode``: the backward pass of inactive modules, ``exact`` or ``detach``. Detached modules let no gradient through:
-    without residual connections nothing below a layer that is wholly inactive learns, whatever is selected there.
-    ``reads``: what the choice reads of its probes, ``spectra`` or ``gradients`` or both or nothing; it pays for what it
-    reads. ``observe``: a method that reads nothing records both all the same; their cost is measured but not charged.
-    ``remainder``: the integral NTK that it reads is of all parameters, the remainder's included. ``dense``: never skips
-    anything and runs plain PyTorch. ``needs_length``: it must know how long the training is (``Context.progress``).
-    """
+    """Base of every method: a frozen record of settings with a pure ``select``."""
 
     mode: str = field(default="detach", kw_only=True)
+    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped) or ``detach`` (they let no
+    gradient through: without residual connections nothing below a layer that is wholly inactive learns)."""
     observe: bool = field(default=False, kw_only=True)
-    reads = frozenset()
-    remainder = False
-    dense = False
-    needs_length = False
+    """Record spectra and gradients although the method reads nothing; their cost is measured but not charged."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """What the choice reads of its probes and pays for: ``spectra`` or ``gradients`` or both or nothing."""
+    dense: ClassVar[bool] = False
+    """Whether it never skips anything and runs plain PyTorch."""
+    needs_length: ClassVar[bool] = False
+    """Whether it must know how long the training is (``Context.progress``)."""
+
+    @property
+    def remainder(self) -> bool:
+        """Whether the integral NTK that it reads is of all parameters, the remainder's included."""
+        return False
 
     def __post_init__(self) -> None:
         if self.mode not in ("exact", "detach"):
@@ -103,12 +111,14 @@ class Matched(Method):
     """A method that trains a given number of modules: as many as the run that it is matched to, interval by interval,
     or a fixed ``share`` of all.
 
-    ``match`` names that run (in a config: its label), whose last number is held when this run is longer; ``share`` in
-    (0, 1] of the modules, rounded, at least one. Exactly one of the two is given.
+    Exactly one of ``match`` and ``share`` is given.
     """
 
     match: str | None = None
+    """Label of the run whose number of active modules is taken, interval by interval; its last one where this run is
+    longer."""
     share: float | None = None
+    """Share of the modules that train, in (0, 1]; rounded, at least one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,6 +20,7 @@ from mat.methods.base import Context, Matched, Selection
 @dataclass(frozen=True)
 class Depth(Matched):
     lowest: bool = True
+    """Train the layers nearest the input (true) or nearest the output (false)."""
 
     def select(self, context: Context) -> Selection:
         drawn = [context.modules[i] for i in context.fixed.permutation(len(context.modules))]

@@ -11,6 +11,7 @@ is left before its end) | compressed (the schedule is gone through in s steps, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.errors import InputError
 from mat.methods.base import Context, Method, Selection
@@ -21,8 +22,11 @@ SCHEDULES = ("cut", "compressed")
 @dataclass(frozen=True)
 class EarlyStop(Method):
     match: str | None = None
+    """Label of the run whose whole compute is spent."""
     schedule: str = "compressed"
-    dense = True
+    """Learning rate's schedule: cut (left before its end) or compressed (gone through in the steps that there
+    are)."""
+    dense: ClassVar = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ Knobs: ``t0`` in (0, 1], ``schedule`` = linear | cubic.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.errors import InputError
 from mat.methods.base import Context, Method, Selection, layers_of, require_share
@@ -28,8 +29,10 @@ POWERS = {"linear": 1, "cubic": 3}
 @dataclass(frozen=True)
 class FreezeOut(Method):
     t0: float = 0.8
+    """Share of the training at which the first layer is frozen, before ``schedule`` is applied; in (0, 1]."""
     schedule: str = "cubic"
-    needs_length = True
+    """How the layers' times are spread: linear, or cubic (each time to the third power)."""
+    needs_length: ClassVar = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

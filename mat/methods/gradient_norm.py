@@ -6,18 +6,19 @@ equal ones those nearer the input. Source: –.
 
 Knobs: ``match`` or ``share``, which give c_t (``mat.methods.base.Matched``).
 Ambiguity: the norm is that of the whole module, not divided by its number of parameters, as λ_max is not either.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.methods.base import GRADIENTS, Context, Matched, Selection, highest
 
 
 @dataclass(frozen=True)
 class GradientNorm(Matched):
-    reads = frozenset({GRADIENTS})
+    reads: ClassVar = frozenset({GRADIENTS})
 
     def select(self, context: Context) -> Selection:
         return Selection(highest(context.modules, context.history[-1].gradient_norm, self.count(context)))

@@ -20,6 +20,7 @@ from mat.methods.base import Context, Matched, Selection
 @dataclass(frozen=True)
 class Kind(Matched):
     kind: str = field(kw_only=True)
+    """Modules that are trained first, one of the model's kinds: head, ffn, expert, filters or layer."""
 
     def select(self, context: Context) -> Selection:
         present = sorted({context.kind[name] for name in context.modules})

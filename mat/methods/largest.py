@@ -12,13 +12,14 @@ Ambiguity: with a matched MAT that has frozen modules it is not the same choice,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.methods.base import SPECTRA, Context, Matched, Selection, highest
 
 
 @dataclass(frozen=True)
 class Largest(Matched):
-    reads = frozenset({SPECTRA})
+    reads: ClassVar = frozenset({SPECTRA})
 
     def select(self, context: Context) -> Selection:
         return Selection(highest(context.modules, context.history[-1].lambda_max, self.count(context)))

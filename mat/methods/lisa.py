@@ -25,6 +25,7 @@ from mat.methods.base import Context, Matched, Method, Selection, layers_of
 @dataclass(frozen=True)
 class Lisa(Matched):
     layers: int | None = None
+    """Number of layers drawn per interval, at least 1; in place of ``match`` and ``share``."""
 
     def __post_init__(self) -> None:
         if self.layers is None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -75,12 +76,20 @@ def temporally_frozen(history: Sequence[Observation], module: str, beta: float, 
 @dataclass(frozen=True)
 class MAT(Method):
     alpha: float = 0.1
+    """Share in (0, 1] that sets τ: of the integral NTK's eigenvalues, of the largest one, or of the modules, as
+    ``threshold`` says."""
     beta: float = 1e-3
+    """Threshold of the temporal policy on the relative change of λ_max, ≥ 0."""
     policy: str = "both"
+    """Policies that select: both, modular or temporal."""
     threshold: str = "rank"
+    """Reading of τ: rank (⌈αN⌉-th eigenvalue of the integral NTK), top (α times its largest), quantile (of the
+    modules' λ_max) or share (of the modules, by λ_max)."""
     thaw: bool = False
+    """Let modules that the temporal policy froze train again once its criterion no longer holds."""
     integral: str = "modules"
-    reads = frozenset({SPECTRA})
+    """Parameters of the integral NTK: modules, or full (the remainder's too)."""
+    reads: ClassVar = frozenset({SPECTRA})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ by the mean gives η the same meaning on every task; the values of ``eta`` and `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,8 +30,10 @@ from mat.methods.base import GRADIENTS, Context, Matched, Selection, highest
 @dataclass(frozen=True)
 class Misa(Matched):
     eta: float = 1.0
+    """Weight of a module's importance in the logarithm of its probability, ≥ 0; 0 draws uniformly."""
     decay: float = 0.9
-    reads = frozenset({GRADIENTS})
+    """Decay of the moving average over probes, in [0, 1); 0 keeps the newest only."""
+    reads: ClassVar = frozenset({GRADIENTS})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ from mat.methods.base import Context, Method, Selection
 @dataclass(frozen=True)
 class Multirate(Method):
     k: int = 5
+    """Period of the lower half of the layers in steps, at least 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,13 +13,14 @@ may leave modules where they are, one of them on average.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.methods.base import SPECTRA, Context, Matched, Selection, highest
 
 
 @dataclass(frozen=True)
 class Shuffled(Matched):
-    reads = frozenset({SPECTRA})
+    reads: ClassVar = frozenset({SPECTRA})
 
     def select(self, context: Context) -> Selection:
         given = context.fixed.permutation(len(context.modules))

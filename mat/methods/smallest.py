@@ -10,13 +10,14 @@ Ambiguity: as many modules is not as many parameters or as much compute; the led
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.methods.base import SPECTRA, Context, Matched, Selection, highest
 
 
 @dataclass(frozen=True)
 class Smallest(Matched):
-    reads = frozenset({SPECTRA})
+    reads: ClassVar = frozenset({SPECTRA})
 
     def select(self, context: Context) -> Selection:
         score = {name: -value for name, value in context.history[-1].lambda_max.items()}

@@ -7,13 +7,14 @@ Equation: active = all. Knobs: none. Source: –.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mat.methods.base import Context, Method, Selection
 
 
 @dataclass(frozen=True)
 class Vanilla(Method):
-    dense = True
+    dense: ClassVar = True
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

@@ -20,7 +20,7 @@ rule agreement:
         device=DEVICE,
         code=code_hash("experiments/studies/"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat agreement --job {params.job:q} --out {output}"
+        "OMP_NUM_THREADS={threads} python -m mat step measure agreement --job {params.job:q} --out {output}"
         " --device {params.device} > {log} 2>&1"
 
 
@@ -44,4 +44,4 @@ rule agreement_table:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat agreement-table {input.jobs} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+        "python -m mat step table agreement {input.jobs} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"

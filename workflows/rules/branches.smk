@@ -21,7 +21,7 @@ rule branches:
         device=DEVICE,
         code=code_hash("experiments/studies/"),
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat branches --job {params.job:q} --out {output}"
+        "OMP_NUM_THREADS={threads} python -m mat step measure branches --job {params.job:q} --out {output}"
         " --device {params.device} > {log} 2>&1"
 
 
@@ -45,4 +45,4 @@ rule branches_table:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat branches-table {input.jobs} --tables {params.tables:q} > {log:q} 2>&1"
+        "python -m mat step table branches {input.jobs} --tables {params.tables:q} > {log:q} 2>&1"

@@ -24,5 +24,5 @@ rule ceiling:
         code=code_hash(),
         tables=subpath(output[0], parent=True),
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat ceiling {input.prepared} --config {params.config:q}"
+        "OMP_NUM_THREADS={threads} python -m mat step ceiling {input.prepared} --config {params.config:q}"
         " --tables {params.tables:q} > {log:q} 2>&1"

@@ -195,10 +195,6 @@ def job_threads(wildcards):
     return job_named(wildcards).spec.threads
 
 
-def comparison_command(wildcards):
-    return wildcards.comparison.replace("_", "-")
-
-
 def ceiling_json(wildcards):
     return ceiling_part(CONTENT, TASKS)
 

@@ -18,7 +18,7 @@ rule fetch:
         spec=task_spec,
         code=code_hash(),
     shell:
-        "python -m mat fetch --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m mat step fetch --spec {params.spec:q} --out {output} > {log} 2>&1"
 
 
 rule prepare:
@@ -39,4 +39,4 @@ rule prepare:
         spec=task_spec,
         code=code_hash(),
     shell:
-        "python -m mat prepare --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m mat step prepare --spec {params.spec:q} --out {output} > {log} 2>&1"

@@ -26,7 +26,7 @@ rule provenance:
         tables=subpath(output[0], parent=True),
         figures=FIGURES,
     shell:
-        "python -m mat provenance --tables {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
+        "python -m mat step provenance --tables {params.tables:q} --figures {params.figures:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -57,7 +57,7 @@ rule report:
         page=subpath(input.template, parent=True),
         out=subpath(output[0], parent=True),
     shell:
-        "python -m mat report --tables {params.tables:q} --figures {params.figures:q} --claims {input.claims}"
+        "python -m mat step report --tables {params.tables:q} --figures {params.figures:q} --claims {input.claims}"
         " --page {params.page} --out {params.out:q} > {log:q} 2>&1"
 
 
@@ -84,5 +84,5 @@ rule reproducibility:
         tables=subpath(input.record, parent=True),
         out=subpath(output[0], parent=True),
     shell:
-        "python -m mat reproducibility --tables {params.tables:q} --claims {input.claims}"
+        "python -m mat step reproducibility --tables {params.tables:q} --claims {input.claims}"
         " --ambiguities {input.register} --out {params.out:q} > {log:q} 2>&1"

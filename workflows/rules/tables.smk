@@ -23,7 +23,7 @@ rule collect:
         selection=SELECTION,
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat collect {params.folders} --tables {params.tables:q} --selection={params.selection:q}"
+        "python -m mat step collect {params.folders} --tables {params.tables:q} --selection={params.selection:q}"
         " > {log:q} 2>&1"
 
 
@@ -47,7 +47,7 @@ rule results:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat results --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+        "python -m mat step table results --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
 
 
 rule scores:
@@ -69,7 +69,7 @@ rule scores:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat scores --tables {params.tables:q} > {log:q} 2>&1"
+        "python -m mat step table scores --tables {params.tables:q} > {log:q} 2>&1"
 
 
 rule sanity:
@@ -91,7 +91,7 @@ rule sanity:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat sanity --tables {params.tables:q} --levels {input.levels} > {log:q} 2>&1"
+        "python -m mat step table sanity --tables {params.tables:q} --levels {input.levels} > {log:q} 2>&1"
 
 
 rule comparison:
@@ -113,9 +113,8 @@ rule comparison:
         mem_mb=1000,
     params:
         tables=subpath(output[0], parent=True),
-        command=comparison_command,
     shell:
-        "python -m mat {params.command} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+        "python -m mat step table {wildcards.comparison} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
 
 
 rule sensitivity:
@@ -139,7 +138,7 @@ rule sensitivity:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat sensitivity --tables {params.tables:q} --claims {input.claims}"
+        "python -m mat step table sensitivity --tables {params.tables:q} --claims {input.claims}"
         " --ambiguities {input.register} > {log:q} 2>&1"
 
 
@@ -165,7 +164,7 @@ rule verdicts:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat verdicts --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+        "python -m mat step table verdicts --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
 
 
 rule register:
@@ -186,4 +185,4 @@ rule register:
     params:
         tables=subpath(output[0], parent=True),
     shell:
-        "python -m mat register --tables {params.tables:q} --ambiguities {input.register} > {log:q} 2>&1"
+        "python -m mat step table ambiguities --tables {params.tables:q} --ambiguities {input.register} > {log:q} 2>&1"

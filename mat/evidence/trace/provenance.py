@@ -114,7 +114,7 @@ def load(tables_dir: Path) -> dict[str, Any]:
     path = tables_dir / NAME
     if not path.is_file():
         raise InputError(
-            f"expected {NAME} in {tables_dir}, found none; make it with `python -m mat provenance`"
+            f"expected {NAME} in {tables_dir}, found none; make it with `mat step provenance`"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -124,7 +124,7 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
     [
         (["train", "--spec", "{", "--out", "x"], "--spec is not JSON"),
         (["train", "--spec", "nowhere.json", "--out", "x"], "cannot read nowhere.json"),
-        (["train", "--out", "x"], "specification: 'task' is missing"),
+        (["train", "--out", "x"], "'task' is missing; known: task, model, method"),
         (["train", "--task", "mnist", "--out", "x"], "is missing"),
         (["train", "--spec", json.dumps({**SPEC, "sead": 1}), "--out", "x"], "unknown key 'sead'"),
         (
@@ -135,7 +135,7 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
             ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
             "alpha must be in (0, 1]",
         ),
-        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "specification.seed: expected a number ≥ 0"),
+        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
         (
             ["train", "--spec", json.dumps(SPEC), "--data", "nowhere", "--out", "x"],
             "data folder nowhere does not exist",

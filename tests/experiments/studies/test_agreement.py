@@ -264,7 +264,7 @@ def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
     path = tmp_path / "job.json"
     path.write_text(job(shares=[0], probe_sets=1).json)
     out = tmp_path / "vgg.parquet"
-    assert main(["agreement", "--job", str(path), "--out", str(out)]) == 0
+    assert main(["step", "measure", "agreement", "--job", str(path), "--out", str(out)]) == 0
     assert len(pd.read_parquet(out))
     capsys.readouterr()
     for given, message in (
@@ -272,6 +272,6 @@ def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
         ("nowhere", "cannot read nowhere"),
         ("[]", "cannot"),
     ):
-        assert main(["agreement", "--job", given, "--out", str(tmp_path / "y")]) == 2
+        assert main(["step", "measure", "agreement", "--job", given, "--out", str(tmp_path / "y")]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1

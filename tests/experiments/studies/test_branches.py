@@ -353,10 +353,10 @@ def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
 def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
     out = tmp_path / "vgg.parquet"
     given = job(shares=[0], steps=1, set_steps=0).json
-    assert main(["branches", "--job", given, "--out", str(out)]) == 0
+    assert main(["step", "measure", "branches", "--job", given, "--out", str(out)]) == 0
     assert set(pd.read_parquet(out)["part"]) == {MODULE}
     capsys.readouterr()
-    assert main(["branches", "--job", "{}", "--out", str(tmp_path / "y")]) == 2
+    assert main(["step", "measure", "branches", "--job", "{}", "--out", str(tmp_path / "y")]) == 2
     error = capsys.readouterr().err
     assert "a job is a mapping with" in error and error.count("\n") == 1
 

@@ -234,12 +234,12 @@ def test_without_a_block_there_is_no_ceiling_and_without_models_only_tasks():
 def test_the_command_writes_the_tables_that_the_figure_reads(tmp_path, capsys):
     prepared = tmp_path / "digits.json"
     prepared.write_text(json.dumps(PREPARED["digits"]))
-    given = ["ceiling", "--config", json.dumps(CONFIG), "--tables", str(tmp_path / "tables")]
+    given = ["step", "ceiling", "--config", json.dumps(CONFIG), "--tables", str(tmp_path / "tables")]
     assert main([*given, str(prepared)]) == 0
     frames = [pooled.load_ceiling(tmp_path / "tables", name) for name in ("ceiling_parts.csv", "ceiling.csv")]
     assert (tmp_path / "tables/ceiling.md").read_text().rstrip("\n") == ceiling.markdown(*frames)
     assert set(frames[1]["label"]) == {"digits", "base", "experts"}
     assert main(given) == 2
     assert "expected objective, shapes and outputs of the task digits" in capsys.readouterr().err
-    assert main(["ceiling", "--config", "{}", "--tables", str(tmp_path)]) == 2
+    assert main(["step", "ceiling", "--config", "{}", "--tables", str(tmp_path)]) == 2
     assert "'scale' is missing" in capsys.readouterr().err

@@ -169,10 +169,10 @@ def spec(task: str) -> str:
 def test_the_command_writes_what_there_is(mirror: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "fetched.json"
     given = ["--data", str(mirror), "--cache", str(tmp_path / "cache"), "--out", str(out)]
-    assert main(["fetch", "--spec", spec("cifar100"), *given]) == 0
+    assert main(["step", "fetch", "--spec", spec("cifar100"), *given]) == 0
     (found,) = json.loads(out.read_text())
     assert (found["repo"], found["rows"]) == (cifar100.ORIGIN.repo, {"train": 130, "test": 20})
-    assert main(["fetch", "--spec", spec("digits"), *given]) == 0
+    assert main(["step", "fetch", "--spec", spec("digits"), *given]) == 0
     assert json.loads(out.read_text()) == []
 
 
@@ -180,6 +180,6 @@ def test_the_command_fails_in_one_line(hub, tmp_path: Path, monkeypatch, capsys)
     hub.fail_after = 0
     given = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out.json")]
     monkeypatch.delenv("MAT_DATA", raising=False)
-    assert main(["fetch", "--spec", spec("cifar10"), *given]) == 2
+    assert main(["step", "fetch", "--spec", spec("cifar10"), *given]) == 2
     assert "the line was cut" in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
