@@ -9,12 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
 from mat.evidence.text import format
+from mat.evidence.text.format import ALL
 
+STUDY = {
+    "reads": (),
+    "needs": "branches",
+    "measured": "results/{scale}/branches/*.parquet",
+}  # of their records
+TEXTS = (
+    *("family", "checkpoint", "scale", "task", "model", "loss_unit", "metric", "estimator", "normalisation"),
+    "code_hash",
+)
 MODULE, SET, NONE = "module", "set", "none"
-ALL = "all"  # checkpoints, as their mean within a seed
 COLUMNS = (
     "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "part", "branch", "kind", "layer",
     "parameters", "trained_modules", "members", "branch_steps", "lambda_max", "trace", "effective_rank",
@@ -26,9 +36,17 @@ COLUMNS = (
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
-    """Pool the tables of ``mat.experiments.studies.branches.measure``; ``checkpoint`` names the share of the run's steps. Raises InputError."""
+    """Pool the tables of the study; ``checkpoint`` names the share of the run's steps. Raises InputError."""
     pooled = pool_studies.pool(files, COLUMNS)
     return pooled.assign(checkpoint=pooled["share"].map("{:g}".format))
+
+
+def load_part(files: Iterable[Path], part: str) -> pd.DataFrame:
+    """The same. Raises InputError where there are no branches of the kind ``part``."""
+    pooled = load(files)
+    if not (pooled["part"] == part).any():
+        raise InputError(f"no branches of kind {part!r} in these tables; train some of each kind")
+    return pooled
 
 
 def with_mean(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:

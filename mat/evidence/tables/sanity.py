@@ -19,6 +19,7 @@ from mat.errors import InputError
 from mat.evidence.runs import metrics, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
+from mat.evidence.tables.record import Given, RuleFile, Table
 from mat.evidence.text import format
 from mat.records.strict import read
 from mat.records.yaml_file import read_yaml
@@ -79,6 +80,14 @@ def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] 
             f"{path.name}: {scale}.{unknown[0]} is no task of that scale's config; expected one of {', '.join(tasks)}"
         )
     return found
+
+
+def _stated(given: Given) -> Mapping[str, Level]:
+    """The levels of the scale. Raises InputError when the file has no entry for it."""
+    scale = given.tables.scale
+    if scale not in given.rules["levels"]:
+        raise InputError(f"{FILE.path} has no entry for the scale {scale}; add one")
+    return given.rules["levels"][scale]
 
 
 def sanity(tables: Tables, levels: Mapping[str, Level]) -> pd.DataFrame:
@@ -179,3 +188,16 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
         f"{row['n']}{diverged}", level, f"**{row['verdict']}**", row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
     )  # fmt: skip
+
+
+FILE = RuleFile("levels", "workflows/sanity.yaml", load_levels)
+TABLE = Table(
+    "sanity",
+    "What vanilla reached, beside its levels",
+    lambda given: sanity(given.tables, _stated(given)),
+    lambda frame, given: markdown(frame, given.tables),
+    reads=("runs", "levels"),
+    needs="levels",
+    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source"),
+    place=40,
+)

@@ -10,7 +10,7 @@ from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.sensitivity.register import load_register
-from mat.experiments.cli import tables
+from tests.evidence.written import write
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
 CONTENT = yaml.safe_load((WORKFLOWS / "claims.yaml").read_text(encoding="utf-8"))
@@ -146,6 +146,6 @@ def test_a_wrong_register_is_refused(tmp_path, entries, message):
 
 
 def test_the_register_is_written_as_a_page(tmp_path):
-    tables.ambiguities(WORKFLOWS / "ambiguities.yaml", tmp_path)
+    write(tmp_path, "ambiguities")
     page = (tmp_path / "ambiguities.md").read_text(encoding="utf-8")
     assert sum(line.startswith("| A") for line in page.splitlines()) == 21
