@@ -29,6 +29,7 @@ from mat.evidence.stats.rank_correlation import kendall, signs, spearman
 from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, choose, tau
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
+from mat.records.studies import AGREEMENT
 
 COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
 CELL = ["family", "seed", "share", "probe_set", "estimator", "normalisation", "n"]
@@ -159,17 +160,9 @@ def _families(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-COLUMNS = (
-    "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "probe_set", "n", "estimator",
-    "directions", "normalisation", "module", "kind", "layer", "parameters", "lambda_max", "trace",
-    "effective_rank", "seconds", "macs", "macs_eigen", "logits", "steps", "diverged", "default_estimator",
-    "default_directions", "default_normalisation", "default_n", "code_hash", "data_hash",
-)  # fmt: skip
-
-
 def load(files: Iterable[Path]) -> pd.DataFrame:
     """Pool measurement tables (``jobs.pool``). Raises InputError."""
-    return pool_studies.pool(files, COLUMNS)
+    return pool_studies.pool(files, AGREEMENT)
 
 
 def markdown(table: pd.DataFrame, margin: float) -> str:

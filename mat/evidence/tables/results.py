@@ -24,7 +24,7 @@ from mat.evidence.stats.intervals import CONFIDENCE, mean_interval, paired_ratio
 from mat.evidence.tables.columns import count, counts, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.text import format
-from mat.records.costs import FLOPS_PER_MAC, LEDGERS
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
@@ -255,11 +255,13 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run"
         for row in machines.itertuples()
     )
-    return [*lines, f"Hardware: {names}. Code {tables.runs['code_hash'].iloc[0][:12]}."]
+    codes = tables.runs["code_hash"].unique()
+    code = f"Code {codes[0][:12]}" if len(codes) == 1 else "The code of every run is in `runs.csv`"
+    return [*lines, f"Hardware: {names}. {code}."]
 
 
 def _unit(rows: pd.DataFrame) -> tuple[float, str]:
-    return format.flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
+    return flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
 
 
 def _join_bullets(parts: list[str]) -> list[str]:

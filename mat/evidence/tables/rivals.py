@@ -23,7 +23,7 @@ from mat.evidence.tables.columns import count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced, compared
 from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
-from mat.records.costs import FLOPS_PER_MAC
+from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 LEDGER = "executed"
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)
@@ -251,7 +251,7 @@ def _section_over_tasks(rows: pd.DataFrame) -> Section:
 def _section(task: str, rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
     loss, metric = first["loss_unit"], first["metric"]
-    factor, unit = format.flop_unit(rows["compute_to_convergence_flop_mean"].max())
+    factor, unit = flop_unit(rows["compute_to_convergence_flop_mean"].max())
     digits = format.decimals_for(rows["compute_to_convergence_flop_mean"].max() / factor)
     header = (
         "method", "n", f"loss advantage at equal compute, {loss}", "P(better)", f"compute at equal loss, {unit}",

@@ -52,7 +52,7 @@ class TaskBlock(Strict):
     task: PluginBlock
     """The task by ``name``, or in a ``file`` of your own, and its settings."""
     model: PluginBlock | None = None
-    """The model by ``name``, or in a ``file`` of your own, and its settings; without it that of the run it starts from."""
+    """The model by ``name``, or in a ``file`` of your own; without it that of the run it starts from."""
     recipe: model_of(Recipe) = Field(default_factory=model_of(Recipe))
     """How it is trained."""
     probe: model_of(Probe) = Field(default_factory=model_of(Probe))
@@ -63,7 +63,7 @@ class TaskBlock(Strict):
     """Labels of the methods that it is trained by; all of them without it."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""
-    tags: Names = Field(default_factory=list)
+    tags: Names = Field([])
     """Names that it can be selected by."""
 
 
@@ -72,7 +72,7 @@ class MethodBlock(Strict):
 
     model_config = ConfigDict(extra="allow")
 
-    model: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] = Field({})
     """Settings that replace those of the task's model."""
     recipe: model_of(Recipe) = Field(default_factory=model_of(Recipe))
     """Settings that replace those of the task's recipe."""
@@ -89,7 +89,7 @@ class FamilyBlock(Strict):
 
     of: str
     """Label of the task whose data, model, recipe and probe it has."""
-    task: dict[str, Any] = Field(default_factory=dict)
+    task: dict[str, Any] = Field({})
     """Settings that replace those of the task (in branches)."""
     model: PluginBlock | None = None
     """Another model than the task label's."""
@@ -153,6 +153,6 @@ class CeilingBlock(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     """What they are drawn by."""
     reported: Reported
-    """What the paper reports over all its settings."""
-    models: dict[str, ModelShapes] = Field(default_factory=dict)
+    """What the page compares them with."""
+    models: dict[str, ModelShapes] = Field({})
     """Models by a label of their own, none a task's."""

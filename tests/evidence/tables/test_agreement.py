@@ -293,12 +293,12 @@ class TestFiles:
         assert catalogue.load_made(tmp_path, ["agreement"]) == {}
 
     @pytest.mark.parametrize(
-        ("column", "message"), [("scale", "different scale"), ("code_hash", "different code_hash"),
+        ("column", "message"), [("scale", "different scale"), ("code", "different code: mat.controller"),
                                 ("setup", "different setup"), ("data_hash", "different data_hash")]
     )  # fmt: skip
     def test_mixtures_are_refused(self, tmp_path, column, message):
         frames = measurements(families=["vgg"])
-        frames[0][column] = "other"
+        frames[0][column] = '{"mat.controller": "other"}' if column == "code" else "other"
         with pytest.raises(InputError, match=message):
             agreement.load(self.written(tmp_path, frames))
 

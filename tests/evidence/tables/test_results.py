@@ -15,6 +15,7 @@ from mat.evidence.runs.curves import Convergence
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format
+from mat.records.costs import flop_unit
 from tests.evidence.synthetic import TASKS, changed, write_runs
 from tests.evidence.written import collect_into, write
 
@@ -154,7 +155,7 @@ def test_markdown_cells_cannot_break_the_table():
     [(2e15, "PFLOP"), (9.9e14, "TFLOP"), (1e9, "GFLOP"), (3e3, "MFLOP"), (float("nan"), "MFLOP")],
 )
 def test_flop_unit(largest, unit):
-    assert format.flop_unit(largest)[1] == unit
+    assert flop_unit(largest)[1] == unit
 
 
 def test_numbers_as_text():
