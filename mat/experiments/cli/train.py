@@ -19,9 +19,9 @@ BLOCKS = ("task", "model", "method", "recipe", "probe")
 
 @click.command(short_help="Train one run, from a specification or from flags.")
 @click.option("--spec", metavar="JSON|FILE", help="a specification: JSON text or a file holding it")
-@click.option("--task", metavar="NAME", help="task by name; see `mat list tasks`")
-@click.option("--model", metavar="NAME", help="model by name; see `mat list models`")
-@click.option("--method", metavar="NAME", help="method by name; see `mat list methods`")
+@click.option("--task", metavar="NAME|FILE", help="task by name, see `mat list tasks`; or a file of your own")
+@click.option("--model", metavar="NAME|FILE", help="model by name, see `mat list models`; or a file of your own")
+@click.option("--method", metavar="NAME|FILE", help="method by name, see `mat list methods`; or a file of your own")
 @click.option("--seed", type=int, help="the run's seed (default 0)")
 @click.option("--threads", type=int, help="CPU threads; part of the run's identity (default 1)")
 @click.option(
@@ -88,7 +88,7 @@ def described(
 ) -> dict[str, Any]:
     """The specification that ``spec``, the plug-ins' ``names``, seed, threads and ``BLOCK.KEY=VALUE`` describe."""
     given = options.mapping("--spec", spec) if spec else {}
-    given |= {what: {"name": name} for what, name in names.items() if name}
+    given |= {what: {"file" if name.endswith(".py") else "name": name} for what, name in names.items() if name}
     given |= {what: number for what, number in numbers.items() if number is not None}
     for setting in settings:
         key, equals, value = setting.partition("=")
