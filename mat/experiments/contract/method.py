@@ -16,7 +16,7 @@ from mat.experiments.contract.worlds import World, worlds
 from mat.methods.base import GRADIENTS, SPECTRA, Method, Selection
 
 CARD = ("Claim:", "Equation", "Source:", "Knobs:")
-WORLDS = 60
+WORLDS = 15
 
 
 def check_method(module: ModuleType) -> list[str]:

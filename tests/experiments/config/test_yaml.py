@@ -42,7 +42,9 @@ def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
     assert read()[0].spec.recipe.lr == 0.01
     path = tmp_path / "some.yaml"
     path.write_text("a: 1e3\nb: -2.5E-3\nc: 2024-01-01\nd: 1e\ne: &x {f: 1}\ng: {<<: *x, h: 2}\n")
-    assert read_yaml(path) == {"a": 1e3, "b": -2.5e-3, "c": "2024-01-01", "d": "1e", "e": {"f": 1}, "g": {"f": 1, "h": 2}}  # fmt: skip
+    assert read_yaml(path) == {
+        "a": 1e3, "b": -2.5e-3, "c": "2024-01-01", "d": "1e", "e": {"f": 1}, "g": {"f": 1, "h": 2},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
