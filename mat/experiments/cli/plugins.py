@@ -75,7 +75,7 @@ def _default(field: Field) -> str:
 @click.argument("file", type=options.PATH)
 def check_plugin(file: Path) -> None:
     """Run the contract suite on FILE, a task, model or method of your own, and say what is missing."""
-    from mat.experiments.contract import check_file
+    from mat.experiments.contract.check import check_file
 
     wrong = check_file(file)
     if wrong:

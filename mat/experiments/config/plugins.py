@@ -87,6 +87,13 @@ def find(kind: str, name: Any, place: str | None = None) -> ModuleType:
     return _module(_found(kind, {"name": name}, place or kind, Path())[1], None, place or kind)
 
 
+def load_file(path: Path, place: str) -> ModuleType:
+    """The module that a Python file is. Raises InputError, in one line, where it cannot be imported."""
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"{place}: expected a Python file, found none at {path}; name an existing one")
+    return _module(path, _digest(path), place)
+
+
 def record_of(kind: str, module: ModuleType, place: str) -> type:
     """The settings dataclass of a plug-in. Raises InputError for a module that has none."""
     record = getattr(module, RECORD[kind], None)
