@@ -30,7 +30,7 @@ from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
-from mat.partition.partition import Partition
+from mat.partition.partition import Partition, Slice
 from mat.seeds import stream_seed
 
 
@@ -63,9 +63,7 @@ class Controller:
         length: int | None = None,
     ) -> None:
         labelled = probe_labels is not None and loss is not None
-        self.measured = set(method.reads)
-        if method.observe:
-            self.measured = {SPECTRA, GRADIENTS} if labelled else {SPECTRA}
+        self.measured = method.measured(labelled)
         self._check(method, bool(probe_inputs), labelled, every, length, counts)
         check_normalisation(normalisation)
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
@@ -137,7 +135,8 @@ class Controller:
         self._refuse_closed()
         if self.adoptions:
             raise InputError("this controller has adopted its optimizers; give them all in one call of adopt")
-        leaves, periods = {}, {}
+        leaves: Mapping[Slice, nn.Parameter] = {}
+        periods: dict[nn.Parameter, int] = {}
         if self.sparse is not None:
             if any(group.get("fused") for one in optimizers for group in getattr(one, "param_groups", ())):
                 self.sparse.leaves.densify()
@@ -189,6 +188,7 @@ class Controller:
             name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0
         )
         if active != self.active:
+            assert self.sparse is not None  # a dense method selects every module
             self.sparse.set_active(active)
             self.active = active
         self.step += 1
@@ -235,14 +235,16 @@ class Controller:
             if SPECTRA in self.measured:
                 rows, integral = self._spectra(first)
             if GRADIENTS in self.measured:
-                samples = self.probe_inputs, self.probe_labels
-                norms = gradient_norms(self.model, self.partition, *samples, self.estimator.loss)
+                inputs, labels, loss = self.probe_inputs, self.probe_labels, self.estimator.loss
+                assert inputs is not None and labels is not None and loss is not None  # as was checked
+                norms = gradient_norms(self.model, self.partition, inputs, labels, loss)
         rows = [{**row, "gradient_norm": norms.get(row["module"], np.nan)} for row in rows]
         largest = {row["module"]: row["lambda_max"] for row in rows} if SPECTRA in self.measured else {}
         return rows, Observation(largest, integral, norms)
 
     def _spectra(self, first: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
         """One row per module, and the integral NTK's eigenvalues, largest first."""
+        assert self.probe_inputs is not None  # as was checked
         kernels = modular_ntk(
             self.model,
             self.partition,
@@ -253,7 +255,8 @@ class Controller:
             remainder=self.method.remainder,
         )
         integral = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
-        rows = kernels.table(self.normalisation).to_dict("records")
+        found = kernels.table(self.normalisation).to_dict("records")
+        rows = [{str(key): value for key, value in row.items()} for row in found]
         return [row for row in rows if row["module"] in self.depth], eigenvalues(integral.cpu())
 
     def _unseen(self) -> list[dict[str, Any]]:
@@ -284,9 +287,9 @@ class Controller:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
         self.step = state["step"]
-        chosen = dict(state["selection"])
-        sets = {name: frozenset(chosen.pop(name)) for name in ("active", "frozen")}
-        self.selection = Selection(**sets, **chosen)
+        chosen = state["selection"]
+        sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
+        self.selection = Selection(**{**chosen, **sets})
         self.history = [
             Observation(**{**seen, "integral": np.array(seen["integral"])}) for seen in state["history"]
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,14 +34,15 @@ class Heads:
         """(active, inactive) heads of a tensor with that many heads."""
         if heads not in self._rows:
             block = heads // self.total
-            off = [i for i in range(self.total) if i not in self.active]
-            self._rows[heads] = tuple(
-                Rows.of([(i * block, (i + 1) * block) for i in group], heads) for group in (self.active, off)
+            rest = [i for i in range(self.total) if i not in self.active]
+            on, off = (
+                Rows.of([(i * block, (i + 1) * block) for i in group], heads) for group in (self.active, rest)
             )
+            self._rows[heads] = on, off
         return self._rows[heads]
 
 
-def attend(plain: Callable[..., Tensor], heads: Heads, *args, **kwargs) -> Tensor:
+def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any) -> Tensor:
     """``plain`` (F.scaled_dot_product_attention) on these arguments, inactive heads as constants.
 
     Query, key and value are (B, H, S, D); a call of any other form is left whole, and its inactive heads
@@ -80,7 +82,7 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args, **kwargs) -> Tenso
 
 
 def _dropped_out(
-    heads: Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, **named
+    heads: Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, **named: Any
 ) -> Tensor:
     """With dropout a CPU takes the math path; its random numbers are drawn here for all heads, as it would."""
     if torch.is_autocast_enabled(q.device.type):
@@ -93,7 +95,7 @@ def _dropped_out(
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
 
     def group(which: int) -> Tensor:
-        parts = [_taken(heads, which, t) for t in (q, k, v)]
+        parts = (_taken(heads, which, q), _taken(heads, which, k), _taken(heads, which, v))
         keep = _taken(heads, which, noise)
         return _math(*parts, _masked(heads, which, mask), keep, dropout_p, named.get("scale"))
 
@@ -127,8 +129,9 @@ def _taken(heads: Heads, which: int, tensor: Tensor) -> Tensor:
 
 
 def _masked(heads: Heads, which: int, mask: Tensor | None) -> Tensor | None:
-    per_head = mask is not None and mask.dim() == 4 and mask.shape[1] > 1
-    return _taken(heads, which, mask) if per_head else mask
+    if mask is None or mask.dim() != 4 or mask.shape[1] == 1:
+        return mask
+    return _taken(heads, which, mask)
 
 
 def _joined(active: Tensor, constant: Tensor, on: Rows, off: Rows) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,14 +85,14 @@ class Take(torch.autograd.Function):
     """``rows.copy(x, dim)``; the gradient of the other entries is zero, in memory laid out as ``x`` is."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rows: Rows, dim: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rows: Rows, dim: int) -> Tensor:
         # of an expanded tensor no memory is written twice
         ctx.rows, ctx.dim, ctx.layout = rows, dim, (x.shape, torch.empty_like(x, device="meta").stride())
         return rows.copy(x, dim)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:
         full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device).zero_()
         return ctx.rows.put_into(full, g, ctx.dim), None, None
 
@@ -100,7 +101,7 @@ class Join(torch.autograd.Function):
     """``active`` and ``constant`` in their places along dimension 1 of ``out``."""
 
     @staticmethod
-    def forward(ctx, active: Tensor, constant: Tensor, out: Tensor, on: Rows, off: Rows) -> Tensor:
+    def forward(ctx: Any, active: Tensor, constant: Tensor, out: Tensor, on: Rows, off: Rows) -> Tensor:
         ctx.on = on
         off.put_into(out, constant, 1)
         on.put_into(out, active, 1)
@@ -108,7 +109,7 @@ class Join(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:
         return ctx.on.take(g, 1), None, None, None, None
 
 
@@ -127,7 +128,9 @@ class SparseLinear(torch.autograd.Function):
     """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor
+    ) -> Tensor:
         ctx.plan = plan
         # columns of inactive slices are never needed again, so they are not kept for the backward pass
         kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
@@ -138,7 +141,7 @@ class SparseLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
         g = g.reshape(-1, g.shape[-1])
@@ -153,12 +156,12 @@ class SparseLinear(torch.autograd.Function):
             else:
                 gx = plan.weight.put(g @ plan.weight.take(weight, 1), 1)
             gx = gx.reshape(ctx.x_shape)
-        weights = ()
+        weights: list[Tensor] = []
         if not plan.weight.empty:
             x = x.reshape(-1, x.shape[-1])
             # columns as dense leaves lie in memory (``Leaves.densify``), which take their part uncopied
             if rows:
-                weights = (active_g.T @ x).split(plan.weight.lengths)
+                weights = list((active_g.T @ x).split(plan.weight.lengths))
             else:
                 weights = [piece.T for piece in (x.T @ g).split(plan.weight.lengths)]
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum(0).split(plan.bias.lengths)
@@ -192,7 +195,7 @@ class SparseConv2d(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -208,7 +211,7 @@ class SparseConv2d(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
         rows, wanted = plan.weight, ctx.wanted
@@ -221,20 +224,22 @@ class SparseConv2d(torch.autograd.Function):
             if wants_w:
                 _, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, False, True)
             if wants_x:
-                through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
-                gx = _conv_input(*through, ctx.x_shape, ctx.geometry, wanted)
+                sent, through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
+                gx = _conv_input(sent, through, ctx.x_shape, ctx.geometry, wanted)
         weights = () if whole is None else whole.split(rows.lengths, dim=0)
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum((0, 2, 3)).split(plan.bias.lengths)
         return gx, None, None, None, None, None, *weights, *biases
 
 
-def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None) -> Tensor:
+def _conv_input(
+    g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None
+) -> Tensor | None:
     """The gradient of a convolution's input of that shape, zero in the channels that are not wanted."""
     channels = shape[1] if wanted is None else sum(wanted.lengths)
     weight = weight if wanted is None else wanted.take(weight, 1)
     x = g.new_empty((shape[0], channels, *shape[2:]))  # only its shape is read
     gx, _ = _conv_backward(g, x, weight, geometry, True, False)
-    return gx if wanted is None else wanted.put(gx, 1)
+    return gx if wanted is None or gx is None else wanted.put(gx, 1)
 
 
 class SparseBatchNorm(torch.autograd.Function):
@@ -243,7 +248,7 @@ class SparseBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         x: Tensor,
         scale: Tensor,
         shift: Tensor,
@@ -253,7 +258,8 @@ class SparseBatchNorm(torch.autograd.Function):
         *pieces: Tensor,
     ) -> Tensor:
         training, momentum, eps = options
-        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *statistics, training, momentum, eps)
+        running = statistics[0], statistics[1]
+        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *running, training, momentum, eps)
         if training:  # the batch's own statistics; running ones may be missing
             statistics = (None, None)
         kept = (scale, *statistics, mean, inverse)
@@ -265,7 +271,7 @@ class SparseBatchNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor):
+    def backward(ctx: Any, g: Tensor) -> Any:
         x, scale, *statistics = ctx.saved_tensors
         rows, wants_x = ctx.rows, ctx.needs_input_grad[0]
         gx, scales, shifts = torch.ops.aten.native_batch_norm_backward(

@@ -7,7 +7,8 @@ other layer, of which modules own whole parameters only) freezes what is inactiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,15 +101,16 @@ class Product:
 
     def plan(self, is_active: IsActive) -> None:
         rows, self.leaves = {}, []
-        for part, length in (("weight", self.weight.shape[self.dim]), ("bias", None)):
+        bias = self.bias
+        lengths = {"weight": self.weight.shape[self.dim], "bias": 0 if bias is None else len(bias)}
+        for part, length in lengths.items():
             active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
-            total = length if part == "weight" else (len(self.bias) if self.pieces["bias"] else 0)
-            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], total)
+            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], length)
             self.leaves += [leaf for _, leaf in active]
         dim = 1 - self.dim if self.transposed else self.dim
         self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
 
-    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
+    def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         (x,) = (*args, *kwargs.values())
         if self.lent:
             return original(x)
@@ -117,25 +119,24 @@ class Product:
         if self.detach and self.current.weight.empty:
             x = x.detach()
         wanted = wanted_channels(x) if self.detach and isinstance(self.layer, nn.Conv2d) else None
-        weight = self.weight.detach()
+        weight: Tensor = self.weight.detach()
         bias = None if self.bias is None else self.bias.detach()
-        leaves = self.leaves
+        leaves: Sequence[Tensor] = self.leaves
         if self.transposed:
             weight, leaves = weight.T, [leaf.T if leaf.dim() > 1 else leaf for leaf in leaves]
-        x, weight, bias = as_autocast(x, weight, bias)
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind):
+            x, weight = as_autocast(x, kind), as_autocast(weight, kind)
+            bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
             geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
             return SparseConv2d.apply(x, weight, bias, self.current, geometry, wanted, *leaves)
         return SparseLinear.apply(x, weight, bias, self.current, *leaves)
 
 
-def as_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
-    """The tensors as autocast would cast them for a product: to its type, where it is on and they are float32."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return list(tensors)
-    kind = torch.get_autocast_dtype(device)
-    return [t if t is None or t.dtype == torch.float64 else t.to(kind) for t in tensors]
+def as_autocast(tensor: Tensor, device: str) -> Tensor:
+    """The tensor as autocast on ``device`` would cast it for a product: to its type, unless it is float64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.get_autocast_dtype(device))
 
 
 class Assembled:
@@ -158,10 +159,10 @@ class Assembled:
                 [(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both()
             )
             if scales == shifts:  # anything else is cut by its owner in a way of their own
-                self.rows = Rows.of(scales, len(self.layer.weight))
+                self.rows = Rows.of(scales, self.layer.get_parameter("weight").numel())
 
-    def __call__(self, original: Callable, *args, **kwargs) -> Tensor:
-        table = self.layer._parameters
+    def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        table: dict[str, Any] = self.layer._parameters
         if any(table[name] is not own for name, own in self.own.items()):  # lent, as products may be
             return original(*args, **kwargs)
         if self.rows is not None and not self.rows.whole:
@@ -187,16 +188,26 @@ class Assembled:
 class _BatchNorms(TorchFunctionMode):
     """Runs the batch norm of one layer's forward pass, which updates its statistics itself, with constants."""
 
-    def __init__(self, rows: Rows, leaves: list[Tensor]) -> None:
+    def __init__(self, rows: Rows, leaves: Sequence[Tensor]) -> None:
         super().__init__()
         self.rows, self.leaves = rows, leaves
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not F.batch_norm:
             return func(*args, **(kwargs or {}))
         return self.norm(*args, **(kwargs or {}))
 
-    def norm(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+    def norm(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        var: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
         options, scale, shift = (training, momentum, eps), weight.detach(), bias.detach()
         return SparseBatchNorm.apply(x, scale, shift, (mean, var), options, self.rows, *self.leaves)
 
@@ -219,7 +230,7 @@ class Whole:
             leaf.requires_grad_(is_active(piece))
         self.constant = self.detach and not any(is_active(piece) for piece, _ in found)
 
-    def __call__(self, original: Callable, *args, **kwargs):
+    def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
         if not self.constant:
             return original(*args, **kwargs)
         with torch.no_grad():

@@ -69,9 +69,10 @@ class Adoption:
                 *({**own, **self._parameters(plain, k)} for k, own in zip(found, options, strict=True)),
             ]
         optimizer.param_groups[:] = groups
+        state: dict[Any, Any] = optimizer.state
         for key in (*pieces, SLICES):
-            optimizer.state.pop(key, None)
-        optimizer.state.update(states)
+            state.pop(key, None)
+        state.update(states)
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._pack),
             optimizer.register_load_state_dict_pre_hook(self._unpack),
@@ -236,7 +237,8 @@ def adopt(
 
 def _split(optimizer: Optimizer, pieces: Mapping[nn.Parameter, Pieces]) -> dict[nn.Parameter, State]:
     """The state of every slice that has one, from the optimizer's own or from what a checkpoint left with it."""
-    slices, found = optimizer.state.get(SLICES, {}), {}
+    whole_state: dict[Any, Any] = optimizer.state
+    slices, found = whole_state.get(SLICES, {}), {}
     placed = ((group, whole) for group in optimizer.param_groups for whole in group["params"])
     for number, (group, whole) in enumerate(placed):
         if whole in pieces:

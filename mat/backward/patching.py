@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class StandIn:
     def __deepcopy__(self, memo: dict) -> MethodType:
         return _own_method(memo[id(self.module)], self.name)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return _own_method, (self.module, self.name)
 
 
@@ -52,7 +53,7 @@ class Forward(StandIn):
         super().__init__(module, "forward")
         self.wanted, self.run = wanted, torch.compiler.disable(run)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not (self.wanted() and torch.is_grad_enabled()):
             return self.original(*args, **kwargs)
         return self.run(self.original, *args, **kwargs)
@@ -89,7 +90,7 @@ class InsideAttention(TorchFunctionMode):
         super().__init__()
         self.products, self.heads = products, heads
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is _LINEAR:
             return self.linear(*args, **kwargs)
@@ -106,5 +107,5 @@ class InsideAttention(TorchFunctionMode):
             return _LINEAR(input, weight, bias)
         return product(_LINEAR, input)
 
-    def attention(self, *args, **kwargs) -> Tensor:
+    def attention(self, *args: Any, **kwargs: Any) -> Tensor:
         return _SDPA(*args, **kwargs) if self.heads is None else attend(_SDPA, self.heads, *args, **kwargs)

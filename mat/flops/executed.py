@@ -84,8 +84,9 @@ def routed_rows(model: nn.Module, experts: Mapping[str, str]) -> Iterator[Counte
 
 def followed_experts(model: nn.Module, partition: Partition) -> dict[str, str] | None:
     """The submodule that each expert is, by module name; None when some expert is not a whole submodule."""
-    found = {m.name: _submodule(model, partition, m) for m in partition.modules if m.kind == "expert"}
-    return found if all(found.values()) else None
+    experts = [module for module in partition.modules if module.kind == "expert"]
+    found = {m.name: path for m in experts if (path := _submodule(model, partition, m))}
+    return found if len(found) == len(experts) else None
 
 
 def _submodule(model: nn.Module, partition: Partition, module: Module) -> str | None:

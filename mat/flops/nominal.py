@@ -62,7 +62,12 @@ class Nominal:
 
     def probe(self, n: int, backwards: int = 1) -> int:
         """MACs of one kernel probe: a forward pass of n samples and ``backwards`` backward passes of each."""
-        return (1 + 2 * backwards) * self.forward * n
+        return probe_macs(self.forward, n, backwards)
+
+
+def probe_macs(forward: int, n: int, backwards: int) -> int:
+    """MACs of a forward pass of n samples and ``backwards`` backward passes of each; ``forward``: of one sample."""
+    return (1 + 2 * backwards) * forward * n
 
 
 def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor]) -> Nominal:
@@ -139,7 +144,8 @@ def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> _Trace:
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.jit_handles import conv_flop_jit, einsum_flop_jit, linear_flop_jit
 
-    parameters, activations = Counter(), Counter()
+    parameters: Counter[str] = Counter()
+    activations: Counter[str] = Counter()
     names, values = zip(*example.items(), strict=True)
     states = _unique_states(model)
 
@@ -161,7 +167,8 @@ def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> _Trace:
         return handle
 
     def analyse(unknown: Collection[str]) -> FlopCountAnalysis:
-        parameters.clear(), activations.clear()
+        parameters.clear()
+        activations.clear()
         analysis = FlopCountAnalysis(_Positional(model, names), tuple(values))
         for name, (count, first, last) in {
             "linear": (linear_flop_jit, 0, 2),
@@ -283,9 +290,16 @@ def _shape(value: Any) -> list[int] | None:
     return value.type().sizes() if value.isCompleteTensor() else None
 
 
+def _sizes(value: Any) -> list[int]:
+    """The shape of a product's operand or output, which a trace always knows."""
+    shape = _shape(value)
+    assert shape is not None
+    return shape
+
+
 def _matmul_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """|out| · k; fvcore's own handle is too low where the first operand is broadcast."""
-    return math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]
+    return math.prod(_sizes(outputs[0])) * _sizes(inputs[0])[-1]
 
 
 def _added_macs(inputs: list[Any], outputs: list[Any]) -> int:
@@ -294,7 +308,7 @@ def _added_macs(inputs: list[Any], outputs: list[Any]) -> int:
 
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """scores q·kᵀ and their product with v: B·H·S_q·S_k·(D + D_v)."""
-    q, k, v = (_shape(value) for value in inputs[:3])
+    q, k, v = (_sizes(value) for value in inputs[:3])
     return math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
 
 

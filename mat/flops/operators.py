@@ -7,7 +7,7 @@ defined here, is unknown, and a ledger refuses it by name instead of reading it 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -179,9 +179,10 @@ class UnknownOperators(TorchDispatchMode):
 
     def __init__(self, counted: Iterable[Any]) -> None:
         super().__init__()
-        self.counted, self.macs = frozenset(counted), Counter()
+        self.counted = frozenset(counted)
+        self.macs: defaultdict[str, float] = defaultdict(float)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if getattr(func, "_overloadpacket", func) not in self.counted:
             name = func._schema.name if hasattr(func, "_schema") else str(func)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.utils.generic import find_labels
 
@@ -71,17 +71,22 @@ class MATCallback(TrainerCallback, ExportableState):
             self.controller.model.__dict__.pop("parameters", None)
             self.controller.close()
 
-    def on_init_end(self, args, state, control, **kwargs):
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         _refuse(args)
 
-    def on_train_begin(self, args, state, control, model, optimizer, train_dataloader, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         _refuse(args)
+        model = kwargs["model"]
         self.close()
         self._shares = []
         partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
         probe = self.probe
         if isinstance(probe, int):
-            probe = draw_probe(train_dataloader, probe, args.seed)
+            probe = draw_probe(kwargs["train_dataloader"], probe, args.seed)
         self.controller = Controller(
             model,
             partition,
@@ -96,46 +101,58 @@ class MATCallback(TrainerCallback, ExportableState):
                     f"{type(self.method).__name__} trains modules every k-th step at k times the rate, but Trainer "
                     "makes its scheduler before a callback can say so; use a Controller in a loop of your own"
                 )
-            self.controller.adopt(optimizer)
-            self._restore(state)
+            self.controller.adopt(kwargs["optimizer"])
+            self._restore(self.controller, state)
         except Exception:
             self.close()
             raise
 
-    def _restore(self, state) -> None:
+    def _restore(self, controller: Controller, state: TrainerState) -> None:
         name = type(self).__name__
-        saved = state.stateful_callbacks.get(name, {})
+        states: Any = state.stateful_callbacks  # by name, whatever its annotation says
+        saved = states.get(name, {})
         if isinstance(saved, list):
             raise InputError(f"expected one {name} per Trainer, got {len(saved)}")
         if state.global_step > 0:
             if "controller" in saved.get("attributes", {}):
-                self.controller.load_state_dict(saved["attributes"]["controller"])
+                controller.load_state_dict(saved["attributes"]["controller"])
             else:
                 warnings.warn(
                     f"the checkpoint at step {state.global_step} was made without {name}: its method begins here",
                     stacklevel=2,
                 )
-        state.stateful_callbacks[name] = self.state()  # Trainer expects the key when it saves
+        states[name] = self.state()  # Trainer expects the key when it saves
 
-    def on_step_begin(self, args, state, control, model, **kwargs):
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        model, controller = kwargs["model"], self.controller
+        assert controller is not None  # since training began
         with _bare(model):
-            self.controller.begin_step()
-        self._shares.append(len(self.controller.active) / len(self.controller.partition.modules))
+            controller.begin_step()
+        self._shares.append(len(controller.active) / len(controller.partition.modules))
         # Trainer clips model.parameters() and logs their norm, but gradients are on the slices. Only within a step:
         # whoever copies, saves or counts between steps finds the model's own method
-        model.parameters = lambda recurse=True: self.controller.parameters()
+        model.parameters = lambda recurse=True: controller.parameters()
 
-    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
-        model.__dict__.pop("parameters", None)
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        kwargs["model"].__dict__.pop("parameters", None)
 
-    def on_log(self, args, state, control, logs, **kwargs):
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        logs = kwargs["logs"]
         if "loss" in logs and self._shares:
             share = sum(self._shares) / len(self._shares)
             logs["active_share"] = share
             state.log_history[-1]["active_share"] = share  # it holds a copy of logs that was made before
             self._shares = []
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.close()
 
 
@@ -144,7 +161,7 @@ def draw_probe(loader: DataLoader, n: int, seed: int) -> dict[str, Any]:
 
     The random streams stay as they were. Raises InputError when the data set has no length or fewer samples.
     """
-    data = loader.dataset
+    data: Any = loader.dataset
     if isinstance(data, torch.utils.data.IterableDataset) or not 1 <= n <= len(data):
         length = "no length" if isinstance(data, torch.utils.data.IterableDataset) else len(data)
         raise InputError(
@@ -157,7 +174,7 @@ def draw_probe(loader: DataLoader, n: int, seed: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _bare(model: nn.Module) -> Iterator[None]:
+def _bare(model: Any) -> Iterator[None]:
     """The model without what Trainer put around it: probes run in full precision and on constant inputs.
 
     accelerate replaces ``forward`` to run it under autocast; activation checkpointing makes the embeddings'

@@ -213,18 +213,18 @@ def _add(
     memory: int,
 ) -> bool:
     """Add the Gram matrices of the slices of one parameter; False where their form does not allow it."""
-    if all(isinstance(part, Tensor) for part in contributions):
-        total = sum(contributions[1:], start=contributions[0])
+    formed = [part for part in contributions if isinstance(part, Tensor)]
+    factors = [part for part in contributions if isinstance(part, Factors)]
+    if not factors:
+        total = sum(formed[1:], start=formed[0])
         total = total.reshape(len(total), *shape)
         for module, piece in pieces:
             rows = total if not shape else total.narrow(piece.dim + 1, piece.start, piece.stop - piece.start)
             rows = rows.reshape(len(total), -1)
             grams[module] += gram_of(rows)
         return True
-    if not all(isinstance(part, Factors) for part in contributions):
-        return False
-    columns = {part.right.width for part in contributions}
-    if len(columns) > 1:
+    columns = {part.right.width for part in factors}
+    if formed or len(columns) > 1:
         return False
     width = columns.pop()
     dim = pieces[0][1].dim
@@ -232,11 +232,11 @@ def _add(
     if dim == 0 and inner % width == 0:
         unit = inner // width  # rows of the matrix to one entry of the first dimension
     elif inner * shape[dim] == width:
-        unit, contributions = inner, [part.swapped for part in contributions]
+        unit, factors = inner, [part.swapped for part in factors]
     else:
         return False
     segments = [Segment(p.start * unit, p.stop * unit, grams[module]) for module, p in pieces]
-    add_grams(contributions, segments, memory)
+    add_grams(factors, segments, memory)
     return True
 
 
@@ -246,8 +246,6 @@ def _rows_and_device(part: Factors | Tensor) -> tuple[int, torch.device]:
 
 def _stack(parts: Sequence[Factors | Tensor]) -> Factors | Tensor:
     """The same use in several backward passes, as one of more samples."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(parts))
-    left, right = (type(side).stack([p[i] for p in parts]) for i, side in enumerate(first[:2]))
-    return Factors(left, right, first.row, first.column)
+    if all(isinstance(part, Tensor) for part in parts):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return Factors.stack([part for part in parts if isinstance(part, Factors)])

@@ -45,11 +45,16 @@ class Estimator:
 
     def count(self, outputs: int) -> int:
         """Backward passes for ``outputs`` = k logits a sample."""
-        return {"projected": self.directions, "trace": outputs, "full": outputs}.get(self.name, 1)
+        return backward_passes(self.name, self.directions, outputs)
 
     def cotangents(self, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """The cotangents for ``logits`` (n, …), one after the other; each sample's do not depend on the others."""
         return ESTIMATORS[self.name](self, logits, labels)
+
+
+def backward_passes(name: str, directions: int, outputs: int) -> int:
+    """How many the estimator ``name`` takes, with its ``directions`` and ``outputs`` = k logits a sample."""
+    return {"projected": directions, "trace": outputs, "full": outputs}.get(name, 1)
 
 
 def _sum_of_logits(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
@@ -67,6 +72,7 @@ def _projected(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> I
 def _loss(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
     if labels is None:
         raise InputError("estimator 'loss' needs labels, one entry per sample")
+    assert estimator.loss is not None  # else there is no such Estimator
     outputs = logits.detach().requires_grad_()
     losses = estimator.loss(outputs, labels)
     if not (isinstance(losses, Tensor) and losses.requires_grad):

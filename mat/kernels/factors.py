@@ -32,11 +32,6 @@ class Dense:
         """Σ_t left[i, :, t] ⊗ self[i, t]: (n, rows, width), for ``left`` (n, rows, T)."""
         return torch.bmm(left, self.values)
 
-    @staticmethod
-    def stack(parts: Sequence[Dense]) -> Dense:
-        """The same factor of more samples."""
-        return Dense(torch.cat([part.values for part in parts]))
-
 
 class OneHot:
     """Rows picked by ids (n, T) from a table of ``width`` rows; ids outside 0 … width − 1 pick nothing."""
@@ -55,10 +50,6 @@ class OneHot:
         for into, ids, values in zip(out, self.ids, left, strict=True):
             into.index_add_(1, ids[ids >= 0], values[:, ids >= 0])
         return out
-
-    @staticmethod
-    def stack(parts: Sequence[OneHot]) -> OneHot:
-        return OneHot(torch.cat([part.ids for part in parts]), parts[0].width, parts[0].dtype)
 
 
 class Patches:
@@ -108,10 +99,6 @@ class Patches:
         ]
         return torch.stack(found).flatten(2)
 
-    @staticmethod
-    def stack(parts: Sequence[Patches]) -> Patches:
-        return Patches(torch.cat([part.images for part in parts]), parts[0].kernel, parts[0].geometry)
-
 
 Side = Dense | OneHot | Patches
 
@@ -124,7 +111,25 @@ class Factors(NamedTuple):
     row: int = 0
     column: int = 0
 
+    @staticmethod
+    def stack(parts: Sequence[Factors]) -> Factors:
+        """The same use of more samples."""
+        left, right = [part.left for part in parts], [part.right for part in parts]
+        return Factors(_stacked(left), _stacked(right), parts[0].row, parts[0].column)
+
     @property
     def swapped(self) -> Factors:
         """The factors of the transposed matrix."""
         return Factors(self.right, self.left, self.column, self.row)
+
+
+def _stacked(sides: Sequence[Side]) -> Side:
+    """The same factor of more samples."""
+    first = sides[0]
+    if isinstance(first, Dense):
+        return Dense(torch.cat([side.values for side in sides if isinstance(side, Dense)]))
+    if isinstance(first, OneHot):
+        ids = [side.ids for side in sides if isinstance(side, OneHot)]
+        return OneHot(torch.cat(ids), first.width, first.dtype)
+    images = [side.images for side in sides if isinstance(side, Patches)]
+    return Patches(torch.cat(images), first.kernel, first.geometry)

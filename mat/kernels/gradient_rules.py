@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +35,11 @@ class Call:
 
 
 def _call(layout: Layout, *operands: tuple[Tensor | None, Locate], copies: int = 1) -> Call:
-    return Call(layout, [pair for pair in operands if isinstance(pair[0], Tensor)], copies)
+    return Call(layout, [(tensor, locate) for tensor, locate in operands if tensor is not None], copies)
 
 
 def _start(operand: Tensor, parameter: Tensor) -> int:
-    return operand.storage_offset() - parameter.storage_offset()
+    return int(operand.storage_offset() - parameter.storage_offset())
 
 
 def _matrix(factors: Callable[[Tensor, int], Factors], width: int) -> Locate:
@@ -123,7 +124,17 @@ def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **
     return _call(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
 
 
-def conv1d(n, sample_dim, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Call | None:
+def conv1d(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Call | None:
     """As a two-dimensional convolution over images of one row."""
     if input.dim() != 3:
         return None
@@ -136,21 +147,42 @@ def conv1d(n, sample_dim, input, weight, bias=None, stride=1, padding=0, dilatio
     )
 
 
-def conv2d(n, sample_dim, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Call | None:
+def conv2d(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Call | None:
     if input.dim() != 4:
         return None
-    geometry = [_numbers(value, 2) for value in (stride, padding, dilation)]
-    return _convolution(n, input, weight, tuple(weight.shape[2:]), bias, *geometry, groups)
+    stride, padding, dilation = (_numbers(value, 2) for value in (stride, padding, dilation))
+    kernel = (weight.shape[2], weight.shape[3])
+    return _convolution(n, input, weight, kernel, bias, stride, padding, dilation, groups)
 
 
-def _numbers(value, dims: int):
+def _numbers(value: Any, dims: int) -> Any:
     if isinstance(value, str):
         return value
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     return values * dims if len(values) == 1 else values
 
 
-def _convolution(n, x, weight, kernel, bias, stride, padding, dilation, groups) -> Call:
+def _convolution(
+    n: int,
+    x: Tensor,
+    weight: Tensor,
+    kernel: tuple[int, int],
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Call:
     x = x.detach()
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
@@ -214,12 +246,27 @@ def embedding(
     return _call(layout, (weight, _matrix(factors, weight.shape[1])), copies=n if shared else 1)
 
 
-def layer_norm(n, sample_dim, input, normalized_shape, weight=None, bias=None, eps=1e-5) -> Call | None:
+def layer_norm(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Call | None:
     normal = F.layer_norm(input.detach(), normalized_shape, None, None, eps)
     return _normalised(n, normal, len(normalized_shape), weight, bias)
 
 
-def rms_norm(n, sample_dim, input, normalized_shape, weight=None, eps=None) -> Call | None:
+def rms_norm(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Call | None:
     normal = F.rms_norm(input.detach(), normalized_shape, None, eps)
     return _normalised(n, normal, len(normalized_shape), weight, None)
 
@@ -234,21 +281,29 @@ def _normalised(
     return _call(layout, (weight, scale), (bias, _vector(lambda g: layout.gather(g).sum(1), n)))
 
 
-def group_norm(n, sample_dim, input, num_groups, weight=None, bias=None, eps=1e-5) -> Call:
+def group_norm(
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Call:
     return _per_channel(n, F.group_norm(input.detach(), num_groups, None, None, eps), weight, bias)
 
 
 def batch_norm(
-    n,
-    sample_dim,
-    input,
-    running_mean,
-    running_var,
-    weight=None,
-    bias=None,
-    training=False,
-    momentum=0.1,
-    eps=1e-5,
+    n: int,
+    sample_dim: int,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> Call | None:
     if training:
         return None
@@ -295,7 +350,7 @@ def _broadcast(
     return _call(layout, *((operand, locate_with(other)) for operand, other in operands))
 
 
-def add(n: int, sample_dim: int, input, other, **scales: float) -> Call | None:
+def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Call | None:
     if scales or not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -303,7 +358,7 @@ def add(n: int, sample_dim: int, input, other, **scales: float) -> Call | None:
     return _broadcast(n, shape, source, (input, None), (other, None))
 
 
-def mul(n: int, sample_dim: int, input, other) -> Call | None:
+def mul(n: int, sample_dim: int, input: Any, other: Any) -> Call | None:
     if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -311,7 +366,7 @@ def mul(n: int, sample_dim: int, input, other) -> Call | None:
     return _broadcast(n, shape, source, (input, other.detach()), (other, input.detach()))
 
 
-def expand(n: int, sample_dim: int, input: Tensor, *sizes) -> Call | None:
+def expand(n: int, sample_dim: int, input: Tensor, *sizes: Any) -> Call | None:
     output = input.expand(*sizes)
     return _broadcast(n, output.shape, output, (input, None)) if output.shape[:1] == (n,) else None
 

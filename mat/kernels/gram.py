@@ -14,7 +14,7 @@ product, so cutting a layer into more modules adds almost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +117,9 @@ def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) 
     )
 
 
-def _blocks(segments: Sequence[Segment], height: int):
+def _blocks(
+    segments: Sequence[Segment], height: int
+) -> Iterator[tuple[int, int, list[tuple[Segment, int, int]]]]:
     """Consecutive segments gathered into blocks of at most ``height`` rows; longer segments are split.
 
     Yields (start, stop, [(segment, start, stop), …]) with the part of each segment inside the block.

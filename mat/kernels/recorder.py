@@ -10,6 +10,7 @@ that it calls, and a parameter used twice has two uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class Recorder(TorchFunctionMode):
         for name, parameter in parameters.items():
             self._stored.setdefault(_storage(parameter), []).append((name, parameter))
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm:
             _refuse_batch_statistics(self.n, *args, **kwargs)
@@ -64,7 +65,7 @@ class Recorder(TorchFunctionMode):
             return inside(*args, **kwargs)
         return self._call(func, 0, args, kwargs)
 
-    def _call(self, func: Callable, sample_dim: int, args: tuple, kwargs: dict):
+    def _call(self, func: Callable, sample_dim: int, args: Any, kwargs: Any) -> Any:
         found = self._found((args, kwargs))
         call = self._ruled(func, sample_dim, args, kwargs) if found else None
         output = func(*args, **kwargs)
@@ -102,7 +103,7 @@ class Recorder(TorchFunctionMode):
             return None
         return None if call is not None and call.copies > 1 and not self.copies else call
 
-    def _found(self, tree) -> set[str]:
+    def _found(self, tree: Any) -> set[str]:
         return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
 
     def to_trace(self, verify: bool) -> list[Call]:
@@ -143,7 +144,15 @@ def trace_rows(call: Call, gradient: Tensor, scaled: Tensor, scale: Tensor) -> b
 
 
 def _refuse_batch_statistics(
-    n: int, input: Tensor, mean=None, var=None, weight=None, bias=None, training: bool = False, *rest, **other
+    n: int,
+    input: Tensor,
+    mean: Any = None,
+    var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    *rest: Any,
+    **other: Any,
 ) -> None:
     if training and n > 1 and len(input) == n:
         raise InputError(
@@ -155,10 +164,10 @@ def _refuse_batch_statistics(
 def _is_part(view: Tensor, parameter: Tensor) -> bool:
     """Whether all of ``view`` lies inside the memory of ``parameter``."""
     start = view.storage_offset() - parameter.storage_offset()
-    return view.dtype == parameter.dtype and 0 <= start <= parameter.numel() - view.numel()
+    return view.dtype == parameter.dtype and bool(0 <= start <= parameter.numel() - view.numel())
 
 
-def _tensors(tree) -> Iterator[Tensor]:
+def _tensors(tree: Any) -> Iterator[Tensor]:
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, tuple | list):

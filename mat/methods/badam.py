@@ -44,10 +44,9 @@ class BAdam(Method):
         cycle, position = divmod(context.interval, len(starts))
         if self.order == "random":
             # the stream that is the same at every interval, drawn from once per cycle, gives π_0, …, π_k
-            order = [context.fixed.permutation(starts) for _ in range(cycle + 1)][-1]
+            start = [context.fixed.permutation(starts) for _ in range(cycle + 1)][-1][position]
         else:
-            order = starts if self.order == "ascending" else starts[::-1]
-        start = order[position]
+            start = (starts if self.order == "ascending" else starts[::-1])[position]
         return Selection(frozenset(name for layer in layers[start : start + self.layers] for name in layer))
 
 

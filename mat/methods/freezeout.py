@@ -48,6 +48,7 @@ class FreezeOut(Method):
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)
+        assert context.progress is not None  # it needs_length
         over = sum(context.progress >= time for time in self.times(len(layers)))
         frozen = frozenset(name for layer in layers[:over] for name in layer)
         return Selection(frozenset(context.modules) - frozen, frozen)

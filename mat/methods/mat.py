@@ -123,7 +123,8 @@ class MAT(Method):
 
     def select(self, context: Context) -> Selection:
         newest = context.history[-1]
-        active, still, tau = frozenset(context.modules), frozenset(), None
+        active, tau = frozenset(context.modules), None
+        still: frozenset[str] = frozenset()
         if self.policy != "temporal":
             active, tau = self.modular(context.modules, newest)
         if self.policy != "modular":

@@ -83,15 +83,15 @@ def _match(query: Projection, key: Projection, value: Projection, output: Projec
 
 def _separate(path: str, modules: dict[str, nn.Module]) -> tuple[Projection, ...] | None:
     for names in SEPARATE:
-        places = [_find(path, name, modules) for name in names]
-        if all(places):
+        places = [place for name in names if (place := _find(path, name, modules))]
+        if len(places) == len(names):
             return tuple(places)
     return None
 
 
 def _fused(path: str, modules: dict[str, nn.Module]) -> tuple[Projection, ...] | None:
-    for names in FUSED_KEY_VALUE:
-        query, both, output = (_find(path, name, modules) for name in names)
+    for first, second, last in FUSED_KEY_VALUE:
+        query, both, output = (_find(path, name, modules) for name in (first, second, last))
         if query and both and output:
             return (query, *both.parts(2), output) if both.rows % 2 == 0 else None
     for names in FUSED:
@@ -131,10 +131,10 @@ def _find(path: str, name: str, modules: dict[str, nn.Module]) -> Projection | N
 
 def _head_count(path: str, core: nn.Module, rows: int) -> int | None:
     heads, width = _attribute(core, HEADS), _attribute(core, HEAD_WIDTH)
-    if heads is None and width is None:
-        return None
-    if heads is None:
+    if heads is None and width is not None:
         heads = rows // width
+    if heads is None:
+        return None
     if heads < 1 or rows % heads or (width is not None and heads * width != rows):
         said = f"{heads} heads" + (f" of width {width}" if width is not None else "")
         raise InputError(

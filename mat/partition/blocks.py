@@ -38,8 +38,8 @@ def blocks(model: nn.Module) -> list[Block]:
     order = {path: i for i, path in enumerate(modules)}
     found = list(attentions(model))
     dense, experts = feed_forwards(model, found)
-    parts = [*dense, *experts]
-    homes: dict[str, list[Heads]] = {}
+    parts: list[FeedForward | Experts] = [*dense, *experts]
+    homes: dict[str | None, list[Heads]] = {}
     for heads in found:
         homes.setdefault(_nearest(heads.core, [p.path for p in parts]), []).append(heads)
     grouped: list[tuple[str, list[Heads], list[FeedForward | Experts]]] = []
@@ -60,14 +60,11 @@ def blocks(model: nn.Module) -> list[Block]:
         )
         name = f"{prefix}{counts.get(prefix, 0)}"
         counts[prefix] = counts.get(prefix, 0) + 1
-        roles = _roles(path, inside)
-        heads = tuple(sorted(zip(roles, inside, strict=True), key=lambda pair: bool(pair[0])))
+        roles = zip(_roles(path, inside) or (), inside, strict=True)
+        attention = tuple(sorted(roles, key=lambda pair: bool(pair[0])))
         ffns = _qualified(path, [p for p in own if isinstance(p, FeedForward)])
-        made.append(
-            Block(
-                path, name, depth, heads, ffns, _qualified(path, [p for p in own if isinstance(p, Experts)])
-            )
-        )
+        mixtures = _qualified(path, [p for p in own if isinstance(p, Experts)])
+        made.append(Block(path, name, depth, attention, ffns, mixtures))
     return made
 
 

@@ -25,7 +25,7 @@ Recognition goes by structure: projections of matching shapes beside a head coun
 table of the names that families give them), linear maps d → f → d beside an attention of width d
 (``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
 ``unrecognised`` and a warning name the weights for which it fails.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def partition_model(
     modules = _trainable(model, modules)
     if not modules:
         _refuse(model)
-    names = {module.name for module in modules}
-    attentions = [attention for attention in attentions if names.issuperset(attention.heads)]
+    kept = {module.name for module in modules}
+    attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
     partition = Partition.of(model, modules, attentions)
     purposely = not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
     missed = [name for name in unrecognised(model, partition) if name not in purposely]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -118,7 +119,7 @@ class Partition:
         shape = self.shapes[piece.parameter]
         return not shape or (piece.start, piece.stop) == (0, shape[piece.dim])
 
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> list[dict[str, Any]]:
         """One row per module, for records and for people: name, kind, layer, parameters."""
         return [
             {"module": m.name, "kind": m.kind, "layer": m.layer, "parameters": self.size(m.slices)}

@@ -46,7 +46,7 @@ class Projection:
 def projection(path: str, module: nn.Module | None) -> Projection | None:
     """The map of an ``nn.Linear``, or of a layer with a transposed (in, out) weight and its width in ``nf``."""
     weight = None if module is None else module._parameters.get("weight")
-    if weight is None or weight.dim() != 2:
+    if module is None or weight is None or weight.dim() != 2:
         return None
     bias = join(path, "bias") if module._parameters.get("bias") is not None else None
     if isinstance(module, nn.Linear):

@@ -89,4 +89,5 @@ def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]
 
 def not_asked_for(found: list[Block]) -> set[str]:
     """Weights of recognised parts: those in the remainder are there because a keyword left them there."""
-    return {weight for b in found for _, part in (*b.heads, *b.ffns, *b.experts) for weight in part.weights}
+    parts = [[part.weights for _, part in group] for b in found for group in (b.heads, b.ffns, b.experts)]
+    return {weight for found in parts for weights in found for weight in weights}

@@ -9,23 +9,22 @@ published figures do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 import pandas as pd
 
 from mat.errors import InputError
 
 FLOPS_PER_MAC = 2
+UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 LEDGERS = ("executed", "nominal")
 COST_LINES = (
     *("macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen"),
     *("macs_eval", "macs_optimizer", "seconds_train", "seconds_data", "seconds_probe", "seconds_eval"),
 )
 
-Number = TypeVar("Number", pd.Series, float)
 
-
-def probe_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged: bool) -> Number:
+def probe_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bool) -> Any:
     """MACs of probes and eigen-solves that count against the run; 0 when it is not charged.
 
     ``costs``: the cost lines of one evaluation, or a curve's; ``ledger``: one of ``LEDGERS``, else InputError.
@@ -34,7 +33,7 @@ def probe_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged:
     return cost if charged else cost * 0.0
 
 
-def total_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged: bool) -> Number:
+def total_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bool) -> Any:
     """MACs of training in ``ledger``, charged probes and eigen-solves included."""
     return costs[f"macs_{_known(ledger)}"] + probe_macs(costs, ledger, charged)
 
@@ -42,6 +41,11 @@ def total_macs(costs: Mapping[str, Number] | pd.DataFrame, ledger: str, charged:
 def total_seconds(costs: Mapping[str, float], charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
     return float(costs["seconds_train"] + (costs["seconds_probe"] if charged else 0.0))
+
+
+def flop_unit(largest: float) -> tuple[float, str]:
+    """The unit (factor, name) in which ``largest`` FLOP is at least 1; MFLOP for anything smaller."""
+    return next(((factor, name) for factor, name in UNITS if largest >= factor), UNITS[-1])
 
 
 def _known(ledger: str) -> str:
