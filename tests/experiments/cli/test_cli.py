@@ -54,6 +54,7 @@ STEPS = (
     "provenance",
     "report",
     "reproducibility",
+    "schema",
 )
 
 
@@ -245,7 +246,10 @@ def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_othe
     monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
     lines = list(listed("method"))
     assert lines[-2].startswith("  absent     cannot be used: ")
-    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+    assert (
+        lines[-1]
+        == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+    )
 
 
 OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}
@@ -326,3 +330,21 @@ def test_check_plugin_says_what_is_missing_or_that_it_passes(monkeypatch, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("mine.py: 2 of the contract not kept:")
     assert lines[1:] == ["  mine.py has no METHOD", "  mine.py has no card"]
+
+
+DEMO = ["--tables", str(ROOT / "results/demo/tables")]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["plan", "--config", "demo", "--rate", "1"], "digits"),
+        (["summary", *DEMO], "scale demo, executed ledger"),
+        (["trace", *DEMO, "results", "digits", "mat", "test_metric"], "digits-vgg-mat-s0"),
+        (["compare", DEMO[1], DEMO[1]], "verdicts: 0 changed"),
+    ],
+)
+def test_commands_that_read_give_their_text(args, said, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(args) == 0
+    assert said in capsys.readouterr().out
