@@ -135,7 +135,10 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
             ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
             "alpha must be in (0, 1]",
         ),
-        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
+        (
+            ["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"],
+            "seed: expected a number ≥ 0, got -1",
+        ),
         (
             ["train", "--spec", json.dumps(SPEC), "--data", "nowhere", "--out", "x"],
             "data folder nowhere does not exist",
