@@ -2,17 +2,6 @@
 
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
-SCALES = sorted(path.stem for path in Path(workflow.basedir, "workflows/config").glob("*.yaml"))
-SCALE = config.get("scale", "demo")
-if SCALE not in SCALES:
-    raise WorkflowError(f"unknown scale {SCALE!r}; known: {', '.join(SCALES)}")
-
-
-configfile: f"workflows/config/{SCALE}.yaml"
-
-
 include: "workflows/rules/common.smk"
 
 
@@ -26,8 +15,7 @@ wildcard_constraints:
 
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
-include: "workflows/rules/agreement.smk"
-include: "workflows/rules/branches.smk"
+include: "workflows/rules/study.smk"
 include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"

@@ -33,7 +33,7 @@ class Signature(NamedTuple):
 
 
 def check_signature(model: str, signature: Signature, *objectives: str) -> None:
-    """Raise InputError unless ``signature`` has one of the ``objectives`` that ``model`` is made for, and its inputs."""
+    """Raise InputError unless ``signature`` has one of the ``objectives`` that ``model`` takes, and its inputs."""
     if signature.objective not in objectives:
         wanted = " or ".join(f"{name} ({OBJECTIVES[name]})" for name in objectives)
         raise InputError(

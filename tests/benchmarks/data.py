@@ -13,13 +13,15 @@ import argparse
 import os
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from mat.errors import InputError
-from mat.experiments.config.scale import Run, expand
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.runs import Run, expand
+from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import select
 from mat.experiments.training.loop import Loop
 
@@ -35,8 +37,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="tasks or tags")
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
-    config = yaml.safe_load((ROOT / f"workflows/config/{args.scale}.yaml").read_text())
-    config["seeds"] = config["seeds"][:1]
+    path = ROOT / f"workflows/config/{args.scale}.yaml"
+    config = read_scale(path, {"seeds": read_scale(path).seeds[:1]})
     data = Path(os.environ["MAT_DATA"]) if os.environ.get("MAT_DATA") else None
     runs = [run for run in select(expand(config), args.only) if run.spec.method.name == "vanilla"]
     print(f"{COLUMNS}\n{'':<22}{'ms':>10}{'% of step':>10}{'% of step':>10}")
@@ -48,7 +50,8 @@ def main() -> None:
 
 
 def _line(run: Run, data: Path | None, steps: int) -> str:
-    spec = run.spec.__class__.of({**vars_of(run), "start": None, "method": {"name": "vanilla"}})
+    vanilla = Plugin.of("method", {"name": "vanilla"}, "method")
+    spec = replace(run.spec, start=None, method=vanilla)
     torch.set_num_threads(spec.threads)
     loop = Loop(spec, ROOT / "nowhere" / spec.name, data, ROOT / ".mat-cache", "cpu")
     loop._evaluate = lambda report: None
@@ -66,10 +69,6 @@ def _line(run: Run, data: Path | None, steps: int) -> str:
         name: tuple(value.shape) for name, value in loop.task.batch(0, 0, 0, loop.recipe.batch).inputs.items()
     }
     return f"{run.task:<22}{1e3 * step:>10.1f}{100 * wait / step:>10.2f}{100 * batch / step:>10.2f}   {shape}"
-
-
-def vars_of(run: Run) -> dict:
-    return {name: getattr(run.spec, name) for name in ("task", "model", "recipe", "probe", "seed", "threads")}
 
 
 def _seconds(loop: Loop, step: int) -> float:

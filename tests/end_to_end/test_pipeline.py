@@ -363,8 +363,8 @@ def test_a_number_leads_to_its_runs_and_the_files_are_as_recorded(pipeline):
     [
         (("seeds: [0]", "sedes: [0]"), "unknown key 'sedes'"),
         (("{name: mat}", "{name: mat, alpha: 0}"), "alpha must be in (0, 1]"),
-        (("seeds: [0]", "seeds: []"), "non-empty 'seeds'"),
-        (("outputs: 16", "outputs: 0"), "ceiling.models.switch: outputs must be a whole number ≥ 1"),
+        (("seeds: [0]", "seeds: []"), "mini.yaml: seeds: expected 1 at least"),
+        (("outputs: 16", "outputs: 0"), "mini.yaml: ceiling.models.switch.outputs: expected a number ≥ 1"),
     ],
 )
 def test_a_bad_config_ends_before_any_job(pipeline, edit, message):

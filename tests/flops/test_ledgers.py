@@ -104,7 +104,7 @@ class TestExecutedFailsClosed:
             executed_macs(lambda: torch.linalg.svd(x))
 
     def test_a_custom_operator_is_named_even_when_it_is_called_like_a_free_one(self):
-        product = torch.library.custom_op("mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")  # fmt: skip  # noqa: E501
+        product = torch.library.custom_op("mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")  # fmt: skip
         with pytest.raises(InputError, match=r"'mat_tests::add'.*up to 60 MACs"):
             executed_macs(lambda: product(torch.randn(3, 4), torch.randn(4, 5)))
 
@@ -438,7 +438,7 @@ class TestRouting:
         with pytest.raises(ZeroDivisionError), routed_rows(model, ledger.experts):
             raise ZeroDivisionError
         assert not any(module._forward_pre_hooks for module in model.modules())
-        assert set(ledger.experts.values()) == {f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e in range(4)}  # fmt: skip  # noqa: E501
+        assert set(ledger.experts.values()) == {f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e in range(4)}  # fmt: skip
 
     def test_experts_that_are_no_submodules_are_counted_every_step(self):
         from transformers import MixtralConfig, MixtralForCausalLM

@@ -4,29 +4,43 @@ import json
 from os import environ
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
-from mat.experiments.studies.agreement.config import jobs as agreement_jobs
-from mat.experiments.studies.branches.config import jobs as branches_jobs
+from mat.experiments.studies.registry import STUDIES
+from mat.experiments.studies.ceiling.config import part as ceiling_part
 from mat.experiments.studies.ceiling.config import plan as ceiling_plan
 from mat.experiments.config import selection
 from mat.errors import InputError
 from mat.evidence.runs import method_groups
 from mat.evidence.tables.sanity import levels_of
-from mat.experiments.config.scale import expand as expand_config
-from mat.experiments.config.scale import trained
-from mat.experiments.config.spec import Spec
-from mat.experiments.training.code_version import code_hash
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.runs import expand as expand_config
+from mat.experiments.config.scale import CONFIGS, read_scale
+from mat.experiments.config.spec import Start
+from mat.experiments.training import code_version
 from mat.records.files import CHECKPOINT, FILES, FOLLOWED
 
-# Where and on what it runs changes no specification; everything else in the config does.
-MACHINE = ("data", "cache", "device")
-DEVICE = config.get("device", "cpu")
+
+def read_config():
+    """The scale as it is asked for: its own file (a name, or a file of yours) with --config seeds=[…], data, cache and
+    device; what of it: --config only=TERMS; its seeds where they are not the file's."""
+    asked = {key: value for key, value in config.items() if key not in ("scale", "only")}
+    name, configs = config.get("scale", "demo"), Path(workflow.basedir, CONFIGS)
+    try:
+        content = read_scale(name, asked, configs)
+        own = read_scale(name, configs=configs).seeds
+        return content, selection.terms_of(config.get("only")), None if content.seeds == own else content.seeds
+    except InputError as error:
+        raise WorkflowError(str(error))
+
+
+CONTENT, ONLY, SEEDS = read_config()
+SCALE = CONTENT.scale
+DEVICE = CONTENT.device
 # through the environment, not through parameters: a moved mirror or cache is no reason to train again
-for key, variable in (("data", "MAT_DATA"), ("cache", "MAT_CACHE")):
-    if config.get(key):
-        environ[variable] = str(config[key])
+for given, variable in ((CONTENT.data, "MAT_DATA"), (CONTENT.cache, "MAT_CACHE")):
+    if given:
+        environ[variable] = given
 if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
     raise WorkflowError(
         f"the data folder {environ['MAT_DATA']} does not exist; set MAT_DATA (or --config data=DIR) to a "
@@ -38,37 +52,23 @@ METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
 LEVELS = "workflows/sanity.yaml"
 
 
-def read_selection():
-    """What of the scale is asked for: --config only=TERMS and seeds=[…]; None as seeds where they are the config's."""
-    path = Path(workflow.basedir, "workflows/config", f"{SCALE}.yaml")
-    own, given = yaml.safe_load(path.read_text()).get("seeds"), config.get("seeds")
-    if given != own:
-        given = config["seeds"] = selection.seeds_of(given)
-    return selection.terms_of(config.get("only")), None if given == own else given
-
-
-def read_config():
+def expand_scale():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; the measurements of estimators and of branches, by name; whether a
-    ceiling and a level for vanilla are stated. A config that cannot be used ends here, before any job."""
-    content = {key: value for key, value in config.items() if key not in (*MACHINE, "only")}
+    run of the scale starts from them; the tasks; by study, its jobs by name; whether a ceiling and a level for vanilla
+    are stated. A config that cannot be used ends here, before any job."""
     try:
-        runs, ceiling = expand_config(content), ceiling_plan(content)
-        measured = agreement_jobs(content), branches_jobs(content)
-        levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, content["tasks"])
+        runs, ceiling = expand_config(CONTENT), ceiling_plan(CONTENT)
+        studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
+        levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
-        raise WorkflowError(f"config of scale {SCALE}: {error}")
+        raise WorkflowError(str(error))
     starts = {run.starts_from for run in runs} & set(chosen)
-    jobs, branches = ({job.name: job for job in found if job.task in tasks} for found in measured)
-    return chosen, starts, tasks, jobs, branches, ceiling is not None, levels is not None
+    jobs = {name: {job.name: job for job in found if job.task in tasks} for name, found in studies.items()}
+    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
 
 
-try:
-    ONLY, SEEDS = read_selection()
-except InputError as error:
-    raise WorkflowError(str(error))
 SELECTION = selection.text(ONLY, SEEDS)
 PART = selection.folder(ONLY, SEEDS)
 # runs and data are the scale's, whatever is selected; tables and figures of a part have a place of their own
@@ -79,8 +79,8 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 # what was found wrong since, where something was
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
-RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = read_config()
-AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
+RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand_scale()
+AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS["agreement"] else []
 # what the verdicts read comes first
 BRANCH_TABLES = (
     [
@@ -93,7 +93,7 @@ BRANCH_TABLES = (
             "generalisation.md",
         )
     ]
-    if BRANCHES
+    if JOBS["branches"]
     else []
 )
 CEILING = (
@@ -133,19 +133,24 @@ FIGURE_NAMES = (
     *(["rivals", "improvement"] if has("rivals") else []),
     *(["controls"] if {"random", "random_exact"} & LABELS and has("controls", "learning rates") else []),
     *(["tornado"] if has("sensitivity") else []),
-    *(["trainability", "generalisation"] if BRANCHES else []),
-    *(["estimators"] if JOBS else []),
+    *(["trainability", "generalisation"] if JOBS["branches"] else []),
+    *(["estimators"] if JOBS["agreement"] else []),
     *(["ceiling"] if HAS_CEILING else []),
     *(["sanity"] if SANITY else []),
 )
 
 
-def task_spec(wildcards):
+def task_alone(wildcards):
     """A specification of the task label by itself, without what methods change of it: the same text whatever is
     selected, so that no selection prepares data again."""
-    given = {**trained(wildcards.task, config["tasks"]), "method": {"name": "vanilla"}}
-    start = config["tasks"][wildcards.task].get("start") or {}
-    return Spec.of({**given, "start": start if "hub" in start else None}).json
+    start = CONTENT.tasks[wildcards.task].start
+    hub = None if start is None or start.hub is None else Start(**start.given())
+    vanilla = Plugin.of("method", {"name": "vanilla"}, "method")
+    return CONTENT.of_task(wildcards.task).spec(vanilla, start=hub, seed=0, threads=1)
+
+
+def task_spec(wildcards):
+    return task_alone(wildcards).json
 
 
 def named(runs):
@@ -177,8 +182,15 @@ def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
 
 
+def run_code(wildcards):
+    """What of the code can change the run's numbers, those that it follows included."""
+    run = RUNS[wildcards.run]
+    followed = code_version.run_modules(RUNS[run.follows].spec) if run.follows else {}
+    return code_version.code_hash({**followed, **code_version.run_modules(run.spec)})
+
+
 def job_named(wildcards):
-    return (JOBS | BRANCHES)[wildcards.job]
+    return JOBS[wildcards.study][wildcards.job]
 
 
 def job_data(wildcards):
@@ -193,9 +205,26 @@ def job_threads(wildcards):
     return job_named(wildcards).spec.threads
 
 
+def job_code(wildcards):
+    return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
+
+
+def job_tables(study):
+    return [f"{RESULTS}/{study}/{job}.parquet" for job in JOBS[study]]
+
+
+def data_code(wildcards):
+    """What of the code reads the task's data and says that its runs fit it."""
+    return code_version.code_hash(code_version.run_modules(task_alone(wildcards), code_version.PREPARING))
+
+
+def ceiling_code(wildcards):
+    families = {run.spec.model.origin for run in RUNS.values()}
+    return code_version.code_hash(code_version.modules(code_version.CEILING, *sorted(families, key=str)))
+
+
 def ceiling_json(wildcards):
-    tasks = {label: trained(label, config["tasks"]) for label in TASKS}
-    return json.dumps({"scale": config["scale"], "tasks": tasks, "ceiling": config["ceiling"]})
+    return ceiling_part(CONTENT, TASKS)
 
 
 def figure_tables(wildcards):

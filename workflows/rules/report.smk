@@ -8,7 +8,7 @@ rule provenance:
             "workflows/claims.yaml",
             "workflows/ambiguities.yaml",
             LEVELS,
-            f"workflows/config/{SCALE}.yaml",
+            str(CONTENT.path),
         ],
     output:
         f"{TABLES}/provenance.json",

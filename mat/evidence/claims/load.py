@@ -12,8 +12,9 @@ from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.runs.curves import Convergence
-from mat.evidence.text.yaml_reading import check_keys, one_of, read_yaml, real, text, texts, whole
+from mat.evidence.text.yaml_reading import check_keys, one_of, real, text, texts, whole
 from mat.records.costs import LEDGERS
+from mat.records.yaml_file import read_yaml
 
 _HEAD: Mapping[str, Callable[[str, Any], Any]] = {"id": text, "text": text, "reported": text}
 _READ = _HEAD | {

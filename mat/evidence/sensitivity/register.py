@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mat.errors import InputError
 from mat.evidence.text import format, yaml_reading
+from mat.records.yaml_file import read_yaml
 
 _KEYS = ("id", "open", "default", "alternatives", "sensitivity")
 
@@ -25,7 +26,7 @@ class Ambiguity:
 
 def load_register(path: Path) -> list[Ambiguity]:
     """Read and check the register. Raises InputError at the first thing that is wrong."""
-    content = yaml_reading.read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, list) or not content:
         raise InputError(f"{path.name}: expected a list of entries with the keys {', '.join(_KEYS)}")
     entries = [_entry(f"{path.name}: entry {number}", value) for number, value in enumerate(content, 1)]

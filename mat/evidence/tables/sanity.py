@@ -20,6 +20,7 @@ from mat.evidence.runs import metrics, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.text import format, yaml_reading
+from mat.records.yaml_file import read_yaml
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
@@ -50,7 +51,7 @@ class Baseline(NamedTuple):
 
 def load_levels(path: Path) -> dict[str, dict[str, Level]]:
     """The levels by scale and task label. Raises InputError at the first thing that is wrong."""
-    content = yaml_reading.read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
         raise InputError(f"{path.name}: expected a mapping from scales to task labels with their levels")
     return {

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mat.errors import InputError
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file. Raises InputError when it is missing or not YAML."""
-    if not path.is_file():
-        raise InputError(f"expected a YAML file at {path}, found none; name an existing file")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def check_keys(

@@ -1,224 +1,190 @@
-"""From a scale's config to its runs: every task × method × seed, and which run needs which."""
+"""One reading of a scale's YAML: ``ScaleConfig``. Runs, studies, the plan and the workflow start from it alone."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr
 
 from mat.errors import InputError
-from mat.experiments.config.spec import Recipe, Spec
+from mat.experiments.config.blocks import CeilingBlock, Label, MethodBlock, Seeds, StudyBlock, TaskBlock
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.settings import Strict, read, validate
+from mat.experiments.config.spec import Probe, Recipe, Spec
+from mat.records.yaml_file import read_yaml
 
-# the blocks ``agreement``, ``branches`` and ``ceiling`` are read by mat.experiments.studies.agreement.config, branches_plan and ceiling_plan
-CONFIG_KEYS = ["scale", "seeds", "threads", "tasks", "methods", "agreement", "branches", "ceiling"]
-TASK_KEYS = ["task", "model", "recipe", "probe", "start", "methods", "seeds", "tags"]
-# what an entry of ``methods`` may change of the task it is run on
-CHANGES = ("model", "recipe", "probe")
+CONFIGS = Path("workflows/config")
+MACHINE = ("data", "cache", "device")  # where and on what it runs: no part of any specification
+
+
+class ScaleConfig(Strict):
+    """A scale: every task by every method with every seed, and studies beside them."""
+
+    scale: Label
+    """Its name, which results are kept under."""
+    seeds: Annotated[Seeds, Field(min_length=1)]
+    """Every run is made with each of them."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of one run; part of its identity, because sums depend on it in the last bit."""
+    data: str | None = None
+    """A mirror of data sets in hub layout; without it the hub is asked."""
+    cache: str | None = None
+    """Where downloaded and prepared data go."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train."""
+    tasks: Annotated[dict[Label, TaskBlock], Field(min_length=1)]
+    """What is trained, by a label."""
+    methods: Annotated[dict[Label, MethodBlock], Field(min_length=1)]
+    """What it is trained by, by a label."""
+    agreement: StudyBlock | None = None
+    """Which kernel estimators can be trusted (X6, A3)."""
+    branches: StudyBlock | None = None
+    """Modules, and sets of them, trained alone from checkpoints (C2, C3)."""
+    ceiling: CeilingBlock | None = None
+    """What a step can save at most, by the closed forms."""
+
+    _path: Path | None = PrivateAttr(None)
+
+    @classmethod
+    def of(cls, content: Any, path: Path | None = None) -> ScaleConfig:
+        """From a mapping, read from the file ``path`` if from one: files of plug-ins are looked for beside it.
+
+        Raises InputError, naming file and place of the first thing that is wrong.
+        """
+        with _named(path):
+            config = validate(cls, content)
+            config._path = path
+            for label, block in config.tasks.items():
+                both = sorted(set(block.tags) & set(config.methods))
+                if both:
+                    raise InputError(
+                        f"tasks.{label}.tags: {both[0]} is the label of a method; choose another"
+                    )
+                unknown = [name for name in block.methods or () if name not in config.methods]
+                if unknown:
+                    known = ", ".join(config.methods)
+                    raise InputError(f"tasks.{label}.methods: expected some of {known}, got {unknown[0]!r}")
+            return config
+
+    @property
+    def named(self):
+        """A context whose errors begin with the file that was read."""
+        return _named(self._path)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that it was read from."""
+        return self._path
+
+    def plugin(self, kind: str, given: Mapping[str, Any], place: str) -> Plugin:
+        return Plugin.of(kind, given, place, self._path.parent if self._path else Path())
+
+    def of_task(self, label: str) -> Trained:
+        """What a task label trains, by itself. Raises InputError."""
+        block, place = self.tasks[label], f"tasks.{label}"
+        model = self._model(label)
+        if model is None:
+            raise InputError(f"{place}: 'model' is missing; name one, such as model: {{name: vgg}}")
+        return Trained(
+            task=self.plugin("task", block.task, f"{place}.task"),
+            model=self.plugin("model", model, f"{place}.model"),
+            recipe=read(Recipe, block.recipe.given(), f"{place}.recipe"),
+            probe=read(Probe, block.probe.given(), f"{place}.probe"),
+            written=model,
+        )
+
+    def _model(self, label: str, *before: str) -> dict[str, Any] | None:
+        """The model as it is written: the label's own, or that of the label which it starts from."""
+        block = self.tasks[label]
+        start = None if block.start is None else block.start.task
+        if block.model is not None or start is None:
+            return block.model
+        if start not in self.tasks or start in (label, *before):
+            return None
+        return self._model(start, label, *before)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A specification with the labels that its config gives it; ``follows``: the run whose numbers of active modules
-    its method repeats, ``starts_from``: the run whose weights it starts from; ``tags`` of its task."""
+class Trained:
+    """What a task label trains, whatever the method. ``written``: its model as the config has it."""
 
-    scale: str
-    task: str
-    method: str
-    spec: Spec
-    follows: str | None = None
-    tags: tuple[str, ...] = ()
+    task: Plugin
+    model: Plugin
+    recipe: Recipe
+    probe: Probe
+    written: Mapping[str, Any]
 
-    @property
-    def starts_from(self) -> str | None:
-        return None if self.spec.start is None else self.spec.start.run
+    def changed(self, config: ScaleConfig, block: MethodBlock, place: str) -> Trained:
+        """With what a method changes of it. Raises InputError."""
+        found = self
+        if block.model:
+            written = {**self.written, **block.model}
+            found = replace(found, model=config.plugin("model", written, f"{place}: model"), written=written)
+        for part in ("recipe", "probe"):
+            given = getattr(block, part).given()
+            try:
+                found = replace(found, **{part: replace(getattr(found, part), **given)})
+            except InputError as error:
+                raise InputError(f"{place}: {part}: {error}") from None
+        if block.lr_factor == 1:
+            return found
+        return replace(found, recipe=replace(found.recipe, lr=block.lr_factor * found.recipe.lr))
 
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"scale": self.scale, "task": self.task, "method": self.method}
+    def spec(self, method: Plugin, **more: Any) -> Spec:
+        """A specification; ``more``: start, seed, threads."""
+        return Spec(self.task, self.model, method, self.recipe, self.probe, **{"start": None, **more})
 
 
-def expand(config: Mapping[str, Any]) -> list[Run]:
-    """Every task × method × seed of a scale's config, validated. Raises InputError naming the place.
+def read_scale(
+    given: str | Path, overrides: Mapping[str, Any] | None = None, configs: Path = CONFIGS
+) -> ScaleConfig:
+    """The config of a scale by its name in ``configs``, or of a file.
 
-    A method with ``match: LABEL`` follows the run of that label with the same task and seed. Its ``model``, ``recipe``
-    and ``probe`` replace those settings of the task's, ``lr_factor`` multiplies its learning rate. A task with
-    ``start: {task: LABEL, method: LABEL}`` begins with the weights at the end of that run of the same seed, and has
-    its model unless it names one; ``start: {hub: ID, revision: COMMIT}`` with a published checkpoint. ``methods`` of a
-    task: those of the config it is trained by (default: all); ``tags``: names it can be selected by. ``seeds`` of a
-    task or a method: of the config's seeds those that it is run with (default: all).
+    ``overrides``: seeds, data, cache and device that replace the file's. Raises InputError.
     """
-    _check(config)
-    runs: list[Run] = []
-    for task in _in_order(config["tasks"]):
-        block = config["tasks"][task]
-        chosen = _methods(task, block, config["methods"])
-        for seed in own_seeds(block, config["seeds"]):
-            made: dict[str, Run] = {}
-            given = {**trained(task, config["tasks"]), "seed": seed, "threads": config.get("threads", 1)}
-            given["start"] = _start(task, block, seed, runs)
-            seeded = {label: entry for label, entry in chosen.items() if seed in own_seeds(entry, [seed])}
-            for label in _ordered(seeded):
-                place = f"tasks.{task} with methods.{label}"
-                entry, changed = _changed(place, chosen[label], given)
-                follows = None
-                if entry.get("match") is not None:
-                    follows = entry["match"] = made[entry["match"]].spec.name
-                try:
-                    spec = Spec.of({**changed, "method": entry})
-                except InputError as error:
-                    raise InputError(f"{place}: {error}") from None
-                tags = tuple(block.get("tags", ()))
-                made[label] = Run(str(config["scale"]), str(task), str(label), spec, follows, tags)
-            runs += made.values()
-    names = [run.spec.name for run in runs]
-    for run in runs:
-        if names.count(run.spec.name) > 1:
-            raise InputError(
-                f"tasks.{run.task} with methods.{run.method} repeats another entry of the config"
-            )
-    return runs
-
-
-def _check(config: Mapping[str, Any]) -> None:
-    known_keys("the config", config, CONFIG_KEYS)
-    for key in ("scale", "seeds", "tasks", "methods"):
-        if not config.get(key):
-            raise InputError(f"the config needs a non-empty {key!r}, got {config.get(key)!r}")
-    for key in ("tasks", "methods"):
-        if not isinstance(config[key], Mapping):
-            raise InputError(f"{key} must be a mapping from labels to their settings, got {config[key]!r}")
-    check_seeds("seeds", config["seeds"])
-    for task, block in config["tasks"].items():
-        if not re.fullmatch(r"[\w.-]+", str(task)):
-            raise InputError(f"tasks: a label is made of letters, digits and ._-, got {task!r}")
-        known_keys(f"tasks.{task}", block, TASK_KEYS)
-        if block.get("methods") == []:
-            raise InputError(f"tasks.{task}: methods must name one at least, or be left out for all")
-        both = sorted(set(block.get("tags") or ()) & set(map(str, config["methods"])))
-        if both:
-            raise InputError(f"tasks.{task}: the tag {both[0]} is the label of a method; choose another")
-        for key in ("methods", "tags"):
-            value = block.get(key, [])
-            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-                raise InputError(f"tasks.{task}: {key} must be a list of names, got {value!r}")
-        check_seeds(f"tasks.{task}: seeds", block.get("seeds", []))
-    for label, entry in config["methods"].items():
-        if not isinstance(entry, Mapping):
-            raise InputError(f"methods.{label} must be a mapping with a name, got {entry!r}")
-        check_seeds(f"methods.{label}: seeds", entry.get("seeds", []))
-
-
-def known_keys(what: str, given: Any, known: Sequence[str]) -> None:
-    """Raise InputError, naming the place ``what``, unless ``given`` is a mapping with keys from ``known`` only."""
-    if not isinstance(given, Mapping):
-        raise InputError(f"{what} must be a mapping with the keys {', '.join(known)}, got {given!r}")
-    unknown = sorted(str(key) for key in set(given) - set(known))
-    if unknown:
-        raise InputError(f"unknown key {unknown[0]!r} in {what}; known: {', '.join(known)}")
-
-
-def check_seeds(place: str, seeds: Any) -> None:
-    if not isinstance(seeds, list) or len(set(map(str, seeds))) < len(seeds):
-        raise InputError(f"{place} must be a list of different whole numbers, got {seeds!r}")
-
-
-def own_seeds(entry: Mapping[str, Any], seeds: list[Any]) -> list[Any]:
-    """Those of ``seeds`` that a task or method is run with."""
-    return [seed for seed in seeds if seed in entry.get("seeds", seeds)]
-
-
-def _in_order(tasks: Mapping[str, Any]) -> list[str]:
-    """Task labels, each after the one it starts from. Raises InputError for an unknown one or a circle."""
-    done: list[str] = []
-
-    def visit(task: str, path: tuple[str, ...]) -> None:
-        if task in done:
-            return
-        if task in path:
-            raise InputError(f"tasks.{task}: start leads back to itself over {', '.join(path)}")
-        start = tasks[task].get("start")
-        if isinstance(start, Mapping) and "task" in start:
-            if not isinstance(start["task"], str) or start["task"] not in tasks:
-                raise InputError(
-                    f"tasks.{task}: start must name one of the tasks {', '.join(tasks)}, got {start['task']!r}"
-                )
-            visit(start["task"], (*path, task))
-        done.append(task)
-
-    for task in tasks:
-        visit(task, ())
-    return done
-
-
-def trained(label: str, tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Task, model, recipe and probe of a task label; the model of what it starts from unless it names one."""
-    block = tasks[label]
-    given = {key: value for key, value in block.items() if key in ("task", "model", "recipe", "probe")}
-    start = block.get("start")
-    if "model" not in given and isinstance(start, Mapping) and "task" in start:
-        earlier = trained(start["task"], tasks)
-        given |= {"model": earlier["model"]} if "model" in earlier else {}
-    return given
-
-
-def _start(task: str, block: Mapping[str, Any], seed: Any, runs: Iterable[Run]) -> Mapping[str, Any] | None:
-    """The ``start`` of a specification: the name of the run, or the hub's checkpoint as it is given."""
-    start = block.get("start")
-    if start is None or (isinstance(start, Mapping) and "task" not in start and "run" not in start):
-        return start
-    known_keys(f"tasks.{task}: start", start, ["task", "method"])
-    found = {run.method: run for run in runs if run.task == start["task"] and run.spec.seed == seed}
-    if not isinstance(start.get("method"), str) or start["method"] not in found:
+    path = Path(given)
+    if not path.is_file():
+        path = configs / f"{given}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in configs.glob("*.yaml"))) or f"none in {configs}"
+        raise InputError(f"unknown scale {str(given)!r}; known: {known}; or name a config file")
+    content = read_yaml(path)
+    if not isinstance(content, dict):
         raise InputError(
-            f"tasks.{task}: start needs a method of the task {start['task']}, one of {', '.join(found)}, got "
-            f"{start.get('method')!r}"
+            f"{path.name}: expected a mapping with scale, seeds, tasks and methods, got {content!r}"
         )
-    earlier = found[start["method"]].spec
-    if earlier.model.name != "bert":
-        raise InputError(
-            f"tasks.{task}: only runs of the model bert can be started from, {start['task']} trains "
-            f"{earlier.model.name}"
-        )
-    return {"run": earlier.name}
-
-
-def _methods(task: str, block: Mapping[str, Any], methods: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The methods that a task is trained by."""
-    labels = block.get("methods") or list(methods)
-    unknown = [label for label in labels if label not in methods]
+    changes = {key: value for key, value in (overrides or {}).items() if value is not None}
+    unknown = sorted(set(changes) - {"seeds", *MACHINE})
     if unknown:
-        raise InputError(f"tasks.{task}: methods must be among {', '.join(methods)}, got {unknown[0]!r}")
-    return {label: methods[label] for label in methods if label in labels}
+        raise InputError(
+            f"unknown key {unknown[0]!r} beside the config; known: {', '.join(('seeds', *MACHINE))}"
+        )
+    if "seeds" in changes:
+        changes["seeds"] = seeds_of(changes["seeds"])
+    return ScaleConfig.of({**content, **changes}, path)
 
 
-def _changed(
-    place: str, entry: Mapping[str, Any], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An entry of ``methods`` without what it changes of the task, and the task's settings ``given`` with it."""
-    method, changed = dict(entry), dict(given)
-    method.pop("seeds", None)
-    for key in CHANGES:
-        changes, before = method.pop(key, {}), given.get(key, {})
-        if not isinstance(changes, Mapping):
-            raise InputError(f"{place}: {key} must be a mapping of the settings to change, got {changes!r}")
-        if changes and isinstance(before, Mapping):  # anything else is refused where it is read
-            changed[key] = {**before, **changes}
-    factor = method.pop("lr_factor", 1)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
-        raise InputError(f"{place}: lr_factor must be a finite number > 0, got {factor!r}")
-    recipe = changed.get("recipe", {})
-    if factor != 1 and isinstance(recipe, Mapping):
-        changed["recipe"] = {**recipe, "lr": factor * recipe.get("lr", Recipe.lr)}
-    return method, changed
+def seeds_of(given: Any) -> Any:
+    """Seeds as the command line gives them (``0``, ``0,1`` or ``[0,1]``, texts to Snakemake) as whole numbers; anything
+    else stays as it is, to be refused where seeds are read."""
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
+    return [int(part) if isinstance(part, str) and part.strip().isdecimal() else part for part in parts]
 
 
-def _ordered(methods: Mapping[str, Any]) -> list[str]:
-    """Labels with every matched method before the ones that match it."""
-    free = [label for label, entry in methods.items() if entry.get("match") is None]
-    for label, entry in methods.items():
-        if label not in free and entry["match"] not in free:
-            raise InputError(
-                f"methods.{label}: match must name one of {', '.join(free)}, got {entry['match']!r}"
-            )
-    return free + [label for label in methods if label not in free]
+@contextmanager
+def _named(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        if path is None or str(error).startswith(f"{path.name}: "):
+            raise
+        raise InputError(f"{path.name}: {error}") from None
+
+
+def own_seeds(block: Any, seeds: list[int]) -> list[int]:
+    """Those of ``seeds`` that a block is run with."""
+    return [seed for seed in seeds if block.seeds is None or seed in block.seeds]

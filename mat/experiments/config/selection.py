@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.scale import Run
+from mat.experiments.config.runs import Run
 
 
 def terms_of(given: Any) -> list[str]:
@@ -19,13 +19,6 @@ def terms_of(given: Any) -> list[str]:
             f"only must name labels or tags of tasks or labels of methods, as in glue,vanilla; got {given!r}"
         )
     return list(dict.fromkeys(term for part in parts if (term := str(part).strip())))
-
-
-def seeds_of(given: Any) -> Any:
-    """Seeds as the command line gives them (``0``, ``0,1`` or ``[0,1]``, texts to Snakemake) as whole numbers; anything
-    else stays as it is, to be refused where seeds are read."""
-    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
-    return [int(part) if isinstance(part, str) and part.strip().isdecimal() else part for part in parts]
 
 
 def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:

@@ -37,11 +37,23 @@ Real = Annotated[
     float, WrapValidator(lambda value, check: (check(value), value)[1])
 ]  # a number as it was written
 WANTED = {
-    "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
-    "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
-    "none_required": "nothing", "literal_error": "{expected}", "greater_than_equal": "a number ≥ {ge}",
-    "greater_than": "a number > {gt}", "finite_number": "a finite number", "too_short": "one at least",
-}  # fmt: skip
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "literal_error": "{expected}",
+    "greater_than_equal": "a number ≥ {ge}",
+    "greater_than": "a number > {gt}",
+    "less_than_equal": "a number ≤ {le}",
+    "finite_number": "a finite number",
+    "too_short": "{min_length} at least",
+    "too_long": "{max_length} at most",
+    "string_pattern_mismatch": "a name that matches {pattern}",
+}
 
 
 class Strict(BaseModel):
@@ -57,7 +69,9 @@ class Strict(BaseModel):
         """Refuse an unknown key, naming the known ones, and a missing one."""
         if isinstance(given, Mapping):
             known = {field.alias or name: field for name, field in cls.model_fields.items()}
-            unknown = [str(key) for key in given if key not in known]
+            unknown = [
+                str(key) for key in given if key not in known and cls.model_config["extra"] == "forbid"
+            ]
             missing = [name for name, field in known.items() if field.is_required() and name not in given]
             if unknown or missing:
                 said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
@@ -147,13 +161,16 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     where = ".".join(filter(None, (place, *map(str, path))))
     found = wrong[path]
     if found[0]["type"] not in WANTED:
-        return f"{where}: {found[0]['msg']}" if where else found[0]["msg"]
+        said = str(found[0].get("ctx", {}).get("error") or found[0]["msg"])
+        return f"{where}: {said}" if where else said
     wanted = dict.fromkeys(
         WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED
     )
     value = given
     for key in path:
         value = value[key]
+    if found[0]["loc"][-1:] == ("[key]",):
+        value = path[-1]
     return f"{where}: expected {' or '.join(wanted)}, got {value!r}; change it"
 
 

@@ -25,23 +25,32 @@ from mat.kernels.ntk import NORMALISATIONS
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. ``warmup``: share of all steps; ``schedule``: after it, to zero at the end;
-    ``decay``: weight decay of 'matrices' only or of 'all' parameters; ``clip``: gradient norm, 0 for none;
-    ``evaluate_every`` in steps; ``precision``: of a training step's products, by automatic mixed precision
-    (weights, optimizer, probes and evaluation stay in float32)."""
+    """How a model is trained."""
 
     optimizer: str = "adamw"
+    """adamw or sgd."""
     lr: float = 1e-3
+    """The learning rate at its height."""
     momentum: float = 0.9
+    """Of sgd."""
     weight_decay: float = 0.01
+    """As the optimizer takes it."""
     decay: str = "matrices"
+    """What weight decay is for: matrices (parameters of two dimensions or more) or all parameters."""
     schedule: str = "linear"
+    """What the learning rate does after its warm-up, to zero at the end: constant (no decay), cosine or linear."""
     warmup: float = 0.05
+    """Share of all steps, in [0, 1), in which the learning rate rises."""
     clip: float = 0.0
+    """Largest norm of a step's gradient; 0 for none."""
     batch: int = 32
+    """Samples per step."""
     epochs: int = 1
+    """Passes over the training split."""
     evaluate_every: int = 50
+    """Steps from one evaluation on the validation split to the next."""
     precision: str = "float32"
+    """Of a training step's products, by automatic mixed precision: float32 or bfloat16; the rest stays in float32."""
 
     def __post_init__(self) -> None:
         _choice("optimizer", self.optimizer, ("adamw", "sgd"))
@@ -59,14 +68,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the kernel probe measures: ``n`` samples, every ``every`` steps (None: every epoch);
-    ``directions``: of the estimator ``projected``."""
+    """What the kernel probe measures."""
 
     n: int = 64
+    """Training samples that the kernel is measured on."""
     estimator: str = "projected"
+    """Of the modular kernels: sum_of_logits, projected, trace, full or loss."""
     normalisation: str = "raw"
+    """Of the modules' eigenvalues: raw, cosine or per_parameter."""
     directions: int = 8
+    """Of the estimator projected: random directions of the logits."""
     every: int | None = None
+    """Steps from one probe to the next; none: an epoch's."""
 
     def __post_init__(self) -> None:
         _at_least("n", self.n, 2)
@@ -79,12 +92,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Start:
-    """Where the initial weights come from: ``run``, the name of an earlier run beside this one, or ``hub``, a model
-    repository at its ``revision`` (in a mirror: under its id)."""
+    """Where the initial weights come from: a run, or a published checkpoint."""
 
     run: str | None = None
+    """Name of an earlier run, whose folder is beside this one's."""
     hub: str | None = None
+    """A model repository of the hub (in a mirror: under its id)."""
     revision: str | None = None
+    """The repository's commit, 40 hexadecimal digits."""
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.hub is None):

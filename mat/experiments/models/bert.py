@@ -33,22 +33,26 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """``size``: a named size (tiny, mini, small, medium, base), from which ``layers``, ``width`` (hidden size; the
-    feed-forward block is 4·width) and ``heads`` follow; without it they are 2, 64 and 4 unless given.
-    ``initialiser``: standard deviation of the initial weights; None scales it to the width (``initial_std``).
-    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4). ``ffn_groups``: modules
-    per FFN; 0: FFNs are the remainder's (A5). ``positions``: the longest text that the model has positions for; None:
-    the task's."""
+    """An encoder; its feed-forward blocks are 4 · width wide."""
 
     size: str | None = None
+    """A named size, from which layers, width and heads follow: tiny, mini, small, medium or base."""
     layers: int | None = None
+    """Encoder layers; none: the size's, or 2."""
     width: int | None = None
+    """Hidden size; none: the size's, or 64."""
     heads: int | None = None
+    """Attention heads per layer; none: the size's, or 4."""
     dropout: float = 0.0
+    """Of hidden states and attention weights, in [0, 1)."""
     initialiser: float | None = None
+    """Standard deviation of the initial weights; none: scaled to the width."""
     head_outputs: bool = True
+    """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
     ffn_groups: int = 1
+    """Modules per feed-forward block; 0: these blocks are the remainder's (A5)."""
     positions: int | None = None
+    """Tokens of the longest text that the model has positions for; none: the task's."""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:
@@ -80,8 +84,8 @@ def initial_std(settings: Settings) -> float:
 
 
 def build(settings: Settings, signature: Signature) -> nn.Module:
-    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the signature's objective, for texts of the example's
-    length, or of ``positions`` tokens."""
+    """``BertForMaskedLM`` or ``BertForSequenceClassification``, by the signature's objective, for texts of the
+    example's length, or of ``positions`` tokens."""
     from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
     _check(settings, signature)

@@ -22,15 +22,16 @@ STEMS = ("imagenet", "small")
 
 @dataclass(frozen=True)
 class Settings:
-    """``blocks``: basic blocks of each of the four stages; (2, 2, 2, 2) is ResNet-18, (3, 4, 6, 3) ResNet-34.
-    ``stem``: 'imagenet' (7×7 with stride 2 and max pooling, as in torchvision) or 'small' (3×3 with stride 1 and
-    no pooling, for images of 32 or 64 pixels). ``width``: of the first stage, doubled by each stage that
-    follows. ``filter_groups``: modules per convolution."""
+    """Stages of basic blocks."""
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
+    """Basic blocks of each of the four stages: [2, 2, 2, 2] is ResNet-18, [3, 4, 6, 3] ResNet-34."""
     stem: str = "imagenet"
+    """imagenet (7×7 with stride 2, and max pooling) or small (3×3 with stride 1, for images of 32 or 64 pixels)."""
     width: int = 64
+    """Filters of the first stage, doubled by each that follows."""
     filter_groups: int = 4
+    """Modules per convolution."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))

@@ -31,20 +31,26 @@ OBJECTIVES = ("masked_lm", "causal_lm")
 
 @dataclass(frozen=True)
 class Settings:
-    """``width``: hidden size; feed-forward blocks and experts are 4·width wide. Layers 1, 3, … are sparse.
-    ``initialiser``: factor on T5's standard deviations of the initial weights. ``head_outputs``: whether a head owns
-    its columns of W_O, or the remainder has W_O (A4). ``balance``: coefficient α of the loss that training adds to
-    even out the experts (A9)."""
+    """An encoder or decoder with experts."""
 
     layers: int = 2
+    """Encoder layers; 1, 3, … are sparse."""
     width: int = 64
+    """Hidden size; feed-forward blocks and experts are 4 · width wide."""
     heads: int = 4
+    """Attention heads per layer."""
     experts: int = 4
+    """Per sparse layer."""
     capacity: float = 1.5
+    """Tokens that an expert takes, as a factor on an even share."""
     dropout: float = 0.0
+    """Of hidden states, in [0, 1)."""
     initialiser: float = 1.0
+    """Factor on T5's standard deviations of the initial weights."""
     head_outputs: bool = True
+    """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
     balance: float = 0.0
+    """Coefficient α of the loss that training adds to even out the experts (A9)."""
 
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")

@@ -22,14 +22,16 @@ NAMED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # torchvision'
 
 @dataclass(frozen=True)
 class Settings:
-    """``plan``: widths of the 3×3 convolutions, 'M' for 2×2 max pooling, as in torchvision, or the name of one of
-    torchvision's (vgg11, vgg13, vgg16, vgg19); ``width``: factor on every width; ``filter_groups``: modules per
-    convolution."""
+    """Convolutions, as in torchvision, and one linear layer."""
 
     plan: tuple[int | str, ...] | str = (16, 16, "M", 32, 32, "M", 64, 64, "M")
+    """Widths of the 3×3 convolutions with M for 2×2 max pooling, or vgg11, vgg13, vgg16 or vgg19."""
     batch_norm: bool = True
+    """Whether every convolution is followed by batch norm."""
     filter_groups: int = 4
+    """Modules per convolution."""
     width: float = 1
+    """Factor on every width."""
 
     def __post_init__(self) -> None:
         if isinstance(self.plan, str):

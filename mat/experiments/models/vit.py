@@ -19,19 +19,24 @@ __all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", 
 
 @dataclass(frozen=True)
 class Settings:
-    """``patch``: pixels of a patch's side; ``mlp``: neurons of a feed-forward block, None for 4·width;
-    ``dropout``: of embeddings, residual branches and neurons, as in torchvision, where attention weights have none;
-    ``head_outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4); ``ffn_groups``: modules per
-    feed-forward block; 0: these blocks are the remainder's (A5)."""
+    """An encoder over patches."""
 
     patch: int = 8
+    """Pixels of a patch's side."""
     layers: int = 6
+    """Encoder layers."""
     width: int = 192
+    """Hidden size."""
     heads: int = 3
+    """Attention heads per layer."""
     mlp: int | None = None
+    """Neurons of a feed-forward block; none: 4 · width."""
     dropout: float = 0.0
+    """Of embeddings, residual branches and neurons, in [0, 1)."""
     head_outputs: bool = True
+    """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
     ffn_groups: int = 1
+    """Modules per feed-forward block; 0: these blocks are the remainder's (A5)."""
 
     def __post_init__(self) -> None:
         if self.patch < 1:

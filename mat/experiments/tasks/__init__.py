@@ -1,4 +1,4 @@
-"""Tasks: data, loss and metric, one file per task family; a new task is one file and one line here."""
+"""Tasks: data, loss and metric, one file per task (``base.TaskPlugin``) and one line here."""
 
 TASKS = {
     "digits": "mat.experiments.tasks.digits",

@@ -26,21 +26,29 @@ from mat.seeds import stream_seed
 
 @dataclass(frozen=True)
 class Settings:
-    """The source (as in ``hmm``: equal words, topics, syntax and source_seed give equal ids), sentences per split,
-    their ``length`` in words, and how many words a reversed ``window`` has.
+    """The source (as in ``hmm``) and the sentences, each [CLS] and its words.
 
-    By default the best possible accuracy is about 0.98. A sentence is [CLS] and its words.
+    By default the best possible accuracy is about 0.98.
     """
 
     words: int = 64
+    """Size of the vocabulary, at least topics × syntax."""
     topics: int = 4
+    """Hidden topics."""
     syntax: int = 6
+    """Hidden syntactic states."""
     length: int = 24
+    """Words of a sentence."""
     window: int = 3
+    """Words that are reversed in an unacceptable sentence."""
     train: int = 4096
+    """Sentences trained on."""
     validation: int = 512
+    """Sentences held out."""
     test: int = 512
+    """Sentences of the test."""
     source_seed: int = 0
+    """What the source is made by; equal ones give equal ids."""
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):

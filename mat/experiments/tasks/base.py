@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ class Batch(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """What is known of a task without reading its data: ``signature`` (its example on the device ``meta``) and ``sizes``
-    of the splits, from published counts; numbers of tokens are estimates."""
+    """What is known of a task without reading its data: ``signature`` (its example on the device ``meta``) and
+    ``sizes`` of the splits, from published counts; numbers of tokens are estimates."""
 
     signature: Signature
     sizes: dict[str, int]
@@ -167,6 +168,22 @@ class Task(ABC):
             order = torch.randperm(self.sizes["train"], generator=generator(seed, "batches", epoch))
             kept = self._permutation = ((seed, epoch), order)
         return kept[1]
+
+
+class TaskPlugin(Protocol):
+    """A file of a task."""
+
+    Settings: type
+    """A frozen dataclass; a text after a field documents it, ``__post_init__`` refuses impossible values."""
+
+    def load(self, settings: Any, data: Path | None, cache: Path) -> Task:
+        """The task, from the mirror ``data`` or the hub, kept in ``cache``."""
+
+    def outline(self, settings: Any) -> Outline:
+        """Its signature and sizes, without reading data."""
+
+    def sources(self, settings: Any) -> tuple[Any, ...]:
+        """What has to be fetched (``tasks.storage.hub.Origin``, ``PlainFile``); () for nothing."""
 
 
 def check_whole(what: str, value: object, low: int, high: int | None = None) -> None:

@@ -17,16 +17,14 @@ CROP_PADDING = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """How the official training split is divided; the official test split is the test, read once at the end.
-
-    ``validation_examples`` of it are held out, always the same ones; of the others the first
-    ``train_examples`` in a fixed random order are trained on (None = all). ``label_noise``: share of the training
-    labels that is replaced by another class, always the same ones.
-    """
+    """How the official training split is divided; the official test split is the test, read once at the end."""
 
     train_examples: int | None = None
+    """Images trained on: the first so many in a fixed random order; none: all."""
     validation_examples: int = 5000
+    """Images of the official training split that are held out, always the same ones."""
     label_noise: float = 0.0
+    """Share of the training labels that is replaced by another class, always the same ones."""
 
     task = "cifar"  # the name that messages give
 

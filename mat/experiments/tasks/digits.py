@@ -21,11 +21,12 @@ SIZES = {"train": 1197, "validation": 300, "test": 300}
 
 @dataclass(frozen=True)
 class Settings:
-    """``shift``: training images move by up to this many pixels each way (0 = no augmentation); ``label_noise``: share
-    of the training labels that is replaced by another class, always the same ones."""
+    """How training images and labels are changed."""
 
     shift: int = 1
+    """Training images move by up to this many pixels each way; 0: no augmentation."""
     label_noise: float = 0.0
+    """Share of the training labels that is replaced by another class, always the same ones."""
 
     def __post_init__(self) -> None:
         check_whole("digits setting 'shift'", self.shift, 0, 7)

@@ -38,22 +38,22 @@ ROWS_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class Settings:
-    """Which task, how its sentences become ``length`` tokens, and how many training rows are held out.
-
-    ``tokenizer``: a published model's own, or a config of WikiText, with ``vocab_size`` and ``lowercase`` as there:
-    the very tokenizer that a model pre-trained on it has. Rows are padded to ``length``; longer ones are cut, the
-    longer sentence first. ``validation_examples``: None = a tenth of the training split, at most 5,000; mrpc has a
-    validation split of its own. ``train_examples``: of the other training rows the first so many in a fixed random
-    order (None = all).
-    """
+    """Which task, how its sentences become tokens, and how many training rows are held out."""
 
     subset: str = "cola"
+    """Which task of GLUE, such as cola or sst2."""
     tokenizer: str = "google-bert/bert-base-uncased"
+    """A published model's own, or a config of WikiText, whose tokenizer a model pre-trained on it has."""
     vocab_size: int | None = None
+    """Ids of WikiText's tokenizer; none: its default."""
     lowercase: bool = False
+    """Whether WikiText's tokenizer is lower-case, without accents."""
     length: int = 128
+    """Tokens of a row: shorter ones are padded, longer ones cut, the longer sentence first."""
     validation_examples: int | None = None
+    """Training rows that are held out; none: a tenth of them, at most 5,000. Not for mrpc, which has its own."""
     train_examples: int | None = None
+    """Rows trained on: the first so many in a fixed random order; none: all."""
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:

@@ -20,23 +20,32 @@ from mat.experiments.tasks.text.token_rows import Rows
 
 @dataclass(frozen=True)
 class Settings:
-    """The source (`mat.experiments.tasks.text.markov_source`), what is guessed, and how many independent sequences each split has.
+    """The source (`mat.experiments.tasks.text.markov_source`), what is guessed, and independent sequences per split.
 
-    A sequence is [CLS] and ``length`` words. masked_lm: the model takes them all, [CLS] is never selected. causal_lm:
-    every word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS]. ``token_noise``:
-    share of the training words that is replaced by another word, always the same ones.
+    A sequence is [CLS] and its words. masked_lm: the model takes them all, [CLS] is never selected. causal_lm: every
+    word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS].
     """
 
     objective: str = "masked_lm"
+    """What is guessed: masked_lm or causal_lm."""
     words: int = 64
+    """Size of the vocabulary, at least topics × syntax."""
     topics: int = 4
+    """Hidden topics."""
     syntax: int = 6
+    """Hidden syntactic states."""
     length: int = 64
+    """Words of a sequence."""
     train: int = 8192
+    """Sequences trained on."""
     validation: int = 512
+    """Sequences held out."""
     test: int = 512
+    """Sequences of the test."""
     source_seed: int = 0
+    """What the source is made by; equal ones give equal ids."""
     token_noise: float = 0.0
+    """Share of the training words that is replaced by another word, always the same ones."""
 
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)

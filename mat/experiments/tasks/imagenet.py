@@ -34,20 +34,22 @@ VAL = 50_000
 class Settings:
     """Which part of ImageNet, at what size, and how training images are augmented.
 
-    ``classes``: names of class folders (None = all); ``images_per_class``: the first so many training images of each in
-    a fixed random order (None = all); ``side``: of the square images, in pixels. The whole set takes 16 GB of cache at
-    64 pixels, 193 GB at 224; it is memory-mapped. The test labels are secret, so the official validation images are the
-    test, read once at the end. ``validation_examples`` of the training images are held out (None = one in twenty),
-    always the same ones; of the others the first ``train_examples`` in a fixed random order are trained on (None =
-    all); ``augment``: 'resized_crop', 'crop' or 'none', the first two with flips.
+    The whole set takes 16 GB of cache at 64 pixels, 193 GB at 224; it is memory-mapped. The test labels are secret, so
+    the official validation images are the test, read once at the end.
     """
 
     classes: tuple[str, ...] | None = None
+    """Names of class folders; none: all."""
     images_per_class: int | None = None
+    """Training images of each class: the first so many in a fixed random order; none: all."""
     side: int = 64
+    """Of the square images, in pixels."""
     train_examples: int | None = None
+    """Images trained on: the first so many in a fixed random order; none: all."""
     validation_examples: int | None = None
+    """Images of the training split that are held out, always the same ones; none: one in twenty."""
     augment: str = "resized_crop"
+    """Of training images: resized_crop or crop, both with flips, or none."""
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -90,8 +92,8 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
 
 
 def outline(settings: Settings) -> Outline:
-    """The task's signature, and its sizes by the published counts; of training images, whose number differs from class to
-    class, an estimate."""
+    """The task's signature, and its sizes by the published counts; of training images, whose number differs from class
+    to class, an estimate."""
     classes = CLASSES if settings.classes is None else len(settings.classes)
     count = round(TRAIN * classes / CLASSES)
     if settings.images_per_class is not None:

@@ -28,16 +28,16 @@ class Settings:
     """Which classes, how the official training split is divided, and how training images are augmented.
 
     The published test labels are secret, so the official validation split is the test, read once at the end.
-    ``classes``: keep the first so many (None = all that there are); ``validation_examples`` of the training images are
-    held out (None = one in twenty), always the same ones; of the others the first ``train_examples`` in a fixed random
-    order are trained on (None = all); ``augment``: 'crop' (after padding by 8), 'resized_crop' or 'none', the first two
-    with flips.
     """
 
     classes: int | None = None
+    """The first so many classes; none: all that there are."""
     train_examples: int | None = None
+    """Images trained on: the first so many in a fixed random order; none: all."""
     validation_examples: int | None = None
+    """Images of the official training split that are held out, always the same ones; none: one in twenty."""
     augment: str = "crop"
+    """Of training images: crop (after padding by 8 pixels) or resized_crop, both with flips, or none."""
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -59,7 +59,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
 
 
 def outline(settings: Settings) -> Outline:
-    """The task's signature and sizes, by the published counts: 500 images of each class for training, 50 for the test."""
+    """The task's signature and sizes, by the published counts: of each class 500 images for training, 50 as test."""
     return hub_image_outline(IMAGES, examples(settings), settings.classes)
 
 

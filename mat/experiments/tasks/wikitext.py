@@ -49,28 +49,34 @@ RAW_FACTOR, LARGE_FACTOR = 1.06, 1.05
 class Settings:
     """Which WikiText, how it is tokenised, what is guessed, and how many blocks of it are used.
 
-    ``tokenizer``: a published model's own ("google-bert/bert-base-uncased"), or None: byte-level BPE with
-    ``vocab_size`` ids (None = 4096) trained on the training split alone, lower-case without accents if ``lowercase``.
-    ``length``: tokens that the model takes. masked_lm: [CLS], length - 2 tokens of the text, [SEP]; a last, shorter
-    block is dropped. causal_lm: every token but the split's first is guessed once, in a last, shorter block too.
-    Line ends are [SEP]. ``train_blocks``, ``validation_blocks`` and ``test_blocks`` keep the first so many in a fixed
-    random order (None = all).
+    masked_lm: [CLS], length - 2 tokens of the text, [SEP]; a last, shorter block is dropped. causal_lm: every token but
+    the split's first is guessed once, in a last, shorter block too. Line ends are [SEP].
     """
 
     config: str = "wikitext-2-v1"
+    """Which WikiText: wikitext-2-v1 or wikitext-103-v1."""
     objective: str = "masked_lm"
+    """What is guessed: masked_lm or causal_lm."""
     tokenizer: str | None = None
+    """A published model's own, such as google-bert/bert-base-uncased; none: BPE trained on the training split."""
     vocab_size: int | None = None
+    """Ids of the trained tokenizer; none: 4096."""
     lowercase: bool = False
+    """Whether the trained tokenizer is lower-case, without accents."""
     length: int = 64
+    """Tokens that the model takes."""
     train_blocks: int | None = None
+    """Blocks trained on: the first so many in a fixed random order; none: all."""
     validation_blocks: int | None = None
+    """Blocks of the validation split; none: all."""
     test_blocks: int | None = None
+    """Blocks of the test split; none: all."""
 
     def __post_init__(self) -> None:
         if self.config not in wikitext_files.CONFIGS:
             raise InputError(
-                f"Expected wikitext setting 'config' to be one of {', '.join(wikitext_files.CONFIGS)}, got {self.config!r}."
+                "Expected wikitext setting 'config' to be one of "
+                f"{', '.join(wikitext_files.CONFIGS)}, got {self.config!r}."
             )
         check_objective("wikitext", self.objective)
         check_tokenizer("wikitext", self.tokenizer, self.vocab_size, self.lowercase, tuple(MODELS))

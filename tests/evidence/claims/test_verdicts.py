@@ -20,7 +20,7 @@ from mat.evidence.runs import over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
 from mat.experiments.cli import tables as cli
-from mat.experiments.config.scale import trained
+from mat.experiments.config.scale import read_scale
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
@@ -267,8 +267,8 @@ def test_vgg_tasks_named_are_those_of_the_configs(rules):
     named = next(claim for claim in rules.claims if claim.id == "X4").tasks
     found = set()
     for path in (CLAIMS.parent / "config").glob("*.yaml"):
-        tasks = yaml.safe_load(path.read_text(encoding="utf-8"))["tasks"]
-        found |= {label for label in tasks if trained(label, tasks)["model"]["name"] == "vgg"}
+        config = read_scale(path)
+        found |= {label for label in config.tasks if config.of_task(label).model.name == "vgg"}
     assert set(named) == found
 
 

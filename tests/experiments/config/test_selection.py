@@ -3,8 +3,9 @@
 import pytest
 
 from mat.errors import InputError
-from mat.experiments.config.scale import expand
-from mat.experiments.config.selection import choose, folder, seeds_of, select, terms_of, text
+from mat.experiments.config.runs import expand
+from mat.experiments.config.scale import ScaleConfig, seeds_of
+from mat.experiments.config.selection import choose, folder, select, terms_of, text
 
 BERT = {"name": "bert", "width": 8, "heads": 2}
 HMM = {"name": "hmm", "length": 8}
@@ -27,7 +28,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def runs():
-    return expand(CONFIG)
+    return expand(ScaleConfig.of(CONFIG))
 
 
 def labels(runs):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mat.errors import InputError
-from mat.experiments.config.scale import expand
+from mat.experiments.config import runs
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.config.spec import Spec
 
 CONFIG = {
@@ -25,6 +26,10 @@ CONFIG = {
         "mat": {"name": "mat"},
     },
 }
+
+
+def expand(config):
+    return runs.expand(ScaleConfig.of(config))
 
 
 def changed(path, value):
@@ -84,24 +89,27 @@ def test_a_task_starts_from_the_run_of_another_with_the_same_seed_and_has_its_mo
     [
         (
             {"task": "wikitext", "method": "mat"},
-            r"tasks\.cola: start must name one of the tasks cola, digits, hmm",
+            r"tasks\.cola\.start: expected one of cola, digits, hmm, got 'wikitext'",
         ),
-        ({"task": "cola", "method": "mat"}, r"tasks\.cola: start leads back to itself over cola"),
+        ({"task": "cola", "method": "mat"}, r"tasks\.cola\.start leads back to itself over cola"),
         (
             {"task": "hmm", "method": "adam"},
-            r"start needs a method of the task hmm, one of vanilla, mat, random",
+            r"start: expected a method that hmm is trained by .*one of vanilla, mat, random, got 'adam'",
         ),
         (
             {"task": "digits", "method": "mat"},
             r"only runs of the model bert can be started from, digits trains vgg",
         ),
-        ({"hub": "google-bert/bert-base-uncased"}, r"a hub checkpoint needs its revision"),
+        (
+            {"hub": "google-bert/bert-base-uncased"},
+            r"start: expected task and method .*, or hub and revision .*, got hub",
+        ),
         ({"hub": "google-bert/bert-base-uncased", "revision": "main"}, r"revision must be a commit"),
-        ({"task": ["hmm"], "method": "mat"}, r"start must name one of the tasks"),
-        ({"task": "hmm", "method": ["mat"]}, r"start needs a method of the task hmm"),
-        ([], r"start must be a mapping"),
-        ({}, r"start needs either run or hub"),
-        ({"run": "hmm-bert"}, r"unknown key 'run' in tasks\.cola: start"),
+        ({"task": ["hmm"], "method": "mat"}, r"start\.task: expected a text, got \['hmm'\]"),
+        ({"task": "hmm", "method": ["mat"]}, r"start\.method: expected a text"),
+        ([], r"start: expected a mapping"),
+        ({}, r"start: expected task and method .*, got nothing"),
+        ({"run": "hmm-bert"}, r"tasks\.cola\.start: unknown key 'run'; known: task, method"),
     ],
 )
 def test_bad_starts_are_refused(start, message):
@@ -145,17 +153,17 @@ def test_a_default_that_is_written_out_is_the_same_run():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("sacle", "demo", "unknown key 'sacle' in the config; known: scale, seeds"),
-        ("seeds", [], "non-empty 'seeds'"),
-        ("seeds", [0, 0], "different whole numbers"),
-        ("seeds", [-1], "seed: expected a number ≥ 0, got -1"),
-        ("seeds", 3, "seeds must be a list"),
+        ("sacle", "demo", "unknown key 'sacle'; known: scale, seeds"),
+        ("seeds", [], "seeds: expected 1 at least"),
+        ("seeds", [0, 0], "seeds: expected different ones"),
+        ("seeds", [-1], "seeds.0: expected a number ≥ 0, got -1"),
+        ("seeds", 3, "seeds: expected a list, got 3"),
         ("threads", -1, "threads: expected a number ≥ 1, got -1"),
-        ("methods", {}, "non-empty 'methods'"),
-        ("tasks", None, "non-empty 'tasks'"),
-        ("tasks", ["digits"], "tasks must be a mapping"),
-        ("methods", ["mat"], "methods must be a mapping"),
-        ("tasks.digits.tsak", {}, "unknown key 'tsak' in tasks.digits"),
+        ("methods", {}, "methods: expected 1 at least"),
+        ("tasks", None, "'tasks' is missing"),
+        ("tasks", ["digits"], "tasks: expected a mapping"),
+        ("methods", ["mat"], "methods: expected a mapping"),
+        ("tasks.digits.tsak", {}, "tasks.digits: unknown key 'tsak'; known: task"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: acceptability, cifar10"),
         (
             "tasks.digits.task",
@@ -179,24 +187,28 @@ def test_a_default_that_is_written_out_is_the_same_run():
         (
             "methods.mat",
             {"name": "mat", "alpha": 1.2},
-            r"tasks.digits with methods.mat: .*alpha must be in \(0, 1\]",
+            r"methods\.mat: alpha must be in \(0, 1\]",
         ),
         ("methods.mat", {"name": "adamat"}, "unknown method 'adamat'"),
-        ("methods.mat", "mat", "methods.mat must be a mapping"),
+        ("methods.mat", "mat", "methods.mat: expected a mapping"),
         ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
         ("methods.again", {"name": "mat"}, "repeats another entry"),
         ("methods.again", {"name": "mat", "probe": {"n": 1}}, "with methods.again: probe: n must be ≥ 2"),
         (
             "methods.again",
             {"name": "mat", "recipe": "lr"},
-            "recipe must be a mapping of the settings to change",
+            "methods.again.recipe: expected a mapping",
         ),
-        ("methods.again", {"name": "mat", "lr_factor": 0}, "lr_factor must be a finite number > 0, got 0"),
-        ("tasks.hmm.methods", ["adam"], r"tasks\.hmm: methods must be among random, vanilla, mat"),
-        ("tasks.hmm.tags", "text", r"tasks\.hmm: tags must be a list of names"),
-        ("tasks.hmm.tags", ["mat"], r"tasks\.hmm: the tag mat is the label of a method"),
-        ("tasks.hmm.methods", [], r"tasks\.hmm: methods must name one at least"),
-        ("tasks.a/b", {}, r"a label is made of letters, digits and \._-, got 'a/b'"),
+        ("methods.again", {"name": "mat", "lr_factor": 0}, "lr_factor: expected a number > 0, got 0"),
+        (
+            "tasks.hmm.methods",
+            ["adam"],
+            r"tasks\.hmm\.methods: expected some of random, vanilla, mat, got 'adam'",
+        ),
+        ("tasks.hmm.tags", "text", r"tasks\.hmm\.tags: expected a list"),
+        ("tasks.hmm.tags", ["mat"], r"tasks\.hmm\.tags: mat is the label of a method"),
+        ("tasks.hmm.methods", [], r"tasks\.hmm\.methods: expected 1 at least"),
+        ("tasks.a/b", {}, r"tasks\.a/b: expected a name that matches .*, got 'a/b'"),
         ("tasks.hmm.recipe", ["lr"], r"recipe: expected a mapping, got \['lr'\]"),
         ("tasks.hmm.recipe", {"precision": "half"}, "precision must be one of float32, bfloat16"),
     ],

@@ -12,12 +12,15 @@ from mat.errors import InputError
 from mat.evidence.runs import pooled
 from mat.evidence.tables import ceiling
 from mat.experiments.cli.main import main
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling.compute import kind_of, parts, savings
 from mat.experiments.studies.ceiling.config import plan
 from tests.cases import CASES
 
 CONFIG = {
     "scale": "mini",
+    "seeds": [0],
+    "methods": {"vanilla": {"name": "vanilla"}},
     "tasks": {"digits": {"task": {"name": "digits"}, "model": {"name": "vgg", "plan": [4, "M", 8, "M"]}}},
     "ceiling": {
         "draws": 20,
@@ -45,6 +48,10 @@ CONFIG = {
 PREPARED = {"digits": {"objective": "image_classification", "shapes": {"x": [1, 1, 8, 8]}, "outputs": 10}}
 
 
+def plan_of(config):
+    return plan(ScaleConfig.of(config))
+
+
 def changed(path, value):
     config = copy.deepcopy(CONFIG)
     *parents, last = path.split(".")
@@ -57,7 +64,7 @@ def changed(path, value):
 
 @pytest.fixture(scope="module")
 def made():
-    asked = plan(CONFIG)
+    asked = plan_of(CONFIG)
     subjects = asked.subjects(PREPARED)
     return parts(subjects, "mini"), savings(subjects, asked)
 
@@ -112,7 +119,7 @@ def test_bert_base_with_nothing_active_by_hand(made):
 
 
 def test_draws_do_not_depend_on_which_other_models_there_are(made):
-    asked = plan(CONFIG)
+    asked = plan_of(CONFIG)
     alone = savings(asked.subjects(PREPARED)[1:2], asked)
     pd.testing.assert_frame_equal(alone, made[1][made[1]["label"] == "base"].reset_index(drop=True))
 
@@ -180,37 +187,45 @@ def test_the_share_that_saves_is_read_off_the_mean(made):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("drawn", 3, r"unknown key 'drawn' in ceiling; known: draws, seed, reported, models"),
-        ("draws", 0, r"draws must be ≥ 1"),
-        ("reported", {"active_share": 0.3}, r"ceiling\.reported needs 'savings'"),
-        ("reported.active_share", 34, r"active_share must be a share in \[0, 1\], got 34"),
-        ("reported.savings", [50, 20], r"savings must be the lowest and the highest percentage"),
-        ("models", ["bert"], r"ceiling\.models must be a mapping"),
-        ("models.digits", {}, r"ceiling\.models\.digits: digits is the label of a task"),
-        ("models.base.size", 3, r"unknown key 'size' in ceiling\.models\.base; known: model, objective"),
-        ("models.base.batch", 0, r"models\.base: batch must be a whole number ≥ 1, got 0"),
-        ("models.base.shapes", {"input_ids": [2, 8]}, r"models\.base: shapes must map every input"),
+        ("drawn", 3, r"ceiling: unknown key 'drawn'; known: draws, seed, reported, models"),
+        ("draws", 0, r"draws: expected a number ≥ 1"),
+        ("reported", {"active_share": 0.3}, r"ceiling\.reported: 'savings' is missing"),
+        ("reported.active_share", 34, r"active_share: expected a number ≤ 1, got 34"),
+        ("reported.savings", [50, 20], r"reported\.savings: expected the lowest and then the highest"),
+        ("models", ["bert"], r"ceiling\.models: expected a mapping"),
+        (
+            "models.digits",
+            {"model": {"name": "bert"}, "objective": "masked_lm", "shapes": {}, "outputs": 1, "batch": 1},
+            r"ceiling\.models\.digits: digits is the label of a task",
+        ),
+        ("models.base.size", 3, r"ceiling\.models\.base: unknown key 'size'; known: model, objective"),
+        ("models.base.batch", 0, r"models\.base\.batch: expected a number ≥ 1, got 0"),
+        (
+            "models.base.shapes",
+            {"input_ids": [2, 8]},
+            r"models\.base\.shapes: expected the shape of one sample of every input",
+        ),
         ("models.base.shapes", {"x": [1, 3, 8, 8]}, r"models\.base: the objective masked_lm needs input_ids"),
-        ("models.base.objective", "mlm", r"models\.base: objective must be one of image_classification"),
+        ("models.base.objective", "mlm", r"models\.base\.objective: expected 'image_classification'"),
         ("models.base.objective", "image_classification", r"models\.base: model bert needs a task with"),
         (
             "models.base.model",
             {"name": "gpt"},
             r"models\.base\.model: unknown model 'gpt'; known: bert, resnet, switch, vgg, vit",
         ),
-        ("models.base.model", {"width": 8}, r"models\.base: model must be a mapping with a name"),
+        ("models.base.model", {"width": 8}, r"models\.base\.model must be a mapping with a name"),
         ("models.base.model.depth", 2, r"models\.base\.model: unknown key 'depth'; known: size, layers"),
         ("models.base.reported", {"vanilla": 1, "mat": 2}, r"0 < mat ≤ vanilla is expected"),
     ],
 )
 def test_a_plan_that_cannot_be_used_is_refused_by_name(path, value, message):
     with pytest.raises(InputError, match=message):
-        plan(changed(path, value))
+        plan_of(changed(path, value))
 
 
 def test_without_a_block_there_is_no_ceiling_and_without_models_only_tasks():
-    assert plan({key: value for key, value in CONFIG.items() if key != "ceiling"}) is None
-    asked = plan(changed("models", {}))
+    assert plan_of({key: value for key, value in CONFIG.items() if key != "ceiling"}) is None
+    asked = plan_of(changed("models", {}))
     assert [subject.label for subject in asked.subjects(PREPARED)] == ["digits"]
     with pytest.raises(InputError, match=r"expected objective, shapes and outputs of the task digits"):
         asked.subjects({})

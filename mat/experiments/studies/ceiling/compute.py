@@ -71,13 +71,13 @@ def savings(subjects: Iterable[Subject], plan: Plan) -> pd.DataFrame:
 
 
 def _savings_of(subject: Subject, plan: Plan) -> Iterator[dict[str, Any]]:
-    work, family = subject.work(), subject.family
+    work, family = subject.work(), subject.model.module
     names = [name for name in work if name != REMAINDER]
     dense = sum(map(sum, work.values()))
     random = np.random.default_rng(stream_seed(plan.settings.seed, "ceiling", subject.label))
     orders = [random.permutation(names).tolist() for _ in range(plan.settings.draws)]
     for mode in MODES:
-        for share in sorted({*SHARES, plan.reported.active_share}):
+        for share in sorted({*SHARES, plan.settings.reported.active_share}):
             count = math.floor(share * len(names) + 0.5)
             macs = [family.step(work, order[:count], mode) for order in orders]
             least, most = family.extremes(work, count, mode)
@@ -94,7 +94,7 @@ def _savings_of(subject: Subject, plan: Plan) -> Iterator[dict[str, Any]]:
                 "saving_max": 100 * (1 - min(macs) / dense),
                 "saving_least": 100 * (1 - most / dense),
                 "saving_most": 100 * (1 - least / dense),
-                "reported_active_share": plan.reported.active_share,
-                "reported_low": plan.reported.savings[0],
-                "reported_high": plan.reported.savings[1],
+                "reported_active_share": plan.settings.reported.active_share,
+                "reported_low": plan.settings.reported.savings[0],
+                "reported_high": plan.settings.reported.savings[1],
             }

@@ -42,7 +42,8 @@ class ImageTask(Task):
         parts: split -> images and labels, values 0 … classes - 1.
         classes: number of classes.
         augment: what training images go through, uint8 [B, C, H, W] to the same; None = nothing.
-        label_noise: share of the training labels that is replaced by another class (`mat.experiments.tasks.label_noise`).
+        label_noise: share of the training labels that is replaced by another class
+            (`mat.experiments.tasks.label_noise`).
 
     Pixels are scaled to zero mean and unit variance per channel by the statistics of the training split.
     """

@@ -54,7 +54,7 @@ def hub_image_task(
     cache: Path,
     label_noise: float = 0.0,
 ) -> ImageTask:
-    """The task of ``source``; ``examples``: how many images to train on and to hold out (`mat.experiments.tasks.images.classification.division`);
+    """The task of ``source``; ``examples``: how many images to train on and to hold out (`classification.division`);
     ``classes``: keep the first so many (None = all); ``label_noise`` as in `ImageTask`.
 
     Raises:

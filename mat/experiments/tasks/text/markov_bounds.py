@@ -2,7 +2,7 @@
 
 What the masked predictor knows: the whole corrupted sequence, and, at the position it is asked about, that
 this position was selected. Whether another position was selected it does not know (unless it shows [MASK]),
-so there the channel of `mat.experiments.tasks.text.masking` is summed over selection. Given that, the best guess at t is
+so there the channel of `tasks.text.masking` is summed over selection. Given that, the best guess at t is
 
     P(x_t = v | seen)  ~  sum_z P(z_t = z, seen before t) P(seen after t | z) P(v | z) P(seen_t | v, selected)
 

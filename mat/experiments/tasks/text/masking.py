@@ -3,7 +3,8 @@
 Devlin et al., NAACL 2019, section 3.1: each position is selected on its own with probability 0.15; of the
 selected, 80 % become [MASK], 10 % a uniformly random word, 10 % stay. The loss counts selected positions.
 Only words are selected: special tokens stay as they are and are never guessed.
-The constants here are the only ones: the exact bounds of `mat.experiments.tasks.text.markov_bounds` are built from the same.
+The constants here are the only ones: the exact bounds of `tasks.text.markov_bounds` are built from
+the same.
 """
 
 from __future__ import annotations

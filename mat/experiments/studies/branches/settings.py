@@ -1,18 +1,11 @@
-"""What is trained from checkpoints: settings, and the jobs that a config's block ``branches`` asks for.
-
-The questions are C2 and C3: does a module with a large λ_max train better, and does training modules with a small one
-harm generalisation?
-"""
+"""What is trained from checkpoints, and measured of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.studies import job as family_jobs
-from mat.experiments.studies.job import check_increasing, is_number
+from mat.experiments.studies.checks import check_increasing, is_number
 
 SETS = ("top", "bottom", "random", "all", "none")
 
@@ -21,19 +14,22 @@ SETS = ("top", "bottom", "random", "all", "none")
 class Settings:
     """What is trained and measured, at every checkpoint.
 
-    ``shares``: checkpoints, as shares of the run's steps. *Trainability*: every module alone, everything else frozen,
-    for ``steps`` steps (0: not measured). *Generalisation*: the ``set_share`` of the modules with the largest (top) and
-    the smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder, for ``set_steps``
-    steps (0: not measured). The loss is read on ``samples`` training samples, and after single modules on the first
-    ``validation_samples`` of the validation split.
+    *Trainability*: every module alone. *Generalisation*: the ``set_share`` of the modules with the largest (top) and the
+    smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder.
     """
 
     shares: tuple[float, ...] = (0.1, 0.5)
+    """Checkpoints, as increasing shares of the run's steps, in [0, 1)."""
     steps: int = 20
+    """Training steps of a module alone, everything else frozen; 0: not measured."""
     set_share: float = 0.34
+    """Share of the modules that are in a set, in (0, 0.5]."""
     set_steps: int = 60
+    """Training steps of a set with the remainder; 0: not measured."""
     samples: int = 256
+    """Training samples that the loss is read on."""
     validation_samples: int = 256
+    """Samples of the validation split that the loss is read on after single modules."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", tuple(self.shares))
@@ -55,23 +51,3 @@ class Settings:
     def branch_steps(self, modules: int) -> int:
         """Training steps of all branches of one checkpoint; a module none of which is trained counts as one, too."""
         return self.steps * (modules + 1) + self.set_steps * len(SETS)
-
-
-class Job(family_jobs.Job):
-    """One family and seed, and what is trained from its checkpoints."""
-
-    settings: Settings
-    what = "branches"
-
-
-def job_of(given: Mapping[str, Any]) -> Job:
-    """A job from its JSON content. Raises InputError."""
-    return family_jobs.job_of(Job, Settings, given)
-
-
-def jobs(config: Mapping[str, Any]) -> list[Job]:
-    """Every family × seed of the config's ``branches`` block; none without one. Raises InputError.
-
-    A family may replace single settings of its task too: ``task: {label_noise: 0.2}``.
-    """
-    return family_jobs.jobs_of(Job, Settings, config, ("task", "model", "recipe"))

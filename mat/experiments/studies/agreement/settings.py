@@ -1,18 +1,13 @@
-"""What the measurement of estimators does: settings, the budget rule, and the jobs that a config asks for.
-
-The question is X6 and ambiguity A3: do rankings of modules by λ_max depend on the kernel's estimator,
-normalisation and number of samples?
-"""
+"""What is measured of estimators, and the budget that limits it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.studies import job as family_jobs
-from mat.experiments.studies.job import check_increasing, is_number
+from mat.experiments.studies.checks import check_increasing, is_number
+from mat.kernels.estimators import backward_passes
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
 
@@ -29,21 +24,26 @@ class Measurement(NamedTuple):
 class Settings:
     """What is measured, at every checkpoint, on every probe set.
 
-    ``shares``: checkpoints, as shares of the run's steps; ``probe_sets``: disjoint draws of max(``sizes``)
-    training samples, of which a probe of n takes the first n; ``directions``: ``projected`` is measured once
-    with each. The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
+    The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
     ``trace``, r for ``projected``, else 1) at sizes n with n·b ≤ ``sample_passes``; ``full`` besides only with
     n·k ≤ ``full_rows`` (its matrix is nk × nk); ``projected`` only with r < k (with more, ``trace`` is exact and no
     dearer).
     """
 
     shares: tuple[float, ...] = (0, 0.1, 0.3, 1)
+    """Checkpoints, as increasing shares of the run's steps, in [0, 1]."""
     probe_sets: int = 3
+    """Disjoint draws of as many training samples as the largest size."""
     sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
+    """Numbers of samples, increasing; a probe takes the first so many of a draw."""
     estimators: tuple[str, ...] = ESTIMATORS
+    """Of full, trace, sum_of_logits, projected and loss."""
     directions: tuple[int, ...] = (8, 64)
+    """Of the estimator projected: it is measured once with each, increasing."""
     full_rows: int = 640
+    """Largest matrix of the estimator full: n samples of k logits have n · k rows."""
     sample_passes: int = 4096
+    """Largest product of samples and backward passes of an estimator."""
 
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions"):
@@ -71,34 +71,7 @@ class Settings:
             most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
             rounds = [r for r in self.directions if r < logits] if name == "projected" else [0]
             for r in rounds:
-                passes = logits if name in ("full", "trace") else max(r, 1)
+                passes = backward_passes(name, r, logits)
                 sizes = tuple(n for n in self.sizes if n * passes <= most)
                 found += [Measurement(name, r, sizes)] if sizes else []
         return found
-
-
-class Job(family_jobs.Job):
-    """One family and seed, and how its estimators are measured."""
-
-    settings: Settings
-    what = "agreement"
-
-
-def job_of(given: Mapping[str, Any]) -> Job:
-    """A job from its JSON content. Raises InputError."""
-    return family_jobs.job_of(Job, Settings, given)
-
-
-def jobs(config: Mapping[str, Any]) -> list[Job]:
-    """Every family × seed of the config's ``agreement`` block; none without one. Raises InputError.
-
-    The probe of a family's task label is the default that the estimators are judged beside.
-    """
-    found = family_jobs.jobs_of(Job, Settings, config)
-    for job in found:
-        if job.spec.probe.n not in job.settings.sizes:
-            raise InputError(
-                f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe.n}, got "
-                f"{list(job.settings.sizes)}"
-            )
-    return found

@@ -1,0 +1,158 @@
+"""The blocks of a scale's YAML: what may stand where. What they say is worked out in ``scale`` and ``families``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from mat.experiments.config.settings import Real, Strict, model_of
+from mat.experiments.config.spec import Probe, Recipe
+from mat.experiments.task_signature import OBJECTIVES
+
+
+def _different(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"expected different ones, got {values}; leave repeated ones out")
+    return values
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_different)]
+Names = Annotated[list[str], AfterValidator(_different)]
+PluginBlock = dict[str, Any]
+Label = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+Family = Annotated[str, Field(pattern=r"^[\w-]+$")]
+
+
+class StartBlock(Strict):
+    """Where a task's initial weights come from: a run of this config, or a published checkpoint."""
+
+    task: str | None = None
+    """Label of the task whose run of the same seed it starts from; that run's model must be bert."""
+    method: str | None = None
+    """Label of the method of that run."""
+    hub: str | None = None
+    """A model repository of the hub, such as google-bert/bert-base-uncased."""
+    revision: str | None = None
+    """The repository's commit, 40 hexadecimal digits."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> StartBlock:
+        if self.model_fields_set not in ({"task", "method"}, {"hub", "revision"}):
+            raise ValueError(
+                "expected task and method of a run of this config, or hub and revision of a published checkpoint, got "
+                f"{', '.join(self.given()) or 'nothing'}"
+            )
+        return self
+
+
+class TaskBlock(Strict):
+    """A task label: what is trained on which data, and how."""
+
+    task: PluginBlock
+    """The task by ``name``, or in a ``file`` of your own, and its settings."""
+    model: PluginBlock | None = None
+    """The model by ``name``, or in a ``file`` of your own; without it that of the run it starts from."""
+    recipe: model_of(Recipe) = Field(default_factory=model_of(Recipe))
+    """How it is trained."""
+    probe: model_of(Probe) = Field(default_factory=model_of(Probe))
+    """What the kernel probe measures."""
+    start: StartBlock | None = None
+    """Where the initial weights come from; without it they are drawn by the seed."""
+    methods: Annotated[Names, Field(min_length=1)] | None = None
+    """Labels of the methods that it is trained by; all of them without it."""
+    seeds: Seeds | None = None
+    """Of the scale's seeds those that it is run with; all of them without it."""
+    tags: Names = Field([])
+    """Names that it can be selected by."""
+
+
+class MethodBlock(Strict):
+    """A method label: the method by ``name``, or in a ``file`` of your own, its settings, and what it changes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: dict[str, Any] = Field({})
+    """Settings that replace those of the task's model."""
+    recipe: model_of(Recipe) = Field(default_factory=model_of(Recipe))
+    """Settings that replace those of the task's recipe."""
+    probe: model_of(Probe) = Field(default_factory=model_of(Probe))
+    """Settings that replace those of the task's probe."""
+    lr_factor: Annotated[Real, Field(gt=0, allow_inf_nan=False)] = 1
+    """Factor on the task's learning rate."""
+    seeds: Seeds | None = None
+    """Of the scale's seeds those that it is run with; all of them without it."""
+
+
+class FamilyBlock(Strict):
+    """What a study measures: a run by vanilla of a task label, with settings of its own."""
+
+    of: str
+    """Label of the task whose data, model, recipe and probe it has."""
+    task: dict[str, Any] = Field({})
+    """Settings that replace those of the task (in branches)."""
+    model: PluginBlock | None = None
+    """Another model than the task label's."""
+    recipe: model_of(Recipe) | None = None
+    """Another recipe than the task label's."""
+
+
+class StudyBlock(Strict):
+    """A study beside the runs: its families, and settings of its own, which the study reads."""
+
+    model_config = ConfigDict(extra="allow")
+
+    families: Annotated[dict[Family, FamilyBlock], Field(min_length=1)]
+    """What it is measured on, by a name of its own."""
+    seeds: Seeds | None = None
+    """Of the scale's seeds those that it is measured with; all of them without it."""
+
+
+class Reported(Strict):
+    """What the paper reports over all its settings."""
+
+    active_share: Annotated[Real, Field(ge=0, le=1)]
+    """Share of modules and epochs that are active."""
+    savings: Annotated[list[Annotated[Real, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)]
+    """The lowest and the highest saving, in percent of a run's compute."""
+
+
+class Compute(Strict):
+    """What the paper reports for one model: compute of a run, PFLOP in its own unit."""
+
+    vanilla: Annotated[Real, Field(gt=0)]
+    """By vanilla training."""
+    mat: Annotated[Real, Field(gt=0)]
+    """By MAT, at most vanilla's."""
+
+
+class ModelShapes(Strict):
+    """A model at the shapes that it trains on; no data is read."""
+
+    model: PluginBlock
+    """The model by ``name`` and its settings."""
+    objective: Literal[tuple(OBJECTIVES)]
+    """What it is trained for."""
+    shapes: dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]]
+    """Of every input, for one sample: the first number is 1."""
+    outputs: Annotated[int, Field(ge=1)]
+    """Logits per prediction: classes, or size of the vocabulary."""
+    batch: Annotated[int, Field(ge=1)]
+    """Samples per step."""
+    reported: Compute | None = None
+    """What the paper reports for it."""
+    note: str = ""
+    """What the page says of it."""
+
+
+class CeilingBlock(Strict):
+    """What a step can save at most, by the closed forms, for the scale's tasks and for models given by their shapes."""
+
+    draws: Annotated[int, Field(ge=1)] = 200
+    """Random active sets per share."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """What they are drawn by."""
+    reported: Reported
+    """What the page compares them with."""
+    models: dict[str, ModelShapes] = Field({})
+    """Models by a label of their own, none a task's."""

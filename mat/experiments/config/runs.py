@@ -1,0 +1,144 @@
+"""From a scale's config to its runs: every task × method × seed, and which run needs which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from mat.errors import InputError
+from mat.experiments.config.plugins import Plugin
+from mat.experiments.config.scale import ScaleConfig, own_seeds
+from mat.experiments.config.settings import read
+from mat.experiments.config.spec import Spec, Start
+
+
+@dataclass(frozen=True)
+class Run:
+    """A specification with the labels that its config gives it; ``follows``: the run whose numbers of active modules
+    its method repeats, ``starts_from``: the run whose weights it starts from; ``tags`` of its task."""
+
+    scale: str
+    task: str
+    method: str
+    spec: Spec
+    follows: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def starts_from(self) -> str | None:
+        return None if self.spec.start is None else self.spec.start.run
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"scale": self.scale, "task": self.task, "method": self.method}
+
+
+def expand(config: ScaleConfig) -> list[Run]:
+    """Every task × method × seed of a scale. Raises InputError naming the place.
+
+    A method with ``match: LABEL`` follows the run of that label with the same task and seed. A task with
+    ``start: {task: LABEL, method: LABEL}`` begins with the weights at the end of that run of the same seed.
+    """
+    with config.named:
+        methods = {
+            label: config.plugin("method", block.model_extra or {}, f"methods.{label}")
+            for label, block in config.methods.items()
+        }
+        runs: list[Run] = []
+        for task in _in_order(config):
+            runs += _of_task(config, task, methods, runs)
+        names = Counter(run.spec.name for run in runs)
+        for run in runs:
+            if names[run.spec.name] > 1:
+                raise InputError(
+                    f"tasks.{run.task} with methods.{run.method} repeats another entry of the config"
+                )
+        return runs
+
+
+def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs: Iterable[Run]) -> list[Run]:
+    """The runs of a task label; ``runs``: those of the labels before it."""
+    block, trained = config.tasks[task], config.of_task(task)
+    labels = [label for label in methods if block.methods is None or label in block.methods]
+    changed = {
+        label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}")
+        for label in labels
+    }
+    found = []
+    for seed in own_seeds(block, config.seeds):
+        start = _start(config, task, seed, runs)
+        made: dict[str, Run] = {}
+        for label in _ordered(
+            {label: methods[label] for label in labels if own_seeds(config.methods[label], [seed])}
+        ):
+            method, follows = methods[label], None
+            if _match(method) is not None:
+                follows = made[_match(method)].spec.name
+                method = replace(method, settings=replace(method.settings, match=follows))
+            spec = changed[label].spec(method, start=start, seed=seed, threads=config.threads)
+            made[label] = Run(config.scale, task, label, spec, follows, tuple(block.tags))
+        found += made.values()
+    return found
+
+
+def _in_order(config: ScaleConfig) -> list[str]:
+    """Task labels, each after the one it starts from. Raises InputError for an unknown one or a circle."""
+    done: list[str] = []
+
+    def visit(task: str, path: tuple[str, ...]) -> None:
+        if task in done:
+            return
+        if task in path:
+            raise InputError(
+                f"tasks.{task}.start leads back to itself over {', '.join(path)}; break the circle"
+            )
+        start = config.tasks[task].start
+        if start is not None and start.task is not None:
+            if start.task not in config.tasks:
+                raise InputError(
+                    f"tasks.{task}.start: expected one of {', '.join(config.tasks)}, got {start.task!r}"
+                )
+            visit(start.task, (*path, task))
+        done.append(task)
+
+    for task in config.tasks:
+        visit(task, ())
+    return done
+
+
+def _start(config: ScaleConfig, task: str, seed: int, runs: Iterable[Run]) -> Start | None:
+    """Where a task's weights come from: the run of this seed, or the hub's checkpoint."""
+    start, place = config.tasks[task].start, f"tasks.{task}.start"
+    if start is None:
+        return None
+    if start.task is None:
+        return read(Start, start.given(), place)
+    found = {run.method: run.spec for run in runs if run.task == start.task and run.spec.seed == seed}
+    if start.method not in found:
+        raise InputError(
+            f"{place}: expected a method that {start.task} is trained by with seed {seed}, one of "
+            f"{', '.join(found) or 'none'}, got {start.method!r}"
+        )
+    earlier = found[start.method]
+    if earlier.model.name != "bert":
+        raise InputError(
+            f"{place}: only runs of the model bert can be started from, {start.task} trains {earlier.model.name}"
+        )
+    return Start(run=earlier.name)
+
+
+def _match(method: Plugin) -> str | None:
+    """The label that a method of a config follows."""
+    return getattr(method.settings, "match", None)
+
+
+def _ordered(methods: Mapping[str, Plugin]) -> list[str]:
+    """Labels with every matched method before the ones that match it; none may match one that matches another."""
+    free = [label for label, method in methods.items() if _match(method) is None]
+    for label, method in methods.items():
+        if label not in free and _match(method) not in free:
+            raise InputError(
+                f"methods.{label}: match must name one of {', '.join(free)}, got {_match(method)!r}"
+            )
+    return free + [label for label in methods if label not in free]

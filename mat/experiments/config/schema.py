@@ -1,0 +1,90 @@
+"""The JSON schema of a scale's YAML, by which editors complete and check it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from mat.experiments.config.plugins import OURS, find, record_of
+from mat.experiments.config.scale import ScaleConfig
+from mat.experiments.config.settings import Strict, model_of
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema(studies: Mapping[str, type]) -> str:
+    """The schema as text; ``studies``: the settings of each block of studies."""
+    whole = _schema(ScaleConfig)
+    known = whole["$defs"]
+    family, method, study = (known.pop(name) for name in ("FamilyBlock", "MethodBlock", "StudyBlock"))
+    for kind in OURS:
+        known[kind] = {"anyOf": [*map(_ours(kind), OURS[kind]), _file(kind)]}
+    for label in ("TaskBlock", "ModelShapes"):
+        _plugins(known[label]["properties"])
+    _plugins(family["properties"], ("model",))
+    known["FamilyBlock"] = family
+    for plugin in known["method"]["anyOf"]:  # a method's settings stand beside what it changes of the task
+        plugin["properties"] |= method["properties"]
+    known["MethodBlock"] = {"$ref": "#/$defs/method", "description": method["description"]}
+    for name, settings in studies.items():
+        own = _schema(model_of(settings))
+        known[name] = {
+            **study,
+            "additionalProperties": False,
+            "properties": study["properties"] | own["properties"],
+        }
+        about = whole["properties"][name]["description"]
+        whole["properties"][name] = {"$ref": f"#/$defs/{name}", "description": about}
+    return json.dumps({"$schema": DRAFT, **whole}, indent=1, ensure_ascii=False) + "\n"
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """Fields are not given their own names as titles."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _schema(model: type[Strict]) -> dict[str, Any]:
+    return model.model_json_schema(schema_generator=_WithoutTitles)
+
+
+def _ours(kind: str) -> Callable[[str], dict[str, Any]]:
+    """What makes the schema of a plug-in of ours, by its name."""
+
+    def made(name: str) -> dict[str, Any]:
+        module = find(kind, name)
+        settings = _schema(model_of(record_of(kind, module, kind)))
+        about = module.__doc__.strip().splitlines()[0]
+        return {
+            "title": name,
+            "description": about,
+            "type": "object",
+            "properties": {"name": {"const": name, "description": about}, **settings["properties"]},
+            "required": ["name", *settings.get("required", [])],
+            "additionalProperties": False,
+        }
+
+    return made
+
+
+def _file(kind: str) -> dict[str, Any]:
+    """The schema of a plug-in in a file of the user's own."""
+    about = f"A Python file that is a {kind}, looked for beside the config; its settings stand beside it."
+    return {
+        "title": f"a {kind} of your own",
+        "type": "object",
+        "properties": {"file": {"type": "string", "description": about}},
+        "required": ["file"],
+    }
+
+
+def _plugins(properties: dict[str, Any], kinds: tuple[str, ...] = ("task", "model")) -> None:
+    """Let the blocks of plug-ins refer to the schemas of their kind."""
+    for kind in kinds:
+        if kind in properties:
+            about = properties[kind].get("description", f"The {kind}.")
+            properties[kind] = {"$ref": f"#/$defs/{kind}", "description": about}
