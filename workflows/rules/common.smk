@@ -171,10 +171,6 @@ def job_code(wildcards):
     return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
 
 
-def job_tables(study):
-    return [f"{RESULTS}/{study}/{job}.parquet" for job in JOBS[study]]
-
-
 def data_code(wildcards):
     """What of the code reads the task's data and says that its runs fit it."""
     return code_version.code_hash(code_version.run_modules(task_alone(wildcards), code_version.PREPARING))

@@ -32,27 +32,29 @@ def _of_a_task(command: Callable) -> Callable:
 @step.command()
 @_of_a_task
 def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Download a task's data, or find it in a mirror, and check it."""
+    """Download and check a task's data.
+
+    Where there is a mirror, the files are found there.
+    """
     from mat.experiments.config.spec import Spec
     from mat.experiments.training import prepare
-    from mat.experiments.training.machine import Machine
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
 @_of_a_task
 def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Read a task's data, fill the cache, check that a run fits it."""
+    """Read a task's data into the cache.
+
+    Says what was read, and refuses a specification that does not fit it.
+    """
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.machine import Machine
     from mat.experiments.training.prepare import check
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(check(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(check(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
@@ -65,15 +67,12 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 def measure(
     study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
 ) -> None:
-    """Train one run and measure beside it what a STUDY asks."""
+    """Measure beside a run what a study asks."""
     from mat.experiments.studies import registry
-    from mat.experiments.training.machine import Machine
 
-    options.check_device(device)
-    asked = registry.find(study)
+    machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
     print(f"mat: {one.name} -> {out}", file=sys.stderr)
-    machine = Machine(options.data_folder(data), cache, device)
     asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
 
 
@@ -189,7 +188,10 @@ def schema_text() -> str:
     "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
 )
 def schema(out: Path) -> None:
-    """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
+    """Write the JSON schema of a scale's YAML.
+
+    Editors complete and check a config by it.
+    """
     from mat.records.files import write_text
 
     write_text(schema_text(), out)

@@ -365,13 +365,12 @@ def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules, frame):
 
 def test_every_outcome_on_numbers_can_be_decided_again(tables, rules):
     for claim in rules.claims:
-        if not claim.not_tested:
-            for place in places(tables, claim):
-                found = outcome(tables, place, claim, rules.convergence)
-                if found.verdict != "not tested at this scale" and len(found.effects):
-                    assert found.decide is not None, claim.id
-                    if min(value.n for value in found.deciding) >= claim.min_seeds:
-                        assert found.decide(found.deciding) == found.verdict
+        for place in places(tables, claim):
+            found = outcome(tables, place, claim, rules.convergence)
+            if found.verdict != "not tested at this scale" and len(found.effects):
+                assert found.decide is not None, claim.id
+                if min(value.n for value in found.deciding) >= claim.min_seeds:
+                    assert found.decide(found.deciding) == found.verdict
 
 
 def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, rules, frame):

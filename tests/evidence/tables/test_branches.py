@@ -217,7 +217,7 @@ def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
 
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
-    with pytest.raises(InputError, match="different code: mat.controller"):
+    with pytest.raises(InputError, match=r"different code: mat\.controller"):
         branches.load(
             written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')])
         )

@@ -123,11 +123,11 @@ def test_a_label_that_the_config_lacks_is_refused(tmp_path):
     ("content", "message"),
     [
         ({"demo": [ENTRY]}, "mapping from scales"),
-        ({"demo": {"digits": {**ENTRY, "levle": 1}}}, r"demo\.digits: unknown key levle"),
-        ({"demo": {"digits": {"metric": "accuracy"}}}, "missing key direction"),
-        ({"demo": {"digits": {**ENTRY, "direction": "up"}}}, "expected one of at_least, at_most"),
+        ({"demo": {"digits": {**ENTRY, "levle": 1}}}, r"demo\.digits: unknown key 'levle'"),
+        ({"demo": {"digits": {"metric": "accuracy"}}}, "'direction' is missing"),
+        ({"demo": {"digits": {**ENTRY, "direction": "up"}}}, "expected 'at_least' or 'at_most'"),
         ({"demo": {"digits": {**ENTRY, "level": "97 %"}}}, "level: expected a number"),
-        ({"demo": {"digits": {**ENTRY, "source": ""}}}, "source: expected a non-empty text"),
+        ({"demo": {"digits": {**ENTRY, "source": ""}}}, "source: expected a citation"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_place(tmp_path, content, message):
