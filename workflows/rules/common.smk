@@ -202,7 +202,7 @@ def table_reads(wildcards):
 def table_measured(wildcards):
     """What the jobs of the table's study measured."""
     table = RECORDS[wildcards.table]
-    return job_tables(table.needs) if table.measured else []
+    return [f"{RESULTS}/{table.needs}/{job}.parquet" for job in JOBS[table.needs]] if table.measured else []
 
 
 def evidence_code(*modules):
