@@ -85,8 +85,10 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
 RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand_scale()
+# what jobs measured, by study, and all that tables and figures may ask of a scale
+MEASURED = {study: [f"{RESULTS}/{study}/{job}.parquet" for job in jobs] for study, jobs in JOBS.items()}
 ASKED = {
-    *(study for study, jobs in JOBS.items() if jobs),
+    *(study for study, files in MEASURED.items() if files),
     *(["ceiling"] if HAS_CEILING else []),
     *(["levels"] if HAS_LEVELS else []),
 }
@@ -202,7 +204,7 @@ def table_reads(wildcards):
 def table_measured(wildcards):
     """What the jobs of the table's study measured."""
     table = RECORDS[wildcards.table]
-    return [f"{RESULTS}/{table.needs}/{job}.parquet" for job in JOBS[table.needs]] if table.measured else []
+    return MEASURED[table.needs] if table.measured else []
 
 
 def evidence_code(*modules):
