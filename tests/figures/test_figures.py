@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mat.evidence.catalogue import tables as catalogue
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling.compute import parts, savings
 from mat.experiments.studies.ceiling.config import plan
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
@@ -55,7 +56,14 @@ def limit(tables, models):
         "reported": {"active_share": 0.34, "savings": [26.4, 50.9]},
         "models": {f"m{place}": model for place, model in enumerate(models)},
     }
-    asked = plan({"scale": "demo", "tasks": {}, "ceiling": block})
+    config = {
+        "scale": "demo",
+        "seeds": [0],
+        "tasks": {"digits": {"task": {"name": "digits"}, "model": {"name": "vgg"}}},
+        "methods": {"vanilla": {"name": "vanilla"}},
+        "ceiling": block,
+    }
+    asked = plan(ScaleConfig.of(config))
     catalogue.store("ceiling_parts", parts(asked.models, "demo"), tables)
     catalogue.store("ceiling", savings(asked.models, asked), tables)
 
