@@ -15,8 +15,7 @@ wildcard_constraints:
 
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
-include: "workflows/rules/agreement.smk"
-include: "workflows/rules/branches.smk"
+include: "workflows/rules/study.smk"
 include: "workflows/rules/ceiling.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"

@@ -63,9 +63,7 @@ class Controller:
         length: int | None = None,
     ) -> None:
         labelled = probe_labels is not None and loss is not None
-        self.measured = set(method.reads)
-        if method.observe:
-            self.measured = {SPECTRA, GRADIENTS} if labelled else {SPECTRA}
+        self.measured = method.measured(labelled)
         self._check(method, bool(probe_inputs), labelled, every, length, counts)
         check_normalisation(normalisation)
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs

@@ -14,8 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.text.format import flop_unit
-from mat.records.costs import FLOPS_PER_MAC, total_macs
+from mat.records.costs import FLOPS_PER_MAC, flop_unit, total_macs
 
 Bound = tuple[float, str, bool]  # value, label, label below the line
 

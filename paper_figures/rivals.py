@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from mat.evidence.runs import curves, method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
-from mat.evidence.text.format import flop_unit
-from mat.records.costs import FLOPS_PER_MAC
+from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")

@@ -62,7 +62,12 @@ class Nominal:
 
     def probe(self, n: int, backwards: int = 1) -> int:
         """MACs of one kernel probe: a forward pass of n samples and ``backwards`` backward passes of each."""
-        return (1 + 2 * backwards) * self.forward * n
+        return probe_macs(self.forward, n, backwards)
+
+
+def probe_macs(forward: int, n: int, backwards: int) -> int:
+    """MACs of a forward pass of n samples and ``backwards`` backward passes of each; ``forward``: of one sample."""
+    return (1 + 2 * backwards) * forward * n
 
 
 def nominal(model: nn.Module, partition: Partition, example: Mapping[str, Tensor]) -> Nominal:

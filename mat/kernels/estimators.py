@@ -45,11 +45,16 @@ class Estimator:
 
     def count(self, outputs: int) -> int:
         """Backward passes for ``outputs`` = k logits a sample."""
-        return {"projected": self.directions, "trace": outputs, "full": outputs}.get(self.name, 1)
+        return backward_passes(self.name, self.directions, outputs)
 
     def cotangents(self, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """The cotangents for ``logits`` (n, …), one after the other; each sample's do not depend on the others."""
         return ESTIMATORS[self.name](self, logits, labels)
+
+
+def backward_passes(name: str, directions: int, outputs: int) -> int:
+    """How many the estimator ``name`` takes, with its ``directions`` and ``outputs`` = k logits a sample."""
+    return {"projected": directions, "trace": outputs, "full": outputs}.get(name, 1)
 
 
 def _sum_of_logits(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:

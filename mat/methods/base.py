@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -89,6 +89,12 @@ class Method:
                 "which are recorded and charged anyway: leave observe out"
             )
 
+    def measured(self, labelled: bool = True) -> frozenset[str]:
+        """What its probes measure: what it reads, or observes; gradients only where samples are ``labelled``."""
+        if not self.observe:
+            return frozenset(self.reads)
+        return frozenset({SPECTRA, GRADIENTS} if labelled else {SPECTRA})
+
     def select(self, context: Context) -> Selection:
         """The modules that train from this probe to the next."""
         raise NotImplementedError
@@ -133,6 +139,12 @@ class Matched(Method):
         if self.share is not None:
             return max(round(self.share * len(context.modules)), 1)
         return context.counts[min(context.interval, len(context.counts) - 1)]
+
+
+def probe_passes(measured: Collection[str], kernel: int) -> list[int]:
+    """Backward passes of every measurement of a probe, each of which takes a forward pass, too; ``kernel``: of the
+    kernel's estimator."""
+    return [kernel if what == SPECTRA else 1 for what in measured]
 
 
 def require_share(name: str, value: float) -> None:

@@ -30,7 +30,18 @@ PROBE_COLUMNS = tuple(
 )
 
 RUN_KEYS = (
-    *("name", "labels", "spec", "seed", "code_hash", "data_hash", "start_hash", "versions", "hardware"),
+    *(
+        "name",
+        "labels",
+        "spec",
+        "seed",
+        "code_hash",
+        "code",
+        "data_hash",
+        "start_hash",
+        "versions",
+        "hardware",
+    ),
     *(
         "threads",
         "charges_probe",

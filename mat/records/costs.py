@@ -16,6 +16,7 @@ import pandas as pd
 from mat.errors import InputError
 
 FLOPS_PER_MAC = 2
+UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 LEDGERS = ("executed", "nominal")
 COST_LINES = (
     *("macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen"),
@@ -40,6 +41,11 @@ def total_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bo
 def total_seconds(costs: Mapping[str, float], charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
     return float(costs["seconds_train"] + (costs["seconds_probe"] if charged else 0.0))
+
+
+def flop_unit(largest: float) -> tuple[float, str]:
+    """The unit (factor, name) in which ``largest`` FLOP is at least 1; MFLOP for anything smaller."""
+    return next(((factor, name) for factor, name in UNITS if largest >= factor), UNITS[-1])
 
 
 def _known(ledger: str) -> str:

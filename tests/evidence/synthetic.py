@@ -176,7 +176,7 @@ def write_run(
             "task": {"name": shape.task or task, "subset": shape.subset},
             "method": {"name": method, "estimator": "sum_of_logits"}, "seed": seed,
         },
-        "code_hash": "c0de" * 10, "data_hash": f"da7a-{task}", "start_hash": None,
+        "code_hash": "c0de" * 10, "code": {"mat.controller": "c0de", f"mat.methods.{method}": "c0de"}, "data_hash": f"da7a-{task}", "start_hash": None,
         "versions": {"torch": "2.11.0", "numpy": "2.4.6"},
         "hardware": {"cpu": "a processor", "cores": 2, "device": "cpu"}, "threads": 1,
         "charges_probe": behaviour.charges,

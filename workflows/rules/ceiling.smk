@@ -4,7 +4,6 @@
 rule ceiling:
     input:
         evidence=EVIDENCE,
-        code=sorted(Path(workflow.basedir, "mat/experiments/studies/ceiling").glob("*.py")),
         prepared=[f"{RESULTS}/data/{task}.json" for task in TASKS],
     output:
         f"{TABLES}/ceiling_parts.csv",
@@ -21,7 +20,7 @@ rule ceiling:
         mem_mb=2000,
     params:
         config=ceiling_json,
-        code=code_hash(),
+        code=ceiling_code,
         tables=subpath(output[0], parent=True),
     shell:
         "OMP_NUM_THREADS={threads} python -m mat step ceiling {input.prepared} --config {params.config:q}"

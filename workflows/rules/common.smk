@@ -6,8 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from mat.experiments.studies.agreement.config import jobs as agreement_jobs
-from mat.experiments.studies.branches.config import jobs as branches_jobs
+from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.ceiling.config import part as ceiling_part
 from mat.experiments.studies.ceiling.config import plan as ceiling_plan
 from mat.experiments.config import selection
@@ -18,7 +17,7 @@ from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.runs import expand as expand_config
 from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
-from mat.experiments.training.code_version import code_hash
+from mat.experiments.training import code_version
 from mat.records.files import CHECKPOINT, FILES, FOLLOWED
 
 
@@ -55,19 +54,19 @@ LEVELS = "workflows/sanity.yaml"
 
 def expand_scale():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; the measurements of estimators and of branches, by name; whether a
-    ceiling and a level for vanilla are stated. A config that cannot be used ends here, before any job."""
+    run of the scale starts from them; the tasks; by study, its jobs by name; whether a ceiling and a level for vanilla
+    are stated. A config that cannot be used ends here, before any job."""
     try:
         runs, ceiling = expand_config(CONTENT), ceiling_plan(CONTENT)
-        measured = agreement_jobs(CONTENT), branches_jobs(CONTENT)
+        studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
         raise WorkflowError(str(error))
     starts = {run.starts_from for run in runs} & set(chosen)
-    jobs, branches = ({job.name: job for job in found if job.task in tasks} for found in measured)
-    return chosen, starts, tasks, jobs, branches, ceiling is not None, levels is not None
+    jobs = {name: {job.name: job for job in found if job.task in tasks} for name, found in studies.items()}
+    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
 
 
 SELECTION = selection.text(ONLY, SEEDS)
@@ -80,8 +79,8 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 # what was found wrong since, where something was
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
-RUNS, STARTS, TASKS, JOBS, BRANCHES, HAS_CEILING, HAS_LEVELS = expand_scale()
-AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS else []
+RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand_scale()
+AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS["agreement"] else []
 # what the verdicts read comes first
 BRANCH_TABLES = (
     [
@@ -94,7 +93,7 @@ BRANCH_TABLES = (
             "generalisation.md",
         )
     ]
-    if BRANCHES
+    if JOBS["branches"]
     else []
 )
 CEILING = (
@@ -134,20 +133,24 @@ FIGURE_NAMES = (
     *(["rivals", "improvement"] if has("rivals") else []),
     *(["controls"] if {"random", "random_exact"} & LABELS and has("controls", "learning rates") else []),
     *(["tornado"] if has("sensitivity") else []),
-    *(["trainability", "generalisation"] if BRANCHES else []),
-    *(["estimators"] if JOBS else []),
+    *(["trainability", "generalisation"] if JOBS["branches"] else []),
+    *(["estimators"] if JOBS["agreement"] else []),
     *(["ceiling"] if HAS_CEILING else []),
     *(["sanity"] if SANITY else []),
 )
 
 
-def task_spec(wildcards):
+def task_alone(wildcards):
     """A specification of the task label by itself, without what methods change of it: the same text whatever is
     selected, so that no selection prepares data again."""
     start = CONTENT.tasks[wildcards.task].start
     hub = None if start is None or start.hub is None else Start(**start.given())
     vanilla = Plugin.of("method", {"name": "vanilla"}, "method")
-    return CONTENT.of_task(wildcards.task).spec(vanilla, start=hub, seed=0, threads=1).json
+    return CONTENT.of_task(wildcards.task).spec(vanilla, start=hub, seed=0, threads=1)
+
+
+def task_spec(wildcards):
+    return task_alone(wildcards).json
 
 
 def named(runs):
@@ -179,8 +182,15 @@ def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
 
 
+def run_code(wildcards):
+    """What of the code can change the run's numbers, those that it follows included."""
+    run = RUNS[wildcards.run]
+    followed = code_version.run_modules(RUNS[run.follows].spec) if run.follows else {}
+    return code_version.code_hash({**followed, **code_version.run_modules(run.spec)})
+
+
 def job_named(wildcards):
-    return (JOBS | BRANCHES)[wildcards.job]
+    return JOBS[wildcards.study][wildcards.job]
 
 
 def job_data(wildcards):
@@ -193,6 +203,24 @@ def job_json(wildcards):
 
 def job_threads(wildcards):
     return job_named(wildcards).spec.threads
+
+
+def job_code(wildcards):
+    return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
+
+
+def job_tables(study):
+    return [f"{RESULTS}/{study}/{job}.parquet" for job in JOBS[study]]
+
+
+def data_code(wildcards):
+    """What of the code reads the task's data and says that its runs fit it."""
+    return code_version.code_hash(code_version.run_modules(task_alone(wildcards), code_version.PREPARING))
+
+
+def ceiling_code(wildcards):
+    families = {run.spec.model.origin for run in RUNS.values()}
+    return code_version.code_hash(code_version.modules(code_version.CEILING, *sorted(families, key=str)))
 
 
 def ceiling_json(wildcards):

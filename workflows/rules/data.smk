@@ -16,7 +16,7 @@ rule fetch:
         mem_mb=2000,
     params:
         spec=task_spec,
-        code=code_hash(),
+        code=data_code,
     shell:
         "python -m mat step fetch --spec {params.spec:q} --out {output} > {log} 2>&1"
 
@@ -37,6 +37,6 @@ rule prepare:
         mem_mb=4000,
     params:
         spec=task_spec,
-        code=code_hash(),
+        code=data_code,
     shell:
         "python -m mat step prepare --spec {params.spec:q} --out {output} > {log} 2>&1"

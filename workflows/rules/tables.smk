@@ -186,3 +186,49 @@ rule register:
         tables=subpath(output[0], parent=True),
     shell:
         "python -m mat step table ambiguities --tables {params.tables:q} --ambiguities {input.register} > {log:q} 2>&1"
+
+
+rule agreement_table:
+    input:
+        code=EVIDENCE,
+        claims="workflows/claims.yaml",
+        jobs=job_tables("agreement"),
+    output:
+        f"{TABLES}/agreement.csv",
+        f"{TABLES}/agreement.md",
+    log:
+        f"{MADE}/logs/agreement.log",
+    benchmark:
+        f"{MADE}/benchmarks/agreement.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        tables=subpath(output[0], parent=True),
+    shell:
+        "python -m mat step table agreement {input.jobs} --tables {params.tables:q} --claims {input.claims} > {log:q} 2>&1"
+
+
+rule branches_table:
+    input:
+        code=EVIDENCE,
+        jobs=job_tables("branches"),
+    output:
+        [f"{TABLES}/trainability.{kind}" for kind in ("csv", "md")],
+        [f"{TABLES}/generalisation.{kind}" for kind in ("csv", "md")],
+        f"{TABLES}/trainability_modules.csv",
+    log:
+        f"{MADE}/logs/branches.log",
+    benchmark:
+        f"{MADE}/benchmarks/branches.tsv"
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        tables=subpath(output[0], parent=True),
+    shell:
+        "python -m mat step table branches {input.jobs} --tables {params.tables:q} > {log:q} 2>&1"

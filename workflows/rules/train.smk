@@ -23,7 +23,7 @@ rule train:
         folder=subpath(output[0], parent=True),
         device=DEVICE,
         keep="",
-        code=code_hash(),
+        code=run_code,
     shell:
         "OMP_NUM_THREADS={threads} python -m mat train --spec {params.spec:q} --labels {params.labels:q}"
         " --out {params.folder} --device {params.device} {params.keep} > {log} 2>&1"
@@ -42,4 +42,4 @@ use rule train as pretrain with:
         folder=subpath(output[0], parent=True),
         device=DEVICE,
         keep="--checkpoint",
-        code=code_hash(),
+        code=run_code,

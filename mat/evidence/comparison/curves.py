@@ -38,8 +38,6 @@ def parting(run: str, a: pd.DataFrame, b: pd.DataFrame) -> Parting:
     steps, columns = a.index.union(b.index), a.columns.union(b.columns, sort=False)
     left, right = (curve.reindex(index=steps, columns=columns) for curve in (a, b))
     differs = (left != right) & ~(left.isna() & right.isna())
-    for step in steps.difference(a.index.intersection(b.index)):
-        differs.loc[step] = True
     lengths = (len(a), len(b))
     if not differs.to_numpy().any():
         return Parting(run, lengths)

@@ -11,6 +11,7 @@ import pandas as pd
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
+from mat.records.costs import flop_unit
 
 SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
 _NOT_METHODS = ("__init__", "base")
@@ -100,9 +101,7 @@ def listing(tables: Tables) -> str:
 def in_short(results: pd.DataFrame) -> str:
     """The results table in its few columns that answer most questions; those it does not have are left out."""
     compute = "compute_to_convergence_executed_flop"
-    factor, unit = format.flop_unit(
-        results[f"{compute}_mean"].max() if f"{compute}_mean" in results.columns else 1
-    )
+    factor, unit = flop_unit(results[f"{compute}_mean"].max() if f"{compute}_mean" in results.columns else 1)
     shown = {
         "test metric": ("test_metric", 4), f"compute to convergence, {unit}": (compute, 3),
         "saving, %": ("saving_executed_percent", 1), "to vanilla's best": None,

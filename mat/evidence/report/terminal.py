@@ -13,8 +13,7 @@ from mat.evidence.claims.load import load_claims
 from mat.evidence.report import chapters, verdicts
 from mat.evidence.runs import curves, metrics, pool, pooled
 from mat.evidence.tables import results, results_page
-from mat.evidence.text import format
-from mat.records.costs import FLOPS_PER_MAC, LEDGERS
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 
 def run(directory: Path) -> str:
@@ -30,11 +29,11 @@ def run(directory: Path) -> str:
     ]
     for ledger in LEDGERS:
         flop = FLOPS_PER_MAC * curves.final_macs(curve, ledger, charged)
-        factor, flops = format.flop_unit(flop)
+        factor, flops = flop_unit(flop)
         share = 100 * curves.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
     flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
-    factor, flops = format.flop_unit(flop)
+    factor, flops = flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
     lines += [
@@ -63,7 +62,7 @@ def scale(tables_dir: Path, claims: Path) -> str:
     """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
     tables, rules = pooled.load(tables_dir), load_claims(claims)
     frame = results.results(tables, rules.convergence)
-    factor, unit = format.flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
+    factor, unit = flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     wide = max(10, *map(len, tables.tasks))
     header = (
         f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "

@@ -1,7 +1,7 @@
 """Pool run directories into tables; refuse what must not be pooled.
 
-A table stands on one scale, one code version, one set of data per task and one specification per
-(task, method). Anything else is an error that names the runs, because a mean over different things
+A table stands on one scale, one version of every module of the code, one set of data per task and one specification
+per (task, method). Anything else is an error that names the runs, because a mean over different things
 looks like any other mean.
 """
 
@@ -18,6 +18,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import Tables
+from mat.records.code import refuse_mixture
 from mat.records.columns import (
     CURVE_COLUMNS,
     FINAL_KEYS,
@@ -50,13 +51,14 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     if not read:
         raise InputError("expected at least one run directory, got none; train the runs of this scale first")
     records, specifications, curves, probes = zip(*read, strict=True)
+    codes = {record["run"]: record["code"] for record in records}
     names = {record["run"]: record["method"] for record in records}
     records = [
         record | {"spec_hash": specification_hash(spec, names)}
         for record, spec in zip(records, specifications, strict=True)
     ]
-    runs = pd.DataFrame(records).sort_values(["task", "method", "seed", "run"], ignore_index=True)
-    refuse_mixtures(runs)
+    runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
 
@@ -108,7 +110,7 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "seconds_train": float(last["seconds_train"]), "seconds_probe": float(last["seconds_probe"]),
         "seconds_eval": float(last["seconds_eval"]), "seconds_data": float(last["seconds_data"]),
         "epochs": float(last["epoch"]),
-        "code_hash": run["code_hash"], "data_hash": run["data_hash"], "start_hash": run["start_hash"] or "",
+        "code_hash": run["code_hash"], "code": run["code"], "data_hash": run["data_hash"], "start_hash": run["start_hash"] or "",
         "spec_hash": "",  # set by collect
         "threads": run["threads"], "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
         "device": hardware.get("device"),
@@ -150,10 +152,11 @@ def find(tree: Any, key: str) -> Any:
     return next((found for value in tree.values() if (found := find(value, key)) is not None), None)
 
 
-def refuse_mixtures(runs: pd.DataFrame) -> None:
-    """InputError unless runs share scale and code, data per task, specification per label; each seed once."""
+def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) -> None:
+    """InputError unless runs share scale, data per task, specification per label, and the code of every module that
+    they have in common; each seed once."""
     _one_value(runs, "scale", "the tables of one scale")
-    _one_value(runs, "code_hash", "one table")
+    refuse_mixture("runs", codes)
     for task, rows in runs.groupby("task", sort=True):
         _one_value(rows, "data_hash", f"task {task}")
         for column in ("metrics", "loss_unit"):

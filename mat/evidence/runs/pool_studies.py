@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from mat.errors import InputError
+from mat.records.code import refuse_mixture
 from mat.records.files import read_parquet
+from mat.records.studies import JOB
 
 
 def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Pool measurement tables with these columns, of which scale, family, seed, job, setup, code_hash and data_hash say
-    what a row is of.
+    """Pool measurement tables with these columns beside those that say what a row is of.
 
     Raises InputError for none, for an unreadable one, and for mixtures: of scales or code versions, of setups or data
     within a family, or a family's seed given twice.
     """
-    frames = [read_parquet(path, columns, "measure it again") for path in map(Path, files)]
+    frames = [read_parquet(path, (*JOB, *columns), "measure it again") for path in map(Path, files)]
     if not frames:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)
     jobs = pooled.drop_duplicates("job")
-    for column in ("scale", "code_hash"):
-        _one(jobs, column, "one table")
+    _one(jobs, "scale", "one table")
+    codes = zip(jobs["job"], map(json.loads, jobs["code"]), strict=True)
+    refuse_mixture("measurements", dict(codes))
     for family, rows in jobs.groupby("family"):
         for column in ("setup", "data_hash"):
             _one(rows, column, f"family {family}")
         if rows["seed"].duplicated().any() or len(frames) > len(jobs):
             raise InputError(f"expected each seed of family {family} once; give one table per job")
-    return pooled
+    return pooled.drop(columns="code")
 
 
 def _one(jobs: pd.DataFrame, column: str, where: str) -> None:

@@ -13,13 +13,8 @@ from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval
 from mat.evidence.tables import agreement
 from mat.evidence.text import format
+from mat.records.studies import AGREEMENT
 
-COLUMNS = (
-    "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "probe_set", "n", "estimator",
-    "directions", "normalisation", "module", "kind", "layer", "parameters", "lambda_max", "trace",
-    "effective_rank", "seconds", "macs", "macs_eigen", "logits", "steps", "diverged", "default_estimator",
-    "default_directions", "default_normalisation", "default_n", "code_hash", "data_hash",
-)  # fmt: skip
 SAYS = {
     "reference": "to the reference estimator",
     "largest_n": "to the largest n",
@@ -31,7 +26,7 @@ SAYS = {
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
     """Pool measurement tables (``jobs.pool``). Raises InputError."""
-    return pool_studies.pool(files, COLUMNS)
+    return pool_studies.pool(files, AGREEMENT)
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,15 @@ import pandas as pd
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
 from mat.evidence.text import format
+from mat.records.studies import BRANCHES
 
 MODULE, SET, NONE = "module", "set", "none"
 ALL = "all"  # checkpoints, as their mean within a seed
-COLUMNS = (
-    "scale", "family", "task", "model", "seed", "job", "setup", "step", "share", "part", "branch", "kind", "layer",
-    "parameters", "trained_modules", "members", "branch_steps", "lambda_max", "trace", "effective_rank",
-    "gradient_norm", "train_loss_before", "train_loss_after", "val_loss_before", "val_loss_after",
-    "val_metric_before", "val_metric_after", "memorised_before", "memorised_after", "true_before", "true_after",
-    "samples", "val_samples", "set_share", "steps", "modules", "diverged", "loss_unit", "metric", "noise", "corrupted",
-    "probe_n", "estimator", "normalisation", "code_hash", "data_hash",
-)  # fmt: skip
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
     """Pool the tables of ``mat.experiments.studies.branches.measure``; ``checkpoint`` names the share of the run's steps. Raises InputError."""
-    pooled = pool_studies.pool(files, COLUMNS)
+    pooled = pool_studies.pool(files, BRANCHES)
     return pooled.assign(checkpoint=pooled["share"].map("{:g}".format))
 
 

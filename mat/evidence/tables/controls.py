@@ -12,7 +12,7 @@ from mat.evidence.stats.intervals import mean_interval, paired_difference
 from mat.evidence.tables.page import Page, Section, count, read, stands_on
 from mat.evidence.tables.results import spread_out
 from mat.evidence.text import format
-from mat.records.costs import FLOPS_PER_MAC
+from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 LEDGER = "executed"
 AGAINST = ("largest", "random")  # by λ_max, and by nothing
@@ -87,7 +87,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
 def _section(task: str, rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
     loss, metric = first["loss_unit"], first["metric"]
-    factor, unit = format.flop_unit(rows["compute_flop_mean"].max())
+    factor, unit = flop_unit(rows["compute_flop_mean"].max())
     how = metrics.shown(metric, loss)
     header = (
         "selection", "mode", "n", "active, %", f"best validation loss, {loss}", f"test {metrics.title(metric, loss)}",

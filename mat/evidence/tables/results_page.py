@@ -9,6 +9,7 @@ from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.text import format
+from mat.records.costs import flop_unit
 
 LOSS = "test loss, {loss}"
 HEADER = (
@@ -174,7 +175,9 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run"
         for row in machines.itertuples()
     )
-    return [*lines, f"Hardware: {names}. Code {tables.runs['code_hash'].iloc[0][:12]}."]
+    codes = tables.runs["code_hash"].unique()
+    code = f"Code {codes[0][:12]}" if len(codes) == 1 else "The code of every run is in `runs.csv`"
+    return [*lines, f"Hardware: {names}. {code}."]
 
 
 def _read(row: pd.Series, name: str) -> Interval:
@@ -182,7 +185,7 @@ def _read(row: pd.Series, name: str) -> Interval:
 
 
 def _unit(rows: pd.DataFrame) -> tuple[float, str]:
-    return format.flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
+    return flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.tables.page import Page, Section, count, read, stands_on
 from mat.evidence.tables.rivals import KINDS, OVER_TASKS
 from mat.evidence.text import format
+from mat.records.costs import flop_unit
 
 
 def page(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> Page:
@@ -72,7 +73,7 @@ def _pooled(rows: pd.DataFrame) -> Section:
 def _section(task: str, rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
     loss, metric = first["loss_unit"], first["metric"]
-    factor, unit = format.flop_unit(rows["compute_to_convergence_flop_mean"].max())
+    factor, unit = flop_unit(rows["compute_to_convergence_flop_mean"].max())
     digits = format.decimals_for(rows["compute_to_convergence_flop_mean"].max() / factor)
     header = (
         "method", "n", f"loss advantage at equal compute, {loss}", "P(better)", f"compute at equal loss, {unit}",

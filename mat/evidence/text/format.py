@@ -12,7 +12,6 @@ import pandas as pd
 from mat.evidence.stats.intervals import Interval
 from mat.records.files import write_text
 
-UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 MISSING = "–"
 ALL = "all"  # the task or checkpoint of a row that stands for all of them
 FLOATS = "%.8g"  # numbers in tables
@@ -25,11 +24,6 @@ _LATEX = {
     "ε": r"$\varepsilon$",
     "Δ": r"$\Delta$", "Θ": r"$\Theta$", "…": r"\ldots{}",
 }  # fmt: skip
-
-
-def flop_unit(largest: float) -> tuple[float, str]:
-    """The unit (factor, name) in which ``largest`` FLOP is at least 1; MFLOP for anything smaller."""
-    return next(((factor, name) for factor, name in UNITS if largest >= factor), UNITS[-1])
 
 
 def decimals_for(largest: float, digits: int = 3) -> int:

@@ -26,6 +26,7 @@ Examples:
   mat plan --config subset --only glue,vanilla
   mat kernels path/to/huggingface/model -n 16
 """
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, step)
 
 
@@ -36,7 +37,7 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=InOrder, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=InOrder, epilog=EXAMPLES, context_settings=HELP)
 def cli() -> None:
     """Modular Adaptive Training: train one run, look at runs, and read what a scale's runs say.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from mat.errors import InputError
 from mat.experiments.cli import options
 
 KINDS = ("tasks", "models", "methods")
+WIDTH, INDENT = 120, 40  # of lines, and of meanings in them
 
 
 @click.command("list", short_help="List tasks, models and methods with their settings.")
@@ -23,19 +25,44 @@ def list_(kind: str | None) -> None:
 
 
 def listed(kind: str) -> Iterator[str]:
-    """The plug-ins of one kind: a line each, and one for every setting: default and meaning."""
+    """The plug-ins of one kind: a line each, and one for every setting: default and meaning. Settings that are the
+    same in all of them come first, once."""
     from mat.experiments.config.plugins import find, known, record_of
+
+    headings, settings = {}, {}
+    for name in known(kind):
+        try:
+            module = find(kind, name)
+            settings[name] = _settings(kind, record_of(kind, module, kind))
+            headings[name] = (module.__doc__ or "").strip().splitlines()[0]
+        except InputError as error:  # another package's: it must not hide the rest
+            headings[name] = f"cannot be used: {error}"
+    everywhere = [
+        line for line in next(iter(settings.values())) if all(line in own for own in settings.values())
+    ]
+    yield f"{kind}s"
+    if everywhere:
+        yield f"  {'(every)':<10} Settings that every {kind} has."
+        yield from everywhere
+    for name, heading in headings.items():
+        yield f"  {name:<10} {heading}"
+        yield from (line for line in settings.get(name, []) if line not in everywhere)
+
+
+def _settings(kind: str, record: type) -> list[str]:
+    """A line for every setting of a plug-in, or several where its meaning is long."""
     from mat.experiments.config.settings import descriptions
 
-    yield f"{kind}s"
-    for name in known(kind):
-        module = find(kind, name)
-        settings = record_of(kind, module, kind)
-        yield f"  {name:<10} {(module.__doc__ or '').strip().splitlines()[0]}"
-        for field in fields(settings):
-            line = f"    {kind}.{field.name} = {_default(field)}"
-            about = descriptions(settings).get(field.name)
-            yield f"{line:<42}  {about}" if about else line
+    meanings = descriptions(record)
+    return [
+        textwrap.fill(
+            f"{f'    {kind}.{field.name} = {_default(field)}':<{INDENT}} {meanings.get(field.name, '')}".rstrip(),
+            WIDTH,
+            subsequent_indent=" " * (INDENT + 1),
+            break_long_words=False,
+        )
+        for field in fields(record)
+    ]
 
 
 def _default(field: Field) -> str:

@@ -12,7 +12,6 @@ from mat.errors import InputError
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
 
-STUDIES = ("agreement", "branches")
 FIGURES = options.path("--figures", "folder of figures")
 
 
@@ -35,13 +34,12 @@ def _of_a_task(command: Callable) -> Callable:
 def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
     """Download a task's data, or find it in a mirror, and check it."""
     from mat.experiments.config.spec import Spec
-    from mat.experiments.tasks.storage.hub import fetch as fetch_source
-    from mat.experiments.training import checkpoint
+    from mat.experiments.training import prepare
+    from mat.experiments.training.machine import Machine
     from mat.records.files import write_json
 
-    run, data = Spec.of(options.mapping("--spec", spec)), options.data_folder(data)
-    sources = run.task.module.sources(run.task.settings) + checkpoint.sources(run.start)
-    write_json([fetch_source(source, data, cache) for source in sources], out)
+    machine = Machine(options.data_folder(data), cache)
+    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), machine), out)
 
 
 @step.command()
@@ -49,14 +47,16 @@ def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
     """Read a task's data, fill the cache, check that a run fits it."""
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.run import check
+    from mat.experiments.training.machine import Machine
+    from mat.experiments.training.prepare import check
     from mat.records.files import write_json
 
-    write_json(check(Spec.of(options.mapping("--spec", spec)), options.data_folder(data), cache), out)
+    machine = Machine(options.data_folder(data), cache)
+    write_json(check(Spec.of(options.mapping("--spec", spec)), machine), out)
 
 
 @step.command()
-@click.argument("study", type=click.Choice(STUDIES))
+@click.argument("study")
 @click.option(
     "--job", required=True, metavar="JSON|FILE", help="labels, specification and settings of the job"
 )
@@ -66,25 +66,15 @@ def measure(
     study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
 ) -> None:
     """Train one run and measure beside it what a STUDY asks."""
-    if study == "agreement":
-        from mat.experiments.studies.agreement.config import job_of
-        from mat.experiments.studies.agreement.measure import measure as measured
-    else:
-        from mat.experiments.studies.branches.config import job_of
-        from mat.experiments.studies.branches.measure import measure as measured
+    from mat.experiments.studies import registry
+    from mat.experiments.training.machine import Machine
 
     options.check_device(device)
-    asked, data = job_of(options.mapping("--job", job)), options.data_folder(data)
-    print(f"mat: {asked.name} -> {out}", file=sys.stderr)
-    measured(
-        asked,
-        out,
-        data=data,
-        cache=cache,
-        device=device,
-        report=options.reporter(),
-        save_every=save_every,
-    )
+    asked = registry.find(study)
+    one = asked.job(options.mapping("--job", job))
+    print(f"mat: {one.name} -> {out}", file=sys.stderr)
+    machine = Machine(options.data_folder(data), cache, device)
+    asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
 
 
 @step.command()
@@ -218,14 +208,15 @@ def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) ->
 def schema_text() -> str:
     """The JSON schema of a scale's YAML, studies included."""
     from mat.experiments.config.schema import schema
-    from mat.experiments.studies.agreement.config import Settings as Agreement
-    from mat.experiments.studies.branches.config import Settings as Branches
+    from mat.experiments.studies.registry import STUDIES
 
-    return schema({"agreement": Agreement, "branches": Branches})
+    return schema({name: study.settings for name, study in STUDIES.items()})
 
 
 @step.command()
-@options.path("--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json"))
+@options.path(
+    "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
+)
 def schema(out: Path) -> None:
     """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
     from mat.records.files import write_text

@@ -19,9 +19,16 @@ BLOCKS = ("task", "model", "method", "recipe", "probe")
 
 @click.command(short_help="Train one run, from a specification or from flags.")
 @click.option("--spec", metavar="JSON|FILE", help="a specification: JSON text or a file holding it")
-@click.option("--task", metavar="NAME|FILE", help="task by name, see `mat list tasks`; or a file of your own")
-@click.option("--model", metavar="NAME|FILE", help="model by name, see `mat list models`; or a file of your own")
-@click.option("--method", metavar="NAME|FILE", help="method by name, see `mat list methods`; or a file of your own")
+@options.together(
+    *(
+        click.option(
+            f"--{kind}",
+            metavar="NAME|FILE",
+            help=f"{kind} by name, see `mat list {kind}s`; or a Python file of your own",
+        )
+        for kind in ("task", "model", "method")
+    )
+)
 @click.option("--seed", type=int, help="the run's seed (default 0)")
 @click.option("--threads", type=int, help="CPU threads; part of the run's identity (default 1)")
 @click.option(
@@ -56,20 +63,18 @@ def train(
     A run that was interrupted goes on from its last saved state when the same command is given again.
     """
     from mat.experiments.config.spec import Spec
+    from mat.experiments.training.machine import Machine
     from mat.experiments.training.run import train as train_run
 
     options.check_device(device)
     names = {"task": task, "model": model, "method": method}
     run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
-    data = options.data_folder(data)
     print(f"mat: {run.name} -> {out}", file=sys.stderr)
     final = train_run(
         run,
         out,
+        Machine(options.data_folder(data), cache, device),
         labels=None if labels is None else options.mapping("--labels", labels),
-        data=data,
-        cache=cache,
-        device=device,
         report=options.reporter(),
         save_every=save_every,
         keep=checkpoint,
@@ -88,7 +93,9 @@ def described(
 ) -> dict[str, Any]:
     """The specification that ``spec``, the plug-ins' ``names``, seed, threads and ``BLOCK.KEY=VALUE`` describe."""
     given = options.mapping("--spec", spec) if spec else {}
-    given |= {what: {"file" if name.endswith(".py") else "name": name} for what, name in names.items() if name}
+    given |= {
+        kind: {"file" if name.endswith(".py") else "name": name} for kind, name in names.items() if name
+    }
     given |= {what: number for what, number in numbers.items() if number is not None}
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -17,6 +17,7 @@ from mat.experiments.config.spec import Start
 from mat.experiments.tasks.base import Task
 from mat.experiments.tasks.storage.hub import PlainFile, hub_file
 from mat.experiments.tasks.text.tokenizer import published
+from mat.experiments.training.machine import Machine
 from mat.records.files import CHECKPOINT, missing, replacing
 
 NAMES = tuple(Path(name).name for name in CHECKPOINT)
@@ -52,7 +53,7 @@ def check_savable(model: nn.Module) -> None:
         )
 
 
-def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | None, cache: Path) -> str:
+def start(model: nn.Module, where: Start, task: Task, out: Path, machine: Machine) -> str:
     """Give ``model`` the weights below its head from the checkpoint ``where``; returns the SHA-256 of the checkpoint.
 
     What a checkpoint does not have (a pooler, after masked-language modelling) keeps its initial weights, and so does
@@ -60,7 +61,7 @@ def start(model: nn.Module, where: Start, task: Task, out: Path, data: Path | No
     or is of another shape, kind or vocabulary.
     """
     check_savable(model)
-    folder = _folder(where, out, data, cache)
+    folder = _folder(where, out, machine)
     found, missing = _read(folder)
     config, body = found.config, model.base_model
     for name in SAME:
@@ -118,7 +119,7 @@ def sources(where: Start | None) -> tuple[PlainFile, ...]:
     return tuple(PlainFile(where.hub, where.revision, name) for name in (*NAMES, WORDS))
 
 
-def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:
+def _folder(where: Start, out: Path, machine: Machine) -> Path:
     if where.run is not None:
         if not is_complete(out.parent / where.run):
             raise InputError(
@@ -126,7 +127,9 @@ def _folder(where: Start, out: Path, data: Path | None, cache: Path) -> Path:
                 "first, with --checkpoint"
             )
         return out.parent / where.run / "checkpoint"
-    files = [hub_file(one.repo, one.revision, one.name, data, cache) for one in sources(where)]
+    files = [
+        hub_file(one.repo, one.revision, one.name, machine.data, machine.cache) for one in sources(where)
+    ]
     return files[0].parent
 
 

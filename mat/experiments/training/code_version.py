@@ -1,69 +1,129 @@
-"""What identifies the code, the packages and the machine that a run was made by."""
+"""What identifies the code that something was made by: the modules that can change its numbers, each by what it does.
+
+These are the modules that its entry imports, over any number of steps; they are read, not imported. What a registry
+lists changes nothing of a run: its own task, model and method are followed instead. A module counts by its syntax tree
+without docstrings: comments and formatting are in no tree.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import os
-import platform
+import importlib.util
+import json
+from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
+from mat.experiments.config.spec import Spec
 
-_PACKAGES = (
-    "torch", "torchvision", "transformers", "datasets", "tokenizers",
-    "fvcore", "numpy", "scipy", "scikit-learn", "pillow",
-)  # fmt: skip
+LIBRARY = Path(__file__).parents[2]
+# what something is done by, beside a run's own task, model and method
+TRAINING, PREPARING = "mat.experiments.training.run", "mat.experiments.training.prepare"
+CEILING = "mat.experiments.studies.ceiling.compute"
+REGISTRIES = ("mat", "mat.methods", "mat.experiments.tasks", "mat.experiments.models")
+_NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that others decide, or none
+DIGITS = 16  # of a module's hash
+
+Modules = Mapping[str, str]  # hash by module
 
 
-# evidence and the command line read runs but cannot change one; the ceiling is arithmetic on model settings; the
-# grid and its plan say which runs there are, and a run's name says what it is; jobs measure copies of a run
-_NOT_IN_A_RUN = (
-    "evidence/", "__main__.py", "experiments/studies/", "experiments/config/scale.py", "experiments/planning/",
-    "experiments/config/selection.py", "experiments/cli/", "integrations/",
-)  # fmt: skip
+class _Source(NamedTuple):
+    """A file's hash, "" where nothing but docstrings is in it, and the names that it imports."""
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+def run_modules(spec: Spec, entry: str = TRAINING) -> dict[str, str]:
+    """Hash by module of what a run stands on: ``entry``, and the run's own task, model and method."""
+    return modules(entry, *spec.modules())
+
+
+def modules(*origins: str | Path) -> dict[str, str]:
+    """Hash by module of what modules, or files of someone's own, stand on: themselves and what they import of the
+    library. A file goes by its name, wherever it lies."""
+    names = tuple(one for one in origins if isinstance(one, str) and one.partition(".")[0] == "mat")
+    others = {str(one): one if isinstance(one, Path) else _file(one) for one in origins if one not in names}
+    return dict(_closure(names, tuple(others.values())))
+
+
+def code_hash(found: Modules) -> str:
+    """SHA-256 over modules."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def code_hash(*also: str) -> str:
-    """SHA-256 over every file of the library that can change a run's numbers.
-
-    ``also``: names left out of it that can change the caller's: ``agreement``, ``branches``, ``jobs.py``.
-    """
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    left_out = tuple(name for name in _NOT_IN_A_RUN if name not in also)
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        if not name.startswith(left_out):
-            digest.update(f"{name}\n".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute; one that is not installed is left out."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except ModuleNotFoundError:
+def _closure(names: tuple[str, ...], files: tuple[Path, ...]) -> Modules:
+    found = {path.name: _source(path.read_bytes()) for path in files}
+    waiting = [*names, *(name for source in found.values() for name in source.imports)]
+    seen = set(REGISTRIES)
+    while waiting:
+        name = waiting.pop()
+        path = _path(name)
+        if name in seen or path is None:
             continue
-    return found
+        seen.add(name)
+        found[name] = _source(path.read_bytes())
+        waiting += [*found[name].imports, name.rpartition(".")[0]]
+    return {name: found[name].digest for name in sorted(found) if found[name].digest}
 
 
-def hardware(device: str) -> dict[str, Any]:
-    """What the run runs on: processor, number of cores, device."""
-    name = torch.cuda.get_device_name() if device == "cuda" else device
-    return {"cpu": _processor(), "cores": os.cpu_count(), "device": name}
+def _file(name: str) -> Path:
+    """The file of a module that is not of the library."""
+    return Path(importlib.util.find_spec(name).origin)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _path(name: str) -> Path | None:
+    """The file of a module of the library; None where there is none: a name may be of something in a module."""
+    package, _, rest = name.partition(".")
+    place = LIBRARY.joinpath(*rest.split(".")) if rest else LIBRARY
+    tried = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in tried if package == "mat" and path.is_file()), None)
+
+
+@cache
+def _source(content: bytes) -> _Source:
+    words: list[str] = []
+    imports: dict[str, None] = {}
+    _read(ast.parse(content).body, words, imports)
+    return _Source(
+        hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGITS] if words else "", tuple(imports)
+    )
+
+
+def _read(node: Any, words: list[str], imports: dict[str, None]) -> None:
+    """A syntax tree as words, the same in every version of Python that knows its syntax, and what is imported anywhere
+    in it but for type checking alone."""
+    if isinstance(node, list):
+        told = [one for one in node if not _is_text(one)]
+        for one in told:
+            _read(one, words, imports)
+        if told:
+            words.append("]")
+        return
+    if not isinstance(node, ast.AST):
+        words.append(repr(node))
+        return
+    words.append(type(node).__name__)
+    if isinstance(node, ast.Import):
+        imports.update((alias.name, None) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        imports[node.module] = None
+        imports.update((f"{node.module}.{alias.name}", None) for alias in node.names)
+    unread = {} if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) else imports
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if name not in _NO_MEANING and value is not None and value != []:
+            words.append(name)
+            _read(value, words, imports if name == "orelse" else unread)
+
+
+def _is_text(node: Any) -> bool:
+    """Whether a statement is a text by itself: a docstring, of an attribute too."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

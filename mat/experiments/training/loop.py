@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,22 @@ from torch import Tensor, nn
 
 from mat.controller import Controller
 from mat.experiments.config.spec import Spec
-from mat.experiments.tasks.base import Batch, Score, Task
-from mat.experiments.training import checkpoint, code_version
+from mat.experiments.tasks.base import Batch, Task
+from mat.experiments.training import checkpoint
+from mat.experiments.training.evaluation import Evaluation
+from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Feed
-from mat.experiments.training.reference_run import reference
+from mat.experiments.training.reference_run import Reference, reference
+from mat.experiments.training.resume import Report
 from mat.flops import elementwise, executed, nominal
 from mat.forward import forward
 from mat.kernels.spectrum import eigen_macs
-from mat.methods.base import GRADIENTS, SPECTRA
+from mat.methods.base import probe_passes
+from mat.partition.partition import Partition
 from mat.records.columns import DIVERGED, FINISHED
 from mat.records.costs import COST_LINES
 from mat.seeds import stream_seed
-
-EVALUATION_BATCH = 256  # samples, or as many as make EVALUATION_LOGITS
-EVALUATION_LOGITS = 2**26
 
 
 @dataclass
@@ -51,63 +51,80 @@ class Progress:
 
 
 class Loop:
-    """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs."""
+    """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs.
 
-    def __init__(self, spec: Spec, out: Path, data: Path | None, cache: Path, device: str) -> None:
-        self.spec, self.device, self.recipe = spec, device, spec.recipe
-        self.start_hash: str | None = None
-        self.task: Task = spec.task.module.load(spec.task.settings, data, cache)
+    ``out``: the run's folder; what it follows and starts from is beside it.
+    """
+
+    def __init__(self, spec: Spec, out: Path, machine: Machine) -> None:
+        self.spec, self.machine, self.recipe = spec, machine, spec.recipe
+        self.task: Task = spec.task.module.load(spec.task.settings, machine.data, machine.cache)
         self.steps_per_epoch = self.task.steps_per_epoch(self.recipe.batch)
-        self.steps = self.recipe.epochs * self.steps_per_epoch
-        family, settings, probe = spec.model.module, spec.model.settings, spec.probe
-        with torch.random.fork_rng():
-            torch.manual_seed(stream_seed(spec.seed, "weights"))
-            self.model: nn.Module = family.build(settings, self.task.signature)
-        if spec.start is not None:
-            self.start_hash = checkpoint.start(self.model, spec.start, self.task, out, data, cache)
-        partition, method = family.partition(settings, self.model), spec.method.settings
+        self.model, self.start_hash = initial_model(spec, self.task, out, machine)
+        partition = spec.model.module.partition(spec.model.settings, self.model)
+        method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
-        work = family.work(settings, self.task.signature, self.recipe.batch)
-        whole = family.step(work, partition.names, "exact")
-        self.steps, self.scheduled = method.length(self.steps, whole, follows.macs)
-        samples = self.task.probe(spec.seed, probe.n)
+        self.steps, self.scheduled = self._length(partition, follows)
+        samples = self.task.probe(spec.seed, spec.probe.n)
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
-        self.model.to(device)
-        self.controller = Controller(
-            self.model,
-            partition,
-            method,
-            self._on_device(samples.inputs),
-            every=probe.every or self.steps_per_epoch,
-            estimator=probe.estimator,
-            normalisation=probe.normalisation,
-            directions=probe.directions,
-            probe_labels=samples.labels.to(device),
-            loss=self.task.sample_losses,
-            seed=spec.seed,
-            counts=follows.counts,
-            length=self.steps,
-        )
+        self.evaluation = Evaluation(self.task, self.outputs_per_sample, machine)
+        self.model.to(machine.device)
+        self.controller = self._controller(partition, machine.take(samples), follows)
         self.ledger = executed.StepLedger(
-            self.model, partition, "dense" if method.dense else method.mode, device
+            self.model, partition, "dense" if method.dense else method.mode, machine.device
         )
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.feed = Feed(self.task, spec.seed, self.recipe.batch, self.steps)
         self.progress = Progress()
-        self.identity = {
-            "run": spec.name,
-            "code_hash": code_version.code_hash(),
+
+    def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
+        """Steps that are trained, and steps that the learning rate's schedule goes over."""
+        family = self.spec.model.module
+        work = family.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
+        whole = family.step(work, partition.names, "exact")
+        return self.spec.method.settings.length(
+            self.recipe.epochs * self.steps_per_epoch, whole, follows.macs
+        )
+
+    def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
+        probe = self.spec.probe
+        return Controller(
+            self.model,
+            partition,
+            self.spec.method.settings,
+            samples.inputs,
+            every=probe.every or self.steps_per_epoch,
+            estimator=probe.estimator,
+            normalisation=probe.normalisation,
+            directions=probe.directions,
+            probe_labels=samples.labels,
+            loss=self.task.sample_losses,
+            seed=self.spec.seed,
+            counts=follows.counts,
+            length=self.steps,
+        )
+
+    @property
+    def stands_on(self) -> dict[str, Any]:
+        """What its numbers come of, beside specification and code."""
+        return {
             "data_hash": self.task.data_hash,
             "start_hash": self.start_hash,
             "torch": torch.__version__,
-            "device": device,
+            "device": self.machine.device,
         }
 
-    def advance(self, report: Callable[[str, float], None]) -> None:
+    def work(self, report: Report) -> Iterator[None]:
+        """Train to the end, step by step."""
+        while self.progress.step < self.steps and not self.progress.diverged:
+            self.advance(report)
+            yield
+
+    def advance(self, report: Report) -> None:
         """One training step, with the probe before it and the evaluation after it where they are due."""
         progress = self.progress
         if progress.step == 0:
@@ -175,20 +192,19 @@ class Loop:
         key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
         routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
         if routes or key not in memo:  # apart from the probe itself, because counting is slow
-            memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.device)
+            memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.machine.device)
         totals["macs_executed_probe"] += memo[key]
-        passes = {SPECTRA: controller.estimator.count(self.outputs_per_sample), GRADIENTS: 1}
-        for what in controller.measured:
-            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes[what])
+        for passes in probe_passes(controller.measured, controller.estimator.count(self.outputs_per_sample)):
+            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it
         and what the model adds; both differentiable."""
-        inputs, labels = self._on_device(batch.inputs), batch.labels.to(self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            logits = forward(model, inputs)
-        loss = self.task.loss(logits.float(), labels)
+        batch, half = self.machine.take(batch), self.recipe.precision == "bfloat16"
+        with torch.autocast(self.machine.device, torch.bfloat16, enabled=half):
+            logits = forward(model, batch.inputs)
+        loss = self.task.loss(logits.float(), batch.labels)
         extra = model.extra_loss() if hasattr(model, "extra_loss") else None
         return loss, loss if extra is None else loss + extra
 
@@ -210,27 +226,10 @@ class Loop:
             nn.utils.clip_grad_norm_(list(self.controller.parameters()), self.recipe.clip)
         self.optimizer.step()
 
-    @property
-    def evaluation_size(self) -> int:
-        """Samples per batch of an evaluation."""
-        return max(1, min(EVALUATION_BATCH, EVALUATION_LOGITS // self.outputs_per_sample))
-
-    def score(self, split: str, model: nn.Module) -> Score:
-        """Loss and metrics of ``model`` on a whole split."""
-        return self.task.score(split, self.answers(model, self.task.batches(split, self.evaluation_size)))
-
-    def answers(self, model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits and labels of each batch by ``model`` in evaluation mode, without gradients."""
-        model.eval()
-        for batch in batches:
-            with torch.no_grad():
-                logits = forward(model, self._on_device(batch.inputs))
-            yield logits, batch.labels.to(self.device)
-
-    def _evaluate(self, report: Callable[[str, float], None]) -> None:
+    def _evaluate(self, report: Report) -> None:
         progress, since = self.progress, self.progress.since
         start = time.perf_counter()
-        score = self.score("validation", self.model)
+        score = self.evaluation.score("validation", self.model)
         loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
         progress.totals["seconds_eval"] += time.perf_counter() - start
@@ -255,16 +254,13 @@ class Loop:
             progress.step / self.steps,
         )
 
-    def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device) for name, value in inputs.items()}
-
     def finish(self) -> dict[str, Any]:
         """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""
         self.feed.close()
         self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
-        test = None if self.progress.diverged else self.score("test", self.model)
+        test = None if self.progress.diverged else self.evaluation.score("test", self.model)
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {
@@ -277,45 +273,26 @@ class Loop:
             "best_step": None if best is None else int(curve["step"][best]),
         }
 
-    def record(self) -> dict[str, Any]:
-        """The content of run.json, labels apart."""
-        spec, partition = self.spec, self.controller.partition
-        method = spec.method.settings
-        return {
-            "name": spec.name,
-            "spec": json.loads(spec.json),
-            "seed": spec.seed,
-            "code_hash": code_version.code_hash(),
-            "data_hash": self.task.data_hash,
-            "start_hash": self.start_hash,
-            "versions": code_version.versions(),
-            "hardware": code_version.hardware(self.device),
-            "threads": spec.threads,
-            "charges_probe": bool(method.reads),
-            "metrics": [metric._asdict() for metric in self.task.metrics],
-            "loss_unit": self.task.loss_unit,
-            "bounds": self.task.bounds,
-            "sizes": self.task.sizes,
-            "modules": partition.table(),
-            "remainder_parameters": partition.size(partition.remainder),
-            "mode": "dense" if method.dense else method.mode,
-            "interval": self.controller.every,
-            "probe_n": spec.probe.n,
-        }
-
     def state(self) -> dict[str, Any]:
         return {
-            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "controller": self.controller.state_dict(),
             "progress": vars(self.progress),
         }
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        if state is None:
-            return
+    def restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
+
+
+def initial_model(spec: Spec, task: Task, out: Path, machine: Machine) -> tuple[nn.Module, str | None]:
+    """The model with the initial weights of its seed, or of the checkpoint that it starts from, and the checkpoint's
+    SHA-256, if it does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(spec.seed, "weights"))
+        model = spec.model.module.build(spec.model.settings, task.signature)
+    start = spec.start
+    return model, None if start is None else checkpoint.start(model, start, task, out, machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,13 @@ def reference(spec: Spec, out: Path, modules: int) -> Reference:
 
     Raises InputError when that run is not there.
     """
-    other = getattr(spec.method.settings, "match", None)
-    if other is None:
+    folder = _folder(spec, out)
+    if folder is None:
         return Reference()
-    folder = out.parent / other
     lacking = missing(folder, FOLLOWED)
     if lacking:
         raise InputError(
-            f"{spec.method.name} follows the run {other}, which is not at {folder} ({lacking[0]} is missing); "
+            f"{spec.method.name} follows the run {folder.name}, which is not at {folder} ({lacking[0]} is missing); "
             "train it first"
         )
     active = read_parquet(folder / PROBES, ("interval", "active"))
@@ -42,3 +42,14 @@ def reference(spec: Spec, out: Path, modules: int) -> Reference:
     last = read_parquet(folder / CURVE, CURVE_COLUMNS).iloc[-1]
     charged = read_json(folder / RUN)["charges_probe"]
     return Reference(counts, int(total_macs(last, "executed", charged)))
+
+
+def reference_modules(spec: Spec, out: Path) -> Mapping[str, str]:
+    """Hash by module of the code that the followed run stands on, and so does this one; empty without one there."""
+    folder = _folder(spec, out)
+    return {} if folder is None or missing(folder, [RUN]) else read_json(folder / RUN).get("code", {})
+
+
+def _folder(spec: Spec, out: Path) -> Path | None:
+    other = getattr(spec.method.settings, "match", None)
+    return None if other is None else out.parent / other

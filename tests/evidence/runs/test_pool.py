@@ -97,10 +97,31 @@ def test_an_incomplete_directory_is_refused_by_the_missing_file(runs, file):
         collect(runs)
 
 
-@pytest.mark.parametrize("key", ["code_hash", "data_hash"])
-def test_mixed_versions_are_refused(runs, key):
-    edit(runs[0], **{key: "another"})
-    with pytest.raises(InputError, match=rf"different {key}.*another"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_hash": "another"}, "different data_hash.*another"),
+        (
+            {"code": {"mat.controller": "another"}},
+            r"different code: mat\.controller is another in .* leave out or repeat",
+        ),
+    ],
+)
+def test_mixed_versions_are_refused(runs, change, message):
+    edit(runs[0], **change)
+    with pytest.raises(InputError, match=message):
+        collect(runs)
+
+
+def test_runs_pool_when_every_module_that_two_of_them_stand_on_is_the_same(runs):
+    repeated = [
+        run for run in runs if "-mat-" in run.name
+    ]  # an edited method, all of whose runs were made again
+    for run in repeated:
+        edit(run, code={"mat.controller": "c0de", "mat.methods.mat": "another"}, code_hash="0ther")
+    assert set(collect(runs).runs["code_hash"]) == {"c0de" * 10, "0ther"}
+    edit(repeated[0], code={"mat.controller": "c0de", "mat.methods.mat": "c0de"})
+    with pytest.raises(InputError, match=rf"mat\.methods\.mat is .*{repeated[0].name}"):
         collect(runs)
 
 

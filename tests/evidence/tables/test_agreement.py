@@ -291,12 +291,12 @@ class TestFiles:
         assert pooled.load_agreement(tmp_path) is None
 
     @pytest.mark.parametrize(
-        ("column", "message"), [("scale", "different scale"), ("code_hash", "different code_hash"),
+        ("column", "message"), [("scale", "different scale"), ("code", "different code: mat.controller"),
                                 ("setup", "different setup"), ("data_hash", "different data_hash")]
     )  # fmt: skip
     def test_mixtures_are_refused(self, tmp_path, column, message):
         frames = measurements(families=["vgg"])
-        frames[0][column] = "other"
+        frames[0][column] = '{"mat.controller": "other"}' if column == "code" else "other"
         with pytest.raises(InputError, match=message):
             agreement_page.load(self.written(tmp_path, frames))
 

@@ -214,8 +214,10 @@ def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
 
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
-    with pytest.raises(InputError, match="different code_hash"):
-        branches.load(written(tmp_path / "a", [frames[0], frames[1].assign(code_hash="other")]))
+    with pytest.raises(InputError, match="different code: mat.controller"):
+        branches.load(
+            written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')])
+        )
     with pytest.raises(InputError, match="lacks the columns gradient_norm"):
         branches.load(written(tmp_path / "b", [frames[0].drop(columns="gradient_norm")]))
     with pytest.raises(InputError, match="no branches of kind 'set'"):

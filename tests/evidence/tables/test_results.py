@@ -17,6 +17,7 @@ from mat.evidence.tables import results_page
 from mat.evidence.tables.results import results
 from mat.evidence.text import format
 from mat.experiments.cli import tables as cli
+from mat.records.costs import flop_unit
 from tests.evidence.synthetic import TASKS, changed, write_runs
 
 RULE = Convergence()
@@ -155,7 +156,7 @@ def test_markdown_cells_cannot_break_the_table():
     [(2e15, "PFLOP"), (9.9e14, "TFLOP"), (1e9, "GFLOP"), (3e3, "MFLOP"), (float("nan"), "MFLOP")],
 )
 def test_flop_unit(largest, unit):
-    assert format.flop_unit(largest)[1] == unit
+    assert flop_unit(largest)[1] == unit
 
 
 def test_numbers_as_text():

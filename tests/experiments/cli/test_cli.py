@@ -1,6 +1,5 @@
 """The command line through real processes: help, one run, resuming after a kill, and bad input."""
 
-import importlib.metadata
 import json
 import os
 import re
@@ -9,13 +8,19 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
 
 from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
+from mat.experiments.cli.plugins import listed
+from mat.experiments.cli.train import described
+from mat.experiments.config.settings import descriptions
+from mat.methods.mat import MAT
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,6 +31,7 @@ SPEC = {
     "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 100, "epochs": 4, "evaluate_every": 10},
     "probe": {"n": 8},
 }
+SHORT = {**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}, "seed": 3}
 
 
 def command(*args):
@@ -100,11 +106,11 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
     assert "finished" in shown
 
 
-def test_flags_make_the_same_run_as_a_specification(tmp_path):
-    from mat.experiments.config.spec import Spec
-
-    path = tmp_path / "spec.json"
-    path.write_text(json.dumps({**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}, "seed": 3}))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One run from a specification's file, and the same run from flags."""
+    root = tmp_path_factory.mktemp("trained")
+    (root / "spec.json").write_text(json.dumps(SHORT))
     given = ["--seed", 3]
     for block in ("model", "recipe", "probe"):
         for key, value in SPEC[block].items():
@@ -112,11 +118,34 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
                 given += ["--set", f"{block}.{key}={json.dumps(value)}"]
     given += ["--set", "recipe.epochs=1"]
     flags = ["--task", "digits", "--model", "vgg", "--method", "mat"]
-    one, two = (tmp_path / name for name in ("one", "two"))
-    assert mat("train", "--spec", path, "--out", one).returncode == 0
-    assert mat("train", *flags, *given, "--out", two).returncode == 0
-    names = {json.loads((folder / "run.json").read_text())["name"] for folder in (one, two)}
-    assert names == {Spec.of(json.loads(path.read_text())).name}
+    for done in (
+        mat("train", "--spec", root / "spec.json", "--out", root / "one"),
+        mat("train", *flags, *given, "--out", root / "two"),
+    ):
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_flags_make_the_same_run_as_a_specification(trained):
+    from mat.experiments.config.spec import Spec
+
+    names = {json.loads((trained / name / "run.json").read_text())["name"] for name in ("one", "two")}
+    assert names == {Spec.of(SHORT).name}
+
+
+def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, capsys):
+    other = json.dumps({**SHORT, "seed": 4})
+    assert main(["train", "--spec", other, "--out", str(tmp_path / "other")]) == 0
+    capsys.readouterr()
+    same = mat("compare", trained / "one", trained / "two")
+    assert same.returncode == 0, same.stderr
+    assert "1 are the same to the bit and 0 differ" in same.stdout
+    assert main(["compare", str(trained / "one"), str(trained / "two"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["same"]
+    assert main(["compare", str(trained / "one"), str(tmp_path / "other")]) == 0
+    said = capsys.readouterr().out
+    assert "first at step 0" in said
+    assert re.search(r"spec: seed +3 \| 4", said)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +164,10 @@ def test_flags_make_the_same_run_as_a_specification(tmp_path):
             ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
             "alpha must be in (0, 1]",
         ),
-        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
+        (
+            ["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"],
+            "seed: expected a number ≥ 0, got -1",
+        ),
         (
             ["train", "--spec", json.dumps(SPEC), "--data", "nowhere", "--out", "x"],
             "data folder nowhere does not exist",
@@ -195,18 +227,49 @@ def test_the_process_exits_with_2_on_bad_input(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_list_of_one_kind_says_what_each_setting_means():
-    lines = mat("list", "methods").stdout.splitlines()
+def test_list_of_one_kind_says_what_each_setting_means_and_once_what_all_have():
+    text = mat("list", "methods").stdout
+    lines = text.splitlines()
     assert lines[0] == "methods"
     assert not {"tasks", "models"} & set(lines)
-    assert any(line.startswith("    method.mode = 'detach'") for line in lines)
+    assert text.count("method.mode = 'detach'") == 1
+    assert lines.index("  (every)    Settings that every method has.") < lines.index(
+        next(line for line in lines if line.startswith("  vanilla "))
+    )
+    meaning = text.partition("method.beta = 0.001")[2].partition("    method.")[0]
+    assert " ".join(meaning.split()) == descriptions(MAT)["beta"]
 
 
-@pytest.mark.parametrize("args", [["list", "methods"], ["list"]])
-def test_a_reader_that_closes_the_pipe_ends_it_quietly(args):
+def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_other(monkeypatch):
+    points = [EntryPoint(name, f"{module}:METHOD", "mat.methods") for name, module in OTHERS.items()]
+    monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
+    lines = list(listed("method"))
+    assert lines[-2].startswith("  absent     cannot be used: ")
+    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+
+
+OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}
+
+
+def test_a_python_file_is_a_plug_in_of_one_s_own_and_any_other_word_a_name():
+    given = described(
+        None, {"task": "digits", "model": None, "method": "a/my.py"}, {"seed": 2, "threads": None}
+    )
+    assert given == {"task": {"name": "digits"}, "method": {"file": "a/my.py"}, "seed": 2}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_closes_the_pipe_ends_it_quietly(unbuffered):
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(command(*args), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run(
+        command("list", "methods"),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -237,10 +300,9 @@ def test_with_the_library_alone_one_line_says_what_to_install(missing):
 
 def test_the_console_script_is_the_module_s_own_main():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert {
-        name: importlib.metadata.EntryPoint(name, value, "console_scripts").load()
-        for name, value in scripts.items()
-    } == {"mat": mat_module.main}
+    assert {name: EntryPoint(name, value, "console_scripts").load() for name, value in scripts.items()} == {
+        "mat": mat_module.main
+    }
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
@@ -252,16 +314,15 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command resumes from the last saved state" in capsys.readouterr().err
 
 
-def test_two_runs_of_one_specification_compare_as_the_same(tmp_path):
-    spec = json.dumps({**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}})
-    for name, more in (("a", []), ("b", []), ("c", ["--seed", 1])):
-        done = mat("train", "--spec", spec, *more, "--out", tmp_path / name)
-        assert done.returncode == 0, done.stderr
-    same, other = (mat("compare", tmp_path / "a", tmp_path / name) for name in "bc")
-    assert "1 are the same to the bit and 0 differ" in same.stdout
-    assert "first at step 0" in other.stdout
-    assert "spec: seed" in other.stdout
-    assert json.loads(mat("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)["runs"][0]["same"]
-    mixed = mat("compare", tmp_path / "a", "results/demo/tables")
-    assert mixed.returncode == 2
-    assert "compare two of one kind" in mixed.stderr
+def test_check_plugin_says_what_is_missing_or_that_it_passes(monkeypatch, tmp_path, capsys):
+    found = []
+    contract = ModuleType("mat.experiments.contract")
+    contract.check_file = lambda path: [f"{path.name} {line}" for line in found]
+    monkeypatch.setitem(sys.modules, contract.__name__, contract)
+    assert main(["check-plugin", str(tmp_path / "mine.py")]) == 0
+    assert capsys.readouterr().out.endswith("mine.py: passes\n")
+    found[:] = ["has no METHOD", "has no card"]
+    assert main(["check-plugin", str(tmp_path / "mine.py")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("mine.py: 2 of the contract not kept:")
+    assert lines[1:] == ["  mine.py has no METHOD", "  mine.py has no card"]

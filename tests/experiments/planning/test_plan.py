@@ -11,10 +11,13 @@ from mat.experiments import tasks
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
-from mat.experiments.planning import cost as plan
-from mat.experiments.planning import report
-from mat.experiments.studies.agreement.config import jobs
-from mat.experiments.studies.branches import config as branches_plan
+from mat.experiments.planning import rate, report
+from mat.experiments.planning.rate import measured_rate
+from mat.experiments.planning.rows import Macs, Row, rows
+from mat.experiments.planning.table import number
+from mat.experiments.studies.agreement.study import AGREEMENT
+from mat.experiments.studies.branches.study import BRANCHES
+from mat.experiments.training.cost import run_cost
 
 ROOT = Path(__file__).parents[3]
 VGG = {"name": "vgg", "plan": [4, "M", 8], "filter_groups": 2}
@@ -61,34 +64,32 @@ def expand_in(config):
 def cost(method, **changes):
     task = CONFIG["tasks"]["images"]
     given = {key: {**task[key], **changes.get(key, {})} for key in ("task", "model", "recipe", "probe")}
-    return plan.run_cost(Spec.of({**given, "method": method}))
+    return run_cost(Spec.of({**given, "method": method}))
 
 
 def test_training_is_every_step_with_all_modules_active():
-    steps, found = cost({"name": "vanilla"})
-    assert steps == 3 * 10
+    found = cost({"name": "vanilla"})
+    assert found.steps == 3 * 10
     assert found.training == 30 * STEP
-    assert (
-        cost({"name": "mat", "mode": "exact"})[1].training == cost({"name": "mat"})[1].training == 30 * STEP
-    )
+    assert cost({"name": "mat", "mode": "exact"}).training == cost({"name": "mat"}).training == 30 * STEP
 
 
 def test_a_probe_is_one_forward_pass_and_two_more_per_backward_pass():
-    assert cost({"name": "vanilla"})[1].probes == 0
+    assert cost({"name": "vanilla"}).probes == 0
     eight = 8 * 6 * FORWARD  # before the steps 0, 4, … 28
-    assert cost({"name": "mat"})[1].probes == (1 + 2 * 5) * eight
+    assert cost({"name": "mat"}).probes == (1 + 2 * 5) * eight
     # what only observes measures gradients as well: one forward and one backward pass
-    assert cost({"name": "vanilla", "observe": True})[1].probes == (1 + 2 * 5) * eight + 3 * eight
+    assert cost({"name": "vanilla", "observe": True}).probes == (1 + 2 * 5) * eight + 3 * eight
     for estimator, backwards in (("sum_of_logits", 1), ("loss", 1), ("trace", 10), ("full", 10)):
-        assert cost({"name": "mat"}, probe={"estimator": estimator})[1].probes == (1 + 2 * backwards) * eight
-    per_epoch = cost({"name": "mat"}, probe={"every": None})[1].probes
+        assert cost({"name": "mat"}, probe={"estimator": estimator}).probes == (1 + 2 * backwards) * eight
+    per_epoch = cost({"name": "mat"}, probe={"every": None}).probes
     assert per_epoch == 3 * (1 + 2 * 5) * 6 * FORWARD
 
 
 def test_a_sequence_has_as_many_logits_as_positions_times_words():
     given = {**CONFIG["tasks"]["text"], "method": {"name": "mat"}, "probe": {"n": 4, "estimator": "trace"}}
     del given["tags"]
-    _, found = plan.run_cost(Spec.of(given))
+    found = run_cost(Spec.of(given))
     # per token: projections 4·8², feed-forward 8·8², scores and values 2·16·8, head 8² + 8·50
     forward = 16 * (12 * 64 + 2 * 16 * 8 + 64 + 8 * 50)
     assert found.probes == (1 + 2 * 16 * 50) * 4 * forward
@@ -97,15 +98,13 @@ def test_a_sequence_has_as_many_logits_as_positions_times_words():
 
 def test_evaluation_is_at_the_start_when_due_and_at_the_end_and_of_the_test_split_once():
     # after the steps 0, 7, 14, 21, 28 and 30
-    assert cost({"name": "vanilla"})[1].evaluation == (6 * 30 + 20) * FORWARD
-    assert cost({"name": "vanilla"}, recipe={"evaluate_every": 10})[1].evaluation == (4 * 30 + 20) * FORWARD
-    assert (
-        cost({"name": "vanilla"}, recipe={"evaluate_every": 10**9})[1].evaluation == (2 * 30 + 20) * FORWARD
-    )
+    assert cost({"name": "vanilla"}).evaluation == (6 * 30 + 20) * FORWARD
+    assert cost({"name": "vanilla"}, recipe={"evaluate_every": 10}).evaluation == (4 * 30 + 20) * FORWARD
+    assert cost({"name": "vanilla"}, recipe={"evaluate_every": 10**9}).evaluation == (2 * 30 + 20) * FORWARD
 
 
 def test_a_row_is_all_the_runs_of_a_task_and_method():
-    found = {(row.task, row.method): row for row in plan.rows(expand_in(CONFIG))}
+    found = {(row.task, row.method): row for row in rows(expand_in(CONFIG))}
     assert list(found) == [(t, m) for t in ("images", "text") for m in ("vanilla", "mat", "random")]
     row = found["images", "mat"]
     assert (row.runs, row.steps, row.tags, row.precision) == (3, 30, ("pictures",), "float32")
@@ -114,7 +113,7 @@ def test_a_row_is_all_the_runs_of_a_task_and_method():
 
 
 def test_hours_are_operations_over_the_rate_of_their_precision():
-    row = plan.Row("t", "m", (), "bfloat16", 1, 1, plan.Cost(9 * 10**12, 10**12, 8 * 10**11))
+    row = Row("t", "m", (), "bfloat16", 1, 1, Macs(9 * 10**12, 10**12, 8 * 10**11))
     # 18 TFLOP at 5 GFLOP/s are an hour; 3.6 TFLOP at 1 GFLOP/s are another
     assert row.hours({"float32": 1.0, "bfloat16": 5.0}) == pytest.approx(2.0)
 
@@ -122,7 +121,7 @@ def test_hours_are_operations_over_the_rate_of_their_precision():
 def test_measurements_of_estimators_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0, 0.5], "probe_sets": 3, "sizes": [4, 6],
              "estimators": ["sum_of_logits", "trace"], "sample_passes": 40}  # fmt: skip
-    found = plan.rows([], jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
+    found = rows([], AGREEMENT.jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
     (row,) = found
     assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
     # two checkpoints of three probe sets; trace is affordable at n = 4 only
@@ -134,7 +133,7 @@ def test_measurements_of_estimators_are_counted():
 def test_branches_are_counted():
     block = {"families": {"vgg": {"of": "images"}}, "shares": [0.1, 0.5], "steps": 2, "set_steps": 4, "samples": 8,
              "validation_samples": 50}  # fmt: skip
-    (row,) = plan.rows([], branches_plan.jobs(ScaleConfig.of({**CONFIG, "branches": block})))
+    (row,) = rows([], BRANCHES.jobs(ScaleConfig.of({**CONFIG, "branches": block})))
     assert (row.method, row.runs, row.steps) == ("(branches: vgg)", 3, 15)
     # per checkpoint: four modules and none of them for two steps, five sets for four
     assert row.cost.training == 3 * (15 + 2 * (5 * 2 + 5 * 4)) * STEP
@@ -146,10 +145,10 @@ def test_branches_are_counted():
 def test_what_does_not_fit_is_refused_by_its_place():
     runs = expand_in({**CONFIG, "tasks": {"images": {**CONFIG["tasks"]["images"], "recipe": {"batch": 101}}}})
     with pytest.raises(InputError, match=r"tasks\.images with vanilla: a batch of 101 is more than the 100"):
-        plan.rows(runs)
+        rows(runs)
     runs = expand_in({**CONFIG, "tasks": {"words": {**CONFIG["tasks"]["text"], "model": VGG}}})
     with pytest.raises(InputError, match=r"tasks\.words with vanilla: model vgg needs"):
-        plan.rows(runs)
+        rows(runs)
 
 
 @pytest.fixture
@@ -174,8 +173,8 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
         "1 MAC = 2 FLOP",
     ):
         assert part in text
-    rows = plan.rows(expand_in(CONFIG))
-    hours = sum(row.hours({"float32": 3e-4, "bfloat16": 3e-4}) for row in rows)
+    rated = {"float32": 3e-4, "bfloat16": 3e-4}
+    hours = sum(row.hours(rated) for row in rows(expand_in(CONFIG)))
     said = report.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
@@ -192,7 +191,7 @@ def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_
 
 
 def test_small_numbers_keep_their_digits():
-    assert [report._number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
+    assert [number(value) for value in (0, 0.000123, 0.0456, 12.34, 54321.0)] == [
         "0", "0.000123", "0.0456", "12.3", "54321",
     ]  # fmt: skip
 
@@ -217,7 +216,7 @@ def test_a_selection_is_planned_with_what_it_needs(config):
 
 def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
     monkeypatch.setattr(
-        report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
+        rate, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
     )
     text = report.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
@@ -226,7 +225,7 @@ def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
 
 
 def test_a_measured_rate_is_that_of_this_machine():
-    assert 0.1 < report.measured_rate("float32", 1) < 1e5
+    assert 0.1 < measured_rate("float32", 1) < 1e5
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
@@ -243,9 +242,3 @@ def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match="expected a mapping"):
         report.report(str(tmp_path / "list.yaml"))
-
-
-def test_no_file_of_the_plan_can_change_a_run():
-    from mat.experiments.training.code_version import _NOT_IN_A_RUN
-
-    assert {"experiments/planning/", "experiments/config/selection.py"} <= set(_NOT_IN_A_RUN)

@@ -8,14 +8,17 @@ import pandas as pd
 import pytest
 import torch
 
-import mat.experiments.studies.agreement.measure
 from mat.errors import InputError
 from mat.experiments.cli.main import main
 from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies.agreement.config import Settings, job_of, jobs
-from mat.experiments.studies.agreement.measure import CODE, checkpoints, measure
+from mat.experiments.studies.agreement.measure import Spectra
+from mat.experiments.studies.agreement.settings import Settings
+from mat.experiments.studies.agreement.study import AGREEMENT
+from mat.experiments.studies.session import checkpoints
 from mat.experiments.training import resume
+from mat.experiments.training.code_version import code_hash
 from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
 from mat.kernels.ntk import normalise
 from mat.kernels.spectrum import spectrum
 
@@ -51,7 +54,7 @@ CLOCK = ["seconds"]
 
 
 def jobs_in(config):
-    return jobs(ScaleConfig.of(config))
+    return AGREEMENT.jobs(ScaleConfig.of(config))
 
 
 def job(family="vgg", seed=0, **settings):
@@ -63,7 +66,7 @@ def job(family="vgg", seed=0, **settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     torch.set_num_threads(1)
-    return measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    return AGREEMENT.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
 
 
 def test_every_affordable_combination_is_measured_once(measured):
@@ -100,9 +103,7 @@ def test_the_budget_leaves_out_what_is_too_dear():
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
     """What the measurement relies on: one call on the largest n gives the kernels of every smaller one."""
-    session = mat.experiments.studies.agreement.measure._Session(
-        job(family), tmp_path / "x.parquet", None, tmp_path, "cpu"
-    )
+    session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
     for measurement in session.measurements:
         largest = session._grams(measurement, 1, 4)
         smaller = session._grams(measurement, 1, 2)
@@ -112,9 +113,7 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
 
 
 def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
-    session = mat.experiments.studies.agreement.measure._Session(
-        job(), tmp_path / "x.parquet", None, tmp_path, "cpu"
-    )
+    session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
     table = session.probe(0, 0.0, 1)
     measurement = next(m for m in session.measurements if m.estimator == "trace")
     grams = session._grams(measurement, 1, 2)
@@ -127,27 +126,20 @@ def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
 
 
 def test_probe_sets_are_disjoint_and_paired_by_seed(tmp_path):
-    sessions = [
-        mat.experiments.studies.agreement.measure._Session(
-            job("bert", seed), tmp_path / "x", None, tmp_path, "cpu"
-        )
-        for seed in (0, 0, 1)
-    ]
+    sessions = [Spectra(job("bert", seed), tmp_path / "x", Machine(cache=tmp_path)) for seed in (0, 0, 1)]
     first, again, other = (s.samples.inputs["input_ids"] for s in sessions)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert len(first) == 2 * 4
-    pixels = mat.experiments.studies.agreement.measure._Session(
-        job(), tmp_path / "x", None, tmp_path, "cpu"
-    ).samples.inputs["x"]
+    pixels = Spectra(job(), tmp_path / "x", Machine(cache=tmp_path)).samples.inputs["x"]
     assert len(pixels.flatten(1).unique(dim=0)) == len(pixels)
 
 
 def test_the_weights_are_those_of_a_vanilla_run(tmp_path):
     """Measuring changes nothing in training, and neither does leaving the evaluations out."""
     one = job()
-    session = mat.experiments.studies.agreement.measure._Session(one, tmp_path / "x", None, tmp_path, "cpu")
+    session = Spectra(one, tmp_path / "x", Machine(cache=tmp_path))
     plain = {**CONFIG["tasks"]["digits"], "method": {"name": "vanilla"}, "seed": 0}
-    loop = Loop(type(one.spec).of(plain), tmp_path / "y", None, tmp_path, "cpu")
+    loop = Loop(type(one.spec).of(plain), tmp_path / "y", Machine(cache=tmp_path))
     for step in range(4):
         session.probe(step, 0.5, 0)
         for each in (session.loop, loop):
@@ -166,15 +158,17 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(job(), out, report=interrupt, save_every=0)
-    state = resume.state_path(out, *CODE)
+        AGREEMENT.measure(job(), out, report=interrupt, save_every=0)
+    state = resume.state_path(out, code_hash(AGREEMENT.modules(job())))
     assert state.exists() and not out.exists()
     resumed = []
-    found = measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
+    found = AGREEMENT.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
     assert not state.exists()
     assert not any("step 0/" in line for line in resumed), "it began again instead of going on"
     pd.testing.assert_frame_equal(found.drop(columns=CLOCK), measured.drop(columns=CLOCK), check_exact=True)
-    other = measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    other = AGREEMENT.measure(
+        job(seed=1), tmp_path / "other.parquet"
+    )  # control: the comparison sees another seed
     assert not np.array_equal(other["lambda_max"], measured["lambda_max"])
 
 
@@ -182,19 +176,19 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured,
     out = tmp_path / "vgg.parquet"
     measured.to_parquet(out, index=False)
     lines = []
-    found = measure(job(), out, report=lambda line, share: lines.append(line))
+    found = AGREEMENT.measure(job(), out, report=lambda line, share: lines.append(line))
     assert len(found) == len(measured) and "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
-        measure(job(seed=1), out)
+        AGREEMENT.measure(job(seed=1), out)
     out.write_text("nothing")
     with pytest.raises(InputError, match="no table of this measurement"):
-        measure(job(), out)
+        AGREEMENT.measure(job(), out)
 
 
 def test_a_run_that_diverges_keeps_what_was_measured(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"]["lr"] = 1e18
-    found = measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = AGREEMENT.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all()
     assert 0 in set(found["step"]) and 10 not in set(found["step"])
 
@@ -207,7 +201,7 @@ def test_checkpoints_are_steps_of_the_run():
 
 def test_a_job_survives_json_and_names_itself():
     one = job()
-    again = job_of(json.loads(one.json))
+    again = AGREEMENT.job(json.loads(one.json))
     assert again == one and again.name == one.name
     assert one.setup == job(seed=1).setup != job(probe_sets=3).setup
     assert len({each.name for each in jobs_in(CONFIG)}) == 4
@@ -255,9 +249,9 @@ def test_a_block_that_is_no_mapping_is_refused():
 
 def test_too_many_probe_samples_and_nothing_affordable_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="probe size"):
-        measure(job("bert", probe_sets=40), tmp_path / "x.parquet")
+        AGREEMENT.measure(job("bert", probe_sets=40), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="no estimator is affordable"):
-        measure(job("bert", estimators=["trace"]), tmp_path / "x.parquet")
+        AGREEMENT.measure(job("bert", estimators=["trace"]), tmp_path / "x.parquet")
 
 
 def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):

@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 import torch
 
-import mat.experiments.studies.branches.measure
 from mat.errors import InputError
 from mat.experiments.cli.main import main
 from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies.branches.config import SETS, Settings, job_of, jobs
 from mat.experiments.studies.branches.fork import Fork
-from mat.experiments.studies.branches.measure import CODE, MODULE, SET, Branch, measure, shares
+from mat.experiments.studies.branches.measure import MODULE, SET, Branch, Branches, shares
+from mat.experiments.studies.branches.settings import SETS, Settings
+from mat.experiments.studies.branches.study import BRANCHES
 from mat.experiments.tasks.base import Batch
-from mat.experiments.training import code_version, resume, run_directory
+from mat.experiments.training import resume
+from mat.experiments.training.code_version import code_hash
 from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
 from mat.kernels.gradient_norms import gradient_norms
 from mat.partition.partition import Partition
 from tests import cases
@@ -54,7 +56,7 @@ CONFIG = {
 
 
 def jobs_in(config):
-    return jobs(ScaleConfig.of(config))
+    return BRANCHES.jobs(ScaleConfig.of(config))
 
 
 def job(family="vgg", seed=0, **settings):
@@ -66,7 +68,7 @@ def job(family="vgg", seed=0, **settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     torch.set_num_threads(1)
-    return measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    return BRANCHES.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
 
 
 def fork_of(case):
@@ -185,22 +187,20 @@ def test_every_branch_is_there_once_and_says_what_it_trained(measured):
         assert sets["none"] == "" and set(sets["all"].split()) == set(ranked)
         assert sets["random"] in set(ranked)
     assert measured[["memorised_after", "true_after"]].isna().all(axis=None)
-    assert measured["code_hash"].eq(code_version.code_hash(*CODE)).all()
+    assert measured["code_hash"].eq(code_hash(BRANCHES.modules(job()))).all()
 
 
 def test_the_run_goes_on_as_if_there_were_no_branches(tmp_path):
     for family in ("vgg", "switch"):
         one = job(family)
-        session = mat.experiments.studies.branches.measure._Session(
-            one, tmp_path / "x", None, tmp_path, "cpu"
-        )
-        loop = Loop(one.spec, tmp_path / "y", None, tmp_path, "cpu")
+        session = Branches(one, tmp_path / "x", Machine(cache=tmp_path))
+        loop = Loop(one.spec, tmp_path / "y", Machine(cache=tmp_path))
         step, share = session.checkpoints[0]
         for each in (session.loop, loop):
             for _ in range(step):
                 each.advance(lambda line, share: None)
         for branch in session.branches(step):
-            session.rows[branch] = session.row(branch, share)
+            session.done[branch] = session.row(branch, share)
         for each in (session.loop, loop):
             for _ in range(3):
                 each.advance(lambda line, share: None)
@@ -220,9 +220,7 @@ def test_the_branch_that_trains_everything_is_the_run_itself(tmp_path, recipe, s
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"schedule": recipe, "momentum": 0.0}
     config["branches"] |= {"set_steps": steps, "shares": [0.5]}
-    session = mat.experiments.studies.branches.measure._Session(
-        jobs_in(config)[0], tmp_path / "x", None, tmp_path, "cpu"
-    )
+    session = Branches(jobs_in(config)[0], tmp_path / "x", Machine(cache=tmp_path))
     step, share = session.checkpoints[0]
     while session.loop.progress.step < step:
         session.loop.advance(lambda line, share: None)
@@ -242,15 +240,17 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure(job(), out, report=interrupt, save_every=0)
-    state = resume.state_path(out, *CODE)
+        BRANCHES.measure(job(), out, report=interrupt, save_every=0)
+    state = resume.state_path(out, code_hash(BRANCHES.modules(job())))
     assert state.exists() and not out.exists()
     resumed = []
-    found = measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
+    found = BRANCHES.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
     assert not state.exists()
     assert not any("step 3/" in line or "conv0.filters0" in line for line in resumed), "it began again"
     pd.testing.assert_frame_equal(found, measured, check_exact=True)
-    other = measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    other = BRANCHES.measure(
+        job(seed=1), tmp_path / "other.parquet"
+    )  # control: the comparison sees another seed
     assert not np.array_equal(other["train_loss_after"], measured["train_loss_after"])
 
 
@@ -258,17 +258,17 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured,
     out = tmp_path / "vgg.parquet"
     measured.to_parquet(out, index=False)
     lines = []
-    assert len(measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
+    assert len(BRANCHES.measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
     assert "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
-        measure(job(seed=1), out)
+        BRANCHES.measure(job(seed=1), out)
 
 
 def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
     config["branches"]["shares"] = [0, 0.5]
-    found = measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = BRANCHES.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
     assert (
@@ -284,13 +284,13 @@ def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
 
 def test_wrong_labels_that_a_set_answers_with_are_counted(tmp_path, monkeypatch):
     """A task whose first samples have wrong labels: the next class; the shares are those of the model's answers."""
-    session = mat.experiments.studies.branches.measure._Session(job(), tmp_path / "x", None, tmp_path, "cpu")
+    session = Branches(job(), tmp_path / "x", Machine(cache=tmp_path))
     task, step = session.loop.task, session.checkpoints[0][0]
     probe = task.probe(5, 300)
     given = (probe.labels + 1) % 10
     true = torch.where(torch.arange(300) < 280, probe.labels, -100)  # the last ones are not counted
     monkeypatch.setattr(type(task), "corrupted", lambda self: (Batch(probe.inputs, given), true))
-    session = mat.experiments.studies.branches.measure._Session(job(), tmp_path / "x", None, tmp_path, "cpu")
+    session = Branches(job(), tmp_path / "x", Machine(cache=tmp_path))
     while session.loop.progress.step < step:
         session.loop.advance(lambda line, share: None)
     row = session.row(Branch(step, SET, "all"), 0.2)
@@ -300,7 +300,7 @@ def test_wrong_labels_that_a_set_answers_with_are_counted(tmp_path, monkeypatch)
     assert row["memorised_after"] == pytest.approx((answers == given[:280]).double().mean().item())
     assert row["true_after"] == pytest.approx((answers == probe.labels[:280]).double().mean().item())
     assert row["true_after"] != row["true_before"]
-    session.rows = {branch: row for s, _ in session.checkpoints for branch in session.branches(s)}
+    session.done = {branch: row for s, _ in session.checkpoints for branch in session.branches(s)}
     assert session.table()["corrupted"].eq(280).all()
 
 
@@ -312,7 +312,7 @@ def test_shares_of_no_answers_are_unknown():
 
 def test_a_job_survives_json_and_a_family_can_change_its_task():
     one = job()
-    again = job_of(json.loads(one.json))
+    again = BRANCHES.job(json.loads(one.json))
     assert again == one and again.name == one.name
     assert one.setup == job(seed=1).setup != job(steps=3).setup
     config = copy.deepcopy(CONFIG)
@@ -347,7 +347,7 @@ def test_bad_blocks_are_refused(change, message):
 
 def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="a branch of 20 steps from step 8 goes beyond the run's 15 steps"):
-        measure(job(set_steps=20), tmp_path / "x.parquet")
+        BRANCHES.measure(job(set_steps=20), tmp_path / "x.parquet")
 
 
 def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
@@ -359,19 +359,3 @@ def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
     assert main(["step", "measure", "branches", "--job", "{}", "--out", str(tmp_path / "y")]) == 2
     error = capsys.readouterr().err
     assert "a job is a mapping with" in error and error.count("\n") == 1
-
-
-def test_the_code_of_branches_is_in_their_hash_and_not_in_a_runs(monkeypatch, tmp_path):
-    library = tmp_path / "mat"
-    library.mkdir()
-    for name in ("train.py", "branches.py", "run.py"):
-        (library / name).write_text("1")
-    monkeypatch.setattr(run_directory, "__file__", str(library / "run.py"))
-    hashes = []
-    for text in ("1", "2"):
-        (library / "branches.py").write_text(text)
-        code_version.code_hash.cache_clear()
-        hashes.append((code_version.code_hash(), code_version.code_hash(*CODE)))
-    code_version.code_hash.cache_clear()
-    assert hashes[0][0] == hashes[1][0]
-    assert len({hashes[0][0], hashes[0][1], hashes[1][1]}) == 3

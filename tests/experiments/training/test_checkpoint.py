@@ -13,7 +13,9 @@ from mat.experiments.config.spec import Spec, Start
 from mat.experiments.tasks.text.tokenizer import subwords, wordpiece
 from mat.experiments.training import checkpoint
 from mat.experiments.training.loop import Loop
-from mat.experiments.training.run import check, train
+from mat.experiments.training.machine import Machine
+from mat.experiments.training.prepare import check
+from mat.experiments.training.run import record, train
 
 TEXT = {
     "task": {"name": "hmm", "length": 8, "train": 64, "validation": 16, "test": 16},
@@ -33,7 +35,7 @@ def folder(tmp_path_factory):
     """The folder of runs, with one that was kept."""
     root = tmp_path_factory.mktemp("runs")
     made = spec(method={"name": "mat"})
-    train(made, root / made.name, cache=root, keep=True)
+    train(made, root / made.name, machine=Machine(cache=root), keep=True)
     return root
 
 
@@ -43,12 +45,12 @@ def name(folder):
 
 def started(folder, **changes):
     made = spec(start={"run": name(folder)}, **changes)
-    return Loop(made, folder / made.name, None, folder, "cpu")
+    return Loop(made, folder / made.name, Machine(cache=folder))
 
 
 def test_a_run_starts_where_the_other_ended(folder):
     weights = load_file(folder / name(folder) / "checkpoint/model.safetensors")
-    fresh = Loop(spec(), folder / "fresh", None, folder, "cpu")
+    fresh = Loop(spec(), folder / "fresh", Machine(cache=folder))
     loop = started(folder)
     body = {key: value for key, value in loop.model.state_dict().items() if key.startswith("bert.")}
     assert len(body) > 20
@@ -71,9 +73,9 @@ def test_the_checkpoint_is_one_that_transformers_reads(folder):
 
 def test_a_run_records_what_it_started_from_and_resumes_with_nothing_else(folder):
     loop = started(folder)
-    assert loop.record()["start_hash"] == loop.identity["start_hash"]
+    assert record(loop)["start_hash"] == loop.stands_on["start_hash"]
     assert len(bytes.fromhex(loop.start_hash)) == 32
-    assert Loop(spec(), folder / "fresh", None, folder, "cpu").start_hash is None
+    assert Loop(spec(), folder / "fresh", Machine(cache=folder)).start_hash is None
 
 
 def test_the_initial_weights_of_one_seed_are_the_same_for_every_method(folder):
@@ -84,13 +86,13 @@ def test_the_initial_weights_of_one_seed_are_the_same_for_every_method(folder):
 
 def test_a_finished_run_without_a_checkpoint_is_trained_again_when_one_is_wanted(tmp_path):
     made = spec()
-    final = train(made, tmp_path / "run", cache=tmp_path)
+    final = train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
     assert not checkpoint.is_complete(tmp_path / "run")
-    again = train(made, tmp_path / "run", cache=tmp_path, keep=True)
+    again = train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
     assert again == final
     assert checkpoint.is_complete(tmp_path / "run")
     before = (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns
-    train(made, tmp_path / "run", cache=tmp_path, keep=True)
+    train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
     assert (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns == before
 
 
@@ -121,27 +123,27 @@ def test_other_token_ids_of_the_same_number_are_refused(folder, tmp_path):
     config.write_text(json.dumps({**json.loads(config.read_text()), "vocabulary_hash": "0" * 64}))
     made = spec(start={"run": "other"})
     with pytest.raises(InputError, match=r"trained on other token ids than the task hmm"):
-        Loop(made, tmp_path / made.name, None, folder, "cpu")
+        Loop(made, tmp_path / made.name, Machine(cache=folder))
 
 
 def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder, tmp_path):
     made = spec(start={"run": "nowhere"})
     with pytest.raises(InputError, match=r"nowhere, whose checkpoint is not at .* train it first"):
-        Loop(made, tmp_path / made.name, None, folder, "cpu")
+        Loop(made, tmp_path / made.name, Machine(cache=folder))
     shutil.copytree(folder / name(folder), tmp_path / "nowhere")
     weights = tmp_path / "nowhere/checkpoint/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match="cannot read the checkpoint"):
-        Loop(made, tmp_path / made.name, None, folder, "cpu")
+        Loop(made, tmp_path / made.name, Machine(cache=folder))
     (tmp_path / "nowhere/checkpoint/config.json").write_text("{")
     with pytest.raises(InputError, match="cannot read the checkpoint"):
-        Loop(made, tmp_path / made.name, None, folder, "cpu")
+        Loop(made, tmp_path / made.name, Machine(cache=folder))
 
 
 def test_models_that_are_not_of_transformers_have_no_checkpoint(tmp_path):
     made = Spec.of({"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "vanilla"}})
     with pytest.raises(InputError, match="only models of transformers"):
-        train(made, tmp_path / "run", cache=tmp_path, keep=True)
+        train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
     assert not (tmp_path / "run/final.json").exists()
 
 
@@ -149,7 +151,7 @@ def test_a_published_checkpoint_is_read_from_the_mirror(folder, tmp_path):
     shutil.copytree(folder / name(folder) / "checkpoint", tmp_path / "mirror/owner/model")
     (tmp_path / "mirror/owner/model/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nword\n")
     made = spec(start={"hub": "owner/model", "revision": "0" * 40})
-    loop = Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+    loop = Loop(made, tmp_path / made.name, Machine(tmp_path / "mirror", tmp_path / "cache"))
     assert loop.start_hash == started(folder).start_hash
     assert Start(hub="owner/model", revision="0" * 40) == loop.spec.start
     config = tmp_path / "mirror/owner/model/config.json"
@@ -157,12 +159,12 @@ def test_a_published_checkpoint_is_read_from_the_mirror(folder, tmp_path):
     del content["vocabulary_hash"]  # as a published one is: its words tell
     config.write_text(json.dumps(content))
     with pytest.raises(InputError, match="trained on other token ids"):
-        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+        Loop(made, tmp_path / made.name, Machine(tmp_path / "mirror", tmp_path / "cache"))
     with pytest.raises(InputError, match="trained on other token ids"):  # before any run
-        check(made, tmp_path / "mirror", tmp_path / "cache")
+        check(made, Machine(tmp_path / "mirror", tmp_path / "cache"))
     (tmp_path / "mirror/owner/model/vocab.txt").unlink()
     with pytest.raises(InputError, match=r"model/vocab\.txt, found none"):
-        Loop(made, tmp_path / made.name, tmp_path / "mirror", tmp_path / "cache", "cpu")
+        Loop(made, tmp_path / made.name, Machine(tmp_path / "mirror", tmp_path / "cache"))
 
 
 def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokenizer(tmp_path):
@@ -176,14 +178,17 @@ def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokeni
 @pytest.mark.parametrize("method", ["vanilla", "mat", "random"])
 def test_a_run_from_one_that_diverged_diverges_and_can_be_pooled(tmp_path, method):
     first = spec(recipe={"lr": 1e30})
-    assert train(first, tmp_path / first.name, cache=tmp_path, keep=True)["status"] == "diverged"
+    assert (
+        train(first, tmp_path / first.name, machine=Machine(cache=tmp_path), keep=True)["status"]
+        == "diverged"
+    )
     followed = spec(method={"name": "mat"}, start={"run": first.name})
     given = {"name": method, "observe": True} if method == "vanilla" else {"name": method}
     if method == "random":
-        train(followed, tmp_path / followed.name, cache=tmp_path)
+        train(followed, tmp_path / followed.name, machine=Machine(cache=tmp_path))
         given["match"] = followed.name
     made = spec(method=given, start={"run": first.name})
-    assert train(made, tmp_path / made.name, cache=tmp_path)["status"] == "diverged"
+    assert train(made, tmp_path / made.name, machine=Machine(cache=tmp_path))["status"] == "diverged"
     tables = collect([tmp_path / made.name])
     assert list(tables.runs["status"]) == ["diverged"]
 
@@ -192,7 +197,7 @@ def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder,
     for method in ("vanilla", "mat"):
         made = spec(start={"run": name(folder)}, method={"name": method})
         shutil.copytree(folder / name(folder), tmp_path / name(folder), dirs_exist_ok=True)
-        train(made, tmp_path / made.name, cache=tmp_path)
+        train(made, tmp_path / made.name, machine=Machine(cache=tmp_path))
         config = folder / name(folder) / "checkpoint/config.json"
         assert len(config.read_text())
     runs = [

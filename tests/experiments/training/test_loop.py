@@ -10,14 +10,18 @@ import torch
 from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
-from mat.experiments.training import run_directory as run
+from mat.experiments.training.code_version import code_hash, run_modules
 from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import schedule
-from mat.experiments.training.run import check, train
+from mat.experiments.training.prepare import check
+from mat.experiments.training.run import train
 from mat.flops.elementwise import elementwise_macs
 from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop
+from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
+from mat.records.files import FILES
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -59,7 +63,7 @@ def spec(base=DIGITS, method="mat", seed=0, **recipe):
 
 
 def loop(made, tmp_path):
-    return Loop(made, tmp_path / made.name, None, tmp_path / "cache", "cpu")
+    return Loop(made, tmp_path / made.name, Machine(cache=tmp_path / "cache"))
 
 
 def timeless(state):
@@ -102,9 +106,9 @@ def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
         whole.advance(silent)
     for _ in range(7):  # in the middle of an epoch and of a probe interval
         first.advance(silent)
-    resume.save_state(tmp_path / "state.pt", first.state())
+    resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
     second = loop(made, tmp_path)
-    second.restore(resume.load_state(tmp_path / "state.pt", second.identity))
+    second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
     for _ in range(6):
         second.advance(silent)
     assert differences(timeless(whole.state()), timeless(second.state())) == []
@@ -126,13 +130,19 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(made, tmp_path / "a", cache=tmp_path, report=interrupt, save_every=0)
-    state = resume.state_path(tmp_path / "a")
+        train(made, tmp_path / "a", machine=Machine(cache=tmp_path), report=interrupt, save_every=0)
+    state = resume.state_path(tmp_path / "a", code_hash(run_modules(made)))
     assert state.exists()
     assert state.parent != tmp_path / "a", "Snakemake deletes the outputs of a failed job"
     resumed = []
-    train(made, tmp_path / "a", cache=tmp_path, report=lambda line, share: resumed.append(line), save_every=0)
-    train(made, tmp_path / "b", cache=tmp_path)
+    train(
+        made,
+        tmp_path / "a",
+        machine=Machine(cache=tmp_path),
+        report=lambda line, share: resumed.append(line),
+        save_every=0,
+    )
+    train(made, tmp_path / "b", machine=Machine(cache=tmp_path))
     assert not state.exists()
     assert "step 0/" not in resumed[0], "it began again instead of going on"
     clocks = [name for name in COST_LINES if name.startswith("seconds")]
@@ -174,7 +184,7 @@ def test_the_first_evaluation_is_the_same_for_every_method(tmp_path):
 
 
 def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
-    final = train(spec(lr=1e18), tmp_path / "run", cache=tmp_path)
+    final = train(spec(lr=1e18), tmp_path / "run", machine=Machine(cache=tmp_path))
     assert final["status"] == "diverged"
     assert final["test_loss"] is None
     record = json.loads((tmp_path / "run/run.json").read_text())
@@ -187,7 +197,7 @@ def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
 def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, tmp_path):
     given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1}}
     given["recipe"] = {**DIGITS["recipe"], "lr": 1e18}
-    assert train(Spec.of(given), tmp_path / "run", cache=tmp_path)["status"] == "diverged"
+    assert train(Spec.of(given), tmp_path / "run", machine=Machine(cache=tmp_path))["status"] == "diverged"
 
 
 def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
@@ -199,9 +209,9 @@ def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    first = train(spec(epochs=1), tmp_path / "run", cache=tmp_path)
+    first = train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path))
     before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
-    assert train(spec(epochs=1), tmp_path / "run", cache=tmp_path) == first
+    assert train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path)) == first
     assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
 
 
@@ -211,7 +221,7 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
     whole schedule, or goes to zero within them."""
     other = Spec.of({**base, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}})
-    train(other, tmp_path / other.name, cache=tmp_path)
+    train(other, tmp_path / other.name, machine=Machine(cache=tmp_path))
     last = pd.read_parquet(tmp_path / other.name / "curve.parquet").iloc[-1]
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
     given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
@@ -222,7 +232,7 @@ def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
-    final = train(one.spec, tmp_path / one.spec.name, cache=tmp_path)
+    final = train(one.spec, tmp_path / one.spec.name, machine=Machine(cache=tmp_path))
     curve = pd.read_parquet(tmp_path / one.spec.name / "curve.parquet")
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
@@ -252,9 +262,16 @@ def test_early_stopping_never_trains_longer():
 
 def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
-    final = train(made, tmp_path / "run", cache=tmp_path, labels={"scale": "s", "task": "t", "method": "m"})
+    final = train(
+        made,
+        tmp_path / "run",
+        machine=Machine(cache=tmp_path),
+        labels={"scale": "s", "task": "t", "method": "m"},
+    )
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(run.FILES)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
+    assert set(record) == set(RUN_KEYS) and set(final) == set(FINAL_KEYS)
+    assert record["code"] == run_modules(made)
     assert record["name"] == made.name
     assert Spec.of(record["spec"]) == made
     assert record["labels"] == {"scale": "s", "task": "t", "method": "m"}
@@ -426,12 +443,12 @@ class TestBadInput:
             train(
                 Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 65}}),
                 tmp_path / "run",
-                cache=tmp_path,
+                machine=Machine(cache=tmp_path),
             )
 
     def test_a_batch_larger_than_the_data(self, tmp_path):
         with pytest.raises(InputError, match="batch size"):
-            train(spec(TEXT, batch=65), tmp_path / "run", cache=tmp_path)
+            train(spec(TEXT, batch=65), tmp_path / "run", machine=Machine(cache=tmp_path))
 
     def test_a_task_that_does_not_fit_the_model(self, tmp_path):
         with pytest.raises(InputError, match="needs a task with the objective"):
@@ -440,34 +457,35 @@ class TestBadInput:
     def test_an_output_that_is_a_file(self, tmp_path):
         (tmp_path / "run").write_text("")
         with pytest.raises(InputError, match="cannot write to"):
-            train(spec(), tmp_path / "run", cache=tmp_path)
+            train(spec(), tmp_path / "run", machine=Machine(cache=tmp_path))
 
     def test_a_check_finds_all_of_it_without_training(self, tmp_path):
         for bad, message in ((spec(TEXT, batch=65), "batch size"), ({"probe": {"n": 65}}, "probe size")):
             made = bad if isinstance(bad, Spec) else Spec.of({**TEXT, "method": {"name": "mat"}, **bad})
             with pytest.raises(InputError, match=message):
-                check(made, None, tmp_path)
-        assert check(spec(TEXT), None, tmp_path)["sizes"]["train"] == 64
+                check(made, Machine(cache=tmp_path))
+        assert check(spec(TEXT), Machine(cache=tmp_path))["sizes"]["train"] == 64
 
     def test_a_folder_of_another_run(self, tmp_path):
-        train(spec(epochs=1), tmp_path / "run", cache=tmp_path)
+        train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path))
         with pytest.raises(InputError, match="holds the run"):
-            train(spec(epochs=1, lr=0.01), tmp_path / "run", cache=tmp_path)
+            train(spec(epochs=1, lr=0.01), tmp_path / "run", machine=Machine(cache=tmp_path))
 
     def test_a_folder_of_another_code_version(self, tmp_path):
         made = spec(epochs=1)
-        train(made, tmp_path / "run", cache=tmp_path)
+        train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
         record = json.loads((tmp_path / "run/run.json").read_text())
-        (tmp_path / "run/run.json").write_text(json.dumps({**record, "code_hash": "0" * 64}))
-        with pytest.raises(InputError, match="was made by code 000000000000"):
-            train(made, tmp_path / "run", cache=tmp_path)
+        record["code"]["mat.controller"] = "0" * 16
+        (tmp_path / "run/run.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
+            train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
 
     def test_a_state_of_other_data(self, tmp_path):
         one = loop(spec(), tmp_path)
         one.advance(silent)
-        resume.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.identity, "data_hash": "x"}})
+        resume.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.stands_on, "data_hash": "x"}})
         with pytest.raises(InputError, match="data_hash 'x'"):
-            resume.load_state(tmp_path / "s.pt", one.identity)
+            resume.load_state(tmp_path / "s.pt", one.stands_on)
 
     def test_a_matched_run_that_is_not_there(self, tmp_path):
         with pytest.raises(InputError, match="train it first"):

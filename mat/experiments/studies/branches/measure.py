@@ -1,14 +1,14 @@
 """Train branches from checkpoints of one run: each module alone (C2), and the sets of large and small λ_max (C3).
 
-The run is trained by ``mat.experiments.training.loop``'s own loop and never changed: branches are trained on copies of its weights, by a
-new optimizer of its recipe, at the learning rate that the schedule has at the checkpoint, on the batches that the run
-itself sees next. All branches of a checkpoint see the same batches.
+The run is trained by its own loop and never changed: branches are trained on copies of its weights, by a new optimizer
+of its recipe, at the learning rate that the schedule has at the checkpoint, on the batches that the run itself sees
+next. All branches of a checkpoint see the same batches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,25 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.experiments.studies import job as jobs
-from mat.experiments.studies.branches.config import SETS, Job
 from mat.experiments.studies.branches.fork import Fork
-from mat.experiments.studies.job import checkpoints
+from mat.experiments.studies.branches.settings import SETS
+from mat.experiments.studies.job import Job
+from mat.experiments.studies.session import Session
 from mat.experiments.tasks.base import Batch
-from mat.experiments.training import code_version
-from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
+from mat.records.columns import SPECTRUM
+from mat.records.studies import READ
 from mat.seeds import generator, stream_seed
 
-Report = Callable[[str, float], None]
 MODULE, SET = "module", "set"
 NONE = "none"  # the branch that trains nothing, of modules, or the remainder alone, of sets
 NOT_COUNTED = -100
-SPECTRUM = ("lambda_max", "trace", "effective_rank", "gradient_norm")
-READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")
-CODE = ("experiments/studies/",)  # files that can change a measurement and no run
+KNOWN = (*SPECTRUM, "gradient_norm")  # of a module at a checkpoint
 
 
 class Branch(NamedTuple):
@@ -47,38 +45,21 @@ class Branch(NamedTuple):
     name: str
 
 
-def measure(
-    job: Job,
-    out: Path,
-    *,
-    data: Path | None = None,
-    cache: Path = Path(".mat-cache"),
-    device: str = "cpu",
-    report: Report = lambda line, share: None,
-    save_every: float = 30.0,
-) -> pd.DataFrame:
-    """Train ``job``'s run and its branches, and write the table ``out`` (Parquet); returns the table.
+class Branches(Session):
+    """The run in training, and the branches that are done.
 
-    One row per checkpoint and branch: what was trained, λ_max, trace, effective rank and gradient norm of a module at
-    the checkpoint, and losses before and after. A branch that diverges has NaN after it, and one of a run that has
-    diverged before has NaN throughout. Resumes from the state of an interrupted process; a finished table is returned
-    as it is. Raises InputError before any training for input that cannot be used.
+    The table has one row per checkpoint and branch: what was trained, λ_max, trace, effective rank and gradient norm of
+    a module at the checkpoint, and losses before and after. A branch that diverges has NaN after it, and one of a run
+    that has diverged before has NaN throughout.
     """
 
-    def begin() -> _Session:
-        return _Session(job, out, data, cache, device)
+    rows = "branches"
+    kept = ("done", "seen")
 
-    return jobs.measure(job, out, begin, CODE, "branches", report, save_every)
-
-
-class _Session:
-    """The run in training, and the branches that are done."""
-
-    def __init__(self, job: Job, out: Path, data: Path | None, cache: Path, device: str) -> None:
-        self.job, self.settings, self.device = job, job.settings, device
-        self.loop = loop = Loop(job.spec, out, data, cache, device)
+    def __init__(self, job: Job, out: Path, machine: Machine) -> None:
+        super().__init__(job, out, machine)
+        loop = self.loop
         self.modules = loop.controller.partition.table()
-        self.checkpoints = checkpoints(job.settings.shares, loop.steps)
         longest, last = max(job.settings.steps, job.settings.set_steps), self.checkpoints[-1][0]
         if last + longest > loop.steps:
             raise InputError(
@@ -86,33 +67,21 @@ class _Session:
                 "steps, set_steps or the last of shares, or train for more epochs"
             )
         samples = loop.task.probe(stream_seed(job.spec.seed, "branches", "samples"), job.settings.samples)
-        self.samples = self._cut(samples)
+        self.samples = loop.evaluation.cut(samples)
         held_out = min(job.settings.validation_samples, loop.task.sizes["validation"])
-        self.held_out = self._cut(next(loop.task.batches("validation", held_out)))
+        self.held_out = loop.evaluation.cut(next(loop.task.batches("validation", held_out)))
         self.val_samples = {MODULE: held_out, SET: loop.task.sizes["validation"]}
         self.corrupted = loop.task.corrupted()
-        self.identity = {**loop.identity, "run": job.name, "code_hash": code_version.code_hash(*CODE)}
-        self.rows: dict[Branch, dict[str, Any]] = {}
+        self.done: dict[Branch, dict[str, Any]] = {}
         self.seen: dict[int, dict[str, dict[str, float]] | None] = {}
         self._checkpoint: _Checkpoint | None = None
 
     def measured(self, step: int, share: float) -> Iterator[str]:
         """Train the branches of a checkpoint that have not been."""
         for branch in self.branches(step):
-            if branch not in self.rows:
-                self.rows[branch] = self.row(branch, share)
+            if branch not in self.done:
+                self.done[branch] = self.row(branch, share)
                 yield f"{branch.part} {branch.name}"
-
-    def _cut(self, batch: Batch) -> list[Batch]:
-        """In batches of an evaluation's size."""
-        size, n = self.loop.evaluation_size, len(batch.labels)
-        return [
-            Batch(
-                {name: value[i : i + size] for name, value in batch.inputs.items()},
-                batch.labels[i : i + size],
-            )
-            for i in range(0, n, size)
-        ]
 
     def branches(self, step: int) -> list[Branch]:
         names = [module["module"] for module in self.modules]
@@ -152,7 +121,7 @@ class _Session:
         except FloatingPointError:
             return None
         found = {row["module"]: {**row, "gradient_norm": norms[row["module"]]} for row in rows}
-        return {name: {key: row[key] for key in SPECTRUM} for name, row in found.items()}
+        return {name: {key: row[key] for key in KNOWN} for name, row in found.items()}
 
     def _names(self, branch: Branch, seen: Mapping[str, Mapping[str, float]] | None) -> tuple[str, ...]:
         """The modules that a branch trains, in the partition's order; none where λ_max is not known."""
@@ -176,7 +145,7 @@ class _Session:
         """Depth, kind, sizes and, of a single module, what is known of it at the checkpoint."""
         own = {module["module"]: module for module in self.modules}
         single = own.get(branch.name) if branch.part == MODULE else None
-        known = seen[branch.name] if single and seen is not None else dict.fromkeys(SPECTRUM, math.nan)
+        known = seen[branch.name] if single and seen is not None else dict.fromkeys(KNOWN, math.nan)
         return {
             "kind": single["kind"] if single else "",
             "layer": single["layer"] if single else -1,
@@ -189,39 +158,30 @@ class _Session:
         }
 
     def table(self) -> pd.DataFrame:
-        """Everything measured, with what it stands on."""
-        job, loop = self.job, self.loop
-        ordered = [branch for step, _ in self.checkpoints for branch in self.branches(step)]
-        machine, task = code_version.hardware(self.device), job.spec.task.settings
+        """Everything measured."""
+        job, task, probe = self.job, self.loop.task, self.job.spec.probe
+        settings = job.spec.task.settings
+        noise = getattr(settings, "label_noise", getattr(settings, "token_noise", 0.0))
         about = {
-            **job.labels, "model": job.spec.model.name, "seed": job.spec.seed, "job": job.name,
-            "setup": job.setup, "steps": loop.steps, "diverged": loop.progress.diverged,
-            "modules": len(self.modules), "samples": self.settings.samples,
-            "set_share": self.settings.set_share, "loss_unit": loop.task.loss_unit,
-            "metric": loop.task.metrics[0].name,
-            "noise": float(getattr(task, "label_noise", getattr(task, "token_noise", 0.0))),
+            "modules": len(self.modules),
+            "samples": self.settings.samples,
+            "set_share": self.settings.set_share,
+            "loss_unit": task.loss_unit,
+            "metric": task.metrics[0].name,
+            "noise": float(noise),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
-            "probe_n": job.spec.probe.n, "estimator": job.spec.probe.estimator,
-            "normalisation": job.spec.probe.normalisation,
-            "code_hash": code_version.code_hash(*CODE), "data_hash": loop.task.data_hash,
-            **{f"version_{name}": found for name, found in code_version.versions().items()},
-            "threads": job.spec.threads, "device": machine["device"], "cpu": machine["cpu"],
-        }  # fmt: skip
-        return pd.DataFrame([self.rows[branch] for branch in ordered]).assign(**about)
-
-    def state(self) -> dict[str, Any]:
-        return {"identity": self.identity, "loop": self.loop.state(), "rows": self.rows, "seen": self.seen}
-
-    def restore(self, state: dict[str, Any] | None) -> None:
-        if state is not None:
-            self.loop.restore(state["loop"])
-            self.rows, self.seen = state["rows"], state["seen"]
+            "probe_n": probe.n,
+            "estimator": probe.estimator,
+            "normalisation": probe.normalisation,
+        }
+        ordered = [branch for step, _ in self.checkpoints for branch in self.branches(step)]
+        return pd.DataFrame([self.done[branch] for branch in ordered]).assign(**about)
 
 
 class _Checkpoint:
     """The weights of one checkpoint: branches from them, and what is read off a branch."""
 
-    def __init__(self, session: _Session, step: int) -> None:
+    def __init__(self, session: Branches, step: int) -> None:
         self.session, self.loop, self.step = session, session.loop, step
         self.fork = Fork(self.loop.model, self.loop.controller.partition)
         self.rate = schedule(self.loop.recipe, step, self.loop.steps)
@@ -266,14 +226,14 @@ class _Checkpoint:
         if part == MODULE:
             found["val_loss"] = self._loss(self.session.held_out)
         else:
-            score = self.loop.score("validation", self.fork.model)
+            score = self.loop.evaluation.score("validation", self.fork.model)
             found["val_loss"] = score.loss
             found["val_metric"] = score.metrics[self.loop.task.metrics[0].name]
             found["memorised"], found["true"] = self._memorised()
         return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
     def _loss(self, batches: list[Batch]) -> float:
-        answers = self.loop.answers(self.fork.model, batches)
+        answers = self.loop.evaluation.answers(self.fork.model, batches)
         losses = [self.loop.task.sample_losses(logits, labels) for logits, labels in answers]
         return torch.cat(losses).double().mean().item()
 
@@ -282,7 +242,7 @@ class _Checkpoint:
         if self.session.corrupted is None:
             return math.nan, math.nan
         batch, true = self.session.corrupted
-        answered = self.loop.answers(self.fork.model, self.session._cut(batch))
+        answered = self.loop.evaluation.answers(self.fork.model, self.loop.evaluation.cut(batch))
         found = torch.cat([logits.argmax(-1).cpu() for logits, _ in answered])
         counted = true != NOT_COUNTED
         return shares(found[counted], batch.labels[counted], true[counted])

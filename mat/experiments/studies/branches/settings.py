@@ -1,19 +1,11 @@
-"""What is trained from checkpoints: settings, and the jobs that a config's block ``branches`` asks for.
-
-The questions are C2 and C3: does a module with a large λ_max train better, and does training modules with a small one
-harm generalisation?
-"""
+"""What is trained from checkpoints, and measured of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies import job as family_jobs
-from mat.experiments.studies.job import check_increasing, is_number
+from mat.experiments.studies.checks import check_increasing, is_number
 
 SETS = ("top", "bottom", "random", "all", "none")
 
@@ -59,20 +51,3 @@ class Settings:
     def branch_steps(self, modules: int) -> int:
         """Training steps of all branches of one checkpoint; a module none of which is trained counts as one, too."""
         return self.steps * (modules + 1) + self.set_steps * len(SETS)
-
-
-class Job(family_jobs.Job):
-    """One family and seed, and what is trained from its checkpoints."""
-
-    settings: Settings
-    what = "branches"
-
-
-def job_of(given: Mapping[str, Any]) -> Job:
-    """A job from its JSON content. Raises InputError."""
-    return family_jobs.job_of(Job, Settings, given)
-
-
-def jobs(config: ScaleConfig) -> list[Job]:
-    """Every family × seed of the config's ``branches`` block; none without one. Raises InputError."""
-    return family_jobs.jobs_of(Job, Settings, config)

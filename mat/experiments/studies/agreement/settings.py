@@ -1,19 +1,13 @@
-"""What the measurement of estimators does: settings, the budget rule, and the jobs that a config asks for.
-
-The question is X6 and ambiguity A3: do rankings of modules by λ_max depend on the kernel's estimator,
-normalisation and number of samples?
-"""
+"""What is measured of estimators, and the budget that limits it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies import job as family_jobs
-from mat.experiments.studies.job import check_increasing, is_number
+from mat.experiments.studies.checks import check_increasing, is_number
+from mat.kernels.estimators import backward_passes
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
 
@@ -77,35 +71,7 @@ class Settings:
             most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
             rounds = [r for r in self.directions if r < logits] if name == "projected" else [0]
             for r in rounds:
-                passes = logits if name in ("full", "trace") else max(r, 1)
+                passes = backward_passes(name, r, logits)
                 sizes = tuple(n for n in self.sizes if n * passes <= most)
                 found += [Measurement(name, r, sizes)] if sizes else []
         return found
-
-
-class Job(family_jobs.Job):
-    """One family and seed, and how its estimators are measured."""
-
-    settings: Settings
-    what = "agreement"
-
-
-def job_of(given: Mapping[str, Any]) -> Job:
-    """A job from its JSON content. Raises InputError."""
-    return family_jobs.job_of(Job, Settings, given)
-
-
-def jobs(config: ScaleConfig) -> list[Job]:
-    """Every family × seed of the config's ``agreement`` block; none without one. Raises InputError.
-
-    The probe of a family's task label is the default that the estimators are judged beside.
-    """
-    found = family_jobs.jobs_of(Job, Settings, config)
-    for job in found:
-        if job.spec.probe.n not in job.settings.sizes:
-            with config.named:
-                raise InputError(
-                    f"agreement.families.{job.family}: sizes must hold the default n = {job.spec.probe.n}, got "
-                    f"{list(job.settings.sizes)}"
-                )
-    return found

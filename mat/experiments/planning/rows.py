@@ -1,0 +1,66 @@
+"""What a scale's runs and the measurements beside them would cost: one row per task label and method, or family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mat.errors import InputError
+from mat.experiments.config.runs import Run
+from mat.experiments.studies.job import Job
+from mat.experiments.studies.registry import STUDIES
+from mat.experiments.training.cost import Cost, Shape, run_cost
+from mat.records.costs import FLOPS_PER_MAC
+
+
+class Macs(NamedTuple):
+    """Multiply-adds by what they are for."""
+
+    training: int
+    probes: int
+    evaluation: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of one task label and method: ``cost`` of all of them together, ``steps`` of each."""
+
+    task: str
+    method: str
+    tags: tuple[str, ...]
+    precision: str
+    runs: int
+    steps: int
+    cost: Macs
+
+    def hours(self, rates: Mapping[str, float]) -> float:
+        """Hours of one worker at ``rates`` (GFLOP/s by precision); probes and evaluation are in float32."""
+        seconds = self.cost.training / rates[self.precision]
+        seconds += (self.cost.probes + self.cost.evaluation) / rates["float32"]
+        return FLOPS_PER_MAC * seconds / 1e9 / 3600
+
+
+def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
+    """One row per task label and method, in the order of the runs, then one per family of ``jobs``. Raises InputError
+    where task, model and recipe do not fit each other."""
+    runs, jobs = list(runs), list(jobs)
+    tags = {run.task: run.tags for run in runs}
+    groups: dict[tuple[str, str], list[Run | Job]] = {}
+    for one in [*runs, *jobs]:
+        method = f"({one.study}: {one.family})" if isinstance(one, Job) else one.method
+        groups.setdefault((one.task, method), []).append(one)
+    found = []
+    for (task, method), same in groups.items():
+        try:
+            steps, *macs = _cost(same[0])
+        except InputError as error:
+            raise InputError(f"tasks.{task} with {method}: {error}") from None
+        together = Macs(*(len(same) * one for one in macs))
+        precision = same[0].spec.recipe.precision
+        found.append(Row(task, method, tags.get(task, ()), precision, len(same), steps, together))
+    return found
+
+
+def _cost(one: Run | Job) -> Cost:
+    return STUDIES[one.study].cost(one, Shape(one.spec)) if isinstance(one, Job) else run_cost(one.spec)

@@ -1,0 +1,27 @@
+"""Does a module with a large λ_max train better, and does training those with a small one harm generalisation (C2, C3)?"""
+
+from __future__ import annotations
+
+from mat.experiments.studies.branches.measure import Branches
+from mat.experiments.studies.branches.settings import SETS, Settings
+from mat.experiments.studies.job import Job
+from mat.experiments.studies.study import Study
+from mat.experiments.training.cost import Cost, Shape
+from mat.records.studies import BRANCHES as COLUMNS
+
+
+def cost(job: Job, shape: Shape) -> Cost:
+    """A run without a test, to its last checkpoint; at each, one probe, the steps of all branches, each as one with
+    every module active, and the samples that are read before and after."""
+    settings, steps = job.settings, shape.steps_to(max(job.settings.shares))
+    checkpoints, validation = len(settings.shares), shape.sizes["validation"]
+    each = settings.samples + min(settings.validation_samples, validation)
+    read = (shape.modules + 2) * each if settings.steps else 0
+    read += (len(SETS) + 1) * (settings.samples + validation) if settings.set_steps else 0
+    probe = shape.passes(shape.probe.estimator, shape.probe.directions, shape.probe.n)
+    samples = checkpoints * read + shape.ends(steps)
+    trained = steps + checkpoints * settings.branch_steps(shape.modules)
+    return Cost(steps, trained * shape.step, checkpoints * probe, samples * shape.forward)
+
+
+BRANCHES = Study("branches", Settings, Branches, cost, COLUMNS)

@@ -1,0 +1,142 @@
+"""A job being measured: its run is trained from checkpoint to checkpoint and measured at each, resumable anywhere."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import torch
+
+from mat.errors import InputError
+from mat.experiments.studies.job import Job
+from mat.experiments.training import resume
+from mat.experiments.training.code_version import code_hash, run_modules
+from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine, versions
+from mat.experiments.training.resume import Report
+from mat.records.code import differences
+from mat.records.files import write_parquet
+
+
+class Session(ABC):
+    """A run in training and what has been measured on it. ``rows``: what the rows of its table are, in words;
+    ``kept``: names of the attributes that grow, and are saved."""
+
+    rows: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]]
+
+    def __init__(self, job: Job, out: Path, machine: Machine) -> None:
+        self.job, self.settings, self.machine = job, job.settings, machine
+        self.loop = Loop(job.spec, out, machine)
+        self.checkpoints = checkpoints(job.settings.shares, self.loop.steps)
+        self.stands_on = self.loop.stands_on
+
+    @abstractmethod
+    def measured(self, step: int, share: float) -> Iterator[str]:
+        """Measure what has not been at a checkpoint, part by part, and yield the name of each."""
+
+    @abstractmethod
+    def table(self) -> pd.DataFrame:
+        """Everything measured."""
+
+    def work(self, report: Report) -> Iterator[None]:
+        """Train to each checkpoint in turn, and measure there."""
+        progress = self.loop.progress
+        for step, share in self.checkpoints:
+            while progress.step < step and not progress.diverged:
+                self.loop.advance(lambda line, done: report(line, 0.99 * done))
+                yield
+            for part in self.measured(step, share):
+                report(f"step {step}/{self.loop.steps}  {part}", 0.99 * share)
+                yield
+
+    def state(self) -> dict[str, Any]:
+        return {"loop": self.loop.state(), **{name: getattr(self, name) for name in self.kept}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.loop.restore(state["loop"])
+        for name in self.kept:
+            setattr(self, name, state[name])
+
+    def about(self) -> dict[str, Any]:
+        """What a table says of the job in every row: its labels and what it stands on, code apart."""
+        job, loop, machine = self.job, self.loop, self.machine.hardware()
+        return {
+            **job.labels,
+            "model": job.spec.model.name,
+            "seed": job.spec.seed,
+            "job": job.name,
+            "setup": job.setup,
+            "steps": loop.steps,
+            "diverged": loop.progress.diverged,
+            "data_hash": loop.task.data_hash,
+            **{f"version_{name}": found for name, found in versions().items()},
+            "threads": job.spec.threads,
+            "device": machine["device"],
+            "cpu": machine["cpu"],
+        }
+
+
+def job_modules(session: type[Session], job: Job) -> dict[str, str]:
+    """Hash by module of what a job's numbers stand on: its study's session, its run's task and model."""
+    return run_modules(job.spec, session.__module__)
+
+
+def measure(
+    session: type[Session], job: Job, out: Path, machine: Machine, report: Report, save_every: float
+) -> pd.DataFrame:
+    """Train a job's run from checkpoint to checkpoint, measure at each, and write the table ``out``; returns it.
+
+    Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError before
+    any training for input that cannot be used.
+    """
+    code = job_modules(session, job)
+    table = finished(out, job, code)
+    if table is not None:
+        report("already finished; remove the file to measure it again", 1.0)
+        return table
+    torch.set_num_threads(job.spec.threads)
+    measuring = session(job, out, machine)
+    identity = {"run": job.name, "code_hash": code_hash(code)}
+    state_file = resume.state_path(out, identity["code_hash"])
+    resume.complete(measuring, state_file, identity, report, save_every)
+    measuring.loop.feed.close()
+    table = measuring.table().assign(
+        **measuring.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
+    )
+    write_parquet(table, out)
+    state_file.unlink(missing_ok=True)
+    report(f"{len(table)} {session.rows} written to {out}", 1.0)
+    return table
+
+
+def finished(out: Path, job: Job, code: Mapping[str, str]) -> pd.DataFrame | None:
+    """The table at ``out`` if it is this job's by this code; InputError if it is another's."""
+    if not out.exists():
+        return None
+    try:
+        found = pd.read_parquet(out)
+        name, theirs = found["job"].iloc[0], json.loads(found["code"].iloc[0])
+    except (OSError, ValueError, KeyError, IndexError):
+        raise InputError(
+            f"{out} is no table of this measurement; move it away, or choose another file"
+        ) from None
+    changed = differences(theirs, code)
+    if name != job.name or changed:
+        other = f" by other code ({', '.join(changed)} changed)" if changed else ""
+        raise InputError(
+            f"{out} holds {name}{other}, this is {job.name}; move it away, or choose another file"
+        )
+    return found
+
+
+def checkpoints(shares: tuple[float, ...], steps: int) -> list[tuple[int, float]]:
+    """(step, share) of every checkpoint. Raises InputError when two shares fall on one step."""
+    found = [(round(share * steps), share) for share in shares]
+    if len({step for step, _ in found}) < len(found):
+        raise InputError(f"shares {list(shares)} of {steps} steps fall on one step; leave one of them out")
+    return found

@@ -1,0 +1,30 @@
+"""Columns of the tables that studies write and evidence reads: one table per job, one row per measurement."""
+
+from __future__ import annotations
+
+from mat.records.columns import SPECTRUM
+
+# what every study says of a job, in every row; ``code``: JSON, hash by module
+JOB = (
+    *("scale", "family", "task", "model", "seed", "job", "setup", "steps", "diverged"),
+    *("code_hash", "code", "data_hash"),
+)
+# one row per checkpoint, probe set, estimator, n, normalisation and module
+AGREEMENT = (
+    *("step", "share", "probe_set", "n", "estimator", "directions", "normalisation"),
+    *("module", "kind", "layer", "parameters", *SPECTRUM, "seconds", "macs", "macs_eigen", "logits"),
+    *("default_estimator", "default_directions", "default_normalisation", "default_n"),
+)
+READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")  # of a branch, before it and after
+# one row per checkpoint and branch
+BRANCHES = (
+    *("step", "share", "part", "branch", "kind", "layer", "parameters", "trained_modules", "members"),
+    *(
+        "branch_steps",
+        *SPECTRUM,
+        "gradient_norm",
+        *(f"{name}_{when}" for name in READ for when in ("before", "after")),
+    ),
+    *("samples", "val_samples", "set_share", "modules", "loss_unit", "metric", "noise", "corrupted"),
+    *("probe_n", "estimator", "normalisation"),
+)
