@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mat.experiments.config.plugins import find
-from mat.experiments.config.settings import read
 from mat.experiments.contract.worlds import World
 from mat.methods.base import Context, Method, Observation
+from mat.records.strict import read
 
 MODULES = ("a", "b", "c", "d")
 DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}

@@ -88,7 +88,7 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 
     FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling.compute import parts, savings
     from mat.experiments.studies.ceiling.config import plan
@@ -97,7 +97,8 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     if asked is None:
         raise InputError("--config has no block ceiling; add one")
     subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
-    writing.ceiling(parts(subjects, asked.scale), savings(subjects, asked), tables)
+    catalogue.store("ceiling_parts", parts(subjects, asked.scale), tables)
+    catalogue.store("ceiling", savings(subjects, asked), tables)
 
 
 @step.command()
@@ -108,29 +109,13 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 )
 def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
     """Pool run directories into tables."""
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.runs import pool, pooled
 
-    writing.collect(list(runs), tables, selection)
-
-
-WRITTEN = (
-    "results",
-    "scores",
-    "verdicts",
-    "controls",
-    "rivals",
-    "learning_rate",
-    "wall_clock",
-    "sensitivity",
-    "sanity",
-    "agreement",
-    "branches",
-    "ambiguities",
-)
+    pooled.save(pool.collect(runs, selection), tables)
 
 
 @step.command()
-@click.argument("name", type=click.Choice(WRITTEN))
+@click.argument("name")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=options.PATH)
 @options.tables
 @options.claims
@@ -146,23 +131,9 @@ def table(
     name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
 ) -> None:
     """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.catalogue.tables import write
 
-    write = getattr(writing, name)
-    if name == "ambiguities":
-        write(ambiguities, tables)
-    elif name == "agreement":
-        write(list(files), tables, claims)
-    elif name == "branches":
-        write(list(files), tables)
-    elif name == "sensitivity":
-        write(tables, claims, ambiguities)
-    elif name == "sanity":
-        write(tables, levels)
-    elif name == "scores":
-        write(tables)
-    else:
-        write(tables, claims)
+    write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
 
 
 @step.command()
@@ -170,9 +141,9 @@ def table(
 @FIGURES
 def provenance(tables: Path, figures: Path) -> None:
     """Record the hashes of tables, figures and runs."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.provenance(tables, figures, ROOT)
+    files.provenance(tables, figures, ROOT)
 
 
 @step.command()
@@ -188,9 +159,9 @@ def provenance(tables: Path, figures: Path) -> None:
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
     """Write REPORT.md and report.html from tables and figures."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.report(tables, figures, claims, methods, page, out, ROOT)
+    files.report(tables, figures, claims, methods, page, out, ROOT)
 
 
 @step.command()
@@ -200,9 +171,9 @@ def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path,
 @options.path("--out", "folder of the page")
 def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
     """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.reproducibility(tables, claims, ambiguities, out)
+    files.reproducibility(tables, claims, ambiguities, out)
 
 
 def schema_text() -> str:

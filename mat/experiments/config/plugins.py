@@ -17,10 +17,10 @@ from types import ModuleType
 from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.settings import read
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
 from mat.methods import METHODS
+from mat.records.strict import read
 
 OURS = {"task": TASKS, "model": MODELS, "method": METHODS}
 RECORD = {"task": "Settings", "model": "Settings", "method": "METHOD"}  # a plug-in's record of settings

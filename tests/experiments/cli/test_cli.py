@@ -19,8 +19,8 @@ from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
 from mat.experiments.cli.plugins import listed
 from mat.experiments.cli.train import described
-from mat.experiments.config.settings import descriptions
 from mat.methods.mat import MAT
+from mat.records.strict import descriptions
 
 ROOT = Path(__file__).parents[3]
 
