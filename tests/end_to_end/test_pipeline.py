@@ -319,12 +319,26 @@ def test_tables_without_their_runs_do_not_stand_in_for_them(pipeline):
         runs.with_name("kept").rename(runs)
 
 
-def test_edited_training_code_trains_again(pipeline):
-    code = pipeline.root / "mat/experiments/training/loop.py"
+@pytest.mark.parametrize(
+    ("name", "text", "again"),
+    [
+        ("experiments/training/loop.py", "# a comment", set()),
+        ("experiments/studies/branches/fork.py", "OTHER = 1", {"branches"}),
+        ("methods/mat.py", "OTHER = 1", {"mat"}),
+        ("experiments/training/loop.py", "OTHER = 1", {"mat", "vanilla", "agreement", "branches"}),
+    ],
+)
+def test_edited_code_trains_again_what_stands_on_it(pipeline, name, text, again):
+    """Of the runs of vanilla and MAT, and of the studies."""
+    code = pipeline.root / "mat" / name
     before = code.read_text()
     try:
-        code.write_text(before + "\n# edited\n")
-        assert "train" in pipeline.planned()
+        code.write_text(f"{before}\n{text}\n")
+        done = pipeline.snakemake("-n", "--cores", "2")
+        assert done.returncode == 0, done.stderr
+        runs = set(re.findall(r"wildcards: run=digits-vgg-(vanilla|mat)-s0", done.stdout))
+        studies = set(re.findall(r"wildcards: study=(\w+)", done.stdout))
+        assert runs | studies == again
     finally:
         code.write_text(before)
 

@@ -110,7 +110,8 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "seconds_train": float(last["seconds_train"]), "seconds_probe": float(last["seconds_probe"]),
         "seconds_eval": float(last["seconds_eval"]), "seconds_data": float(last["seconds_data"]),
         "epochs": float(last["epoch"]),
-        "code_hash": run["code_hash"], "code": run["code"], "data_hash": run["data_hash"], "start_hash": run["start_hash"] or "",
+        "code_hash": run["code_hash"], "code": run["code"], "data_hash": run["data_hash"],
+        "start_hash": run["start_hash"] or "",
         "spec_hash": "",  # set by collect
         "threads": run["threads"], "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
         "device": hardware.get("device"),

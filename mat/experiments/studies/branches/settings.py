@@ -14,8 +14,8 @@ SETS = ("top", "bottom", "random", "all", "none")
 class Settings:
     """What is trained and measured, at every checkpoint.
 
-    *Trainability*: every module alone. *Generalisation*: the ``set_share`` of the modules with the largest (top) and the
-    smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder.
+    *Trainability*: every module alone. *Generalisation*: the ``set_share`` of the modules with the largest (top) and
+    the smallest (bottom) λ_max, as many at random, all and none of them, each with the remainder.
     """
 
     shares: tuple[float, ...] = (0.1, 0.5)

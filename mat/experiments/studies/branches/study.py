@@ -1,4 +1,4 @@
-"""Does a module with a large λ_max train better, and does training those with a small one harm generalisation (C2, C3)?"""
+"""Does a module with a large λ_max train better, and does training one with a small λ_max harm (C2, C3)?"""
 
 from __future__ import annotations
 
