@@ -57,7 +57,11 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
         record | {"spec_hash": specification_hash(spec, names)}
         for record, spec in zip(records, specifications, strict=True)
     ]
-    runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    runs = (
+        pd.DataFrame(records)
+        .drop(columns="code")
+        .sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    )
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
