@@ -1,6 +1,5 @@
 """The paper's own methods by hand-computed examples, and every method training a model."""
 
-
 import numpy as np
 import pytest
 import torch
