@@ -245,7 +245,10 @@ def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_othe
     monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
     lines = list(listed("method"))
     assert lines[-2].startswith("  absent     cannot be used: ")
-    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+    assert (
+        lines[-1]
+        == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+    )
 
 
 OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}
