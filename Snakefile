@@ -10,7 +10,6 @@ wildcard_constraints:
     task="[^/]+",
     figure="[^/]+",
     job="[^/]+",
-    comparison="|".join(COMPARISONS),
 
 
 include: "workflows/rules/data.smk"

@@ -6,16 +6,23 @@ import re
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from mat.evidence.runs.pooled import Tables
+
+FIGURE = {
+    "title": "Which modules trained when",
+    "about": "The share of seeds in which each module was active.",
+    "held": "{seeds}; no ledger.",
+    "place": 80,
+}
 
 METHODS = ("mat", "mat_exact", "random")
 SHARES = LinearSegmentedColormap.from_list("share", ["#F7F7F7", "#56B4E9", "#08306B"])
@@ -98,7 +105,7 @@ def panel(
     ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
     seeds = len(tables.finished(task, method))
     ax.set(
-        title=common.title(task, f"{looks.method_name(method)}, n = {seeds}"), xlabel="probe interval",
+        title=common.title(task, f"{styles.method_name(method)}, n = {seeds}"), xlabel="probe interval",
         xlim=(-0.5, active.shape[1] - 0.5), ylim=(len(order) - 0.5, -0.5),
     )  # fmt: skip
     ax.xaxis.get_major_locator().set_params(integer=True)

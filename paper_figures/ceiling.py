@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import pandas as pd
-from looks import Look
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
+from styles import Style
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.ceiling import reported_saving
 
+FIGURE = {
+    "title": "The ceiling",
+    "about": (
+        "What a training step is made of, and what it can save at most at a given share of active modules."
+    ),
+    "reads": ("ceiling", "ceiling_parts"),
+    "held": "Closed-form ledger, 1 MAC = 2 FLOP; it needs no runs.",
+    "place": 120,
+}
+
 # colour says the kind and hatch the pass; in grey the kinds keep their order within a pass and their lightness
-KINDS = {kind: (name, look.colour) for kind, (name, look) in looks.KINDS.items()} | {
+KINDS = {kind: (name, style.colour) for kind, (name, style) in styles.KINDS.items()} | {
     "remainder": ("remainder", "0.75")
 }
 PASSES = {
@@ -27,14 +37,14 @@ PASSES = {
     "input": ("input gradients", "////"),
     "weight": ("weight gradients", "...."),
 }
-MODES = {"detach": Look(looks.VERMILION, "-", "s"), "exact": Look(looks.BLUE, (0, (4, 1.5)), "o")}
+MODES = {"detach": Style(styles.VERMILION, "-", "s"), "exact": Style(styles.BLUE, (0, (4, 1.5)), "o")}
 DOTTED = {"color": "0.35", "linestyle": (0, (1, 1.5)), "linewidth": 0.8}
 COLUMNS = 2
 
 
 def draw(tables: Tables) -> Figure:
     """Left: percent of a dense step by part, a bar per model. Right: percent saved over the active share."""
-    parts, savings = tables.ceiling_parts, tables.ceiling
+    parts, savings = tables.made.get("ceiling_parts"), tables.made.get("ceiling")
     if parts is None or savings is None:
         return common.nothing(tables, "No ceiling was computed at this scale.")
     models = parts.drop_duplicates("label")
@@ -105,20 +115,20 @@ def saving(ax: Axes, rows: pd.DataFrame, model: pd.Series) -> None:
     ax.axvline(100 * first["reported_active_share"], zorder=1, **DOTTED)
     wanted = reported_saving(model)
     if wanted == wanted:
-        ax.axhline(wanted, color=looks.BLACK, linewidth=0.9, linestyle="-.", zorder=1)
+        ax.axhline(wanted, color=styles.BLACK, linewidth=0.9, linestyle="-.", zorder=1)
         ax.annotate(
             f"{wanted:.1f} %", (100, wanted), xytext=(0, 1.5), textcoords="offset points", ha="right", va="bottom",
             fontsize=7, path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4,
         )  # fmt: skip
-    for mode, look in MODES.items():
+    for mode, style in MODES.items():
         own = rows[rows["mode"] == mode].sort_values("share").drop_duplicates("active")
         x = 100 * own["active"] / own["modules"]  # what a whole number of modules really is
         ax.fill_between(
-            x, own["saving_least"], own["saving_most"], color=look.colour, alpha=0.18, linewidth=0, zorder=2
+            x, own["saving_least"], own["saving_most"], color=style.colour, alpha=0.18, linewidth=0, zorder=2
         )
         for end in ("saving_least", "saving_most"):
-            ax.plot(x, own[end], color=look.colour, linestyle=look.line, linewidth=0.5, zorder=2)
-        ax.plot(x, own["saving_mean"], color=look.colour, linestyle=look.line, zorder=3)
+            ax.plot(x, own[end], color=style.colour, linestyle=style.line, linewidth=0.5, zorder=2)
+        ax.plot(x, own["saving_mean"], color=style.colour, linestyle=style.line, zorder=3)
     ax.set_title(f"{model['label']} ({model['modules']} modules)", pad=3)
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 70)
@@ -143,11 +153,13 @@ def parts_legend(parts: pd.DataFrame) -> list[Patch]:
 def saving_legend(savings: pd.DataFrame) -> list:
     first = savings.iloc[0]
     low, high, share = (first[f"reported_{name}"] for name in ("low", "high", "active_share"))
-    lines = [plt.Line2D([], [], color=look.colour, linestyle=look.line, label=m) for m, look in MODES.items()]
+    lines = [
+        plt.Line2D([], [], color=style.colour, linestyle=style.line, label=m) for m, style in MODES.items()
+    ]
     return [
         *lines,
         plt.Line2D(
-            [], [], color=looks.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"
+            [], [], color=styles.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"
         ),
         Patch(facecolor="0.9", label=f"paper, all its runs: {low:g}–{high:g} %"),
         plt.Line2D(

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation, LogLocator, NullFormatter
 
-from mat.evidence.runs.pooled import Tables, load
+from mat.evidence.catalogue.tables import load
+from mat.evidence.runs.pooled import Tables
 from mat.evidence.runs.spectra import has_spectra
 from mat.evidence.stats.intervals import Interval
 

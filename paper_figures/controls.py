@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import numpy as np
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +15,13 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.tables.controls import random_label
 from mat.evidence.text import format
+
+FIGURE = {
+    "title": "Controls",
+    "about": "Modules chosen otherwise than by the largest λ_max, at an equal active share.",
+    "needs": (("random", "random_exact"), ("controls", "learning rates")),
+    "place": 50,
+}
 
 RANDOM = ("random_exact", "random")
 CHOSEN = ("mat_exact", *(name for name in method_groups.GROUPS["controls"] if name not in RANDOM))
@@ -73,10 +80,10 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
             continue
         value = mean_interval(values)
         largest = max(largest, *(abs(end) for end in (*values, value.low, value.high) if np.isfinite(end)))
-        ax.scatter(values, [place + 0.3] * len(values), s=6, color=looks.SKY, linewidths=0, zorder=2)
+        ax.scatter(values, [place + 0.3] * len(values), s=6, color=styles.SKY, linewidths=0, zorder=2)
         ours = method in ("mat", "mat_exact")
         same = tables.of(task, method)["mode"].iloc[0] == mode
-        colour = looks.VERMILION if ours else looks.BLACK
+        colour = styles.VERMILION if ours else styles.BLACK
         ax.errorbar(
             value.mean, place, xerr=common.bars(value), color=colour, marker="s" if ours else "D",
             markersize=3.5, linewidth=1, capsize=2, zorder=3,
@@ -90,10 +97,12 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.35 * (high - low) if largest <= FAR else high * 30)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(range(len(rows)), [looks.method_name(name) for name in rows] if names else [""] * len(rows))
+    ax.set_yticks(
+        range(len(rows)), [styles.method_name(name) for name in rows] if names else [""] * len(rows)
+    )
     ax.tick_params(axis="y", length=0)
     common.task_title(ax, task)
-    ax.set_xlabel(f"loss below {looks.method_name(against)}'s, %")
+    ax.set_xlabel(f"loss below {styles.method_name(against)}'s, %")
     ax.grid(True, axis="x")
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
 
-QUANTITIES = (("lambda_max", looks.LAMBDA, "log"), ("effective_rank", "effective rank", "linear"))
+FIGURE = {
+    "title": "Dynamics of λ_max and effective rank",
+    "about": "Both, for every module, over training.",
+    "held": "n = 1 run per task, named above its panels; no ledger.",
+    "place": 60,
+}
+
+QUANTITIES = (("lambda_max", styles.LAMBDA, "log"), ("effective_rank", "effective rank", "linear"))
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -37,7 +44,7 @@ def draw(tables: Tables) -> Figure:
             ax.set_ylabel(label)
             ax.grid(True)
         upper.set_title(
-            f"{task}: {counts(probes)}\n{looks.method_name(run['method'])}, "
+            f"{task}: {counts(probes)}\n{styles.method_name(run['method'])}, "
             f"seed {run['seed']}, probe n = {run['probe_n']}"
         )
         lower.set_xlabel("epoch")
@@ -62,14 +69,14 @@ def counts(probes: pd.DataFrame) -> str:
     """How many modules of each kind: "8 heads, 2 FFN"."""
     found = probes.groupby("kind")["module"].nunique()
     return ", ".join(
-        f"{found[kind]} {looks.kind_look(kind, found.index)[0]}" for kind in looks.kinds(probes["kind"])
+        f"{found[kind]} {styles.kind_style(kind, found.index)[0]}" for kind in styles.kinds(probes["kind"])
     )
 
 
 def lines(ax: plt.Axes, probes: pd.DataFrame, quantity: str) -> None:
     """One line per module, with the marker of its kind where a task has several; a zero or missing value leaves a
     gap."""
-    layers, found = layer_looks(probes), looks.kinds(probes["kind"])
+    layers, found = layer_styles(probes), styles.kinds(probes["kind"])
     for (layer, kind, _), rows in probes.groupby(["layer", "kind", "module"], sort=True):
         colour, style = layers[layer]
         values = rows[quantity].where(rows[quantity] > 0)
@@ -81,12 +88,12 @@ def lines(ax: plt.Axes, probes: pd.DataFrame, quantity: str) -> None:
             linestyle=style,
             linewidth=0.8,
             alpha=0.9,
-            marker=looks.kind_look(kind, found)[1].marker if kind != found[0] else "." if few else None,
+            marker=styles.kind_style(kind, found)[1].marker if kind != found[0] else "." if few else None,
             markersize=3,
         )
 
 
-def layer_looks(probes: pd.DataFrame) -> dict[int, tuple[str, str]]:
+def layer_styles(probes: pd.DataFrame) -> dict[int, tuple[str, str]]:
     """Colour (dark at the input, light at the output) and line style of every layer."""
     layers = sorted(probes["layer"].unique())
     colours = (
@@ -99,14 +106,14 @@ def layer_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
     """Legend entries of the layers."""
     return [
         plt.Line2D([], [], color=colour, linestyle=style, label=str(layer))
-        for layer, (colour, style) in layer_looks(probes).items()
+        for layer, (colour, style) in layer_styles(probes).items()
     ]
 
 
 def kind_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
     """Legend entries of the kinds, where there are several; the first has no marker."""
-    found = looks.kinds(probes["kind"])
-    named = [(number, *looks.kind_look(kind, found)) for number, kind in enumerate(found)]
+    found = styles.kinds(probes["kind"])
+    named = [(number, *styles.kind_style(kind, found)) for number, kind in enumerate(found)]
     return (
         [
             plt.Line2D(
@@ -116,9 +123,9 @@ def kind_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
                 linewidth=0.8,
                 markersize=3,
                 label=name,
-                marker=look.marker if number else None,
+                marker=style.marker if number else None,
             )
-            for number, name, look in named
+            for number, name, style in named
         ]
         if len(found) > 1
         else []

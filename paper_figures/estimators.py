@@ -8,7 +8,6 @@ import common
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from looks import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Look
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -19,21 +18,31 @@ from matplotlib.ticker import (
     NullLocator,
     StrMethodFormatter,
 )
+from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Style
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.agreement import TRAINED
-from mat.evidence.tables.agreement_page import at_default, changes
+from mat.evidence.tables.estimator_choice import TRAINED, at_default, changes
 
-LOOKS = {
-    "sum_of_logits": Look(VERMILION, "-", "o"),
-    "loss": Look(PURPLE, "--", "D"),
-    "trace": Look(BLUE, "-.", "s"),
-    "full": Look(BLACK, "-", "*"),
+FIGURE = {
+    "title": "Agreement of estimators",
+    "about": (
+        "Agreement of module rankings between kernel estimators, over n and over training, and what it costs."
+    ),
+    "reads": ("agreement",),
+    "held": "Kendall's τ_b; seeds and probe sets are in its footer; executed ledger for the cost.",
+    "place": 130,
+}
+
+STYLES = {
+    "sum_of_logits": Style(VERMILION, "-", "o"),
+    "loss": Style(PURPLE, "--", "D"),
+    "trace": Style(BLUE, "-.", "s"),
+    "full": Style(BLACK, "-", "*"),
 }
 PROJECTED = (  # in the order of their directions
-    Look(GREEN, (0, (1, 1)), "^"),
-    Look(SKY, (0, (3, 1, 1, 1)), "v"),
-    Look(ORANGE, (0, (5, 1)), "P"),
+    Style(GREEN, (0, (1, 1)), "^"),
+    Style(SKY, (0, (3, 1, 1, 1)), "v"),
+    Style(ORANGE, (0, (5, 1)), "P"),
 )
 CHANGES = {
     "reference": "estimator",
@@ -48,11 +57,11 @@ HEIGHTS = (1.5, 1.35, 1.25, 1.0)
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: τ_b with the reference over n, over training, against cost; default ranking
     when one thing is changed."""
-    table = tables.agreement
+    table = tables.made.get("agreement")
     if table is None or table.empty:
         return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")
-    looks = looks_of(table)
+    styles = styles_of(table)
     figure, axes = plt.subplots(
         4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS
     )  # fmt: skip
@@ -61,7 +70,7 @@ def draw(tables: Tables) -> Figure:
         rows = table[table["family"] == family]
         first, ours = rows.iloc[0], axes[:, column]
         for ax, panel in zip(ours, (over_n, over_training, over_cost, changed), strict=True):
-            panel(ax, rows, looks)
+            panel(ax, rows, styles)
             ax.grid(True)
         for ax in ours[:3]:
             ax.set_ylim(low, 1.06)
@@ -81,8 +90,8 @@ def draw(tables: Tables) -> Figure:
         ax.set_ylabel(r"$\tau_b$ with the reference" + f"\n{about}")
     axes[3][0].set_ylabel("default ranking,\none thing changed")
     handles = [
-        plt.Line2D([], [], color=look.colour, linestyle=look.line, marker=look.marker, label=shown(name))
-        for name, look in looks.items()
+        plt.Line2D([], [], color=style.colour, linestyle=style.line, marker=style.marker, label=shown(name))
+        for name, style in styles.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3)
     common.footer(
@@ -107,12 +116,12 @@ def shown(name: str) -> str:
     return f"projected, r = {rounds}" if kind == "projected" else name
 
 
-def looks_of(table: pd.DataFrame) -> dict[str, Look]:
-    """One look per estimator compared with a reference in any family, fixed order first."""
+def styles_of(table: pd.DataFrame) -> dict[str, Style]:
+    """One style per estimator compared with a reference in any family, fixed order first."""
     found = set(table.loc[table["comparison"] == "reference", "estimator"])
-    projected = sorted(found - set(LOOKS), key=lambda name: int(name.rpartition("_")[2]))
-    looks = {name: look for name, look in LOOKS.items() if name in found}
-    return looks | {name: PROJECTED[i % len(PROJECTED)] for i, name in enumerate(projected)}
+    projected = sorted(found - set(STYLES), key=lambda name: int(name.rpartition("_")[2]))
+    styles = {name: style for name, style in STYLES.items() if name in found}
+    return styles | {name: PROJECTED[i % len(PROJECTED)] for i, name in enumerate(projected)}
 
 
 def lowest(table: pd.DataFrame) -> float:
@@ -134,9 +143,9 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[chosen]
 
 
-def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+def over_n(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     chosen = compared(rows)
-    curves(ax, chosen[chosen["checkpoint"] == TRAINED], "n", looks, 1.035)
+    curves(ax, chosen[chosen["checkpoint"] == TRAINED], "n", styles, 1.035)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(set(rows["n"]))))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -148,23 +157,23 @@ def over_n(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
         ax.text(0.5, 0.5, "no reference", transform=ax.transAxes, ha="center", va="center")
 
 
-def over_training(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+def over_training(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     shares = sorted({float(name) for name in rows["checkpoint"] if name != TRAINED})
     chosen = compared(rows[(rows["checkpoint"] != TRAINED) & (rows["n"] == rows["default_n"])])
     at = chosen["checkpoint"].astype(float).map({share: 2.0**place for place, share in enumerate(shares)})
-    curves(ax, chosen.assign(at=at), "at", looks, 1.03)
+    curves(ax, chosen.assign(at=at), "at", styles, 1.03)
     ax.set_xscale("log", base=2)  # evenly spaced, whatever the shares are
     ax.set_xticks([2.0**place for place in range(len(shares))], [f"{100 * share:g} %" for share in shares])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("share of the training steps done")
 
 
-def over_cost(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+def over_cost(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     for _, row in at_default(rows, "reference").iterrows():
-        look = looks[row["estimator"]]
+        style = styles[row["estimator"]]
         ax.errorbar(
-            row["cost_ratio"], row["tau_mean"], yerr=reach(pd.DataFrame([row])), color=look.colour,
-            marker=look.marker, markersize=6, linewidth=0.9, capsize=2,
+            row["cost_ratio"], row["tau_mean"], yerr=reach(pd.DataFrame([row])), color=style.colour,
+            marker=style.marker, markersize=6, linewidth=0.9, capsize=2,
         )  # fmt: skip
     own = rows[(rows["estimator"] == rows["reference"]) & (rows["n"] == rows["default_n"])]
     if len(own):
@@ -181,7 +190,7 @@ def over_cost(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     ax.set_xlabel("cost of a probe")
 
 
-def changed(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
+def changed(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
     found = changes(rows, rows["family"].iloc[0])
     for place, change in enumerate(CHANGES):
         value = found[change]
@@ -195,14 +204,14 @@ def changed(ax: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     ax.set_xlabel(r"$\tau_b$ with the default ranking")
 
 
-def curves(ax: Axes, rows: pd.DataFrame, x: str, looks: dict[str, Look], apart: float) -> None:
+def curves(ax: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style], apart: float) -> None:
     """One curve with intervals per estimator, moved sideways by a factor so that intervals do not cover
     each other."""
-    for place, (name, look) in enumerate(looks.items()):
+    for place, (name, style) in enumerate(styles.items()):
         own = rows[rows["estimator"] == name].sort_values(x)
         ax.errorbar(
-            own[x] * apart ** (place - (len(looks) - 1) / 2), own["tau_mean"], yerr=reach(own),
-            color=look.colour, linestyle=look.line, marker=look.marker, linewidth=1.2, elinewidth=0.7,
+            own[x] * apart ** (place - (len(styles) - 1) / 2), own["tau_mean"], yerr=reach(own),
+            color=style.colour, linestyle=style.line, marker=style.marker, linewidth=1.2, elinewidth=0.7,
             capsize=1.5,
         )  # fmt: skip
 

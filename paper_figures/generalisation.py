@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,13 +16,21 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
-ALL = "all"  # the mean over checkpoints
+FIGURE = {
+    "title": "Generalisation",
+    "about": "Training and held-out loss when only top or only bottom modules train.",
+    "reads": ("generalisation",),
+    "held": "{seeds}; no ledger.",
+    "counted": "generalisation",
+    "place": 100,
+}
+
 SETS = {
-    "top": looks.Look(looks.VERMILION, "-", "^"),
-    "bottom": looks.Look(looks.BLUE, "-", "v"),
-    "random": looks.Look(looks.GREY, "-", "o"),
-    "all": looks.Look(looks.BLACK, "-", "s"),
-    "none": looks.Look(looks.BLACK, "-", "s", "none"),
+    "top": styles.Style(styles.VERMILION, "-", "^"),
+    "bottom": styles.Style(styles.BLUE, "-", "v"),
+    "random": styles.Style(styles.GREY, "-", "o"),
+    "all": styles.Style(styles.BLACK, "-", "s"),
+    "none": styles.Style(styles.BLACK, "-", "s", "none"),
 }
 MEASURES = {
     "train_loss_decrease": "decrease of the\ntraining loss",
@@ -35,10 +43,10 @@ FAMILIES = 4  # in a row
 
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: measures; a marker per set of modules, and the difference top − bottom in words."""
-    table = tables.generalisation
+    table = tables.made.get("generalisation")
     if table is None or table.empty:
         return common.nothing(tables, "No set of modules was trained alone at this scale.")
-    table = table[table["checkpoint"] == ALL]
+    table = table[table["checkpoint"] == format.ALL]
     families = sorted(set(table["family"]))
     known = table[np.isfinite(table["mean"])]
     measures = [name for name in MEASURES if name in set(known["measure"])]
@@ -76,8 +84,8 @@ def draw(tables: Tables) -> Figure:
         name = common.title(family, f"{first['task']}, {first['loss_unit']}")
         top.set_title(f"{name}{none}\n{top.get_title().strip()}", fontsize=7.5)
     figure.legend(
-        handles=[looks.handle(name, look, markersize=4.5) for name, look in SETS.items()],
-        loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {looks.LAMBDA}", title_fontsize=7,
+        handles=[styles.handle(name, style, markersize=4.5) for name, style in SETS.items()],
+        loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {styles.LAMBDA}", title_fontsize=7,
     )  # fmt: skip
     first = table.iloc[0]
     common.footer(
@@ -98,11 +106,11 @@ def draw(tables: Tables) -> Figure:
 
 def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
     """One measure of one family, a column per set."""
-    for place, (name, look) in enumerate(SETS.items()):
+    for place, (name, style) in enumerate(SETS.items()):
         value = value_of(rows, name, "")
         ax.errorbar(
             place, value.mean, yerr=common.bars(value), linestyle="none", markersize=4.5, elinewidth=1, capsize=2,
-            zorder=3, **look.marked,
+            zorder=3, **style.marked,
         )  # fmt: skip
     ax.axhline(0, color="0.35", linewidth=0.8, zorder=1)
     ax.set_xlim(-0.6, len(SETS) - 0.4)

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, paired_difference
+
+FIGURE = {
+    "title": "Quality and saving, task by task",
+    "about": (
+        "Difference to vanilla in the test metric, and saving in compute to convergence, with random selection beside."
+    ),
+    "reads": ("results",),
+    "needs": (("vanilla",), ("mat",)),
+    "place": 10,
+}
 
 METHODS = ("mat", "random")
 LEDGER = "executed"
@@ -27,7 +37,7 @@ ZERO = {"color": "0.25", "linewidth": 0.9, "zorder": 1}
 def draw(tables: Tables) -> Figure:
     """Left: difference in the test metric, a panel per unit. Right: saving in compute to convergence. A row per task,
     positive is better than vanilla in both."""
-    table = tables.results
+    table = tables.made.get("results")
     shown = [task for task in tables.tasks if any(gain(tables, task, name).n for name in METHODS)]
     if table is None or not shown:
         return common.nothing(
@@ -51,7 +61,7 @@ def draw(tables: Tables) -> Figure:
     axes[0][1].set_title("compute to convergence: cheaper to the right")
     axes[-1][1].set_xlabel(f"saving against {REFERENCE}, %")
     figure.legend(
-        handles=[looks.handle(looks.method_name(name), looks.LOOKS[name], markersize=5) for name in METHODS],
+        handles=[styles.handle(styles.method_name(name), styles.STYLES[name], markersize=5) for name in METHODS],
         loc="outside upper center", ncols=len(METHODS),
     )  # fmt: skip
     common.footer(
@@ -119,18 +129,18 @@ def panel(
     for (task, method), value in values.items():
         if not np.isfinite(value.mean):
             continue
-        look, place = looks.LOOKS[method], place_of(tasks.index(task), method)
+        style, place = styles.STYLES[method], place_of(tasks.index(task), method)
         filling = {"markerfacecolor": "white"} if (task, method) in hollow else {}
         ax.errorbar(
             value.mean, place, xerr=common.bars(value), elinewidth=1.1, capsize=2, markersize=5, zorder=3,
-            linestyle="none", **(look.marked | filling),
+            linestyle="none", **(style.marked | filling),
         )  # fmt: skip
         for end, beyond, marker in (
             (ends[0], value.low < ends[0], "<"),
             (ends[1], value.high > ends[1], ">"),
         ):
             if beyond:
-                ax.plot(end, place, marker=marker, color=look.colour, markersize=4, clip_on=False, zorder=4)
+                ax.plot(end, place, marker=marker, color=style.colour, markersize=4, clip_on=False, zorder=4)
     ax.axvline(0, **ZERO)
     ax.set_xlim(*ends)
     ax.set_ylim(len(tasks) - 0.5, -0.5)
@@ -180,7 +190,7 @@ def reached(ax: Axes, table: pd.DataFrame, tasks: list[str]) -> None:
                 ax.annotate(
                     f"{count} of {of}", (1.0, place_of(row, method)), xycoords=("axes fraction", "data"),
                     xytext=(6, 0), textcoords="offset points", ha="left", va="center", fontsize=7,
-                    color=looks.LOOKS[method].colour,
+                    color=styles.STYLES[method].colour,
                 )  # fmt: skip
 
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval
+
+FIGURE = {
+    "title": "Probability of improvement",
+    "about": (
+        "How probable it is that a run of a method is better than one of vanilla's, in three senses of better."
+    ),
+    "reads": ("rivals",),
+    "needs": (("rivals",),),
+    "place": 40,
+}
 
 OVER_TASKS = "over tasks"  # the rivals table's rows of no task
 SENSES = {
@@ -22,12 +32,12 @@ SENSES = {
     "convergence": "better test metric\nat the end",
 }
 ROW = 0.17  # inches per method
-MEAN = {"color": looks.BLACK, "marker": "D", "markersize": 3.5, "linewidth": 1, "capsize": 2, "zorder": 3}
+MEAN = {"color": styles.BLACK, "marker": "D", "markersize": 3.5, "linewidth": 1, "capsize": 2, "zorder": 3}
 
 
 def draw(tables: Tables) -> Figure:
     """Columns: senses of better. Rows: methods. A dot per task, a diamond for their mean with its interval."""
-    table = tables.rivals
+    table = tables.made.get("rivals")
     if table is None or not (table["task"] == OVER_TASKS).any():
         return common.nothing(tables, f"No method was compared with {REFERENCE} at this scale.")
     methods = method_groups.ordered(table.loc[table["task"] == OVER_TASKS, "method"])
@@ -35,7 +45,7 @@ def draw(tables: Tables) -> Figure:
     for ax, (kind, name) in zip(axes, SENSES.items(), strict=True):
         panel(ax, table, methods, f"better_{kind}")
         ax.set_title(name)
-    axes[0].set_yticks(range(len(methods)), [looks.method_name(name) for name in methods])
+    axes[0].set_yticks(range(len(methods)), [styles.method_name(name) for name in methods])
     tasks = table.loc[table["task"] != OVER_TASKS, "task"].nunique()
     common.footer(
         figure,
@@ -59,9 +69,9 @@ def panel(ax: Axes, table: pd.DataFrame, methods: list[str], column: str) -> Non
         rows = table[table["method"] == method].set_index("task")
         mean = rows.loc[OVER_TASKS]
         single = rows.drop(index=OVER_TASKS)[column].dropna()
-        ax.scatter(single, [place + 0.28] * len(single), s=7, color=looks.SKY, linewidths=0, zorder=2)
+        ax.scatter(single, [place + 0.28] * len(single), s=7, color=styles.SKY, linewidths=0, zorder=2)
         value = Interval(*(mean[f"{column}{end}"] for end in ("", "_low", "_high")), len(single))
-        own = {"color": looks.VERMILION, "marker": "s"} if method == "mat" else {}
+        own = {"color": styles.VERMILION, "marker": "s"} if method == "mat" else {}
         ax.errorbar(value.mean, place, xerr=common.bars(value), **(MEAN | own))
     ax.axvline(0.5, color="0.35", linewidth=0.9, zorder=1)
     ax.set_xlim(-0.04, 1.04)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -15,6 +15,13 @@ from matplotlib.figure import Figure
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.runs.spectra import rank_correlation
 from mat.evidence.text import format
+
+FIGURE = {
+    "title": "Joint variation",
+    "about": "λ_max beside effective rank, module by module.",
+    "held": "{seeds}; no ledger.",
+    "place": 70,
+}
 
 PALEST = 0.15  # opacity of the first probe; the last has 1
 
@@ -29,19 +36,19 @@ def draw(tables: Tables) -> Figure:
     lines = max(len(correlations(probes)) for _, probes in sources.values()) + (not same)
     figure, axes = common.panels(len(sources), above=0.6, height=2.4 + 0.14 * lines)
     for ax, (task, (_, probes)) in zip(axes, sources.items(), strict=True):
-        for kind in looks.kinds(probes["kind"]):
-            paths(ax, probes[probes["kind"] == kind], looks.kind_look(kind, set(probes["kind"])))
+        for kind in styles.kinds(probes["kind"]):
+            paths(ax, probes[probes["kind"] == kind], styles.kind_style(kind, set(probes["kind"])))
         ax.set_xscale("log")
         ax.margins(y=0.08)
         common.decades(ax.xaxis)
-        ax.set_xlabel("\n".join([looks.LAMBDA, *correlations(probes)]), fontsize=7)
+        ax.set_xlabel("\n".join([styles.LAMBDA, *correlations(probes)]), fontsize=7)
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("effective rank")
         ax.grid(True)
         common.task_title(ax, task if same else f"{task}\n{runs[task]}")
     found = set().union(*(probes["kind"] for _, probes in sources.values()))
     figure.legend(
-        handles=[looks.handle(*looks.kind_look(kind, found)) for kind in looks.kinds(found)],
+        handles=[styles.handle(*styles.kind_style(kind, found)) for kind in styles.kinds(found)],
         loc="outside upper center", ncols=6,
     )  # fmt: skip
     common.footer(
@@ -60,45 +67,45 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-def paths(ax: Axes, probes: pd.DataFrame, named: tuple[str, looks.Look]) -> None:
+def paths(ax: Axes, probes: pd.DataFrame, named: tuple[str, styles.Style]) -> None:
     """Every module's way through the plane; values that are not positive have no place on it."""
-    _, look = named
+    _, style = named
     last = max(1, int(probes["interval"].max()))
     for _, rows in probes.groupby("module", sort=True):
         rows = rows[(rows["lambda_max"] > 0) & (rows["effective_rank"] > 0)]
-        ax.plot(rows["lambda_max"], rows["effective_rank"], color=look.colour, linewidth=0.4, alpha=0.35)
+        ax.plot(rows["lambda_max"], rows["effective_rank"], color=style.colour, linewidth=0.4, alpha=0.35)
         colours = [
-            to_rgba(look.colour, PALEST + (1 - PALEST) * (number / last) ** 1.5)
+            to_rgba(style.colour, PALEST + (1 - PALEST) * (number / last) ** 1.5)
             for number in rows["interval"]
         ]
         ax.scatter(
             rows["lambda_max"],
             rows["effective_rank"],
             c=colours,
-            marker=look.marker,
+            marker=style.marker,
             s=9,
             linewidths=0,
             zorder=2,
         )
         ax.scatter(
-            rows["lambda_max"].iloc[-1:], rows["effective_rank"].iloc[-1:], color=look.colour, marker=look.marker,
+            rows["lambda_max"].iloc[-1:], rows["effective_rank"].iloc[-1:], color=style.colour, marker=style.marker,
             s=20, edgecolors="black", linewidths=0.5, zorder=3,
         )  # fmt: skip
 
 
 def run_text(run: pd.Series) -> str:
     """Which run is shown."""
-    return f"{looks.method_name(run['method'])}, seed {run['seed']}, probe n = {run['probe_n']}"
+    return f"{styles.method_name(run['method'])}, seed {run['seed']}, probe n = {run['probe_n']}"
 
 
 def correlations(probes: pd.DataFrame) -> list[str]:
     """A line per kind, "heads ρ = −0.53, n = 8"; kinds of too few modules, or of one value, have no ρ."""
     found = []
-    for kind in looks.kinds(probes["kind"]):
+    for kind in styles.kinds(probes["kind"]):
         rho = rank_correlation(probes, kind)
         if np.isfinite(rho):
             modules = probes.loc[probes["kind"] == kind, "module"].nunique()
-            name, _ = looks.kind_look(kind, set(probes["kind"]))
+            name, _ = styles.kind_style(kind, set(probes["kind"]))
             found.append(f"{name} ρ = {format.number(rho, 2)}, n = {modules}")
     return found or ["no ρ: fewer than 3 modules of a kind"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -15,6 +15,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
 from mat.records.costs import FLOPS_PER_MAC, flop_unit, total_macs
+
+FIGURE = {
+    "title": "Validation loss against compute",
+    "about": (
+        "Validation loss against the compute really spent, probes included where the method pays for them."
+    ),
+    "place": 20,
+}
 
 Bound = tuple[float, str, bool]  # value, label, label below the line
 
@@ -116,18 +124,18 @@ def panel(
     largest = max((found["flop"].iloc[-1] for found in bands.values()), default=1.0)
     factor, unit = flop_unit(largest)
     for number, (method, found) in enumerate(bands.items()):
-        look, x = looks.look(method, tables.runs["method"].unique()), found["flop"] / factor
-        ax.fill_between(x, found["low"], found["high"], color=look.colour, alpha=0.18, linewidth=0)
+        style, x = styles.style(method, tables.runs["method"].unique()), found["flop"] / factor
+        ax.fill_between(x, found["low"], found["high"], color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
-            x, found["mean"], linestyle=look.line, markersize=3.5, **look.marked,
-            markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=looks.method_name(method),
+            x, found["mean"], linestyle=style.line, markersize=3.5, **style.marked,
+            markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=styles.method_name(method),
         )  # fmt: skip
         ax.plot(
             x.iloc[-1:],
             found["mean"].iloc[-1:],
             markersize=6,
             zorder=5,
-            **look.marked,
+            **style.marked,
         )
     ax.set_xlim(0, 1.03 * largest / factor)
     ax.grid(True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,6 +14,15 @@ from mat.evidence.runs import curves, method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
+
+FIGURE = {
+    "title": "Quality against compute at the end",
+    "about": (
+        "Test metric and compute at the end of training, of MAT, the paper's baselines and rivals of today."
+    ),
+    "needs": (("rivals",),),
+    "place": 30,
+}
 
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")
@@ -33,7 +42,7 @@ def draw(tables: Tables) -> Figure:
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, task, found)
     handles = [
-        looks.handle(looks.method_name(name), looks.look(name, methods), markersize=5) for name in methods
+        styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods
     ]
     figure.legend(
         handles=[*handles, front_handle()],
@@ -86,11 +95,11 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
         for name, (compute, quality) in found.items()
     }
     for name, (compute, quality) in scaled.items():
-        look = looks.look(name, tables.runs["method"].unique())
+        style = styles.style(name, tables.runs["method"].unique())
         ax.errorbar(
             compute.mean, quality.mean, xerr=common.bars(compute), yerr=common.bars(quality), linestyle="none",
             elinewidth=0.7, markersize=5, markeredgewidth=0.9, zorder=4 if name == "mat" else 3, label=name,
-            **look.marked,
+            **style.marked,
         )  # fmt: skip
     front = pareto(
         {name: (compute.mean, quality.mean) for name, (compute, quality) in scaled.items()}, higher
@@ -131,8 +140,8 @@ def pareto(means: dict[str, tuple[float, float]], higher: bool) -> list[str]:
 
 
 def front_handle() -> object:
-    return looks.handle(
-        "Pareto front", looks.Look("0.6", "-", "o"), alpha=0.45, linestyle="-", linewidth=3.5, markersize=8,
+    return styles.handle(
+        "Pareto front", styles.Style("0.6", "-", "o"), alpha=0.45, linestyle="-", linewidth=3.5, markersize=8,
         markeredgewidth=0,
     )  # fmt: skip
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,8 +15,19 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.sanity import DIRECTIONS, baselines
 
-LOSSES = {"train_loss": ("training", looks.ORANGE, "--"), "val_loss": ("validation", looks.BLACK, "-")}
-LEVEL = {"color": looks.VERMILION, "linewidth": 1.1, "zorder": 1}
+FIGURE = {
+    "title": "What vanilla learned",
+    "about": (
+        "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
+        "known."
+    ),
+    "reads": ("sanity",),
+    "held": "{seeds}; no ledger.",
+    "place": 150,
+}
+
+LOSSES = {"train_loss": ("training", styles.ORANGE, "--"), "val_loss": ("validation", styles.BLACK, "-")}
+LEVEL = {"color": styles.VERMILION, "linewidth": 1.1, "zorder": 1}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
 GRID = 200
 
@@ -42,7 +53,7 @@ def draw(tables: Tables) -> Figure:
         figure,
         [
             f"scale {tables.scope}",
-            f"{looks.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
+            f"{styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
             "lowest to the highest seed",
         ],
         [
@@ -55,9 +66,9 @@ def draw(tables: Tables) -> Figure:
 
 def level(tables: Tables, task: str) -> pd.Series | None:
     """The task's row of the sanity table; None where there is none."""
-    if tables.sanity is None:
+    if "sanity" not in tables.made:
         return None
-    rows = tables.sanity[tables.sanity["task"] == task]
+    rows = tables.made["sanity"].query("task == @task")
     return None if rows.empty else rows.iloc[0]
 
 
@@ -101,7 +112,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
     """The validation split's metric, known values of it, and the level."""
     metric, unit = shown_metric(tables, task), tables.loss_unit(task)
     factor = metrics.shown(metric, unit).factor
-    curve(ax, tables, task, f"val_{metric}", factor, looks.BLUE, "-", "validation metric")
+    curve(ax, tables, task, f"val_{metric}", factor, styles.BLUE, "-", "validation metric")
     for one in baselines(tables, task, "validation"):
         if one.metric == metric:
             line(ax, one.value * factor, one.label, KNOWN)
@@ -129,12 +140,12 @@ def curve(
     ax.plot(epochs, values.mean(axis=0), color=colour, linestyle=style, label=label)
 
 
-def line(ax: Axes, value: float, label: str, look: dict[str, object]) -> None:
+def line(ax: Axes, value: float, label: str, style: dict[str, object]) -> None:
     """A level or known value with its name at the right end."""
-    ax.axhline(value, **look)
+    ax.axhline(value, **style)
     ax.annotate(
         label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, 1.5), textcoords="offset points",
-        ha="right", va="bottom", fontsize=7, color=look["color"],
+        ha="right", va="bottom", fontsize=7, color=style["color"],
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,18 +16,26 @@ from matplotlib.patches import Patch
 
 from mat.evidence.runs.pooled import Tables
 
+FIGURE = {
+    "title": "Open choices",
+    "about": "How far the alternatives of every open choice move the headline number.",
+    "reads": ("sensitivity",),
+    "needs": (("sensitivity",),),
+    "place": 140,
+}
+
 COLUMNS = 2
 ROW = 0.15  # inches per alternative
 KEPT = {"facecolor": "0.8", "edgecolor": "0.35", "linewidth": 0.5}
-CHANGED = {"facecolor": looks.ORANGE, "edgecolor": looks.BLACK, "linewidth": 0.6, "hatch": "////"}
-DEFAULT = {"color": looks.VERMILION, "linewidth": 1.2}
-WHISKER = {"color": looks.BLACK, "linewidth": 0.8}
+CHANGED = {"facecolor": styles.ORANGE, "edgecolor": styles.BLACK, "linewidth": 0.6, "hatch": "////"}
+DEFAULT = {"color": styles.VERMILION, "linewidth": 1.2}
+WHISKER = {"color": styles.BLACK, "linewidth": 0.8}
 
 
 def draw(tables: Tables) -> Figure:
     """One panel per task and measure; a bar per alternative from the default's effect to its own, the largest change
     on top."""
-    table = tables.sensitivity
+    table = tables.made.get("sensitivity")
     if table is None or table.empty:
         return common.nothing(tables, "No alternative of the ambiguity register was run at this scale.")
     parts = {key: ordered(rows) for key, rows in table.groupby(["task", "claim"], sort=True)}
@@ -99,7 +107,7 @@ def panel(ax: Axes, rows: pd.DataFrame) -> None:
                 **(CHANGED if row["changes"] else KEPT))  # fmt: skip
         if np.isfinite(row["low"]) and np.isfinite(row["high"]):
             ax.hlines(place, row["low"], row["high"], zorder=3, **WHISKER)
-        ax.plot(value, place, marker="D", markersize=2.5, color=looks.BLACK, zorder=4)
+        ax.plot(value, place, marker="D", markersize=2.5, color=styles.BLACK, zorder=4)
     ax.axvline(0, color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     ax.axvline(default, zorder=5, **DEFAULT)
     ax.set_ylim(len(rows) - 0.5, -0.5)

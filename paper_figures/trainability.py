@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,19 +16,27 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
-ALL = "all"  # the mean over checkpoints
+FIGURE = {
+    "title": "Trainability",
+    "about": "Decrease of the loss when one module trains alone, beside its λ_max.",
+    "reads": ("trainability", "trainability_modules"),
+    "held": "{seeds}; no ledger.",
+    "counted": "trainability",
+    "place": 90,
+}
+
 SAYS = {
-    "lambda_max": looks.LAMBDA, "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
+    "lambda_max": styles.LAMBDA, "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
     "parameters": "parameters", "layer": "depth",
 }  # fmt: skip
-SHORT = {"lambda_max": looks.LAMBDA, "gradient_norm": "gradient", "parameters": "size"}
+SHORT = {"lambda_max": styles.LAMBDA, "gradient_norm": "gradient", "parameters": "size"}
 FAMILIES = 4  # in a row
 SCATTER, ROW = 1.75, 0.155  # inches
 
 
 def draw(tables: Tables) -> Figure:
     """Columns: families. Rows: loss decrease over λ_max at every checkpoint; the correlations, the partial ones too."""
-    table, modules = tables.trainability, tables.trainability_modules
+    table, modules = tables.made.get("trainability"), tables.made.get("trainability_modules")
     if table is None or modules is None or table.empty or modules.empty:
         return common.nothing(tables, "No module was trained alone at this scale.")
     families = sorted(set(table["family"]))
@@ -60,9 +68,9 @@ def draw(tables: Tables) -> Figure:
     for ax in axes.flat:
         if not ax.has_data():
             ax.set_axis_off()
-    kinds = looks.kinds(modules["kind"])
+    kinds = styles.kinds(modules["kind"])
     figure.legend(
-        handles=[looks.handle(*looks.kind_look(kind, kinds), markersize=4) for kind in kinds],
+        handles=[styles.handle(*styles.kind_style(kind, kinds), markersize=4) for kind in kinds],
         loc="outside upper center", ncols=len(kinds),
     )  # fmt: skip
     common.footer(
@@ -96,17 +104,20 @@ def rho(table: pd.DataFrame, checkpoint: str, quantity: str, given: str) -> Inte
 
 def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> None:
     """Loss decrease over λ_max of every module and seed, by kind."""
-    kinds = looks.kinds(rows["kind"])
+    kinds = styles.kinds(rows["kind"])
     for kind in kinds:
-        own, (_, look) = rows[(rows["kind"] == kind) & (rows["lambda_max"] > 0)], looks.kind_look(kind, kinds)
+        own, (_, style) = (
+            rows[(rows["kind"] == kind) & (rows["lambda_max"] > 0)],
+            styles.kind_style(kind, kinds),
+        )
         ax.scatter(
-            own["lambda_max"], own["loss_decrease"], s=10, marker=look.marker, color=look.colour, alpha=0.75,
+            own["lambda_max"], own["loss_decrease"], s=10, marker=style.marker, color=style.colour, alpha=0.75,
             linewidths=0.3, edgecolors="black",
         )  # fmt: skip
     ax.axhline(0, color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     ax.set_xscale("log")
     common.decades(ax.xaxis)
-    ax.set_xlabel(looks.LAMBDA)
+    ax.set_xlabel(styles.LAMBDA)
     ax.set_title(
         f"at {100 * float(checkpoint):g} % of training\nρ = {format.interval(value, 2)}", fontsize=7.5
     )
@@ -116,10 +127,10 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
 def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], labels: bool) -> None:
     """ρ of every quantity with the loss decrease; a line separates the partial ones."""
     for place, (quantity, given) in enumerate(cells):
-        value = rho(table, ALL, quantity, given)
+        value = rho(table, format.ALL, quantity, given)
         ours = quantity == "lambda_max"
         ax.errorbar(
-            value.mean, place, xerr=common.bars(value), color=looks.VERMILION if ours else looks.BLACK,
+            value.mean, place, xerr=common.bars(value), color=styles.VERMILION if ours else styles.BLACK,
             marker="s" if ours else "o", markersize=3.5, linewidth=1, capsize=2,
         )  # fmt: skip
     partial = [place for place, (_, given) in enumerate(cells) if given]

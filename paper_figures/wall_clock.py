@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import common
-import looks
 import numpy as np
+import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
+
+FIGURE = {
+    "title": "Seconds beside FLOPs",
+    "about": "Saved FLOPs beside saved seconds.",
+    "needs": (
+        ("vanilla",),
+        ("MAT", "baselines", "rivals", "controls", "learning rates", "sensitivity", "others"),
+    ),
+    "place": 110,
+}
 
 LEDGER = "executed"
 GROUPS = (*method_groups.MAIN, "rivals")
@@ -38,7 +48,7 @@ def draw(tables: Tables) -> Figure:
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("saving in seconds, %")
     handles = [
-        looks.handle(looks.method_name(name), looks.look(name, methods), markersize=5) for name in methods
+        styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods
     ]
     figure.legend(
         handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3
@@ -82,10 +92,10 @@ def panel(ax: Axes, tables: Tables, found: dict[str, tuple[Interval, Interval]])
     ends = [(x.mean, y.mean) for x, y in found.values()]
     low = max(LEAST, min(0.0, *(min(pair) for pair in ends)) - 12)
     for name, (flops, seconds) in found.items():
-        look, place = looks.look(name, tables.runs["method"].unique()), (flops.mean, seconds.mean)
+        style, place = styles.style(name, tables.runs["method"].unique()), (flops.mean, seconds.mean)
         ax.errorbar(
             *np.maximum(place, low), xerr=bars(flops, low), yerr=bars(seconds, low), linestyle="none",
-            elinewidth=0.7, markersize=5, markeredgewidth=0.9, label=name, **look.marked,
+            elinewidth=0.7, markersize=5, markeredgewidth=0.9, label=name, **style.marked,
         )  # fmt: skip
         if min(place) < low:
             ax.annotate(

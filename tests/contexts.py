@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from hypothesis import strategies as st
 
 from mat.experiments.config.plugins import find
-from mat.experiments.config.settings import read
+from mat.experiments.contract.worlds import World
 from mat.methods.base import Context, Method, Observation
+from mat.records.strict import read
 
 MODULES = ("a", "b", "c", "d")
 DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}
@@ -66,46 +65,6 @@ def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None
         fixed=same,
         progress=progress,
     )
-
-
-@dataclass(frozen=True)
-class World:
-    """A run as a method sees it."""
-
-    depth: tuple[int, ...]
-    kind: tuple[str, ...]
-    size: tuple[int, ...]
-    values: tuple[tuple[float, ...], ...]
-    counts: tuple[int, ...]
-    seed: int
-
-    def names(self, renamed: bool = False) -> tuple[str, ...]:
-        """In the modules' order; ``renamed``: others, which sort the other way round."""
-        n = len(self.depth)
-        return tuple(f"z{n - i}" if renamed else f"m{i}" for i in range(n))
-
-    def at(self, t: int, asked: Method, renamed: bool = False) -> Context:
-        """What the method ``asked`` sees at interval t; what it does not read it is not given."""
-        names = self.names(renamed)
-
-        def named(values):
-            return dict(zip(names, values, strict=True))
-
-        history = tuple(
-            Observation(named(seen), np.sort(seen)[::-1], named(seen[::-1])) for seen in self.values[: t + 1]
-        )
-        return Context(
-            interval=t,
-            modules=names,
-            depth=named(self.depth),
-            kind=named(self.kind),
-            size=named(self.size),
-            history=history if asked.reads else (),
-            counts=self.counts,
-            rng=np.random.default_rng(self.seed + t),
-            fixed=np.random.default_rng(self.seed),
-            progress=t / len(self.values),
-        )
 
 
 @st.composite

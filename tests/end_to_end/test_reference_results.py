@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.evidence.report import files
 from mat.evidence.runs import pooled
 from mat.evidence.stats.intervals import paired_difference, saving_percent
-from mat.experiments.cli import report
 
 pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ RECORDED = [path.parent for path in (ROOT / "results").rglob("provenance.json")]
 @pytest.mark.parametrize("tables", RECORDED, ids=lambda path: str(path.parent.relative_to(ROOT / "results")))
 def test_the_committed_files_are_what_they_say(tables):
     """Their hashes are the recorded ones, and the pooled runs give their numbers again."""
-    assert "as recorded" in report.check(tables, ROOT / "workflows/claims.yaml", ROOT)
+    assert "as recorded" in files.check(tables, ROOT / "workflows/claims.yaml", ROOT)
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (tables.parent / "REPORT.md").read_text())
     assert links
     for link in links:

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mat.evidence.claims.load import load_claims
-from mat.evidence.runs import pooled
-from mat.evidence.tables import agreement_page, generalisation, trainability
-from mat.evidence.tables import ceiling as ceiling_table
-from mat.experiments.cli import report, tables
+from mat.evidence.catalogue import tables as catalogue
+from mat.evidence.report import files
 
 pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
@@ -52,35 +49,28 @@ def made(request, tmp_path_factory):
     if (part / "ERRATUM.md").is_file():
         shutil.copy(part / "ERRATUM.md", there)
     wanted = {path.stem for path in (part / "tables").glob("*.*")}
-    loaded, rules = pooled.load(folder), load_claims(CLAIMS)
-    tables.results(folder, CLAIMS)
-    tables.scores(folder)
-    if "sanity" in wanted:
-        tables.sanity(folder, LEVELS)
-    if loaded.agreement is not None:
-        rule = next(claim for claim in rules.claims if claim.measure == "rankings")
-        page = agreement_page.markdown(loaded.agreement, rule.thresholds["choice_margin"])
-        (folder / "agreement.md").write_text(page + "\n")
-    for stem, analysis in (("trainability", trainability), ("generalisation", generalisation)):
-        if getattr(loaded, stem) is not None:
-            (folder / f"{stem}.md").write_text(analysis.markdown(getattr(loaded, stem)) + "\n")
-    if loaded.ceiling is not None:
-        (folder / "ceiling.md").write_text(
-            ceiling_table.markdown(loaded.ceiling_parts, loaded.ceiling) + "\n"
-        )
+    rules = {"claims": CLAIMS, "levels": LEVELS, "ambiguities": REGISTER}
+    for record in catalogue.tables().values():
+        if (
+            record.name in wanted and f"{record.name}.csv" in STUDIED
+        ):  # its own study's files are not committed
+            catalogue.write_pages(record, folder, catalogue.given(record, folder, **rules))
+    # every other one, after those that it reads
+    later = [
+        one for one in catalogue.tables().values() if f"{one.name}.csv" not in STUDIED and one.name in wanted
+    ]
+    for record in sorted(later, key=lambda one: one.name == "verdicts"):
+        catalogue.write(record.name, folder, **rules)
     if "verdicts" in wanted:
-        for stem in ("controls", "rivals", "learning_rate", "wall_clock"):
-            getattr(tables, stem)(folder, CLAIMS)
-        tables.sensitivity(folder, CLAIMS, REGISTER)
-        tables.verdicts(folder, CLAIMS)
-        tables.ambiguities(REGISTER, folder)
         # what hashes of files cannot say again: the recorded ones
         for file in ("provenance.json", "provenance.md"):
             shutil.copy(part / "tables" / file, folder)
         figures = root / "paper_figures" / part.relative_to(ROOT / "results")
         shutil.copytree(ROOT / "paper_figures" / part.relative_to(ROOT / "results"), figures)
-        report.report(folder, figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", there, root)
-        report.reproducibility(folder, CLAIMS, REGISTER, there)
+        for script in (ROOT / "paper_figures").glob("*.py"):
+            shutil.copy(script, root / "paper_figures")
+        files.report(folder, figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", there, root)
+        files.reproducibility(folder, CLAIMS, REGISTER, there)
     return there, part
 
 

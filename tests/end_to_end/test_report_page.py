@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mat.experiments.cli import report
+from mat.evidence.report import files
 from tests.end_to_end import browser as headless
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +24,8 @@ def page(tmp_path_factory):
     claims, methods, assets = (
         ROOT / name for name in ("workflows/claims.yaml", "mat/methods", "workflows/report")
     )
-    report.provenance(tables, figures, root)
-    report.report(tables, figures, claims, methods, assets, tables.parent, root)
+    files.provenance(tables, figures, root)
+    files.report(tables, figures, claims, methods, assets, tables.parent, root)
     return tables.parent / "report.html"
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from mat.evidence.runs import pooled as pooled
+from mat.evidence.catalogue.tables import load
+from mat.evidence.runs.pooled import Tables
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"
@@ -44,9 +45,9 @@ def draw(name: str, tables: Path, out: Path) -> tuple[Path, Path]:
     return out / f"{name}.pdf", out / f"{name}.png"
 
 
-def drawn(name: str, tables: Path | pooled.Tables) -> Figure:
+def drawn(name: str, tables: Path | Tables) -> Figure:
     """A script's figure, to be looked into."""
-    given = pooled.load(tables) if isinstance(tables, Path) else tables
+    given = load(tables) if isinstance(tables, Path) else tables
     try:
         with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
             figure = __import__(name).draw(given)

@@ -2,19 +2,22 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
+from mat.evidence.catalogue.figures import SHARED
+from mat.evidence.catalogue.tables import load
 from mat.evidence.runs import curves, method_groups, over_seeds
 from mat.evidence.runs import pooled as pooled
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
-from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
-from tests.figures.test_figures import CLAIMS, LEVELS, NAMES, SMALL, compare, limit
+from tests.evidence.written import collect_into, write
+from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
+from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
 
@@ -25,11 +28,11 @@ def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
     runs = write_runs(root / "runs", tasks, MANY, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
-    cli.collect(runs, root / "tables")
-    cli.results(root / "tables", CLAIMS)
+    collect_into(runs, root / "tables")
+    write(root / "tables", "results")
     compare(root / "tables")
     limit(root / "tables", list(SMALL.values()))
-    cli.sanity(root / "tables", LEVELS)
+    write(root / "tables", "sanity")
     write_sensitivity(root / "tables", tasks)
     write_branches(root / "tables")
     write_rivals(root / "tables", tasks)
@@ -42,15 +45,15 @@ def long(tmp_path_factory):
     root = tmp_path_factory.mktemp("long")
     tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
-    cli.collect(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
-    cli.results(root / "tables", CLAIMS)
+    collect_into(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
+    write(root / "tables", "results")
     return root / "tables"
 
 
 @pytest.fixture(scope="module")
 def figures(many):
     """All figures, drawn once."""
-    given = pooled.load(many)
+    given = load(many)
     return {name: drawn(name, given) for name in NAMES}
 
 
@@ -85,17 +88,17 @@ def test_entries_of_a_legend_are_told_apart_in_grey(figures, name):
 
 
 def test_methods_are_told_apart_without_colour():
-    looks = script("looks")
-    found = [*looks.LOOKS.values(), *looks.SPARE]
-    assert len({(look.marker, look.filling) for look in found}) == len(found)
-    assert len({(str(look.line), look.marker) for look in found}) == len(found)
-    main = [looks.LOOKS[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
-    assert len({look.colour for look in main}) == len(main)
-    # every method of a figure whose methods are markers has a look of its own
+    styles = script("styles")
+    found = [*styles.STYLES.values(), *styles.SPARE]
+    assert len({(style.marker, style.filling) for style in found}) == len(found)
+    assert len({(str(style.line), style.marker) for style in found}) == len(found)
+    main = [styles.STYLES[name] for name in ("vanilla", "mat", "mat_exact", "random", "multirate")]
+    assert len({style.colour for style in main}) == len(main)
+    # every method of a figure whose methods are markers has a style of its own
     assert set(method_groups.of_groups(method_groups.METHOD_ORDER, [*method_groups.MAIN, "rivals"])) == set(
-        looks.LOOKS
+        styles.STYLES
     )
-    shades = sorted(grey(look.colour) for _, look in looks.KINDS.values())
+    shades = sorted(grey(style.colour) for _, style in styles.KINDS.values())
     assert min(np.diff(shades)) > 0.05
 
 
@@ -109,11 +112,11 @@ def test_many_tasks_fit_a_page(long, name):
 
 
 def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
-    given = pooled.load(many)
+    given = load(many)
     module = script("loss_vs_compute")
     entries = {text.get_text() for text in figures["loss_vs_compute"].legends[0].get_texts()}
     best = module.best_rivals(given)
-    named = script("looks").method_name
+    named = script("styles").method_name
     assert entries == {named(name) for name in (*module.MAIN, *best)}
     losses = {
         name: given.finished("digits", name)["best_val_loss"].mean()
@@ -124,10 +127,10 @@ def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
 
 
 def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
-    given = pooled.load(many)
+    given = load(many)
     ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
     rows = [text.get_text() for text in ax.get_yticklabels()]
-    named = script("looks").method_name
+    named = script("styles").method_name
     chosen = [name for name in method_groups.GROUPS["controls"] if name != "random_exact"]
     wanted = ["mat_exact", *chosen, "mat", "vanilla", *method_groups.GROUPS["learning rates"]]
     assert rows == [named(name) for name in wanted]
@@ -159,7 +162,7 @@ def test_losses_of_rivals_are_turned_round(many, figures):
 
 
 def test_savings_are_of_whole_runs_with_charged_probes(many):
-    given = pooled.load(many)
+    given = load(many)
     flops, seconds = script("wall_clock").savings(given, "digits")["mat"]
     ends = [
         [
@@ -205,8 +208,8 @@ def test_trainability_and_generalisation_show_every_family(figures):
 
 def test_the_headline_leaves_the_negative_negative(tmp_path):
     worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
-    cli.collect(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
-    cli.results(tmp_path / "tables", CLAIMS)
+    collect_into(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
+    write(tmp_path / "tables", "results")
     figure = drawn("headline", tmp_path / "tables")
     panels = [ax for ax in figure.axes if ax.containers]
     assert len(panels) == 4  # accuracies and losses have units of their own
@@ -223,9 +226,9 @@ def test_the_headline_leaves_the_negative_negative(tmp_path):
 
 
 def test_without_results_or_the_method_there_is_no_headline(many):
-    given = pooled.load(many)
+    given = load(many)
     for tables in (
-        replace(given, results=None),
+        replace(given, made={}),
         replace(given, runs=given.runs[given.runs["method"] == "vanilla"]),
     ):
         assert "No results table" in drawn("headline", tables).axes[0].texts[0].get_text()
@@ -233,11 +236,11 @@ def test_without_results_or_the_method_there_is_no_headline(many):
 
 def test_every_script_runs_from_its_own_folder_alone():
     """No script reads another one but what all share, which the rule ``figure`` names."""
-    rule = (ROOT / "workflows" / "rules" / "figures.smk").read_text()
+    shared = {Path(name).stem for name in SHARED}
     for path in SCRIPTS.glob("*.py"):
-        others = {other.stem for other in SCRIPTS.glob("*.py")} - {"common", "looks", path.stem}
+        others = {other.stem for other in SCRIPTS.glob("*.py")} - shared - {path.stem}
         imported = {
             line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
         }
         assert not imported & others, f"{path.name}{os.linesep}"
-    assert "looks.py" in rule
+    assert all((SCRIPTS / name).is_file() for name in SHARED)

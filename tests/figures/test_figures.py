@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.experiments.cli import tables as cli
+from mat.evidence.catalogue import tables as catalogue
 from mat.experiments.studies.ceiling.compute import parts, savings
 from mat.experiments.studies.ceiling.config import plan
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
+from tests.evidence.written import collect_into, write
 from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script
 
-NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "looks"))
+NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "styles"))
 CLAIMS = ROOT / "workflows" / "claims.yaml"
 LEVELS = ROOT / "workflows" / "sanity.yaml"
 _TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
@@ -40,10 +41,10 @@ SMALL = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    cli.collect(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
+    collect_into(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
     compare(root / "tables")
     limit(root / "tables", [SMALL["bert"], SMALL["switch"], SMALL["vgg"]])
-    cli.sanity(root / "tables", LEVELS)
+    write(root / "tables", "sanity")
     return root / "tables"
 
 
@@ -55,7 +56,8 @@ def limit(tables, models):
         "models": {f"m{place}": model for place, model in enumerate(models)},
     }
     asked = plan({"scale": "demo", "tasks": {}, "ceiling": block})
-    cli.ceiling(parts(asked.models, "demo"), savings(asked.models, asked), tables)
+    catalogue.store("ceiling_parts", parts(asked.models, "demo"), tables)
+    catalogue.store("ceiling", savings(asked.models, asked), tables)
 
 
 def compare(tables, **options):
@@ -64,7 +66,7 @@ def compare(tables, **options):
     files = [tables / f"{number}.parquet" for number in range(len(frames))]
     for path, frame in zip(files, frames, strict=True):
         frame.to_parquet(path, index=False)
-    cli.agreement(files, tables, CLAIMS)
+    write(tables, "agreement", measured=files)
 
 
 def test_a_script_runs_by_itself(demo, tmp_path):
@@ -85,11 +87,11 @@ def test_a_script_runs_by_itself(demo, tmp_path):
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
-    """One seed, more modules than can be labelled one by one, a method without a look of its own."""
+    """One seed, more modules than can be labelled one by one, a method without a style of its own."""
     root = tmp_path_factory.mktemp("crowded")
     shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}
-    cli.collect(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
+    collect_into(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
     # one family without a reference, one with three numbers of directions
     compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
     bare = pd.read_csv(root / "tables/agreement.csv")
@@ -106,7 +108,7 @@ def empty(tmp_path_factory):
     """Nothing finished, no spectra, no selection."""
     root = tmp_path_factory.mktemp("empty")
     methods = {"vanilla": replace(METHODS["vanilla"], observes=False)}
-    cli.collect(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
+    collect_into(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
     return root / "tables"
 
 
@@ -131,7 +133,7 @@ def glue(tmp_path_factory):
         "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points"),
     }
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
-    cli.collect(
+    collect_into(
         write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue"
     )
     (root / "levels.yaml").write_text(
@@ -141,7 +143,7 @@ def glue(tmp_path_factory):
         "  hmm: {metric: gap_closed, direction: at_least, level: 0.6, source: somebody}\n"
         "  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
     )
-    cli.sanity(root / "tables", root / "levels.yaml")
+    write(root / "tables", "sanity", levels=root / "levels.yaml")
     return root / "tables"
 
 

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mat.evidence.catalogue import items
+from mat.evidence.catalogue import figures
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import chapters
+from mat.evidence.report import files as report_files
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
-from mat.experiments.cli import report as report_cli
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_tables import write_branches
-from tests.figures.drawing import ROOT, drawn, script
-from tests.figures.test_figures import CLAIMS, LEVELS, NAMES
+from tests.evidence.written import collect_into, write
+from tests.figures.drawing import ROOT, SCRIPTS, drawn, script
+from tests.figures.test_figures import CLAIMS, NAMES
 
 REGISTER = ROOT / "workflows/ambiguities.yaml"
 PART = "only/sanity,seeds-0,vanilla"
@@ -27,12 +28,19 @@ PART = "only/sanity,seeds-0,vanilla"
 def tables_of(root: Path, method: str) -> Path:
     """Every table that is made from runs, of one method and one seed."""
     runs = write_runs(root / "runs", ["digits"], {method: METHODS[method]}, [0], steps=60)
-    cli.collect(runs, root / "tables", f"only={method} seeds=[0]")
-    for make in (cli.results, cli.controls, cli.rivals, cli.learning_rate, cli.wall_clock, cli.verdicts):
-        make(root / "tables", CLAIMS)
-    cli.scores(root / "tables")
-    cli.sensitivity(root / "tables", CLAIMS, REGISTER)
-    cli.sanity(root / "tables", LEVELS)
+    collect_into(runs, root / "tables", f"only={method} seeds=[0]")
+    made = (
+        "results",
+        "controls",
+        "rivals",
+        "learning_rate",
+        "wall_clock",
+        "scores",
+        "sensitivity",
+        "sanity",
+        "verdicts",
+    )
+    write(root / "tables", *made)
     return root / "tables"
 
 
@@ -42,14 +50,14 @@ def part(request, tmp_path_factory):
 
 
 def test_every_figure_of_one_method_and_seed_is_drawn(part):
-    given = pooled.load(part)
-    assert given.sensitivity is None
+    given = catalogue.load(part)
+    assert "sensitivity" not in given.made
     for name in NAMES:
         assert drawn(name, given).texts[-1].get_text().startswith("scale demo (only="), name
 
 
 def test_a_page_is_written_where_nothing_is_measured(part, tmp_path):
-    report_cli.reproducibility(part, CLAIMS, REGISTER, tmp_path)
+    report_files.reproducibility(part, CLAIMS, REGISTER, tmp_path)
     said = (tmp_path / "REPRODUCIBILITY.md").read_text()
     assert "A1, A2" in said.partition("not varied by the runs of this scale")[2]
     assert "unmodified" not in said
@@ -59,14 +67,9 @@ def test_a_page_is_written_where_nothing_is_measured(part, tmp_path):
 
 def test_tables_without_rows_are_none(tmp_path):
     for text in ("", "\n", "id,alternative,task\n", "task,method\n"):
-        for name in ("sensitivity", "rivals", "results", "sanity", "agreement", "ceiling", "trainability"):
+        for name in catalogue.tables():
             (tmp_path / f"{name}.csv").write_text(text)
-        found = (
-            pooled.load_sensitivity(tmp_path), pooled.load_sanity(tmp_path), pooled.load_agreement(tmp_path),
-            pooled.load_by_method(tmp_path, "rivals.csv"), pooled.load_branches(tmp_path, "trainability.csv"),
-            pooled.load_ceiling(tmp_path, "ceiling.csv"),
-        )  # fmt: skip
-        assert found == (None,) * len(found)
+        assert catalogue.load_made(tmp_path, catalogue.tables()) == {}
 
 
 def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
@@ -74,46 +77,47 @@ def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
     tables, figures = (tmp_path / name / PART for name in ("results/subset", "paper_figures/subset"))
     shutil.copytree(ROOT / "results/subset" / PART, tables)
     shutil.copytree(ROOT / "paper_figures/subset" / PART, figures)
-    report_cli.provenance(tables / "tables", figures, tmp_path)
-    report_cli.report(
+    report_files.provenance(tables / "tables", figures, tmp_path)
+    report_files.report(
         tables / "tables", figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", tables, tmp_path
     )
-    report_cli.reproducibility(tables / "tables", CLAIMS, REGISTER, tables)
+    report_files.reproducibility(tables / "tables", CLAIMS, REGISTER, tables)
     said = (tables / "REPORT.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", said)
     assert any(link.endswith("sanity.png") for link in links)
     assert [link for link in links if not (tables / link).is_file()] == []
     assert (tables / "report.html").stat().st_size > 50_000
-    assert report_cli.check(tables / "tables", CLAIMS, tmp_path).startswith(
+    assert report_files.check(tables / "tables", CLAIMS, tmp_path).startswith(
         "13 tables and figures and 12 runs"
     )
 
 
 def test_captions_of_branches_have_the_n_of_their_own_tables(tmp_path):
     write_branches(tmp_path, seeds=7)
-    item = next(item for item in items.FIGURES if item.name == "trainability")
-    branches = pooled.load_branches(tmp_path, "trainability.csv")
-    given = pooled.Tables(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), trainability=branches)
-    assert chapters.seeds(given, item.counted).startswith("n = 7 seeds")
+    counted = figures.known(SCRIPTS)["trainability"].counted
+    given = pooled.Tables(*[pd.DataFrame()] * 3, catalogue.load_made(tmp_path, ["trainability"]))
+    assert chapters.seeds(given, counted).startswith("n = 7 seeds")
 
 
 def test_every_script_has_a_title_and_the_headline_comes_first():
-    listed = [item.name for item in items.FIGURES]
+    listed = figures.known(SCRIPTS)
     assert set(listed) == set(NAMES)
-    assert listed[0] == "headline"
-    assert all(item.title and item.about for item in items.FIGURES)
+    assert next(iter(listed)) == "headline"
+    assert all(figure.title and figure.about for figure in listed.values())
 
 
 def test_a_family_whose_branches_all_diverged_says_so(part, tmp_path):
     write_branches(tmp_path)
     table = pd.read_csv(tmp_path / "generalisation.csv", dtype={"checkpoint": str}).fillna({"minus": ""})
-    given = pooled.load(part)
+    given = catalogue.load(part)
     numbers = ["mean", "low", "high"]
     one = table.assign(**{name: table[name].where(table["family"] != "bert") for name in numbers})
-    titles = [ax.get_title() for ax in drawn("generalisation", replace(given, generalisation=one)).axes]
+    titles = [
+        ax.get_title() for ax in drawn("generalisation", replace(given, made={"generalisation": one})).axes
+    ]
     assert sum("every branch diverged" in title for title in titles) == 1
     none = table.assign(**dict.fromkeys(numbers, np.nan))
-    figure = drawn("generalisation", replace(given, generalisation=none))
+    figure = drawn("generalisation", replace(given, made={"generalisation": none}))
     assert "every one of them diverged" in figure.axes[0].texts[0].get_text()
 
 

@@ -1,24 +1,20 @@
-"""The contract that every method keeps, and the paper's own methods by hand-computed examples."""
+"""The paper's own methods by hand-computed examples, and every method training a model."""
 
-import random
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
 
 from mat.controller import Controller
 from mat.errors import InputError
 from mat.experiments.config.plugins import find
-from mat.experiments.config.settings import read
-from mat.methods import METHODS
-from mat.methods.base import Matched
 from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
+from mat.records.strict import read
 from tests.cases import bert_case, vgg_case
-from tests.contexts import DEPTH, MODULES, SETTINGS, World, context, method, observe, worlds
+from tests.contexts import DEPTH, MODULES, SETTINGS, context, method, observe
 
 every_method = pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
 
@@ -117,42 +113,6 @@ def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
         assert set(MODULES) - third.active == still
         assert set(MODULES) - fourth.active == later
         assert third.frozen == (set() if thaw else {"a"}), "what may thaw is not frozen for good"
-
-
-def test_every_method_is_in_the_suite():
-    assert {name for name, _ in SETTINGS} == set(METHODS)
-    for name in METHODS:
-        card = find("method", name).__doc__
-        assert card.count("Claim:") == card.count("Source:") == 1, "every method file is its card"
-        assert "Equation" in card and "Knobs:" in card
-
-
-@every_method
-@given(world=worlds())
-@settings(max_examples=25, deadline=None)
-def test_contract(name: str, options: dict, world: World):
-    """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked, on the names
-    of the modules or on any random state but its own."""
-    asked = method(name, options)
-    for t in range(len(world.values)):
-        random.seed(1), np.random.seed(1), torch.manual_seed(1)
-        one = asked.select(world.at(t, asked))
-        random.seed(2), np.random.seed(2), torch.manual_seed(2)
-        assert one == asked.select(world.at(t, asked))
-        assert one.active and one.active | one.frozen <= set(world.names())
-        assert not one.active & one.frozen
-        if isinstance(asked, Matched) and name != "lisa":
-            share = max(round(0.5 * len(world.depth)), 1)
-            held = world.counts[min(t, len(world.counts) - 1)]
-            assert len(one.active) == (held if asked.match else share)
-        renamed = asked.select(world.at(t, asked, renamed=True))
-        for before, after in ((one.active, renamed.active), (one.frozen, renamed.frozen)):
-            places = [new in after for new in world.names(renamed=True)]
-            assert places == [old in before for old in world.names()]
-    first = world.at(0, asked)
-    assert all(period >= 1 for period in asked.periods(first.modules, first.depth).values())
-    with pytest.raises(AttributeError):
-        asked.mode = "exact"
 
 
 @every_method

@@ -11,7 +11,8 @@ from mat.experiments.studies.ceiling.config import part as ceiling_part
 from mat.experiments.studies.ceiling.config import plan as ceiling_plan
 from mat.experiments.config import selection
 from mat.errors import InputError
-from mat.evidence.runs import method_groups
+from mat.evidence.catalogue import figures, tables
+from mat.evidence.runs import pooled
 from mat.evidence.tables.sanity import levels_of
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.runs import expand as expand_config
@@ -49,7 +50,8 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
 
 EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").rglob("*.py"))
 METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
-LEVELS = "workflows/sanity.yaml"
+SCRIPTS = Path(workflow.basedir, "paper_figures")
+LEVELS = tables.rule_files()["levels"].path
 
 
 def expand_scale():
@@ -80,64 +82,23 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
 RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand_scale()
-AGREEMENT = [f"{TABLES}/agreement.{kind}" for kind in ("csv", "md")] if JOBS["agreement"] else []
-# what the verdicts read comes first
-BRANCH_TABLES = (
-    [
-        f"{TABLES}/{name}"
-        for name in (
-            "trainability.csv",
-            "generalisation.csv",
-            "trainability_modules.csv",
-            "trainability.md",
-            "generalisation.md",
-        )
-    ]
-    if JOBS["branches"]
-    else []
-)
-CEILING = (
-    [f"{TABLES}/{name}" for name in ("ceiling_parts.csv", "ceiling.csv", "ceiling.md")] if HAS_CEILING else []
-)
-SANITY = [f"{TABLES}/sanity.{kind}" for kind in ("csv", "md")] if HAS_LEVELS else []
-LABELS = {run.method for run in RUNS.values()}
-
-
-def has(*groups):
-    """Whether a label of these groups is among the runs."""
-    return bool(method_groups.of_groups(LABELS, groups))
-
-
-COMPARISONS = ("controls", "rivals", "learning_rate", "wall_clock")
-# what a report is made from, pooled runs included; a new table is added here
-TABLE_FILES = [
-    *[f"{TABLES}/{name}" for name in ("runs.csv", "curves.parquet", "probes.parquet", "ambiguities.md")],
-    *[
-        f"{TABLES}/{name}.{kind}"
-        for name in ("results", "scores", "sensitivity", *COMPARISONS)
-        for kind in ("md", "csv", "tex")
-    ],
-    *[f"{TABLES}/verdicts.{kind}" for kind in ("md", "csv")],
-    *AGREEMENT,
-    *BRANCH_TABLES,
-    *CEILING,
-    *SANITY,
-]
-FIGURE_NAMES = (
-    *(["headline"] if {"vanilla", "mat"} <= LABELS else []),
-    "dynamics",
-    "joint_variation",
-    "loss_vs_compute",
-    *(["wall_clock"] if "vanilla" in LABELS and len(LABELS) > 1 else []),
-    "active_map",
-    *(["rivals", "improvement"] if has("rivals") else []),
-    *(["controls"] if {"random", "random_exact"} & LABELS and has("controls", "learning rates") else []),
-    *(["tornado"] if has("sensitivity") else []),
-    *(["trainability", "generalisation"] if JOBS["branches"] else []),
-    *(["estimators"] if JOBS["agreement"] else []),
+# what jobs measured, by study, and all that tables and figures may ask of a scale
+MEASURED = {study: [f"{RESULTS}/{study}/{job}.parquet" for job in jobs] for study, jobs in JOBS.items()}
+ASKED = {
+    *(study for study, files in MEASURED.items() if files),
     *(["ceiling"] if HAS_CEILING else []),
-    *(["sanity"] if SANITY else []),
-)
+    *(["levels"] if HAS_LEVELS else []),
+}
+RECORDS = {table.name: table for table in tables.of_scale(ASKED)}
+POOLED = [f"{TABLES}/{name}" for name in pooled.FILES]
+# what a report is made from, pooled runs included
+TABLE_FILES = [
+    *POOLED,
+    *(f"{TABLES}/{name}.{kind}" for name, table in RECORDS.items() for kind in table.kinds),
+]
+FIGURE_NAMES = [
+    figure.name for figure in figures.of_scale(SCRIPTS, ASKED, {run.method for run in RUNS.values()})
+]
 
 
 def task_alone(wildcards):
@@ -209,10 +170,6 @@ def job_code(wildcards):
     return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
 
 
-def job_tables(study):
-    return [f"{RESULTS}/{study}/{job}.parquet" for job in JOBS[study]]
-
-
 def data_code(wildcards):
     """What of the code reads the task's data and says that its runs fit it."""
     return code_version.code_hash(code_version.run_modules(task_alone(wildcards), code_version.PREPARING))
@@ -227,19 +184,27 @@ def ceiling_json(wildcards):
     return ceiling_part(CONTENT, TASKS)
 
 
+def tables_with(*kinds):
+    """A pattern for the tables that evidence computes and that have files of these kinds."""
+    return named(name for name, table in RECORDS.items() if table.kinds == kinds and table.compute)
+
+
+def table_reads(wildcards):
+    """What the table's record reads, of what the scale has: pooled runs, rules, other tables."""
+    sources = [name for name in tables.sources(RECORDS[wildcards.table], SCALE) if "*" not in name]
+    own = [f"{TABLES}/{name}" for name in sources if "/" not in name]
+    return [*(name for name in own if name in TABLE_FILES), *(name for name in sources if "/" in name)]
+
+
+def table_measured(wildcards):
+    """What the jobs of the table's study measured."""
+    table = RECORDS[wildcards.table]
+    return MEASURED[table.needs] if table.measured else []
+
+
 def figure_tables(wildcards):
-    """The pooled runs, which every figure reads; the other tables for their own figures alone."""
-    own = {
-        "estimators": AGREEMENT[:1],
-        "ceiling": CEILING[:2],
-        "sanity": SANITY[:1],
-        "headline": [f"{TABLES}/results.csv"],
-        "improvement": [f"{TABLES}/rivals.csv"],
-        "tornado": [f"{TABLES}/sensitivity.csv"],
-        "trainability": BRANCH_TABLES[0:3:2],
-        "generalisation": BRANCH_TABLES[1:2],
-    }
-    return [*rules.collect.output, *own.get(wildcards.figure, [])]
+    """The pooled runs, which every figure reads, and the tables of its own."""
+    return [f"{TABLES}/{name}" for name in figures.known(SCRIPTS)[wildcards.figure].sources]
 
 
 def run_folders(wildcards, input):

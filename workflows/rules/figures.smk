@@ -4,7 +4,7 @@
 rule figure:
     input:
         script="paper_figures/{figure}.py",
-        common=[f"paper_figures/{name}" for name in ("common.py", "looks.py", "style.mplstyle")],
+        common=[f"paper_figures/{name}" for name in figures.SHARED],
         tables=figure_tables,
     output:
         pdf=f"{FIGURES}/{{figure}}.pdf",

@@ -5,9 +5,7 @@ rule provenance:
     input:
         made=made,
         fixed=[
-            "workflows/claims.yaml",
-            "workflows/ambiguities.yaml",
-            LEVELS,
+            *(file.path for file in tables.rule_files().values()),
             str(CONTENT.path),
         ],
     output:

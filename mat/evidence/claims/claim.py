@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from mat.errors import InputError
 from mat.evidence.runs.curves import Convergence
@@ -11,27 +11,38 @@ from mat.records.costs import LEDGERS
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One claim. Either ``not_tested`` holds a reason, or the other fields hold its decision rule.
-
-    ``measure``: the module of ``mat.evidence.claims.rules`` that judges it. ``fixed``: when the rule was written, and
-    what had been seen by then. ``overall``: the file's verdicts for tasks that differ (mixed, any_inconclusive).
-    """
+class Entry:
+    """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
+    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all"."""
 
     id: str
     text: str
     reported: str
-    not_tested: str | None = None
-    rule: str = ""
-    fixed: str = ""
-    measure: str = ""
-    ledger: str = "none"
-    tasks: list[str] | None = None  # None: every task
-    uses: Mapping[str, list[str]] = field(default_factory=dict)
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    min_seeds: int = 0
-    ambiguities: tuple[str, ...] = ()
-    overall: tuple[str, str] = ("", "")
+    rule: str
+    fixed: str
+    measure: str
+    ledger: Literal[(*LEDGERS, "none")]
+    tasks: list[str] | Literal["all"]
+    uses: dict[str, list[str]]
+    thresholds: dict[str, float]
+    min_seeds: int
+    ambiguities: list[str]
+
+    def __post_init__(self) -> None:
+        empty = [
+            name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()
+        ]
+        if empty:
+            raise InputError(f"{empty[0]}: expected a text, got nothing")
+        if self.min_seeds < 2:
+            raise InputError(f"min_seeds: expected a whole number of at least 2, got {self.min_seeds}")
+
+
+@dataclass(frozen=True)
+class Claim(Entry):
+    """One claim. ``overall``: the file's verdicts for tasks that differ (mixed, any_inconclusive)."""
+
+    overall: tuple[str, str]
 
     def role(self, name: str) -> list[str]:
         """The labels that play a role in the rule."""

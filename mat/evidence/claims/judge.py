@@ -21,8 +21,6 @@ UNKNOWN = Interval(float("nan"), float("nan"), float("nan"), 0)
 
 def places(tables: Tables, claim: Claim) -> list[str]:
     """What a claim is judged on: the tasks, the families of the table that its rule reads, or the scale as a whole."""
-    if claim.not_tested:
-        return []
     rule = rule_named(claim.measure)
     if rule.scale:
         return [SCALE]
@@ -32,7 +30,7 @@ def places(tables: Tables, claim: Claim) -> list[str]:
 def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
     """One claim on one task: tested only with runs of every method named, decided only with enough seeds."""
     rule = rule_named(claim.measure)
-    if claim.tasks is not None and task not in claim.tasks and not rule.scale:
+    if claim.tasks != "all" and task not in claim.tasks and not rule.scale:
         return not_tested(f"The rule leaves task {task} out.")
     present = set(tables.methods(task))
     for role in sorted((*rule.methods, *rule.any_of)):
@@ -54,8 +52,6 @@ def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -
 def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
     """The verdict over tasks (``verdict.combine``), with the verdict of every task as its reason; its effect is none,
     for tasks have different units, but has the smallest n."""
-    if claim.not_tested:
-        return not_tested(claim.not_tested)
     if not outcomes:
         return not_tested("Nothing was measured for it at this scale.")
     verdict = combine((found.verdict for found in outcomes.values()), *claim.overall)

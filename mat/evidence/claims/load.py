@@ -2,75 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
+from pydantic import create_model
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.claim import Claim, Claims, Entry
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.runs.curves import Convergence
-from mat.evidence.text.yaml_reading import check_keys, one_of, real, text, texts, whole
-from mat.records.costs import LEDGERS
+from mat.records.strict import Strict, read, validate
 from mat.records.yaml_file import read_yaml
 
-_HEAD: Mapping[str, Callable[[str, Any], Any]] = {"id": text, "text": text, "reported": text}
-_READ = _HEAD | {
-    "rule": text,
-    "fixed": text,
-    "measure": text,
-    "ledger": lambda where, value: one_of(where, value, (*LEDGERS, "none")),
-    "tasks": lambda where, value: None if value == "all" else texts(where, value),
-    "uses": lambda where, value: {role: _labels(f"{where}.{role}", found) for role, found in value.items()},
-    "thresholds": lambda where, value: {
-        name: real(f"{where}.{name}", found) for name, found in value.items()
-    },
-    "min_seeds": lambda where, value: whole(where, value, 2),
-    "ambiguities": lambda where, value: tuple(texts(where, value)),
-}
+
+@dataclass(frozen=True)
+class _File:
+    convergence: dict[str, Any]
+    overall: dict[str, Any]
+    claims: list[Any]
+
+
+@dataclass(frozen=True)
+class _Overall:
+    mixed: Literal[VERDICTS]
+    any_inconclusive: Literal[VERDICTS]
 
 
 def load_claims(path: Path) -> Claims:
     """Read and check the claims file. Raises InputError at the first thing that is wrong."""
-    where = path.name
-    content = check_keys(where, read_yaml(path), ("convergence", "overall", "claims"))
-    rule = check_keys(f"{where}: convergence", content["convergence"], ("epsilon", "window"))
-    overall = check_keys(f"{where}: overall", content["overall"], ("mixed", "any_inconclusive"))
-    for key, verdict in overall.items():
-        one_of(f"{where}: overall.{key}", verdict, VERDICTS)
-    if not isinstance(content["claims"], list) or not content["claims"]:
-        raise InputError(f"{where}: claims: expected a list with at least one claim")
-    claims = [_claim(f"{where}: claim {number}", entry) for number, entry in enumerate(content["claims"], 1)]
+    content = read_yaml(path)
+    try:
+        return _claims(read(_File, content, ""))
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+
+
+def _claims(file: _File) -> Claims:
+    overall = read(_Overall, file.overall, "overall")
+    both = overall.mixed, overall.any_inconclusive
+    claims = tuple(_claim(f"claim {number}", given, both) for number, given in enumerate(file.claims, 1))
     ids = [claim.id for claim in claims]
     twice = sorted({name for name in ids if ids.count(name) > 1})
-    if twice:
-        raise InputError(f"{where}: each claim may appear once, got {', '.join(twice)} twice")
-    convergence = Convergence(
-        epsilon=real(f"{where}: convergence.epsilon", rule["epsilon"]),
-        window=whole(f"{where}: convergence.window", rule["window"], 1),
-    )
-    mixed, open_ = overall["mixed"], overall["any_inconclusive"]
-    return Claims(
-        convergence, mixed, open_, tuple(replace(claim, overall=(mixed, open_)) for claim in claims)
-    )
+    if twice or not claims:
+        got = f"{', '.join(twice)} twice" if twice else "none"
+        raise InputError(f"claims: expected at least one claim, and each once, got {got}")
+    return Claims(read(Convergence, file.convergence, "convergence"), *both, claims)
 
 
-def _claim(where: str, entry: Any) -> Claim:
-    if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-        where = f"{where} ({entry['id']})"
-    read = _HEAD | {"not_tested": text} if isinstance(entry, dict) and "not_tested" in entry else _READ
-    check_keys(where, entry, read)
-    if read is _READ:
-        rule = rule_named(text(f"{where}.measure", entry["measure"]))
-        check_keys(f"{where}.uses", entry["uses"], rule.roles)
-        check_keys(f"{where}.thresholds", entry["thresholds"], rule.thresholds)
-    return Claim(**{key: reader(f"{where}.{key}", entry[key]) for key, reader in read.items()})
+def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
+    if isinstance(given, dict):
+        where = f"{where} ({given.get('id')})"
+        if isinstance(given.get("uses"), dict):  # one label need not be a list
+            uses = {
+                role: [found] if isinstance(found, str) else found for role, found in given["uses"].items()
+            }
+            given = given | {"uses": uses}
+    entry = read(Entry, given, where)
+    rule = rule_named(entry.measure)
+    validate(_exactly(rule.roles, Annotated[list[str], MinLen(1)]), entry.uses, f"{where}.uses")
+    validate(_exactly(rule.thresholds, float), entry.thresholds, f"{where}.thresholds")
+    return Claim(**vars(entry), overall=overall)
 
 
-def _labels(where: str, value: Any) -> list[str]:
-    labels = texts(where, value if isinstance(value, list) else [value])
-    if not labels:
-        raise InputError(f"{where}: expected at least one label, got none")
-    return labels
+def _exactly(names: tuple[str, ...], values: Any) -> type[Strict]:
+    """A mapping with these keys and no others."""
+    return create_model("names", __base__=Strict, **dict.fromkeys(names, (values, ...)))

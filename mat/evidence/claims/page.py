@@ -43,7 +43,7 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         "## How to read it",
         "\n".join(f"- {note}" for note in notes(frame)),
         "## Rules",
-        "\n".join(_rule_text(claim) for claim in claims.claims if not claim.not_tested),
+        "\n".join(_rule_text(claim) for claim in claims.claims),
         "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
         f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out.\n"
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "

@@ -45,7 +45,7 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
     for claim, outcomes in found:
         every = over[claim.id]
         after = {task: corrected(claim, each, level) for task, each in outcomes.items()}
-        after[ALL] = every.verdict if claim.not_tested else combine(after.values(), *claim.overall)
+        after[ALL] = combine(after.values(), *claim.overall)
         seeds = {task: needed(claim, each) for task, each in outcomes.items()}
         seeds[ALL] = most(seeds.values()) if every.verdict == INCONCLUSIVE else ""
         for task, each in {ALL: every, **outcomes}.items():

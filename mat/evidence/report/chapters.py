@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from mat.evidence.catalogue import items
+from mat.evidence.catalogue import figures
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
 from mat.evidence.report import environment, erratum, verdicts
 from mat.evidence.runs.files import relative
@@ -129,7 +128,7 @@ def link(path: Path, folder: Path) -> str:
 
 
 def _verdicts(source: Source) -> Section:
-    frame = read_verdicts(source.tables_dir)
+    frame = source.tables.made.get("verdicts")
     if frame is None:
         return Section("verdicts", "Verdicts", "No claim is judged on these runs.")
     parts = []
@@ -154,38 +153,21 @@ def _verdicts(source: Source) -> Section:
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
 
 
-def read_verdicts(tables_dir: Path) -> pd.DataFrame | None:
-    """``verdicts.csv`` with empty texts as texts; None where no claim is judged."""
-    path = tables_dir / "verdicts.csv"
-    if not path.is_file():
-        return None
-    numbers = (
-        "effect",
-        "low",
-        "high",
-        "bootstrap_low",
-        "bootstrap_high",
-        "detectable",
-        "confidence_corrected",
-    )
-    return pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(numbers, ""))
-
-
 def _summary(source: Source) -> Section | None:
-    path = source.tables_dir / "results.csv"
-    if not path.is_file():
+    results = source.tables.made.get("results")
+    if results is None:
         return None
     text = (
         f"Mean and 95 % interval over n finished seeds; executed ledger, 1 MAC = 2 FLOP, charged probes included. "
         f"Compute to convergence is to a run's own convergence; *to vanilla's best* says in how many seeds the method "
-        f"reached the loss that vanilla converged at.\n\n{environment.in_short(pd.read_csv(path))}"
+        f"reached the loss that vanilla converged at.\n\n{environment.in_short(results)}"
     )
     return Section("in-short", "In short", text)
 
 
 def _tables(source: Source) -> Section:
     parts = []
-    for found in items.tables(source.tables_dir):
+    for found in catalogue.there(source.tables_dir):
         item, page = found.item, found.files.get(".md")
         if item.name in _OWN_CHAPTER:
             continue
@@ -204,7 +186,7 @@ def _tables(source: Source) -> Section:
 
 
 def _figures(source: Source) -> Section | None:
-    found = items.figures(source.figures_dir)
+    found = list(figures.there(source.figures_dir, source.root / provenance.SCRIPTS))
     pictures = tuple(
         Picture(
             one.item.name, one.item.title, _caption(source, one), one.files[".png"], one.files.get(".pdf")
@@ -214,7 +196,7 @@ def _figures(source: Source) -> Section | None:
     return Section("figures", "Figures", pictures=pictures) if pictures else None
 
 
-def _caption(source: Source, found: items.Found) -> str:
+def _caption(source: Source, found: figures.Found) -> str:
     held = found.item.held.format(seeds=seeds(source.tables, found.item.counted))
     about = f"{found.item.about} {held}".strip()
     return f"{about} Scale {source.tables.scope}. Made by `{_command(source, found)}`."
@@ -222,7 +204,7 @@ def _caption(source: Source, found: items.Found) -> str:
 
 def seeds(tables: Tables, counted: str) -> str:
     """n of the runs by task and method; of a table of branches by its own rows, which are no runs of ``runs.csv``."""
-    table = getattr(tables, counted) if counted else None
+    table = tables.made.get(counted)
     if table is not None:
         counts, of = table["n"], "seeds with a result per family and checkpoint"
     else:
@@ -301,7 +283,7 @@ def inner(page: str) -> str:
     return "\n".join("##" + line if re.match(r"#{2,4} ", line) else line for line in lines).strip()
 
 
-def _command(source: Source, found: items.Found) -> str:
+def _command(source: Source, found: catalogue.Found | figures.Found) -> str:
     kinds = [kind for kind in (".md", ".csv", ".pdf") if kind in found.files] or sorted(found.files)
     path = relative(found.files[kinds[0]], source.root)
     return format.command(source.tables.scale, source.tables.selection, path)

@@ -17,13 +17,13 @@ from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
+from mat.evidence.tables import sanity
 from mat.evidence.text import format
 
 
-def markdown(
-    tables: Tables, claims: Claims, register: list[Ambiguity], verdicts: pd.DataFrame | None, wrong: str = ""
-) -> str:
-    """The page. ``verdicts``: the table ``verdicts.csv``, None where no claim is judged; ``wrong``: the erratum."""
+def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: str = "") -> str:
+    """The page; ``wrong``: the erratum."""
+    verdicts = tables.made.get("verdicts")
     return "\n\n".join(
         [
             f"# Reproducibility summary. Scale {tables.scope}",
@@ -102,9 +102,10 @@ def _easy(tables: Tables) -> Iterator[str]:
         f"standard deviation of BERT's initial weights are this re-run's own, and Switch is transformers' stack of "
         f"blocks in a language model of its own."
     )
-    if tables.sanity is not None:
-        level = tables.sanity["verdict"].isin(["reached", "not reached"])
-        reached = int((tables.sanity["verdict"] == "reached").sum())
+    if "sanity" in tables.made:
+        said = tables.made["sanity"]["verdict"]
+        level = said.isin([sanity.REACHED, sanity.NOT_REACHED])
+        reached = int((said == sanity.REACHED).sum())
         yield f"Vanilla training reaches {reached} of the {int(level.sum())} levels that were fixed for it."
 
 
@@ -126,7 +127,7 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
             if len(measured)
             else "No number that a verdict stands on was measured."
         )
-    missed = [] if tables.sanity is None else list(tables.sanity.query("verdict == 'not reached'")["task"])
+    missed = [task for task in tables.tasks if tables.sanity_of(task) == sanity.NOT_REACHED]
     if missed:
         yield f"Vanilla does not reach its level on {format.listed(missed)}, which weakens what is said there."
 
@@ -138,8 +139,8 @@ def _required(tables: Tables) -> Iterator[str]:
 
 def _unvaried(tables: Tables, register: list[Ambiguity]) -> list[str]:
     """Open choices without a row in the sensitivity table and without a run of an alternative."""
-    table, methods = tables.sensitivity, set(tables.runs["method"])
-    varied = set() if table is None else set(table["id"])
+    methods = set(tables.runs["method"])
+    varied = set(tables.made["sensitivity"]["id"]) if "sensitivity" in tables.made else set()
     return [entry.id for entry in register if entry.id not in varied and not methods & set(entry.sensitivity)]
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
-from mat.evidence.report import chapters, verdicts
-from mat.evidence.runs import curves, metrics, pool, pooled
-from mat.evidence.tables import results, results_page
+from mat.evidence.report import verdicts
+from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.tables.results import main_rows, results
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 
@@ -60,18 +61,18 @@ def _flags(rows: pd.DataFrame) -> str:
 
 def scale(tables_dir: Path, claims: Path) -> str:
     """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
-    tables, rules = pooled.load(tables_dir), load_claims(claims)
-    frame = results.results(tables, rules.convergence)
+    tables, rules = catalogue.load(tables_dir), load_claims(claims)
+    frame = results(tables, rules.convergence)
     factor, unit = flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
     wide = max(10, *map(len, tables.tasks))
     header = (
         f"{'task':<{wide}} {'method':<10} {'n':>2} {'test metric':>12} {f'to conv. {unit}':>15} {'saving %':>9} "
         f"{'active %':>9} {'seconds':>8}  metric"
     )
-    judged = chapters.read_verdicts(tables_dir)
+    judged = tables.made.get("verdicts")
     rows = [] if judged is None else [f"verdicts at scale {tables.scope}", *verdicts.lines(judged, rules), ""]
     rows += [f"scale {tables.scope}, executed ledger, charged probes included", header]
-    shown = pd.concat([results_page.main(frame, task) for task in tables.tasks])
+    shown = pd.concat([main_rows(frame, task) for task in tables.tasks])
     for row in shown.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
@@ -82,8 +83,8 @@ def scale(tables_dir: Path, claims: Path) -> str:
         )
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
-    if tables.sanity is not None:
-        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.sanity.itertuples())]
+    if "sanity" in tables.made:
+        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.made["sanity"].itertuples())]
     html = tables_dir.parent / "report.html"
     if html.is_file():
         rows += ["", f"report: {html}"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mat.evidence.text import format
 from mat.records.files import write_parquet, write_text
 
 REFERENCE = "vanilla"
+FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(
     ("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str
@@ -23,27 +24,13 @@ _TEXT = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Tables:
-    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``agreement``:
-    the table of ``mat.evidence.tables.agreement``, None at a scale that does not compare estimators. ``ceiling``,
-    ``ceiling_parts``: the tables of ``mat.experiments.studies.ceiling.compute``, None at a scale that does not ask for them. ``sanity``: the table
-    of ``mat.evidence.tables.sanity``, None where no levels are stated. ``trainability``, ``generalisation``: the tables of
-    these names, None at a scale that trains no branches; ``trainability_modules``: what the first stands on, a row per
-    module. ``results``, ``sensitivity``, ``rivals``: the tables of these names, None where they were not made. A table
-    without a row is None too."""
+    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
+    made from them or beside them, by name; one that was not made, or has no row, is not in it."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     probes: pd.DataFrame
-    agreement: pd.DataFrame | None = None
-    ceiling: pd.DataFrame | None = None
-    ceiling_parts: pd.DataFrame | None = None
-    sanity: pd.DataFrame | None = None
-    trainability: pd.DataFrame | None = None
-    generalisation: pd.DataFrame | None = None
-    trainability_modules: pd.DataFrame | None = None
-    results: pd.DataFrame | None = None
-    sensitivity: pd.DataFrame | None = None
-    rivals: pd.DataFrame | None = None
+    made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def scale(self) -> str:
@@ -69,9 +56,8 @@ class Tables:
         return sorted(self.runs["task"].unique())
 
     def families_of(self, table: str) -> list[str]:
-        """Families of the table ``agreement``, ``trainability`` or ``generalisation``; none where there is none."""
-        found = getattr(self, table)
-        return [] if found is None else sorted(found["family"].unique())
+        """Families of one of the tables ``made``; none where it is not there."""
+        return sorted(self.made[table]["family"].unique()) if table in self.made else []
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
@@ -83,9 +69,10 @@ class Tables:
 
     def sanity_of(self, task: str) -> str:
         """Whether vanilla has learned the task, as the table of sanity says; "" where no levels are stated."""
-        if self.sanity is None:
+        if "sanity" not in self.made:
             return ""
-        return " ".join(self.sanity.loc[self.sanity["task"] == task, "verdict"])
+        sanity = self.made["sanity"]
+        return " ".join(sanity.loc[sanity["task"] == task, "verdict"])
 
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""
@@ -154,11 +141,8 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote, and of the tables made from it or beside it those that are there.
-
-    Raises InputError when a table is missing.
-    """
-    for name in ("runs.csv", "curves.parquet", "probes.parquet"):
+    """Read what ``save`` wrote. Raises InputError when a file is missing."""
+    for name in FILES:
         if not (folder / name).is_file():
             raise InputError(
                 f"expected a tables folder holding {name}, found none in {folder}; collect the runs first"
@@ -166,69 +150,4 @@ def load(folder: Path) -> Tables:
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    return Tables(
-        runs,
-        pd.read_parquet(folder / "curves.parquet"),
-        pd.read_parquet(folder / "probes.parquet"),
-        load_agreement(folder),
-        load_ceiling(folder, "ceiling.csv"),
-        load_ceiling(folder, "ceiling_parts.csv"),
-        load_sanity(folder),
-        load_branches(folder, "trainability.csv"),
-        load_branches(folder, "generalisation.csv"),
-        load_branches(folder, "trainability_modules.csv"),
-        load_by_method(folder, "results.csv"),
-        load_sensitivity(folder),
-        load_by_method(folder, "rivals.csv"),
-    )
-
-
-def load_agreement(folder: Path) -> pd.DataFrame | None:
-    """``agreement.csv`` of ``folder``."""
-    return _read(
-        folder / "agreement.csv", ("checkpoint", "family", "scale", "code_hash", "reference"), ("reference",)
-    )
-
-
-def load_ceiling(folder: Path, name: str) -> pd.DataFrame | None:
-    """``ceiling.csv`` or ``ceiling_parts.csv`` of ``folder``."""
-    return _read(folder / name, ("scale", "label", "note"), ("note",))
-
-
-def load_sanity(folder: Path) -> pd.DataFrame | None:
-    """``sanity.csv`` of ``folder``."""
-    texts = ("scale", "task", "metric", "direction", "verdict", "baselines", "source")
-    return _read(folder / "sanity.csv", texts, texts)
-
-
-def load_branches(folder: Path, name: str) -> pd.DataFrame | None:
-    """``trainability.csv``, ``trainability_modules.csv`` or ``generalisation.csv`` of ``folder``."""
-    return _read(folder / name, ("checkpoint", "family", "scale", "task", "code_hash"), ("given", "minus"))
-
-
-def load_by_method(folder: Path, name: str) -> pd.DataFrame | None:
-    """``results.csv`` or ``rivals.csv`` of ``folder``, rows by task and method."""
-    return _read(
-        folder / name, ("scale", "task", "method", "group", "mode", "metric", "loss_unit", "ledger"), ()
-    )
-
-
-def load_sensitivity(folder: Path) -> pd.DataFrame | None:
-    """``sensitivity.csv`` of ``folder``."""
-    texts = (
-        "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default",
-        "verdict_alternative",
-    )  # fmt: skip
-    frame = _read(folder / "sensitivity.csv", texts, texts)
-    return None if frame is None else frame.assign(changes=frame["changes"].astype(bool))
-
-
-def _read(path: Path, texts: tuple[str, ...], filled: tuple[str, ...]) -> pd.DataFrame | None:
-    """A table whose columns ``texts`` are text, those of ``filled`` with "" where nothing is; None where there is no
-    such file or it has no row: a selection of a scale may leave nothing to compare."""
-    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
-        return None
-    frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
-    if frame.empty:
-        return None
-    return frame.assign(**{name: frame[name].fillna("") for name in filled if name in frame})
+    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))

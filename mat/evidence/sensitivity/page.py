@@ -8,8 +8,9 @@ import pandas as pd
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
-from mat.evidence.sensitivity.table import alternatives, effect_of
-from mat.evidence.tables.page import Page, Section
+from mat.evidence.sensitivity.table import alternatives, effect_of, sensitivity
+from mat.evidence.tables.record import Table
+from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
 
 HEADER = (
@@ -83,3 +84,28 @@ def _changes(row: pd.Series) -> str:
 def _elsewhere(entry: Ambiguity) -> str:
     texts = [text for text in entry.sensitivity if " " in text]
     return f" (see {'; '.join(texts)})" if texts else ""
+
+
+TABLE = Table(
+    "sensitivity",
+    "Open choices that change a number",
+    lambda given: sensitivity(given.tables, given.rules["claims"], given.rules["ambiguities"]),
+    **both(lambda frame, given: page(frame, given.tables, given.rules["ambiguities"])),
+    reads=("runs", "claims", "ambiguities"),
+    texts=(
+        *(
+            "scale",
+            "id",
+            "open",
+            "alternative",
+            "task",
+            "claim",
+            "measure",
+            "unit",
+            "ledger",
+            "verdict_default",
+        ),
+        *("verdict_alternative", "says"),
+    ),
+    place=120,
+)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mat.errors import InputError
-from mat.evidence.text import format, yaml_reading
+from mat.evidence.text import format
+from mat.records.strict import read
 from mat.records.yaml_file import read_yaml
-
-_KEYS = ("id", "open", "default", "alternatives", "sensitivity")
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,23 @@ class Ambiguity:
     alternatives: list[str]
     sensitivity: list[str]
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"A[1-9]\d*", self.id):
+            raise InputError(f"id: expected A and a number, got {self.id!r}")
+        for name in ("open", "default"):
+            if not getattr(self, name).strip():
+                raise InputError(f"{self.id}: {name}: expected a text, got nothing")
+
 
 def load_register(path: Path) -> list[Ambiguity]:
     """Read and check the register. Raises InputError at the first thing that is wrong."""
     content = read_yaml(path)
     if not isinstance(content, list) or not content:
-        raise InputError(f"{path.name}: expected a list of entries with the keys {', '.join(_KEYS)}")
-    entries = [_entry(f"{path.name}: entry {number}", value) for number, value in enumerate(content, 1)]
+        keys = ", ".join(field.name for field in fields(Ambiguity))
+        raise InputError(f"{path.name}: expected a list of entries with the keys {keys}")
+    entries = [
+        read(Ambiguity, each, f"{path.name}: entry {number}") for number, each in enumerate(content, 1)
+    ]
     ids = [entry.id for entry in entries]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
@@ -47,17 +56,3 @@ def markdown(entries: list[Ambiguity]) -> str:
     table = format.markdown_table(("id", "open", "default", "alternatives", "sensitivity runs"), rows)
     source = "From `workflows/ambiguities.yaml`; verdicts name the entries they depend on."
     return f"# What the paper leaves open\n\n{source}\n\n{table}"
-
-
-def _entry(where: str, value: object) -> Ambiguity:
-    entry = yaml_reading.check_keys(where, value, _KEYS)
-    name = yaml_reading.text(f"{where}.id", entry["id"])
-    if not re.fullmatch(r"A[1-9]\d*", name):
-        raise InputError(f"{where}.id: expected A and a number, got {name!r}")
-    return Ambiguity(
-        name,
-        yaml_reading.text(f"{where} ({name}).open", entry["open"]),
-        yaml_reading.text(f"{where} ({name}).default", entry["default"]),
-        yaml_reading.texts(f"{where} ({name}).alternatives", entry["alternatives"]),
-        yaml_reading.texts(f"{where} ({name}).sensitivity", entry["sensitivity"]),
-    )

@@ -1,6 +1,6 @@
 """Do module rankings agree? Rank correlations of λ_max between estimators, normalisations and sample numbers.
 
-The tables of ``mat.experiments.studies.agreement.measure`` come in, one row per module and measurement; a *ranking* is the λ_max of all
+The tables of the study of this name come in, one row per module and measurement; a *ranking* is the λ_max of all
 modules of one model, at one checkpoint, on one probe set, by one estimator, normalisation and n. Rankings are
 compared by Kendall's τ_b and Spearman's ρ (both count ties), in four ways:
 
@@ -15,16 +15,23 @@ A ranking without two different finite values (all modules zero, one value, or a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mat.evidence.stats.intervals import mean_interval
+from mat.errors import InputError
+from mat.evidence.runs import pool_studies
+from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.stats.rank_correlation import kendall, signs, spearman
+from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, choose, tau
+from mat.evidence.tables.record import Given, Table
+from mat.evidence.text import format
+from mat.records.studies import AGREEMENT
 
 COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
-TRAINED = "trained"  # the checkpoints after the start, pooled
-TIE = 1e-6  # kernels are products in single precision: λ_max that differ by less, relatively, are tied
 CELL = ["family", "seed", "share", "probe_set", "estimator", "normalisation", "n"]
 COST = ["seconds", "macs", "macs_eigen"]
 _PROJECTED = "projected"
@@ -51,35 +58,6 @@ def reference_of(frame: pd.DataFrame, order: Sequence[str]) -> str | None:
         if found:
             return max(found, key=lambda each: int(each.rpartition("_")[2]) if name == _PROJECTED else 0)
     return None
-
-
-def signs(values: np.ndarray) -> np.ndarray:
-    """(cells, m) values → (cells, m·m) signs of all differences; 0 where they are within ``TIE``, relatively.
-
-    A row that is not finite throughout is zero, like a constant one: nothing in it is ordered.
-    """
-    finite = np.isfinite(values).all(axis=1, keepdims=True)
-    left = np.where(finite, values, 0.0)[:, :, None]
-    right = left.transpose(0, 2, 1)
-    apart = np.abs(left - right) > TIE * np.maximum(np.abs(left), np.abs(right))
-    return (np.sign(left - right) * apart).reshape(len(values), -1)
-
-
-def kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Kendall's τ_b of rows given by ``signs``: Σ s·s' / √(Σ s² Σ s'²); NaN where a row is degenerate."""
-    return _cosine(first, second)
-
-
-def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's ρ of rows given by ``signs``: the summed signs of a module are its centred rank, twice."""
-    m = round(first.shape[1] ** 0.5)
-    return _cosine(*(rows.reshape(-1, m, m).sum(2) for rows in (first, second)))
-
-
-def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    with np.errstate(invalid="ignore"):
-        return np.where(size > 0, (first * second).sum(1) / np.where(size > 0, size, 1), np.nan)
 
 
 def correlations(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
@@ -180,3 +158,115 @@ def _families(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def load(files: Iterable[Path]) -> pd.DataFrame:
+    """Pool measurement tables (``jobs.pool``). Raises InputError."""
+    return pool_studies.pool(files, AGREEMENT)
+
+
+def markdown(table: pd.DataFrame, margin: float) -> str:
+    """The page: what changes a ranking, every estimator beside the reference, the choice, how to read it."""
+    first, choice = table.iloc[0], choose(table, margin)
+    families = table.drop_duplicates("family").sort_values("family")
+    parts = [
+        f"# Which estimator can be trusted? Scale {first['scale']}",
+        f"Made by `{format.command(first['scale'])}`; all numbers are in "
+        "`agreement.csv`. Mean τ_b [95 % t interval over seeds], checkpoints after the start.",
+        "## What changes the ranking of modules",
+        "The ranking by the configured estimator, normalisation and n, beside one that differs in one thing:",
+        format.markdown_table(
+            ("family", "reference", "default n", *SAYS.values()),
+            [
+                (row["family"], row["reference"] or format.MISSING, str(row["default_n"]),
+                 *(format.interval(value, 2) for value in changes(table, row["family"]).values()))
+                for _, row in families.iterrows()
+            ],
+        ),
+        "## Estimators beside the reference, at the default n and normalisation",
+        format.markdown_table(
+            ("family", "estimator", "τ_b", "Spearman ρ", "sd over probe sets", "degenerate", "cost",
+             "MMAC per probe", "seconds per probe"),
+            [_estimator(row) for _, row in at_default(table, "reference").iterrows()],
+        ),
+        "## The default estimator",
+        choice.reason,
+        format.markdown_table(
+            ("candidate", "cost", "largest shortfall from a family's best", f"within {margin:g}"),
+            [
+                (row["estimator"], format.number(row["cost_ratio"], 2), format.number(row["shortfall"], 3),
+                 "yes" if row["eligible"] else "no")
+                for _, row in choice.candidates.iterrows()
+            ],
+        ),
+        "## How to read it",
+        "\n".join(f"- {note}" for note in _notes(families)),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def _estimator(row: pd.Series) -> tuple[str, ...]:
+    rho = Interval(row["rho_mean"], row["rho_low"], row["rho_high"], int(row["n_seeds"]))
+    return (
+        row["family"], row["estimator"], format.interval(tau(row), 2), format.interval(rho, 2),
+        format.number(row["tau_sd_sets"], 2), f"{row['degenerate']} of {row['rankings']}",
+        format.number(row["cost_ratio"], 2), format.number((row["macs"] + row["macs_eigen"]) / 1e6, 1),
+        format.number(row["seconds"], 3),
+    )  # fmt: skip
+
+
+def _notes(families: pd.DataFrame) -> list[str]:
+    sizes = "; ".join(
+        f"{row['family']} ({row['model']} on {row['task']}): {row['modules']} modules, {row['logits']} logits per "
+        f"sample, {row['probe_sets']} probe sets, {row['diverged']} diverged"
+        for _, row in families.iterrows()
+    )
+    return [
+        f"Families: {sizes}.",
+        "Reference: full where it is affordable at the default n, else trace, else projected with the most "
+        "directions, whose expectation is trace; its own sampling noise then lowers every agreement with it.",
+        "Degenerate: pairs of rankings without a τ_b, because one of them has no two different finite values; "
+        "they are left out of the means. λ_max that differ by less than 1e-6, relatively, are tied.",
+        "The largest n contains the samples of the smaller ones, so that agreement rises with n by construction.",
+        "Cost: executed multiply-adds of kernels and eigenvalues of one probe of the default n, relative to "
+        "sum_of_logits; measured on the initial weights.",
+        "Seconds depend on the machine and on what else ran there.",
+    ]
+
+
+def _rule(given: Given) -> Any:
+    """The claim whose rule reads this table: its order of references and its margin of the choice are the table's.
+    Raises InputError when there is none."""
+    found = next((claim for claim in given.rules["claims"].claims if claim.measure == "rankings"), None)
+    if found is None:
+        raise InputError("claims.yaml: no claim has the measure 'rankings'; agreement needs its references")
+    return found
+
+
+def _compute(given: Given) -> pd.DataFrame:
+    references = _rule(given).role("references")
+    return summary(load(given.measured), references)
+
+
+TABLE = Table(
+    "agreement",
+    "Agreement of kernel estimators",
+    _compute,
+    lambda frame, given: markdown(frame, _rule(given).thresholds["choice_margin"]),
+    reads=("claims",),
+    needs="agreement",
+    measured="results/{scale}/agreement/*.parquet",
+    texts=(
+        *(
+            "family",
+            "checkpoint",
+            "estimator",
+            "normalisation",
+            "comparison",
+            "reference",
+            "default_estimator",
+        ),
+        *("default_normalisation", "model", "task", "scale", "code_hash"),
+    ),
+    place=150,
+)

@@ -9,19 +9,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
 from mat.evidence.text import format
+from mat.evidence.text.format import ALL
 from mat.records.studies import BRANCHES
 
+STUDY = {
+    "reads": (),
+    "needs": "branches",
+    "measured": "results/{scale}/branches/*.parquet",
+}  # of their records
+TEXTS = (
+    *("family", "checkpoint", "scale", "task", "model", "loss_unit", "metric", "estimator", "normalisation"),
+    "code_hash",
+)
 MODULE, SET, NONE = "module", "set", "none"
-ALL = "all"  # checkpoints, as their mean within a seed
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
-    """Pool the tables of ``mat.experiments.studies.branches.measure``; ``checkpoint`` names the share of the run's steps. Raises InputError."""
+    """Pool the tables of the study; ``checkpoint`` names the share of the run's steps. Raises InputError."""
     pooled = pool_studies.pool(files, BRANCHES)
     return pooled.assign(checkpoint=pooled["share"].map("{:g}".format))
+
+
+def load_part(files: Iterable[Path], part: str) -> pd.DataFrame:
+    """The same. Raises InputError where there are no branches of the kind ``part``."""
+    pooled = load(files)
+    if not (pooled["part"] == part).any():
+        raise InputError(f"no branches of kind {part!r} in these tables; train some of each kind")
+    return pooled
 
 
 def with_mean(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The ceiling as a page: what a step is made of, what an active share can save, and what follows for the paper.
 
-Every sentence about a model is computed from the two tables that ``mat.experiments.studies.ceiling.compute`` makes; none holds a result.
+The study of this name computes this table and ``ceiling_parts`` from shapes alone. Every sentence about a model is
+computed from the two; none holds a result.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from mat.evidence.tables.ceiling_parts import SHAPES
+from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 
 MODES = ("detach", "exact")
 
 
 def markdown(parts: pd.DataFrame, savings: pd.DataFrame) -> str:
-    """The page. ``parts`` and ``savings`` as ``mat.experiments.studies.ceiling.compute`` makes them, at least one model each."""
+    """The page. ``parts`` and ``savings``: the two tables, at least one model each."""
     scale, models = parts["scale"].iloc[0], parts.drop_duplicates("label")
     shown = f"{100 * savings['reported_active_share'].iloc[0]:g} %"
     return "\n\n".join(
@@ -192,3 +195,14 @@ def _notes(savings: pd.DataFrame) -> list[str]:
         "Experts are taken to receive equally many tokens, up to their capacity.",
         "The saving does not depend on the batch. Sets are drawn uniformly over modules, whatever their size.",
     ]
+
+
+TABLE = Table(
+    "ceiling",
+    "What a step can save at most",
+    page=lambda frame, given: markdown(given.made["ceiling_parts"], frame),
+    reads=("ceiling_parts", SHAPES),
+    needs="ceiling",
+    texts=("scale", "label", "mode"),
+    place=130,
+)

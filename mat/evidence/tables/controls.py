@@ -9,8 +9,9 @@ import pandas as pd
 from mat.evidence.runs import method_groups, metrics, over_seeds
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
-from mat.evidence.tables.page import Page, Section, count, read, stands_on
-from mat.evidence.tables.results import spread_out
+from mat.evidence.tables.columns import count, read, spread_out, stands_on
+from mat.evidence.tables.record import Given, Labels, Table, Traced
+from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
@@ -117,3 +118,20 @@ def _gap(row: pd.Series, other: str) -> str:
 
 def _named(row: pd.Series, other: str) -> str:
     return row["random_label"] if other == "random" else other
+
+
+def _behind(_: Given, row: pd.Series, column: str) -> Labels:
+    """The selection's runs, and those of the one that it is subtracted from."""
+    against = [_named(row, other) for other in AGAINST if column.startswith(f"loss_minus_{other}")]
+    return {(row["task"], name) for name in (row["method"], *against)}
+
+
+TABLE = Table(
+    "controls",
+    "Controls: is it λ_max?",
+    lambda given: controls(given.tables),
+    **both(lambda frame, given: page(frame, given.tables)),
+    texts=("scale", "task", "method", "metric", "loss_unit", "ledger", "mode", "random_label"),
+    traced=Traced(_behind),
+    place=50,
+)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference
 from mat.evidence.tables import branches
+from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 
 SETS = ("top", "bottom", "random", "all", "none")
@@ -88,7 +89,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def at(table: pd.DataFrame, family: str, name: str, minus: str, measure: str) -> Interval:
     """One number of a family over all checkpoints."""
-    where = {"family": family, "checkpoint": branches.ALL, "set": name, "minus": minus, "measure": measure}
+    where = {"family": family, "checkpoint": format.ALL, "set": name, "minus": minus, "measure": measure}
     return branches.interval_at(table, where)
 
 
@@ -201,3 +202,14 @@ def _notes(table: pd.DataFrame) -> list[str]:
         "the run itself saw next; statistics of batch norm follow the batches in all of them, none included.",
         f"Branches without a result, because they diverged: {lost}.",
     ]
+
+
+TABLE = Table(
+    "generalisation",
+    "Generalisation: top and bottom modules",
+    lambda given: summary(branches.load_part(given.measured, branches.SET)),
+    lambda frame, _: markdown(frame),
+    texts=("set", "minus", "measure", "unit", *branches.TEXTS),
+    place=110,
+    **branches.STUDY,
+)

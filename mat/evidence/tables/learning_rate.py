@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pandas as pd
 from mat.evidence.runs import over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
-from mat.evidence.tables.page import Page, Section, count, read, stands_on
-from mat.evidence.tables.results import spread_out
+from mat.evidence.tables.columns import count, read, spread_out, stands_on
+from mat.evidence.tables.record import Given, Labels, Table, Traced
+from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
 
 FACTORS = {0.5: "_lr_half", 1.0: "", 2.0: "_lr_double"}
@@ -136,3 +138,32 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     if wins and wins[0] in (NO_WIN, UNDECIDED, NOT_TESTED):
         said = f" Does a win of MAT survive re-tuning vanilla? {wins[0].capitalize()}."
     return Section(task, stands_on(rows) + said, header, cells)
+
+
+def _behind(given: Given, row: pd.Series, column: str) -> Labels:
+    """The runs of the row's factor, and all of vanilla's, among which it chose, where it is compared."""
+    with_vanilla = column.startswith("advantage") or column == "chosen_by_vanilla"
+    own = labels_of(given.tables, row["task"], REFERENCE).values() if with_vanilla else []
+    return {(row["task"], name) for name in (row["label"], *own)}
+
+
+def _by_seed(tables: Tables, row: pd.Series, column: str) -> dict[int, float]:
+    """Against vanilla at the factor chosen over all seeds, which one seed alone would choose otherwise."""
+    task = row["task"]
+    if column.startswith("advantage"):
+        tuned = labels_of(tables, task, REFERENCE).get(float(row["chosen_by_vanilla"]))
+        found = over_seeds.best_loss_advantages_percent(tables, task, row["label"], tuned) if tuned else {}
+    else:
+        found = over_seeds.best_losses(tables, task, row["label"])
+    return {int(seed): float(value) for seed, value in dict(found).items() if math.isfinite(value)}
+
+
+TABLE = Table(
+    "learning_rate",
+    "Vanilla with its learning rate re-tuned",
+    lambda given: learning_rate(given.tables),
+    **both(lambda frame, given: page(frame, given.tables)),
+    texts=("scale", "task", "method", "label", "loss_unit", "ledger", "win"),
+    traced=Traced(_behind, by_seed=_by_seed),
+    place=70,
+)

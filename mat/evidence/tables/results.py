@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import metrics
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.over_seeds import (
     active_share_percent,
@@ -20,8 +20,11 @@ from mat.evidence.runs.over_seeds import (
     wall_clock,
 )
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.stats.intervals import Interval, mean_interval, paired_ratio, saving_percent
-from mat.records.costs import FLOPS_PER_MAC, LEDGERS
+from mat.evidence.stats.intervals import CONFIDENCE, mean_interval, paired_ratio, saving_percent
+from mat.evidence.tables.columns import count, counts, read, spread_out
+from mat.evidence.tables.record import Table, Traced
+from mat.evidence.text import format
+from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
@@ -89,7 +92,197 @@ def compute_columns(tables: Tables, task: str, method: str, ledger: str, rule: C
     return row | spread_out(f"probe_share_{ledger}_percent", mean_interval(share).cut(0, 100))
 
 
-def spread_out(name: str, value: Interval, counted: bool = False) -> dict[str, Any]:
-    """An interval as columns; with ``counted`` its n as well (pairs, or seeds with a value)."""
-    row = {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
-    return row | ({f"{name}_n": value.n} if counted else {})
+LOSS = "test loss, {loss}"
+HEADER = (
+    "method", "n", "test {metric}", LOSS, "compute to convergence, {unit}", "… nominal ledger, {unit}",
+    "saving, %", "saving nominal, %", "to vanilla's best, {unit}", "loss advantage at equal compute, {loss}",
+    "active, %", "probes, %", "train + probe, s", "time / vanilla",
+)  # fmt: skip
+
+
+def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
+    """The whole page: one section per task, then the notes that hold for all."""
+    parts = [
+        f"# Results at scale {tables.scope}",
+        f"Made by `{tables.command}` from the runs listed in `runs.csv`.",
+    ]
+    for task in tables.tasks:
+        rows = main_rows(frame, task)
+        header, cells = compact(rows)
+        parts += [f"## {task}", caption(rows, tables), format.markdown_table(header, cells)]
+        parts += [f"- {note}" for note in [*task_notes(rows, tables), *elsewhere(frame, task)]]
+    parts += ["## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))]
+    return "\n\n".join(_join_bullets(parts))
+
+
+def latex(frame: pd.DataFrame, tables: Tables) -> str:
+    """One ``table*`` per task."""
+    scale = tables.scale
+    blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {tables.command}"]
+    for task in tables.tasks:
+        rows = main_rows(frame, task)
+        header, cells = compact(rows)
+        about = f"Task {task}. " + caption(rows, tables) + f" Made by: {tables.command}"
+        blocks.append(format.latex_table(header, cells, about, f"tab:{scale}-{task}"))
+    return "\n\n".join(blocks)
+
+
+TABLE_OF = {
+    "rivals": "rivals",
+    "controls": "controls",
+    "learning rates": "learning_rate",
+    "sensitivity": "sensitivity",
+}
+
+
+def main_rows(frame: pd.DataFrame, task: str) -> pd.DataFrame:
+    """A task's rows of the methods that its table shows; all of them where none is."""
+    rows = frame[frame["task"] == task]
+    shown = rows[[method_groups.group(method) in method_groups.MAIN for method in rows["method"]]]
+    return shown if len(shown) else rows
+
+
+def elsewhere(frame: pd.DataFrame, task: str) -> list[str]:
+    """Which table shows the methods that the task's own leaves out; all of them are in ``results.csv``."""
+    rows, shown = frame[frame["task"] == task], main_rows(frame, task)
+    left = [method for method in rows["method"] if method not in set(shown["method"])]
+    texts = [
+        f"{', '.join(found)} in `{name}.md`"
+        for group, name in TABLE_OF.items()
+        if (found := method_groups.of_groups(left, [group]))
+    ]
+    return [f"Elsewhere, and in `results.csv`: {'; '.join(texts)}."] if texts else []
+
+
+def caption(rows: pd.DataFrame, tables: Tables) -> str:
+    """One sentence: scale, n, ledger, unit, interval."""
+    return (
+        f"Scale {tables.scope}; mean [{100 * CONFIDENCE:.0f} % t interval] over {counts(rows)} finished "
+        f"seeds; compute in {_unit(rows)[1]} (1 MAC = 2 FLOP), executed ledger unless named, charged probes "
+        "included."
+    )
+
+
+def compact(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of one task's table."""
+    factor, unit = _unit(rows)
+    metric, loss = rows["metric"].iloc[0], rows["loss_unit"].iloc[0]
+    header = [name.format(metric=metrics.title(metric, loss), unit=unit, loss=loss) for name in HEADER]
+    digits = format.decimals_for(rows["compute_to_convergence_executed_flop_mean"].max() / factor)
+    cells = [_cells(row, factor, digits, metrics.shown(metric, loss).factor) for _, row in rows.iterrows()]
+    if metric == "log_perplexity":  # the test loss by another name
+        keep = [index for index, name in enumerate(HEADER) if name != LOSS]
+        header, cells = [header[index] for index in keep], [[line[index] for index in keep] for line in cells]
+    return header, cells
+
+
+def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> list[str]:
+    reference = row["method"] == "vanilla"
+    compared = (
+        (lambda name, decimals: format.MISSING)
+        if reference
+        else (lambda name, d: format.interval(read(row, name), d))
+    )
+    reached = f"{format.number(row['compute_to_vanilla_best_executed_flop_mean'] / factor, digits)} "
+    reached += f"({row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']})"
+    return [
+        row["method"],
+        count(row),
+        format.interval(read(row, "test_metric").scaled(metric_factor), 2 if metric_factor > 1 else 4),
+        format.interval(read(row, "test_loss"), 4),
+        format.interval(read(row, "compute_to_convergence_executed_flop").scaled(1 / factor), digits),
+        format.number(row["compute_to_convergence_nominal_flop_mean"] / factor, digits),
+        compared("saving_executed_percent", 1),
+        compared("saving_nominal_percent", 1),
+        reached,
+        compared("loss_advantage_at_equal_compute_executed", 4),
+        format.interval(read(row, "active_share_percent"), 1),
+        format.interval(read(row, "probe_share_executed_percent"), 2),
+        format.number(row["train_and_probe_seconds_mean"], 1),
+        compared("train_and_probe_seconds_ratio_to_vanilla", 2),
+    ]
+
+
+def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
+    """Bounds of the task and gap closed; runs that the budget ended; runs that diverged."""
+    lines = []
+    task, unit = rows["task"].iloc[0], rows["loss_unit"].iloc[0]
+    bounds = tables.bounds(task, "test")
+    if {"floor", "unigram"} <= set(bounds):
+        closed = ", ".join(
+            f"{row['method']} {format.interval(read(row, 'bound_gap_closed_percent'), 1)} %"
+            for _, row in rows.iterrows()
+        )
+        lines.append(
+            f"Bounds of the test loss: best possible {bounds['floor']:.4f} {unit}, unigram "
+            f"{bounds['unigram']:.4f} {unit}. Share of that gap closed: {closed}."
+        )
+    elif "unigram" in bounds:
+        lines.append(
+            f"Test loss of the unigram model: {bounds['unigram']:.4f} {unit}; the best possible loss is not known."
+        )
+    late = [
+        f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}"
+        for _, row in rows.iterrows()
+    ]
+    lines.append(
+        "Runs still improving when their budget ended, so that the budget sets their compute to "
+        f"convergence: {', '.join(late)}."
+    )
+    return lines
+
+
+def notes(tables: Tables, rule: Convergence) -> list[str]:
+    """What holds for every task's table."""
+    lines = [
+        "Compute to convergence: training plus charged probes and eigen-solves, at the first evaluation "
+        f"whose smoothed validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % "
+        "of that run's own best. Evaluations are not charged.",
+        "Saving: 1 − geometric mean ratio to vanilla, paired by seed; its interval is of the log ratios.",
+        "Intervals of metrics and shares are cut to the values that these can take.",
+        f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the "
+        "same seed, over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n "
+        "is a mean over the better ones.",
+        "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
+        "the two final computes; positive means the method is better. Vanilla is then read before its "
+        "learning-rate schedule has ended, which favours the cheaper method.",
+        "Wall-clock: training and charged probes, the wait for batches included (seconds_data in `runs.csv`), "
+        "without evaluation and without the counting of FLOPs (a counted step is taken to last as long as the next "
+        "plain one); it depends on the machine and on what else ran there.",
+    ]
+    machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()
+    names = "; ".join(
+        f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run"
+        for row in machines.itertuples()
+    )
+    codes = tables.runs["code_hash"].unique()
+    code = f"Code {codes[0][:12]}" if len(codes) == 1 else "The code of every run is in `runs.csv`"
+    return [*lines, f"Hardware: {names}. {code}."]
+
+
+def _unit(rows: pd.DataFrame) -> tuple[float, str]:
+    return flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
+
+
+def _join_bullets(parts: list[str]) -> list[str]:
+    """Merge consecutive bullets into one block, so that they form one list."""
+    merged: list[str] = []
+    for part in parts:
+        if merged and part.startswith("- ") and merged[-1].startswith("- "):
+            merged[-1] += "\n" + part
+        else:
+            merged.append(part)
+    return merged
+
+
+TABLE = Table(
+    "results",
+    "Quality, compute and saving",
+    lambda given: results(given.tables, given.rules["claims"].convergence),
+    lambda frame, given: markdown(frame, given.tables, given.rules["claims"].convergence),
+    lambda frame, given: latex(frame, given.tables),
+    reads=("runs", "claims"),
+    texts=("scale", "task", "method", "mode", "seeds_finished", "metric", "loss_unit"),
+    traced=Traced(),
+    place=20,
+)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,13 @@ from mat.errors import InputError
 from mat.evidence.runs import metrics, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
-from mat.evidence.text import format, yaml_reading
+from mat.evidence.tables.record import Given, RuleFile, Table
+from mat.evidence.text import format
+from mat.records.strict import read
 from mat.records.yaml_file import read_yaml
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
-_KEYS = ("metric", "direction", "level", "source")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Level:
     """What a vanilla run must reach, in the metric's own unit; None: nothing supports a level, ``source`` says why."""
 
     metric: str
-    direction: str
+    direction: Literal[tuple(DIRECTIONS)]
     level: float | None
     source: str
 
@@ -55,11 +56,16 @@ def load_levels(path: Path) -> dict[str, dict[str, Level]]:
     if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
         raise InputError(f"{path.name}: expected a mapping from scales to task labels with their levels")
     return {
-        str(scale): {
-            str(task): _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()
-        }
+        scale: {task: _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()}
         for scale, tasks in content.items()
     }
+
+
+def _level(where: str, entry: Any) -> Level:
+    level = read(Level, entry, where)
+    if not level.source.strip():
+        raise InputError(f"{where}.source: expected a citation or the reason, got nothing")
+    return level
 
 
 def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] | None:
@@ -76,19 +82,12 @@ def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] 
     return found
 
 
-def _level(where: str, entry: Any) -> Level:
-    yaml_reading.check_keys(where, entry, _KEYS)
-    if entry["direction"] not in DIRECTIONS:
-        raise InputError(
-            f"{where}.direction: expected one of {', '.join(DIRECTIONS)}, got {entry['direction']!r}"
-        )
-    level = None if entry["level"] is None else yaml_reading.real(f"{where}.level", entry["level"])
-    return Level(
-        yaml_reading.text(f"{where}.metric", entry["metric"]),
-        entry["direction"],
-        level,
-        yaml_reading.text(f"{where}.source", entry["source"]),
-    )
+def _stated(given: Given) -> Mapping[str, Level]:
+    """The levels of the scale. Raises InputError when the file has no entry for it."""
+    scale = given.tables.scale
+    if scale not in given.rules["levels"]:
+        raise InputError(f"{FILE.path} has no entry for the scale {scale}; add one")
+    return given.rules["levels"][scale]
 
 
 def sanity(tables: Tables, levels: Mapping[str, Level]) -> pd.DataFrame:
@@ -189,3 +188,16 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
         f"{row['n']}{diverged}", level, f"**{row['verdict']}**", row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
     )  # fmt: skip
+
+
+FILE = RuleFile("levels", "workflows/sanity.yaml", load_levels)
+TABLE = Table(
+    "sanity",
+    "What vanilla reached, beside its levels",
+    lambda given: sanity(given.tables, _stated(given)),
+    lambda frame, given: markdown(frame, given.tables),
+    reads=("runs", "levels"),
+    needs="levels",
+    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source"),
+    place=40,
+)

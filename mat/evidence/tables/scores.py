@@ -12,6 +12,7 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.glue_average import AVERAGED, mean_score
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
+from mat.evidence.tables.record import MEAN, Given, Labels, Table, Traced
 from mat.evidence.text import format
 
 GLUE = "glue"  # the task's name, and the label of the average in the table
@@ -170,3 +171,23 @@ def _lines(frame: pd.DataFrame, tables: Tables) -> list[tuple[str, ...]]:
         title = metrics.named(row.metric, row.unit)
         lines.append((row.task, title, better, row.method, format.interval(value, digits), str(row.n)))
     return lines
+
+
+def _behind(given: Given, row: pd.Series, _: str) -> Labels:
+    """The method's runs of the task, or of every task that an average is over."""
+    if row["task"] in given.tables.tasks and not row["tasks"]:
+        return {(row["task"], row["method"])}
+    labels = counted_labels(glue_labels(given.tables)) or {}
+    return {(labels[subset], row["method"]) for subset in row["tasks"].split() if subset in labels}
+
+
+TABLE = Table(
+    "scores",
+    "Every metric on the test split",
+    lambda given: scores(given.tables),
+    lambda frame, given: markdown(frame, given.tables),
+    lambda frame, given: latex(frame, given.tables),
+    texts=("scale", "task", "metric", "method", "unit", "tasks", "missing"),
+    traced=Traced(_behind, lambda _, column: MEAN if column == "mean" else "", "mean"),
+    place=30,
+)

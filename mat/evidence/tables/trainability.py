@@ -14,10 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mat.evidence.stats.intervals import mean_interval
+from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches
+from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 
 QUANTITIES = ("lambda_max", "gradient_norm", "trace", "effective_rank", "parameters", "layer")
@@ -33,7 +34,6 @@ SAYS = {
     "parameters": "parameters", "layer": "depth", BOTH: "gradient norm and parameters", "": "",
 }  # fmt: skip
 KEYS = ["family", "quantity", "given"]
-LEAST = 4  # modules of a correlation; three ranks agree too easily
 
 
 def modules(frame: pd.DataFrame) -> pd.DataFrame:
@@ -55,28 +55,6 @@ def modules(frame: pd.DataFrame) -> pd.DataFrame:
     return (
         rows[kept].rename(columns={"branch": "module"}).sort_values(order, kind="stable", ignore_index=True)
     )
-
-
-def partial_spearman(
-    x: Sequence[float], y: Sequence[float], controls: Sequence[Sequence[float]] = ()
-) -> float:
-    """Spearman's ρ of ``x`` and ``y`` (m,), given ``controls`` (each (m,)): Pearson's r of the residuals of the ranks.
-
-    NaN with fewer than ``LEAST`` values beside the controls, and where the controls leave nothing of ``x`` or ``y``.
-    """
-    ranks = [stats.rankdata(values) for values in (x, y, *controls)]
-    m = len(ranks[0])
-    if m < LEAST + len(controls):
-        return float("nan")
-    design = np.column_stack([np.ones(m), *ranks[2:]])
-    left = []
-    for own in ranks[:2]:
-        residual = own - design @ np.linalg.lstsq(design, own, rcond=None)[0]
-        size = np.linalg.norm(residual)
-        if size <= 1e-9 * np.linalg.norm(own):
-            return float("nan")
-        left.append(residual / size)
-    return float(np.clip(left[0] @ left[1], -1, 1))
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +95,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         .groupby(["family", "checkpoint"])["left_out"]
         .sum()
     )
-    counts = {**counts, **{(family, branches.ALL): n for family, n in counts.groupby("family").sum().items()}}
+    counts = {**counts, **{(family, format.ALL): n for family, n in counts.groupby("family").sum().items()}}
     found = []
     for (family, checkpoint, quantity, given), one in pooled.groupby(
         ["family", "checkpoint", "quantity", "given"], sort=False
@@ -179,7 +157,7 @@ def _reading(table: pd.DataFrame) -> list[str]:
         ("lambda_max", BOTH),
     )
     found = []
-    for family, one in table[table["checkpoint"] == branches.ALL].groupby("family", sort=True):
+    for family, one in table[table["checkpoint"] == format.ALL].groupby("family", sort=True):
         said = [
             f"{SAYS[name]}{f' given {SAYS[given]}' if given else ''} "
             + branches.sign(branches.interval_at(one, {"quantity": name, "given": given}))
@@ -191,7 +169,7 @@ def _reading(table: pd.DataFrame) -> list[str]:
 
 def _notes(table: pd.DataFrame) -> list[str]:
     first = table.iloc[0]
-    left_out = table[table["checkpoint"] == branches.ALL].groupby("family")["left_out"].first().sum()
+    left_out = table[table["checkpoint"] == format.ALL].groupby("family")["left_out"].first().sum()
     return [
         f"Families: {branches.families_text(table)}",
         f"λ_max, trace and effective rank by {first['estimator']}, {first['normalisation']}, n = {first['probe_n']} "
@@ -204,3 +182,14 @@ def _notes(table: pd.DataFrame) -> list[str]:
         "A partial correlation is that of the ranks' residuals after a least-squares fit to the ranks given.",
         f"Left out, because their branch diverged: {left_out} modules.",
     ]
+
+
+TABLE = Table(
+    "trainability",
+    "Trainability: one module trained alone",
+    lambda given: summary(branches.load_part(given.measured, branches.MODULE)),
+    lambda frame, _: markdown(frame),
+    texts=("quantity", "given", *branches.TEXTS),
+    place=90,
+    **branches.STUDY,
+)

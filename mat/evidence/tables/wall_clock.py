@@ -10,8 +10,9 @@ from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_percent
-from mat.evidence.tables.page import EXECUTED, Page, Section, count, read, stands_on
-from mat.evidence.tables.results import spread_out
+from mat.evidence.tables.columns import EXECUTED, count, read, spread_out, stands_on
+from mat.evidence.tables.record import Table, Traced
+from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
 
 LEDGER = "executed"
@@ -80,3 +81,15 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         for _, row in rows.iterrows()
     ]  # fmt: skip
     return Section(task, stands_on(rows) + f" FLOP: {EXECUTED}.", header, cells)
+
+
+TABLE = Table(
+    "wall_clock",
+    "Saved FLOPs and saved seconds",
+    lambda given: wall_clock(given.tables, given.rules["claims"].convergence),
+    **both(lambda frame, given: page(frame, given.tables)),
+    reads=("runs", "claims"),
+    texts=("scale", "task", "method", "ledger", "device"),
+    traced=Traced(),
+    place=80,
+)

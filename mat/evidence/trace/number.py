@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
 from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.text.format import FLOATS
-from mat.evidence.trace.kinds import KINDS, Kind, combined, counted, only_claim
+from mat.evidence.tables.record import Given, Table
+from mat.evidence.text.format import ALL, FLOATS
+from mat.evidence.trace.means import combined, counted
 from mat.evidence.trace.runs import Run, from_folders, only, run_of
 
 TOLERANCE = 1e-6  # tables are written with 8 significant digits
-ALL = "all"
 # columns that name a row, then those that a row is also asked for by
 NAMES = ("scale", "claim", "task", "method", "metric", "part", "ledger", "factor", "label")
 KEYS = (*NAMES, "verdict", "mode")
@@ -73,16 +74,22 @@ def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in tables_dir.glob("*.csv")))
         raise InputError(f"expected a table or a claim, got {name!r}; tables there: {there}")
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"seed": str})
+    table = catalogue.tables().get(name)
+    frame = catalogue.read(path, ("seed", *(table.texts if table else ())))
     column, rows = _named(name, frame, rest)
-    kind = KINDS.get(name)
-    fresh = tables if kind is None else from_folders(tables, root)
-    return [_traced(name, kind, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
+    table = traced_tables().get(name)
+    fresh = tables if table is None else from_folders(tables, root)
+    return [_traced(name, table, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
+
+
+def traced_tables() -> dict[str, Table]:
+    """The tables whose numbers are computed again, by name."""
+    return {name: table for name, table in catalogue.tables().items() if table.traced is not None}
 
 
 def _traced(
     name: str,
-    kind: Kind | None,
+    table: Table | None,
     row: pd.Series,
     column: str,
     claims: Claims,
@@ -92,22 +99,23 @@ def _traced(
 ) -> Trace:
     """``fresh``: the tables with what the run folders say."""
     number, shown = float(row[column]), _shown(row)
-    if kind is None:
+    if table is None:
         return Trace(name, shown, column, number, None, {}, None, None, POOLED, ())
-    labels = kind.behind(tables, claims, row, column)
+    traced = table.traced
+    labels = traced.behind(_given(tables, claims), row, column)
     pairs = pd.Series(list(zip(tables.runs["task"], tables.runs["method"], strict=True)), tables.runs.index)
     runs = tables.runs[pairs.isin(labels)].sort_values(["task", "method", "seed"])
     there = all(is_there(run_folder(tables.scale, run, root)) for run in runs["run"])
-    claims, how = only_claim(claims, row), kind.mean(row, column)
+    claims, how = only_claim(claims, row), traced.mean(row, column)
     by_seed: dict[int, float] = {}
     if how and len(runs):
         by_seed = (
-            kind.by_seed(fresh, row, column)
-            if kind.by_seed
-            else _by_seed(kind, fresh, claims, row, column, runs)
+            traced.by_seed(fresh, row, column)
+            if traced.by_seed
+            else _by_seed(table, fresh, claims, row, column, runs)
         )
     return Trace(
-        name, shown, column, number, _value(kind, fresh, claims, row, column), by_seed,
+        name, shown, column, number, _value(table, fresh, claims, row, column), by_seed,
         (how, combined(how, list(by_seed.values()))) if by_seed else None, counted(row, column),
         FOLDERS if there and len(runs) else POOLED, tuple(run_of(tables, run, root) for _, run in runs.iterrows()),
     )  # fmt: skip
@@ -123,13 +131,13 @@ def same(first: float, second: float) -> bool:
 def differences(tables_dir: Path, tables: Tables, claims: Claims) -> list[str]:
     """Numbers of the tables there that the pooled runs do not give, one sentence per table and column."""
     found = []
-    for name, kind in KINDS.items():
+    for name, table in traced_tables().items():
         path = tables_dir / f"{name}.csv"
         if not path.is_file():
             continue
         written = pd.read_csv(path, dtype=str, keep_default_na=False)
         # as it would be written, so that both are read from the same text
-        text = kind.again(tables, claims).to_csv(index=False, float_format=FLOATS)
+        text = table.compute(_given(tables, claims)).to_csv(index=False, float_format=FLOATS)
         again = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
         if written.shape != again.shape or list(written.columns) != list(again.columns):
             found.append(f"{path.name} has other rows or columns than the runs give; make it again")
@@ -156,7 +164,8 @@ def _table(words: Sequence[str], claims: Claims) -> tuple[str, list[str]]:
 def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, list[Any]]:
     """The number's column and the rows that the words name."""
     numbers = [column for column in frame.columns if pd.api.types.is_numeric_dtype(frame[column])]
-    column, rows = KINDS[name].number if name in KINDS else "", frame
+    known = traced_tables()
+    column, rows = known[name].traced.number if name in known else "", frame
     for word in words:
         if word in numbers or f"{word}_mean" in numbers:
             column = word if word in numbers else f"{word}_mean"
@@ -164,9 +173,9 @@ def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, l
         keys = [key for key in frame.columns if key in KEYS or not pd.api.types.is_numeric_dtype(frame[key])]
         hits = [key for key in keys if (_words(frame[key]) == word).any()]
         if not hits:
-            known = {word for key in keys if key in KEYS for word in _words(rows[key]).unique() if word}
+            values = {word for key in keys if key in KEYS for word in _words(rows[key]).unique() if word}
             raise InputError(
-                f"{name}.csv has no value and no column {word!r}; values: {', '.join(sorted(known))}; "
+                f"{name}.csv has no value and no column {word!r}; values: {', '.join(sorted(values))}; "
                 f"numbers: {_stems(numbers)}"
             )
         rows = rows[_words(rows[hits[0]]) == word]
@@ -180,11 +189,22 @@ def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, l
     return column, list(rows.index)
 
 
-def _value(kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: str) -> float | None:
+def _given(tables: Tables, claims: Claims) -> Given:
+    return Given(tables, tables.made, {"claims": claims})
+
+
+def only_claim(claims: Claims, row: pd.Series) -> Claims:
+    """The claims file with the row's claim alone, where it is of one."""
+    if "claim" not in row.index:
+        return claims
+    return replace(claims, claims=tuple(one for one in claims.claims if one.id == row["claim"]))
+
+
+def _value(table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str) -> float | None:
     """The number as the table's own code gives it from these tables; None where it gives none, or more than one."""
     # no more than the task: a number may stand on more than its own row names, and on no other task's runs
     of_task = tables.runs[tables.runs["task"] == row.get("task")]
-    made = kind.again(only(tables, of_task if len(of_task) else tables.runs), claims)
+    made = table.compute(_given(only(tables, of_task if len(of_task) else tables.runs), claims))
     for key in NAMES:
         if key in row.index:
             if key not in made.columns:
@@ -194,12 +214,12 @@ def _value(kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: s
 
 
 def _by_seed(
-    kind: Kind, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
+    table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
 ) -> dict[int, float]:
     """The number from the runs of every seed alone, where that is a number."""
     seeds = sorted(set(runs.loc[runs["status"] == "finished", "seed"]))
     alone = {
-        int(seed): _value(kind, only(tables, tables.runs[tables.runs["seed"] == seed]), claims, row, column)
+        int(seed): _value(table, only(tables, tables.runs[tables.runs["seed"] == seed]), claims, row, column)
         for seed in seeds
     }
     return {seed: value for seed, value in alone.items() if value is not None and math.isfinite(value)}

@@ -7,7 +7,7 @@ are relative to the repository's root; sizes in bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.catalogue import items
-from mat.evidence.catalogue.items import Found
+from mat.evidence.catalogue import figures
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.runs.files import relative, sha256, short
 from mat.evidence.runs.pooled import Tables
+from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 from mat.evidence.trace import provenance_runs
 
 NAME = "provenance.json"
-_PAGES = ("provenance",)
-_SCRIPTS = ("{name}.py", "common.py", "looks.py", "style.mplstyle")  # of paper_figures
+SCRIPTS = "paper_figures"
 
 
 def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> dict[str, Any]:
@@ -34,17 +34,18 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
     SHA-256); ``runs``: one entry per run with its hashes, its test metrics and, where its folder is there, the SHA-256
     of its ``files``. Sources that are not there are left out.
     """
+    made: list[tuple[Mapping[str, Path], list[Path]]] = []  # files, what they are made from
+    for found in _tables(tables_dir):
+        named = catalogue.sources(found.item, tables.scale)
+        places = [root / name if "/" in name else tables_dir / name for name in named]
+        made.append((found.files, [*places, *_measured(tables, root, found.item)]))
+    for found in figures.there(figures_dir, root / SCRIPTS):
+        scripts = [root / SCRIPTS / name for name in (f"{found.item.name}.py", *figures.SHARED)]
+        made.append((found.files, [*(tables_dir / name for name in found.item.sources), *scripts]))
     files = {}
-    for found, scripts in _items(tables_dir, figures_dir):
-        named = [tables_dir / name for name in found.item.sources if "/" not in name]
-        for name in found.item.sources:
-            if name in items.MEASURED:
-                named += _measured(tables, root, name)
-            elif "/" in name:
-                named.append(root / name.format(scale=tables.scale))
-        named += [root / "paper_figures" / name.format(name=found.item.name) for name in scripts]
-        sources = {relative(path, root): sha256(path) for path in named if path.is_file()}
-        for path in found.files.values():
+    for those, from_ in made:
+        sources = {relative(path, root): sha256(path) for path in from_ if path.is_file()}
+        for path in those.values():
             files[relative(path, root)] = {
                 "sha256": sha256(path),
                 "bytes": path.stat().st_size,
@@ -80,24 +81,22 @@ def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
         for source, digest in file["from"].items():
             if hashed(source) != digest and not (hashed(source) is None and _is_measured(source)):
                 yield f"{name} was made from another {source}; make it again: {file['command']}"
-    folders = {(root / name).parent for name in known["files"]}
-    for folder in sorted(folders):
-        for found in (*items.tables(folder), *items.figures(folder)):
+    for folder in sorted({(root / name).parent for name in known["files"]}):
+        for found in (*_tables(folder), *figures.there(folder, root / SCRIPTS)):
             for path in found.files.values():
-                if found.item.name not in _PAGES and relative(path, root) not in known["files"]:
+                if relative(path, root) not in known["files"]:
                     yield f"{relative(path, root)} is not recorded; make the record again"
     yield from provenance_runs.check(known["runs"], tables, root)
 
 
-def _measured(tables: Tables, root: Path, pattern: str) -> list[Path]:
+def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     """The jobs' tables that are there of the families and the code of this scale's own table."""
-    name = "agreement" if pattern == items.AGREEMENT else "trainability"
-    table = getattr(tables, name)
-    if table is None:
+    if not table.measured or table.name not in tables.made:
         return []
-    wanted = set(zip(table["family"], table["code_hash"], strict=True))
+    own = tables.made[table.name]
+    wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
-    for path in sorted(root.glob(pattern.format(scale=tables.scale))):
+    for path in sorted(root.glob(table.measured.format(scale=tables.scale))):
         first = pd.read_parquet(path, columns=["family", "code_hash"]).iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
@@ -105,8 +104,9 @@ def _measured(tables: Tables, root: Path, pattern: str) -> list[Path]:
 
 
 def _is_measured(source: str) -> bool:
-    """Whether a path of the record is a table that a job measured."""
-    return any(fnmatch(source, pattern.replace("{scale}", "*")) for pattern in items.MEASURED)
+    """Whether a path of the record is a table that a job measured: too large to commit, recorded where it is."""
+    patterns = {table.measured for table in catalogue.tables().values()} - {""}
+    return any(fnmatch(source, pattern.format(scale="*")) for pattern in patterns)
 
 
 def load(tables_dir: Path) -> dict[str, Any]:
@@ -155,9 +155,6 @@ def markdown(made: dict[str, Any]) -> str:
     )
 
 
-def _items(tables_dir: Path, figures_dir: Path) -> Iterable[tuple[Found, tuple[str, ...]]]:
-    for found in items.tables(tables_dir):
-        if found.item.name not in _PAGES:
-            yield found, ()
-    for found in items.figures(figures_dir):
-        yield found, _SCRIPTS
+def _tables(folder: Path) -> Iterator[catalogue.Found]:
+    """The tables in ``folder`` but for the record itself."""
+    return (found for found in catalogue.there(folder) if found.item.name != Path(NAME).stem)

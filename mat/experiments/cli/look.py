@@ -48,12 +48,12 @@ def trace(words: tuple[str, ...], tables: Path, claims: Path, as_json: bool, che
 
     WORDs are a table, then what names the row and the number; or a claim.
     """
-    from mat.experiments.cli import report
+    from mat.evidence.report import files
 
     if check:
-        print(report.check(tables, claims, ROOT))
+        print(files.check(tables, claims, ROOT))
     else:
-        print(report.trace(tables, list(words), claims, ROOT, as_json))
+        print(files.trace(tables, list(words), claims, ROOT, as_json))
 
 
 @click.command(short_help="Say what differs between two runs, or two folders of tables.")

@@ -51,7 +51,7 @@ def listed(kind: str) -> Iterator[str]:
 
 def _settings(kind: str, record: type) -> list[str]:
     """A line for every setting of a plug-in, or several where its meaning is long."""
-    from mat.experiments.config.settings import descriptions
+    from mat.records.strict import descriptions
 
     meanings = descriptions(record)
     return [
@@ -75,7 +75,7 @@ def _default(field: Field) -> str:
 @click.argument("file", type=options.PATH)
 def check_plugin(file: Path) -> None:
     """Run the contract suite on FILE, a task, model or method of your own, and say what is missing."""
-    from mat.experiments.contract import check_file
+    from mat.experiments.contract.check import check_file
 
     wrong = check_file(file)
     if wrong:

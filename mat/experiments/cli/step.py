@@ -32,27 +32,29 @@ def _of_a_task(command: Callable) -> Callable:
 @step.command()
 @_of_a_task
 def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Download a task's data, or find it in a mirror, and check it."""
+    """Download and check a task's data.
+
+    Where there is a mirror, the files are found there.
+    """
     from mat.experiments.config.spec import Spec
     from mat.experiments.training import prepare
-    from mat.experiments.training.machine import Machine
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
 @_of_a_task
 def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Read a task's data, fill the cache, check that a run fits it."""
+    """Read a task's data into the cache.
+
+    Says what was read, and refuses a specification that does not fit it.
+    """
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.machine import Machine
     from mat.experiments.training.prepare import check
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(check(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(check(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
@@ -65,15 +67,12 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 def measure(
     study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
 ) -> None:
-    """Train one run and measure beside it what a STUDY asks."""
+    """Measure beside a run what a study asks."""
     from mat.experiments.studies import registry
-    from mat.experiments.training.machine import Machine
 
-    options.check_device(device)
-    asked = registry.find(study)
+    machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
     print(f"mat: {one.name} -> {out}", file=sys.stderr)
-    machine = Machine(options.data_folder(data), cache, device)
     asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
 
 
@@ -88,7 +87,7 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 
     FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling.compute import parts, savings
     from mat.experiments.studies.ceiling.config import plan
@@ -97,7 +96,8 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     if asked is None:
         raise InputError("--config has no block ceiling; add one")
     subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
-    writing.ceiling(parts(subjects, asked.scale), savings(subjects, asked), tables)
+    catalogue.store("ceiling_parts", parts(subjects, asked.scale), tables)
+    catalogue.store("ceiling", savings(subjects, asked), tables)
 
 
 @step.command()
@@ -108,29 +108,13 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 )
 def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
     """Pool run directories into tables."""
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.runs import pool, pooled
 
-    writing.collect(list(runs), tables, selection)
-
-
-WRITTEN = (
-    "results",
-    "scores",
-    "verdicts",
-    "controls",
-    "rivals",
-    "learning_rate",
-    "wall_clock",
-    "sensitivity",
-    "sanity",
-    "agreement",
-    "branches",
-    "ambiguities",
-)
+    pooled.save(pool.collect(runs, selection), tables)
 
 
 @step.command()
-@click.argument("name", type=click.Choice(WRITTEN))
+@click.argument("name")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=options.PATH)
 @options.tables
 @options.claims
@@ -146,23 +130,9 @@ def table(
     name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
 ) -> None:
     """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
-    from mat.experiments.cli import tables as writing
+    from mat.evidence.catalogue.tables import write
 
-    write = getattr(writing, name)
-    if name == "ambiguities":
-        write(ambiguities, tables)
-    elif name == "agreement":
-        write(list(files), tables, claims)
-    elif name == "branches":
-        write(list(files), tables)
-    elif name == "sensitivity":
-        write(tables, claims, ambiguities)
-    elif name == "sanity":
-        write(tables, levels)
-    elif name == "scores":
-        write(tables)
-    else:
-        write(tables, claims)
+    write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
 
 
 @step.command()
@@ -170,9 +140,9 @@ def table(
 @FIGURES
 def provenance(tables: Path, figures: Path) -> None:
     """Record the hashes of tables, figures and runs."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.provenance(tables, figures, ROOT)
+    files.provenance(tables, figures, ROOT)
 
 
 @step.command()
@@ -188,9 +158,9 @@ def provenance(tables: Path, figures: Path) -> None:
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
     """Write REPORT.md and report.html from tables and figures."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.report(tables, figures, claims, methods, page, out, ROOT)
+    files.report(tables, figures, claims, methods, page, out, ROOT)
 
 
 @step.command()
@@ -200,9 +170,9 @@ def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path,
 @options.path("--out", "folder of the page")
 def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
     """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
-    from mat.experiments.cli import report as writing
+    from mat.evidence.report import files
 
-    writing.reproducibility(tables, claims, ambiguities, out)
+    files.reproducibility(tables, claims, ambiguities, out)
 
 
 def schema_text() -> str:
@@ -218,7 +188,10 @@ def schema_text() -> str:
     "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
 )
 def schema(out: Path) -> None:
-    """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
+    """Write the JSON schema of a scale's YAML.
+
+    Editors complete and check a config by it.
+    """
     from mat.records.files import write_text
 
     write_text(schema_text(), out)

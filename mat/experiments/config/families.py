@@ -8,8 +8,8 @@ from typing import NamedTuple
 from mat.errors import InputError
 from mat.experiments.config.blocks import FamilyBlock
 from mat.experiments.config.scale import ScaleConfig, Trained, own_seeds
-from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Recipe, Spec
+from mat.records.strict import read
 
 NEVER = 10**9  # no curve of them is kept: only the two ends are evaluated
 

@@ -17,10 +17,10 @@ from types import ModuleType
 from typing import Any
 
 from mat.errors import InputError
-from mat.experiments.config.settings import read
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
 from mat.methods import METHODS
+from mat.records.strict import read
 
 OURS = {"task": TASKS, "model": MODELS, "method": METHODS}
 RECORD = {"task": "Settings", "model": "Settings", "method": "METHOD"}  # a plug-in's record of settings
@@ -85,6 +85,13 @@ def known(kind: str) -> dict[str, str]:
 def find(kind: str, name: Any, place: str | None = None) -> ModuleType:
     """The module of the plug-in ``name``; InputError listing the known names otherwise."""
     return _module(_found(kind, {"name": name}, place or kind, Path())[1], None, place or kind)
+
+
+def load_file(path: Path, place: str) -> ModuleType:
+    """The module that a Python file is. Raises InputError, in one line, where it cannot be imported."""
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"{place}: expected a Python file, found none at {path}; name an existing one")
+    return _module(path, _digest(path), place)
 
 
 def record_of(kind: str, module: ModuleType, place: str) -> type:

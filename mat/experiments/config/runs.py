@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import ScaleConfig, own_seeds
-from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Spec, Start
+from mat.records.strict import read
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pydantic import Field, PrivateAttr
 from mat.errors import InputError
 from mat.experiments.config.blocks import CeilingBlock, Label, MethodBlock, Seeds, StudyBlock, TaskBlock
 from mat.experiments.config.plugins import Plugin
-from mat.experiments.config.settings import Strict, read, validate
 from mat.experiments.config.spec import Probe, Recipe, Spec
+from mat.records.strict import Strict, read, validate
 from mat.records.yaml_file import read_yaml
 
 CONFIGS = Path("workflows/config")

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
-from mat.experiments.config.settings import Strict, read, validate
 from mat.kernels.estimators import ESTIMATORS
 from mat.kernels.ntk import NORMALISATIONS
+from mat.records.strict import Strict, read, validate
 
 
 @dataclass(frozen=True)

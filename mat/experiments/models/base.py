@@ -16,7 +16,8 @@ class ModelPlugin(Protocol):
     """A file of a model family: a builder, its partition, and the cost of one training step by formula.
 
     A model whose training takes more than the task's loss has ``extra_loss()``: a scalar to add to it, of the forward
-    pass in training mode that was just made, or None; no probe and no evaluation counts it. Costs are multiply-adds.
+    pass in training mode that was just made, or None; no probe and no evaluation counts it. Costs are multiply-adds,
+    and what is executed, but for families that set ``DEPENDS_ON_INPUTS``.
     """
 
     Settings: type

@@ -27,6 +27,7 @@ __all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", 
 
 
 OBJECTIVES = ("masked_lm", "causal_lm")
+DEPENDS_ON_INPUTS = True  # an expert that no token goes to runs nothing
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import pandas as pd
 from mat.errors import InputError
 from mat.experiments.config.families import families
 from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.config.settings import read
 from mat.experiments.config.spec import Spec
 from mat.experiments.studies.job import Job
 from mat.experiments.studies.session import Session, job_modules, measure
 from mat.experiments.training.cost import Cost, Shape
 from mat.experiments.training.machine import HERE, Machine
 from mat.experiments.training.resume import SAVE_EVERY, Report, silent
+from mat.records.strict import read
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from mat.experiments.tasks.text.tokenizer_choice import (
 
 LARGEST_VALIDATION = 5_000
 ROWS_AT_ONCE = 8192
+SPLITS_ARE_DISJOINT = False  # two texts may be equal
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ TRAINED_RATIO = {  # log2 of the vocabulary's size -> tokens per word, cased and
     16: (1.01, 1.01),
 }
 RAW_FACTOR, LARGE_FACTOR = 1.06, 1.05
+SPLITS_ARE_DISJOINT = False  # two texts may be equal
 
 
 @dataclass(frozen=True)

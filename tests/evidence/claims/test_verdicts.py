@@ -19,9 +19,9 @@ from mat.evidence.report import terminal
 from mat.evidence.runs import over_seeds, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import mean_interval
-from mat.experiments.cli import tables as cli
 from mat.experiments.config.scale import read_scale
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
+from tests.evidence.written import write
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 
@@ -365,18 +365,17 @@ def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules, frame):
 
 def test_every_outcome_on_numbers_can_be_decided_again(tables, rules):
     for claim in rules.claims:
-        if not claim.not_tested:
-            for place in places(tables, claim):
-                found = outcome(tables, place, claim, rules.convergence)
-                if found.verdict != "not tested at this scale" and len(found.effects):
-                    assert found.decide is not None, claim.id
-                    if min(value.n for value in found.deciding) >= claim.min_seeds:
-                        assert found.decide(found.deciding) == found.verdict
+        for place in places(tables, claim):
+            found = outcome(tables, place, claim, rules.convergence)
+            if found.verdict != "not tested at this scale" and len(found.effects):
+                assert found.decide is not None, claim.id
+                if min(value.n for value in found.deciding) >= claim.min_seeds:
+                    assert found.decide(found.deciding) == found.verdict
 
 
 def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, rules, frame):
     sanity = pd.DataFrame({"task": ["digits", "hmm"], "verdict": ["not reached", "reached"]})
-    with_levels = replace(tables, sanity=sanity)
+    with_levels = replace(tables, made={"sanity": sanity})
     frame, plain = verdicts(with_levels, rules), frame
     assert set(frame.loc[frame["task"] == "digits", "sanity"]) == {"not reached"}
     assert set(frame.loc[frame["task"] == "all", "sanity"]) == {""}
@@ -436,9 +435,9 @@ def test_tasks_can_be_left_out_and_roles_must_be_single(tables, tmp_path):
 
 def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     pooled.save(tables, tmp_path)
-    cli.verdicts(tmp_path, CLAIMS)
+    write(tmp_path, "verdicts")
     first = (tmp_path / "verdicts.csv").read_bytes()
-    cli.verdicts(tmp_path, CLAIMS)
+    write(tmp_path, "verdicts")
     assert (tmp_path / "verdicts.csv").read_bytes() == first
     assert len(pd.read_csv(tmp_path / "verdicts.csv")) > 20
     page = (tmp_path / "verdicts.md").read_text(encoding="utf-8")

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.catalogue import items
+from mat.evidence.catalogue import figures
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.load import load_claims
-from mat.evidence.report import chapters as report
 from mat.evidence.report import environment, terminal, verdicts
+from mat.evidence.report import files as report_files
 from mat.evidence.report import html as report_html
-from mat.evidence.runs.pooled import load, save
-from mat.experiments.cli import report as report_cli
-from mat.experiments.cli import tables as cli
+from mat.evidence.runs.pooled import save
+from tests.evidence.written import write as write_tables
 
 ROOT = Path(__file__).parents[3]
 CLAIMS, PAGE, METHODS = ROOT / "workflows/claims.yaml", ROOT / "workflows/report", ROOT / "mat/methods"
@@ -40,10 +40,7 @@ def write(root, tables):
     """Tables, verdicts and one figure of a scale in a repository at ``root``, and their report."""
     folder = root / "results/demo/tables"
     save(tables, folder)
-    cli.results(folder, CLAIMS)
-    cli.scores(folder)
-    cli.verdicts(folder, CLAIMS)
-    cli.ambiguities(ROOT / "workflows/ambiguities.yaml", folder)
+    write_tables(folder, "results", "scores", "verdicts", "ambiguities")
     png(root / "paper_figures/demo/loss_vs_compute.png")
     make(root)
     return root
@@ -51,8 +48,8 @@ def write(root, tables):
 
 def make(root):
     folder, figures = root / "results/demo/tables", root / "paper_figures/demo"
-    report_cli.provenance(folder, figures, root)
-    report_cli.report(folder, figures, CLAIMS, METHODS, PAGE, folder.parent, root)
+    report_files.provenance(folder, figures, root)
+    report_files.report(folder, figures, CLAIMS, METHODS, PAGE, folder.parent, root)
 
 
 def page(root):
@@ -75,7 +72,7 @@ def test_verdicts_come_first_and_every_chapter_in_its_order(made):
 
 
 def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     claim = next(claim for claim in claims.claims if claim.id == "C4")
     rows = frame[frame["claim"] == "C4"]
     said = verdicts.paragraph(rows, claim)
@@ -89,7 +86,7 @@ def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made)
 
 
 def test_a_claim_that_nothing_tested_says_so(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     rows = frame[(frame["claim"] == "C4") & (frame["task"] == "all")].assign(
         verdict="not tested at this scale", reason="it needs other runs."
     )
@@ -100,7 +97,7 @@ def test_a_claim_that_nothing_tested_says_so(made):
 
 
 def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
-    frame, claims = report.read_verdicts(made / "results/demo/tables"), load_claims(CLAIMS)
+    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
     columns = ["after_correction", "seeds_needed", "bootstrap_low", "bootstrap_high", "detectable", "sanity"]
     frame = frame.drop(columns=columns, errors="ignore")
     assert "after correction" not in verdicts.overview(frame, claims)
@@ -214,7 +211,7 @@ def test_hours_are_the_sum_of_the_seconds_of_all_runs(tables):
 def test_figures_without_a_picture_are_no_figures(tmp_path):
     (tmp_path / "ceiling.pdf").write_bytes(b"%PDF")
     png(tmp_path / "strange.png")
-    assert [found.item.title for found in items.figures(tmp_path)] == ["Strange"]
+    assert [found.item.title for found in figures.there(tmp_path, ROOT / "paper_figures")] == ["Strange"]
     (tmp_path / "strange.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match="expected a PNG picture"):
         report_html.png_size(tmp_path / "strange.png")
@@ -223,13 +220,13 @@ def test_figures_without_a_picture_are_no_figures(tmp_path):
 def test_a_missing_template_is_named(made, tmp_path):
     folder = made / "results/demo/tables"
     with pytest.raises(InputError, match=r"expected page\.html\.j2"):
-        report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, tmp_path, tmp_path, made)
+        report_files.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, tmp_path, tmp_path, made)
 
 
 def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     folder = made / "results/demo/tables"
     said = terminal.scale(folder, CLAIMS).splitlines()
-    verdict = report.read_verdicts(folder).query("claim == 'C4' and task == 'all'").iloc[0]
+    verdict = load(folder).made["verdicts"].query("claim == 'C4' and task == 'all'").iloc[0]
     place = next(place for place, line in enumerate(said) if line.startswith("C4 "))
     assert verdict["verdict"] in said[place]
     assert f"n = {verdict['n']}" in said[place]
@@ -239,7 +236,7 @@ def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
 
 def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_path, tables):
     folder = made / "results/demo/tables"
-    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
     said = (tmp_path / "REPRODUCIBILITY.md").read_text()
     assert re.findall(r"^## (.*)", said, re.MULTILINE) == [
         "Scope of reproducibility", "Methodology", "Results", "What was easy", "What was difficult",
@@ -256,8 +253,8 @@ def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_pa
 def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_path):
     folder = made / "results/demo/tables"
     (tmp_path / "ERRATUM.md").write_text("# Erratum\n\nThe *headline* is withdrawn.\n\nSee `runs.csv`.\n")
-    report_cli.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
-    report_cli.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
+    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
     said = "> **Erratum.** The *headline* is withdrawn.\n>\n> See `runs.csv`."
     for name in ("REPORT.md", "REPRODUCIBILITY.md"):
         blocks = (tmp_path / name).read_text().split("\n\n")

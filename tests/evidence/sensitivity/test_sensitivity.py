@@ -13,8 +13,8 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.sensitivity import table
 from mat.evidence.sensitivity.register import load_register
 from mat.evidence.stats.intervals import saving_percent
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, changed, collected, read_runs
+from tests.evidence.written import write
 
 WORKFLOWS = Path(__file__).parents[3] / "workflows"
 CLAIMS, REGISTER = WORKFLOWS / "claims.yaml", WORKFLOWS / "ambiguities.yaml"
@@ -141,9 +141,9 @@ def test_unknown_names_are_refused_and_pointers_are_not(register):
 
 def test_the_page_says_what_changes_and_what_was_not_varied(varied, tmp_path):
     pooled.save(varied, tmp_path)
-    cli.sensitivity(tmp_path, CLAIMS, REGISTER)
+    write(tmp_path, "sensitivity")
     first = (tmp_path / "sensitivity.csv").read_bytes()
-    cli.sensitivity(tmp_path, CLAIMS, REGISTER)
+    write(tmp_path, "sensitivity")
     assert (tmp_path / "sensitivity.csv").read_bytes() == first
     page = (tmp_path / "sensitivity.md").read_text(encoding="utf-8")
     assert "- A1 (mat_threshold_top) changes C4 on hmm: not supported → supported." in page
@@ -158,5 +158,5 @@ def test_without_mat_there_is_nothing_to_vary(tmp_path, rules, register):
     tables = collected(tasks=["hmm"], methods={"vanilla": METHODS["vanilla"]})
     assert table.sensitivity(tables, rules, register).empty
     pooled.save(tables, tmp_path)
-    cli.sensitivity(tmp_path, CLAIMS, REGISTER)
+    write(tmp_path, "sensitivity")
     assert "No alternative that was run" in (tmp_path / "sensitivity.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.rules.rankings import survives
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
@@ -19,11 +20,12 @@ from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
-from mat.evidence.tables import agreement, agreement_page
-from mat.evidence.tables.agreement import kendall, reference_of, signs, spearman, summary
-from mat.experiments.cli import tables
+from mat.evidence.stats.rank_correlation import kendall, signs, spearman
+from mat.evidence.tables import agreement, estimator_choice
+from mat.evidence.tables.agreement import reference_of, summary
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
+from tests.evidence.written import write
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 REFERENCES = ["full", "trace", "projected"]
@@ -159,15 +161,15 @@ def test_without_a_reference_there_are_no_comparisons_with_one():
     only = [("sum_of_logits", 0, 0.1, 1), ("loss", 0, 0.1, 1)]
     frame = table(families=["bert"], estimators=only)
     assert "reference" not in set(frame["comparison"])
-    assert agreement_page.choose(frame, 0.05).picked is None
-    assert math.isnan(agreement_page.changes(frame, "bert")["reference"].mean)
-    assert "none" not in agreement_page.markdown(frame, 0.05).splitlines()[0]
+    assert estimator_choice.choose(frame, 0.05).picked is None
+    assert math.isnan(estimator_choice.changes(frame, "bert")["reference"].mean)
+    assert "none" not in agreement.markdown(frame, 0.05).splitlines()[0]
 
 
 class TestTheChoice:
     def test_the_cheapest_within_the_margin_is_picked(self):
         frame = table(modules=24)
-        strict, loose = (agreement_page.choose(frame, margin) for margin in (0.02, 0.2))
+        strict, loose = (estimator_choice.choose(frame, margin) for margin in (0.02, 0.2))
         assert loose.picked == "sum_of_logits" and "is the one picked" in loose.reason
         assert strict.picked != "sum_of_logits" and "is not the one picked" in strict.reason
         assert list(loose.candidates["estimator"]) == ["loss", "sum_of_logits", "projected_8", "trace"]
@@ -178,7 +180,7 @@ class TestTheChoice:
         frame = summary(
             pd.concat(good + measurements(families=["vgg"], estimators=bad, modules=24)), REFERENCES
         )
-        assert agreement_page.choose(frame, 0.2).picked == "projected_8"
+        assert estimator_choice.choose(frame, 0.2).picked == "projected_8"
 
     def test_what_is_not_measured_in_every_family_is_no_candidate(self):
         text = [("sum_of_logits", 0, 0.1, 1), ("projected", 8, 0.3, 8), ("projected", 32, 0.0, 32)]
@@ -186,18 +188,18 @@ class TestTheChoice:
             pd.concat(measurements(families=["vgg"]) + measurements(families=["bert"], estimators=text)),
             REFERENCES,
         )
-        choice = agreement_page.choose(frame, 2.0)
+        choice = estimator_choice.choose(frame, 2.0)
         assert set(choice.candidates["estimator"]) == {"sum_of_logits", "projected_8"}
 
     def test_where_nothing_is_good_enough_the_least_bad_is_picked_and_it_is_said(self):
         frame = table(estimators=[("full", 0, 0, 10), ("trace", 0, 0.0, 10), ("sum_of_logits", 0, 2.0, 1)])
-        assert agreement_page.choose(frame, 0.05).picked == "trace"
+        assert estimator_choice.choose(frame, 0.05).picked == "trace"
         bert = measurements(families=["bert"], estimators=[("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)])
         vgg = measurements(
             families=["vgg"],
             estimators=[("full", 0, 0, 10), ("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)],
         )
-        choice = agreement_page.choose(summary(pd.concat(bert + vgg), REFERENCES), 0.05)
+        choice = estimator_choice.choose(summary(pd.concat(bert + vgg), REFERENCES), 0.05)
         assert choice.picked == "sum_of_logits" and not choice.candidates["eligible"].any()
         assert "No candidate is within 0.05" in choice.reason and "falls short least" in choice.reason
 
@@ -223,9 +225,9 @@ def test_survival(parts, verdict):
 class TestTheClaim:
     def judged(self, root, **options):
         runs = write_runs(root, tasks=["digits"], methods={"vanilla": METHODS["vanilla"]})
-        frame = table(**options) if options else None
+        made = {"agreement": table(**options)} if options else {}
         rules = load_claims(CLAIMS)
-        found = verdicts(replace(pool.collect(runs), agreement=frame), rules)
+        found = verdicts(replace(pool.collect(runs), made=made), rules)
         return found[found["claim"] == "X6"]
 
     def test_supported_when_every_change_is_survived(self, tmp_path):
@@ -281,14 +283,14 @@ class TestFiles:
     def test_table_and_page_come_out_and_do_not_depend_on_the_order(self, tmp_path):
         files = self.written(tmp_path, measurements())
         for name, order in (("a", files), ("b", files[::-1])):
-            tables.agreement(order, tmp_path / name, CLAIMS)
+            write(tmp_path / name, "agreement", measured=order)
         for name in ("agreement.csv", "agreement.md"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         page = (tmp_path / "a/agreement.md").read_text()
         assert "The rule picks" in page and "reference" in page and "0 of 6" in page
-        again = pooled.load_agreement(tmp_path / "a")
+        again = catalogue.load_made(tmp_path / "a", ["agreement"])["agreement"]
         assert {"0", "1", "trained"} == set(again["checkpoint"])
-        assert pooled.load_agreement(tmp_path) is None
+        assert catalogue.load_made(tmp_path, ["agreement"]) == {}
 
     @pytest.mark.parametrize(
         ("column", "message"), [("scale", "different scale"), ("code", "different code: mat.controller"),
@@ -298,22 +300,22 @@ class TestFiles:
         frames = measurements(families=["vgg"])
         frames[0][column] = '{"mat.controller": "other"}' if column == "code" else "other"
         with pytest.raises(InputError, match=message):
-            agreement_page.load(self.written(tmp_path, frames))
+            agreement.load(self.written(tmp_path, frames))
 
     def test_a_seed_twice_nothing_and_broken_files_are_refused(self, tmp_path):
         frames = measurements(families=["vgg"], seeds=[0])
         with pytest.raises(InputError, match="each seed of family vgg once"):
-            agreement_page.load(self.written(tmp_path / "a", frames * 2))
+            agreement.load(self.written(tmp_path / "a", frames * 2))
         with pytest.raises(InputError, match="at least one table"):
-            agreement_page.load([])
+            agreement.load([])
         with pytest.raises(InputError, match="lacks the columns kind"):
-            agreement_page.load(self.written(tmp_path / "b", [frames[0].drop(columns="kind")]))
+            agreement.load(self.written(tmp_path / "b", [frames[0].drop(columns="kind")]))
         (tmp_path / "c.parquet").write_text("x")
         with pytest.raises(InputError, match="not a readable Parquet"):
-            agreement_page.load([tmp_path / "c.parquet"])
+            agreement.load([tmp_path / "c.parquet"])
 
     def test_a_claims_file_without_the_rule_is_refused(self, tmp_path):
         text = CLAIMS.read_text()
         (tmp_path / "claims.yaml").write_text(text[: text.index("  - id: X6")])
         with pytest.raises(InputError, match="no claim has the measure 'rankings'"):
-            tables.agreement([], tmp_path, tmp_path / "claims.yaml")
+            write(tmp_path, "agreement", claims=tmp_path / "claims.yaml")

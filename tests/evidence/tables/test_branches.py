@@ -9,16 +9,16 @@ import pytest
 from scipy import stats
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.rules.generalisation import harms
 from mat.evidence.claims.rules.trainability import goes_with
 from mat.evidence.claims.verdicts import verdicts
-from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches, generalisation, trainability
-from mat.evidence.tables.trainability import partial_spearman
-from mat.experiments.cli import tables as cli
 from tests.evidence import synthetic_branches
+from tests.evidence.written import write
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 
@@ -34,8 +34,14 @@ def written(folder, frames):
 
 def made(folder, **options):
     """The two tables of invented branches, as they are read back."""
-    cli.branches(written(folder / "jobs", synthetic_branches.branches(**options)), folder)
-    return [pooled.load_branches(folder, f"{name}.csv") for name in ("trainability", "generalisation")]
+    return tables_of(written(folder / "jobs", synthetic_branches.branches(**options)), folder)
+
+
+def tables_of(files, folder):
+    names = ("trainability", "generalisation", "trainability_modules")
+    write(folder, *names, measured=files)
+    found = catalogue.load_made(folder, names)
+    return [found[name] for name in names[:2]]
 
 
 def test_the_plain_correlation_is_spearmans():
@@ -107,10 +113,7 @@ def test_diverged_branches_are_left_out_and_counted(tmp_path):
     frames[0].loc[0, "train_loss_after"] = np.nan
     last = frames[1].index[(frames[1]["branch"] == "top") & (frames[1]["step"] == 1)]
     frames[1].loc[last, ["train_loss_after", "val_loss_after", "memorised_after"]] = np.nan
-    cli.branches(written(tmp_path / "jobs", frames), tmp_path)
-    table, sets = (
-        pooled.load_branches(tmp_path, f"{name}.csv") for name in ("trainability", "generalisation")
-    )
+    table, sets = tables_of(written(tmp_path / "jobs", frames), tmp_path)
     assert table.groupby("checkpoint")["left_out"].first().to_dict() == {"0.1": 1, "0.5": 0, "all": 1}
     counts = sets[(sets["set"] == "top") & (sets["minus"] == "bottom") & (sets["measure"] == "memorised")]
     assert counts.set_index("checkpoint")["n"].to_dict() == {"0.1": 3, "0.5": 2, "all": 2}
@@ -200,7 +203,7 @@ def test_the_rule_of_c3(top, none, memorised, verdict):
 )
 def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
     found = dict(zip(("trainability", "generalisation"), made(tmp_path, **options), strict=True))
-    frame = verdicts(replace(tables, **found), load_claims(CLAIMS))
+    frame = verdicts(replace(tables, made=found), load_claims(CLAIMS))
     for claim, verdict in (("C2", c2), ("C3", c3)):
         rows = frame[(frame["claim"] == claim) & (frame["task"] != "all")]
         assert set(rows["task"]) == {"bert", "vgg"}
@@ -214,14 +217,14 @@ def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
 
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
-    with pytest.raises(InputError, match="different code: mat.controller"):
+    with pytest.raises(InputError, match=r"different code: mat\.controller"):
         branches.load(
             written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')])
         )
     with pytest.raises(InputError, match="lacks the columns gradient_norm"):
         branches.load(written(tmp_path / "b", [frames[0].drop(columns="gradient_norm")]))
     with pytest.raises(InputError, match="no branches of kind 'set'"):
-        cli.branches(written(tmp_path / "c", [frames[0].query("part == 'module'")]), tmp_path)
+        tables_of(written(tmp_path / "c", [frames[0].query("part == 'module'")]), tmp_path)
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path):

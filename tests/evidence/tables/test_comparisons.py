@@ -14,9 +14,9 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
-from mat.evidence.tables import controls, learning_rate, rivals, wall_clock
-from mat.experiments.cli import tables as cli
+from mat.evidence.tables import controls, learning_rate, rivals, sections, wall_clock
 from tests.evidence.synthetic import METHODS, Behaviour, changed, write_runs
+from tests.evidence.written import write
 
 CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 RULE = Convergence(epsilon=0.0, window=1)
@@ -144,7 +144,7 @@ def test_controls_by_hand(tmp_path):
     assert runs["charges_probe"].all()
     flops = [2 * measures.final_macs(tables.curve(name), "executed", True) for name in runs["run"]]
     assert frame.loc["mat", "compute_flop_mean"] == pytest.approx(np.mean(flops))
-    text = cli.page.markdown(controls.page(controls.controls(tables), tables), tables)
+    text = sections.markdown(controls.page(controls.controls(tables), tables), tables)
     assert "Not tested here: gradient_norm, random_exact, random_once" in text
 
 
@@ -159,7 +159,7 @@ def test_random_is_the_one_in_the_mode_of_the_controls(tmp_path):
     gap = (losses["largest"] - losses["random_exact"]).mean()
     assert frame.loc["largest", "loss_minus_random_mean"] == pytest.approx(gap)
     assert frame.loc["random_exact", "loss_minus_random_mean"] == 0
-    page = cli.page.markdown(controls.page(controls.controls(tables), tables), tables)
+    page = sections.markdown(controls.page(controls.controls(tables), tables), tables)
     assert "loss minus random_exact's" in page
 
 
@@ -241,8 +241,7 @@ NAMES = ("controls", "rivals", "learning_rate", "wall_clock")
 
 def written(tables, folder):
     pooled.save(tables, folder)
-    for name in NAMES:
-        getattr(cli, name)(folder, CLAIMS)
+    write(folder, *NAMES)
     return {name: (folder / f"{name}.md").read_text(encoding="utf-8") for name in NAMES}
 
 
@@ -289,7 +288,7 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
         for name in ("misa", "smallest", "mat_lr_half", "mat_beta_zero", "mine")
     }
     pooled.save(made(tmp_path / "runs", more), tmp_path)
-    cli.results(tmp_path, CLAIMS)
+    write(tmp_path, "results")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     shown = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")][2:]
     assert shown == ["vanilla", "mat", "mat_exact", "random", "multirate", "mine"]

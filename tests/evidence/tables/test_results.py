@@ -13,12 +13,11 @@ from mat.evidence.runs import curves
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.stats.intervals import Interval
-from mat.evidence.tables import results_page
-from mat.evidence.tables.results import results
+from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format
-from mat.experiments.cli import tables as cli
 from mat.records.costs import flop_unit
 from tests.evidence.synthetic import TASKS, changed, write_runs
+from tests.evidence.written import collect_into, write
 
 RULE = Convergence()
 
@@ -90,7 +89,7 @@ def test_gap_closed_only_where_bounds_are_known(frame):
 
 
 def test_the_page_says_what_it_stands_on(frame, tables):
-    page = results_page.markdown(frame, tables, RULE)
+    page = markdown(frame, tables, RULE)
     for part in (
         "Scale demo",
         "n = 3",
@@ -111,8 +110,8 @@ def test_the_page_says_what_it_stands_on(frame, tables):
 def test_losses_are_in_the_task_s_own_unit(tmp_path):
     shapes = {"stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points")}
     paths = write_runs(tmp_path / "runs", ["stsb"], shapes=shapes)
-    cli.collect(paths, tmp_path)
-    cli.results(tmp_path)
+    collect_into(paths, tmp_path)
+    write(tmp_path, "results")
     page, frame = (tmp_path / "results.md").read_text(encoding="utf-8"), pd.read_csv(tmp_path / "results.csv")
     assert "test loss, squared points" in page
     assert "test pearson × 100" in page
@@ -126,7 +125,7 @@ def test_losses_are_in_the_task_s_own_unit(tmp_path):
 
 
 def test_the_latex_is_balanced_and_escaped(frame, tables):
-    source = results_page.latex(frame, tables)
+    source = latex(frame, tables)
     assert source.count(r"\toprule") == source.count(r"\bottomrule") == source.count(r"\end{tabular}}") == 2
     assert r"mat\_exact" in source
     body = [line for line in source.splitlines() if line.endswith(r"\\")]
@@ -170,7 +169,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         pooled.save(tables, folder)
-        cli.results(folder)
+        write(folder, "results")
         contents.append([(folder / f"results.{ending}").read_bytes() for ending in ("csv", "md", "tex")])
     assert contents[0] == contents[1]
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
@@ -181,8 +180,8 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
 
 def test_one_seed_gives_means_without_intervals(tmp_path):
     runs = tmp_path / "tables"
-    cli.collect(write_runs(tmp_path / "runs", tasks=["digits"], methods=changed(), seeds=[4]), runs)
-    cli.results(runs)
+    collect_into(write_runs(tmp_path / "runs", tasks=["digits"], methods=changed(), seeds=[4]), runs)
+    write(runs, "results")
     table = pd.read_csv(runs / "results.csv")
     assert table["test_metric_mean"].notna().all()
     assert table["test_metric_low"].isna().all()

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, TASKS, write_runs
+from tests.evidence.written import write
 
 ROOT = Path(__file__).parents[3]
 LEVELS = ROOT / "workflows/sanity.yaml"
@@ -122,11 +123,11 @@ def test_a_label_that_the_config_lacks_is_refused(tmp_path):
     ("content", "message"),
     [
         ({"demo": [ENTRY]}, "mapping from scales"),
-        ({"demo": {"digits": {**ENTRY, "levle": 1}}}, r"demo\.digits: unknown key levle"),
-        ({"demo": {"digits": {"metric": "accuracy"}}}, "missing key direction"),
-        ({"demo": {"digits": {**ENTRY, "direction": "up"}}}, "expected one of at_least, at_most"),
+        ({"demo": {"digits": {**ENTRY, "levle": 1}}}, r"demo\.digits: unknown key 'levle'"),
+        ({"demo": {"digits": {"metric": "accuracy"}}}, "'direction' is missing"),
+        ({"demo": {"digits": {**ENTRY, "direction": "up"}}}, "expected 'at_least' or 'at_most'"),
         ({"demo": {"digits": {**ENTRY, "level": "97 %"}}}, "level: expected a number"),
-        ({"demo": {"digits": {**ENTRY, "source": ""}}}, "source: expected a non-empty text"),
+        ({"demo": {"digits": {**ENTRY, "source": ""}}}, "source: expected a citation"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_place(tmp_path, content, message):
@@ -138,7 +139,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     pooled.save(tables, tmp_path)
     entries = {"digits": {**ENTRY, "level": None, "source": "Nobody has published one."},
                "hmm": {**ENTRY, "metric": "gap_closed", "level": 0.99, "source": "a reason"}}  # fmt: skip
-    cli.sanity(tmp_path, written(tmp_path, {"demo": entries}))
+    write(tmp_path, "sanity", levels=written(tmp_path, {"demo": entries}))
     page = (tmp_path / "sanity.md").read_text(encoding="utf-8")
     for part in (
         "**no level stated**",
@@ -149,7 +150,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     ):
         assert part in page
     assert "nan" not in page
-    found = pooled.load(tmp_path).sanity.set_index("task")
+    found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
     assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, ROOT / "workflows/claims.yaml")
 
@@ -157,4 +158,4 @@ def test_files_are_written_and_read_back(tables, tmp_path):
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):
     pooled.save(tables, tmp_path)
     with pytest.raises(InputError, match="no entry for the scale demo"):
-        cli.sanity(tmp_path, written(tmp_path, {"subset": {"cifar10": ENTRY}}))
+        write(tmp_path, "sanity", levels=written(tmp_path, {"subset": {"cifar10": ENTRY}}))

@@ -12,8 +12,8 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.glue_average import AVERAGED
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.scores import scores
-from mat.experiments.cli import tables as cli
 from tests.evidence.synthetic import METHODS, TASKS, write_runs
+from tests.evidence.written import collect_into, write
 
 TWO = {name: METHODS[name] for name in ("vanilla", "mat")}
 
@@ -107,10 +107,10 @@ def test_the_average_is_over_seeds_that_finished_every_task(tmp_path):
 
 def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     shapes = glue("cola")
-    cli.collect(
+    collect_into(
         write_runs(tmp_path, twice := shapes | {"again": shapes["our-cola"]}, TWO, shapes=twice), tmp_path
     )
-    cli.scores(tmp_path)
+    write(tmp_path, "scores")
     assert (
         "No average: more than one label trains cola (again, our-cola), and none is called like the task."
         in (tmp_path / "scores.md").read_text()
@@ -134,8 +134,8 @@ def test_pages_are_written_and_say_what_they_stand_on(tmp_path):
     shapes = glue("mrpc", "stsb") | {"hmm": TASKS["hmm"]}
     for folder in (tmp_path / "a", tmp_path / "b"):
         paths = write_runs(tmp_path / "runs", shapes, shapes=shapes)
-        cli.collect(paths, folder, "only=glue,hmm")
-        cli.scores(folder)
+        collect_into(paths, folder, "only=glue,hmm")
+        write(folder, "scores")
     for name in ("scores.csv", "scores.md", "scores.tex"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     page, source = ((tmp_path / "a" / f"scores.{kind}").read_text() for kind in ("md", "tex"))

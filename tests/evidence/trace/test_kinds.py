@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.load import load_claims
+from mat.evidence.report import files
 from mat.evidence.runs import pool
-from mat.evidence.runs.pooled import load, save
+from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report, tables
 from mat.records.files import FILES
 from tests.evidence.synthetic import MANY, write_runs
+from tests.evidence.written import write
 
 ROOT = Path(__file__).parents[3]
 CLAIMS, REGISTER = ROOT / "workflows/claims.yaml", ROOT / "workflows/ambiguities.yaml"
@@ -30,19 +32,19 @@ def kept(tmp_path_factory):
     methods = {name: MANY[name] for name in METHODS}
     runs = write_runs(root / "results/demo/runs", methods=methods, seeds=(0, 1, 2), steps=60)
     save(pool.collect(runs), root / TABLES)
-    for make in (
-        tables.results,
-        tables.controls,
-        tables.rivals,
-        tables.learning_rate,
-        tables.wall_clock,
-        tables.verdicts,
-    ):
-        make(root / TABLES, CLAIMS)
-    tables.scores(root / TABLES)
-    tables.sensitivity(root / TABLES, CLAIMS, REGISTER)
+    made = (
+        "results",
+        "controls",
+        "rivals",
+        "learning_rate",
+        "wall_clock",
+        "verdicts",
+        "scores",
+        "sensitivity",
+    )
+    write(root / TABLES, *made)
     (root / "paper_figures").mkdir()
-    report.provenance(root / TABLES, root / "paper_figures", root)
+    files.provenance(root / TABLES, root / "paper_figures", root)
     return root
 
 
@@ -156,13 +158,13 @@ def change_specification(root):
 def test_a_run_folder_that_says_something_else_is_found(repository, change, messages):
     change(repository)
     with pytest.raises(InputError) as error:
-        report.check(repository / TABLES, CLAIMS, repository)
+        files.check(repository / TABLES, CLAIMS, repository)
     for message in messages:
         assert message in str(error.value)
 
 
 def test_a_check_says_what_it_did_not_compute_again(kept):
-    said = report.check(kept / TABLES, CLAIMS, kept)
+    said = files.check(kept / TABLES, CLAIMS, kept)
     assert "48 run folders are here and say what the pooled tables say" in said
     assert said.endswith("compared by hash alone: sensitivity.csv")
 
@@ -182,8 +184,8 @@ def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(rep
     pd.DataFrame({"family": ["vgg"], "code_hash": ["c0de"], "n": [3]}).to_csv(
         repository / TABLES / "trainability.csv", index=False
     )
-    report.provenance(repository / TABLES, repository / "paper_figures", repository)
+    files.provenance(repository / TABLES, repository / "paper_figures", repository)
     made = provenance.load(repository / TABLES)["files"][f"{TABLES}/trainability.csv"]
     assert list(made["from"]) == ["results/demo/branches/vgg-s0-1.parquet"]
     shutil.rmtree(measured)  # a clone does not have them
-    report.check(repository / TABLES, CLAIMS, repository)
+    files.check(repository / TABLES, CLAIMS, repository)

@@ -9,14 +9,16 @@ import pytest
 import yaml
 
 from mat.errors import InputError
+from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.load import load_claims
+from mat.evidence.report import files
 from mat.evidence.runs import pool
-from mat.evidence.runs.pooled import load, save
+from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.experiments.cli import report, tables
 from mat.experiments.cli.main import main
 from tests.evidence.report.test_report import png
 from tests.evidence.synthetic import write_runs
+from tests.evidence.written import write
 
 ROOT = Path(__file__).parents[3]
 CLAIMS = ROOT / "workflows/claims.yaml"
@@ -28,14 +30,12 @@ def kept(tmp_path_factory):
     """A repository with run folders, tables, one figure and the record of them."""
     root = tmp_path_factory.mktemp("repository")
     save(pool.collect(write_runs(root / "results/demo/runs")), root / TABLES)
-    for make in (tables.results, tables.verdicts):
-        make(root / TABLES, CLAIMS)
-    tables.scores(root / TABLES)
+    write(root / TABLES, "results", "verdicts", "scores")
     png(root / "paper_figures/demo/dynamics.png")
     shutil.copy(ROOT / "paper_figures/dynamics.py", root / "paper_figures/dynamics.py")
     (root / "workflows").mkdir()
     shutil.copy(CLAIMS, root / "workflows/claims.yaml")
-    report.provenance(root / TABLES, root / "paper_figures/demo", root)
+    files.provenance(root / TABLES, root / "paper_figures/demo", root)
     return root
 
 
@@ -50,7 +50,7 @@ def traced(root, *words):
 
 
 def check(root):
-    return report.check(root / TABLES, CLAIMS, root)
+    return files.check(root / TABLES, CLAIMS, root)
 
 
 def test_a_mean_is_the_mean_of_its_runs_values(kept):

@@ -19,8 +19,8 @@ from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
 from mat.experiments.cli.plugins import listed
 from mat.experiments.cli.train import described
-from mat.experiments.config.settings import descriptions
 from mat.methods.mat import MAT
+from mat.records.strict import descriptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,6 +54,7 @@ STEPS = (
     "provenance",
     "report",
     "reproducibility",
+    "schema",
 )
 
 
@@ -329,3 +330,21 @@ def test_check_plugin_says_what_is_missing_or_that_it_passes(monkeypatch, tmp_pa
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("mine.py: 2 of the contract not kept:")
     assert lines[1:] == ["  mine.py has no METHOD", "  mine.py has no card"]
+
+
+DEMO = ["--tables", str(ROOT / "results/demo/tables")]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["plan", "--config", "demo", "--rate", "1"], "digits"),
+        (["summary", *DEMO], "scale demo, executed ledger"),
+        (["trace", *DEMO, "results", "digits", "mat", "test_metric"], "digits-vgg-mat-s0"),
+        (["compare", DEMO[1], DEMO[1]], "verdicts: 0 changed"),
+    ],
+)
+def test_commands_that_read_give_their_text(args, said, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(args) == 0
+    assert said in capsys.readouterr().out

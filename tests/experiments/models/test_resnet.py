@@ -9,10 +9,10 @@ from torchvision.models import resnet18, resnet34
 
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.experiments.config.settings import read
 from mat.experiments.models import resnet
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
+from mat.records.strict import read
 from tests.cases import resnet_case
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.runs import pooled
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.tables import ceiling
 from mat.experiments.cli.main import main
 from mat.experiments.config.scale import ScaleConfig
@@ -236,7 +236,8 @@ def test_the_command_writes_the_tables_that_the_figure_reads(tmp_path, capsys):
     prepared.write_text(json.dumps(PREPARED["digits"]))
     given = ["step", "ceiling", "--config", json.dumps(CONFIG), "--tables", str(tmp_path / "tables")]
     assert main([*given, str(prepared)]) == 0
-    frames = [pooled.load_ceiling(tmp_path / "tables", name) for name in ("ceiling_parts.csv", "ceiling.csv")]
+    found = catalogue.load_made(tmp_path / "tables", ["ceiling_parts", "ceiling"])
+    frames = [found[name] for name in ("ceiling_parts", "ceiling")]
     assert (tmp_path / "tables/ceiling.md").read_text().rstrip("\n") == ceiling.markdown(*frames)
     assert set(frames[1]["label"]) == {"digits", "base", "experts"}
     assert main(given) == 2

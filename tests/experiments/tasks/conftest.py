@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.contract.task_cases import case, task  # noqa: F401
 from tests.experiments.tasks.made_text import real_text, text_mirror  # noqa: F401
 
 REAL = Path(os.environ.get("MAT_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data")

@@ -48,7 +48,7 @@ def harms(
 
 def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """Paired differences between sets of modules; memorised labels decide where some are wrong."""
-    table = tables.generalisation
+    table = tables.made["generalisation"]
     first = table[table["family"] == family].iloc[0]
     noisy = bool(first["corrupted"] > 0)
 

@@ -11,7 +11,7 @@ from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUP
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known
-from mat.evidence.tables import agreement_page
+from mat.evidence.tables import estimator_choice
 
 
 def survives(parts: Sequence[Interval], thresholds: Mapping[str, float]) -> str:
@@ -31,13 +31,13 @@ def survives(parts: Sequence[Interval], thresholds: Mapping[str, float]) -> str:
 
 def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """One number per change, and the default estimator that the evidence asks for."""
-    table = tables.agreement
+    table = tables.made["agreement"]
     effects = [
-        Effect(f"change {agreement_page.SAYS[part]}", value, "Kendall τ_b")
-        for part, value in agreement_page.changes(table, family).items()
+        Effect(f"change {estimator_choice.SAYS[part]}", value, "Kendall τ_b")
+        for part, value in estimator_choice.changes(table, family).items()
     ]
     first = table[table["family"] == family].iloc[0]
-    choice = agreement_page.choose(table, claim.thresholds["choice_margin"])
+    choice = estimator_choice.choose(table, claim.thresholds["choice_margin"])
     reason = (
         f"{say(*effects)}. Default {first['default_estimator']}, {first['default_normalisation']}, "
         f"n = {first['default_n']}; reference {first['reference'] or 'none'}. {choice.reason}"

@@ -32,7 +32,7 @@ def goes_with(rho: Interval, beyond: Interval, thresholds: Mapping[str, float]) 
 
 def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
     """Two correlations decide, those of other quantities are shown beside."""
-    table = tables.trainability[tables.trainability["family"] == family]
+    table = tables.made["trainability"][tables.made["trainability"]["family"] == family]
     deciding = (("lambda_max", ""), ("lambda_max", GRADIENT))
     every = (*((name, "") for name in QUANTITIES), *PARTIAL)
     cells = [*deciding, *(cell for cell in every if cell not in deciding)]

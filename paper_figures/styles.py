@@ -1,4 +1,4 @@
-"""How methods and kinds of modules look, the same in every figure: colour, line and marker, each telling them apart.
+"""How methods and kinds of modules are drawn, alike in every figure: colour, line and marker, each telling them apart.
 
 Colours are Okabe & Ito's, which every common colour vision tells apart. A print in grey has markers (form and filling)
 and line styles: no two methods have the same marker. A family shares colour and form, and differs in the filling.
@@ -23,7 +23,7 @@ Line = str | tuple[int, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Colour, line style and marker of one thing; ``filling`` of the marker as matplotlib's ``fillstyle``."""
 
     colour: str
@@ -41,30 +41,30 @@ class Look:
         } | hollow  # fmt: skip
 
 
-LOOKS = {
-    "vanilla": Look(BLACK, "-", "o"),
-    "mat": Look(VERMILION, "-", "s"),
-    "mat_exact": Look(PURPLE, "--", "D"),
-    "random": Look(BLUE, "-.", "^"),
-    "multirate": Look(GREEN, (0, (1, 1)), "v"),
-    "mat_modular": Look(VERMILION, (0, (8, 1.5)), "s", "none"),
-    "mat_temporal": Look(VERMILION, (0, (8, 1.5, 1, 1.5)), "s", "left"),
-    "misa": Look(ORANGE, (0, (5, 1)), "P"),
-    "lisa": Look(SKY, (0, (3, 1, 1, 1)), "X"),
-    "badam": Look(BROWN, (0, (2, 2)), "<"),
-    "freezeout": Look(GREY, (0, (4, 2)), "*"),
-    "autofreeze": Look(INDIGO, (0, (6, 1, 1, 1, 1, 1)), ">"),
-    "vanilla_cut": Look(BLACK, (0, (1, 3)), "o", "none"),
-    "vanilla_short": Look(BLACK, (0, (10, 2)), "o", "left"),
+STYLES = {
+    "vanilla": Style(BLACK, "-", "o"),
+    "mat": Style(VERMILION, "-", "s"),
+    "mat_exact": Style(PURPLE, "--", "D"),
+    "random": Style(BLUE, "-.", "^"),
+    "multirate": Style(GREEN, (0, (1, 1)), "v"),
+    "mat_modular": Style(VERMILION, (0, (8, 1.5)), "s", "none"),
+    "mat_temporal": Style(VERMILION, (0, (8, 1.5, 1, 1.5)), "s", "left"),
+    "misa": Style(ORANGE, (0, (5, 1)), "P"),
+    "lisa": Style(SKY, (0, (3, 1, 1, 1)), "X"),
+    "badam": Style(BROWN, (0, (2, 2)), "<"),
+    "freezeout": Style(GREY, (0, (4, 2)), "*"),
+    "autofreeze": Style(INDIGO, (0, (6, 1, 1, 1, 1, 1)), ">"),
+    "vanilla_cut": Style(BLACK, (0, (1, 3)), "o", "none"),
+    "vanilla_short": Style(BLACK, (0, (10, 2)), "o", "left"),
 }
-# labels without a look of their own share these out
+# labels without a style of their own share these out
 SPARE = (
-    Look(OLIVE, (0, (5, 3)), "d"),
-    Look(INDIGO, (0, (2, 1, 1, 1, 1, 1)), "h"),
-    Look(BROWN, (0, (7, 3, 2, 3)), "p"),
-    Look(GREEN, (0, (3, 3)), "v", "none"),
-    Look(BLUE, (0, (1, 2, 4, 2)), "^", "none"),
-    Look(ORANGE, (0, (9, 1, 3, 1)), "P", "none"),
+    Style(OLIVE, (0, (5, 3)), "d"),
+    Style(INDIGO, (0, (2, 1, 1, 1, 1, 1)), "h"),
+    Style(BROWN, (0, (7, 3, 2, 3)), "p"),
+    Style(GREEN, (0, (3, 3)), "v", "none"),
+    Style(BLUE, (0, (1, 2, 4, 2)), "^", "none"),
+    Style(ORANGE, (0, (9, 1, 3, 1)), "P", "none"),
 )
 NAMES = {
     "mat": "MAT", "mat_exact": "MAT (exact)", "mat_modular": "MAT (modular policy)",
@@ -80,19 +80,19 @@ NAMES = {
 
 # no two kinds are of one lightness in grey; the printed name is a plural
 KINDS = {
-    "head": ("heads", Look(BLUE, "-", "o")),
-    "ffn": ("FFN", Look(ORANGE, "--", "s")),
-    "expert": ("experts", Look(VERMILION, "-.", "^")),
-    "filters": ("filter groups", Look(PURPLE, ":", "D")),
+    "head": ("heads", Style(BLUE, "-", "o")),
+    "ffn": ("FFN", Style(ORANGE, "--", "s")),
+    "expert": ("experts", Style(VERMILION, "-.", "^")),
+    "filters": ("filter groups", Style(PURPLE, ":", "D")),
 }
-_OTHER_KINDS = (Look(GREEN, (0, (5, 1)), "v"), Look(SKY, (0, (1, 2)), "P"))
+_OTHER_KINDS = (Style(GREEN, (0, (5, 1)), "v"), Style(SKY, (0, (1, 2)), "P"))
 
 
-def look(method: str, found: Iterable[str]) -> Look:
-    """The method's look; the labels in ``found`` without one of their own share out the spare ones by name."""
-    if method in LOOKS:
-        return LOOKS[method]
-    others = [name for name in method_groups.ordered(found) if name not in LOOKS]
+def style(method: str, found: Iterable[str]) -> Style:
+    """The method's style; the labels in ``found`` without one of their own share out the spare ones by name."""
+    if method in STYLES:
+        return STYLES[method]
+    others = [name for name in method_groups.ordered(found) if name not in STYLES]
     return SPARE[others.index(method) % len(SPARE)]
 
 
@@ -102,8 +102,8 @@ def kinds(found: Iterable[str]) -> list[str]:
     return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
 
 
-def kind_look(kind: str, found: Iterable[str]) -> tuple[str, Look]:
-    """Printed name and look of a kind of modules; unknown ones among ``found`` share out spare looks by name."""
+def kind_style(kind: str, found: Iterable[str]) -> tuple[str, Style]:
+    """Printed name and style of a kind of modules; unknown ones among ``found`` share out spare styles by name."""
     if kind in KINDS:
         return KINDS[kind]
     others = sorted(set(found) - set(KINDS))
@@ -115,6 +115,6 @@ def method_name(method: str) -> str:
     return NAMES.get(method, method)
 
 
-def handle(name: str, look: Look, **changes: object) -> plt.Line2D:
+def handle(name: str, style: Style, **changes: object) -> plt.Line2D:
     """A legend entry: the marker alone."""
-    return plt.Line2D([], [], label=name, **({"linestyle": "none"} | look.marked | changes))
+    return plt.Line2D([], [], label=name, **({"linestyle": "none"} | style.marked | changes))

@@ -1,19 +1,15 @@
-"""A table of its own as CSV, Markdown and LaTeX: one section per part, each saying what it stands on."""
+"""A page of one section per part, each saying what it stands on, as Markdown and as LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.tables.record import Given
 from mat.evidence.text import format
-from mat.records.files import write_text
-
-EXECUTED = "executed ledger, 1 MAC = 2 FLOP, charged probes included"
 
 
 @dataclass(frozen=True)
@@ -58,30 +54,9 @@ def latex(page: Page, tables: Tables) -> str:
     return "\n\n".join(blocks)
 
 
-def save(frame: pd.DataFrame, page: Page, tables: Tables, folder: Path) -> None:
-    """``NAME.csv``, ``NAME.md`` and ``NAME.tex`` into ``folder``."""
-    format.csv(frame, folder / f"{page.name}.csv")
-    write_text(markdown(page, tables), folder / f"{page.name}.md")
-    write_text(latex(page, tables), folder / f"{page.name}.tex")
-
-
-def read(row: pd.Series, name: str, n: str = "n_finished") -> Interval:
-    """The interval that ``results.spread_out`` put into a row's columns."""
-    return Interval(row[f"{name}_mean"], row[f"{name}_low"], row[f"{name}_high"], row[n])
-
-
-def stands_on(rows: pd.DataFrame, unit: str = "") -> str:
-    """One sentence: interval, n, unit and ledger of a task's rows."""
-    least, most = rows["n_finished"].min(), rows["n_finished"].max()
-    n = f"n = {most}" if least == most else f"n = {least} to {most}"
-    compute = f"; compute in {unit}, {EXECUTED}" if unit else ""
-    return f"Mean [{100 * CONFIDENCE:.0f} % t interval] over {n} finished seeds{compute}."
-
-
-def count(row: pd.Series) -> str:
-    """Finished runs, and diverged ones."""
-    return (
-        f"{row['n_finished']} (+{row['n_diverged']} diverged)"
-        if row["n_diverged"]
-        else str(row["n_finished"])
-    )
+def both(make: Callable[[pd.DataFrame, Given], Page]) -> dict[str, Callable[[pd.DataFrame, Given], str]]:
+    """``page`` and ``latex`` of a record whose page ``make`` gives."""
+    return {
+        "page": lambda frame, given: markdown(make(frame, given), given.tables),
+        "latex": lambda frame, given: latex(make(frame, given), given.tables),
+    }

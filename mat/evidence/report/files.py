@@ -1,4 +1,4 @@
-"""What the commands of ``mat.experiments.cli.report_commands`` do."""
+"""The files that a reader gets, written; where a number comes from; whether all is as it was recorded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables
 from mat.evidence.claims import load as claims_file
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
-from mat.evidence.runs import pooled as tables
 from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.sensitivity import register as ambiguities
 from mat.evidence.text import format
@@ -44,7 +44,6 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
         tables.load(tables_dir),
         claims_file.load_claims(claims),
         ambiguities.load_register(register),
-        reporting.read_verdicts(tables_dir),
         erratum.read(out),
     )
     write_text(page, out / "REPRODUCIBILITY.md")
@@ -67,8 +66,8 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
         raise InputError("\n".join([f"{len(wrong)} of what is there is not as recorded:", *wrong]))
     recorded = recording.load(tables_dir)
     there = sorted(path.stem for path in tables_dir.glob("*.csv"))
-    again = format.listed(f"{name}.csv" for name in there if name in tracing.KINDS)
-    alone = [f"{name}.csv" for name in there if name not in (*tracing.KINDS, "runs")]
+    again = format.listed(f"{name}.csv" for name in there if name in tracing.traced_tables())
+    alone = [f"{name}.csv" for name in there if name not in (*tracing.traced_tables(), "runs")]
     folders = sum(is_there(run_folder(pooled.scale, run, root)) for run in pooled.runs["run"])
     read = (
         f"{folders} run folders are here and say what the pooled tables say"

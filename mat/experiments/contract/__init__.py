@@ -1,0 +1,1 @@
+"""What every task, model and method keeps, said in plain words where one does not; ours and others' alike."""

@@ -1,0 +1,142 @@
+"""A scale's file is read strictly: one line names the file and the place of what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from mat.errors import InputError
+from mat.experiments.config.runs import expand
+from mat.experiments.config.scale import read_scale
+from mat.records.yaml_file import read_yaml
+
+ROOT = Path(__file__).parents[3]
+CONFIG = """\
+scale: mini
+seeds: [0, 1]
+tasks:
+  digits:
+    task: {name: digits}
+    model: {name: vgg}
+    recipe: {lr: 1e-2, epochs: 2}
+  hmm:
+    task: {name: hmm}
+    model: {name: bert}
+methods:
+  vanilla: {name: vanilla}
+  mat: {name: mat}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def expanded(old="", new=""):
+        assert old in CONFIG
+        path = tmp_path / "mini.yaml"
+        path.write_text(CONFIG.replace(old, new, 1))
+        return expand(read_scale(path))
+
+    return expanded
+
+
+def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
+    assert read()[0].spec.recipe.lr == 0.01
+    path = tmp_path / "some.yaml"
+    path.write_text("a: 1e3\nb: -2.5E-3\nc: 2024-01-01\nd: 1e\ne: &x {f: 1}\ng: {<<: *x, h: 2}\n")
+    assert read_yaml(path) == {
+        "a": 1e3, "b": -2.5e-3, "c": "2024-01-01", "d": "1e", "e": {"f": 1}, "g": {"f": 1, "h": 2},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "  hmm:",
+            "  digits:",
+            r"mini\.yaml: line 8: tasks: the key 'digits' stands twice, first in line 4; leave one",
+        ),
+        ("  hmm:", "  no:", r'mini\.yaml: line 8: tasks: the key no is bool to YAML; write "no"'),
+        ("  hmm:", "  1:", r'mini\.yaml: line 8: tasks: the key 1 is int to YAML; write "1"'),
+        ("  hmm:", "  on:", r'tasks: the key on is bool to YAML; write "on"'),
+        ("  hmm:", "  ~:", r"tasks: the key ~ is null to YAML"),
+        ("  hmm:", "  [a]:", r"line 8: tasks: a key must be a text"),
+        ("[0, 1]", "[0, 1", r"mini\.yaml is not YAML: .* line 3"),
+        ("[0, 1]", "&a [*a]", r"line 2: seeds(\.0)? contains itself"),
+        ("lr: 1e-2", "lr: fast", r"^mini\.yaml: tasks\.digits\.recipe\.lr: expected a number, got 'fast'"),
+        ("lr: 1e-2", "lr: '0.1'", r"^mini\.yaml: tasks\.digits\.recipe\.lr: expected a number, got '0\.1'"),
+        ("lr: 1e-2", "lr: true", r"^mini\.yaml: tasks\.digits\.recipe\.lr: expected a number, got True"),
+        (
+            "epochs: 2",
+            "epochs: 2.5",
+            r"^mini\.yaml: tasks\.digits\.recipe\.epochs: expected a whole number, got 2\.5",
+        ),
+        (
+            "epochs: 2",
+            "epochs: true",
+            r"^mini\.yaml: tasks\.digits\.recipe\.epochs: expected a whole number, got True",
+        ),
+        ("lr: 1e-2", "lr: -1", r"^mini\.yaml: tasks\.digits\.recipe: lr must be a finite number ≥ 0, got -1"),
+        ("lr: 1e-2", "rl: 1", r"^mini\.yaml: tasks\.digits\.recipe: unknown key 'rl'; known: optimizer, lr"),
+        (
+            "{name: vgg}",
+            "{name: vgg, plan: [16, 1.5]}",
+            r"model\.plan\.1: expected a whole number or a text, got 1\.5",
+        ),
+        (
+            "{name: vgg}",
+            "{name: vgg, plan: 3}",
+            r"tasks\.digits\.model\.plan: expected a list or a text, got 3",
+        ),
+        ("{name: bert}", "{nmae: bert}", r"tasks\.hmm\.model must be a mapping with a name, such as .*nmae"),
+        ("    model: {name: bert}\n", "", r"^mini\.yaml: tasks\.hmm: 'model' is missing"),
+        (
+            "{name: mat}",
+            "{name: mat, alpha: big}",
+            r"^mini\.yaml: methods\.mat\.alpha: expected a number, got 'big'",
+        ),
+        (
+            "{name: mat}",
+            "{name: random, match: mat}",
+            r"^mini\.yaml: methods\.mat: match must name one of vanilla, got",
+        ),
+        (
+            "{name: mat}\n",
+            "{name: random, match: other}\n  other: {name: random, match: mat}\n",
+            r"^mini\.yaml: methods\.mat: match must name one of vanilla, got 'other'",
+        ),
+        (
+            "    model: {name: bert}\n",
+            "    start: {task: more, method: mat}\n  more:\n    task: {name: hmm}\n    model: {name: bert}\n"
+            "    start: {task: hmm, method: mat}\n",
+            r"^mini\.yaml: tasks\.hmm\.start leads back to itself over hmm, more; break the circle",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_file_and_place(read, old, new, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(old, new)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_given_beside_the_file_replaces_it(tmp_path):
+    path = tmp_path / "mini.yaml"
+    path.write_text(CONFIG + "data: somewhere\n")
+    config = read_scale(path, {"seeds": "3,4", "device": "cuda", "cache": None})
+    assert (config.seeds, config.device, config.data, config.cache) == ([3, 4], "cuda", "somewhere", None)
+    assert [run.spec.name for run in expand(config)] == [
+        run.spec.name for run in expand(read_scale(path, {"seeds": [3, 4]}))
+    ]
+    for given, message in (
+        ({"sedes": [0]}, "unknown key 'sedes' beside the config; known: seeds, data, cache, device"),
+        ({"seeds": "a"}, r"mini\.yaml: seeds\.0: expected a whole number, got 'a'"),
+        ({"device": "tpu"}, r"mini\.yaml: device: expected 'cpu' or 'cuda', got 'tpu'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_scale(path, given)
+
+
+def test_runs_have_the_names_of_the_committed_ones():
+    lines = (ROOT / "results/demo/tables/runs.csv").read_text().splitlines()
+    place = lines[0].split(",").index("run")
+    committed = {line.split(",")[place] for line in lines[1:]}
+    assert committed == {run.spec.name for run in expand(read_scale(ROOT / "workflows/config/demo.yaml"))}
