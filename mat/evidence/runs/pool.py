@@ -19,14 +19,7 @@ from mat.errors import InputError
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import Tables
 from mat.records.code import refuse_mixture
-from mat.records.columns import (
-    CURVE_COLUMNS,
-    FINAL_KEYS,
-    METRIC_PREFIX,
-    PROBE_COLUMNS,
-    RUN_KEYS,
-    STATUSES,
-)
+from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
 from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN, missing, read_json, read_parquet, require
 
 LABELS = ("scale", "task", "method", "seed", "run")
