@@ -19,7 +19,7 @@ from mat.experiments.cli.main import main
 from mat.experiments.cli.plugins import listed
 from mat.experiments.cli.train import described
 from mat.methods.mat import MAT
-from mat.records.strict import descriptions
+from mat.settings.strict import descriptions
 
 ROOT = Path(__file__).parents[3]
 
