@@ -247,6 +247,10 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
     final = train(one.spec, folder / one.spec.name, machine=Machine(cache=folder))
     curve = pd.read_parquet(folder / one.spec.name / "curve.parquet")
+    stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
+    assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), (
+        "what it follows is of its numbers, too"
+    )
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
     assert curve["macs_executed"].iloc[-1] <= spent * routed
