@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+
 include: "workflows/rules/common.smk"
 
 
