@@ -46,13 +46,8 @@ def draw(tables: Tables) -> Figure:
             f"{common.seeds_text(tables, rows)}, paired: dots; their mean with 95 % interval",
             "best validation loss of a run; no ledger",
         ],
-        [
-            "above the line: as many active modules as MAT in every probe interval",
-            "right: mean active share",
-        ],
-        [
-            "hollow: another backward mode than random's",
-        ],
+        ["above the line: as many active modules as MAT in every probe interval", "right: mean active share"],
+        ["hollow: another backward mode than random's"],
     )
     return figure
 

@@ -130,13 +130,7 @@ def panel(
             x, found["mean"], linestyle=style.line, markersize=3.5, **style.marked,
             markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=styles.method_name(method),
         )  # fmt: skip
-        ax.plot(
-            x.iloc[-1:],
-            found["mean"].iloc[-1:],
-            markersize=6,
-            zorder=5,
-            **style.marked,
-        )
+        ax.plot(x.iloc[-1:], found["mean"].iloc[-1:], markersize=6, zorder=5, **style.marked)
     ax.set_xlim(0, 1.03 * largest / factor)
     ax.grid(True)
     if bands:

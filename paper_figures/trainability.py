@@ -82,11 +82,9 @@ def draw(tables: Tables) -> Figure:
         ],
         [
             f"each module alone for {int(table['branch_steps'].max())} steps; loss decrease: of the training "
-            "loss, beyond a branch that trains nothing",
+            "loss, beyond a branch that trains nothing"
         ],
-        [
-            "bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y",
-        ],
+        ["bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y"],
     )
     return figure
 

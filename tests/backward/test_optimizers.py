@@ -1,6 +1,7 @@
 """Every optimizer of torch.optim, adopted: against plain PyTorch, with inactive modules, through checkpoints."""
 
 import copy
+import functools
 import io
 
 import pytest
@@ -11,8 +12,9 @@ from mat.backward.optimizer_state import merge_state, split_state
 from mat.methods.multirate import Multirate
 from mat.methods.vanilla import Vanilla
 from tests.cases import bert_case, vgg_case
+from tests.rounding import ROUNDING, assert_same_weights, largest_gradient, spread
 
-TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
+STEPS = 4
 o = torch.optim
 ELEMENTWISE = {
     "sgd": lambda p, **k: o.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1, **k),
@@ -51,18 +53,25 @@ def controlled(case, optimizers, method=None):
     return controller
 
 
-def train(case, optimizers, steps):
+def train(case, optimizers, steps, change=lambda model: None):
     for _ in range(steps):
         case.loss().backward()
+        change(case.model)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
 
 
-def assert_same_weights(case, plain):
-    for key, value in plain.model.state_dict().items():
-        found = case.model.state_dict()[key]
-        torch.testing.assert_close(found, value, **TOLERANCE, msg=lambda m, k=key: k + m)
+@functools.cache
+def allowed(build, name):
+    """What rounding makes of ``STEPS`` steps of plain training."""
+
+    def run(change):
+        case = build()
+        train(case, built(case.model, name), STEPS, change)
+        return case.model
+
+    return spread(run)
 
 
 def weights(case):
@@ -98,9 +107,9 @@ def test_with_all_modules_active_it_is_plain_training(name, build, way):
     case, plain = build(), build()
     adopted, reference = (built(one.model, name, **way) for one in (case, plain))
     controlled(case, adopted)
-    train(case, adopted, 4)
-    train(plain, reference, 4)
-    assert_same_weights(case, plain)
+    train(case, adopted, STEPS)
+    train(plain, reference, STEPS)
+    assert_same_weights(case.model, plain.model, allowed(build, name))
 
 
 @pytest.mark.parametrize(("name", "way"), WAYS)
@@ -142,8 +151,8 @@ def test_state_from_before_adoption_is_kept(name):
     train(case, adopted, 2)
     controlled(case, adopted)
     train(case, adopted, 2)
-    train(plain, reference, 4)
-    assert_same_weights(case, plain)
+    train(plain, reference, STEPS)
+    assert_same_weights(case.model, plain.model, allowed(bert_case, name))
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -154,8 +163,8 @@ def test_state_survives_closing_where_all_slices_trained_equally(name):
     train(case, adopted, 2)
     controller.close()
     train(case, adopted, 2)
-    train(plain, reference, 4)
-    assert_same_weights(case, plain)
+    train(plain, reference, STEPS)
+    assert_same_weights(case.model, plain.model, allowed(vgg_case, name))
 
 
 def test_unequally_trained_slices_leave_no_state_behind():
@@ -214,12 +223,15 @@ def test_a_checkpoint_has_the_plain_layout():
     (adopted,), (reference,) = built(case.model, "adamw"), built(plain.model, "adamw")
     controller = controlled(case, [adopted])
     train(case, [adopted], 1)
-    train(plain, [reference], 1)
+    plain.loss().backward()
+    scale = max(largest_gradient(plain.model), largest_gradient(plain.model) ** 2)
+    reference.step()
+    reference.zero_grad()
     got, expected = adopted.state_dict(), reference.state_dict()
     assert got["param_groups"] == expected["param_groups"]
     assert flat(got["state"]).keys() == flat(expected["state"]).keys()
-    for path, value in flat(expected["state"]).items():
-        torch.testing.assert_close(flat(got["state"])[path], value, **TOLERANCE)
+    for path, value in flat(expected["state"]).items():  # averages of gradients and of their squares
+        torch.testing.assert_close(flat(got["state"])[path], value, rtol=ROUNDING, atol=ROUNDING * scale)
     controller.sparse.set_active({"layer0.head1"})
     train(case, [adopted], 1)
     query = [n for n, _ in case.model.named_parameters()].index(
@@ -277,7 +289,7 @@ def test_a_scheduler_made_before_adoption_goes_on(schedule):
             scheduler.step()
             rates.append(optimizer.param_groups[0]["lr"])
     assert rates[:4] == rates[4:] and len(set(rates)) == 4
-    assert_same_weights(case, plain)
+    assert_same_weights(case.model, plain.model, allowed(bert_case, "sgd"))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -301,7 +313,10 @@ def test_slow_modules_have_k_times_the_rate_under_every_scheduler(schedule):
         for piece, leaf in controller.sparse.leaves.items():
             if leaf.grad is not None:
                 step = rate * (4 if leaf in slow else 1) * leaf.grad
-                torch.testing.assert_close(leaf.data, piece.of(before[piece.parameter]) - step, **TOLERANCE)
+                expected_leaf = piece.of(before[piece.parameter]) - step
+                torch.testing.assert_close(
+                    leaf.data, expected_leaf, rtol=0, atol=ROUNDING
+                )  # of numbers below 1
         assert any(leaf in slow for leaf, _ in grads.values()) == (controller.step == 4)
         optimizer.zero_grad()
         reference.step()

@@ -16,6 +16,7 @@ from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import logits
 from tests.naive_detach import constants
+from tests.rounding import ROUNDING
 from tests.zoo import ZOO, animal
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
@@ -249,16 +250,15 @@ def test_gradient_checkpointing(name, mode, reentrant):
             torch.testing.assert_close(got[piece], gradient, **TOLERANCE)
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", ["bert", "vgg"])
-def test_a_compiled_forward_follows_the_active_set(name, mode, backend):
+def test_a_compiled_forward_follows_the_active_set(name, mode):
     one = animal(name)
     one.model.eval()
     partition = quietly(one.model, filter_groups=2)
     torch._dynamo.reset()
     sparse = SparseBackward(one.model, partition, mode)
-    compiled = torch.compile(one.model, backend=backend)
+    compiled = torch.compile(one.model, backend="aot_eager")
     for start in (0, 1):
         active = set(partition.names[start::2])
         sparse.set_active(active)
@@ -282,7 +282,7 @@ def test_a_compiled_forward_follows_the_active_set(name, mode, backend):
 def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, optimizer, device):
     """Fused steps read memory in a row: leaves that are columns must be dense (a fused step over a leaf with gaps
     writes into its neighbours)."""
-    finals = []
+    finals, largest = [], 0.0
     for fused in (False, True):
         one = on(device, animal(name))
         partition = quietly(one.model)
@@ -294,6 +294,9 @@ def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, o
             for _ in range(2):
                 opt.zero_grad()
                 loss(one).backward()
+                largest = max(
+                    largest, *(float(p.grad.abs().max()) for p in sparse.parameters() if p.grad is not None)
+                )
                 opt.step()
         for module in partition.modules:
             for piece in module.slices:
@@ -302,8 +305,10 @@ def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, o
                     piece
                 )
         finals.append({n: p.detach().clone() for n, p in one.model.named_parameters()})
+    # four steps of AdamW move an entry without gradient by lr / 1e-8 times what rounding makes of it
+    bound = 4 * 0.01 / 1e-8 * ROUNDING * largest
     for key, value in finals[0].items():
-        torch.testing.assert_close(finals[1][key], value, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(finals[1][key], value, rtol=ROUNDING, atol=bound)
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))

@@ -76,13 +76,13 @@ class Pipeline:
         )
 
     def planned(self, **options: str) -> set[str]:
-        """Rules that a run would start now."""
+        """Rules that a run would start now; a table by its name."""
         done = self.snakemake("-n", "--cores", "2", **options)
         assert done.returncode == 0, done.stderr
-        lines = (done.stdout + done.stderr).splitlines()
-        return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {
-            "all"
-        }
+        said = done.stdout + done.stderr
+        rules = set(re.findall(r"^(?:local)?rule (\w+):", said, re.M)) - {"all"}
+        tables = set(re.findall(r"wildcards: table=(\w+)", said))
+        return {name for name in rules if not re.match(r"table\b|table_", name)} | tables
 
 
 @pytest.fixture(scope="module")
@@ -200,14 +200,14 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
         "collect",
         "results",
         "scores",
-        "comparison",
+        *("controls", "rivals", "learning_rate", "wall_clock"),
         "sensitivity",
         "verdicts",
         "sanity",
-        "register",
+        "ambiguities",
         "ceiling",
-        "agreement_table",
-        "branches_table",
+        "agreement",
+        *("trainability", "trainability_modules", "generalisation"),
         "figure",
         *PAGES,
     }
@@ -290,10 +290,21 @@ def test_an_edited_figure_is_drawn_again_and_nothing_else(pipeline):
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     claims = pipeline.root / "workflows/claims.yaml"
     claims.write_text(claims.read_text() + "\n# edited\n")
-    assert pipeline.planned() == {
-        "results", "verdicts", "agreement_table", "comparison", "sensitivity", "figure", *PAGES
-    }  # fmt: skip
+    judged = {"results", "verdicts", "agreement", "rivals", "wall_clock", "sensitivity"}
+    assert pipeline.planned() == {*judged, "figure", *PAGES}
     assert pipeline.snakemake("--cores", "2").returncode == 0
+
+
+def test_an_edited_table_is_made_again_alone_and_a_comment_in_it_makes_nothing(pipeline):
+    code = pipeline.root / "mat/evidence/tables/scores.py"
+    before = code.read_text()
+    try:
+        code.write_text(before + "\n# edited\n")
+        assert pipeline.planned() == set()
+        code.write_text(before + "\nEDITED = True\n")
+        assert pipeline.planned() == {"scores", *PAGES}
+    finally:
+        code.write_text(before)
 
 
 def test_a_new_seed_trains_only_its_own_runs(pipeline):

@@ -57,6 +57,14 @@ def drawn(name: str, tables: Path | Tables) -> Figure:
         plt.close("all")
 
 
+def saved(name: str, figure: Figure, folder: Path) -> tuple[Path, Path]:
+    """A figure that is drawn, written as its script writes it; the PDF and the PNG."""
+    with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
+        paths = __import__("common").save(figure, folder, name)
+    figure.canvas.draw()
+    return tuple(paths)
+
+
 def visible(figure: Figure) -> list[tuple[Text, Bbox]]:
     """Every text that is printed, with its place in pixels; tick labels beyond their axis are not printed."""
     skipped = set()

@@ -1,12 +1,13 @@
 """Ledgers: what ran equals the formula exactly; the nominal count differs by what it says; nothing reads as zero."""
 
 import functools
+import random
 from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import flop_registry
@@ -24,27 +25,44 @@ from mat.partition.partition import Module, Partition, Slice
 from tests.cases import CASES, bert_case, logits, vgg_case
 from tests.zoo import ZOO, animal
 
+case_of = functools.cache(lambda name: CASES[name]())
+
+
+def active_sets(name):
+    """No module, all, and some of them, few and many."""
+    names, draws = case_of(name).partition.names, random.Random(name)
+    shares = (0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
+    some = [frozenset(n for n in names if draws.random() < share) for share in shares]
+    return [frozenset(), frozenset(names), *some]
+
+
+@functools.cache
+def measured(name, mode, active):
+    """One step of a case: what was executed, and what was routed where."""
+    case = case_of(name)
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(active)
+    try:
+        return StepLedger(case.model, case.partition, mode).step(lambda: case.loss().backward(), active, {})
+    finally:
+        sparse.close()
+        case.model.zero_grad()
+
 
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", CASES)
-@given(data=st.data())
-def test_executed_is_the_closed_form(name, mode, data):
-    case = CASES[name]()
-    active = data.draw(st.sets(st.sampled_from(case.partition.names)))
-    sparse = SparseBackward(case.model, case.partition, mode)
-    sparse.set_active(active)
-    macs, _ = executed_macs(lambda: case.loss().backward())
-    batch = len(case.labels)
-    expected = case.family.closed_form(case.settings, case.signature, batch, active, mode)
-    assert macs == expected
+def test_executed_is_the_closed_form(name, mode):
+    case = case_of(name)
+    for active in active_sets(name):
+        expected = case.family.closed_form(case.settings, case.signature, len(case.labels), active, mode)
+        assert measured(name, mode, active).macs == expected, active
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_share_one_is_the_dense_step(name):
-    case = CASES[name]()
+    case = case_of(name)
     dense, _ = executed_macs(lambda: case.loss().backward())
-    SparseBackward(case.model, case.partition, "detach")
-    assert executed_macs(lambda: case.loss().backward())[0] == dense
+    assert measured(name, "detach", frozenset(case.partition.names)).macs == dense
 
 
 class TestExecutedFailsClosed:
@@ -104,7 +122,10 @@ class TestExecutedFailsClosed:
             executed_macs(lambda: torch.linalg.svd(x))
 
     def test_a_custom_operator_is_named_even_when_it_is_called_like_a_free_one(self):
-        product = torch.library.custom_op("mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")  # fmt: skip
+        schema = "(Tensor a, Tensor b) -> Tensor"
+        product = torch.library.custom_op(
+            "mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema=schema
+        )
         with pytest.raises(InputError, match=r"'mat_tests::add'.*up to 60 MACs"):
             executed_macs(lambda: product(torch.randn(3, 4), torch.randn(4, 5)))
 
@@ -262,42 +283,42 @@ class TestNominalFailsClosed:
         assert (count.forward, count.modules["m"]) == (7 * 4 * 3 * 5, 7 * 4 * 3 * 5 // 2)
 
 
+@functools.cache
+def counted(name):
+    """The nominal count of a case's example, and the products of its forward pass."""
+    case = case_of(name)
+    count = nominal(case.model, case.partition, case.example)
+    with torch.no_grad():
+        return count, executed_macs(lambda: case.model(**case.example))[0]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nominal_exceeds_the_forward_products_only_by_normalisation_and_pooling(name):
     """fvcore also counts elementwise work of norms and pooling; it lies in the remainder and is small."""
-    case = CASES[name]()
-    count = nominal(case.model, case.partition, case.example)
-    with torch.no_grad():
-        forward, _ = executed_macs(lambda: case.model(**case.example))
+    count, forward = counted(name)
     assert forward <= count.forward <= 1.15 * forward
-    dense = count.step(2, case.partition.names)
+    dense = count.step(2, case_of(name).partition.names)
     assert dense == 2 * 3 * count.forward
     assert count.step(2, []) == 2 * (count.forward + 2 * count.remainder)
 
 
-@functools.cache
-def counted(name):
-    """The nominal count of a case, and how much of it is elementwise work."""
-    case = CASES[name]()
-    count = nominal(case.model, case.partition, case.example)
-    with torch.no_grad():
-        return count, count.forward - executed_macs(lambda: case.model(**case.example))[0]
-
-
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", CASES)
-@given(data=st.data())
-def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, data):
-    case = CASES[name]()
-    active = data.draw(st.sets(st.sampled_from(case.partition.names)))
-    count, elementwise = counted(name)
-    ledger = StepLedger(case.model, case.partition, mode)
-    SparseBackward(case.model, case.partition, mode).set_active(active)
-    step = ledger.step(lambda: case.loss().backward(), active, {})
+def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode):
+    for active in active_sets(name):
+        assert measured(name, mode, active).macs == _from_nominal(name, mode, active), active
+
+
+def _from_nominal(name, mode, active):
+    case, step = case_of(name), measured(name, mode, active)
+    count, forward = counted(name)
+    elementwise = count.forward - forward
     batch = len(case.labels)
     # of a whole batch; what was routed to an expert is of the batch already
-    forward = {name: batch * macs for name, macs in count.modules.items()}
-    forward |= {name: macs * step.routed[name] for name, macs in count.experts.items() if name in step.routed}
+    forward = {module: batch * macs for module, macs in count.modules.items()}
+    forward |= {
+        expert: macs * step.routed[expert] for expert, macs in count.experts.items() if expert in step.routed
+    }
     forward |= dict.fromkeys(set(count.experts) - set(step.routed), 0)
     passed = 0 if mode == "detach" else sum(forward[m] for m in set(forward) - active)
     if name in READS:
@@ -314,7 +335,7 @@ def test_executed_differs_from_nominal_by_what_its_docstring_says(name, mode, da
         heads = sum(".head" in m for m in set(forward) - active)
         scores = batch * heads * _scores(length, length, 12) // 3
     passed += scores if mode == "exact" else 0
-    assert step.macs == count.step(batch, active, step.routed) + passed - batch * (3 * elementwise + dead)
+    return count.step(batch, active, step.routed) + passed - batch * (3 * elementwise + dead)
 
 
 # Per convolution those whose outputs reach its input, several where they are added; last the classifier, and its MACs.
@@ -367,10 +388,17 @@ def made_switch():
     return model.train()
 
 
+@functools.cache
+def switch_count():
+    model = made_switch().eval()
+    return nominal(model, switch.partition(SWITCH, model), EXAMPLE)
+
+
 class TestRouting:
     """The experts' cost is that of the rows that were routed to them in this very step."""
 
     @pytest.mark.parametrize("mode", ["exact", "detach", "dense"])
+    @settings(max_examples=4)  # of four batches each
     @given(data=st.data())
     def test_a_remembered_step_costs_what_it_would_be_counted_at(self, mode, data):
         model = made_switch()
@@ -409,12 +437,13 @@ class TestRouting:
         assert len(costs) > 1
 
     @pytest.mark.parametrize("mode", ["exact", "detach"])
+    @settings(max_examples=6)
     @given(data=st.data())
     def test_nominal_follows_what_was_routed(self, mode, data):
         """Executed = nominal, and in ``exact`` the inactive modules once more, and their scores twice."""
         model = made_switch().eval()
         partition = switch.partition(SWITCH, model)
-        count = nominal(model, partition, EXAMPLE)
+        count = switch_count()
         units = [n for n in partition.names if ".head" not in n] + ["layer0.head", "layer1.head"]
         chosen = data.draw(st.sets(st.sampled_from(units)))  # heads of a layer together
         active = {n for n in partition.names if n.rstrip("01") in chosen or n in chosen}
@@ -438,7 +467,8 @@ class TestRouting:
         with pytest.raises(ZeroDivisionError), routed_rows(model, ledger.experts):
             raise ZeroDivisionError
         assert not any(module._forward_pre_hooks for module in model.modules())
-        assert set(ledger.experts.values()) == {f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e in range(4)}  # fmt: skip
+        experts = "stack.block.1.layer.1.mlp.experts"
+        assert set(ledger.experts.values()) == {f"{experts}.expert_{e}" for e in range(4)}
 
     def test_experts_that_are_no_submodules_are_counted_every_step(self):
         from transformers import MixtralConfig, MixtralForCausalLM

@@ -3,7 +3,6 @@
 
 rule ceiling:
     input:
-        evidence=EVIDENCE,
         prepared=[f"{RESULTS}/data/{task}.json" for task in TASKS],
     output:
         f"{TABLES}/ceiling_parts.csv",

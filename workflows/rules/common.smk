@@ -49,7 +49,6 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
         "mirror in hub layout, or leave it out to read from the hub"
     )
 
-EVIDENCE = sorted(Path(workflow.basedir, "mat/evidence").rglob("*.py"))
 METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
 SCRIPTS = Path(workflow.basedir, "paper_figures")
 LEVELS = tables.rule_files()["levels"].path
@@ -177,8 +176,10 @@ def data_code(wildcards):
 
 
 def ceiling_code(wildcards):
-    families = {run.spec.model.origin for run in RUNS.values()}
-    return code_version.code_hash(code_version.modules(code_version.CEILING, *sorted(families, key=str)))
+    families = sorted({run.spec.model.origin for run in RUNS.values()}, key=str)
+    return evidence_code(
+        code_version.CEILING, tables.__name__, *tables.modules_of(tables.find("ceiling")), *families
+    )
 
 
 def ceiling_json(wildcards):
@@ -201,6 +202,20 @@ def table_measured(wildcards):
     """What the jobs of the table's study measured."""
     table = RECORDS[wildcards.table]
     return MEASURED[table.needs] if table.measured else []
+
+
+def evidence_code(*modules):
+    """What of the code can change what is made from records: these modules and what they import."""
+    return code_version.code_hash(code_version.modules(*modules))
+
+
+def table_code(wildcards):
+    return evidence_code(tables.__name__, *tables.modules_of(RECORDS[wildcards.table]))
+
+
+def report_code(wildcards):
+    every = sorted({module for table in RECORDS.values() for module in tables.modules_of(table)})
+    return evidence_code("mat.evidence.report.files", *every)
 
 
 def figure_tables(wildcards):

@@ -29,7 +29,6 @@ rule provenance:
 
 rule report:
     input:
-        code=EVIDENCE,
         made=made,
         record=f"{TABLES}/provenance.json",
         template="workflows/report/page.html.j2",
@@ -50,6 +49,7 @@ rule report:
     resources:
         mem_mb=1000,
     params:
+        code=report_code,
         tables=subpath(input.record, parent=True),
         figures=FIGURES,
         page=subpath(input.template, parent=True),
@@ -61,7 +61,6 @@ rule report:
 
 rule reproducibility:
     input:
-        code=EVIDENCE,
         made=TABLE_FILES,
         record=f"{TABLES}/runs.csv",
         claims="workflows/claims.yaml",
@@ -79,6 +78,7 @@ rule reproducibility:
     resources:
         mem_mb=1000,
     params:
+        code=report_code,
         tables=subpath(input.record, parent=True),
         out=subpath(output[0], parent=True),
     shell:

@@ -4,7 +4,6 @@ anything. What a table reads is said by its record alone."""
 
 rule collect:
     input:
-        code=EVIDENCE,
         runs=[f"{RESULTS}/runs/{run}/{name}" for run in RUNS for name in FILES],
     output:
         POOLED,
@@ -18,6 +17,7 @@ rule collect:
     resources:
         mem_mb=1000,
     params:
+        code=evidence_code("mat.evidence.runs.pool", "mat.evidence.runs.pooled"),
         folders=run_folders,
         selection=SELECTION,
         tables=subpath(output[0], parent=True),
@@ -28,7 +28,6 @@ rule collect:
 
 rule table:
     input:
-        code=EVIDENCE,
         read=table_reads,
         measured=table_measured,
     output:
@@ -45,6 +44,7 @@ rule table:
     resources:
         mem_mb=2000,
     params:
+        code=table_code,
         tables=subpath(output[0], parent=True),
     shell:
         "python -m mat step table {wildcards.table} {input.measured} --tables {params.tables:q} > {log:q} 2>&1"

@@ -37,9 +37,8 @@ _ENDINGS = (".md", ".csv", ".tex", ".parquet")
 @cache
 def _records() -> tuple[dict[str, Table], dict[str, RuleFile], dict[str, str]]:
     tables, files, modules = {}, {}, {}
-    for room in map(importlib.import_module, ROOMS):
-        for found in sorted(pkgutil.iter_modules(room.__path__), key=lambda one: one.name):
-            module = importlib.import_module(f"{room.__name__}.{found.name}")
+    for room in ROOMS:
+        for module in map(importlib.import_module, _modules_in(room)):
             for record, kind in (
                 (getattr(module, "TABLE", None), tables),
                 (getattr(module, "FILE", None), files),
@@ -61,9 +60,15 @@ def rule_files() -> dict[str, RuleFile]:
 
 
 def modules_of(table: Table) -> list[str]:
-    """The modules whose code gives a table: its own and those that read its rule files."""
-    modules = _records()[2]
-    return [modules[name] for name in (table.name, *(name for name in table.reads if name in rule_files()))]
+    """The modules whose code gives a table, with what they import: its own and those that read its rule files."""
+    modules, files = _records()[2], [rule_files()[name] for name in table.reads if name in rule_files()]
+    found = [module for file in files if file.found for module in _modules_in(file.found)]
+    return [*(modules[name] for name in (table.name, *(file.name for file in files))), *found]
+
+
+def _modules_in(package: str) -> list[str]:
+    path = importlib.import_module(package).__path__
+    return sorted(f"{package}.{found.name}" for found in pkgutil.iter_modules(path))
 
 
 def find(name: str) -> Table:

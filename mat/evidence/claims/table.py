@@ -28,7 +28,7 @@ def _mean(row: pd.Series, column: str) -> str:
     return GEOMETRIC if row["unit"].startswith("ratio") else MEAN
 
 
-FILE = RuleFile("claims", "workflows/claims.yaml", load_claims)
+FILE = RuleFile("claims", "workflows/claims.yaml", load_claims, found="mat.evidence.claims.rules")
 TABLE = Table(
     "verdicts",
     "Verdicts by task",

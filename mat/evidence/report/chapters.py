@@ -144,11 +144,7 @@ def _verdicts(source: Source) -> Section:
         body = "\n\n".join(filter(None, text))
         parts.append(Section(claim.id, f"{claim.id} · {claim.text}", body, label=claim.id))
     text = "\n\n".join(
-        [
-            verdicts.MEANING,
-            verdicts.overview(frame, source.claims),
-            verdicts.combination(source.claims),
-        ]
+        [verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)]
     )
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
 

@@ -19,14 +19,7 @@ from mat.errors import InputError
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import Tables
 from mat.records.code import refuse_mixture
-from mat.records.columns import (
-    CURVE_COLUMNS,
-    FINAL_KEYS,
-    METRIC_PREFIX,
-    PROBE_COLUMNS,
-    RUN_KEYS,
-    STATUSES,
-)
+from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
 from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN, missing, read_json, read_parquet, require
 
 LABELS = ("scale", "task", "method", "seed", "run")
@@ -57,7 +50,11 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
         record | {"spec_hash": specification_hash(spec, names)}
         for record, spec in zip(records, specifications, strict=True)
     ]
-    runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    runs = (
+        pd.DataFrame(records)
+        .drop(columns="code")
+        .sort_values(["task", "method", "seed", "run"], ignore_index=True)
+    )
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))

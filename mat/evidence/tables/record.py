@@ -24,11 +24,13 @@ _COMPARED = ("saving", "vanilla", "advantage", "ratio", "better")
 @dataclass(frozen=True)
 class RuleFile:
     """A file that fixes rules: ``name`` as records and the command line name it, ``path`` from the repository's root;
-    ``read`` raises InputError at the first thing that is wrong."""
+    ``read`` raises InputError at the first thing that is wrong. ``found``: the package of what its entries name, which
+    no import leads to."""
 
     name: str
     path: str
     read: Callable[[Path], Any]
+    found: str = ""
 
 
 @dataclass(frozen=True)

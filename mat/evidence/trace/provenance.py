@@ -113,9 +113,7 @@ def load(tables_dir: Path) -> dict[str, Any]:
     """The record. Raises InputError when there is none or it is not one."""
     path = tables_dir / NAME
     if not path.is_file():
-        raise InputError(
-            f"expected {NAME} in {tables_dir}, found none; make it with `mat step provenance`"
-        )
+        raise InputError(f"expected {NAME} in {tables_dir}, found none; make it with `mat step provenance`")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mat.errors import InputError
+
+if TYPE_CHECKING:
+    from mat.experiments.training.machine import Machine
 
 PATH = click.Path(path_type=Path)
 
@@ -74,22 +77,20 @@ machine = together(
 )
 
 
-def check_device(device: str) -> None:
-    """Raise InputError for a device that this machine has not."""
+def machine_of(data: Path | None, cache: Path, device: str = "cpu") -> Machine:
+    """Where the command runs. Raises InputError for a mirror that is no folder or a device that is not there."""
+    from mat.experiments.training.machine import Machine
+
     if device == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
-
-
-def data_folder(path: Path | None) -> Path | None:
-    """``path``, if it is a folder or not given. Raises InputError otherwise."""
-    if path is not None and not path.is_dir():
+    if data is not None and not data.is_dir():
         raise InputError(
-            f"the data folder {path} does not exist; set --data or MAT_DATA to a mirror in hub layout"
+            f"the data folder {data} does not exist; set --data or MAT_DATA to a mirror in hub layout"
         )
-    return path
+    return Machine(data, cache, device)
 
 
 def mapping(option: str, given: str) -> dict[str, Any]:

@@ -32,27 +32,29 @@ def _of_a_task(command: Callable) -> Callable:
 @step.command()
 @_of_a_task
 def fetch(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Download a task's data, or find it in a mirror, and check it."""
+    """Download and check a task's data.
+
+    Where there is a mirror, the files are found there.
+    """
     from mat.experiments.config.spec import Spec
     from mat.experiments.training import prepare
-    from mat.experiments.training.machine import Machine
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(prepare.fetch(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
 @_of_a_task
 def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
-    """Read a task's data, fill the cache, check that a run fits it."""
+    """Read a task's data into the cache.
+
+    Says what was read, and refuses a specification that does not fit it.
+    """
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.machine import Machine
     from mat.experiments.training.prepare import check
     from mat.records.files import write_json
 
-    machine = Machine(options.data_folder(data), cache)
-    write_json(check(Spec.of(options.mapping("--spec", spec)), machine), out)
+    write_json(check(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
 
 
 @step.command()
@@ -65,15 +67,12 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 def measure(
     study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
 ) -> None:
-    """Train one run and measure beside it what a STUDY asks."""
+    """Measure beside a run what a study asks."""
     from mat.experiments.studies import registry
-    from mat.experiments.training.machine import Machine
 
-    options.check_device(device)
-    asked = registry.find(study)
+    machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
     print(f"mat: {one.name} -> {out}", file=sys.stderr)
-    machine = Machine(options.data_folder(data), cache, device)
     asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
 
 
@@ -84,9 +83,9 @@ def measure(
 )
 @options.tables
 def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
-    """Compute what a training step can save at most, by the closed forms.
+    """Write what a step can save at most.
 
-    FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
+    By the closed forms of each model. FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
     from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
@@ -130,7 +129,10 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 def table(
     name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
 ) -> None:
-    """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
+    """Write a table and its page.
+
+    From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
+    """
     from mat.evidence.catalogue.tables import write
 
     write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
@@ -158,7 +160,7 @@ def provenance(tables: Path, figures: Path) -> None:
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
-    """Write REPORT.md and report.html from tables and figures."""
+    """Write REPORT.md and report.html."""
     from mat.evidence.report import files
 
     files.report(tables, figures, claims, methods, page, out, ROOT)
@@ -170,7 +172,10 @@ def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path,
 @options.register
 @options.path("--out", "folder of the page")
 def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
-    """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
+    """Write REPRODUCIBILITY.md.
+
+    The scale in the words of the ML Reproducibility Challenge.
+    """
     from mat.evidence.report import files
 
     files.reproducibility(tables, claims, ambiguities, out)
@@ -189,7 +194,10 @@ def schema_text() -> str:
     "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
 )
 def schema(out: Path) -> None:
-    """Write the JSON schema of a scale's YAML, by which editors complete and check it."""
+    """Write the JSON schema of a scale's YAML.
+
+    Editors complete and check a config by it.
+    """
     from mat.records.files import write_text
 
     write_text(schema_text(), out)

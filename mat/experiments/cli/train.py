@@ -63,17 +63,16 @@ def train(
     A run that was interrupted goes on from its last saved state when the same command is given again.
     """
     from mat.experiments.config.spec import Spec
-    from mat.experiments.training.machine import Machine
     from mat.experiments.training.run import train as train_run
 
-    options.check_device(device)
+    machine = options.machine_of(data, cache, device)
     names = {"task": task, "model": model, "method": method}
     run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
     print(f"mat: {run.name} -> {out}", file=sys.stderr)
     final = train_run(
         run,
         out,
-        Machine(options.data_folder(data), cache, device),
+        machine,
         labels=None if labels is None else options.mapping("--labels", labels),
         report=options.reporter(),
         save_every=save_every,

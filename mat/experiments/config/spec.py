@@ -21,7 +21,7 @@ from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
 from mat.kernels.estimators import ESTIMATORS
 from mat.kernels.ntk import NORMALISATIONS
-from mat.records.strict import Strict, read, validate
+from mat.settings.strict import Strict, read, validate
 
 
 @dataclass(frozen=True)

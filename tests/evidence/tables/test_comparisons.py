@@ -183,11 +183,7 @@ RATES = {
 
 @pytest.mark.parametrize(
     ("mat", "double", "win"),
-    [
-        (-0.02, -0.05, "does not survive"),
-        (-0.02, 0.05, "survives"),
-        (0.1, -0.05, "no win at factor 1"),
-    ],
+    [(-0.02, -0.05, "does not survive"), (-0.02, 0.05, "survives"), (0.1, -0.05, "no win at factor 1")],
 )
 def test_a_win_against_the_recipe_and_against_the_tuned_one(tmp_path, mat, double, win):
     rates = RATES | {"vanilla_lr_double": Behaviour(extra_loss=double)}
