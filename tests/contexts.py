@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mat.experiments.config.plugins import find
 from mat.experiments.contract.worlds import World
 from mat.methods.base import Context, Method, Observation
-from mat.records.strict import read
+from mat.settings.strict import read
 
 MODULES = ("a", "b", "c", "d")
 DEPTH = {"a": 0, "b": 0, "c": 1, "d": 2}

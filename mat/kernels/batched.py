@@ -18,8 +18,8 @@ from torch.utils.checkpoint import CheckpointError
 
 from mat.errors import InputError
 from mat.kernels.factors import Factors
-from mat.kernels.gradient_rules import Call
 from mat.kernels.gram import Segment, add_grams, gram_of
+from mat.kernels.operands import Call
 from mat.kernels.recorder import Recorder, Use, trace_rows
 from mat.kernels.request import Grams, Request
 from mat.partition.partition import Slice

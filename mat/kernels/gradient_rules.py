@@ -9,7 +9,6 @@ products) or formed (biases, scales and other short ones).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,61 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mat.kernels.factors import Dense, Factors, OneHot, Patches
+from mat.kernels.operands import Call, Locate, Make, call_of, matrix, vector
 from mat.kernels.row_layout import Layout
-
-Make = Callable[[Tensor], Factors | Tensor]
-Locate = Callable[[Tensor, Tensor], Make | None]
-
-
-@dataclass
-class Call:
-    """``operands``: (tensor, locate); locate(operand, parameter) is the ``Make`` of that parameter: from the
-    gradient at the output to the per-sample gradients, as factors or (n, numel); None where the operand is a
-    view that cannot be followed. ``copies``: the output has one sample for all, and is copied n times."""
-
-    layout: Layout
-    operands: list[tuple[Tensor, Locate]]
-    copies: int = 1
-
-
-def _call(layout: Layout, *operands: tuple[Tensor | None, Locate], copies: int = 1) -> Call:
-    return Call(layout, [(tensor, locate) for tensor, locate in operands if tensor is not None], copies)
-
-
-def _start(operand: Tensor, parameter: Tensor) -> int:
-    return int(operand.storage_offset() - parameter.storage_offset())
-
-
-def _matrix(factors: Callable[[Tensor, int], Factors], width: int) -> Locate:
-    """A parameter used as a matrix of rows of ``width`` entries; ``factors(gradient, first row)``."""
-
-    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
-        start = _start(operand, parameter)
-        whole = operand.is_contiguous() and parameter.is_contiguous()
-        if not whole or start % width or parameter.numel() % width:
-            return None
-        return lambda g: factors(g, start // width)
-
-    return locate
-
-
-def _vector(reduce: Callable[[Tensor], Tensor], n: int) -> Locate:
-    """A parameter whose per-sample gradients ``reduce`` forms: (n, numel of the operand)."""
-
-    def locate(operand: Tensor, parameter: Tensor) -> Make | None:
-        if not (operand.is_contiguous() and parameter.is_contiguous()):
-            return None
-        start = _start(operand, parameter)
-
-        def make(g: Tensor) -> Tensor:
-            values = reduce(g).reshape(n, -1)
-            whole = values.new_zeros(n, parameter.numel())
-            whole[:, start : start + values.shape[1]] = values
-            return whole
-
-        return make
-
-    return locate
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
@@ -92,7 +38,7 @@ def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Loc
             if _same_view(seen, parameter):
                 return lambda g: factors(way)(g, 0)
         stored, way = (weight.T, not transposed) if turned else (weight, transposed)
-        return _matrix(factors(way), stored.shape[-1])(stored, parameter)
+        return matrix(factors(way), stored.shape[-1])(stored, parameter)
 
     return locate
 
@@ -105,23 +51,23 @@ def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor 
     if input.dim() < 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1, sample_dim)
-    summed = _vector(lambda g: layout.positions(g).sum(1), n)
-    return _call(layout, (weight, _product(input, weight, layout, True)), (bias, summed))
+    summed = vector(lambda g: layout.positions(g).sum(1), n)
+    return call_of(layout, (weight, _product(input, weight, layout, True)), (bias, summed))
 
 
 def matmul(n: int, sample_dim: int, input: Tensor, other: Tensor) -> Call | None:
     if input.dim() < 2 or other.dim() != 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1)
-    return _call(layout, (other, _product(input, other, layout, False)))
+    return call_of(layout, (other, _product(input, other, layout, False)))
 
 
 def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
     if scales or input.dim() != 1:
         return None
     layout = Layout(n, tuple(mat1.shape[:-1]), mat1, 1)
-    summed = _vector(lambda g: layout.positions(g).sum(1), n)
-    return _call(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
+    summed = vector(lambda g: layout.positions(g).sum(1), n)
+    return call_of(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
 
 
 def conv1d(
@@ -210,13 +156,13 @@ def _convolution(
         return torch.cat(found, 1)
 
     if groups > 1:
-        of_weight = _vector(grouped, n)
+        of_weight = vector(grouped, n)
     else:
-        of_weight = _matrix(
+        of_weight = matrix(
             lambda g, row: Factors(Dense(at_output(g)), Patches(layout.gather(x), kernel, geometry), row),
             weight[0].numel(),
         )
-    return _call(layout, (weight, of_weight), (bias, _vector(lambda g: at_output(g).sum(1), n)))
+    return call_of(layout, (weight, of_weight), (bias, vector(lambda g: at_output(g).sum(1), n)))
 
 
 def embedding(
@@ -243,7 +189,7 @@ def embedding(
         picked = layout.gather(ids, -1).reshape(n, -1)
         return Factors(OneHot(picked, len(weight), g.dtype), Dense(layout.positions(g)), row)
 
-    return _call(layout, (weight, _matrix(factors, weight.shape[1])), copies=n if shared else 1)
+    return call_of(layout, (weight, matrix(factors, weight.shape[1])), copies=n if shared else 1)
 
 
 def layer_norm(
@@ -277,8 +223,8 @@ def _normalised(
     if normal.dim() <= features:
         return None
     layout = Layout(n, tuple(normal.shape[: normal.dim() - features]), normal, features)
-    scale = _vector(lambda g: layout.gather(g * normal).sum(1), n)
-    return _call(layout, (weight, scale), (bias, _vector(lambda g: layout.gather(g).sum(1), n)))
+    scale = vector(lambda g: layout.gather(g * normal).sum(1), n)
+    return call_of(layout, (weight, scale), (bias, vector(lambda g: layout.gather(g).sum(1), n)))
 
 
 def group_norm(
@@ -318,7 +264,7 @@ def _per_channel(n: int, normal: Tensor, weight: Tensor | None, bias: Tensor | N
     def summed(g: Tensor) -> Tensor:
         return layout.gather(g.reshape(*g.shape[:2], -1).sum(2)).sum(1)
 
-    return _call(layout, (weight, _vector(lambda g: summed(g * normal), n)), (bias, _vector(summed, n)))
+    return call_of(layout, (weight, vector(lambda g: summed(g * normal), n)), (bias, vector(summed, n)))
 
 
 def _broadcast(
@@ -343,11 +289,11 @@ def _broadcast(
                 g = g if other is None else g * other
                 return layout.gather(g.sum(dims) if dims else g).sum(1)
 
-            return _vector(reduce, n)(operand, parameter)
+            return vector(reduce, n)(operand, parameter)
 
         return locate
 
-    return _call(layout, *((operand, locate_with(other)) for operand, other in operands))
+    return call_of(layout, *((operand, locate_with(other)) for operand, other in operands))
 
 
 def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Call | None:

@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from mat._torch_functional import multi_head_attention
 from mat.errors import InputError
-from mat.kernels.gradient_rules import RULES, Call, Make
+from mat.kernels.gradient_rules import RULES
+from mat.kernels.operands import Call, Make
 
 _LINEAR = F.linear
 

@@ -6,7 +6,7 @@ equal ones those nearer the input. Source: –.
 
 Knobs: ``match`` or ``share``, which give c_t (``mat.methods.base.Matched``).
 Ambiguity: the norm is that of the whole module, not divided by its number of parameters, as λ_max is not either.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Recognition goes by structure: projections of matching shapes beside a head coun
 table of the names that families give them), linear maps d → f → d beside an attention of width d
 (``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
 ``unrecognised`` and a warning name the weights for which it fails.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from mat.experiments.config.runs import Run, expand
 from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import select
 from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = f"{'task':<22}{'step':>10}{'wait':>10}{'batch':>10}   batch of"
@@ -53,7 +54,7 @@ def _line(run: Run, data: Path | None, steps: int) -> str:
     vanilla = Plugin.of("method", {"name": "vanilla"}, "method")
     spec = replace(run.spec, start=None, method=vanilla)
     torch.set_num_threads(spec.threads)
-    loop = Loop(spec, ROOT / "nowhere" / spec.name, data, ROOT / ".mat-cache", "cpu")
+    loop = Loop(spec, ROOT / "nowhere" / spec.name, Machine(data, ROOT / ".mat-cache"))
     loop._evaluate = lambda report: None
     waits, whole = [], []
     for _ in range(min(steps, loop.steps)):
@@ -62,7 +63,7 @@ def _line(run: Run, data: Path | None, steps: int) -> str:
         whole.append(time.perf_counter() - start)
         waits.append(loop.progress.totals["seconds_data"] - before)
     batches = [_seconds(loop, step) for step in range(min(10, loop.steps_per_epoch))]
-    loop.feed.close()
+    loop.prefetch.close()
     step = statistics.median(whole[2:] or whole)  # the first two are counted, which is slow
     wait, batch = statistics.mean(waits[2:] or waits), statistics.median(batches)
     shape = {

@@ -67,5 +67,6 @@ def _table(family, seed, estimators, shares, sizes, modules, normalisations, sam
     return pd.DataFrame(rows).assign(
         scale="demo", family=family, task="digits", model="vgg", seed=seed, job=f"{family}-s{seed}", setup=family,
         logits=10, steps=100, diverged=False, default_estimator="sum_of_logits", default_directions=0,
-        default_normalisation="raw", default_n=64, code_hash="c0de", code='{"mat.controller": "c0de"}', data_hash="da7a",
+        default_normalisation="raw", default_n=64, code_hash="c0de", data_hash="da7a",
+        code='{"mat.controller": "c0de"}',
     )  # fmt: skip

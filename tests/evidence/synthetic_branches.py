@@ -77,5 +77,6 @@ def _table(family, seed, shares, modules, weights, sets, noise, spread) -> pd.Da
         scale="demo", family=family, task="digits", model="vgg", seed=seed, job=f"{family}-s{seed}", setup=family,
         branch_steps=10, samples=64, val_samples=64, set_share=0.34, steps=100, modules=modules, diverged=False,
         loss_unit="nats", metric="accuracy", noise=noise, corrupted=40 if noise else 0, probe_n=64,
-        estimator="projected", normalisation="raw", code_hash="c0de", code='{"mat.controller": "c0de"}', data_hash="da7a",
+        estimator="projected", normalisation="raw", code_hash="c0de", data_hash="da7a",
+        code='{"mat.controller": "c0de"}',
     )  # fmt: skip

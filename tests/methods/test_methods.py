@@ -1,6 +1,5 @@
 """The paper's own methods by hand-computed examples, and every method training a model."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from mat.experiments.config.plugins import find
 from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_quantile
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
-from mat.records.strict import read
+from mat.settings.strict import read
 from tests.cases import bert_case, vgg_case
 from tests.contexts import DEPTH, MODULES, SETTINGS, context, method, observe
 

@@ -30,11 +30,8 @@ def read_config():
     try:
         content = read_scale(name, asked, configs)
         own = read_scale(name, configs=configs).seeds
-        return (
-            content,
-            selection.terms_of(config.get("only")),
-            None if content.seeds == own else content.seeds,
-        )
+        only = selection.terms_of(config.get("only"))
+        return content, only, None if content.seeds == own else content.seeds
     except InputError as error:
         raise WorkflowError(str(error))
 

@@ -14,8 +14,8 @@ from mat.evidence.claims.claim import Claim, Claims, Entry
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.runs.curves import Convergence
-from mat.records.strict import Strict, read, validate
-from mat.records.yaml_file import read_yaml
+from mat.settings.strict import Strict, read, validate
+from mat.settings.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)

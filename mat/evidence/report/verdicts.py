@@ -13,10 +13,10 @@ import pandas as pd
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.text import format
+from mat.evidence.text.format import ALL
 
 OVER_ALL = ("after_correction", "seeds_needed")  # those of a claim as a whole
 BESIDE = {"bootstrap": "bootstrap over seeds"}
-ALL = "all"
 MANY = 6  # numbers of a claim that the table over all claims still holds
 MEANING = (
     "*Supported*, *partly* and *not supported* are what a claim's rule says of the whole interval. *Inconclusive*: the "

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mat.errors import InputError
 from mat.evidence.text import format
-from mat.records.strict import read
-from mat.records.yaml_file import read_yaml
+from mat.settings.strict import read
+from mat.settings.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)

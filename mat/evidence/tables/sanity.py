@@ -21,8 +21,8 @@ from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables.record import Given, RuleFile, Table
 from mat.evidence.text import format
-from mat.records.strict import read
-from mat.records.yaml_file import read_yaml
+from mat.settings.strict import read
+from mat.settings.yaml_file import read_yaml
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}

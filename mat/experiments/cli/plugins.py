@@ -51,7 +51,7 @@ def listed(kind: str) -> Iterator[str]:
 
 def _settings(kind: str, record: type) -> list[str]:
     """A line for every setting of a plug-in, or several where its meaning is long."""
-    from mat.records.strict import descriptions
+    from mat.settings.strict import descriptions
 
     meanings = descriptions(record)
     return [

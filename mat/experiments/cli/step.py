@@ -83,9 +83,9 @@ def measure(
 )
 @options.tables
 def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
-    """Compute what a training step can save at most, by the closed forms.
+    """Write what a step can save at most.
 
-    FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
+    By the closed forms of each model. FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
     from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
@@ -129,7 +129,10 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 def table(
     name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
 ) -> None:
-    """Write the table NAME and its page from pooled tables; some are made from FILEs that a study wrote."""
+    """Write a table and its page.
+
+    From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
+    """
     from mat.evidence.catalogue.tables import write
 
     write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
@@ -157,7 +160,7 @@ def provenance(tables: Path, figures: Path) -> None:
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
-    """Write REPORT.md and report.html from tables and figures."""
+    """Write REPORT.md and report.html."""
     from mat.evidence.report import files
 
     files.report(tables, figures, claims, methods, page, out, ROOT)
@@ -169,7 +172,10 @@ def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path,
 @options.register
 @options.path("--out", "folder of the page")
 def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) -> None:
-    """Write REPRODUCIBILITY.md, in the words of the ML Reproducibility Challenge."""
+    """Write REPRODUCIBILITY.md.
+
+    The scale in the words of the ML Reproducibility Challenge.
+    """
     from mat.evidence.report import files
 
     files.reproducibility(tables, claims, ambiguities, out)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mat.experiments.config.spec import Probe, Recipe
 from mat.experiments.task_signature import OBJECTIVES
-from mat.records.strict import Real, Strict, model_of
+from mat.settings.strict import Real, Strict, model_of
 
 
 def _different(values: list[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from mat.errors import InputError
 from mat.experiments.config.blocks import FamilyBlock
 from mat.experiments.config.scale import ScaleConfig, Trained, own_seeds
 from mat.experiments.config.spec import Recipe, Spec
-from mat.records.strict import read
+from mat.settings.strict import read
 
 NEVER = 10**9  # no curve of them is kept: only the two ends are evaluated
 

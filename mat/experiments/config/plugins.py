@@ -20,7 +20,7 @@ from mat.errors import InputError
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
 from mat.methods import METHODS
-from mat.records.strict import read
+from mat.settings.strict import read
 
 OURS = {"task": TASKS, "model": MODELS, "method": METHODS}
 RECORD = {"task": "Settings", "model": "Settings", "method": "METHOD"}  # a plug-in's record of settings

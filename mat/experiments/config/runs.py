@@ -10,7 +10,7 @@ from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import ScaleConfig, own_seeds
 from mat.experiments.config.spec import Spec, Start
-from mat.records.strict import read
+from mat.settings.strict import read
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mat.errors import InputError
 from mat.experiments.config.blocks import CeilingBlock, Label, MethodBlock, Seeds, StudyBlock, TaskBlock
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.spec import Probe, Recipe, Spec
-from mat.records.strict import Strict, read, validate
-from mat.records.yaml_file import read_yaml
+from mat.settings.strict import Strict, read, validate
+from mat.settings.yaml_file import read_yaml
 
 CONFIGS = Path("workflows/config")
 MACHINE = ("data", "cache", "device")  # where and on what it runs: no part of any specification

@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from mat.experiments.config.plugins import OURS, find, record_of
 from mat.experiments.config.scale import ScaleConfig
-from mat.records.strict import Strict, model_of
+from mat.settings.strict import Strict, model_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -17,10 +17,11 @@ from typing import Any
 from pydantic import Field
 
 from mat.errors import InputError
+from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
 from mat.kernels.estimators import ESTIMATORS
 from mat.kernels.ntk import NORMALISATIONS
-from mat.records.strict import Strict, read, validate
+from mat.settings.strict import Strict, read, validate
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Recipe:
     """Of a training step's products, by automatic mixed precision: float32 or bfloat16; the rest stays in float32."""
 
     def __post_init__(self) -> None:
-        _choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        _choice("schedule", self.schedule, ("constant", "cosine", "linear"))
-        _choice("decay", self.decay, ("all", "matrices"))
-        _choice("precision", self.precision, ("float32", "bfloat16"))
+        check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
+        check_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
+        check_choice("decay", self.decay, ("all", "matrices"))
+        check_choice("precision", self.precision, ("float32", "bfloat16"))
         for name in ("batch", "epochs", "evaluate_every"):
-            _at_least(name, getattr(self, name), 1)
+            check_least(name, getattr(self, name), 1)
         for name in ("lr", "weight_decay", "momentum", "clip"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)!r}")
@@ -82,12 +83,12 @@ class Probe:
     """Steps from one probe to the next; none: an epoch's."""
 
     def __post_init__(self) -> None:
-        _at_least("n", self.n, 2)
-        _at_least("directions", self.directions, 1)
-        _choice("estimator", self.estimator, tuple(ESTIMATORS))
-        _choice("normalisation", self.normalisation, NORMALISATIONS)
+        check_least("n", self.n, 2)
+        check_least("directions", self.directions, 1)
+        check_choice("estimator", self.estimator, tuple(ESTIMATORS))
+        check_choice("normalisation", self.normalisation, NORMALISATIONS)
         if self.every is not None:
-            _at_least("every", self.every, 1)
+            check_least("every", self.every, 1)
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,6 @@ class Start:
                 f"start: revision must be a commit, 40 hexadecimal digits, because a branch moves; got "
                 f"{self.revision!r}"
             )
-
-
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise InputError(f"{name} must be ≥ {least}, got {value!r}")
 
 
 @dataclass(frozen=True)

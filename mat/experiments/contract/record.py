@@ -9,7 +9,7 @@ from typing import Any
 
 from mat.errors import InputError
 from mat.experiments.config.plugins import RECORD, record_of
-from mat.records.strict import descriptions, read
+from mat.settings.strict import descriptions, read
 
 
 def settings_of(kind: str, module: ModuleType) -> list[Any]:

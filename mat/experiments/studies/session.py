@@ -104,7 +104,7 @@ def measure(
     identity = {"run": job.name, "code_hash": code_hash(code)}
     state_file = resume.state_path(out, identity["code_hash"])
     resume.complete(measuring, state_file, identity, report, save_every)
-    measuring.loop.feed.close()
+    measuring.loop.prefetch.close()
     table = measuring.table().assign(
         **measuring.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
     )

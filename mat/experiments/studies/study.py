@@ -18,7 +18,7 @@ from mat.experiments.studies.session import Session, job_modules, measure
 from mat.experiments.training.cost import Cost, Shape
 from mat.experiments.training.machine import HERE, Machine
 from mat.experiments.training.resume import SAVE_EVERY, Report, silent
-from mat.records.strict import read
+from mat.settings.strict import read
 
 
 @dataclass(frozen=True)

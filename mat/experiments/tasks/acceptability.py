@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.tasks.base import Metric, Outline, check_whole, fixed_order
+from mat.experiments.checks import check_whole
+from mat.experiments.tasks.base import Metric, Outline, fixed_order
 from mat.experiments.tasks.hmm import check_source, cls_id, source_hash, vocabulary
 from mat.experiments.tasks.storage.hub import Origin
 from mat.experiments.tasks.text import markov_bounds

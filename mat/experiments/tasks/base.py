@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mat.errors import InputError
+from mat.experiments.checks import check_whole
 from mat.experiments.task_signature import Signature
 from mat.seeds import generator, stream_seed
 
@@ -184,18 +185,6 @@ class TaskPlugin(Protocol):
 
     def sources(self, settings: Any) -> tuple[Any, ...]:
         """What has to be fetched (``tasks.storage.hub.Origin``, ``PlainFile``); () for nothing."""
-
-
-def check_whole(what: str, value: object, low: int, high: int | None = None) -> None:
-    """Refuse anything but a whole number in ``low`` … ``high``.
-
-    Raises:
-        InputError: says what was expected and what came.
-    """
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise InputError(f"Expected {what} to be a whole number {limits}, got {value!r}.")
 
 
 def fixed_order(count: int, *names: str) -> np.ndarray:

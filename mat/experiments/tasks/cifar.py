@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mat.experiments.checks import check_share
 from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.augment import shift_and_flip
 from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
-from mat.experiments.tasks.label_noise import check_share
 
 CROP_PADDING = 4
 

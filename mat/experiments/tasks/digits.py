@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.tasks.base import Outline, check_whole, fixed_order
+from mat.experiments.checks import check_share, check_whole
+from mat.experiments.tasks.base import Outline, fixed_order
 from mat.experiments.tasks.images.augment import random_shift
 from mat.experiments.tasks.images.classification import ImageTask, image_outline
 from mat.experiments.tasks.images.decoded import Part, pictures_of
-from mat.experiments.tasks.label_noise import check_share
 from mat.experiments.tasks.storage.hub import Source
 
 CLASSES = 10

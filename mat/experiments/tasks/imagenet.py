@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.base import Outline, check_whole, fixed_order
+from mat.experiments.checks import check_whole
+from mat.experiments.tasks.base import Outline, fixed_order
 from mat.experiments.tasks.images.augment import augmentation
 from mat.experiments.tasks.images.classification import (
     ImageTask,

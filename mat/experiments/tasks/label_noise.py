@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mat.errors import InputError
 from mat.experiments.tasks.base import fixed_order
 from mat.seeds import stream_seed
 
@@ -38,14 +37,3 @@ def replaced(true: np.ndarray, values: int, share: float, *names: str) -> Noisy:
         moved = 1 + (raw % np.uint64(values - 1)).astype(np.int64)
         given.flat[places] = (true.flat[places] + moved) % values
     return Noisy(given, places)
-
-
-def check_share(what: str, value: object) -> None:
-    """Refuse anything but a number in [0, 1).
-
-    Raises:
-        InputError: says what was expected and what came.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
-        raise InputError(f"Expected {what} to be a share in [0, 1), got {value!r}.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mat.experiments.tasks.base import Outline, check_whole
+from mat.experiments.checks import check_whole
+from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.augment import augmentation
 from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.base import Outline, check_whole, fixed_order
+from mat.experiments.checks import check_whole
+from mat.experiments.tasks.base import Outline, fixed_order
 from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline

@@ -1,1 +1,1 @@
-"""Make one run: loop, resume, batches ahead, checkpoints, run directory, identity of code."""
+"""Make one run: its loop, batches ahead, evaluation, resuming, checkpoints, folder, and what its code and cost are."""

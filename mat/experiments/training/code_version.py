@@ -11,12 +11,13 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mat
 from mat.experiments.config.spec import Spec
+from mat.records.code import Modules
 
 LIBRARY = Path(__file__).parents[2]
 # what something is done by, beside a run's own task, model and method
@@ -25,8 +26,6 @@ CEILING = "mat.experiments.studies.ceiling.compute"
 REGISTRIES = ("mat", "mat.methods", "mat.experiments.tasks", "mat.experiments.models")
 _NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that others decide, or none
 DIGITS = 16  # of a module's hash
-
-Modules = Mapping[str, str]  # hash by module
 
 
 class _Source(NamedTuple):
@@ -60,7 +59,7 @@ def _closure(names: tuple[str, ...], files: tuple[Path, ...]) -> Modules:
     waiting = [*names, *(name for source in found.values() for name in source.imports)]
     seen = set(REGISTRIES)
     while waiting:
-        name = waiting.pop()
+        name = _home(waiting.pop())
         path = _path(name)
         if name in seen or path is None:
             continue
@@ -73,6 +72,12 @@ def _closure(names: tuple[str, ...], files: tuple[Path, ...]) -> Modules:
 def _file(name: str) -> Path:
     """The file of a module that is not of the library."""
     return Path(importlib.util.find_spec(name).origin)
+
+
+def _home(name: str) -> str:
+    """The module that a public name of the library comes from; any other name as it is."""
+    package, _, rest = name.partition(".")
+    return getattr(mat, rest).__module__ if package == "mat" and rest in mat.__all__ else name
 
 
 def _path(name: str) -> Path | None:

@@ -20,7 +20,7 @@ from mat.experiments.training import checkpoint
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
-from mat.experiments.training.prefetch import Feed
+from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.reference_run import Reference, reference
 from mat.experiments.training.resume import Report
 from mat.flops import elementwise, executed, nominal
@@ -78,7 +78,7 @@ class Loop:
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.feed = Feed(self.task, spec.seed, self.recipe.batch, self.steps)
+        self.prefetch = Prefetch(self.task, spec.seed, self.recipe.batch, self.steps)
         self.progress = Progress()
 
     def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
@@ -137,7 +137,7 @@ class Loop:
             return
         active = self.controller.active
         start = time.perf_counter()
-        batch = self.feed.take(progress.step)
+        batch = self.prefetch.take(progress.step)
         progress.totals["seconds_data"] += time.perf_counter() - start
         rate = schedule(self.recipe, progress.step, self.scheduled)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -256,7 +256,7 @@ class Loop:
 
     def finish(self) -> dict[str, Any]:
         """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""
-        self.feed.close()
+        self.prefetch.close()
         self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None

@@ -11,7 +11,7 @@ from mat.experiments.tasks.base import Batch, Task
 AHEAD = 4  # batches; more than one, because the background thread may get its turn late in a short step
 
 
-class Feed:
+class Prefetch:
     """The batches of a run, by step. A batch is a pure function of (seed, epoch, step), so looking ahead changes
     nothing, and neither does a run that goes on in the middle of an epoch.
 
@@ -24,7 +24,7 @@ class Feed:
         self.task, self.seed, self.size, self.steps = task, seed, size, steps
         self.per_epoch = task.steps_per_epoch(size)
         # the number of threads of an operator is each thread's own setting
-        self._pool = ThreadPoolExecutor(1, "feed", torch.set_num_threads, (torch.get_num_threads(),))
+        self._pool = ThreadPoolExecutor(1, "prefetch", torch.set_num_threads, (torch.get_num_threads(),))
         self._made: dict[int, Future[Batch]] = {}
 
     def take(self, step: int) -> Batch:

@@ -40,7 +40,7 @@ def train(
     A loss that is not finite ends the run with status ``diverged`` and no error.
     Raises InputError before any training for input that cannot be used.
     """
-    code = run_modules(spec) | reference_modules(spec, out)
+    code = {**reference_modules(spec, out), **run_modules(spec)}
     finished = run_directory.check_out(out, spec.name, code)
     if finished is not None and (not keep or checkpoint.is_complete(out)):
         report("already finished; remove the folder to train it again", 1.0)

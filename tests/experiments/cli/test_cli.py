@@ -10,7 +10,6 @@ import time
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -20,7 +19,7 @@ from mat.experiments.cli.main import main
 from mat.experiments.cli.plugins import listed
 from mat.experiments.cli.train import described
 from mat.methods.mat import MAT
-from mat.records.strict import descriptions
+from mat.settings.strict import descriptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,7 +82,7 @@ def test_list_shows_what_there_is_with_its_settings():
         assert name in text
 
 
-def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
+def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, capsys):
     spec = json.dumps(SPEC)
     process = subprocess.Popen(
         command("train", "--spec", spec, "--out", tmp_path / "a", "--save-every", 0), stderr=subprocess.PIPE
@@ -96,13 +95,14 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "a/final.json").exists()
-    for name in "ab":
-        done = mat("train", "--spec", spec, "--out", tmp_path / name)
-        assert done.returncode == 0, done.stderr
+    done = mat("train", "--spec", spec, "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    assert main(["train", "--spec", spec, "--out", str(tmp_path / "b")]) == 0
     a, b = (pd.read_parquet(tmp_path / name / "curve.parquet") for name in "ab")
     clocks = [c for c in a if c.startswith("seconds")]
     pd.testing.assert_frame_equal(a.drop(columns=clocks), b.drop(columns=clocks), check_exact=True)
-    shown = mat("show", tmp_path / "a").stdout
+    assert main(["show", str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
     assert "digits-vgg-mat-s0" in shown
     assert "finished" in shown
 
@@ -119,11 +119,9 @@ def trained(tmp_path_factory):
                 given += ["--set", f"{block}.{key}={json.dumps(value)}"]
     given += ["--set", "recipe.epochs=1"]
     flags = ["--task", "digits", "--model", "vgg", "--method", "mat"]
-    for done in (
-        mat("train", "--spec", root / "spec.json", "--out", root / "one"),
-        mat("train", *flags, *given, "--out", root / "two"),
-    ):
-        assert done.returncode == 0, done.stderr
+    assert main(["train", "--spec", str(root / "spec.json"), "--out", str(root / "one")]) == 0
+    done = mat("train", *flags, *given, "--out", root / "two")
+    assert done.returncode == 0, done.stderr
     return root
 
 
@@ -208,7 +206,12 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
         (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
-        (["step", "table", "branches", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
+        (
+            ["step", "table", "trainability", "nowhere", "--tables", "t"],
+            "nowhere is not a readable Parquet file",
+        ),
+        (["step", "table", "branches", "--tables", "t"], "unknown table 'branches'; expected one of "),
+        (["step", "measure", "studies", "--job", "{}", "--out", "x"], "studies"),
     ],
 )
 def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
@@ -318,18 +321,17 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command resumes from the last saved state" in capsys.readouterr().err
 
 
-def test_check_plugin_says_what_is_missing_or_that_it_passes(monkeypatch, tmp_path, capsys):
-    found = []
-    contract = ModuleType("mat.experiments.contract")
-    contract.check_file = lambda path: [f"{path.name} {line}" for line in found]
-    monkeypatch.setitem(sys.modules, contract.__name__, contract)
-    assert main(["check-plugin", str(tmp_path / "mine.py")]) == 0
-    assert capsys.readouterr().out.endswith("mine.py: passes\n")
-    found[:] = ["has no METHOD", "has no card"]
+def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):
+    example = ROOT / "tests/contract/my_method.py"
+    assert main(["check-plugin", str(example)]) == 0
+    assert capsys.readouterr().out == f"{example}: passes\n"
+    (tmp_path / "mine.py").write_text('"""Mine."""\n')
     assert main(["check-plugin", str(tmp_path / "mine.py")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith("mine.py: 2 of the contract not kept:")
-    assert lines[1:] == ["  mine.py has no METHOD", "  mine.py has no card"]
+    assert lines[0] == f"mat: error: {tmp_path / 'mine.py'}: 1 of the contract not kept:"
+    assert lines[1].startswith("  it is no plug-in: ")
+    assert main(["check-plugin", str(tmp_path / "absent.py")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 DEMO = ["--tables", str(ROOT / "results/demo/tables")]

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from mat.experiments.cli.step import schema_text
-from mat.records.yaml_file import read_yaml
+from mat.settings.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "workflows/schemas/scale.schema.json"

@@ -11,7 +11,7 @@ from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.models import bert, vit
 from mat.experiments.task_signature import Signature
-from mat.records.strict import read
+from mat.settings.strict import read
 from tests.cases import bert_classification_case, logits
 from tests.naive_detach import constants
 from tests.zoo import modular_ntk

@@ -12,7 +12,7 @@ from mat.errors import InputError
 from mat.experiments.models import resnet
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
-from mat.records.strict import read
+from mat.settings.strict import read
 from tests.cases import resnet_case
 
 

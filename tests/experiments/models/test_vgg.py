@@ -10,7 +10,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from mat.errors import InputError
 from mat.experiments.models import vgg
 from mat.experiments.task_signature import Signature
-from mat.records.strict import read
+from mat.settings.strict import read
 
 SIGNATURE = Signature("image_classification", {"x": torch.zeros(1, 3, 32, 32)}, 10)
 

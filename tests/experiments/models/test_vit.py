@@ -10,7 +10,7 @@ from torchvision.models import VisionTransformer
 from mat.errors import InputError
 from mat.experiments.models import vit
 from mat.experiments.task_signature import Signature
-from mat.records.strict import read
+from mat.settings.strict import read
 from tests.zoo import modular_ntk
 
 SETTINGS = vit.Settings(patch=4, layers=2, width=12, heads=3)

@@ -138,12 +138,17 @@ def test_an_edit_to_a_study_leaves_runs_and_other_studies_as_they_are(edited):
 
 
 def test_a_file_of_someones_own_counts_with_what_it_imports_wherever_it_lies(tmp_path):
-    text = "from mat.methods.misa import Misa\n\nMETHOD = Misa\n"
+    text = "from mat import Controller\nfrom mat.methods.misa import Misa\n\nMETHOD = Misa\n"
     for folder, added in (("a", ""), ("b", "# said otherwise\n"), ("c", "SHARE = 1\n")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(text + added)
     first, moved, other = (modules(tmp_path / folder / "mine.py") for folder in "abc")
-    assert first == moved and set(first) >= {"mine.py", "mat.methods.misa", "mat.methods.base"}
+    assert first == moved and set(first) >= {
+        "mine.py",
+        "mat.controller",
+        "mat.methods.misa",
+        "mat.methods.base",
+    }
     assert other["mine.py"] != first["mine.py"]
 
 

@@ -95,6 +95,12 @@ def silent(line, share):
     pass
 
 
+def advanced(one, steps):
+    for _ in range(steps):
+        one.advance(silent)
+    return one
+
+
 @pytest.mark.parametrize(
     ("base", "method"),
     [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")],
@@ -102,22 +108,21 @@ def silent(line, share):
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
     whole, first = loop(made, tmp_path), loop(made, tmp_path)
-    for _ in range(13):
-        whole.advance(silent)
-    for _ in range(7):  # in the middle of an epoch and of a probe interval
-        first.advance(silent)
+    advanced(whole, 10)
+    advanced(first, 7)  # in the middle of an epoch and of a probe interval
     resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
     second = loop(made, tmp_path)
     second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
-    for _ in range(6):
-        second.advance(silent)
+    advanced(second, 3)
     assert differences(timeless(whole.state()), timeless(second.state())) == []
-    other = loop(spec(base, method, seed=1), tmp_path)  # control: the comparison sees another seed
-    for _ in range(13):
-        other.advance(silent)
-    found = differences(timeless(whole.state()), timeless(other.state()))
+
+
+def test_the_comparison_of_states_sees_another_seed(tmp_path):
+    """The control of the test before."""
+    one, other = (advanced(loop(spec(TEXT, seed=seed), tmp_path), 6) for seed in (0, 1))
+    found = differences(timeless(one.state()), timeless(other.state()))
     assert any("/model/" in path for path in found)
-    assert any("/progress/curve" in path for path in found)
+    assert any("/progress/curve/" in path for path in found)
 
 
 def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
@@ -215,25 +220,37 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("base", [DIGITS, TEXT, ROUTED])
+@pytest.fixture(scope="module", params=[DIGITS, TEXT, ROUTED], ids=["digits", "text", "routed"])
+def followed(request, tmp_path_factory):
+    """Settings, and the folder and name of a run of MAT by them."""
+    folder = tmp_path_factory.mktemp("followed")
+    given = {**request.param, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}}
+    other = Spec.of(given)
+    train(other, folder / other.name, machine=Machine(cache=folder))
+    return request.param, folder, other.name
+
+
 @pytest.mark.parametrize("schedule", ["cut", "compressed"])
-def test_early_stopping_spends_what_the_other_run_spent(tmp_path, base, schedule):
+def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
     whole schedule, or goes to zero within them."""
-    other = Spec.of({**base, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}})
-    train(other, tmp_path / other.name, machine=Machine(cache=tmp_path))
-    last = pd.read_parquet(tmp_path / other.name / "curve.parquet").iloc[-1]
+    base, folder, other = followed
+    last = pd.read_parquet(folder / other / "curve.parquet").iloc[-1]
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
-    given = {**base, "method": {"name": "early_stop", "match": other.name, "schedule": schedule}}
-    one = loop(Spec.of(given), tmp_path)
+    given = {**base, "method": {"name": "early_stop", "match": other, "schedule": schedule}}
+    one = loop(Spec.of(given), folder)
     family, names = one.spec.model.module, one.controller.partition.names
     work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
     step = family.step(work, names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
-    final = train(one.spec, tmp_path / one.spec.name, machine=Machine(cache=tmp_path))
-    curve = pd.read_parquet(tmp_path / one.spec.name / "curve.parquet")
+    final = train(one.spec, folder / one.spec.name, machine=Machine(cache=folder))
+    curve = pd.read_parquet(folder / one.spec.name / "curve.parquet")
+    stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
+    assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), (
+        "what it follows is of its numbers, too"
+    )
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
     assert curve["macs_executed"].iloc[-1] <= spent * routed

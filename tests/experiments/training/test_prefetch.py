@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mat.experiments.tasks import hmm
-from mat.experiments.training.prefetch import Feed
+from mat.experiments.training.prefetch import Prefetch
 
 SETTINGS = hmm.Settings(length=8, train=20, validation=4, test=4)
 
@@ -28,7 +28,7 @@ def equal(one, other):
 
 @pytest.mark.parametrize("order", [range(9), range(5, 9), (4, 4, 0, 8, 1)])
 def test_every_step_gets_its_own_batch(task, order):
-    feed = Feed(task, 3, 6, steps=9)
+    feed = Prefetch(task, 3, 6, steps=9)
     for step in order:
         assert equal(feed.take(step), expected(task, step, 6))
     feed.close()
@@ -45,7 +45,7 @@ def test_the_next_batches_are_made_while_nobody_waits(task, monkeypatch):
         return real(seed, epoch, step, size)
 
     monkeypatch.setattr(task, "batch", batch)
-    feed = Feed(task, 3, 6, steps=7)
+    feed = Prefetch(task, 3, 6, steps=7)
     feed.take(2)
     assert last.wait(10)
     assert made == [(False, step // 3, step % 3) for step in (2, 3, 4, 5, 6)]
@@ -60,7 +60,7 @@ def test_an_error_in_the_background_reaches_the_one_who_asks(task, monkeypatch):
         raise ValueError("row 7")
 
     monkeypatch.setattr(task, "batch", broken)
-    feed = Feed(task, 3, 6, steps=9)
+    feed = Prefetch(task, 3, 6, steps=9)
     with pytest.raises(ValueError, match="row 7"):
         feed.take(0)
     feed.close()
@@ -68,6 +68,6 @@ def test_an_error_in_the_background_reaches_the_one_who_asks(task, monkeypatch):
 
 def test_it_computes_with_as_many_threads_as_the_run(task):
     torch.set_num_threads(2)
-    feed = Feed(task, 3, 6, steps=9)
+    feed = Prefetch(task, 3, 6, steps=9)
     assert feed._pool.submit(torch.get_num_threads).result() == 2
     feed.close()

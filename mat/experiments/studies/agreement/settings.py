@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.studies.checks import check_increasing, is_number
+from mat.experiments.checks import check_increasing, check_least
 from mat.kernels.estimators import backward_passes
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
@@ -48,21 +48,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_increasing(
-            "shares", self.shares, lambda v: is_number(v, int, float) and 0 <= v <= 1, "shares in [0, 1]"
-        )
-        check_increasing("sizes", self.sizes, lambda v: is_number(v, int) and v >= 2, "whole numbers ≥ 2")
-        check_increasing(
-            "directions", self.directions, lambda v: is_number(v, int) and v >= 1, "whole numbers ≥ 1"
-        )
+        check_increasing("shares", self.shares, lambda v: 0 <= v <= 1, "shares in [0, 1]")
+        check_increasing("sizes", self.sizes, lambda v: v >= 2, "whole numbers ≥ 2")
+        check_increasing("directions", self.directions, lambda v: v >= 1, "whole numbers ≥ 1")
         unknown = [name for name in self.estimators if name not in ESTIMATORS]
         if unknown or not self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
                 f"estimators must be different ones of {', '.join(ESTIMATORS)}, got {list(self.estimators)}"
             )
         for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
+            check_least(name, getattr(self, name), least)
 
     def measurements(self, logits: int) -> list[Measurement]:
         """What the budget allows for a model of ``logits`` outputs per sample."""

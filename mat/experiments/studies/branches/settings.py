@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mat.errors import InputError
-from mat.experiments.studies.checks import check_increasing, is_number
+from mat.experiments.checks import check_increasing, check_least
 
 SETS = ("top", "bottom", "random", "all", "none")
 
@@ -33,12 +33,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", tuple(self.shares))
-        check_increasing(
-            "shares", self.shares, lambda v: is_number(v, int, float) and 0 <= v < 1, "shares in [0, 1)"
-        )
+        check_increasing("shares", self.shares, lambda v: 0 <= v < 1, "shares in [0, 1)")
         for name, least in (("steps", 0), ("set_steps", 0), ("samples", 2), ("validation_samples", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be ≥ {least}, got {getattr(self, name)}")
+            check_least(name, getattr(self, name), least)
         if not self.steps and not self.set_steps:
             raise InputError("steps or set_steps must be ≥ 1: with both 0 nothing is trained")
         if not 0 < self.set_share <= 0.5:  # with more, top and bottom would share modules

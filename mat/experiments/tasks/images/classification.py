@@ -12,17 +12,9 @@ from torch.nn import functional
 from torchvision.transforms.v2.functional import normalize_image
 
 from mat.errors import InputError
+from mat.experiments.checks import check_whole
 from mat.experiments.task_signature import Signature
-from mat.experiments.tasks.base import (
-    Batch,
-    Metric,
-    Outline,
-    Score,
-    Task,
-    check_whole,
-    fixed_order,
-    hash_arrays,
-)
+from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, fixed_order, hash_arrays
 from mat.experiments.tasks.images.augment import Augment
 from mat.experiments.tasks.images.decoded import Part, channel_statistics
 from mat.experiments.tasks.label_noise import SHOWN, replaced

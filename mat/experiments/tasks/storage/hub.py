@@ -1,6 +1,6 @@
 """Data sets of the Hugging Face hub, read from a mirror: one that is given, or the one that is downloaded.
 
-Without a mirror (`storage.mirror` says how it is laid out), the files come into the cache once (`storage.download`), and
+Without a mirror (`storage.mirror` says how it is laid out), files come into the cache once (`storage.download`), and
 the same code reads them there. Parquet files are read by name: for a local folder the cache key of `datasets` 5.2
 ignores path and content, so a file replaced in place would silently give the old data.
 """

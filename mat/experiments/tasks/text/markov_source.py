@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.base import check_whole
+from mat.experiments.checks import check_whole
 from mat.seeds import stream_seed
 
 BITS = 16

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.base import check_whole
+from mat.experiments.checks import check_whole
 from mat.experiments.tasks.storage.hub import PlainFile, Source, cached_arrays, content_key, hub_file
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.tokenizer import (

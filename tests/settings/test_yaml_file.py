@@ -7,9 +7,9 @@ import pytest
 from mat.errors import InputError
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import read_scale
-from mat.records.yaml_file import read_yaml
+from mat.settings.yaml_file import read_yaml
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CONFIG = """\
 scale: mini
 seeds: [0, 1]

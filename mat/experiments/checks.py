@@ -1,0 +1,49 @@
+"""What settings must be: one home for the checks that several kinds of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mat.errors import InputError
+
+
+def check_whole(what: str, value: object, low: int, high: int | None = None) -> None:
+    """Refuse anything but a whole number in ``low`` … ``high``.
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InputError(f"Expected {what} to be a whole number {limits}, got {value!r}.")
+
+
+def check_share(what: str, value: object) -> None:
+    """Refuse anything but a number in [0, 1).
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1:
+        raise InputError(f"Expected {what} to be a share in [0, 1), got {value!r}.")
+
+
+def check_increasing(name: str, values: tuple[Any, ...], fits: Callable[[Any], bool], wanted: str) -> None:
+    """Raise InputError unless there is a value, all of them fit and each is larger than the one before."""
+    if not values or not all(map(fits, values)) or list(values) != sorted(set(values)):
+        raise InputError(f"{name} must be {wanted}, increasing and at least one, got {list(values)}")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise InputError unless ``value`` is one of ``known``."""
+    if value not in known:
+        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Raise InputError unless ``value`` is at least ``least``."""
+    if value < least:
+        raise InputError(f"{name} must be ≥ {least}, got {value!r}")
