@@ -84,13 +84,7 @@ class Controller:
         self.records: list[dict[str, Any]] = []
 
     def _check(
-        self,
-        method: Method,
-        probed: bool,
-        labelled: bool,
-        every: int,
-        length: int | None,
-        counts: Sequence[int],
+        self, method: Method, probed: bool, labelled: bool, every: int, length: int | None, counts: Sequence[int]
     ) -> None:
         """Raise InputError where the method is not given what it needs."""
         name = type(method).__name__
@@ -184,9 +178,7 @@ class Controller:
             )
         if self.due:
             self._select()
-        active = frozenset(
-            name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0
-        )
+        active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
         if active != self.active:
             assert self.sparse is not None  # a dense method selects every module
             self.sparse.set_active(active)
@@ -290,9 +282,7 @@ class Controller:
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})
-        self.history = [
-            Observation(**{**seen, "integral": np.array(seen["integral"])}) for seen in state["history"]
-        ]
+        self.history = [Observation(**{**seen, "integral": np.array(seen["integral"])}) for seen in state["history"]]
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])
         if self.sparse is not None:

@@ -41,9 +41,7 @@ def draw(tables: Tables) -> Figure:
     if not shown:
         return common.nothing(tables, f"No finished run of {', '.join(METHODS)}.")
     alone = len(shown) > MOST
-    cells = [
-        (task, method) for task, methods in shown.items() for method in (methods[:1] if alone else methods)
-    ]
+    cells = [(task, method) for task, methods in shown.items() for method in (methods[:1] if alone else methods)]
     if alone:
         lines = [cells[start : start + len(METHODS)] for start in range(0, len(cells), len(METHODS))]
     else:
@@ -82,24 +80,15 @@ def panel_heights(modules: list[int]) -> list[float]:
     return [height * min(1.0, room / sum(wanted)) for height in wanted]
 
 
-def panel(
-    ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool
-) -> None:
+def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool) -> None:
     """One task and method: dark where all seeds had the module active, marked where most froze it."""
     active, frozen = (shares(tables, task, method, column, order) for column in ("active", "frozen"))
     ax.pcolormesh(
-        np.arange(active.shape[1] + 1) - 0.5,
-        np.arange(len(order) + 1) - 0.5,
-        active,
-        cmap=SHARES,
-        vmin=0,
-        vmax=1,
+        np.arange(active.shape[1] + 1) - 0.5, np.arange(len(order) + 1) - 0.5, active, cmap=SHARES, vmin=0, vmax=1
     )
     for row, column in np.argwhere(frozen > 0.5):
         ax.add_patch(
-            Rectangle(
-                (column - 0.5, row - 0.5), 1, 1, facecolor=FROZEN, edgecolor="0.25", hatch="////", linewidth=0
-            )
+            Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=FROZEN, edgecolor="0.25", hatch="////", linewidth=0)
         )
     starts = np.flatnonzero(np.diff(order["layer"].to_numpy())) + 0.5
     ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
@@ -121,8 +110,7 @@ def module_order(tables: Tables, task: str, method: str) -> pd.DataFrame:
     keys = {module: natural(module) for module in order["module"]}
     kinds = {"head": 0, "ffn": 1, "filters": 2}
     chosen = sorted(
-        order.itertuples(index=False),
-        key=lambda row: (row.layer, kinds.get(row.kind, 9), row.kind, keys[row.module]),
+        order.itertuples(index=False), key=lambda row: (row.layer, kinds.get(row.kind, 9), row.kind, keys[row.module])
     )
     names = common.module_names([tuple(row) for row in chosen])
     frame = pd.DataFrame(chosen)
@@ -153,9 +141,7 @@ def shares(tables: Tables, task: str, method: str, column: str, order: pd.DataFr
     """Share of finished seeds, per (module in ``order``, interval), in which the flag ``column`` is set."""
     runs = tables.finished(task, method)["run"]
     rows = tables.probes[tables.probes["run"].isin(runs)]
-    wide = rows.assign(flag=rows[column].astype(float)).pivot_table(
-        index="module", columns="interval", values="flag"
-    )
+    wide = rows.assign(flag=rows[column].astype(float)).pivot_table(index="module", columns="interval", values="flag")
     return wide.reindex(order["module"]).to_numpy(dtype=float)
 
 
@@ -165,11 +151,7 @@ def legend(figure: Figure, seeds: int) -> None:
     handles = [
         *(Patch(facecolor=SHARES(share), edgecolor="0.6", label=f"{share:.0%}") for share in levels),
         Patch(
-            facecolor=FROZEN,
-            edgecolor="0.25",
-            hatch="////",
-            linewidth=0,
-            label="frozen in more than half of the seeds",
+            facecolor=FROZEN, edgecolor="0.25", hatch="////", linewidth=0, label="frozen in more than half of the seeds"
         ),
     ]
     figure.legend(

@@ -20,9 +20,7 @@ from mat.evidence.tables.ceiling import reported_saving
 
 FIGURE = {
     "title": "The ceiling",
-    "about": (
-        "What a training step is made of, and what it can save at most at a given share of active modules."
-    ),
+    "about": ("What a training step is made of, and what it can save at most at a given share of active modules."),
     "reads": ("ceiling", "ceiling_parts"),
     "held": "Closed-form ledger, 1 MAC = 2 FLOP; it needs no runs.",
     "place": 120,
@@ -32,11 +30,7 @@ FIGURE = {
 KINDS = {kind: (name, style.colour) for kind, (name, style) in styles.KINDS.items()} | {
     "remainder": ("remainder", "0.75")
 }
-PASSES = {
-    "forward": ("forward", ""),
-    "input": ("input gradients", "////"),
-    "weight": ("weight gradients", "...."),
-}
+PASSES = {"forward": ("forward", ""), "input": ("input gradients", "////"), "weight": ("weight gradients", "....")}
 MODES = {"detach": Style(styles.VERMILION, "-", "s"), "exact": Style(styles.BLUE, (0, (4, 1.5)), "o")}
 DOTTED = {"color": "0.35", "linestyle": (0, (1, 1.5)), "linewidth": 0.8}
 COLUMNS = 2
@@ -53,9 +47,7 @@ def draw(tables: Tables) -> Figure:
     figure = plt.figure(figsize=(common.WIDTH, 1.2 + 1.3 * max(rows, 2)))
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     step(left.subplots(), parts, models)
-    left.legend(
-        handles=parts_legend(parts), loc="outside upper left", ncols=2, handlelength=1.6, columnspacing=1
-    )
+    left.legend(handles=parts_legend(parts), loc="outside upper left", ncols=2, handlelength=1.6, columnspacing=1)
     axes = right.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[len(models) :]:
         ax.set_axis_off()
@@ -67,14 +59,8 @@ def draw(tables: Tables) -> Figure:
     right.legend(handles=saving_legend(savings), loc="outside upper left", ncols=2, columnspacing=1)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            "closed-form ledger, multiply-adds of products; a saving of a step, not of a run",
-        ],
-        [
-            f"line: mean of {savings['draws'].iloc[0]} random active sets",
-            "shaded: all active sets of that size",
-        ],
+        [f"scale {tables.scope}", "closed-form ledger, multiply-adds of products; a saving of a step, not of a run"],
+        [f"line: mean of {savings['draws'].iloc[0]} random active sets", "shaded: all active sets of that size"],
         ["without residual paths (VGG) detach ends the backward pass at a layer that is wholly inactive"],
     )
     return figure
@@ -139,11 +125,7 @@ def saving(ax: Axes, rows: pd.DataFrame, model: pd.Series) -> None:
 
 def parts_legend(parts: pd.DataFrame) -> list[Patch]:
     found = set(parts["kind"])
-    kinds = [
-        Patch(facecolor=c, edgecolor="black", label=n, linewidth=0.4)
-        for k, (n, c) in KINDS.items()
-        if k in found
-    ]
+    kinds = [Patch(facecolor=c, edgecolor="black", label=n, linewidth=0.4) for k, (n, c) in KINDS.items() if k in found]
     return kinds + [
         Patch(facecolor="white", edgecolor="black", hatch=2 * hatch, label=name, linewidth=0.4)
         for name, hatch in PASSES.values()
@@ -153,22 +135,13 @@ def parts_legend(parts: pd.DataFrame) -> list[Patch]:
 def saving_legend(savings: pd.DataFrame) -> list:
     first = savings.iloc[0]
     low, high, share = (first[f"reported_{name}"] for name in ("low", "high", "active_share"))
-    lines = [
-        plt.Line2D([], [], color=style.colour, linestyle=style.line, label=m) for m, style in MODES.items()
-    ]
+    lines = [plt.Line2D([], [], color=style.colour, linestyle=style.line, label=m) for m, style in MODES.items()]
     return [
         *lines,
-        plt.Line2D(
-            [], [], color=styles.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"
-        ),
+        plt.Line2D([], [], color=styles.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"),
         Patch(facecolor="0.9", label=f"paper, all its runs: {low:g}–{high:g} %"),
         plt.Line2D(
-            [],
-            [],
-            color="0.35",
-            linestyle=(0, (1, 1.5)),
-            linewidth=0.8,
-            label=f"paper, active: {100 * share:g} %",
+            [], [], color="0.35", linestyle=(0, (1, 1.5)), linewidth=0.8, label=f"paper, active: {100 * share:g} %"
         ),
     ]
 

@@ -49,10 +49,7 @@ def module_names(modules: list[tuple[str, str, int]]) -> dict[str, str]:
     for module, kind, layer in modules:
         count[kind, layer] = count.get((kind, layer), 0) + 1
         numbered.append((module, kind, layer, count[kind, layer] - 1))
-    return {
-        module: kind if count[kind, layer] == 1 else f"{kind} {number}"
-        for module, kind, layer, number in numbered
-    }
+    return {module: kind if count[kind, layer] == 1 else f"{kind} {number}" for module, kind, layer, number in numbered}
 
 
 def seeds_text(tables: Tables, methods: Sequence[str] | None = None) -> str:
@@ -119,9 +116,7 @@ def decades(axis: Axis) -> None:
     low, high = sorted(axis.get_view_interval())
     narrow = low > 0 and high / low < 30
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-    axis.set_major_formatter(
-        LogFormatterSciNotation(labelOnlyBase=False) if narrow else LogFormatterMathtext()
-    )
+    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False) if narrow else LogFormatterMathtext())
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -147,9 +142,7 @@ def legend(figure: Figure, ncols: int, handlelength: float) -> None:
     handles: dict[str, object] = {}
     for ax in figure.axes:
         handles |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=ncols, handlelength=handlelength
-    )
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=ncols, handlelength=handlelength)
 
 
 def footer(figure: Figure, *lines: Sequence[str]) -> None:
@@ -157,9 +150,7 @@ def footer(figure: Figure, *lines: Sequence[str]) -> None:
     height = (0.05 + 0.125 * len(lines)) / figure.get_size_inches()[1]
     figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
     content = "\n".join("  ·  ".join(parts) for parts in lines)
-    figure.text(
-        0.008, 0.02 / figure.get_size_inches()[1], content, fontsize=7, color="0.3", ha="left", va="bottom"
-    )
+    figure.text(0.008, 0.02 / figure.get_size_inches()[1], content, fontsize=7, color="0.3", ha="left", va="bottom")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

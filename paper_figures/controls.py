@@ -63,13 +63,7 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
         share = mean_interval(over_seeds.active_share_percent(tables, task, method)).mean
         text = f"{format.number(share, 0)} %" if len(tables.finished(task, method)) else "not run"
         ax.annotate(
-            text,
-            (1.0, place),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="center",
-            fontsize=7,
-            color="0.4",
+            text, (1.0, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=7, color="0.4"
         )
         if values.empty:
             continue
@@ -92,9 +86,7 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.35 * (high - low) if largest <= FAR else high * 30)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(
-        range(len(rows)), [styles.method_name(name) for name in rows] if names else [""] * len(rows)
-    )
+    ax.set_yticks(range(len(rows)), [styles.method_name(name) for name in rows] if names else [""] * len(rows))
     ax.tick_params(axis="y", length=0)
     common.task_title(ax, task)
     ax.set_xlabel(f"loss below {styles.method_name(against)}'s, %")

@@ -96,9 +96,7 @@ def lines(ax: plt.Axes, probes: pd.DataFrame, quantity: str) -> None:
 def layer_styles(probes: pd.DataFrame) -> dict[int, tuple[str, str]]:
     """Colour (dark at the input, light at the output) and line style of every layer."""
     layers = sorted(probes["layer"].unique())
-    colours = (
-        plt.get_cmap("viridis")(np.linspace(0, 0.88, len(layers))) if len(layers) > 1 else [(0, 0, 0, 1)]
-    )
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.88, len(layers))) if len(layers) > 1 else [(0, 0, 0, 1)]
     return {layer: (to_hex(colours[i]), STYLES[i % len(STYLES)]) for i, layer in enumerate(layers)}
 
 
@@ -117,13 +115,7 @@ def kind_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
     return (
         [
             plt.Line2D(
-                [],
-                [],
-                color="0.35",
-                linewidth=0.8,
-                markersize=3,
-                label=name,
-                marker=style.marker if number else None,
+                [], [], color="0.35", linewidth=0.8, markersize=3, label=name, marker=style.marker if number else None
             )
             for number, name, style in named
         ]

@@ -10,14 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    LogLocator,
-    MultipleLocator,
-    NullFormatter,
-    NullLocator,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import FixedLocator, LogLocator, MultipleLocator, NullFormatter, NullLocator, StrMethodFormatter
 from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Style
 
 from mat.evidence.runs.pooled import Tables
@@ -25,9 +18,7 @@ from mat.evidence.tables.estimator_choice import TRAINED, at_default, changes
 
 FIGURE = {
     "title": "Agreement of estimators",
-    "about": (
-        "Agreement of module rankings between kernel estimators, over n and over training, and what it costs."
-    ),
+    "about": ("Agreement of module rankings between kernel estimators, over n and over training, and what it costs."),
     "reads": ("agreement",),
     "held": "Kendall's τ_b; seeds and probe sets are in its footer; executed ledger for the cost.",
     "place": 130,
@@ -84,9 +75,7 @@ def draw(tables: Tables) -> Figure:
         if column:
             for ax in ours:
                 ax.tick_params(labelleft=False)
-    for ax, about in zip(
-        axes[:3, 0], ("over n", f"over training, n = {sizes(table)}", "against cost"), strict=True
-    ):
+    for ax, about in zip(axes[:3, 0], ("over n", f"over training, n = {sizes(table)}", "against cost"), strict=True):
         ax.set_ylabel(r"$\tau_b$ with the reference" + f"\n{about}")
     axes[3][0].set_ylabel("default ranking,\none thing changed")
     handles = [
@@ -101,10 +90,7 @@ def draw(tables: Tables) -> Figure:
             f"n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's mean over "
             f"{int(table['probe_sets'].max())} disjoint probe sets",
         ],
-        [
-            "all but the second row: checkpoints after the start, pooled",
-            "a reference has no curve of its own",
-        ],
+        ["all but the second row: checkpoints after the start, pooled", "a reference has no curve of its own"],
         ["cost: executed ledger, kernels and eigenvalues of one probe of default n; sum_of_logits = 1"],
     )
     return figure

@@ -54,10 +54,7 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, "No branch has a result: every one of them diverged.")
     columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
     figure, axes = plt.subplots(
-        len(measures) * blocks,
-        columns,
-        squeeze=False,
-        figsize=(common.WIDTH, 0.9 + 1.5 * len(measures) * blocks),
+        len(measures) * blocks, columns, squeeze=False, figsize=(common.WIDTH, 0.9 + 1.5 * len(measures) * blocks)
     )
     for ax in axes.flat:
         ax.set_axis_off()

@@ -40,9 +40,7 @@ def draw(tables: Tables) -> Figure:
     table = tables.made.get("results")
     shown = [task for task in tables.tasks if any(gain(tables, task, name).n for name in METHODS)]
     if table is None or not shown:
-        return common.nothing(
-            tables, f"No results table, or no seed finished by {REFERENCE} and {METHODS[0]}."
-        )
+        return common.nothing(tables, f"No results table, or no seed finished by {REFERENCE} and {METHODS[0]}.")
     units: dict[str, list[str]] = {}
     for task in shown:
         units.setdefault(unit_of(tables, task)[1], []).append(task)
@@ -71,9 +69,7 @@ def draw(tables: Tables) -> Figure:
             f"{common.seeds_text(tables, [REFERENCE, *METHODS])}, paired: mean with 95 % interval; arrow: it is cut",
         ],
         [f"{LEDGER} ledger, charged probes included", "each run converges to its own best loss"],
-        [
-            f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared"
-        ],
+        [f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared"],
     )
     return figure
 
@@ -101,8 +97,7 @@ def gain(tables: Tables, task: str, method: str) -> Interval:
     """Test metric of ``method`` minus vanilla's, paired by seed, positive where it is better."""
     factor, _ = unit_of(tables, task)
     mine, theirs = (
-        tables.by_seed(task, name, lambda run, _: factor * float(run["test_metric"]))
-        for name in (method, REFERENCE)
+        tables.by_seed(task, name, lambda run, _: factor * float(run["test_metric"])) for name in (method, REFERENCE)
     )
     return paired_difference(mine, theirs)
 
@@ -135,10 +130,7 @@ def panel(
             value.mean, place, xerr=common.bars(value), elinewidth=1.1, capsize=2, markersize=5, zorder=3,
             linestyle="none", **(style.marked | filling),
         )  # fmt: skip
-        for end, beyond, marker in (
-            (ends[0], value.low < ends[0], "<"),
-            (ends[1], value.high > ends[1], ">"),
-        ):
+        for end, beyond, marker in ((ends[0], value.low < ends[0], "<"), (ends[1], value.high > ends[1], ">")):
             if beyond:
                 ax.plot(end, place, marker=marker, color=style.colour, markersize=4, clip_on=False, zorder=4)
     ax.axvline(0, **ZERO)

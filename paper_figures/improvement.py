@@ -17,9 +17,7 @@ from mat.evidence.stats.intervals import Interval
 
 FIGURE = {
     "title": "Probability of improvement",
-    "about": (
-        "How probable it is that a run of a method is better than one of vanilla's, in three senses of better."
-    ),
+    "about": ("How probable it is that a run of a method is better than one of vanilla's, in three senses of better."),
     "reads": ("rivals",),
     "needs": (("rivals",),),
     "place": 40,

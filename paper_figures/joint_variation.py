@@ -74,18 +74,9 @@ def paths(ax: Axes, probes: pd.DataFrame, named: tuple[str, styles.Style]) -> No
     for _, rows in probes.groupby("module", sort=True):
         rows = rows[(rows["lambda_max"] > 0) & (rows["effective_rank"] > 0)]
         ax.plot(rows["lambda_max"], rows["effective_rank"], color=style.colour, linewidth=0.4, alpha=0.35)
-        colours = [
-            to_rgba(style.colour, PALEST + (1 - PALEST) * (number / last) ** 1.5)
-            for number in rows["interval"]
-        ]
+        colours = [to_rgba(style.colour, PALEST + (1 - PALEST) * (number / last) ** 1.5) for number in rows["interval"]]
         ax.scatter(
-            rows["lambda_max"],
-            rows["effective_rank"],
-            c=colours,
-            marker=style.marker,
-            s=9,
-            linewidths=0,
-            zorder=2,
+            rows["lambda_max"], rows["effective_rank"], c=colours, marker=style.marker, s=9, linewidths=0, zorder=2
         )
         ax.scatter(
             rows["lambda_max"].iloc[-1:], rows["effective_rank"].iloc[-1:], color=style.colour, marker=style.marker,

@@ -18,9 +18,7 @@ from mat.records.costs import FLOPS_PER_MAC, flop_unit, total_macs
 
 FIGURE = {
     "title": "Validation loss against compute",
-    "about": (
-        "Validation loss against the compute really spent, probes included where the method pays for them."
-    ),
+    "about": ("Validation loss against the compute really spent, probes included where the method pays for them."),
     "place": 20,
 }
 
@@ -67,11 +65,7 @@ def draw(tables: Tables) -> Figure:
             f"scale {tables.scope}",
             f"{common.seeds_text(tables, shown)}: mean, and band from the lowest to the highest seed",
         ],
-        [
-            f"{LEDGER} ledger, charged probes included",
-            "1 MAC = 2 FLOP",
-            "large marker: end of the method's runs",
-        ],
+        [f"{LEDGER} ledger, charged probes included", "1 MAC = 2 FLOP", "large marker: end of the method's runs"],
         [
             *(["bottom: the same curves, enlarged around the losses at their ends"] if paired else []),
             *(
@@ -117,9 +111,7 @@ def left_out(tables: Tables, shown: list[str]) -> bool:
     return bool(set(method_groups.of_groups(tables.runs["method"], ["rivals"])) - set(shown))
 
 
-def panel(
-    ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[Bound], near_end: bool
-) -> None:
+def panel(ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[Bound], near_end: bool) -> None:
     """Every method's mean and band, and the known bounds; with ``near_end`` only the losses at the ends."""
     largest = max((found["flop"].iloc[-1] for found in bands.values()), default=1.0)
     factor, unit = flop_unit(largest)
@@ -147,9 +139,7 @@ def panel(
         ax.set_xlabel(f"cumulative compute, {unit}")
 
 
-def limits(
-    ax: Axes, bands: dict[str, pd.DataFrame], lines: list[float], near_end: bool
-) -> tuple[float, float]:
+def limits(ax: Axes, bands: dict[str, pd.DataFrame], lines: list[float], near_end: bool) -> tuple[float, float]:
     """Set the vertical axis and return its ends: all losses and bounds, or the losses at the runs' ends."""
     low = min(found["low"].min() for found in bands.values())
     high = max(found["high"].max() for found in bands.values())

@@ -17,9 +17,7 @@ from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 FIGURE = {
     "title": "Quality against compute at the end",
-    "about": (
-        "Test metric and compute at the end of training, of MAT, the paper's baselines and rivals of today."
-    ),
+    "about": ("Test metric and compute at the end of training, of MAT, the paper's baselines and rivals of today."),
     "needs": (("rivals",),),
     "place": 30,
 }
@@ -41,9 +39,7 @@ def draw(tables: Tables) -> Figure:
     )  # fmt: skip
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, task, found)
-    handles = [
-        styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods
-    ]
+    handles = [styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods]
     figure.legend(
         handles=[*handles, front_handle()],
         loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.5,
@@ -60,10 +56,7 @@ def draw(tables: Tables) -> Figure:
             "1 MAC = 2 FLOP",
             "up is better in every panel: axes of losses are turned round",
         ],
-        [
-            "Pareto front of the means: no method shown is better and cheaper",
-            "intervals may end beyond a panel",
-        ],
+        ["Pareto front of the means: no method shown is better and cheaper", "intervals may end beyond a panel"],
     )
     return figure
 
@@ -91,8 +84,7 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
     shown = metrics.shown(metric, unit)
     scale, flop = flop_unit(max(compute.mean for compute, _ in found.values()))
     scaled = {
-        name: (compute.scaled(1 / scale), quality.scaled(shown.factor))
-        for name, (compute, quality) in found.items()
+        name: (compute.scaled(1 / scale), quality.scaled(shown.factor)) for name, (compute, quality) in found.items()
     }
     for name, (compute, quality) in scaled.items():
         style = styles.style(name, tables.runs["method"].unique())
@@ -101,9 +93,7 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
             elinewidth=0.7, markersize=5, markeredgewidth=0.9, zorder=4 if name == "mat" else 3, label=name,
             **style.marked,
         )  # fmt: skip
-    front = pareto(
-        {name: (compute.mean, quality.mean) for name, (compute, quality) in scaled.items()}, higher
-    )
+    front = pareto({name: (compute.mean, quality.mean) for name, (compute, quality) in scaled.items()}, higher)
     ax.plot(
         [scaled[name][0].mean for name in front], [scaled[name][1].mean for name in front], color="0.6",
         linewidth=3.5, solid_capstyle="round", marker="o", markersize=10, alpha=0.45, markeredgewidth=0, zorder=1,

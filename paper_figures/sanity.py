@@ -56,10 +56,7 @@ def draw(tables: Tables) -> Figure:
             f"{styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
             "lowest to the highest seed",
         ],
-        [
-            "level: of the test split, as workflows/sanity.yaml fixes it",
-            "dotted: known values of the validation split",
-        ],
+        ["level: of the test split, as workflows/sanity.yaml fixes it", "dotted: known values of the validation split"],
     )
     return figure
 
@@ -122,9 +119,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
     ax.grid(True)
 
 
-def curve(
-    ax: Axes, tables: Tables, task: str, column: str, factor: float, colour: str, style: str, label: str
-) -> None:
+def curve(ax: Axes, tables: Tables, task: str, column: str, factor: float, colour: str, style: str, label: str) -> None:
     """Mean of a column of the curves over vanilla's finished seeds, and the band between the lowest and the highest."""
     found = []
     for _, run in tables.finished(task, REFERENCE).iterrows():

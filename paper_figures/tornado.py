@@ -68,10 +68,7 @@ def draw(tables: Tables) -> Figure:
             f"n = {largest if least == largest else f'{least} to {largest}'} seeds, paired: mean, and 95 % interval of "
             "the alternative",
         ],
-        [
-            "executed ledger but where an alternative names another, charged probes included",
-            "sorted by the change",
-        ],
+        ["executed ledger but where an alternative names another, charged probes included", "sorted by the change"],
         [
             "more is better but for the validation loss",
             "verdicts on the claim in brackets, by the rules of workflows/claims.yaml",
@@ -95,12 +92,7 @@ def panel(ax: Axes, rows: pd.DataFrame) -> None:
         value = row["effect_alternative"]
         if not np.isfinite(value):
             ax.annotate(
-                "no value",
-                (default, place),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
+                "no value", (default, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
             )
             continue
         ax.barh(place, value - row["effect_default"], left=row["effect_default"], height=0.66, zorder=2,

@@ -45,11 +45,7 @@ def draw(tables: Tables) -> Figure:
     columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
     heights = [*[SCATTER] * len(checkpoints), common.DECORATION + ROW * len(cells)] * blocks
     figure, axes = plt.subplots(
-        len(heights),
-        columns,
-        squeeze=False,
-        figsize=(common.WIDTH, sum(heights) + 0.85),
-        height_ratios=heights,
+        len(heights), columns, squeeze=False, figsize=(common.WIDTH, sum(heights) + 0.85), height_ratios=heights
     )
     for place, family in enumerate(families):
         block, column = divmod(place, columns)
@@ -61,9 +57,7 @@ def draw(tables: Tables) -> Figure:
             if column == 0:
                 ax.set_ylabel("loss decrease")
         first = own.iloc[0]
-        ours[0].set_title(
-            f"{common.title(family, first['task'] + ', ' + first['loss_unit'])}\n{ours[0].get_title()}"
-        )
+        ours[0].set_title(f"{common.title(family, first['task'] + ', ' + first['loss_unit'])}\n{ours[0].get_title()}")
         correlations(ours[-1], own, cells, labels=column == 0)
     for ax in axes.flat:
         if not ax.has_data():
@@ -91,9 +85,7 @@ def draw(tables: Tables) -> Figure:
 
 def rho(table: pd.DataFrame, checkpoint: str, quantity: str, given: str) -> Interval:
     """The table's ρ of one family; unknown where there is none."""
-    rows = table[
-        (table["checkpoint"] == checkpoint) & (table["quantity"] == quantity) & (table["given"] == given)
-    ]
+    rows = table[(table["checkpoint"] == checkpoint) & (table["quantity"] == quantity) & (table["given"] == given)]
     if rows.empty:
         return Interval(np.nan, np.nan, np.nan, 0)
     first = rows.iloc[0]
@@ -104,10 +96,7 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
     """Loss decrease over λ_max of every module and seed, by kind."""
     kinds = styles.kinds(rows["kind"])
     for kind in kinds:
-        own, (_, style) = (
-            rows[(rows["kind"] == kind) & (rows["lambda_max"] > 0)],
-            styles.kind_style(kind, kinds),
-        )
+        own, (_, style) = (rows[(rows["kind"] == kind) & (rows["lambda_max"] > 0)], styles.kind_style(kind, kinds))
         ax.scatter(
             own["lambda_max"], own["loss_decrease"], s=10, marker=style.marker, color=style.colour, alpha=0.75,
             linewidths=0.3, edgecolors="black",
@@ -116,9 +105,7 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
     ax.set_xscale("log")
     common.decades(ax.xaxis)
     ax.set_xlabel(styles.LAMBDA)
-    ax.set_title(
-        f"at {100 * float(checkpoint):g} % of training\nρ = {format.interval(value, 2)}", fontsize=7.5
-    )
+    ax.set_title(f"at {100 * float(checkpoint):g} % of training\nρ = {format.interval(value, 2)}", fontsize=7.5)
     ax.grid(True)
 
 

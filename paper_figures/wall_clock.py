@@ -17,10 +17,7 @@ from mat.evidence.stats.intervals import Interval, saving_percent
 FIGURE = {
     "title": "Seconds beside FLOPs",
     "about": "Saved FLOPs beside saved seconds.",
-    "needs": (
-        ("vanilla",),
-        ("MAT", "baselines", "rivals", "controls", "learning rates", "sensitivity", "others"),
-    ),
+    "needs": (("vanilla",), ("MAT", "baselines", "rivals", "controls", "learning rates", "sensitivity", "others")),
     "place": 110,
 }
 
@@ -47,12 +44,8 @@ def draw(tables: Tables) -> Figure:
         ax.set_xlabel("saving in FLOP, %")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("saving in seconds, %")
-    handles = [
-        styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods
-    ]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3
-    )
+    handles = [styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods]
+    figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3)
     common.footer(
         figure,
         [
@@ -64,10 +57,7 @@ def draw(tables: Tables) -> Figure:
             f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither",
             f"hardware: {hardware(tables)}",
         ],
-        [
-            "on the diagonal a saved FLOP saves its time; below it, it saves less",
-            "shaded: dearer than vanilla",
-        ],
+        ["on the diagonal a saved FLOP saves its time; below it, it saves less", "shaded: dearer than vanilla"],
     )
     return figure
 
@@ -121,9 +111,7 @@ def bars(value: Interval, low: float) -> list[list[float]] | None:
 
 def final_macs(tables: Tables, task: str, method: str) -> object:
     """Total MACs of the whole run by seed."""
-    return tables.by_seed(
-        task, method, lambda run, curve: curves.final_macs(curve, LEDGER, bool(run["charges_probe"]))
-    )
+    return tables.by_seed(task, method, lambda run, curve: curves.final_macs(curve, LEDGER, bool(run["charges_probe"])))
 
 
 def hardware(tables: Tables) -> str:

@@ -57,19 +57,10 @@ def vgg_case(batch: int = 5, groups: int = 2, seed: int = 0, batch_norm: bool = 
 
 
 def bert_case(
-    batch: int = 3,
-    length: int = 6,
-    ffn_groups: int = 2,
-    seed: int = 0,
-    heads: int = 3,
-    head_outputs: bool = True,
+    batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True
 ) -> Case:
-    settings = bert.Settings(
-        layers=2, width=12, heads=heads, ffn_groups=ffn_groups, head_outputs=head_outputs
-    )
-    return _case(
-        bert, settings, "masked_lm", {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed
-    )
+    settings = bert.Settings(layers=2, width=12, heads=heads, ffn_groups=ffn_groups, head_outputs=head_outputs)
+    return _case(bert, settings, "masked_lm", {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
 
 
 def bert_classification_case(batch: int = 4, length: int = 6, seed: int = 0) -> Case:
@@ -88,14 +79,10 @@ def bert_classification_case(batch: int = 4, length: int = 6, seed: int = 0) -> 
 def resnet_case(batch: int = 5, groups: int = 2, seed: int = 0) -> Case:
     """Its first block has an identity for a shortcut, the others a convolution; odd sizes are halved."""
     settings = resnet.Settings(blocks=(1, 1, 1, 1), stem="small", width=4, filter_groups=groups)
-    return _case(
-        resnet, settings, "image_classification", {"x": torch.randn(batch, 2, 9, 10)}, 3, (batch,), seed
-    )
+    return _case(resnet, settings, "image_classification", {"x": torch.randn(batch, 2, 9, 10)}, 3, (batch,), seed)
 
 
-def vit_case(
-    batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True
-) -> Case:
+def vit_case(batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True) -> Case:
     """Four patches and the class token."""
     settings = vit.Settings(
         patch=4, layers=2, width=12, heads=heads, mlp=20, ffn_groups=ffn_groups, head_outputs=head_outputs
@@ -113,9 +100,7 @@ def switch_case(
     head_outputs: bool = True,
 ) -> Case:
     """Its experts' capacity is small, so that some tokens are dropped; with these seeds every expert gets some."""
-    settings = switch.Settings(
-        layers=2, width=12, heads=heads, experts=3, capacity=capacity, head_outputs=head_outputs
-    )
+    settings = switch.Settings(layers=2, width=12, heads=heads, experts=3, capacity=capacity, head_outputs=head_outputs)
     shapes = {"input_ids": torch.zeros(batch, length)}
     case = _case(switch, settings, objective, shapes, 11, (batch, length), seed)
     for module in case.model.modules():
@@ -162,9 +147,7 @@ def _case(
         else:
             inputs["input_ids"] = torch.randint(0, vocabulary or outputs, shapes["input_ids"].shape)
         labels = torch.randint(0, outputs, label_shape)
-        signature = Signature(
-            objective, {name: value[:1] for name, value in inputs.items()}, outputs, vocabulary
-        )
+        signature = Signature(objective, {name: value[:1] for name, value in inputs.items()}, outputs, vocabulary)
         model = family.build(settings, signature).double()
         for parameter in model.parameters():  # no parameter keeps a value at which an error could hide
             nn.init.normal_(parameter, 0.1, 0.3)
@@ -207,9 +190,7 @@ def detached_vgg(case: Case, active: set[str]) -> Tensor:
         if isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, nn.Conv2d) and not normed):
             groups = x.chunk(case.settings.filter_groups, dim=1)
             names = [f"conv{depth}.filters{g}" for g in range(len(groups))]
-            x = torch.cat(
-                [g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1
-            )
+            x = torch.cat([g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1)
             depth += 1
     return case.model.classifier(x.mean((2, 3)))
 
@@ -257,9 +238,7 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
         out, neurons = p[f"{at}.output.dense.bias"], 4 * s.width // groups
         for g in range(groups):
             r = slice(g * neurons, (g + 1) * neurons)
-            hidden = F.gelu(
-                x @ p[f"{at}.intermediate.dense.weight"][r].T + p[f"{at}.intermediate.dense.bias"][r]
-            )
+            hidden = F.gelu(x @ p[f"{at}.intermediate.dense.weight"][r].T + p[f"{at}.intermediate.dense.bias"][r])
             name = f"layer{i}.ffn" + (str(g) if groups > 1 else "")
             value = hidden @ p[f"{at}.output.dense.weight"][:, r].T
             out = out + (kept(value, name) if s.ffn_groups else value)
@@ -297,10 +276,7 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
         later = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1)
         bias = bias.masked_fill(later[..., None], -math.inf)
     for i in range(s.layers):
-        at, normed = (
-            f"stack.block.{i}.layer",
-            norm(x, f"stack.block.{i}.layer.0.layer_norm"),
-        )
+        at, normed = (f"stack.block.{i}.layer", norm(x, f"stack.block.{i}.layer.0.layer_norm"))
         for h in range(s.heads):
             r = slice(h * width, (h + 1) * width)
             q, k, v = (normed @ p[f"{at}.0.SelfAttention.{n}.weight"][r].T for n in "qkv")
@@ -343,9 +319,7 @@ def detached_resnet(case: Case, active: set[str]) -> Tensor:
         x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
         groups, at = x.chunk(case.settings.filter_groups, dim=1), next(depth)
         names = [f"conv{at}.filters{g}" for g in range(len(groups))]
-        return torch.cat(
-            [g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1
-        )
+        return torch.cat([g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1)
 
     model = case.model
     x = F.relu(conv(case.inputs["x"], model.conv1, model.bn1))
@@ -369,10 +343,7 @@ def detached_vit(case: Case, active: set[str]) -> Tensor:
 
     patches = F.unfold(case.inputs["x"], s.patch, stride=s.patch).transpose(1, 2)
     patches = patches @ p["conv_proj.weight"].flatten(1).T + p["conv_proj.bias"]
-    x = (
-        torch.cat([p["class_token"].expand(len(patches), 1, s.width), patches], 1)
-        + p["encoder.pos_embedding"]
-    )
+    x = torch.cat([p["class_token"].expand(len(patches), 1, s.width), patches], 1) + p["encoder.pos_embedding"]
     for i in range(s.layers):
         at = f"encoder.layers.encoder_layer_{i}"
         normed, out = norm(x, f"{at}.ln_1"), p[f"{at}.self_attention.out_proj.bias"]

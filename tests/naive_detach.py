@@ -62,11 +62,7 @@ def constants(model: nn.Module, partition: Partition, active: Collection[str]) -
         if pieces is None:
             return _conv2d(x, weight, bias, *geometry)
         return torch.cat(
-            [
-                rows(x, weight, bias, p.start, p.stop, on, lambda *a: _conv2d(*a, *geometry))
-                for p, on in pieces
-            ],
-            1,
+            [rows(x, weight, bias, p.start, p.stop, on, lambda *a: _conv2d(*a, *geometry)) for p, on in pieces], 1
         )
 
     with (

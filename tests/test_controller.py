@@ -76,9 +76,7 @@ def test_only_the_selected_modules_train():
     assert 0 < len(ever) < len(case.partition.modules)
     for module in case.partition.modules:
         moved = [
-            not torch.equal(
-                piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter))
-            )
+            not torch.equal(piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter)))
             for piece in module.slices
         ]
         assert any(moved) == (module.name in ever)
@@ -119,9 +117,7 @@ def test_a_method_reads_gradients_and_nothing_else_is_measured():
 def test_observing_records_both_where_it_can():
     case = bert_case()
     for options, measured in (({}, False), ({"probe_labels": case.labels, "loss": per_sample}, True)):
-        controller = Controller(
-            case.model, case.partition, Vanilla(observe=True), case.inputs, every=1, **options
-        )
+        controller = Controller(case.model, case.partition, Vanilla(observe=True), case.inputs, every=1, **options)
         controller.begin_step()
         assert all(row["lambda_max"] > 0 for row in controller.records)
         assert all((row["gradient_norm"] > 0) == measured for row in controller.records)
@@ -164,12 +160,7 @@ def test_resnet_and_its_downsampling_are_partitioned():
     partition = partition_model(model, filter_groups=4)
     assert len(partition.modules) == 4 * 20
     owners = {piece.parameter for module in partition.modules for piece in module.slices}
-    assert {
-        "conv1.weight",
-        "bn1.weight",
-        "layer2.0.downsample.0.weight",
-        "layer2.0.downsample.1.bias",
-    } <= owners
+    assert {"conv1.weight", "bn1.weight", "layer2.0.downsample.0.weight", "layer2.0.downsample.1.bias"} <= owners
     images = torch.randn(3, 3, 32, 32)
     controller = Controller(model, partition, MAT(), {"x": images}, every=1)
     controller.adopt(torch.optim.SGD(model.parameters()))

@@ -45,9 +45,7 @@ def by_parameter(model: nn.Module) -> Partition:
     )
 
 
-def naive_rows(
-    model: nn.Module, inputs: dict[str, Tensor], cotangents: Callable[[Tensor, int], list[Tensor]]
-):
+def naive_rows(model: nn.Module, inputs: dict[str, Tensor], cotangents: Callable[[Tensor, int], list[Tensor]]):
     """parameter -> (n, cotangents, *shape): one backward pass per sample and cotangent, in evaluation mode.
 
     ``cotangents(logits of sample i, i)`` gives vectors shaped like these logits (1, …).
@@ -59,15 +57,10 @@ def naive_rows(
     for i in range(n):
         output = logits(model, {k: v[i : i + 1] for k, v in inputs.items()})
         for v in cotangents(output.detach(), i):
-            gradients = torch.autograd.grad(
-                (output * v).sum(), named.values(), retain_graph=True, allow_unused=True
-            )
+            gradients = torch.autograd.grad((output * v).sum(), named.values(), retain_graph=True, allow_unused=True)
             for (name, p), g in zip(named.items(), gradients, strict=True):
                 rows[name].append(torch.zeros_like(p) if g is None else g.to_dense())
-    return {
-        name: torch.stack(found).reshape(n, len(found) // n, *named[name].shape)
-        for name, found in rows.items()
-    }
+    return {name: torch.stack(found).reshape(n, len(found) // n, *named[name].shape) for name, found in rows.items()}
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -95,9 +88,7 @@ def _images(n: int = 3, size: int = 16, channels: int = 3) -> Tensor:
 def bert() -> Animal:
     from transformers import BertConfig, BertForMaskedLM
 
-    config = BertConfig(
-        vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12
-    )
+    config = BertConfig(vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
     return Animal(BertForMaskedLM(config), {"input_ids": _ids(), "attention_mask": torch.ones(3, 5).long()})
 
 
@@ -126,9 +117,7 @@ def gpt2() -> Animal:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     return Animal(
-        GPT2LMHeadModel(
-            GPT2Config(vocab_size=13, n_embd=8, n_layer=2, n_head=2, n_positions=8, use_cache=False)
-        ),
+        GPT2LMHeadModel(GPT2Config(vocab_size=13, n_embd=8, n_layer=2, n_head=2, n_positions=8, use_cache=False)),
         {"input_ids": _ids()},
     )
 
@@ -189,12 +178,7 @@ def hf_vit() -> Animal:
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=12,
-        image_size=16,
-        patch_size=8,
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, image_size=16, patch_size=8
     )
     return Animal(ViTForImageClassification(config), {"pixel_values": _images()})
 

@@ -35,9 +35,7 @@ class Heads:
         if heads not in self._rows:
             block = heads // self.total
             rest = [i for i in range(self.total) if i not in self.active]
-            on, off = (
-                Rows.of([(i * block, (i + 1) * block) for i in group], heads) for group in (self.active, rest)
-            )
+            on, off = (Rows.of([(i * block, (i + 1) * block) for i in group], heads) for group in (self.active, rest))
             self._rows[heads] = on, off
         return self._rows[heads]
 
@@ -67,12 +65,7 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any
             return _joined(Take.apply(whole, on, 1), off.take(whole.detach(), 1), on, off)
         return _dropped_out(heads, q, k, v, mask, **named)
     parts = [
-        (
-            _taken(heads, which, q),
-            _taken(heads, which, k),
-            _taken(heads, which, v),
-            _masked(heads, which, mask),
-        )
+        (_taken(heads, which, q), _taken(heads, which, k), _taken(heads, which, v), _masked(heads, which, mask))
         for which in (0, 1)
     ]
     active = plain(*parts[0][:3], attn_mask=parts[0][3], **named)
@@ -88,9 +81,7 @@ def _dropped_out(
     if torch.is_autocast_enabled(q.device.type):
         kind = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(kind), k.to(kind), v.to(kind)
-    noise = torch.empty((*q.shape[:3], k.shape[2]), dtype=torch.bool, device=q.device).bernoulli_(
-        1 - dropout_p
-    )
+    noise = torch.empty((*q.shape[:3], k.shape[2]), dtype=torch.bool, device=q.device).bernoulli_(1 - dropout_p)
     if named.get("is_causal"):
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
 

@@ -59,11 +59,7 @@ class Rows:
     def copy(self, tensor: Tensor, dim: int) -> Tensor:
         """The active entries in memory of their own, so that keeping them does not keep all of ``tensor``."""
         taken = self.take(tensor, dim)
-        return (
-            taken.clone(memory_format=torch.contiguous_format)
-            if len(self.runs) == 1 and not self.whole
-            else taken
-        )
+        return taken.clone(memory_format=torch.contiguous_format) if len(self.runs) == 1 and not self.whole else taken
 
     def put_into(self, out: Tensor, values: Tensor, dim: int) -> Tensor:
         """Write ``values`` to the active entries of ``out`` along ``dim``; returns ``out``."""
@@ -128,9 +124,7 @@ class SparseLinear(torch.autograd.Function):
     """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor) -> Tensor:
         ctx.plan = plan
         # columns of inactive slices are never needed again, so they are not kept for the backward pass
         kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
@@ -231,9 +225,7 @@ class SparseConv2d(torch.autograd.Function):
         return gx, None, None, None, None, None, *weights, *biases
 
 
-def _conv_input(
-    g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None
-) -> Tensor | None:
+def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None) -> Tensor | None:
     """The gradient of a convolution's input of that shape, zero in the channels that are not wanted."""
     channels = shape[1] if wanted is None else sum(wanted.lengths)
     weight = weight if wanted is None else wanted.take(weight, 1)

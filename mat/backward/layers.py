@@ -155,9 +155,7 @@ class Assembled:
         self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
         self.rows = None
         if self.channels:
-            scales, shifts = (
-                [(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both()
-            )
+            scales, shifts = ([(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both())
             if scales == shifts:  # anything else is cut by its owner in a way of their own
                 self.rows = Rows.of(scales, self.layer.get_parameter("weight").numel())
 
@@ -169,9 +167,7 @@ class Assembled:
             if self.rows.empty:
                 with torch.no_grad():
                     return original(*args, **kwargs)
-            with _BatchNorms(
-                self.rows, [leaf for found in self._both() for p, leaf in found if p in self.active]
-            ):
+            with _BatchNorms(self.rows, [leaf for found in self._both() for p, leaf in found if p in self.active]):
                 return original(*args, **kwargs)
         for attribute, found in self.pieces.items():
             parts = [leaf if piece in self.active else leaf.detach() for piece, leaf in found]
@@ -243,8 +239,4 @@ SparseLayer = Product | Assembled | Whole
 def _is_transposed(layer: nn.Module) -> bool:
     """Hugging Face's Conv1D: y = x W + b with W (in, out), its width in ``nf``."""
     weight = layer._parameters.get("weight")
-    return (
-        type(layer).__name__ == "Conv1D"
-        and weight is not None
-        and getattr(layer, "nf", -1) == weight.shape[-1]
-    )
+    return type(layer).__name__ == "Conv1D" and weight is not None and getattr(layer, "nf", -1) == weight.shape[-1]

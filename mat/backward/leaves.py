@@ -39,12 +39,9 @@ class Leaves(dict[Slice, nn.Parameter]):
                 self[piece] = nn.Parameter(piece.of(whole.detach()))
         self.cut = {id(leaf) for piece, leaf in self.items() if not partition.is_whole(piece)}
         self.ids = {id(leaf) for leaf in self.values()}
-        self.shared = {
-            name: whole for name in partition.shapes if id(whole := self.wholes[name]) not in self.ids
-        }
+        self.shared = {name: whole for name in partition.shapes if id(whole := self.wholes[name]) not in self.ids}
         self._places = {
-            name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
-            for name in partition.shapes
+            name: (model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in partition.shapes
         }
         self._strides: dict[str, tuple[int, ...]] = {}
 

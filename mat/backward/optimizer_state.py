@@ -25,10 +25,7 @@ def split_state(state: State, whole: Tensor, pieces: Pieces) -> list[State]:
     (Adafactor's row and column means); steps and other single numbers are copied. Raises InputError for a tensor
     of any other shape.
     """
-    return [
-        {name: _part(name, value, whole, piece, leaf) for name, value in state.items()}
-        for piece, leaf in pieces
-    ]
+    return [{name: _part(name, value, whole, piece, leaf) for name, value in state.items()} for piece, leaf in pieces]
 
 
 def saved_states(saved: Mapping[str, State], pieces: Pieces) -> list[State]:

@@ -64,10 +64,7 @@ class Adoption:
             self.layout.append(plain)
             options = [slow.get(k, {**group, "lr": k * group["lr"]}) for k in found]
             group.update(self._parameters(plain, 1))
-            groups += [
-                group,
-                *({**own, **self._parameters(plain, k)} for k, own in zip(found, options, strict=True)),
-            ]
+            groups += [group, *({**own, **self._parameters(plain, k)} for k, own in zip(found, options, strict=True))]
         optimizer.param_groups[:] = groups
         state: dict[Any, Any] = optimizer.state
         for key in (*pieces, SLICES):
@@ -191,8 +188,7 @@ class Adoption:
         """Groups that ``add_param_group`` appended after adoption; they are nobody's slices."""
         known = sum(1 + len(plain.periods) for plain in self.layout)
         return [
-            PlainGroup(list(group["params"]), group.get("param_names"), ())
-            for group in optimizer.param_groups[known:]
+            PlainGroup(list(group["params"]), group.get("param_names"), ()) for group in optimizer.param_groups[known:]
         ]
 
 
@@ -252,9 +248,7 @@ def _split(optimizer: Optimizer, pieces: Mapping[nn.Parameter, Pieces]) -> dict[
     return found
 
 
-def _states(
-    state: State, saved: Mapping[str, State] | None, whole: nn.Parameter, pieces: Pieces
-) -> list[State]:
+def _states(state: State, saved: Mapping[str, State] | None, whole: nn.Parameter, pieces: Pieces) -> list[State]:
     return split_state(state, whole, pieces) if saved is None else saved_states(saved, pieces)
 
 
@@ -284,9 +278,7 @@ def _check_kind(optimizer: Optimizer) -> None:
     refuse_optimizer(optimizer)
 
 
-def _check_held(
-    optimizers: Sequence[Optimizer], parameters: Mapping[str, nn.Parameter], partition: Partition
-) -> None:
+def _check_held(optimizers: Sequence[Optimizer], parameters: Mapping[str, nn.Parameter], partition: Partition) -> None:
     held = Counter(parameter for optimizer in optimizers for parameter in _held(optimizer))
     names = {parameter: name for name, parameter in parameters.items()}
     twice = sorted(names[p] for p, count in held.items() if count > 1 and p in names)

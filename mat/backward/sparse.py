@@ -122,9 +122,7 @@ class SparseBackward:
         if unknown:
             raise InputError(f"not modules of this partition: {sorted(unknown)}")
         if self._closed:
-            raise InputError(
-                "this SparseBackward is closed; make a new one to train the model sparsely again"
-            )
+            raise InputError("this SparseBackward is closed; make a new one to train the model sparsely again")
         self.active = frozenset(active)
         self.leaves.check_storage()
         for piece, leaf in self.leaves.items():
@@ -197,9 +195,7 @@ def refuse_optimizer(optimizer: torch.optim.Optimizer) -> None:
     """Raise InputError for an optimizer that cannot leave inactive slices alone."""
     for kind, why in REFUSED.items():
         if isinstance(optimizer, kind):
-            raise InputError(
-                f"{kind.__name__} {why}; use an optimizer that follows each parameter's gradient"
-            )
+            raise InputError(f"{kind.__name__} {why}; use an optimizer that follows each parameter's gradient")
 
 
 def _refuse_wrapped(model: nn.Module) -> None:
@@ -219,9 +215,7 @@ def _refuse_tied(model: nn.Module, partition: Partition) -> None:
     for module in partition.modules:
         for piece in module.slices:
             if piece.parameter in tied:
-                raise InputError(
-                    f"{piece.parameter!r} is tied; leave it to the remainder, not to {module.name!r}"
-                )
+                raise InputError(f"{piece.parameter!r} is tied; leave it to the remainder, not to {module.name!r}")
 
 
 def _layer_paths(partition: Partition) -> list[str]:
@@ -229,9 +223,7 @@ def _layer_paths(partition: Partition) -> list[str]:
     return list(dict.fromkeys(piece.parameter.rpartition(".")[0] for piece in pieces))
 
 
-def _attentions(
-    model: nn.Module, partition: Partition, layers: Collection[str]
-) -> dict[str, tuple[str, ...]]:
+def _attentions(model: nn.Module, partition: Partition, layers: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Submodules that compute attention: the head modules of each, in order; none where its slices are a user's own."""
     cores = {attention.core: attention.heads for attention in partition.attentions}
     for path in layers:

@@ -72,9 +72,7 @@ def routed_rows(model: nn.Module, experts: Mapping[str, str]) -> Iterator[Counte
     def counting(name: str) -> Callable:
         return lambda module, args: rows.update({name: args[0].shape[:-1].numel()})
 
-    hooks = [
-        model.get_submodule(path).register_forward_pre_hook(counting(name)) for name, path in experts.items()
-    ]
+    hooks = [model.get_submodule(path).register_forward_pre_hook(counting(name)) for name, path in experts.items()]
     try:
         yield rows
     finally:
@@ -95,9 +93,7 @@ def _submodule(model: nn.Module, partition: Partition, module: Module) -> str | 
     path = module.slices[0].parameter.rpartition(".")[0]
     whole = all(partition.is_whole(piece) for piece in module.slices)
     while whole and path:
-        below = {
-            f"{path}.{name}" for name, p in model.get_submodule(path).named_parameters() if p.requires_grad
-        }
+        below = {f"{path}.{name}" for name, p in model.get_submodule(path).named_parameters() if p.requires_grad}
         if below == owned:
             return path
         if not below < owned:

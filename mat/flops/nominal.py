@@ -118,9 +118,7 @@ def row_macs(module: Module, partition: Partition) -> int:
 
     An entry of a stack of matrices, as experts are kept in one parameter of three dimensions, is a matrix too.
     """
-    return sum(
-        partition.size([piece]) for piece in module.slices if len(partition.shapes[piece.parameter]) > 1
-    )
+    return sum(partition.size([piece]) for piece in module.slices if len(partition.shapes[piece.parameter]) > 1)
 
 
 def _check_used(parameter: str, module: str, trace: Trace) -> None:

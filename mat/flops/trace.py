@@ -116,9 +116,7 @@ def _unique_states(model: nn.Module) -> list[tuple[str, Tensor]]:
     return found
 
 
-_MOVES = frozenset(
-    {"prim::ListUnpack", "prim::TupleUnpack", "aten::contiguous", "aten::clone", "aten::index"}
-)
+_MOVES = frozenset({"prim::ListUnpack", "prim::TupleUnpack", "aten::contiguous", "aten::clone", "aten::index"})
 
 
 def _parameter(value: Any, inputs: int, states: Sequence[tuple[str, Tensor]]) -> str | None:
@@ -190,7 +188,5 @@ def _bound(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """A bound for an unknown operator, under its full name (a Python function's own)."""
     node = outputs[0].node()
     name = node.kind() + (f".{node.pyname()}" if node.kind() == "prim::PythonOp" else "")
-    flat = [
-        [math.prod(s) for v in values for u in _flat(v) if (s := _shape(u))] for values in (inputs, outputs)
-    ]
+    flat = [[math.prod(s) for v in values for u in _flat(v) if (s := _shape(u))] for values in (inputs, outputs)]
     return Counter({name: bound_macs(*flat)})

@@ -71,9 +71,7 @@ class MATCallback(TrainerCallback, ExportableState):
             self.controller.model.__dict__.pop("parameters", None)
             self.controller.close()
 
-    def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         _refuse(args)
 
     def on_train_begin(
@@ -140,9 +138,7 @@ class MATCallback(TrainerCallback, ExportableState):
     ) -> None:
         kwargs["model"].__dict__.pop("parameters", None)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         logs = kwargs["logs"]
         if "loss" in logs and self._shares:
             share = sum(self._shares) / len(self._shares)
@@ -164,9 +160,7 @@ def draw_probe(loader: DataLoader, n: int, seed: int) -> dict[str, Any]:
     data: Any = loader.dataset
     if isinstance(data, torch.utils.data.IterableDataset) or not 1 <= n <= len(data):
         length = "no length" if isinstance(data, torch.utils.data.IterableDataset) else len(data)
-        raise InputError(
-            f"cannot draw a probe of {n} samples from a data set of {length}; give a batch of inputs"
-        )
+        raise InputError(f"cannot draw a probe of {n} samples from a data set of {length}; give a batch of inputs")
     chosen = torch.randperm(len(data), generator=generator(seed, "probe"))[:n]
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "probe"))  # a collator may mask or augment
@@ -197,11 +191,7 @@ def _bare(model: Any) -> Iterator[None]:
 def _inputs(batch: Mapping[str, Any], model: nn.Module, args: TrainingArguments) -> dict[str, Tensor]:
     labels = {"label", "labels", "label_ids", *(args.label_names or find_labels(type(model)))}
     device = next(model.parameters()).device
-    return {
-        name: value.to(device)
-        for name, value in batch.items()
-        if isinstance(value, Tensor) and name not in labels
-    }
+    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor) and name not in labels}
 
 
 def _refuse(args: TrainingArguments) -> None:

@@ -47,9 +47,7 @@ def kernels(request: Request, verify: bool) -> Found:
     recorder, logits = _recorded(request)
     n = request.n
     if logits.dim() < 2 or len(logits) != n:
-        raise InputError(
-            f"the model's outputs must be (n, …) with n = {n} samples, got shape {tuple(logits.shape)}"
-        )
+        raise InputError(f"the model's outputs must be (n, …) with n = {n} samples, got shape {tuple(logits.shape)}")
     outputs = logits[0].numel()
     size = n * outputs if request.full else n
     needed = len(request.modules) * size * size * 8
@@ -59,9 +57,7 @@ def kernels(request: Request, verify: bool) -> Found:
             f"{needed / 2**30:.0f} GiB; at most {FULL_BYTES / 2**30:.0f} are allowed. Use "
             "fewer samples, or 'trace' or 'projected'"
         )
-    grams = {
-        name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules
-    }
+    grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules}
     used = {use.parameter for use in recorder.uses}
     unseen = set(request.parameters) - used - recorder.unknown
     found = Found(grams, recorder.unknown, unseen, logits.shape[1:])
@@ -78,9 +74,7 @@ def kernels(request: Request, verify: bool) -> Found:
     return found
 
 
-def _backward_passes(
-    request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool
-) -> None:
+def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool) -> None:
     """All backward passes: first, where it is called for, those that trace every row to its sample."""
     passes = request.estimator.count(logits[0].numel())
     collector = _Collector(request, recorder, grams)

@@ -58,9 +58,7 @@ class Patches:
     ``m`` images belong to each sample; T = m·H'·W'. Patches are cut out when they are asked for.
     """
 
-    def __init__(
-        self, images: Tensor, kernel: tuple[int, int], geometry: tuple[tuple[int, int], ...]
-    ) -> None:
+    def __init__(self, images: Tensor, kernel: tuple[int, int], geometry: tuple[tuple[int, int], ...]) -> None:
         self.images, self.kernel, self.geometry = images, kernel, geometry
         self.n, self.each, channels, *size = images.shape
         stride, padding, dilation = geometry

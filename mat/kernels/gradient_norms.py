@@ -34,9 +34,7 @@ def gradient_norms(
             parameter.requires_grad_(True)
         losses = loss(forward(model, inputs), labels)
         if losses.shape != (n,):
-            raise InputError(
-                f"loss must return one value per sample, shape ({n},), got {tuple(losses.shape)}"
-            )
+            raise InputError(f"loss must return one value per sample, shape ({n},), got {tuple(losses.shape)}")
         found = torch.autograd.grad(losses.mean(), list(parameters.values()), allow_unused=True)
     gradients = dict(zip(parameters, found, strict=True))
     norms = {

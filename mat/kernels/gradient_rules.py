@@ -88,9 +88,7 @@ def conv1d(
     stride, padding, dilation = (
         v if isinstance(v, str) else (one, *v) for v, one in zip(geometry, (1, 0, 1), strict=True)
     )
-    return _convolution(
-        n, input[:, :, None], weight, (1, weight.shape[2]), bias, stride, padding, dilation, groups
-    )
+    return _convolution(n, input[:, :, None], weight, (1, weight.shape[2]), bias, stride, padding, dilation, groups)
 
 
 def conv2d(
@@ -217,9 +215,7 @@ def rms_norm(
     return _normalised(n, normal, len(normalized_shape), weight, None)
 
 
-def _normalised(
-    n: int, normal: Tensor, features: int, weight: Tensor | None, bias: Tensor | None
-) -> Call | None:
+def _normalised(n: int, normal: Tensor, features: int, weight: Tensor | None, bias: Tensor | None) -> Call | None:
     if normal.dim() <= features:
         return None
     layout = Layout(n, tuple(normal.shape[: normal.dim() - features]), normal, features)
@@ -267,9 +263,7 @@ def _per_channel(n: int, normal: Tensor, weight: Tensor | None, bias: Tensor | N
     return call_of(layout, (weight, vector(lambda g: summed(g * normal), n)), (bias, vector(summed, n)))
 
 
-def _broadcast(
-    n: int, shape: torch.Size, source: Tensor, *operands: tuple[Tensor, Tensor | None]
-) -> Call | None:
+def _broadcast(n: int, shape: torch.Size, source: Tensor, *operands: tuple[Tensor, Tensor | None]) -> Call | None:
     """Elementwise functions: an operand has no dimension of samples, so its gradient is summed over the others.
 
     ``operands``: (operand, what the output's gradient is multiplied with, if anything).

@@ -111,15 +111,11 @@ def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) 
         total[:, low - start : high - start, f.column : f.column + f.right.width] += found
     first = factors[0].left
     return (
-        torch.zeros(first.n, stop - start, columns, dtype=first.dtype, device=first.device)
-        if total is None
-        else total
+        torch.zeros(first.n, stop - start, columns, dtype=first.dtype, device=first.device) if total is None else total
     )
 
 
-def _blocks(
-    segments: Sequence[Segment], height: int
-) -> Iterator[tuple[int, int, list[tuple[Segment, int, int]]]]:
+def _blocks(segments: Sequence[Segment], height: int) -> Iterator[tuple[int, int, list[tuple[Segment, int, int]]]]:
     """Consecutive segments gathered into blocks of at most ``height`` rows; longer segments are split.
 
     Yields (start, stop, [(segment, start, stop), …]) with the part of each segment inside the block.

@@ -34,9 +34,7 @@ MEMORY = 2**28
 class Kernels(dict[str, Tensor]):
     """Module -> its kernel, float64, (n, n) or (nk, nk). ``ways``: how each was computed."""
 
-    def __init__(
-        self, grams: Grams, partition: Partition, estimator: Estimator, n: int, ways: dict[str, str]
-    ) -> None:
+    def __init__(self, grams: Grams, partition: Partition, estimator: Estimator, n: int, ways: dict[str, str]) -> None:
         super().__init__(grams)
         self.partition, self.estimator, self.n, self.ways = partition, estimator, n, ways
 

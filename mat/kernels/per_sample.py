@@ -56,21 +56,15 @@ def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: 
         for cotangent in request.estimator.cotangents(logits, request.label_of(i)):
             gradients: Sequence[Tensor | None] = [None] * len(parameters)
             if logits.requires_grad:
-                gradients = torch.autograd.grad(
-                    logits, parameters, cotangent, retain_graph=True, allow_unused=True
-                )
+                gradients = torch.autograd.grad(logits, parameters, cotangent, retain_graph=True, allow_unused=True)
             for rows, gradient, parameter in zip(found, gradients, parameters, strict=True):
                 if gradient is None:
                     gradient = torch.zeros_like(parameter)
                 rows.append(gradient.to_dense() if gradient.is_sparse else gradient)
-    return [
-        torch.stack([row.detach().flatten() for row in rows]).reshape(n, len(rows) // n, -1) for rows in found
-    ]
+    return [torch.stack([row.detach().flatten() for row in rows]).reshape(n, len(rows) // n, -1) for rows in found]
 
 
-def _add(
-    jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]], grams: Grams, full: bool
-) -> None:
+def _add(jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]], grams: Grams, full: bool) -> None:
     n, k, _ = jacobian.shape
     jacobian = jacobian.reshape(n, k, *shape)
     for module, piece in pieces:

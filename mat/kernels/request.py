@@ -92,9 +92,7 @@ def _samples(inputs: Inputs, labels: Tensor | None) -> int:
             "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
             f"{type(inputs).__name__}"
         )
-    sizes = {
-        name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)
-    }
+    sizes = {name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)}
     n = max(sizes.values(), default=0)
     if n < 1 or any(size not in (1, n) for size in sizes.values()):
         raise InputError(

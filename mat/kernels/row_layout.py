@@ -16,9 +16,7 @@ class Layout:
     ``certain``: and no other reading of the shape is as good. ``several``: a sample has more than one row.
     """
 
-    def __init__(
-        self, n: int, lead: tuple[int, ...], source: Tensor, features: int, sample_dim: int = 0
-    ) -> None:
+    def __init__(self, n: int, lead: tuple[int, ...], source: Tensor, features: int, sample_dim: int = 0) -> None:
         self.n, self.rank, self.rows, self.sample_dim = n, len(lead), math.prod(lead), sample_dim
         self._order: Tensor | None = None
         self.several = self.rows > n

@@ -42,9 +42,7 @@ class FreezeOut(Method):
 
     def times(self, layers: int) -> list[float]:
         """t_i of every layer but the last, which has none."""
-        return [
-            (self.t0 + (1 - self.t0) * i / (layers - 1)) ** POWERS[self.schedule] for i in range(layers - 1)
-        ]
+        return [(self.t0 + (1 - self.t0) * i / (layers - 1)) ** POWERS[self.schedule] for i in range(layers - 1)]
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

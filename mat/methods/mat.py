@@ -128,9 +128,7 @@ class MAT(Method):
         if self.policy != "temporal":
             active, tau = self.modular(context.modules, newest)
         if self.policy != "modular":
-            still = frozenset(
-                m for m in context.modules if temporally_frozen(context.history, m, self.beta, self.thaw)
-            )
+            still = frozenset(m for m in context.modules if temporally_frozen(context.history, m, self.beta, self.thaw))
         active, note = active - still, None
         if not active:
             kept = max(context.modules, key=lambda name: newest.lambda_max[name])

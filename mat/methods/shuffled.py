@@ -25,9 +25,7 @@ class Shuffled(Matched):
     def select(self, context: Context) -> Selection:
         given = context.fixed.permutation(len(context.modules))
         newest = context.history[-1].lambda_max
-        score = {
-            name: newest[context.modules[other]] for name, other in zip(context.modules, given, strict=True)
-        }
+        score = {name: newest[context.modules[other]] for name, other in zip(context.modules, given, strict=True)}
         return Selection(highest(context.modules, score, self.count(context)))
 
 

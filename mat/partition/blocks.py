@@ -55,9 +55,7 @@ def blocks(model: nn.Module) -> list[Block]:
     counts: dict[str, int] = {}
     made = []
     for depth, (path, inside, own) in enumerate(grouped):
-        prefix = (
-            "layer" if crossed in (set(), stacks) else "decoder" if parent(path) in crossed else "encoder"
-        )
+        prefix = "layer" if crossed in (set(), stacks) else "decoder" if parent(path) in crossed else "encoder"
         name = f"{prefix}{counts.get(prefix, 0)}"
         counts[prefix] = counts.get(prefix, 0) + 1
         roles = zip(_roles(path, inside) or (), inside, strict=True)

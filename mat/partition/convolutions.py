@@ -149,9 +149,7 @@ def _traced(path: str, module: nn.Module, waiting: set[str]) -> dict[str, str]:
         return {}
     try:
         shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
-        twin = copy.deepcopy(
-            module, shared
-        )  # its own objects, the same tensors: a forward may set attributes
+        twin = copy.deepcopy(module, shared)  # its own objects, the same tensors: a forward may set attributes
         graph = _Tracer().trace(twin)
     except Exception:  # whatever an arbitrary forward raises on symbolic inputs: look inside instead
         found = {}

@@ -87,8 +87,7 @@ def partition_model(
                     prefix = f"{block.name}.{qualifier}." if qualifier else f"{block.name}."
                     names = [f"{prefix}head{h}" for h in range(unit.groups)]
                     modules += [
-                        Module(name, "head", block.depth, unit.slices(h, head_outputs))
-                        for h, name in enumerate(names)
+                        Module(name, "head", block.depth, unit.slices(h, head_outputs)) for h, name in enumerate(names)
                     ]
                     attentions.append(Attention(unit.core, tuple(names)))
             modules += _feed_forward(block, ffn_groups, experts)

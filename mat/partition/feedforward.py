@@ -31,8 +31,7 @@ class FeedForward:
         """Slices of ``count`` equal groups of neurons."""
         runs = split(self.down.columns, count, self.path)
         return [
-            (*(piece for up in self.ups for piece in up.row_slices(*run)), self.down.column_slice(*run))
-            for run in runs
+            (*(piece for up in self.ups for piece in up.row_slices(*run)), self.down.column_slice(*run)) for run in runs
         ]
 
 
@@ -56,11 +55,7 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
         fits = _of_width(modules, free, width)
         for path in sorted({parent(path) for path in fits}):
             mine = [ffn for place, ffn in fits.items() if parent(place) == path]
-            holders = [
-                name
-                for name, child in modules[path].named_children()
-                if any(True for _ in child.parameters())
-            ]
+            holders = [name for name, child in modules[path].named_children() if any(True for _ in child.parameters())]
             if isinstance(modules[path], nn.ModuleList | nn.ModuleDict) and len(mine) == len(holders):
                 routers = _routers(model, path, len(mine), width)
                 if routers:
@@ -81,9 +76,7 @@ def _free_projections(modules: dict[str, nn.Module], found: list[Heads]) -> Iter
             yield path, place
 
 
-def _of_width(
-    modules: dict[str, nn.Module], free: dict[str, Projection], width: int
-) -> dict[str, FeedForward]:
+def _of_width(modules: dict[str, nn.Module], free: dict[str, Projection], width: int) -> dict[str, FeedForward]:
     """The deepest modules whose linear maps are exactly one feed-forward block."""
     below: dict[str, list[tuple[str, Projection]]] = {}
     for path, place in free.items():
@@ -100,9 +93,7 @@ def _of_width(
     return dict(sorted(fits.items(), key=lambda item: order[item[0]]))
 
 
-def _feed_forward(
-    path: str, module: nn.Module, maps: list[tuple[str, Projection]], width: int
-) -> FeedForward | None:
+def _feed_forward(path: str, module: nn.Module, maps: list[tuple[str, Projection]], width: int) -> FeedForward | None:
     if len(maps) not in (2, 3):
         return None
     neurons = next((m.rows for _, m in maps if m.rows != width), width)
@@ -157,9 +148,7 @@ def _stacked_experts(
         if len(cubes) < 2 or any(within(path, core) for core in cores):
             continue
         count = cubes[0].shape[0]
-        if all(p.dim() and p.shape[0] == count for p in own.values()) and len(
-            list(module.parameters())
-        ) == len(own):
+        if all(p.dim() and p.shape[0] == count for p in own.values()) and len(list(module.parameters())) == len(own):
             routers = _routers(model, path, count, width)
             if routers:
                 names = [join(path, name) for name in own]

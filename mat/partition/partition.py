@@ -61,9 +61,7 @@ class Partition:
     attentions: tuple[Attention, ...] = field(default=())
 
     @classmethod
-    def of(
-        cls, model: nn.Module, modules: Iterable[Module], attentions: Iterable[Attention] = ()
-    ) -> Partition:
+    def of(cls, model: nn.Module, modules: Iterable[Module], attentions: Iterable[Attention] = ()) -> Partition:
         """Complete ``modules`` with the remainder of ``model``'s trainable parameters.
 
         Raises InputError when there is no module, a name repeats, a slice does not fit its parameter,
@@ -130,12 +128,8 @@ class Partition:
 def _check_fits(piece: Slice, module: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     shape = shapes.get(piece.parameter)
     if shape is None:
-        raise InputError(
-            f"module {module!r} names parameter {piece.parameter!r}, which is not a trainable parameter"
-        )
-    if not (
-        0 <= piece.dim < max(len(shape), 1) and 0 <= piece.start < piece.stop <= (shape or (1,))[piece.dim]
-    ):
+        raise InputError(f"module {module!r} names parameter {piece.parameter!r}, which is not a trainable parameter")
+    if not (0 <= piece.dim < max(len(shape), 1) and 0 <= piece.start < piece.stop <= (shape or (1,))[piece.dim]):
         raise InputError(f"module {module!r}: slice {piece} does not fit the parameter's shape {shape}")
 
 

@@ -30,9 +30,7 @@ def unrecognised(model: nn.Module, partition: Partition) -> list[str]:
     routers = {name for block in found for _, experts in block.experts for name in experts.routers}
     patches = patch_embeddings(model, found)
     repeated = [*stacks(model, found), *_siblings(model, found)]
-    left = dict.fromkeys(
-        piece.parameter for piece in partition.remainder if len(partition.shapes[piece.parameter]) > 1
-    )
+    left = dict.fromkeys(piece.parameter for piece in partition.remainder if len(partition.shapes[piece.parameter]) > 1)
     names = []
     for name in left:
         path, _, attribute = name.rpartition(".")
@@ -53,11 +51,7 @@ def _siblings(model: nn.Module, found: list[Block]) -> Iterator[str]:
             classes = Counter(type(child) for child in module.children())
             for name, child in module.named_children():
                 place = join(path, name)
-                if (
-                    classes[type(child)] > 1
-                    and own_class(child)
-                    and not any(within(b.path, place) for b in found)
-                ):
+                if classes[type(child)] > 1 and own_class(child) and not any(within(b.path, place) for b in found):
                     yield place
 
 

@@ -24,34 +24,12 @@ PROBE_RECORD = (
 EPOCH_PLACE = 2
 # what is pooled of them: a method that measures no kernel makes no choices
 PROBE_COLUMNS = tuple(
-    name
-    for name in (*PROBE_RECORD[:EPOCH_PLACE], "epoch", *PROBE_RECORD[EPOCH_PLACE:])
-    if name not in CHOICES
+    name for name in (*PROBE_RECORD[:EPOCH_PLACE], "epoch", *PROBE_RECORD[EPOCH_PLACE:]) if name not in CHOICES
 )
 
 RUN_KEYS = (
-    *(
-        "name",
-        "labels",
-        "spec",
-        "seed",
-        "code_hash",
-        "code",
-        "data_hash",
-        "start_hash",
-        "versions",
-        "hardware",
-    ),
-    *(
-        "threads",
-        "charges_probe",
-        "metrics",
-        "loss_unit",
-        "bounds",
-        "sizes",
-        "modules",
-        "remainder_parameters",
-    ),
+    *("name", "labels", "spec", "seed", "code_hash", "code", "data_hash", "start_hash", "versions", "hardware"),
+    *("threads", "charges_probe", "metrics", "loss_unit", "bounds", "sizes", "modules", "remainder_parameters"),
     *("mode", "interval", "probe_n"),
 )
 FINAL_KEYS = ("status", "steps", "test_loss", "test_metric", "test_metrics", "best_val_loss", "best_step")

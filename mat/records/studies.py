@@ -19,12 +19,7 @@ READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")  # of a bra
 # one row per checkpoint and branch
 BRANCHES = (
     *("step", "share", "part", "branch", "kind", "layer", "parameters", "trained_modules", "members"),
-    *(
-        "branch_steps",
-        *SPECTRUM,
-        "gradient_norm",
-        *(f"{name}_{when}" for name in READ for when in ("before", "after")),
-    ),
+    *("branch_steps", *SPECTRUM, "gradient_norm", *(f"{name}_{when}" for name in READ for when in ("before", "after"))),
     *("samples", "val_samples", "set_share", "modules", "loss_unit", "metric", "noise", "corrupted"),
     *("probe_n", "estimator", "normalisation"),
 )

@@ -33,9 +33,7 @@ from mat.errors import InputError
 
 Record = TypeVar("Record")
 
-Real = Annotated[
-    float, WrapValidator(lambda value, check: (check(value), value)[1])
-]  # a number as it was written
+Real = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]  # a number as it was written
 WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -69,9 +67,7 @@ class Strict(BaseModel):
         """Refuse an unknown key, naming the known ones, and a missing one."""
         if isinstance(given, Mapping):
             known = {field.alias or name: field for name, field in cls.model_fields.items()}
-            unknown = [
-                str(key) for key in given if key not in known and cls.model_config["extra"] == "forbid"
-            ]
+            unknown = [str(key) for key in given if key not in known and cls.model_config["extra"] == "forbid"]
             missing = [name for name, field in known.items() if field.is_required() and name not in given]
             if unknown or missing:
                 said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
@@ -81,9 +77,7 @@ class Strict(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """The settings that were written out, without defaults."""
-        return {
-            name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set
-        }
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
 
 Block = TypeVar("Block", bound=Strict)
@@ -115,10 +109,7 @@ def model_of(record: type) -> type[Strict]:
         if field.init:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             default = ... if default is MISSING else default
-            made[field.name] = (
-                _lossless(hints[field.name]),
-                Field(default, description=about.get(field.name)),
-            )
+            made[field.name] = (_lossless(hints[field.name]), Field(default, description=about.get(field.name)))
     return create_model(record.__name__, __base__=Strict, __module__=record.__module__, **made)
 
 
@@ -163,9 +154,7 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     if found[0]["type"] not in WANTED:
         said = str(found[0].get("ctx", {}).get("error") or found[0]["msg"])
         return f"{where}: {said}" if where else said
-    wanted = dict.fromkeys(
-        WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED
-    )
+    wanted = dict.fromkeys(WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED)
     value = given
     for key in path:
         value = value[key]

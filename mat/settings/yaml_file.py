@@ -68,12 +68,7 @@ def _check_keys(node: yaml.Node, path: Path, place: str, above: list[yaml.Node])
         if key.tag != "tag:yaml.org,2002:str":
             said = f'the key {key.value} is {key.tag.rpartition(":")[2]} to YAML; write "{key.value}"'
             raise InputError(
-                where
-                + (
-                    said
-                    if isinstance(key, yaml.ScalarNode)
-                    else "a key must be a text, not a list or mapping"
-                )
+                where + (said if isinstance(key, yaml.ScalarNode) else "a key must be a text, not a list or mapping")
             )
         if key.value in lines:
             raise InputError(

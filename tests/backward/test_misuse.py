@@ -62,10 +62,7 @@ def test_a_layer_whose_forward_is_more_than_its_product_is_not_replaced_by_it(mo
 @pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize(
     "reparametrise",
-    [
-        torch.nn.utils.parametrizations.weight_norm,
-        functools.partial(prune.l1_unstructured, name="weight", amount=0.3),
-    ],
+    [torch.nn.utils.parametrizations.weight_norm, functools.partial(prune.l1_unstructured, name="weight", amount=0.3)],
 )
 def test_computed_weights_train_as_wholes_and_are_refused_in_slices(reparametrise, mode):
     model = chain(nn.Linear(4, 4), nn.Linear(4, 2))
@@ -74,9 +71,7 @@ def test_computed_weights_train_as_wholes_and_are_refused_in_slices(reparametris
     with pytest.raises(InputError, match="parametrisation of its own"):
         SparseBackward(model, rows(model, a=[(names[-1], 0, 1), ("0.bias", 0, 1)]), mode)
     sizes = {name: len(p) for name, p in model.named_parameters()}
-    sparse = SparseBackward(
-        model, rows(model, a=[(name, 0, sizes[name]) for name in [*names, "0.bias"]]), mode
-    )
+    sparse = SparseBackward(model, rows(model, a=[(name, 0, sizes[name]) for name in [*names, "0.bias"]]), mode)
     model(torch.randn(3, 4).double()).square().sum().backward()
     assert all(leaf.grad is not None for leaf in sparse.module_parameters("a"))
     sparse.close()
@@ -89,9 +84,7 @@ def test_a_frozen_weight_under_a_trainable_bias_lets_gradients_through(layer, mo
     model = chain(*(layer() for _ in range(3)))
     for one in model:
         one.weight.requires_grad_(False)
-    partition = rows(
-        model, **{f"b{i}{h}": [(f"{i}.bias", 2 * h, 2 * h + 2)] for i in range(3) for h in (0, 1)}
-    )
+    partition = rows(model, **{f"b{i}{h}": [(f"{i}.bias", 2 * h, 2 * h + 2)] for i in range(3) for h in (0, 1)})
     x = torch.randn(2, 4, 3, 3).double() if isinstance(model[0], nn.Conv2d) else torch.randn(2, 4).double()
     model(x).square().sum().backward()
     dense = [one.bias.grad.clone() for one in model]

@@ -30,10 +30,7 @@ ELEMENTWISE = {
     "asgd": lambda p, **k: o.ASGD(p, lr=0.05, t0=1, **k),
 }
 # these use means or products over a whole matrix; adopted, over each slice: not what plain training does
-BY_MATRIX = {
-    "adafactor": lambda p, **k: o.Adafactor(p, lr=0.05, **k),
-    "muon": lambda p, **k: o.Muon(p, lr=0.05),
-}
+BY_MATRIX = {"adafactor": lambda p, **k: o.Adafactor(p, lr=0.05, **k), "muon": lambda p, **k: o.Muon(p, lr=0.05)}
 EVERY = {**ELEMENTWISE, **BY_MATRIX}
 WAYS = [(name, {"foreach": foreach}) for name in EVERY for foreach in (False, True)]
 WAYS += [(name, {"fused": True}) for name in ("sgd", "adam", "adamw", "adagrad")]
@@ -124,9 +121,7 @@ def test_inactive_modules_do_not_move_by_a_bit(name, way):
     train(case, optimizers, 3)
     after = weights(case)
     for module in case.partition.modules:
-        same_bits = [
-            torch.equal(*(piece.of(at[piece.parameter]) for at in (before, after))) for piece in module.slices
-        ]
+        same_bits = [torch.equal(*(piece.of(at[piece.parameter]) for at in (before, after))) for piece in module.slices]
         assert not all(same_bits) if module.name in active else all(same_bits), module.name
 
 
@@ -234,9 +229,7 @@ def test_a_checkpoint_has_the_plain_layout():
         torch.testing.assert_close(flat(got["state"])[path], value, rtol=ROUNDING, atol=ROUNDING * scale)
     controller.sparse.set_active({"layer0.head1"})
     train(case, [adopted], 1)
-    query = [n for n, _ in case.model.named_parameters()].index(
-        "bert.encoder.layer.0.attention.self.query.weight"
-    )
+    query = [n for n, _ in case.model.named_parameters()].index("bert.encoder.layer.0.attention.self.query.weight")
     state = adopted.state_dict()["state"]
     steps = {key: int(part["step"]) for key, part in state["slices"][query].items()}
     assert steps == {"0:0:4": 1, "0:4:8": 2, "0:8:12": 1} and query not in state
@@ -253,18 +246,12 @@ def test_groups_keep_their_options_order_and_names():
     leaves = {leaf: name for name, leaf in controller.named_parameters()}
     for old, new in zip(before, optimizer.param_groups, strict=True):
         plain = ("params", "param_names")
-        assert {k: v for k, v in old.items() if k not in plain} == {
-            k: v for k, v in new.items() if k not in plain
-        }
+        assert {k: v for k, v in old.items() if k not in plain} == {k: v for k, v in new.items() if k not in plain}
         assert sum(leaf.numel() for leaf in new["params"]) == old["params"][0].numel()
         assert new["param_names"] == [leaves[leaf] for leaf in new["params"]]
-    assert optimizer.state_dict()["param_groups"] == [
-        {**group, "params": [i]} for i, group in enumerate(before)
-    ]
+    assert optimizer.state_dict()["param_groups"] == [{**group, "params": [i]} for i, group in enumerate(before)]
     controller.close()
-    assert all(
-        new["params"][0] is old["params"][0] for old, new in zip(before, optimizer.param_groups, strict=True)
-    )
+    assert all(new["params"][0] is old["params"][0] for old, new in zip(before, optimizer.param_groups, strict=True))
     assert [group["param_names"] for group in optimizer.param_groups] == [[name] for name, _ in named]
 
 
@@ -305,18 +292,14 @@ def test_slow_modules_have_k_times_the_rate_under_every_scheduler(schedule):
         before = weights(case)
         controller.begin_step()
         case.loss().backward()
-        grads = {
-            name: (leaf, leaf.grad) for name, leaf in controller.named_parameters() if leaf.grad is not None
-        }
+        grads = {name: (leaf, leaf.grad) for name, leaf in controller.named_parameters() if leaf.grad is not None}
         optimizer.step()
         rate = reference.param_groups[0]["lr"]
         for piece, leaf in controller.sparse.leaves.items():
             if leaf.grad is not None:
                 step = rate * (4 if leaf in slow else 1) * leaf.grad
                 expected_leaf = piece.of(before[piece.parameter]) - step
-                torch.testing.assert_close(
-                    leaf.data, expected_leaf, rtol=0, atol=ROUNDING
-                )  # of numbers below 1
+                torch.testing.assert_close(leaf.data, expected_leaf, rtol=0, atol=ROUNDING)  # of numbers below 1
         assert any(leaf in slow for leaf, _ in grads.values()) == (controller.step == 4)
         optimizer.zero_grad()
         reference.step()
@@ -376,13 +359,7 @@ def test_strangers_and_later_groups_are_left_alone():
 def test_splitting_and_merging_by_hand():
     whole = torch.arange(12.0).view(3, 4)
     pieces = [(Slice("w", 1, 0, 1), torch.zeros(3, 1)), (Slice("w", 1, 1, 4), torch.zeros(3, 3))]
-    state = {
-        "step": torch.tensor(3.0),
-        "m": whole.clone(),
-        "row": torch.ones(3, 1),
-        "col": whole[:1].clone(),
-        "n": 2,
-    }
+    state = {"step": torch.tensor(3.0), "m": whole.clone(), "row": torch.ones(3, 1), "col": whole[:1].clone(), "n": 2}
     parts = split_state(state, whole, pieces)
     assert same(parts[0], {"step": torch.tensor(3.0), "m": whole[:, :1], "row": torch.ones(3, 1),
                            "col": whole[:1, :1], "n": 2})  # fmt: skip
@@ -444,10 +421,7 @@ def _other_groups(case):
         (lambda c: controlled(c, []), "no parameter of module 'layer0.head0' is in the optimizer"),
         (lambda c: controlled(c, [o.SGD(_without(c.model, "layer.1"))]), "module 'layer1.head0'"),
         (lambda c: controlled(c, [o.SGD(c.model.parameters())] * 2), "updated twice in one step"),
-        (
-            lambda c: controlled(c, [o.SGD(c.model.parameters()), o.Muon([next(c.model.parameters())])]),
-            "twice",
-        ),
+        (lambda c: controlled(c, [o.SGD(c.model.parameters()), o.Muon([next(c.model.parameters())])]), "twice"),
         (_twice, "give them all in one call"),
         (_again, "already holds slices of 'bert.encoder.layer"),
         (_other_partition, r"resume with the partition"),

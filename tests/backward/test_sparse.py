@@ -408,23 +408,17 @@ def test_other_encoders_are_recognised(build):
 
     small = {"vocab_size": 20}
     if build == "distilbert":
-        model = hf.DistilBertForMaskedLM(
-            hf.DistilBertConfig(dim=8, n_heads=2, n_layers=2, hidden_dim=16, **small)
-        )
+        model = hf.DistilBertForMaskedLM(hf.DistilBertConfig(dim=8, n_heads=2, n_layers=2, hidden_dim=16, **small))
     else:
         model = hf.RobertaForMaskedLM(
-            hf.RobertaConfig(
-                hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, **small
-            )
+            hf.RobertaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16, **small)
         )
     partition = partition_model(model)
     assert [m.kind for m in partition.modules] == ["head", "head", "ffn"] * 2
     sparse = SparseBackward(model, partition, "detach")
     sparse.set_active({"layer0.head0", "layer1.ffn"})
     model(input_ids=torch.arange(2, 8)[None]).logits.sum().backward()
-    moved = {
-        m.name for m in partition.modules if any(p.grad is not None for p in sparse.module_parameters(m.name))
-    }
+    moved = {m.name for m in partition.modules if any(p.grad is not None for p in sparse.module_parameters(m.name))}
     assert moved == {"layer0.head0", "layer1.ffn"}
 
 

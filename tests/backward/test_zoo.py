@@ -24,9 +24,7 @@ on_devices = pytest.mark.parametrize(
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-        ),
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")),
     ],
 )
 
@@ -82,14 +80,10 @@ def assert_same(partition, active, reference, got):
                 continue
             wanted = reference[piece.parameter]
             if wanted is None or got[piece] is None:
-                assert wanted is None or not piece.of(wanted).any(), (
-                    f"{module.name} has no gradient in {piece}"
-                )
+                assert wanted is None or not piece.of(wanted).any(), f"{module.name} has no gradient in {piece}"
                 assert got[piece] is None or not got[piece].any(), f"{module.name}: a gradient too many"
                 continue
-            torch.testing.assert_close(
-                got[piece], piece.of(wanted), **TOLERANCE, msg=lambda m, p=piece: f"{p}: {m}"
-            )
+            torch.testing.assert_close(got[piece], piece.of(wanted), **TOLERANCE, msg=lambda m, p=piece: f"{p}: {m}")
 
 
 @functools.cache
@@ -189,9 +183,7 @@ def test_dropout_keeps_its_random_stream_and_its_gradients(name):
     logits(one.model.train(), one.inputs)
     assert torch.equal(after, torch.rand(1)), "the streams have parted"
     torch.testing.assert_close(wrapped, plain, rtol=1e-12, atol=1e-12)
-    assert_same(
-        partition, active, reference, sparse_gradients(one, partition, "detach", active, training=True)
-    )
+    assert_same(partition, active, reference, sparse_gradients(one, partition, "detach", active, training=True))
 
 
 @on_devices
@@ -216,16 +208,12 @@ def test_bfloat16_autocast(name, mode, device):
         if module.name in active and reference[module.slices[0].parameter] is not None:
             wanted, found = (
                 torch.cat([part.flatten() for part in parts])
-                for parts in zip(
-                    *((p.of(reference[p.parameter]), got[p]) for p in module.slices), strict=True
-                )
+                for parts in zip(*((p.of(reference[p.parameter]), got[p]) for p in module.slices), strict=True)
             )
             assert found.dtype == torch.float32
             assert (found - wanted).norm() <= 0.02 * wanted.norm(), module.name
     if full is not None:  # control: it did run in bfloat16
-        assert any(
-            not torch.allclose(full[n], reference[n], rtol=1e-5) for n in full if reference[n] is not None
-        )
+        assert any(not torch.allclose(full[n], reference[n], rtol=1e-5) for n in full if reference[n] is not None)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -294,16 +282,12 @@ def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, o
             for _ in range(2):
                 opt.zero_grad()
                 loss(one).backward()
-                largest = max(
-                    largest, *(float(p.grad.abs().max()) for p in sparse.parameters() if p.grad is not None)
-                )
+                largest = max(largest, *(float(p.grad.abs().max()) for p in sparse.parameters() if p.grad is not None))
                 opt.step()
         for module in partition.modules:
             for piece in module.slices:
                 now = piece.of(one.model.get_parameter(piece.parameter))
-                assert torch.equal(now, piece.of(before[piece.parameter])) == (module.name not in active), (
-                    piece
-                )
+                assert torch.equal(now, piece.of(before[piece.parameter])) == (module.name not in active), piece
         finals.append({n: p.detach().clone() for n, p in one.model.named_parameters()})
     # four steps of AdamW move an entry without gradient by lr / 1e-8 times what rounding makes of it
     bound = 4 * 0.01 / 1e-8 * ROUNDING * largest
@@ -325,9 +309,7 @@ def test_unwrapping_leaves_no_trace(name):
     before = trace()
     sparse = SparseBackward(one.model, partition, "detach")
     sparse.set_active(partition.names[::2])
-    assert [(k, v.shape) for k, v in one.model.state_dict().items()] == [
-        (k, v.shape) for k, _, v in before[0]
-    ]
+    assert [(k, v.shape) for k, v in one.model.state_dict().items()] == [(k, v.shape) for k, _, v in before[0]]
     loss(one).backward()
     sparse.close()
     one.model.zero_grad(set_to_none=True)
@@ -380,9 +362,7 @@ def test_the_gradient_of_constant_filters_is_not_computed_above_them():
         partition = Partition.of(
             model,
             [
-                Module(
-                    name, "filters", 0, tuple(Slice(f"{path}.{part}", 0, a, b) for part in ("weight", "bias"))
-                )
+                Module(name, "filters", 0, tuple(Slice(f"{path}.{part}", 0, a, b) for part in ("weight", "bias")))
                 for name, path, a, b in groups
             ],
         )

@@ -31,9 +31,7 @@ COLUMNS = f"{'task':<22}{'step':>10}{'wait':>10}{'batch':>10}   batch of"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scale", help="a config of workflows/config")
     parser.add_argument("--only", nargs="*", default=[], help="tasks or tags")
     parser.add_argument("--steps", type=int, default=20)
@@ -66,9 +64,7 @@ def _line(run: Run, data: Path | None, steps: int) -> str:
     loop.prefetch.close()
     step = statistics.median(whole[2:] or whole)  # the first two are counted, which is slow
     wait, batch = statistics.mean(waits[2:] or waits), statistics.median(batches)
-    shape = {
-        name: tuple(value.shape) for name, value in loop.task.batch(0, 0, 0, loop.recipe.batch).inputs.items()
-    }
+    shape = {name: tuple(value.shape) for name, value in loop.task.batch(0, 0, 0, loop.recipe.batch).inputs.items()}
     return f"{run.task:<22}{1e3 * step:>10.1f}{100 * wait / step:>10.2f}{100 * batch / step:>10.2f}   {shape}"
 
 

@@ -29,9 +29,7 @@ later_probe = functools.partial(modular_ntk, verify=False)
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
 
-def bert(
-    layers: int, width: int, heads: int, n: int, length: int = 128, labels: int | None = 2, words: int = 30522
-):
+def bert(layers: int, width: int, heads: int, n: int, length: int = 128, labels: int | None = 2, words: int = 30522):
     """(model, inputs, labels) of a BERT with a classifier, or with its vocabulary head (``labels`` None)."""
     from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
@@ -120,9 +118,7 @@ def vmap_grad(
     return {m.name: gram([_rows(gradients, piece) for piece in m.slices]) for m in partition.modules}
 
 
-def _of_one_sample(
-    model: nn.Module, partition: Partition, inputs: dict[str, Tensor], everything: bool = False
-):
+def _of_one_sample(model: nn.Module, partition: Partition, inputs: dict[str, Tensor], everything: bool = False):
     """(function of the modules' parameters and one sample's input to its logits, the parameters)."""
     model.eval()
     named = {name: p.detach() for name, p in model.named_parameters()}
@@ -146,9 +142,7 @@ def gram(rows: list[Tensor]) -> Tensor:
     return sum(part @ part.T for part in rows)
 
 
-def jacobian_contraction(
-    model: nn.Module, partition: Partition, inputs: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def jacobian_contraction(model: nn.Module, partition: Partition, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """``full`` by the tutorial's way: ``vmap(jacrev)`` over the samples, contracted per module."""
     function, parameters = _of_one_sample(model, partition, inputs)
     jacobians = torch.func.vmap(torch.func.jacrev(function), (None, 0))(parameters, *inputs.values())
@@ -176,19 +170,9 @@ def beside_others(device: str, rounds: int) -> None:
         runs = {"other": jacobian_contraction, "probe": ours}
         seconds, off = _compare(lambda: small_vgg(100), runs, device, min(rounds, 3))
         rows.append(
-            [
-                name,
-                "vmap(jacrev), contracted",
-                label,
-                ratio(seconds, "other", "probe"),
-                off if ours is full else "–",
-            ]
+            [name, "vmap(jacrev), contracted", label, ratio(seconds, "other", "probe"), off if ours is full else "–"]
         )
-    table(
-        "Other ways / this one",
-        ["model", "other way", "this one", "other / this", "largest difference"],
-        rows,
-    )
+    table("Other ways / this one", ["model", "other way", "this one", "other / this", "largest difference"], rows)
 
 
 def _compare(make, ways, device: str, rounds: int) -> tuple[dict[str, list[float]], str]:
@@ -249,8 +233,7 @@ def _cut(model: nn.Module, count: int) -> Partition:
         if isinstance(layer, nn.Linear):
             name, rows = f"bert.encoder.{path}.weight", layer.out_features // count
             modules += [
-                Module(f"{path}.{g}", "layer", 0, (Slice(name, 0, g * rows, (g + 1) * rows),))
-                for g in range(count)
+                Module(f"{path}.{g}", "layer", 0, (Slice(name, 0, g * rows, (g + 1) * rows),)) for g in range(count)
             ]
     return Partition.of(model, modules)
 
@@ -277,11 +260,7 @@ def memory(threads: int) -> None:
         found = {what: peak_memory(prepared, f"{what}: {shape}", threads) for what in ("step", "probe")}
         added = {what: after - before for what, (before, after) in found.items()}
         rows.append(
-            [
-                shape,
-                *(f"{after / 2**30:.2f}" for _, after in found.values()),
-                f"{added['probe'] / added['step']:.2f}",
-            ]
+            [shape, *(f"{after / 2**30:.2f}" for _, after in found.values()), f"{added['probe'] / added['step']:.2f}"]
         )
     table(
         "Peak memory of a process (GiB), and what the run added to the model",
@@ -294,9 +273,7 @@ def neural_tangents(rounds: int) -> None:
     try:
         from tests.benchmarks.neural_tangents_beside import compare
     except ImportError as error:
-        print(
-            f"\nneural-tangents: skipped, {error} (tests/benchmarks/neural_tangents_beside.py says what is needed)"
-        )
+        print(f"\nneural-tangents: skipped, {error} (tests/benchmarks/neural_tangents_beside.py says what is needed)")
         return
     compare(rounds)
 

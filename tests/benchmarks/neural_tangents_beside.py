@@ -75,9 +75,7 @@ def compare(rounds: int, n: int = 32, width: int = 32, classes: int = 10) -> Non
             theirs = kernels(parameters, reduce, getattr(nt.NtkImplementation, way))
             runs = {
                 "neural-tangents": functools.partial(ready, theirs),
-                "ours": functools.partial(
-                    modular_ntk, model, partition, {"x": images}, estimator, verify=False
-                ),
+                "ours": functools.partial(modular_ntk, model, partition, {"x": images}, estimator, verify=False),
             }
             expected, got = runs["neural-tangents"](), runs["ours"]()
             off = 0.0

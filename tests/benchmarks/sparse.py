@@ -116,9 +116,7 @@ def step_times(name: str, device: str, rounds: int) -> None:
                 step()  # memory settles into the new set's sizes, as within an interval between probes
                 taken = seconds(step)
                 after = seconds(dense)
-                found.setdefault((mode, share), []).append(
-                    (taken / ((before + after) / 2), macs / dense_macs)
-                )
+                found.setdefault((mode, share), []).append((taken / ((before + after) / 2), macs / dense_macs))
                 before = after
     rows = []
     for (mode, share), pairs in found.items():
@@ -167,29 +165,18 @@ def memory(device: str) -> None:
         else:
             threads = torch.get_num_threads()
             held = [peak_tensors(memory_run, name, threads) for name in names]
-            resident = [
-                peak - before for before, peak in (peak_memory(memory_run, n, threads) for n in names)
-            ]
+            resident = [peak - before for before, peak in (peak_memory(memory_run, n, threads) for n in names)]
         mib = [f"{size / 2**20:.0f}" for size in held]
         ratios = [f"{size / sizes[0]:.2f}" for sizes in (held, resident) for size in sizes[1:]]
         rows.append([title, *mib, *ratios])
-    header = [
-        "model",
-        "dense, MiB",
-        "share 1, MiB",
-        "share 0.34, MiB",
-        "share 1 / dense",
-        "share 0.34 / dense",
-    ]
+    header = ["model", "dense, MiB", "share 1, MiB", "share 0.34, MiB", "share 1 / dense", "share 0.34 / dense"]
     if device == "cpu":
         header += ["resident, share 1 / dense", "resident, share 0.34 / dense"]
     table("Peak memory of model, optimizer and five steps, in tensors, mode detach", header, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -12,11 +12,7 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
     "digits": ("digits", {}, None),
     "digits-still": ("digits", {"shift": 0}, None),
     "hmm": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16}, None),
-    "hmm-causal": (
-        "hmm",
-        {"objective": "causal_lm", "length": 16, "train": 64, "validation": 16, "test": 16},
-        None,
-    ),
+    "hmm-causal": ("hmm", {"objective": "causal_lm", "length": 16, "train": 64, "validation": 16, "test": 16}, None),
     "digits-noise": ("digits", {"label_noise": 0.2}, None),
     "hmm-noise": ("hmm", {"length": 16, "train": 64, "validation": 16, "test": 16, "token_noise": 0.3}, None),
     "hmm-causal-noise": (
@@ -33,16 +29,8 @@ CASES = {  # name of the case: task, settings, the fixture that gives its data
         {"objective": "causal_lm", "vocab_size": 300, "lowercase": True, "length": 16},
         "text_mirror",
     ),
-    "wikitext-bert": (
-        "wikitext",
-        {"tokenizer": "google-bert/bert-base-uncased", "length": 16},
-        "text_mirror",
-    ),
-    "wikitext-103": (
-        "wikitext",
-        {"config": "wikitext-103-v1", "vocab_size": 300, "length": 16},
-        "text_mirror",
-    ),
+    "wikitext-bert": ("wikitext", {"tokenizer": "google-bert/bert-base-uncased", "length": 16}, "text_mirror"),
+    "wikitext-103": ("wikitext", {"config": "wikitext-103-v1", "vocab_size": 300, "length": 16}, "text_mirror"),
     **{
         f"glue-{subset}": ("glue", {"subset": subset, "length": 24}, "text_mirror")
         for subset in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")

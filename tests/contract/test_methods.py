@@ -20,9 +20,7 @@ def test_every_method_is_in_the_suite():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_file_is_its_card(name, monkeypatch):
     module = find("method", name)
-    monkeypatch.setattr(
-        module, "EXAMPLES", [options for other, options in SETTINGS if other == name], raising=False
-    )
+    monkeypatch.setattr(module, "EXAMPLES", [options for other, options in SETTINGS if other == name], raising=False)
     assert check_method(module) == []
     assert module.__doc__.count("Claim:") == module.__doc__.count("Source:") == 1
 

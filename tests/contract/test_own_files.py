@@ -76,10 +76,7 @@ def test_its_content_is_part_of_the_run_and_its_folder_is_not(own):
     ("content", "message"),
     [
         (None, r"method\.file: expected a Python file, found none at .*missing\.py"),
-        (
-            "import nowhere_to_be_found",
-            r"cannot import .*: ModuleNotFoundError: No module named 'nowhere_to_be_found'",
-        ),
+        ("import nowhere_to_be_found", r"cannot import .*: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("x = 1", r"expected METHOD, a frozen dataclass of its settings, got none"),
         ("METHOD = 3", r"expected METHOD, a frozen dataclass of its settings, got 3"),
     ],
@@ -120,11 +117,7 @@ def test_the_example_passes_and_so_do_ours():
     ("old", "new", "said"),
     [
         ("highest(context.modules, moved, self.count)", "frozenset()", "select leaves no module active"),
-        (
-            "highest(context.modules, moved, self.count)",
-            "frozenset({'m99'})",
-            "names modules that there are none of",
-        ),
+        ("highest(context.modules, moved, self.count)", "frozenset({'m99'})", "names modules that there are none of"),
         (
             "highest(context.modules, moved, self.count)",
             "frozenset(__import__('random').sample(context.modules, 1))",

@@ -244,9 +244,7 @@ def test_what_others_start_from_keeps_its_weights_whatever_is_selected(pipeline)
         assert "train" not in alone
         done = pipeline.snakemake("-n", "--cores", "2", scale="tuned", part="only=second,mat")
         made = {
-            line.split("=")[1].rpartition("-s0-")[0]
-            for line in done.stdout.splitlines()
-            if "wildcards: run=" in line
+            line.split("=")[1].rpartition("-s0-")[0] for line in done.stdout.splitlines() if "wildcards: run=" in line
         }
         assert made == {"hmm-bert-vanilla", "hmm-bert-mat"}
         assert "sanity" not in pipeline.planned(scale="tuned")
@@ -357,9 +355,7 @@ def test_edited_code_trains_again_what_stands_on_it(pipeline, name, text, again)
 def test_the_report_is_one_page_that_needs_no_network(pipeline):
     folder = pipeline.root / "results/mini"
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64") == len(
-        list((pipeline.root / "paper_figures/mini").glob("*.png"))
-    )
+    assert page.count("data:image/png;base64") == len(list((pipeline.root / "paper_figures/mini").glob("*.png")))
     assert not re.search(r'(src|href)="(?!#|data:)', page)
     assert (folder / "REPORT.md").read_text().index("## Verdicts") < 2000
     assert "Communication with original authors" in (folder / "REPRODUCIBILITY.md").read_text()
@@ -373,9 +369,7 @@ def test_a_number_leads_to_its_runs_and_the_files_are_as_recorded(pipeline):
         (["results", "digits", "mat", "saving_executed_percent"], "agrees"),
         (["--check"], "are as recorded"),
     ):
-        done = subprocess.run(
-            [*trace, *words], cwd=pipeline.root, env=environment, capture_output=True, text=True
-        )
+        done = subprocess.run([*trace, *words], cwd=pipeline.root, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
     name = next((pipeline.root / "results/mini/runs").glob("digits-vgg-mat-s0-*")).name

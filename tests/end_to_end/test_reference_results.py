@@ -46,10 +46,7 @@ def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
         assert (ROOT / f"paper_figures/{scale}/{figure}.png").stat().st_size > 20_000
 
 
-SANITY = [
-    *(ROOT / "results").glob("*/tables/sanity.csv"),
-    *(ROOT / "results").glob("*/only/*/tables/sanity.csv"),
-]
+SANITY = [*(ROOT / "results").glob("*/tables/sanity.csv"), *(ROOT / "results").glob("*/only/*/tables/sanity.csv")]
 
 
 # by part of a scale
@@ -68,9 +65,7 @@ def test_vanilla_reaches_every_level_that_is_stated(path):
     assert pd.read_csv(path.with_name("runs.csv"))["code_hash"].nunique() == 1
 
 
-CROWDED = {
-    "evidence"
-}  # the machine did other work beside these runs, so a single one may have waited for its thread
+CROWDED = {"evidence"}  # the machine did other work beside these runs, so a single one may have waited for its thread
 
 
 def test_steps_hardly_wait_for_their_batches():
@@ -109,22 +104,16 @@ def by_seed(tables, task, method):
 def test_what_the_errata_say_comes_out_of_the_pooled_runs():
     found = pooled.load(EVIDENCE / "tables")
     tiny, cifar = (
-        said(
-            paired_difference(100 * by_seed(found, task, "mat_exact"), 100 * by_seed(found, task, "vanilla"))
-        )
+        said(paired_difference(100 * by_seed(found, task, "mat_exact"), 100 * by_seed(found, task, "vanilla")))
         for task in ("tiny_imagenet_small", "cifar10_small")
     )
     # of log-perplexity, of which less is better, as a gain in percent
     experts = said(
-        saving_percent(
-            by_seed(found, "experts_small", "mat_exact"), by_seed(found, "experts_small", "vanilla")
-        )
+        saving_percent(by_seed(found, "experts_small", "mat_exact"), by_seed(found, "experts_small", "vanilla"))
     )
     demo = pooled.load(ROOT / "results/demo/tables")
     digits = said(
-        paired_difference(
-            100 * by_seed(demo, "digits", "mat_exact"), 100 * by_seed(demo, "digits", "vanilla")
-        )
+        paired_difference(100 * by_seed(demo, "digits", "mat_exact"), 100 * by_seed(demo, "digits", "vanilla"))
     )
     wanted = {
         EVIDENCE / "ERRATUM.md": (tiny, cifar, experts),

@@ -21,8 +21,7 @@ STUDIED = (
     "generalisation.csv",
 )  # fmt: skip
 COMMAND = re.compile(
-    r"(`|<code>)[^`<\n]*\b(?:snakemake|python -m mat|mat)\b[^`<\n]*(`|</code>)|^.*\b(?:snakemake|-m mat)\b.*$",
-    re.M,
+    r"(`|<code>)[^`<\n]*\b(?:snakemake|python -m mat|mat)\b[^`<\n]*(`|</code>)|^.*\b(?:snakemake|-m mat)\b.*$", re.M
 )
 
 
@@ -51,14 +50,10 @@ def made(request, tmp_path_factory):
     wanted = {path.stem for path in (part / "tables").glob("*.*")}
     rules = {"claims": CLAIMS, "levels": LEVELS, "ambiguities": REGISTER}
     for record in catalogue.tables().values():
-        if (
-            record.name in wanted and f"{record.name}.csv" in STUDIED
-        ):  # its own study's files are not committed
+        if record.name in wanted and f"{record.name}.csv" in STUDIED:  # its own study's files are not committed
             catalogue.write_pages(record, folder, catalogue.given(record, folder, **rules))
     # every other one, after those that it reads
-    later = [
-        one for one in catalogue.tables().values() if f"{one.name}.csv" not in STUDIED and one.name in wanted
-    ]
+    later = [one for one in catalogue.tables().values() if f"{one.name}.csv" not in STUDIED and one.name in wanted]
     for record in sorted(later, key=lambda one: one.name == "verdicts"):
         catalogue.write(record.name, folder, **rules)
     if "verdicts" in wanted:

@@ -21,9 +21,7 @@ def page(tmp_path_factory):
     tables, figures = root / "results/demo/tables", root / "paper_figures/demo"
     shutil.copytree(ROOT / "results/demo/tables", tables)
     shutil.copytree(ROOT / "paper_figures/demo", figures)
-    claims, methods, assets = (
-        ROOT / name for name in ("workflows/claims.yaml", "mat/methods", "workflows/report")
-    )
+    claims, methods, assets = (ROOT / name for name in ("workflows/claims.yaml", "mat/methods", "workflows/report"))
     files.provenance(tables, figures, root)
     files.report(tables, figures, claims, methods, assets, tables.parent, root)
     return tables.parent / "report.html"

@@ -78,7 +78,7 @@ TASKS = {
     ),
 }  # fmt: skip
 MANY_TASKS = TASKS | {
-    "mixture_of_experts": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 2, 1), ("expert", 2, 4))),
+    "mixture_of_experts": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 2, 1), ("expert", 2, 4)))
 }
 
 
@@ -100,15 +100,7 @@ def write_runs(
                 path = root / f"{task}-{method}-{seed}"
                 shape = (shapes or TASKS)[task]
                 write_run(
-                    path,
-                    task,
-                    shape,
-                    method,
-                    behaviour,
-                    seed,
-                    steps,
-                    (task, method, seed) in set(diverged),
-                    record,
+                    path, task, shape, method, behaviour, seed, steps, (task, method, seed) in set(diverged), record
                 )
                 paths.append(path)
     return paths
@@ -128,15 +120,7 @@ def read_runs(
     """The runs that ``write_runs`` writes, read; one that some test had before is not made again."""
     read = []
     for task, (method, behaviour), seed in product(tasks, (methods or METHODS).items(), seeds):
-        how = (
-            (shapes or TASKS)[task],
-            method,
-            behaviour,
-            seed,
-            600,
-            (task, method, seed) in set(diverged),
-            record,
-        )
+        how = ((shapes or TASKS)[task], method, behaviour, seed, 600, (task, method, seed) in set(diverged), record)
         if (key := repr((task, how))) not in _READ:
             with TemporaryDirectory() as folder:
                 write_run(Path(folder, f"{task}-{method}-{seed}"), task, *how)
@@ -225,12 +209,8 @@ def _curve(
     draw: np.random.Generator, shape: Shape, behaviour: Behaviour, seed: int, steps: int, every: int
 ) -> pd.DataFrame:
     step = np.arange(0, steps + 1, every)
-    end = (
-        shape.floor + behaviour.extra_loss * (shape.start - shape.floor) + 0.002 * shape.start * np.sin(seed)
-    )
-    loss = end + (shape.start - end) * np.exp(-shape.rate * step / steps) * (
-        1 + 0.02 * draw.standard_normal(len(step))
-    )
+    end = shape.floor + behaviour.extra_loss * (shape.start - shape.floor) + 0.002 * shape.start * np.sin(seed)
+    loss = end + (shape.start - end) * np.exp(-shape.rate * step / steps) * (1 + 0.02 * draw.standard_normal(len(step)))
     loss += 0.002 * shape.start * np.abs(draw.standard_normal(len(step)))
     train = shape.macs * behaviour.cost * step * (1 + 0.01 * draw.standard_normal())
     share = behaviour.share + 0.02 * np.cos(step) + 0.005 * (seed - 1)

@@ -28,16 +28,7 @@ def measurements(
     """One table per family and seed. log λ_max is the module's number plus noise of estimator, normalisation and
     n (``sample_noise``/√n per probe set), so that less noise means more agreement."""
     return [
-        _table(
-            family,
-            seed,
-            tuple(estimators),
-            tuple(shares),
-            tuple(sizes),
-            modules,
-            normalisations,
-            sample_noise,
-        )
+        _table(family, seed, tuple(estimators), tuple(shares), tuple(sizes), modules, normalisations, sample_noise)
         for family in families
         for seed in seeds
     ]

@@ -8,13 +8,7 @@ import numpy as np
 import pandas as pd
 
 # what training a set does to the validation loss, and the share of the wrong labels it memorises
-SETS = {
-    "top": (-0.30, 0.2),
-    "bottom": (-0.10, 0.5),
-    "random": (-0.2, 0.3),
-    "all": (-0.4, 0.4),
-    "none": (-0.2, 0.1),
-}
+SETS = {"top": (-0.30, 0.2), "bottom": (-0.10, 0.5), "random": (-0.2, 0.3), "all": (-0.4, 0.4), "none": (-0.2, 0.1)}
 
 
 def branches(
@@ -54,14 +48,7 @@ def _table(family, seed, shares, modules, weights, sets, noise, spread) -> pd.Da
             )  # fmt: skip
         idle = {"kind": "", "layer": -1, "parameters": 0, "trained_modules": 0, "members": ""}
         rows.append(
-            {
-                **base,
-                **idle,
-                "part": "module",
-                "branch": "none",
-                "train_loss_after": 1.9,
-                "val_loss_after": 2.1,
-            }
+            {**base, **idle, "part": "module", "branch": "none", "train_loss_after": 1.9, "val_loss_after": 2.1}
         )
         for name, (change, memorised) in sets.items():
             own = spread * draw.standard_normal()

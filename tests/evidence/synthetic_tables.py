@@ -11,11 +11,7 @@ import pandas as pd
 
 from mat.evidence.runs import method_groups
 
-FAMILIES = {
-    "bert": ("hmm", ("head", "ffn")),
-    "switch": ("hmm", ("head", "expert")),
-    "vgg": ("digits", ("filters",)),
-}
+FAMILIES = {"bert": ("hmm", ("head", "ffn")), "switch": ("hmm", ("head", "expert")), "vgg": ("digits", ("filters",))}
 QUANTITIES = ("lambda_max", "gradient_norm", "trace", "effective_rank", "parameters", "layer")
 PARTIAL = (
     ("lambda_max", "gradient_norm"), ("lambda_max", "parameters"), ("lambda_max", "gradient_norm parameters"),

@@ -193,9 +193,7 @@ def test_improvement_has_a_dot_per_task_and_their_mean_in_every_sense(figures):
     for ax in figures["improvement"].axes:
         means = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
         dots = [part.get_offsets()[:, 0].mean() for part in ax.collections if len(part.get_offsets()) == 2]
-        assert len(means) == len(
-            method_groups.of_groups(method_groups.METHOD_ORDER, ("MAT", "baselines", "rivals"))
-        )
+        assert len(means) == len(method_groups.of_groups(method_groups.METHOD_ORDER, ("MAT", "baselines", "rivals")))
         assert np.allclose(means, dots)
 
 
@@ -227,10 +225,7 @@ def test_the_headline_leaves_the_negative_negative(tmp_path):
 
 def test_without_results_or_the_method_there_is_no_headline(many):
     given = load(many)
-    for tables in (
-        replace(given, made={}),
-        replace(given, runs=given.runs[given.runs["method"] == "vanilla"]),
-    ):
+    for tables in (replace(given, made={}), replace(given, runs=given.runs[given.runs["method"] == "vanilla"])):
         assert "No results table" in drawn("headline", tables).axes[0].texts[0].get_text()
 
 
@@ -239,8 +234,6 @@ def test_every_script_runs_from_its_own_folder_alone():
     shared = {Path(name).stem for name in SHARED}
     for path in SCRIPTS.glob("*.py"):
         others = {other.stem for other in SCRIPTS.glob("*.py")} - shared - {path.stem}
-        imported = {
-            line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
-        }
+        imported = {line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))}
         assert not imported & others, f"{path.name}{os.linesep}"
     assert all((SCRIPTS / name).is_file() for name in SHARED)

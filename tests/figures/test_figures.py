@@ -23,11 +23,7 @@ CLAIMS = ROOT / "workflows" / "claims.yaml"
 LEVELS = ROOT / "workflows" / "sanity.yaml"
 _TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
 SMALL = {
-    "bert": {
-        **_TEXT,
-        "model": {"name": "bert", "width": 8, "heads": 2},
-        "reported": {"vanilla": 3, "mat": 2},
-    },
+    "bert": {**_TEXT, "model": {"name": "bert", "width": 8, "heads": 2}, "reported": {"vanilla": 3, "mat": 2}},
     "switch": {**_TEXT, "model": {"name": "switch", "width": 8, "heads": 2}},
     "vgg": {
         "model": {"name": "vgg"},
@@ -81,12 +77,7 @@ def test_a_script_runs_by_itself(demo, tmp_path):
     command = [sys.executable, str(SCRIPTS / "dynamics.py"), "--tables", str(demo), "--out", str(tmp_path)]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dynamics.pdf").stat().st_size > 8_000
@@ -136,14 +127,9 @@ def glue(tmp_path_factory):
     root = tmp_path_factory.mktemp("glue")
     known = {"majority_accuracy_validation": 0.6, "prior_validation": 0.68}
     shapes = {f"task{i}": replace(TASKS["digits"], more=("f1",), bounds=known) for i in range(5)}
-    shapes |= {
-        "hmm": TASKS["hmm"],
-        "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points"),
-    }
+    shapes |= {"hmm": TASKS["hmm"], "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points")}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
-    collect_into(
-        write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue"
-    )
+    collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
     (root / "levels.yaml").write_text(
         "demo:\n"
         "  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n"
@@ -192,8 +178,6 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
 
 
 def test_modules_are_numbered_within_layer_and_kind():
-    names = script("common").module_names(
-        [("a", "head", 0), ("b", "head", 0), ("c", "ffn", 0), ("d", "head", 1)]
-    )
+    names = script("common").module_names([("a", "head", 0), ("b", "head", 0), ("c", "ffn", 0), ("d", "head", 1)])
     assert names == {"a": "head 0", "b": "head 1", "c": "ffn", "d": "head"}
     assert sorted(["h.10", "h.9"], key=script("active_map").natural) == ["h.9", "h.10"]

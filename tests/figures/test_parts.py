@@ -87,9 +87,7 @@ def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
     assert any(link.endswith("sanity.png") for link in links)
     assert [link for link in links if not (tables / link).is_file()] == []
     assert (tables / "report.html").stat().st_size > 50_000
-    assert report_files.check(tables / "tables", CLAIMS, tmp_path).startswith(
-        "13 tables and figures and 12 runs"
-    )
+    assert report_files.check(tables / "tables", CLAIMS, tmp_path).startswith("13 tables and figures and 12 runs")
 
 
 def test_captions_of_branches_have_the_n_of_their_own_tables(tmp_path):
@@ -112,9 +110,7 @@ def test_a_family_whose_branches_all_diverged_says_so(part, tmp_path):
     given = catalogue.load(part)
     numbers = ["mean", "low", "high"]
     one = table.assign(**{name: table[name].where(table["family"] != "bert") for name in numbers})
-    titles = [
-        ax.get_title() for ax in drawn("generalisation", replace(given, made={"generalisation": one})).axes
-    ]
+    titles = [ax.get_title() for ax in drawn("generalisation", replace(given, made={"generalisation": one})).axes]
     assert sum("every branch diverged" in title for title in titles) == 1
     none = table.assign(**dict.fromkeys(numbers, np.nan))
     figure = drawn("generalisation", replace(given, made={"generalisation": none}))

@@ -123,9 +123,7 @@ class TestExecutedFailsClosed:
 
     def test_a_custom_operator_is_named_even_when_it_is_called_like_a_free_one(self):
         schema = "(Tensor a, Tensor b) -> Tensor"
-        product = torch.library.custom_op(
-            "mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema=schema
-        )
+        product = torch.library.custom_op("mat_tests::add", lambda a, b: a @ b, mutates_args=(), schema=schema)
         with pytest.raises(InputError, match=r"'mat_tests::add'.*up to 60 MACs"):
             executed_macs(lambda: product(torch.randn(3, 4), torch.randn(4, 5)))
 
@@ -243,9 +241,7 @@ class TestNominalFailsClosed:
     def test_an_unknown_operator_is_named_unless_it_is_negligible(self, share):
         class Model(nn.Linear):
             def forward(self, input):
-                far = (
-                    torch.cdist(input, input) if share == "large" else torch.cdist(input[:, :1], input[:, :1])
-                )
+                far = torch.cdist(input, input) if share == "large" else torch.cdist(input[:, :1], input[:, :1])
                 return super().forward(input) + far.sum()
 
         model = Model(32, 32)
@@ -316,9 +312,7 @@ def _from_nominal(name, mode, active):
     batch = len(case.labels)
     # of a whole batch; what was routed to an expert is of the batch already
     forward = {module: batch * macs for module, macs in count.modules.items()}
-    forward |= {
-        expert: macs * step.routed[expert] for expert, macs in count.experts.items() if expert in step.routed
-    }
+    forward |= {expert: macs * step.routed[expert] for expert, macs in count.experts.items() if expert in step.routed}
     forward |= dict.fromkeys(set(count.experts) - set(step.routed), 0)
     passed = 0 if mode == "detach" else sum(forward[m] for m in set(forward) - active)
     if name in READS:
@@ -327,9 +321,7 @@ def _from_nominal(name, mode, active):
         # the patch projection's input are the images
         images = name.startswith("vit")
         length, dead = (5, 4 * 2 * 4**2 * 12) if images else (case.inputs["input_ids"].shape[1], 0)
-        if (
-            "rows" in name and mode == "detach"
-        ):  # W_O is the remainder's: without an active head nothing is below it
+        if "rows" in name and mode == "detach":  # W_O is the remainder's: without an active head nothing is below it
             idle = sum(not any(m.startswith(f"layer{i}.head") for m in active) for i in range(2))
             dead += idle * length * 12 * 12
         heads = sum(".head" in m for m in set(forward) - active)
@@ -343,10 +335,7 @@ READS = {
     "vgg": ([[], [0], [1], [2]], 8 * 3),
     "vgg_plain": ([[], [0], [1], [2]], 8 * 3),
     # the stem; a block with an identity; three blocks whose third convolution is the shortcut
-    "resnet": (
-        [[], [0], [1], [0, 2], [3], [0, 2], [4, 5], [6], [4, 5], [7, 8], [9], [7, 8], [10, 11]],
-        32 * 3,
-    ),
+    "resnet": ([[], [0], [1], [0, 2], [3], [0, 2], [4, 5], [6], [4, 5], [7, 8], [9], [7, 8], [10, 11]], 32 * 3),
 }
 
 
@@ -514,9 +503,7 @@ class TestOptimizer:
         assert self.step_macs(sgd, model) == 25  # decay, update; the momentum is only copied
         assert self.step_macs(sgd, model) == 2 * 25  # and its product and sum
         with_clip = self.step_macs(sgd, model, max_norm=1.0) - 50
-        assert (
-            1.5 * 25 <= with_clip <= 1.5 * 25 + 5
-        )  # a square, a sum and a product per entry, and some scalars
+        assert 1.5 * 25 <= with_clip <= 1.5 * 25 + 5  # a square, a sum and a product per entry, and some scalars
 
     @pytest.mark.parametrize("amsgrad", [False, True])
     @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -540,9 +527,7 @@ class TestOptimizer:
                 given = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}
                 steps = torch.optim.SGD(model.parameters(), foreach=not fused, fused=fused, **given)
             else:
-                steps = torch.optim.Adagrad(
-                    model.parameters(), foreach=not fused, fused=fused, weight_decay=0.1
-                )
+                steps = torch.optim.Adagrad(model.parameters(), foreach=not fused, fused=fused, weight_decay=0.1)
             model(torch.randn(2, 40)).sum().backward()
             costs.append([elementwise_macs(steps.step)[0] for _ in range(2)])
         assert costs[0] == pytest.approx(costs[1], abs=4)

@@ -47,8 +47,7 @@ def model(dropout=0.0):
 def data():
     draws = torch.Generator().manual_seed(1)
     return [
-        {"input_ids": torch.randint(50, (8,), generator=draws), "labels": torch.tensor(i % 2)}
-        for i in range(SAMPLES)
+        {"input_ids": torch.randint(50, (8,), generator=draws), "labels": torch.tensor(i % 2)} for i in range(SAMPLES)
     ]
 
 
@@ -79,9 +78,7 @@ def callback(method=None, **options):
 def trained(folder, one=None, made=None, others=(), **options):
     one, made = one or model(), made or callback()
     trainer = Trainer(one, arguments(folder, **options), train_dataset=data(), callbacks=[made, *others])
-    trainer.model_accepts_loss_kwargs = (
-        False  # else transformers leaves this model's accumulated loss undivided
-    )
+    trainer.model_accepts_loss_kwargs = False  # else transformers leaves this model's accumulated loss undivided
     trainer.train()
     return one, made, trainer
 
@@ -104,9 +101,7 @@ def plain_loop(folder, clip, accumulate=1, method=None, bf16=False, one=None):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = one(**batch).loss / accumulate
             loss.backward()
-        partial.append(
-            float(torch.nn.utils.get_total_norm([p.grad for p in one.parameters() if p.grad is not None]))
-        )
+        partial.append(float(torch.nn.utils.get_total_norm([p.grad for p in one.parameters() if p.grad is not None])))
         norms.append(float(torch.nn.utils.clip_grad_norm_(controller.parameters(), clip or float("inf"))))
         optimizer.step()
         scheduler.step()
@@ -146,9 +141,7 @@ def test_model_optimizer_and_arguments_are_plain_again(tmp_path):
     one, _, trainer = trained(tmp_path, gradient_accumulation_steps=2)
     assert not any({"forward", "parameters"} & set(vars(module)) for module in one.modules())
     held = [p for group in trainer.optimizer.param_groups for p in group["params"]]
-    assert {id(p) for p in held} == {id(p) for p in one.parameters()} and len(held) == len(
-        list(one.parameters())
-    )
+    assert {id(p) for p in held} == {id(p) for p in one.parameters()} and len(held) == len(list(one.parameters()))
     assert trainer.args.max_grad_norm == 1.0
     before = copy.deepcopy(one)
     trainer.pop_callback(MATCallback)
@@ -176,9 +169,7 @@ def test_resuming_from_a_checkpoint_is_exact(tmp_path, method):
     trainer = Trainer(again, arguments(tmp_path / "part", **options), train_dataset=data(), callbacks=[made])
     trainer.train(resume_from_checkpoint=True)
     assert same(whole[0], again)
-    assert not same(
-        whole[0], trained(tmp_path / "other", model(0.1), callback(method), [Stop(3)], **options)[0]
-    )
+    assert not same(whole[0], trained(tmp_path / "other", model(0.1), callback(method), [Stop(3)], **options)[0])
     np.testing.assert_equal(made.controller.records, whole[1].controller.records)
     state = [
         torch.load(folder / f"checkpoint-{STEPS}" / "optimizer.pt", weights_only=True)

@@ -26,9 +26,7 @@ def test_norms_are_those_of_the_slices_of_the_mean_losss_gradient(make):
     for module in case.partition.modules:
         found = [case.model.get_parameter(piece.parameter).grad for piece in module.slices]
         exact = sum(
-            piece.of(grad).square().sum()
-            for piece, grad in zip(module.slices, found, strict=True)
-            if grad is not None
+            piece.of(grad).square().sum() for piece, grad in zip(module.slices, found, strict=True) if grad is not None
         )
         rounding = ROUNDING * max(norms.values())
         assert norms[module.name] == pytest.approx(float(exact) ** 0.5, rel=ROUNDING, abs=rounding)
@@ -39,9 +37,7 @@ def test_the_norm_is_the_mean_of_the_loss_kernel():
     """‖g_l‖² = 1ᵀ Θ_l 1 / n², with Θ_l the kernel of the samples' losses."""
     case = bert_case()
     norms = gradient_norms(case.model, case.partition, case.inputs, case.labels, per_sample)
-    kernels = modular_ntk(
-        case.model, case.partition, case.inputs, "loss", labels=case.labels, loss=per_sample
-    )
+    kernels = modular_ntk(case.model, case.partition, case.inputs, "loss", labels=case.labels, loss=per_sample)
     for name, kernel in kernels.items():
         assert norms[name] ** 2 == pytest.approx(float(kernel.sum()) / len(case.labels) ** 2, rel=1e-9)
 

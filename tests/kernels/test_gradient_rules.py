@@ -187,9 +187,7 @@ def also_on_the_left(layer, x):
     return layer(x) @ (layer.weight @ torch.arange(16.0, dtype=x.dtype).reshape(4, 4).cos())
 
 
-@pytest.mark.parametrize(
-    "made", [lambda: Model(Latent()), lambda: Model(nn.Linear(4, 4, False), also_on_the_left)]
-)
+@pytest.mark.parametrize("made", [lambda: Model(Latent()), lambda: Model(nn.Linear(4, 4, False), also_on_the_left)])
 def test_a_parameter_in_an_unusual_place_takes_the_slow_way(made):
     check(made(), tokens(), SLOW, check=0)
 
@@ -279,12 +277,7 @@ def by_keyword(layer, x):
 
 UNUSUAL = {
     "sorted": (lambda: nn.Linear(4, 3), sorted_by_value, tokens(4), FAST),
-    "balanced experts": (
-        lambda: nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)]),
-        experts,
-        BALANCED,
-        FAST,
-    ),
+    "balanced experts": (lambda: nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)]), experts, BALANCED, FAST),
     "windows": (lambda: nn.MultiheadAttention(4, 2), windows, tokens(2, 6), FAST),
     "one by one": (lambda: nn.MultiheadAttention(4, 2), one_by_one, tokens(3, 5), FAST),
     "repeated positions": (lambda: nn.Embedding(5, 4), repeated_positions, tokens(), SLOW),
@@ -368,9 +361,7 @@ def test_recomputing_and_casting_models_are_probed(call):
         kernels = modular_ntk(model, by_parameter(model), {"x": tokens()})
     rows = naive_rows(model, {"x": tokens()}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
     for name, gram in kernels.items():
-        torch.testing.assert_close(
-            gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T, rtol=1e-2, atol=1e-6
-        )
+        torch.testing.assert_close(gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T, rtol=1e-2, atol=1e-6)
 
 
 class Tied(nn.Module):

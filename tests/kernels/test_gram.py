@@ -67,8 +67,7 @@ def test_swapped_factors_are_cut_along_columns(problem, way, data):
     uses, rows, columns, _ = problem
     uses = [use for use in uses if isinstance(use.left, Dense)] or [
         Factors(
-            Dense(torch.ones(uses[0].left.n, 1, rows).double()),
-            Dense(torch.ones(uses[0].left.n, 1, columns).double()),
+            Dense(torch.ones(uses[0].left.n, 1, rows).double()), Dense(torch.ones(uses[0].left.n, 1, columns).double())
         )
     ]
     n, stop = uses[0].left.n, data.draw(st.integers(1, columns))

@@ -42,17 +42,13 @@ def kernels_of(name, estimator="sum_of_logits", remainder=False):
 def sums_of(name):
     """Per parameter ∇ (1/√k) Σ_c f_c(x_i), (n, 1, …), by one backward pass per sample."""
     case = case_of(name)
-    return naive_parameter_rows(
-        case.model, case.inputs, lambda out, i: [out.new_full((), out.numel() ** -0.5)]
-    )
+    return naive_parameter_rows(case.model, case.inputs, lambda out, i: [out.new_full((), out.numel() ** -0.5)])
 
 
 def naive_rows(name, slices):
     """Row i: ∇ (1/√k) Σ_c f_c(x_i) over ``slices``."""
     rows = sums_of(name)
-    return torch.cat(
-        [rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).flatten(1) for s in slices], 1
-    )
+    return torch.cat([rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).flatten(1) for s in slices], 1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -71,9 +67,7 @@ def test_modules_and_remainder_add_up_to_the_full_kernel(name):
     torch.testing.assert_close(sum(grams.values()) + rest @ rest.T, whole @ whole.T, **TIGHT)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:no rule follows their use.*relative_attention_bias"
-)  # T5's, in the remainder
+@pytest.mark.filterwarnings("ignore:no rule follows their use.*relative_attention_bias")  # T5's, in the remainder
 @pytest.mark.parametrize("estimator", ["sum_of_logits", "full"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_remainder_has_a_kernel_when_it_is_asked_for(name, estimator):
@@ -284,9 +278,7 @@ def test_the_kernels_of_torch_func_are_the_same():
     case.model.eval()
 
     def mean(p, ids):
-        out = torch.func.functional_call(
-            case.model, p, kwargs={"input_ids": ids[None], "attention_mask": None}
-        )
+        out = torch.func.functional_call(case.model, p, kwargs={"input_ids": ids[None], "attention_mask": None})
         return out.logits.sum() / out.logits.numel() ** 0.5
 
     rows = torch.func.vmap(torch.func.grad(mean), (None, 0))(parameters, case.inputs["input_ids"])
@@ -354,15 +346,7 @@ def test_a_layer_of_windows_costs_one_backward_pass_more_and_others_none(monkeyp
     passes = []
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or real(*a, **k))
-    for name, expected in (
-        ("bert", 1),
-        ("gpt2", 1),
-        ("vit", 1),
-        ("llama", 1),
-        ("vgg", 1),
-        ("swin", 2),
-        ("switch", 2),
-    ):
+    for name, expected in (("bert", 1), ("gpt2", 1), ("vit", 1), ("llama", 1), ("vgg", 1), ("swin", 2), ("switch", 2)):
         one, passes[:] = animal(name), []
         # without a classifier on one position: its n rows beside many positions are a doubt of their own
         known = [p for p, _ in one.model.named_parameters() if p not in one.slow]
@@ -406,11 +390,7 @@ class Mixer(torch.nn.Module):
 def partitioned(draw):
     """A random model and a random partition of it: any dimension of any parameter cut anywhere."""
     kinds = draw(
-        st.lists(
-            st.sampled_from(["linear", "norm", "attention", "convolution", "channels"]),
-            min_size=1,
-            max_size=4,
-        )
+        st.lists(st.sampled_from(["linear", "norm", "attention", "convolution", "channels"]), min_size=1, max_size=4)
     )
     model = randomise(Mixer(kinds), draw(st.integers(0, 99)))
     modules = []
@@ -418,8 +398,7 @@ def partitioned(draw):
         dim = draw(st.integers(0, parameter.dim() - 1))
         cuts = sorted(draw(st.sets(st.integers(0, parameter.shape[dim]), max_size=4)))
         modules += [
-            Module(f"{name}[{a}:{b}]", "layer", 0, (Slice(name, dim, a, b),))
-            for a, b in itertools.pairwise(cuts)
+            Module(f"{name}[{a}:{b}]", "layer", 0, (Slice(name, dim, a, b),)) for a, b in itertools.pairwise(cuts)
         ]
     assume(modules)
     # some modules own slices of several parameters
@@ -438,10 +417,7 @@ def test_random_models_with_random_partitions(made, n, length, memory):
         kernels = modular_ntk(model, partition, {"x": x}, memory=memory)
     rows = naive_parameter_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, 0.5)])
     for module in partition.modules:
-        parts = [
-            rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).reshape(n, -1)
-            for s in module.slices
-        ]
+        parts = [rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).reshape(n, -1) for s in module.slices]
         jacobian = torch.cat(parts, 1)
         torch.testing.assert_close(kernels[module.name], jacobian @ jacobian.T, rtol=1e-9, atol=1e-10)
 
@@ -456,9 +432,7 @@ def test_the_products_of_a_probe_are_counted_as_many_as_they_are():
         torch.nn.Flatten(1),
     )
     names = ("0.weight", "1.weight")
-    partition = Partition.of(
-        model, [Module(name, "filters", 0, (Slice(name, 0, 0, channels),)) for name in names]
-    )
+    partition = Partition.of(model, [Module(name, "filters", 0, (Slice(name, 0, 0, channels),)) for name in names])
     images = torch.randn(n, 3, size, size)
     macs, _ = executed_macs(lambda: modular_ntk(model, partition, {"input": images}, check=0, verify=False))
     weights = [9 * 3 * channels, 9 * channels * channels]
@@ -498,13 +472,9 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
         "first dimensions of nothing": lambda: probe({}),
         "inputs must map the names .* got Tensor": lambda: probe(ids),
         "check must be": lambda: probe(case.inputs, check=-1),
-        "made of another model: .* has no such": lambda: modular_ntk(
-            vgg_case().model, case.partition, case.inputs
-        ),
+        "made of another model: .* has no such": lambda: modular_ntk(vgg_case().model, case.partition, case.inputs),
         "another model: .* has it in shape": lambda: modular_ntk(case.model, _wider(), case.inputs),
-        r"\{'input_ids': 3, 'attention_mask': 2\}": lambda: probe(
-            {"input_ids": ids, "attention_mask": ids[:2]}
-        ),
+        r"\{'input_ids': 3, 'attention_mask': 2\}": lambda: probe({"input_ids": ids, "attention_mask": ids[:2]}),
         "returned BaseModelOutput": lambda: modular_ntk(case.model.bert, _inner(case), case.inputs),
         "need .* GiB": lambda: probe({"input_ids": ids.repeat(60, 1)}, "full"),
     }.items():
@@ -514,8 +484,7 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
 
 def _wider():
     model = bert.build(
-        bert.Settings(layers=1, width=24, heads=3),
-        Signature("masked_lm", {"input_ids": torch.zeros(1, 6).long()}, 11),
+        bert.Settings(layers=1, width=24, heads=3), Signature("masked_lm", {"input_ids": torch.zeros(1, 6).long()}, 11)
     )
     return bert.partition(bert.Settings(), model)
 

@@ -127,9 +127,7 @@ def test_every_method_trains_a_model(make, name, options):
         options["kind"] = case.partition.modules[0].kind
 
     def losses(logits, labels):
-        return (
-            F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none").reshape(len(labels), -1).mean(1)
-        )
+        return F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none").reshape(len(labels), -1).mean(1)
 
     controller = Controller(
         *(case.model, case.partition, method(name, options), case.inputs),
@@ -153,9 +151,7 @@ def test_every_method_trains_a_model(make, name, options):
         seen.append(loss.item())
         for module in case.partition.modules:
             moved = [
-                not torch.equal(
-                    piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter))
-                )
+                not torch.equal(piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter)))
                 for piece in module.slices
             ]
             assert any(moved) == (module.name in controller.active), module.name

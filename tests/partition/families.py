@@ -128,9 +128,7 @@ def t5_head(at: str, head: int) -> list[tuple]:
 
 
 def t5_ffn(at: str, start: int, stop: int, ups: tuple[str, ...] = ("wi",)) -> list[tuple]:
-    return [r for n in ups for r in rows(f"{at}.{n}", start, stop, ("weight",))] + columns(
-        f"{at}.wo", start, stop
-    )
+    return [r for n in ups for r in rows(f"{at}.{n}", start, stop, ("weight",))] + columns(f"{at}.wo", start, stop)
 
 
 def switch() -> nn.Module:
@@ -146,9 +144,7 @@ def switch() -> nn.Module:
 
 
 def swin(**versions) -> SwinTransformer:
-    return SwinTransformer(
-        [2, 2], 8, [2, 1], [2, 4], [2, 2], stochastic_depth_prob=0.0, num_classes=3, **versions
-    )
+    return SwinTransformer([2, 2], 8, [2, 1], [2, 4], [2, 2], stochastic_depth_prob=0.0, num_classes=3, **versions)
 
 
 def swin_owns() -> dict[str, list[tuple]]:
@@ -172,11 +168,7 @@ class Wrapper(nn.Module):
         return self.head(self.cross_encoder(input_ids).last_hidden_state)
 
 
-HEADS_AND_FFNS = [
-    ("layer0.head0", "layer0.head2"),
-    ("layer1.head0", "layer1.head1"),
-    ("layer0.ffn0", "layer0.ffn1"),
-]
+HEADS_AND_FFNS = [("layer0.head0", "layer0.head2"), ("layer1.head0", "layer1.head1"), ("layer0.ffn0", "layer0.ffn1")]
 
 
 GROUPED = [("layer0.head0", "layer0.head1"), ("layer1.head0", "layer1.head1"), ("layer1.ffn0", "layer1.ffn1")]
@@ -192,19 +184,14 @@ T5_SWAPS = [
 
 
 T5_BIASES = tuple(
-    f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    for stack in ("encoder", "decoder")
+    f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for stack in ("encoder", "decoder")
 )
 
 
 T5_MASKED = ("decoder0.cross.head1", "decoder.block.0.layer.1.EncDecAttention.o")
 
 
-SWIN_SWAPS = [
-    ("layer2.head0", "layer2.head3"),
-    ("layer0.head0", "layer0.head1"),
-    ("layer1.ffn0", "layer1.ffn1"),
-]
+SWIN_SWAPS = [("layer2.head0", "layer2.head3"), ("layer0.head0", "layer0.head1"), ("layer1.ffn0", "layer1.ffn1")]
 
 
 FAMILIES = {
@@ -245,9 +232,7 @@ FAMILIES = {
         TEXT,
         10,
         {
-            "layer0.head1": [
-                r for n in "qkv" for r in rows(f"distilbert.transformer.layer.0.attention.{n}_lin", 4, 8)
-            ]
+            "layer0.head1": [r for n in "qkv" for r in rows(f"distilbert.transformer.layer.0.attention.{n}_lin", 4, 8)]
             + columns("distilbert.transformer.layer.0.attention.out_lin", 4, 8),
             "layer1.ffn0": rows("distilbert.transformer.layer.1.ffn.lin1", 0, 10)
             + columns("distilbert.transformer.layer.1.ffn.lin2", 0, 10),
@@ -430,9 +415,7 @@ FAMILIES = {
     ),
     "mixtral": Family(
         lambda: hf.MixtralForCausalLM(
-            hf.MixtralConfig(
-                **LLAMA, num_local_experts=3, num_experts_per_tok=2, experts_implementation="eager"
-            )
+            hf.MixtralConfig(**LLAMA, num_local_experts=3, num_experts_per_tok=2, experts_implementation="eager")
         ),
         TEXT,
         10,

@@ -15,16 +15,7 @@ from torchvision.models.vgg import VGG, make_layers
 
 from mat.partition.convolutions import normalised_by
 from mat.partition.discovery import partition_model, unrecognised
-from tests.partition.families import (
-    TOLERANCE,
-    Family,
-    built,
-    exchange,
-    exchange_entries,
-    module,
-    output,
-    slices,
-)
+from tests.partition.families import TOLERANCE, Family, built, exchange, exchange_entries, module, output, slices
 
 
 def resnet(block=BasicBlock) -> ResNet:
@@ -79,9 +70,7 @@ def test_densenet_norms_ahead_of_a_convolution_belong_to_none():
     where = {path: f"conv{d}.filters1" for d, path in enumerate(order)}
     layer = "features.denseblock1.denselayer2"
     assert slices(partition, where[f"{layer}.conv2"]) == {(f"{layer}.conv2.weight", 0, 2, 4)}
-    assert slices(partition, where["features.transition1.conv"]) == {
-        ("features.transition1.conv.weight", 0, 4, 8)
-    }
+    assert slices(partition, where["features.transition1.conv"]) == {("features.transition1.conv.weight", 0, 4, 8)}
     assert slices(partition, where[f"{layer}.conv1"]) == {
         (f"{layer}.conv1.weight", 0, 4, 8),
         (f"{layer}.norm2.weight", 0, 4, 8),
@@ -93,10 +82,7 @@ def test_densenet_norms_ahead_of_a_convolution_belong_to_none():
     ("build", "conv", "norm", "consumer"),
     [
         (resnet, "layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2"),
-        (
-            densenet,
-            *(f"features.denseblock2.denselayer1.{name}" for name in ("conv1", "norm2", "conv2")),
-        ),
+        (densenet, *(f"features.denseblock2.denselayer1.{name}" for name in ("conv1", "norm2", "conv2"))),
         (narrow_vgg, "features.4", "features.5", "features.7"),
     ],
 )
@@ -185,14 +171,9 @@ def test_patch_embeddings_of_every_tower_are_remainder():
 
 def test_a_convolutional_stem_is_no_patch_embedding():
     stem = torchvision.models.vision_transformer.ConvStemConfig(4, 3, 2)
-    model = torchvision.models.VisionTransformer(
-        8, 4, 1, 2, 8, 16, num_classes=5, conv_stem_configs=[stem, stem]
-    )
+    model = torchvision.models.VisionTransformer(8, 4, 1, 2, 8, 16, num_classes=5, conv_stem_configs=[stem, stem])
     partition = partition_model(model, filter_groups=2)
-    first = {
-        s.parameter.removeprefix("conv_proj.conv_bn_relu_0.")
-        for s in module(partition, "conv0.filters0").slices
-    }
+    first = {s.parameter.removeprefix("conv_proj.conv_bn_relu_0.") for s in module(partition, "conv0.filters0").slices}
     assert first == {"0.weight", "1.weight", "1.bias"}
     layers = partition_model(model, layers=True)
     assert layers.names == tuple(f"layer{i}" for i in range(4))

@@ -10,16 +10,7 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.partition.discovery import partition_model, unrecognised
-from tests.partition.families import (
-    BERT,
-    FAMILIES,
-    built,
-    columns,
-    module,
-    rows,
-    slices,
-    swin,
-)
+from tests.partition.families import BERT, FAMILIES, built, columns, module, rows, slices, swin
 
 
 def test_without_head_outputs_the_output_projection_is_remainder():
@@ -83,9 +74,7 @@ def test_a_transformer_of_unknown_attention_beside_a_known_one_is_named():
     model = nn.Module()
     model.known = hf.BertModel(hf.BertConfig(**BERT), add_pooling_layer=False)
     model.unknown = hf.GPTNeoXModel(
-        hf.GPTNeoXConfig(
-            vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16
-        )
+        hf.GPTNeoXConfig(vocab_size=20, hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16)
     )
     with pytest.warns(UserWarning, match="8 weight"):
         partition = partition_model(model)
@@ -119,9 +108,7 @@ def test_heads_that_do_not_fit_their_projections_are_refused():
     model = built(FAMILIES["llama"])
     model.model.layers[1].self_attn.k_proj = nn.Linear(12, 12, bias=False)
     model.model.layers[1].self_attn.v_proj = nn.Linear(12, 12, bias=False)
-    with pytest.raises(
-        InputError, match=r"layers\.1\.self_attn: 4 query heads of width 4 cannot share 12 key rows"
-    ):
+    with pytest.raises(InputError, match=r"layers\.1\.self_attn: 4 query heads of width 4 cannot share 12 key rows"):
         partition_model(model)
 
 

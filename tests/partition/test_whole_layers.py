@@ -6,14 +6,7 @@ import pytest
 import transformers as hf
 
 from mat.partition.discovery import partition_model
-from tests.partition.families import (
-    BERT,
-    BOTH,
-    T5,
-    module,
-    quietly,
-    swin,
-)
+from tests.partition.families import BERT, BOTH, T5, module, quietly, swin
 from tests.partition.test_convolutions import densenet, narrow_vgg, resnet
 from tests.partition.test_partition import assert_disjoint_and_complete
 
@@ -29,15 +22,9 @@ LAYERS = {
     "swin": (swin, {f"layer{i}": f"features.{p}" for i, p in enumerate(("1.0", "1.1", "3.0"))}),
     "resnet": (
         resnet,
-        {
-            f"layer{i}": p
-            for i, p in enumerate(("", "layer1.0", "layer1.1", "layer2.0", "layer3.0", "layer4.0"))
-        },
+        {f"layer{i}": p for i, p in enumerate(("", "layer1.0", "layer1.1", "layer2.0", "layer3.0", "layer4.0"))},
     ),
-    "densenet": (
-        densenet,
-        {f"layer{2 * b - 1}": f"features.denseblock{b}" for b in (1, 2, 3)},
-    ),
+    "densenet": (densenet, {f"layer{2 * b - 1}": f"features.denseblock{b}" for b in (1, 2, 3)}),
 }
 
 

@@ -4,15 +4,7 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.records.files import (
-    missing,
-    read_json,
-    read_parquet,
-    replacing,
-    write_json,
-    write_parquet,
-    write_text,
-)
+from mat.records.files import missing, read_json, read_parquet, replacing, write_json, write_parquet, write_text
 
 
 def test_what_is_not_finished_leaves_the_one_before(tmp_path):

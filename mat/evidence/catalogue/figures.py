@@ -54,9 +54,7 @@ def of_script(path: Path) -> Figure | None:
                 return Figure(path.stem, **ast.literal_eval(node.value))
             except (TypeError, ValueError) as error:
                 allowed = ", ".join(one.name for one in fields(Figure)[1:])
-                raise InputError(
-                    f"{path.name}: FIGURE must be a literal with keys of {allowed}: {error}"
-                ) from None
+                raise InputError(f"{path.name}: FIGURE must be a literal with keys of {allowed}: {error}") from None
     return None
 
 
@@ -83,9 +81,6 @@ def there(folder: Path, scripts: Path) -> Iterator[Found]:
     """The figures in ``folder`` that have a PNG, in the report's order; one without a script has its name as title."""
     files = tables.by_stem(folder, (".png", ".pdf", ".svg"))
     listed = known(scripts)
-    for name in [
-        *(name for name in listed if name in files),
-        *(name for name in files if name not in listed),
-    ]:
+    for name in [*(name for name in listed if name in files), *(name for name in files if name not in listed)]:
         if ".png" in files[name]:
             yield Found(listed.get(name) or Figure(name, tables.titled(name)), files[name])

@@ -24,11 +24,7 @@ POOLED = tuple(
     for name, title, about in (
         ("runs", "Every run", "One row per run: seed, outcome, test metrics, seconds, hashes, versions."),
         ("curves", "Curves of every run", "One row per evaluation: losses, metrics, every ledger, seconds."),
-        (
-            "probes",
-            "Probes of every run",
-            "One row per probe and module: spectrum, threshold, active, frozen.",
-        ),
+        ("probes", "Probes of every run", "One row per probe and module: spectrum, threshold, active, frozen."),
     )
 )
 _ENDINGS = (".md", ".csv", ".tex", ".parquet")
@@ -39,10 +35,7 @@ def _records() -> tuple[dict[str, Table], dict[str, RuleFile], dict[str, str]]:
     tables, files, modules = {}, {}, {}
     for room in ROOMS:
         for module in map(importlib.import_module, _modules_in(room)):
-            for record, kind in (
-                (getattr(module, "TABLE", None), tables),
-                (getattr(module, "FILE", None), files),
-            ):
+            for record, kind in ((getattr(module, "TABLE", None), tables), (getattr(module, "FILE", None), files)):
                 if record is not None:
                     kind[record.name], modules[record.name] = record, module.__name__
     ordered = sorted(tables.values(), key=lambda table: (table.place, table.name))

@@ -29,9 +29,7 @@ class Entry:
     ambiguities: list[str]
 
     def __post_init__(self) -> None:
-        empty = [
-            name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()
-        ]
+        empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]
         if empty:
             raise InputError(f"{empty[0]}: expected a text, got nothing")
         if self.min_seeds < 2:

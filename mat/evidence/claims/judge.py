@@ -62,9 +62,7 @@ def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
 
 def _brackets(found: Outcome) -> str:
     shown = [
-        f"{effect.part} {format.estimate(effect.interval)} {effect.unit}"
-        for effect in found.effects
-        if effect.decides
+        f"{effect.part} {format.estimate(effect.interval)} {effect.unit}" for effect in found.effects if effect.decides
     ]
     return f" ({', '.join(shown) or found.reason.rstrip('.')})"
 

@@ -56,9 +56,7 @@ def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
     if isinstance(given, dict):
         where = f"{where} ({given.get('id')})"
         if isinstance(given.get("uses"), dict):  # one label need not be a list
-            uses = {
-                role: [found] if isinstance(found, str) else found for role, found in given["uses"].items()
-            }
+            uses = {role: [found] if isinstance(found, str) else found for role, found in given["uses"].items()}
             given = given | {"uses": uses}
     entry = read(Entry, given, where)
     rule = rule_named(entry.measure)

@@ -65,9 +65,7 @@ def not_tested(reason: str, effects: Sequence[Effect] = ()) -> Outcome:
     return Outcome(NOT_TESTED, reason, list(effects))
 
 
-def among_survivors(
-    outcome: Outcome, tables: Tables, task: str, method: str, others: Sequence[str]
-) -> Outcome:
+def among_survivors(outcome: Outcome, tables: Tables, task: str, method: str, others: Sequence[str]) -> Outcome:
     """``outcome`` where runs of ``method`` or of those compared with it diverged: at most inconclusive, and the reason
     names them. "Not supported" stays where only ``method``'s own diverged: those would have counted against it too."""
     lost = {label: int((tables.of(task, label)["status"] == "diverged").sum()) for label in (method, *others)}

@@ -12,12 +12,7 @@ import pandas as pd
 from mat.evidence.stats.intervals import Interval
 
 # what a row of results.csv says first, and in which unit
-MEASURES = {
-    "test_metric": "",
-    "best_validation_loss": "",
-    "saving_executed_percent": "%",
-    "active_share_percent": "%",
-}
+MEASURES = {"test_metric": "", "best_validation_loss": "", "saving_executed_percent": "%", "active_share_percent": "%"}
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,7 @@ def _short(name: str, values: str) -> str:
     if not name.endswith("_hash"):
         return values
     digests = values.split(", ")
-    return ", ".join(digest[:12] for digest in digests[:2]) + (
-        f" and {len(digests) - 2} more" if digests[2:] else ""
-    )
+    return ", ".join(digest[:12] for digest in digests[:2]) + (f" and {len(digests) - 2} more" if digests[2:] else "")
 
 
 def _verdicts(found: Comparison) -> Iterator[str]:

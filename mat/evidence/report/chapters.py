@@ -143,9 +143,7 @@ def _verdicts(source: Source) -> Section:
         text.append(f"Open choices it depends on: {depends}." if depends else "")
         body = "\n\n".join(filter(None, text))
         parts.append(Section(claim.id, f"{claim.id} · {claim.text}", body, label=claim.id))
-    text = "\n\n".join(
-        [verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)]
-    )
+    text = "\n\n".join([verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)])
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
 
 
@@ -174,9 +172,7 @@ def _tables(source: Source) -> Section:
         else:
             text = item.about + ("\n\n" + environment.listing(source.tables) if item.name == "runs" else "")
         parts.append(
-            Section(
-                f"table-{item.name}", item.title, text, tuple(found.files.values()), _command(source, found)
-            )
+            Section(f"table-{item.name}", item.title, text, tuple(found.files.values()), _command(source, found))
         )
     return Section("tables", "Tables", inside=tuple(parts))
 
@@ -184,9 +180,7 @@ def _tables(source: Source) -> Section:
 def _figures(source: Source) -> Section | None:
     found = list(figures.there(source.figures_dir, source.root / provenance.SCRIPTS))
     pictures = tuple(
-        Picture(
-            one.item.name, one.item.title, _caption(source, one), one.files[".png"], one.files.get(".pdf")
-        )
+        Picture(one.item.name, one.item.title, _caption(source, one), one.files[".png"], one.files.get(".pdf"))
         for one in found
     )
     return Section("figures", "Figures", pictures=pictures) if pictures else None

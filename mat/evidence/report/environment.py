@@ -62,14 +62,11 @@ def machines(tables: Tables) -> str:
     """Which hardware the runs saw, and the versions of what computed."""
     runs = tables.runs
     seen = runs.groupby(["device", "cpu", "cores", "threads"], dropna=False).size().reset_index(name="runs")
-    rows = [
-        (str(r.device), str(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()
-    ]
+    rows = [(str(r.device), str(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()]
     table = format.markdown_table(("device", "processor", "cores", "threads per run", "runs"), rows)
     columns = [name for name in runs.columns if name.startswith("version_")]
     versions = [
-        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna())))))
-        for name in columns
+        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna()))))) for name in columns
     ]
     return "\n\n".join([table, format.markdown_table(("package", "version"), versions)])
 

@@ -27,9 +27,7 @@ def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
     write_text(recording.markdown(made), tables_dir / "provenance.md")
 
 
-def report(
-    tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path
-) -> None:
+def report(tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path) -> None:
     """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
     pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
     source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
@@ -41,10 +39,7 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
     """Write ``REPRODUCIBILITY.md`` into ``out``: the scale in the words of the ML Reproducibility Challenge; an
     ``ERRATUM.md`` that lies there comes first."""
     page = reproducibility_page.markdown(
-        tables.load(tables_dir),
-        claims_file.load_claims(claims),
-        ambiguities.load_register(register),
-        erratum.read(out),
+        tables.load(tables_dir), claims_file.load_claims(claims), ambiguities.load_register(register), erratum.read(out)
     )
     write_text(page, out / "REPRODUCIBILITY.md")
 

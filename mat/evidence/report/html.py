@@ -76,9 +76,7 @@ def render(text: str, anchor: str) -> str:
     html = html.replace("&lt;br&gt;", "<br>")
     for verdict in _COLOURED:
         name = verdict.replace(" ", "-")
-        html = html.replace(
-            f"<strong>{verdict}</strong>", f'<strong class="verdict v-{name}">{verdict}</strong>'
-        )
+        html = html.replace(f"<strong>{verdict}</strong>", f'<strong class="verdict v-{name}">{verdict}</strong>')
     return html
 
 

@@ -54,10 +54,7 @@ def _scope(claims: Claims, verdicts: pd.DataFrame | None) -> Iterator[str]:
         f"{len(claims.claims)} claims and questions; {len(judged)} of them are judged on the runs of this scale. "
         f"{format.listed(ours)} are questions of this re-run, which the paper does not answer."
     )
-    rows = [
-        (claim.id, claim.text, claim.reported, "yes" if claim.id in judged else "no")
-        for claim in claims.claims
-    ]
+    rows = [(claim.id, claim.text, claim.reported, "yes" if claim.id in judged else "no") for claim in claims.claims]
     yield format.markdown_table(("claim", "text", "reported", "judged here"), rows)
 
 

@@ -63,9 +63,7 @@ def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
         if claim.id in tops.index:
             top = tops.loc[claim.id]
             n = f"n = {int(top['n'])}" if top["n"] else ""
-            said = "".join(
-                f"{MORE[name]}: {_cell(top[name])}; " for name in more if _cell(top[name]) != format.MISSING
-            )
+            said = "".join(f"{MORE[name]}: {_cell(top[name])}; " for name in more if _cell(top[name]) != format.MISSING)
             yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
 
 
@@ -76,10 +74,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     start = f"Reported: {reported}. " if reported != "not reported" else "The paper does not answer this. "
     if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
         return f"{start}Here: **{top['verdict']}**. {_sentence(top['reason'])}"
-    groups = [
-        f"*{verdict}* on {format.listed(same['task'])}"
-        for verdict, same in tasks.groupby("verdict", sort=False)
-    ]
+    groups = [f"*{verdict}* on {format.listed(same['task'])}" for verdict, same in tasks.groupby("verdict", sort=False)]
     said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {format.listed(groups)}."]
     deciding = _deciding(rows)
     if len(deciding) > MANY:
@@ -196,8 +191,7 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
         units = same["unit"].unique()
         lines.append(f"*{part}, {units[0]}*" if len(units) == 1 else f"*{part}*")
         lines += [
-            f"{row.task} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[")
-            for row in same.itertuples()
+            f"{row.task} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[") for row in same.itertuples()
         ]
     return "<br>".join(lines)
 

@@ -30,9 +30,7 @@ class Convergence:
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon < 1:
-            raise InputError(
-                f"convergence epsilon must be in [0, 1), got {self.epsilon}; 0.005 is the default"
-            )
+            raise InputError(f"convergence epsilon must be in [0, 1), got {self.epsilon}; 0.005 is the default")
         if self.window < 1:
             raise InputError(f"convergence window must be at least 1 evaluation, got {self.window}")
 

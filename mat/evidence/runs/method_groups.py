@@ -23,12 +23,7 @@ GROUPS = {
 }  # fmt: skip
 METHOD_ORDER = tuple(label for labels in GROUPS.values() for label in labels)
 OTHERS = "others"
-MAIN = (
-    "reference",
-    "MAT",
-    "baselines",
-    OTHERS,
-)  # what the results page shows; the rest has tables of its own
+MAIN = ("reference", "MAT", "baselines", OTHERS)  # what the results page shows; the rest has tables of its own
 
 
 def group(label: str) -> str:

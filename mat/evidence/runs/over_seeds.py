@@ -19,9 +19,7 @@ def convergence_macs(tables: Tables, task: str, method: str, ledger: str, rule: 
     return tables.by_seed(task, method, measure)
 
 
-def macs_to_reference_best(
-    tables: Tables, task: str, method: str, ledger: str, rule: Convergence
-) -> pd.Series:
+def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
     """Total MACs by seed until vanilla's convergence loss of the same seed is reached, NaN if it never is.
 
     The target is (1 + ε) × vanilla's best smoothed loss, so that vanilla's own value is its compute to
@@ -49,9 +47,7 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
     first, second = (curves(tables, task, name) for name in (method, other))
     values = []
     for seed in sorted(set(first) & set(second)):
-        budget = min(
-            measures.final_macs(curve, ledger, charged) for curve, charged in (first[seed], second[seed])
-        )
+        budget = min(measures.final_macs(curve, ledger, charged) for curve, charged in (first[seed], second[seed]))
         mine, theirs = (
             measures.loss_at(curve, budget, ledger, charged) for curve, charged in (first[seed], second[seed])
         )
@@ -78,16 +74,12 @@ def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
     """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
-    return int(
-        tables.by_seed(task, method, lambda _, curve: float(measures.converged_at_end(curve, rule))).sum()
-    )
+    return int(tables.by_seed(task, method, lambda _, curve: float(measures.converged_at_end(curve, rule))).sum())
 
 
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of training and charged probes by seed."""
-    return tables.by_seed(
-        task, method, lambda run, curve: measures.wall_clock(curve, bool(run["charges_probe"]))
-    )
+    return tables.by_seed(task, method, lambda run, curve: measures.wall_clock(curve, bool(run["charges_probe"])))
 
 
 def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
@@ -134,6 +126,4 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
 def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
     """Finished runs by seed: curve, and whether the run is charged for its probes."""
     done = tables.finished(task, method)
-    return {
-        int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()
-    }
+    return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()}

@@ -50,11 +50,7 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
         record | {"spec_hash": specification_hash(spec, names)}
         for record, spec in zip(records, specifications, strict=True)
     ]
-    runs = (
-        pd.DataFrame(records)
-        .drop(columns="code")
-        .sort_values(["task", "method", "seed", "run"], ignore_index=True)
-    )
+    runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
@@ -77,8 +73,7 @@ def read_run(directory: Path) -> Run:
     probes = read_parquet(directory / PROBES, PROBE_COLUMNS)
     if curve.empty:
         raise InputError(
-            f"{directory / CURVE} holds no evaluation: expected one row per evaluation, step 0 "
-            "included; repeat the run"
+            f"{directory / CURVE} holds no evaluation: expected one row per evaluation, step 0 included; repeat the run"
         )
     record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
@@ -88,9 +83,7 @@ def read_run(directory: Path) -> Run:
 def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
     """The row of ``runs`` for one run: labels, identity, outcome, circumstances."""
     if final["status"] not in STATUSES:
-        raise InputError(
-            f"run {run['name']} has status '{final['status']}', expected one of {', '.join(STATUSES)}"
-        )
+        raise InputError(f"run {run['name']} has status '{final['status']}', expected one of {', '.join(STATUSES)}")
     last, hardware = curve.iloc[-1], run["hardware"]
     row = {
         "scale": run["labels"]["scale"], "task": run["labels"]["task"], "method": run["labels"]["method"],
@@ -174,9 +167,7 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
 def _one_value(runs: pd.DataFrame, column: str, where: str) -> None:
     firsts = runs.drop_duplicates(column)
     if len(firsts) > 1:
-        found = ", ".join(
-            f"{value} (run {run})" for value, run in zip(firsts[column], firsts["run"], strict=True)
-        )
+        found = ", ".join(f"{value} (run {run})" for value, run in zip(firsts[column], firsts["run"], strict=True))
         raise InputError(
             f"refusing to pool runs of different {column}: expected one in {where}, got {found}; "
             "leave out or repeat the runs of the other version"

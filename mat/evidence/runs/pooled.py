@@ -17,9 +17,7 @@ from mat.records.files import write_parquet, write_text
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
-_TEXT = dict.fromkeys(
-    ("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str
-)
+_TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
 @dataclass(frozen=True)
@@ -121,14 +119,11 @@ class Tables:
         groups = self.curves.groupby("run", sort=False)
         return {run: rows.sort_values("step", ignore_index=True) for run, rows in groups}
 
-    def by_seed(
-        self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]
-    ) -> pd.Series:
+    def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
         """``measure(run row, curve)`` of every finished run, as a series over seeds."""
         rows = self.finished(task, method)
         return pd.Series(
-            {int(row["seed"]): measure(row, self.curve(row["run"])) for _, row in rows.iterrows()},
-            dtype=float,
+            {int(row["seed"]): measure(row, self.curve(row["run"])) for _, row in rows.iterrows()}, dtype=float
         )
 
 
@@ -144,9 +139,7 @@ def load(folder: Path) -> Tables:
     """Read what ``save`` wrote. Raises InputError when a file is missing."""
     for name in FILES:
         if not (folder / name).is_file():
-            raise InputError(
-                f"expected a tables folder holding {name}, found none in {folder}; collect the runs first"
-            )
+            raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")

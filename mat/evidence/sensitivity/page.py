@@ -24,20 +24,14 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
     register = list(register)
     ids = frame["id"].str.split() if len(frame) else pd.Series(dtype=object)
     firsts, known = set(ids.str[0]), set(ids.explode())
-    changed = (
-        [f"{row.id} ({row.alternative}) {row.says}" for row in frame.itertuples() if row.says]
-        if known
-        else []
-    )
+    changed = [f"{row.id} ({row.alternative}) {row.says}" for row in frame.itertuples() if row.says] if known else []
     about = (
         "\n".join(f"- {text}." for text in changed)
         or "No alternative that was run at this scale changes a verdict of C4, C5 or C6."
     )
     sections = [Section("What changes a verdict", about)]
     sections += [
-        Section(
-            entry.id, f"{entry.open} Default: {entry.default}", HEADER, _cells(frame[ids.str[0] == entry.id])
-        )
+        Section(entry.id, f"{entry.open} Default: {entry.default}", HEADER, _cells(frame[ids.str[0] == entry.id]))
         for entry in register
         if entry.id in firsts
     ]
@@ -93,18 +87,7 @@ TABLE = Table(
     **both(lambda frame, given: page(frame, given.tables, given.rules["ambiguities"])),
     reads=("runs", "claims", "ambiguities"),
     texts=(
-        *(
-            "scale",
-            "id",
-            "open",
-            "alternative",
-            "task",
-            "claim",
-            "measure",
-            "unit",
-            "ledger",
-            "verdict_default",
-        ),
+        *("scale", "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default"),
         *("verdict_alternative", "says"),
     ),
     place=120,

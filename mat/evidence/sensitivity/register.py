@@ -36,9 +36,7 @@ def load_register(path: Path) -> list[Ambiguity]:
     if not isinstance(content, list) or not content:
         keys = ", ".join(field.name for field in fields(Ambiguity))
         raise InputError(f"{path.name}: expected a list of entries with the keys {keys}")
-    entries = [
-        read(Ambiguity, each, f"{path.name}: entry {number}") for number, each in enumerate(content, 1)
-    ]
+    entries = [read(Ambiguity, each, f"{path.name}: entry {number}") for number, each in enumerate(content, 1)]
     ids = [entry.id for entry in entries]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:

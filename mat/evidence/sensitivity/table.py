@@ -108,10 +108,7 @@ def _rows(tables: Tables, claims: Claims, name: str, task: str, pools: Pools) ->
             other, rule, label = claim.played_by(role, played), claims.convergence, name
         else:
             (other, rule), label = reading(claim, claims.convergence), default
-        before, after = (
-            outcome(own, task, claim, claims.convergence),
-            outcome(tables, task, other, rule),
-        )
+        before, after = (outcome(own, task, claim, claims.convergence), outcome(tables, task, other, rule))
         if NOT_TESTED not in (before.verdict, after.verdict):
             effects = _moved(own, task, claim, default, before), _moved(tables, task, other, label, after)
             yield {"alternative": name, "task": task, **_compared(claim.id, task, *effects, before, after)}

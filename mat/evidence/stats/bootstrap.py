@@ -30,9 +30,7 @@ def stream(*names: str | int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 
-def bootstrap_bounds(
-    value: Interval, *names: str | int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
+def bootstrap_bounds(value: Interval, *names: str | int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Percentile bootstrap bounds of ``value``'s mean over its seeds, on its own scale, cut to its limits; NaN with
     fewer than two values. ``names`` is the stream."""
     if len(value.values) < 2:
@@ -90,9 +88,7 @@ def stratified(
     for task, values in kept.items():
         own = _resampled(values, draw)
         if references is not None:
-            own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(
-                axis=1, keepdims=True
-            )
+            own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(axis=1, keepdims=True)
         sampled.append(np.repeat(own, wide // len(values), axis=1))
     return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1)), confidence), n)
 

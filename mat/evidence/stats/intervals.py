@@ -27,9 +27,7 @@ class Link(NamedTuple):
 LINKS = {
     "mean": Link(float, float),
     "ratio": Link(lambda ratio: float(np.log(ratio)), lambda log: float(np.exp(log))),
-    "saving": Link(
-        lambda percent: float(np.log1p(-percent / 100)), lambda log: float(100 * (1 - np.exp(log)))
-    ),
+    "saving": Link(lambda percent: float(np.log1p(-percent / 100)), lambda log: float(100 * (1 - np.exp(log)))),
 }
 
 
@@ -122,9 +120,7 @@ def known_interval(
     Where the table does not hold its ``deviation``, that follows from a bound that was not cut; NaN where both were.
     """
     if n > 1 and not np.isfinite(deviation):
-        halves = [
-            abs(bound - mean) for bound, limit in zip((low, high), limits, strict=True) if bound != limit
-        ]
+        halves = [abs(bound - mean) for bound, limit in zip((low, high), limits, strict=True) if bound != limit]
         deviation = max(halves, default=np.nan) / half_width(1.0, n)
     return Interval(mean, low, high, n, deviation, "mean", limits)
 

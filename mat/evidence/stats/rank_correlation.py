@@ -42,9 +42,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 LEAST = 4  # modules of a correlation; three ranks agree too easily
 
 
-def partial_spearman(
-    x: Sequence[float], y: Sequence[float], controls: Sequence[Sequence[float]] = ()
-) -> float:
+def partial_spearman(x: Sequence[float], y: Sequence[float], controls: Sequence[Sequence[float]] = ()) -> float:
     """Spearman's ρ of ``x`` and ``y`` (m,), given ``controls`` (each (m,)): Pearson's r of the residuals of the ranks.
 
     NaN with fewer than ``LEAST`` values beside the controls, and where the controls leave nothing of ``x`` or ``y``.

@@ -131,12 +131,7 @@ def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
             row |= {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
             row |= {f"{name}_deviation": value.deviation}
         size, known = (int(v) for v in counts.loc[key])
-        row |= {
-            "n_seeds": value.n,
-            "tau_sd_sets": spread.loc[key],
-            "rankings": size,
-            "degenerate": size - known,
-        }
+        row |= {"n_seeds": value.n, "tau_sd_sets": spread.loc[key], "rankings": size, "degenerate": size - known}
         rows.append(row)
     table = pd.DataFrame(rows).merge(costs(frame), on=["family", "estimator", "n"], how="left")
     return table.merge(_families(frame, references), on="family", how="left")
@@ -257,15 +252,7 @@ TABLE = Table(
     needs="agreement",
     measured="results/{scale}/agreement/*.parquet",
     texts=(
-        *(
-            "family",
-            "checkpoint",
-            "estimator",
-            "normalisation",
-            "comparison",
-            "reference",
-            "default_estimator",
-        ),
+        *("family", "checkpoint", "estimator", "normalisation", "comparison", "reference", "default_estimator"),
         *("default_normalisation", "model", "task", "scale", "code_hash"),
     ),
     place=150,

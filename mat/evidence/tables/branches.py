@@ -16,11 +16,7 @@ from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 from mat.records.studies import BRANCHES
 
-STUDY = {
-    "reads": (),
-    "needs": "branches",
-    "measured": "results/{scale}/branches/*.parquet",
-}  # of their records
+STUDY = {"reads": (), "needs": "branches", "measured": "results/{scale}/branches/*.parquet"}  # of their records
 TEXTS = (
     *("family", "checkpoint", "scale", "task", "model", "loss_unit", "metric", "estimator", "normalisation"),
     "code_hash",

@@ -30,11 +30,7 @@ def stands_on(rows: pd.DataFrame, unit: str = "") -> str:
 
 def count(row: pd.Series) -> str:
     """Finished runs, and diverged ones."""
-    return (
-        f"{row['n_finished']} (+{row['n_diverged']} diverged)"
-        if row["n_diverged"]
-        else str(row["n_finished"])
-    )
+    return f"{row['n_finished']} (+{row['n_diverged']} diverged)" if row["n_diverged"] else str(row["n_finished"])
 
 
 def spread_out(name: str, value: Interval, counted: bool = False) -> dict[str, Any]:

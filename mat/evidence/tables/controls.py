@@ -51,9 +51,7 @@ def _row(tables: Tables, task: str, label: str) -> dict[str, Any]:
         "n_diverged": len(runs) - len(done), "metric": first["metric"], "loss_unit": first["loss_unit"],
         "ledger": LEDGER, "mode": first["mode"],
     }  # fmt: skip
-    row |= spread_out(
-        "active_share_percent", mean_interval(over_seeds.active_share_percent(tables, task, label))
-    )
+    row |= spread_out("active_share_percent", mean_interval(over_seeds.active_share_percent(tables, task, label)))
     row |= spread_out("best_validation_loss", mean_interval(best))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     row["random_label"] = random_label(tables, task)

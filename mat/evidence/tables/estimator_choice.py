@@ -46,18 +46,12 @@ def choose(table: pd.DataFrame, margin: float) -> Choice:
     everywhere = [name for name in wide.columns if wide[name].notna().all()]
     if not everywhere:
         empty = pd.DataFrame(columns=["estimator", "cost_ratio", "shortfall", "eligible"])
-        return Choice(
-            None, configured, empty, "No estimator has a mean τ_b with a reference in every family."
-        )
+        return Choice(None, configured, empty, "No estimator has a mean τ_b with a reference in every family.")
     shortfall = (-wide[everywhere]).add(wide.max(axis=1), axis=0).max()
     cost = rows.groupby("estimator")["cost_ratio"].agg(lambda ratio: float(np.exp(np.log(ratio).mean())))
     found = pd.DataFrame({"cost_ratio": cost[everywhere], "shortfall": shortfall})
     found["eligible"] = found["shortfall"] <= margin
-    found = (
-        found.rename_axis("estimator")
-        .reset_index()
-        .sort_values(["cost_ratio", "estimator"], ignore_index=True)
-    )
+    found = found.rename_axis("estimator").reset_index().sort_values(["cost_ratio", "estimator"], ignore_index=True)
     eligible = found[found["eligible"]]
     if eligible.empty:
         picked = found.loc[found["shortfall"].idxmin(), "estimator"]

@@ -73,11 +73,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "diverged": int(own["val_loss_change"].isna().sum()),
             }  # fmt: skip
             for measure in names:
-                value = (
-                    paired_difference(own[measure], sets[minus][measure])
-                    if minus
-                    else mean_interval(own[measure])
-                )
+                value = paired_difference(own[measure], sets[minus][measure]) if minus else mean_interval(own[measure])
                 rows.append({**same, "measure": measure, **branches.columns_of(value)})
     table = pd.DataFrame(rows)
     part = frame[frame["part"] == branches.SET]
@@ -153,9 +149,7 @@ def _noise_tables(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _rows(
-    table: pd.DataFrame, minus: str, names: tuple[str, ...]
-) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+def _rows(table: pd.DataFrame, minus: str, names: tuple[str, ...]) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
     chosen = table[(table["minus"] == minus) & table["set"].isin(names)]
     groups = chosen.groupby(["family", "checkpoint", "set"], sort=True)
     return sorted(groups, key=lambda item: (*item[0][:2], SETS.index(item[0][2])))
@@ -169,9 +163,7 @@ def _reading(table: pd.DataFrame, noisy: set[str]) -> list[str]:
     """What the means over checkpoints say, per family."""
     found = []
     for family in sorted(set(table["family"])):
-        versus, idle = (
-            at(table, family, *pair, "val_loss_change") for pair in (("top", "bottom"), ("bottom", "none"))
-        )
+        versus, idle = (at(table, family, *pair, "val_loss_change") for pair in (("top", "bottom"), ("bottom", "none")))
         said = [
             f"the validation loss after top minus that after bottom {branches.sign(versus)}",
             f"after bottom minus after the remainder alone {branches.sign(idle)}",
@@ -187,9 +179,7 @@ def _reading(table: pd.DataFrame, noisy: set[str]) -> list[str]:
 
 def _notes(table: pd.DataFrame) -> list[str]:
     first = table.iloc[0]
-    lost = int(
-        table.drop_duplicates(["family", "checkpoint", "set"]).query("checkpoint != 'all'")["diverged"].sum()
-    )
+    lost = int(table.drop_duplicates(["family", "checkpoint", "set"]).query("checkpoint != 'all'")["diverged"].sum())
     return [
         f"Families: {branches.families_text(table)}",
         f"Sets are of equal numbers of modules, not of parameters; λ_max by {first['estimator']}, "

@@ -68,8 +68,7 @@ def survival(tables: Tables, task: str, reference: dict[float, str], best: dict[
     if len(reference) < 2 or METHOD not in tables.methods(task) or 1.0 not in reference or tuned is None:
         return NOT_TESTED
     gains = {
-        label: over_seeds.best_loss_advantages_percent(tables, task, METHOD, label)
-        for label in (REFERENCE, tuned)
+        label: over_seeds.best_loss_advantages_percent(tables, task, METHOD, label) for label in (REFERENCE, tuned)
     }
     common = pd.DataFrame(gains).dropna()
     won, left = (_sign(mean_interval(common[label])) for label in (REFERENCE, tuned))

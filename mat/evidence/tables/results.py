@@ -34,9 +34,7 @@ def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
     ``…_mean``, ``…_low``, ``…_high``. All means are over finished seeds; what is compared with vanilla is paired by
     seed.
     """
-    rows = [
-        result_row(tables, task, method, rule) for task in tables.tasks for method in tables.methods(task)
-    ]
+    rows = [result_row(tables, task, method, rule) for task in tables.tasks for method in tables.methods(task)]
     return pd.DataFrame(rows)
 
 
@@ -84,9 +82,7 @@ def compute_columns(tables: Tables, task: str, method: str, ledger: str, rule: C
     row |= spread_out(f"compute_to_convergence_{ledger}_flop", mean_interval(macs).scaled(FLOPS_PER_MAC))
     row |= spread_out(f"saving_{ledger}_percent", saving_percent(macs, reference), counted=True)
     row |= spread_out(f"compute_to_vanilla_best_{ledger}_flop", mean_interval(reach).scaled(FLOPS_PER_MAC))
-    row |= spread_out(
-        f"saving_at_vanilla_best_{ledger}_percent", saving_percent(reach, reference), counted=True
-    )
+    row |= spread_out(f"saving_at_vanilla_best_{ledger}_percent", saving_percent(reach, reference), counted=True)
     row[f"n_reached_vanilla_best_{ledger}"] = int(np.isfinite(reach).sum())
     row[f"n_with_vanilla_{ledger}"] = len(reach)
     return row | spread_out(f"probe_share_{ledger}_percent", mean_interval(share).cut(0, 100))
@@ -102,10 +98,7 @@ HEADER = (
 
 def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
     """The whole page: one section per task, then the notes that hold for all."""
-    parts = [
-        f"# Results at scale {tables.scope}",
-        f"Made by `{tables.command}` from the runs listed in `runs.csv`.",
-    ]
+    parts = [f"# Results at scale {tables.scope}", f"Made by `{tables.command}` from the runs listed in `runs.csv`."]
     for task in tables.tasks:
         rows = main_rows(frame, task)
         header, cells = compact(rows)
@@ -127,12 +120,7 @@ def latex(frame: pd.DataFrame, tables: Tables) -> str:
     return "\n\n".join(blocks)
 
 
-TABLE_OF = {
-    "rivals": "rivals",
-    "controls": "controls",
-    "learning rates": "learning_rate",
-    "sensitivity": "sensitivity",
-}
+TABLE_OF = {"rivals": "rivals", "controls": "controls", "learning rates": "learning_rate", "sensitivity": "sensitivity"}
 
 
 def main_rows(frame: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -179,9 +167,7 @@ def compact(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> list[str]:
     reference = row["method"] == "vanilla"
     compared = (
-        (lambda name, decimals: format.MISSING)
-        if reference
-        else (lambda name, d: format.interval(read(row, name), d))
+        (lambda name, decimals: format.MISSING) if reference else (lambda name, d: format.interval(read(row, name), d))
     )
     reached = f"{format.number(row['compute_to_vanilla_best_executed_flop_mean'] / factor, digits)} "
     reached += f"({row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']})"
@@ -221,10 +207,7 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
         lines.append(
             f"Test loss of the unigram model: {bounds['unigram']:.4f} {unit}; the best possible loss is not known."
         )
-    late = [
-        f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}"
-        for _, row in rows.iterrows()
-    ]
+    late = [f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}" for _, row in rows.iterrows()]
     lines.append(
         "Runs still improving when their budget ended, so that the budget sets their compute to "
         f"convergence: {', '.join(late)}."
@@ -252,8 +235,7 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
     ]
     machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()
     names = "; ".join(
-        f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run"
-        for row in machines.itertuples()
+        f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run" for row in machines.itertuples()
     )
     codes = tables.runs["code_hash"].unique()
     code = f"Code {codes[0][:12]}" if len(codes) == 1 else "The code of every run is in `runs.csv`"

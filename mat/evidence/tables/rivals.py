@@ -88,15 +88,10 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
     spends no less than vanilla there."""
     if label not in STOPPED_EARLY:
         return False
-    ends = [
-        tables.by_seed(task, name, lambda _, curve: float(curve["step"].iloc[-1]))
-        for name in (label, REFERENCE)
-    ]
+    ends = [tables.by_seed(task, name, lambda _, curve: float(curve["step"].iloc[-1])) for name in (label, REFERENCE)]
     common = pairs(*ends)
     spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
-    return (
-        bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
-    )
+    return bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
 
 
 _Run = tuple[pd.DataFrame, bool]  # a curve, and whether it is charged for its probes
@@ -110,9 +105,7 @@ def _at_equal_compute(mine: _Run, theirs: _Run, _: Convergence) -> tuple[list[fl
 
 def _at_equal_loss(mine: _Run, theirs: _Run, rule: Convergence) -> tuple[list[float], list[float]]:
     target = curves.target_loss(theirs[0], rule)
-    first, second = (
-        curves.macs_to_reach(curve, target, LEDGER, charged, rule) for curve, charged in (mine, theirs)
-    )
+    first, second = (curves.macs_to_reach(curve, target, LEDGER, charged, rule) for curve, charged in (mine, theirs))
     return [first], [second]
 
 
@@ -123,9 +116,7 @@ def _row(
     first = runs.iloc[0]
     how = metrics.shown(first["metric"], first["loss_unit"])
     reach = over_seeds.macs_to_reference_best(tables, task, label, LEDGER, rule)
-    macs, base = (
-        over_seeds.convergence_macs(tables, task, name, LEDGER, rule) for name in (label, REFERENCE)
-    )
+    macs, base = (over_seeds.convergence_macs(tables, task, name, LEDGER, rule) for name in (label, REFERENCE))
     gain = over_seeds.equal_compute_advantage(tables, task, label, REFERENCE, LEDGER)
     row: dict[str, Any] = {
         "scale": tables.scale, "task": task, "method": label, "group": method_groups.group(label),
@@ -133,9 +124,7 @@ def _row(
         "loss_unit": first["loss_unit"], "ledger": LEDGER,
     }  # fmt: skip
     row |= spread_out("loss_advantage_at_equal_compute", gain, counted=True)
-    row |= spread_out(
-        "compute_to_vanilla_best_flop", mean_interval(reach).scaled(FLOPS_PER_MAC), counted=True
-    )
+    row |= spread_out("compute_to_vanilla_best_flop", mean_interval(reach).scaled(FLOPS_PER_MAC), counted=True)
     row |= {"n_with_vanilla": len(reach)}
     row |= spread_out("saving_at_vanilla_best_percent", saving_percent(reach, base), counted=True)
     row |= spread_out("compute_to_convergence_flop", mean_interval(macs).scaled(FLOPS_PER_MAC))
@@ -143,9 +132,7 @@ def _row(
     row |= spread_out("best_validation_loss", mean_interval(over_seeds.best_losses(tables, task, label)))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     none = np.empty((0, 0))
-    row |= {
-        f"better_{kind}": probability_of_improvement(wins.get((task, label, kind), none)) for kind in KINDS
-    }
+    row |= {f"better_{kind}": probability_of_improvement(wins.get((task, label, kind), none)) for kind in KINDS}
     same = is_vanilla(tables, task, label)
     if same:
         row |= {name: np.nan for name, value in row.items() if isinstance(value, float)}
@@ -171,8 +158,7 @@ def _over_tasks(tables: Tables, label: str, wins: dict[tuple[str, str, str], np.
     """Interquartile mean of ``scores`` over all finished runs, and the mean over tasks of the probabilities of
     improvement, with stratified bootstrap bounds over the runs of the method and of vanilla."""
     groups = {
-        task: scores(tables, task, label)
-        for task in sorted({task for task, method, _ in wins if method == label})
+        task: scores(tables, task, label) for task in sorted({task for task, method, _ in wins if method == label})
     }
     asked = list(groups)
     groups = {task: values for task, values in groups.items() if len(values)}
@@ -225,26 +211,16 @@ def page(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> Page:
 
 
 def _section_over_tasks(rows: pd.DataFrame) -> Section:
-    header = (
-        "method",
-        "runs",
-        "tasks",
-        "share of vanilla's progress",
-        *(f"P(better), {_said(k)}" for k in KINDS),
-    )
+    header = ("method", "runs", "tasks", "share of vanilla's progress", *(f"P(better), {_said(k)}" for k in KINDS))
     cells = []
     for _, row in rows.iterrows():
-        better = [
-            Interval(row[f"better_{k}"], row[f"better_{k}_low"], row[f"better_{k}_high"], 0) for k in KINDS
-        ]
+        better = [Interval(row[f"better_{k}"], row[f"better_{k}_low"], row[f"better_{k}_high"], 0) for k in KINDS]
         cells.append(
             (row["method"], count(row), str(len(row["tasks"].split())),
              format.interval(read(row, "score_interquartile_mean"), 3), *(format.interval(p, 2) for p in better))
         )  # fmt: skip
     bounds = f"[{100 * CONFIDENCE:.0f} % stratified bootstrap]"
-    about = (
-        f"Interquartile mean over runs and mean probability over tasks {bounds}, runs as counted; no unit."
-    )
+    about = f"Interquartile mean over runs and mean probability over tasks {bounds}, runs as counted; no unit."
     return Section(OVER_TASKS, about, header, cells)
 
 

@@ -129,9 +129,7 @@ def reached(tables: Tables, task: str, metric: str) -> Interval:
     done = tables.finished(task, REFERENCE)
     if metric == metrics.GAP_CLOSED:
         if not {"floor", "unigram"} <= set(tables.bounds(task, "test")):
-            raise InputError(
-                f"{metric} needs the losses unigram and floor of {task}, which has not both; use loss"
-            )
+            raise InputError(f"{metric} needs the losses unigram and floor of {task}, which has not both; use loss")
         return over_seeds.gap_closed_percent(done).scaled(0.01)
     if metric == "loss":
         return mean_interval(done["test_loss"])
@@ -153,9 +151,7 @@ def baselines(tables: Tables, task: str, split: str) -> list[Baseline]:
 def _say(one: Baseline, tables: Tables, task: str) -> str:
     how = metrics.shown(one.metric, tables.loss_unit(task))
     digits = 1 if how.factor == 100 else 4
-    return (
-        f"{one.label} {one.metric.replace('_', ' ')} {one.value * how.factor:.{digits}f} {how.unit}".rstrip()
-    )
+    return f"{one.label} {one.metric.replace('_', ' ')} {one.value * how.factor:.{digits}f} {how.unit}".rstrip()
 
 
 def markdown(frame: pd.DataFrame, tables: Tables) -> str:

@@ -90,8 +90,7 @@ def _averages(tables: Tables) -> list[dict[str, Any]]:
         }
         seeds = sorted(set.intersection(*(set(found.index) for found in runs.values())))
         averages = [
-            mean_score({subset: _official(subset, found.loc[seed]) for subset, found in runs.items()})
-            for seed in seeds
+            mean_score({subset: _official(subset, found.loc[seed]) for subset, found in runs.items()}) for seed in seeds
         ]
         missing = [subset for subset in AVERAGED if subset not in runs]
         name = f"average over {len(runs)} of {len(AVERAGED)} tasks" if missing else "GLUE score"
@@ -150,8 +149,7 @@ def _glue_text(labels: dict[str, list[str]]) -> str:
     left = f" Of {'; '.join(twice)} the label that is called like the task counts." if twice else ""
     return (
         "Mean over tasks of each task's mean of its official metrics, on the test splits of the tasks here; GLUE's own "
-        "score is over all nine tasks, on test labels that are not public. Over seeds that finished every task."
-        + left
+        "score is over all nine tasks, on test labels that are not public. Over seeds that finished every task." + left
     )
 
 

@@ -23,12 +23,7 @@ from mat.evidence.text import format
 
 QUANTITIES = ("lambda_max", "gradient_norm", "trace", "effective_rank", "parameters", "layer")
 GRADIENT, SIZE, BOTH = "gradient_norm", "parameters", "gradient_norm parameters"
-PARTIAL = (
-    ("lambda_max", GRADIENT),
-    ("lambda_max", SIZE),
-    ("lambda_max", BOTH),
-    ("gradient_norm", "lambda_max"),
-)
+PARTIAL = (("lambda_max", GRADIENT), ("lambda_max", SIZE), ("lambda_max", BOTH), ("gradient_norm", "lambda_max"))
 SAYS = {
     "lambda_max": "λ_max", "gradient_norm": "gradient norm", "trace": "trace", "effective_rank": "effective rank",
     "parameters": "parameters", "layer": "depth", BOTH: "gradient norm and parameters", "": "",
@@ -52,9 +47,7 @@ def modules(frame: pd.DataFrame) -> pd.DataFrame:
             "parameters", *QUANTITIES[:4], "branch_steps", "train_loss_before", "loss_decrease", "val_loss_decrease",
             "samples", "val_samples", "loss_unit", "noise", "code_hash"]  # fmt: skip
     order = ["family", "share", "seed"]
-    return (
-        rows[kept].rename(columns={"branch": "module"}).sort_values(order, kind="stable", ignore_index=True)
-    )
+    return rows[kept].rename(columns={"branch": "module"}).sort_values(order, kind="stable", ignore_index=True)
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,9 +60,7 @@ def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
         usable = np.isfinite(one[[*QUANTITIES, "loss_decrease"]].to_numpy(dtype=float)).all(axis=1)
         known, first = one[usable], one.iloc[0]
         for quantity, given in (*((name, "") for name in QUANTITIES), *PARTIAL):
-            rho = partial_spearman(
-                known[quantity], known["loss_decrease"], [known[name] for name in given.split()]
-            )
+            rho = partial_spearman(known[quantity], known["loss_decrease"], [known[name] for name in given.split()])
             found.append(
                 {
                     "scale": first["scale"], "family": key[0], "checkpoint": first["checkpoint"], "seed": key[2],
@@ -90,11 +81,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     each = by_seed(rows)
     pooled = branches.with_mean(each, KEYS, ["rho"])
-    counts = (
-        each.drop_duplicates(["family", "checkpoint", "seed"])
-        .groupby(["family", "checkpoint"])["left_out"]
-        .sum()
-    )
+    counts = each.drop_duplicates(["family", "checkpoint", "seed"]).groupby(["family", "checkpoint"])["left_out"].sum()
     counts = {**counts, **{(family, format.ALL): n for family, n in counts.groupby("family").sum().items()}}
     found = []
     for (family, checkpoint, quantity, given), one in pooled.groupby(

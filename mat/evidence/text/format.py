@@ -57,12 +57,7 @@ def estimate(value: Interval) -> str:
 
 def command(scale: str, selection: str = "", target: str = "") -> str:
     """The command that makes a scale's tables, or those of a part of it; or one file of them alone."""
-    parts = [
-        "snakemake --cores all",
-        *([shlex.quote(target)] if target else []),
-        "--config",
-        f"scale={scale}",
-    ]
+    parts = ["snakemake --cores all", *([shlex.quote(target)] if target else []), "--config", f"scale={scale}"]
     return " ".join([*parts, *selection.split()])
 
 

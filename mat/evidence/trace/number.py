@@ -110,9 +110,7 @@ def _traced(
     by_seed: dict[int, float] = {}
     if how and len(runs):
         by_seed = (
-            traced.by_seed(fresh, row, column)
-            if traced.by_seed
-            else _by_seed(table, fresh, claims, row, column, runs)
+            traced.by_seed(fresh, row, column) if traced.by_seed else _by_seed(table, fresh, claims, row, column, runs)
         )
     return Trace(
         name, shown, column, number, _value(table, fresh, claims, row, column), by_seed,
@@ -145,17 +143,13 @@ def differences(tables_dir: Path, tables: Tables, claims: Claims) -> list[str]:
         for column in written.columns:
             wrong = sum(not _alike(*pair) for pair in zip(written[column], again[column], strict=True))
             if wrong:
-                found.append(
-                    f"{path.name}: {wrong} of {len(written)} values of {column} are not what the runs give"
-                )
+                found.append(f"{path.name}: {wrong} of {len(written)} values of {column} are not what the runs give")
     return found
 
 
 def _table(words: Sequence[str], claims: Claims) -> tuple[str, list[str]]:
     if not words:
-        raise InputError(
-            "name a table and a number in it, such as: results digits mat saving_executed_percent"
-        )
+        raise InputError("name a table and a number in it, such as: results digits mat saving_executed_percent")
     if words[0] in {claim.id for claim in claims.claims}:
         return "verdicts", list(words)
     return Path(words[0]).name.removesuffix(".csv").removesuffix(".md"), list(words[1:])
@@ -245,6 +239,4 @@ def _alike(first: str, second: str) -> bool:
 
 def _stems(columns: Sequence[str]) -> str:
     """Columns of numbers as a reader may name them: an interval once, without its ends."""
-    return ", ".join(
-        name.removesuffix("_mean") for name in columns if not name.endswith(("_low", "_high", "_n"))
-    )
+    return ", ".join(name.removesuffix("_mean") for name in columns if not name.endswith(("_low", "_high", "_n")))

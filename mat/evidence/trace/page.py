@@ -22,9 +22,7 @@ def text(traces: Iterable[Trace]) -> str:
     blocks = ["\n".join(_number(trace)) for trace in traces]
     runs = {run.run: run for trace in traces for run in trace.runs}
     if not runs:
-        apart = (
-            "No single run of runs.csv is behind it: see the table's own page for what it was measured on."
-        )
+        apart = "No single run of runs.csv is behind it: see the table's own page for what it was measured on."
         return "\n\n".join([*blocks, apart])
     return "\n\n".join([*blocks, *_runs(list(runs.values()))])
 

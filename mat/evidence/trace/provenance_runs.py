@@ -65,10 +65,7 @@ def _check_folder(
                 f"{said} has the {key} {short(again[key])}, the tables stand on {short(row[key])}: it was trained "
                 "again since, or the tables were edited"
             )
-    pooled = (
-        ("curves.parquet", curve, _of(tables.curves, row)),
-        ("probes.parquet", probes, _of(tables.probes, row)),
-    )
+    pooled = (("curves.parquet", curve, _of(tables.curves, row)), ("probes.parquet", probes, _of(tables.probes, row)))
     for name, own, ours in pooled:
         columns = [column for column in own.columns if column in ours.columns]
         keys = ["interval", "module"] if "module" in columns else ["step"]

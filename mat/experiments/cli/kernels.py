@@ -23,9 +23,7 @@ DRAWN = {"n": 16, "length": 32}  # samples, and tokens a sample, of inputs drawn
 
 @click.command(short_help="Measure the kernels of a model's modules: λ_max, trace, effective rank.")
 @click.argument("where", metavar="[MODEL]", required=False)
-@click.option(
-    "--model", "function", metavar="FILE.py:FUNCTION", help="a function that returns (model, inputs)"
-)
+@click.option("--model", "function", metavar="FILE.py:FUNCTION", help="a function that returns (model, inputs)")
 @click.option(
     "--estimator",
     default="projected",
@@ -33,14 +31,10 @@ DRAWN = {"n": 16, "length": 32}  # samples, and tokens a sample, of inputs drawn
     metavar="NAME",
     help="which rows: projected, sum_of_logits, trace or full",
 )
-@click.option(
-    "--normalisation", default="raw", show_default=True, metavar="NAME", help="raw, cosine or per_parameter"
-)
+@click.option("--normalisation", default="raw", show_default=True, metavar="NAME", help="raw, cosine or per_parameter")
 @click.option("-n", "n", type=click.IntRange(1), help=f"samples to draw (default {DRAWN['n']})")
 @click.option("--length", type=click.IntRange(1), help=f"tokens of a sample (default {DRAWN['length']})")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="of weights, inputs and directions"
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="of weights, inputs and directions")
 @options.path("--csv", "write the table there too, with every digit", "CSV", default=None)
 def kernels(
     where: str | None,
@@ -66,9 +60,7 @@ def kernels(
     if (where is None) == (function is None):
         raise InputError("give one of MODEL (a hub id or a folder) and --model FILE.py:FUNCTION")
     if function and (n, length) != (None, None):
-        raise InputError(
-            "-n and --length are of inputs drawn for MODEL; the function of --model returns its own"
-        )
+        raise InputError("-n and --length are of inputs drawn for MODEL; the function of --model returns its own")
     choice = Estimator(estimator, seed=seed)
     check_normalisation(normalisation)
     torch.manual_seed(seed)
@@ -129,14 +121,9 @@ def of_hub(where: str) -> tuple[nn.Module, str]:
             next(folder.glob(f"*{end}"), None) for end in (".safetensors", ".bin", ".index.json")
         )
         if drawn:
-            of = inspect.getattr_static(
-                family, "from_config", None
-            )  # the Auto classes have it, models do not
+            of = inspect.getattr_static(family, "from_config", None)  # the Auto classes have it, models do not
             model = family.from_config(config) if of else family(config)
-            return (
-                model,
-                f"model: {type(model).__name__}, weights drawn at random from {folder / 'config.json'}",
-            )
+            return (model, f"model: {type(model).__name__}, weights drawn at random from {folder / 'config.json'}")
         model, info = family.from_pretrained(where, output_loading_info=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -20,9 +20,7 @@ PATH = click.Path(path_type=Path)
 
 def path(name: str, about: str, metavar: str = "DIR", **more: Any) -> Callable:
     """An option that takes a folder or a file; required unless there is a default."""
-    return click.option(
-        name, type=PATH, metavar=metavar, help=about, **{"required": "default" not in more, **more}
-    )
+    return click.option(name, type=PATH, metavar=metavar, help=about, **{"required": "default" not in more, **more})
 
 
 def together(*options: Callable) -> Callable:
@@ -37,9 +35,7 @@ def together(*options: Callable) -> Callable:
 
 
 tables = path("--tables", "folder of tables")
-claims = path(
-    "--claims", "the decision rules", "YAML", default=Path("workflows/claims.yaml"), show_default=True
-)
+claims = path("--claims", "the decision rules", "YAML", default=Path("workflows/claims.yaml"), show_default=True)
 register = path(
     "--ambiguities",
     "the register of open choices",
@@ -62,9 +58,7 @@ data = together(
     ),
 )
 machine = together(
-    click.option(
-        "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="where to run"
-    ),
+    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="where to run"),
     click.option(
         "--save-every",
         type=float,
@@ -87,9 +81,7 @@ def machine_of(data: Path | None, cache: Path, device: str = "cpu") -> Machine:
         if not torch.cuda.is_available():
             raise InputError("--device cuda: this machine has no usable CUDA device; use --device cpu")
     if data is not None and not data.is_dir():
-        raise InputError(
-            f"the data folder {data} does not exist; set --data or MAT_DATA to a mirror in hub layout"
-        )
+        raise InputError(f"the data folder {data} does not exist; set --data or MAT_DATA to a mirror in hub layout")
     return Machine(data, cache, device)
 
 

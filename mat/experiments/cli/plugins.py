@@ -37,9 +37,7 @@ def listed(kind: str) -> Iterator[str]:
             headings[name] = (module.__doc__ or "").strip().splitlines()[0]
         except InputError as error:  # another package's: it must not hide the rest
             headings[name] = f"cannot be used: {error}"
-    everywhere = [
-        line for line in next(iter(settings.values())) if all(line in own for own in settings.values())
-    ]
+    everywhere = [line for line in next(iter(settings.values())) if all(line in own for own in settings.values())]
     yield f"{kind}s"
     if everywhere:
         yield f"  {'(every)':<10} Settings that every {kind} has."

@@ -59,14 +59,10 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 
 @step.command()
 @click.argument("study")
-@click.option(
-    "--job", required=True, metavar="JSON|FILE", help="labels, specification and settings of the job"
-)
+@click.option("--job", required=True, metavar="JSON|FILE", help="labels, specification and settings of the job")
 @options.path("--out", "the Parquet table to write", "FILE")
 @options.machine
-def measure(
-    study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path
-) -> None:
+def measure(study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path) -> None:
     """Measure beside a run what a study asks."""
     from mat.experiments.studies import registry
 
@@ -78,9 +74,7 @@ def measure(
 
 @step.command()
 @click.argument("prepared", nargs=-1, metavar="[FILE]...", type=options.PATH)
-@click.option(
-    "--config", required=True, metavar="JSON|FILE", help="a scale's config: scale, tasks and ceiling"
-)
+@click.option("--config", required=True, metavar="JSON|FILE", help="a scale's config: scale, tasks and ceiling")
 @options.tables
 def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     """Write what a step can save at most.
@@ -103,9 +97,7 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 @step.command()
 @click.argument("runs", nargs=-1, required=True, metavar="DIR...", type=options.PATH)
 @options.tables
-@click.option(
-    "--selection", default="", metavar="TEXT", help="what was selected of the scale, for tables to say"
-)
+@click.option("--selection", default="", metavar="TEXT", help="what was selected of the scale, for tables to say")
 def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
     """Pool run directories into tables."""
     from mat.evidence.runs import pool, pooled
@@ -120,15 +112,9 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 @options.claims
 @options.register
 @options.path(
-    "--levels",
-    "the levels by scale and task",
-    "YAML",
-    default=Path("workflows/sanity.yaml"),
-    show_default=True,
+    "--levels", "the levels by scale and task", "YAML", default=Path("workflows/sanity.yaml"), show_default=True
 )
-def table(
-    name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path
-) -> None:
+def table(name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path) -> None:
     """Write a table and its page.
 
     From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
@@ -190,9 +176,7 @@ def schema_text() -> str:
 
 
 @step.command()
-@options.path(
-    "--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json")
-)
+@options.path("--out", "the JSON schema to write", "FILE", default=Path("workflows/schemas/scale.schema.json"))
 def schema(out: Path) -> None:
     """Write the JSON schema of a scale's YAML.
 

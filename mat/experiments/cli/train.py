@@ -78,31 +78,21 @@ def train(
         save_every=save_every,
         keep=checkpoint,
     )
-    print(
-        f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}",
-        file=sys.stderr,
-    )
+    print(f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}", file=sys.stderr)
 
 
 def described(
-    spec: str | None,
-    names: Mapping[str, str | None],
-    numbers: Mapping[str, int | None],
-    settings: Sequence[str] = (),
+    spec: str | None, names: Mapping[str, str | None], numbers: Mapping[str, int | None], settings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The specification that ``spec``, the plug-ins' ``names``, seed, threads and ``BLOCK.KEY=VALUE`` describe."""
     given = options.mapping("--spec", spec) if spec else {}
-    given |= {
-        kind: {"file" if name.endswith(".py") else "name": name} for kind, name in names.items() if name
-    }
+    given |= {kind: {"file" if name.endswith(".py") else "name": name} for kind, name in names.items() if name}
     given |= {what: number for what, number in numbers.items() if number is not None}
     for setting in settings:
         key, equals, value = setting.partition("=")
         block, dot, name = key.partition(".")
         if not (equals and dot and block in BLOCKS):
-            raise InputError(
-                f"--set expects BLOCK.KEY=VALUE with a block of the specification, got {setting!r}"
-            )
+            raise InputError(f"--set expects BLOCK.KEY=VALUE with a block of the specification, got {setting!r}")
         with contextlib.suppress(json.JSONDecodeError):  # a bare word is a string
             value = json.loads(value)
         if not isinstance(given.setdefault(block, {}), dict):
@@ -112,18 +102,11 @@ def described(
 
 
 @click.command(short_help="Say what a scale's runs would cost, before anything is run.")
+@click.option("--config", required=True, metavar="NAME|FILE", help="a scale of workflows/config, or a config file")
 @click.option(
-    "--config", required=True, metavar="NAME|FILE", help="a scale of workflows/config, or a config file"
+    "--only", default="", metavar="TERMS", help="labels or tags of tasks, labels of methods, as in glue,vanilla"
 )
-@click.option(
-    "--only",
-    default="",
-    metavar="TERMS",
-    help="labels or tags of tasks, labels of methods, as in glue,vanilla",
-)
-@click.option(
-    "--rate", type=float, metavar="GFLOP/s", help="of one worker (default: measured here in a second)"
-)
+@click.option("--rate", type=float, metavar="GFLOP/s", help="of one worker (default: measured here in a second)")
 def plan(config: str, only: str, rate: float | None) -> None:
     """Say what a scale's runs would cost, before anything is run."""
     from mat.experiments.planning import report

@@ -32,9 +32,7 @@ def families(config: ScaleConfig, study: str) -> list[FamilyRun]:
         for family, entry in block.families.items():
             trained = _trained(config, entry, f"{study}.families.{family}")
             for seed in own_seeds(block, config.seeds):
-                found.append(
-                    FamilyRun(family, entry.of, trained.spec(vanilla, seed=seed, threads=config.threads))
-                )
+                found.append(FamilyRun(family, entry.of, trained.spec(vanilla, seed=seed, threads=config.threads)))
     return found
 
 

@@ -112,9 +112,7 @@ def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tup
             raise InputError(f"{place}.file: expected the path of a Python file, got {given['file']!r}")
         path = folder / given["file"]
         if path.suffix != ".py" or not path.is_file():
-            raise InputError(
-                f"{place}.file: expected a Python file, found none at {path}; name an existing one"
-            )
+            raise InputError(f"{place}.file: expected a Python file, found none at {path}; name an existing one")
         if not re.fullmatch(r"[\w.-]+", path.stem):
             raise InputError(f"{place}.file: a name is made of letters, digits and ._-, got {path.stem!r}")
         return path.stem, path
@@ -124,8 +122,7 @@ def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tup
         all_known = known(kind)
         if not isinstance(name, str) or name not in all_known:
             raise InputError(
-                f"{'' if place == kind else f'{place}: '}unknown {kind} {name!r}; known: "
-                f"{', '.join(sorted(all_known))}"
+                f"{'' if place == kind else f'{place}: '}unknown {kind} {name!r}; known: {', '.join(sorted(all_known))}"
             )
         origin = all_known[name]
     return name, origin

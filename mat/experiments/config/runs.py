@@ -51,9 +51,7 @@ def expand(config: ScaleConfig) -> list[Run]:
         names = Counter(run.spec.name for run in runs)
         for run in runs:
             if names[run.spec.name] > 1:
-                raise InputError(
-                    f"tasks.{run.task} with methods.{run.method} repeats another entry of the config"
-                )
+                raise InputError(f"tasks.{run.task} with methods.{run.method} repeats another entry of the config")
         return runs
 
 
@@ -62,16 +60,13 @@ def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs
     block, trained = config.tasks[task], config.of_task(task)
     labels = [label for label in methods if block.methods is None or label in block.methods]
     changed = {
-        label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}")
-        for label in labels
+        label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}") for label in labels
     }
     found = []
     for seed in own_seeds(block, config.seeds):
         start = _start(config, task, seed, runs)
         made: dict[str, Run] = {}
-        for label in _ordered(
-            {label: methods[label] for label in labels if own_seeds(config.methods[label], [seed])}
-        ):
+        for label in _ordered({label: methods[label] for label in labels if own_seeds(config.methods[label], [seed])}):
             method, follows = methods[label], None
             if _match(method) is not None:
                 follows = made[_match(method)].spec.name
@@ -90,15 +85,11 @@ def _in_order(config: ScaleConfig) -> list[str]:
         if task in done:
             return
         if task in path:
-            raise InputError(
-                f"tasks.{task}.start leads back to itself over {', '.join(path)}; break the circle"
-            )
+            raise InputError(f"tasks.{task}.start leads back to itself over {', '.join(path)}; break the circle")
         start = config.tasks[task].start
         if start is not None and start.task is not None:
             if start.task not in config.tasks:
-                raise InputError(
-                    f"tasks.{task}.start: expected one of {', '.join(config.tasks)}, got {start.task!r}"
-                )
+                raise InputError(f"tasks.{task}.start: expected one of {', '.join(config.tasks)}, got {start.task!r}")
             visit(start.task, (*path, task))
         done.append(task)
 
@@ -138,7 +129,5 @@ def _ordered(methods: Mapping[str, Plugin]) -> list[str]:
     free = [label for label, method in methods.items() if _match(method) is None]
     for label, method in methods.items():
         if label not in free and _match(method) not in free:
-            raise InputError(
-                f"methods.{label}: match must name one of {', '.join(free)}, got {_match(method)!r}"
-            )
+            raise InputError(f"methods.{label}: match must name one of {', '.join(free)}, got {_match(method)!r}")
     return free + [label for label in methods if label not in free]

@@ -61,9 +61,7 @@ class ScaleConfig(Strict):
             for label, block in config.tasks.items():
                 both = sorted(set(block.tags) & set(config.methods))
                 if both:
-                    raise InputError(
-                        f"tasks.{label}.tags: {both[0]} is the label of a method; choose another"
-                    )
+                    raise InputError(f"tasks.{label}.tags: {both[0]} is the label of a method; choose another")
                 unknown = [name for name in block.methods or () if name not in config.methods]
                 if unknown:
                     known = ", ".join(config.methods)
@@ -139,9 +137,7 @@ class Trained:
         return Spec(self.task, self.model, method, self.recipe, self.probe, **{"start": None, **more})
 
 
-def read_scale(
-    given: str | Path, overrides: Mapping[str, Any] | None = None, configs: Path = CONFIGS
-) -> ScaleConfig:
+def read_scale(given: str | Path, overrides: Mapping[str, Any] | None = None, configs: Path = CONFIGS) -> ScaleConfig:
     """The config of a scale by its name in ``configs``, or of a file.
 
     ``overrides``: seeds, data, cache and device that replace the file's. Raises InputError.
@@ -154,15 +150,11 @@ def read_scale(
         raise InputError(f"unknown scale {str(given)!r}; known: {known}; or name a config file")
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path.name}: expected a mapping with scale, seeds, tasks and methods, got {content!r}"
-        )
+        raise InputError(f"{path.name}: expected a mapping with scale, seeds, tasks and methods, got {content!r}")
     changes = {key: value for key, value in (overrides or {}).items() if value is not None}
     unknown = sorted(set(changes) - {"seeds", *MACHINE})
     if unknown:
-        raise InputError(
-            f"unknown key {unknown[0]!r} beside the config; known: {', '.join(('seeds', *MACHINE))}"
-        )
+        raise InputError(f"unknown key {unknown[0]!r} beside the config; known: {', '.join(('seeds', *MACHINE))}")
     if "seeds" in changes:
         changes["seeds"] = seeds_of(changes["seeds"])
     return ScaleConfig.of({**content, **changes}, path)

@@ -31,11 +31,7 @@ def schema(studies: Mapping[str, type]) -> str:
     known["MethodBlock"] = {"$ref": "#/$defs/method", "description": method["description"]}
     for name, settings in studies.items():
         own = _schema(model_of(settings))
-        known[name] = {
-            **study,
-            "additionalProperties": False,
-            "properties": study["properties"] | own["properties"],
-        }
+        known[name] = {**study, "additionalProperties": False, "properties": study["properties"] | own["properties"]}
         about = whole["properties"][name]["description"]
         whole["properties"][name] = {"$ref": f"#/$defs/{name}", "description": about}
     return json.dumps({"$schema": DRAFT, **whole}, indent=1, ensure_ascii=False) + "\n"

@@ -43,9 +43,7 @@ def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:
         if (not of_tasks or of_tasks & {run.task, *run.tags}) and (not of_methods or run.method in of_methods)
     ]
     if not found:
-        raise InputError(
-            f"no run is both of {_listed(of_tasks)} and by {_listed(of_methods)}; change the terms"
-        )
+        raise InputError(f"no run is both of {_listed(of_tasks)} and by {_listed(of_methods)}; change the terms")
     return found
 
 

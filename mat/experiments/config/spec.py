@@ -136,8 +136,7 @@ class Spec:
         block = validate(_Given, given, place or "specification")
         at = f"{place}." if place else ""
         plugins = {
-            kind: Plugin.of(kind, getattr(block, kind), f"{at}{kind}", folder)
-            for kind in ("task", "model", "method")
+            kind: Plugin.of(kind, getattr(block, kind), f"{at}{kind}", folder) for kind in ("task", "model", "method")
         }
         return cls(
             **plugins,
@@ -166,11 +165,7 @@ class Spec:
     def _text(self, how: str) -> str:
         whole = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {
-            name: getattr(part, how)
-            if isinstance(part, Plugin)
-            else asdict(part)
-            if is_dataclass(part)
-            else part
+            name: getattr(part, how) if isinstance(part, Plugin) else asdict(part) if is_dataclass(part) else part
             for name, part in whole.items()
         }
         return json.dumps(plain, sort_keys=True)

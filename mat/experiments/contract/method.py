@@ -74,9 +74,7 @@ def _at(asked: Method, world: World, t: int) -> Iterator[str]:
     if one.active & one.frozen:
         yield f"select has modules both active and frozen: {sorted(one.active & one.frozen)} {where}"
     for before, after in ((one.active, renamed.active), (one.frozen, renamed.frozen)):
-        if [name in before for name in world.names()] != [
-            name in after for name in world.names(renamed=True)
-        ]:
+        if [name in before for name in world.names()] != [name in after for name in world.names(renamed=True)]:
             yield f"select depends on the modules' names, not only on their order {where}"
 
 

@@ -102,9 +102,7 @@ def its_closed_form_is_what_is_executed(case: Case) -> Iterator[str]:
         model = case.model()
         partition = case.module.partition(case.settings, model)
         sparse = SparseBackward(model, partition, mode)
-        inputs = {
-            name: value.expand(BATCH, *value.shape[1:]) for name, value in case.signature.example.items()
-        }
+        inputs = {name: value.expand(BATCH, *value.shape[1:]) for name, value in case.signature.example.items()}
         inputs = {name: v.double() if v.is_floating_point() else v for name, v in inputs.items()}
         for _ in range(SETS):
             active = {name for name in partition.names if rng.random() < 0.5}
@@ -131,10 +129,7 @@ def its_extremes_hold(case: Case) -> Iterator[str]:
 
 def what_is_unknown_is_refused(case: Case) -> Iterator[str]:
     work = case.module.work(case.settings, case.signature, BATCH)
-    for said, active, mode in (
-        ("an unknown mode", (), "mask"),
-        ("an unknown module", {"no such module"}, "exact"),
-    ):
+    for said, active, mode in (("an unknown mode", (), "mask"), ("an unknown module", {"no such module"}, "exact")):
         try:
             case.module.step(work, active, mode)
             yield f"step takes {said}; raise mat.InputError"

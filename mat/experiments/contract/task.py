@@ -154,18 +154,12 @@ def a_batch_is_a_pure_function_in_any_order(case: Case) -> Iterator[str]:
     steps, other = [(0, 0), (0, 1), (1, 0)], case.again()
     forwards = {step: case.task.batch(3, *step, SIZE) for step in steps}
     if not all(
-        same(one.batch(3, *step, SIZE), forwards[step])
-        for step in reversed(steps)
-        for one in (other, case.task)
+        same(one.batch(3, *step, SIZE), forwards[step]) for step in reversed(steps) for one in (other, case.task)
     ):
         yield "a batch depends on more than (seed, epoch, step): asked again, in another order, it is another"
     with ThreadPoolExecutor(2) as pool:
         if not all(
-            map(
-                same,
-                pool.map(lambda step: case.task.batch(3, *step, SIZE), 3 * steps),
-                3 * [*forwards.values()],
-            )
+            map(same, pool.map(lambda step: case.task.batch(3, *step, SIZE), 3 * steps), 3 * [*forwards.values()])
         ):
             yield "batches that two threads ask for are other ones"
 
@@ -214,9 +208,7 @@ def splits_share_no_sample(case: Case) -> Iterator[str]:
         return
     seen = {
         split: {
-            row.numpy().tobytes()
-            for batch in case.task.batches(split, 64)
-            for row in next(iter(batch.inputs.values()))
+            row.numpy().tobytes() for batch in case.task.batches(split, 64) for row in next(iter(batch.inputs.values()))
         }
         for split in SPLITS
     }
@@ -253,10 +245,7 @@ def its_score_adds_up_to_the_loss(case: Case) -> Iterator[str]:
         wanted = f"{task.metrics[0].name} and only {', '.join(sorted(known))}"
         yield f"score must have {wanted}, got {', '.join(score.metrics)}"
     again = task.score("train", iter([(drawn[part], labels[part]) for part in (slice(0, 3), slice(3, None))]))
-    pairs = [
-        (again.loss, score.loss),
-        *((again.metrics.get(name), value) for name, value in score.metrics.items()),
-    ]
+    pairs = [(again.loss, score.loss), *((again.metrics.get(name), value) for name, value in score.metrics.items())]
     if any(a is None or not (abs(a - b) <= 1e-6 * abs(b) + 1e-12 or (a != a and b != b)) for a, b in pairs):
         yield f"score is another one when the samples come in other batches: {again}, not {score}"
     losses = task.sample_losses(drawn, labels)

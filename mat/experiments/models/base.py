@@ -38,7 +38,5 @@ class ModelPlugin(Protocol):
     def extremes(self, work: Any, count: int, mode: str) -> tuple[int, int]:
         """The least and the most over all active sets of ``count`` modules."""
 
-    def closed_form(
-        self, settings: Any, signature: Signature, batch: int, active: Collection[str], mode: str
-    ) -> int:
+    def closed_form(self, settings: Any, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
         """``step`` of ``work``."""

@@ -62,9 +62,7 @@ class Settings:
             if given is None:
                 object.__setattr__(self, name, value)
             elif self.size and given != value:
-                raise InputError(
-                    f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two"
-                )
+                raise InputError(f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two")
         check_sizes(self.layers, self.width, self.heads)
         check_dropout(self.dropout)
         check_groups(self.ffn_groups, 4 * self.width)
@@ -91,9 +89,7 @@ def build(settings: Settings, signature: Signature) -> nn.Module:
     _check(settings, signature)
     classifies = signature.objective == "text_classification"
     if classifies and signature.vocabulary is None:
-        raise InputError(
-            "text_classification needs the number of token ids in the signature's vocabulary, got none"
-        )
+        raise InputError("text_classification needs the number of token ids in the signature's vocabulary, got none")
     config = BertConfig(
         vocab_size=signature.vocabulary if classifies else signature.outputs,
         hidden_size=settings.width,
@@ -143,9 +139,7 @@ def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     return attention.layers(blocks, total(rest, product((d * d + d * signature.outputs) * predictions)))
 
 
-def closed_form(
-    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
-) -> int:
+def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
 
     The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the

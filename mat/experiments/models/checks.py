@@ -25,6 +25,4 @@ def check_dropout(dropout: float) -> None:
 def check_groups(ffn_groups: int, neurons: int) -> None:
     """Raise InputError unless ``ffn_groups``, or 0 of them, divide the ``neurons`` of a feed-forward block."""
     if ffn_groups < 0 or neurons < 1 or (ffn_groups and neurons % ffn_groups):
-        raise InputError(
-            f"ffn_groups={ffn_groups} does not divide the feed-forward block's {neurons} neurons"
-        )
+        raise InputError(f"ffn_groups={ffn_groups} does not divide the feed-forward block's {neurons} neurons")

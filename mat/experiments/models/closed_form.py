@@ -124,9 +124,7 @@ def extremes(work: Layers, count: int, mode: str) -> tuple[int, int]:
     if not 0 <= count < len(work):
         raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
     detach = mode == "detach"
-    costs = {
-        name: one.weight + (one.input if detach else 0) for name, one in work.items() if name != REMAINDER
-    }
+    costs = {name: one.weight + (one.input if detach else 0) for name, one in work.items() if name != REMAINDER}
     together = [name for heads in work.outputs for name in heads]
     parts = [(heads, macs if detach else 0) for heads, macs in work.outputs.items()]
     parts.append((tuple(costs.keys() - set(together)), 0))

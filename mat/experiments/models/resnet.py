@@ -115,8 +115,6 @@ def work(settings: Settings, signature: Signature, batch: int) -> Network:
     return Network(Chain(tuple(parts)), found | {REMAINDER: product(batch * channels * signature.outputs)})
 
 
-def closed_form(
-    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
-) -> int:
+def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
     return step(work(settings, signature, batch), active, mode)

@@ -159,12 +159,7 @@ def partition(settings: Settings, model: nn.Module) -> Partition:
     return partition_model(model, head_outputs=settings.head_outputs)
 
 
-def work(
-    settings: Settings,
-    signature: Signature,
-    batch: int,
-    routed: Mapping[str, int] | None = None,
-) -> Layers:
+def work(settings: Settings, signature: Signature, batch: int, routed: Mapping[str, int] | None = None) -> Layers:
     """Multiply-adds of one training step of ``batch`` sequences, per module and for the remainder.
 
     Heads and dense feed-forward blocks as in ``bert.work`` (T5's attention has no scaling, and its position
@@ -228,7 +223,5 @@ def closed_form(
     in ``bert.closed_form``. Raises InputError without ``routed``: what ran depends on it.
     """
     if routed is None:
-        raise InputError(
-            f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}"
-        )
+        raise InputError(f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}")
     return step(work(settings, signature, batch, routed), active, mode)

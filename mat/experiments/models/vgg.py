@@ -36,9 +36,7 @@ class Settings:
     def __post_init__(self) -> None:
         if isinstance(self.plan, str):
             if self.plan not in NAMED:
-                raise InputError(
-                    f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}"
-                )
+                raise InputError(f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}")
         else:
             object.__setattr__(self, "plan", tuple(self.plan))
         entries = _entries(self)
@@ -51,9 +49,7 @@ class Settings:
             raise InputError(f"width must be a finite factor > 0, got {self.width}")
         for entry in entries:
             if entry != "M" and abs(entry * self.width - round(entry * self.width)) > 1e-6:
-                raise InputError(
-                    f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number"
-                )
+                raise InputError(f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number")
         uneven = [w for w in layers(self) if w != "M" and (w < 1 or w % self.filter_groups)]
         if uneven:
             raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")
@@ -139,8 +135,6 @@ def work(settings: Settings, signature: Signature, batch: int) -> Network:
     return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * signature.outputs)})
 
 
-def closed_form(
-    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
-) -> int:
+def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
     return step(work(settings, signature, batch), active, mode)

@@ -107,9 +107,7 @@ def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     return attention.layers(blocks, total(rest, Work(projection + classes, projection + classes, classes)))
 
 
-def closed_form(
-    settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str
-) -> int:
+def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
     """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``.
 
     The patch projection and the class token are the remainder, so every other input's gradient is needed.

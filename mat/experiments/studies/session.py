@@ -122,15 +122,11 @@ def finished(out: Path, job: Job, code: Mapping[str, str]) -> pd.DataFrame | Non
         found = pd.read_parquet(out)
         name, theirs = found["job"].iloc[0], json.loads(found["code"].iloc[0])
     except (OSError, ValueError, KeyError, IndexError):
-        raise InputError(
-            f"{out} is no table of this measurement; move it away, or choose another file"
-        ) from None
+        raise InputError(f"{out} is no table of this measurement; move it away, or choose another file") from None
     changed = differences(theirs, code)
     if name != job.name or changed:
         other = f" by other code ({', '.join(changed)} changed)" if changed else ""
-        raise InputError(
-            f"{out} holds {name}{other}, this is {job.name}; move it away, or choose another file"
-        )
+        raise InputError(f"{out} holds {name}{other}, this is {job.name}; move it away, or choose another file")
     return found
 
 

@@ -65,13 +65,7 @@ class Study:
         return found
 
     def measure(
-        self,
-        job: Job,
-        out: Path,
-        machine: Machine = HERE,
-        *,
-        report: Report = silent,
-        save_every: float = SAVE_EVERY,
+        self, job: Job, out: Path, machine: Machine = HERE, *, report: Report = silent, save_every: float = SAVE_EVERY
     ) -> pd.DataFrame:
         """Train the job's run, measure it, and write the table ``out`` (Parquet); returns the table."""
         return measure(self.session, job, out, machine, report, save_every)

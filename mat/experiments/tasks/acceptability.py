@@ -100,9 +100,7 @@ def outline(settings: Settings) -> Outline:
     return classification_outline(settings.length + 1, 2, vocabulary(settings.words).size, settings.sizes)
 
 
-def sentences(
-    source: MarkovSource, settings: Settings, split: str, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def sentences(source: MarkovSource, settings: Settings, split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Words int32 [count, length] and labels int64 [count]; half of them (rounded up) real, label 1.
 
     Other sentences than those of ``hmm``: they come from streams of other names.

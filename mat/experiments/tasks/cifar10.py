@@ -11,10 +11,7 @@ from mat.experiments.tasks.images.hub import HubImages
 from mat.experiments.tasks.storage.hub import Origin, Source
 
 ORIGIN = Origin(
-    "uoft-cs/cifar10",
-    "plain_text",
-    "0b2714987fa478483af9968de7c934580d0bb9a2",
-    {"train": 50_000, "test": 10_000},
+    "uoft-cs/cifar10", "plain_text", "0b2714987fa478483af9968de7c934580d0bb9a2", {"train": 50_000, "test": 10_000}
 )
 IMAGES = HubImages("cifar10", ORIGIN, "img", "label", side=32, classes=10, test="test")
 

@@ -11,10 +11,7 @@ from mat.experiments.tasks.images.hub import HubImages
 from mat.experiments.tasks.storage.hub import Origin, Source
 
 ORIGIN = Origin(
-    "uoft-cs/cifar100",
-    "cifar100",
-    "aadb3af77e9048adbea6b47c21a81e47dd092ae5",
-    {"train": 50_000, "test": 10_000},
+    "uoft-cs/cifar100", "cifar100", "aadb3af77e9048adbea6b47c21a81e47dd092ae5", {"train": 50_000, "test": 10_000}
 )
 IMAGES = HubImages("cifar100", ORIGIN, "img", "fine_label", side=32, classes=100, test="test")
 

@@ -59,9 +59,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.subset not in SUBSETS:
-            raise InputError(
-                f"Expected glue setting 'subset' to be one of {', '.join(SUBSETS)}, got {self.subset!r}."
-            )
+            raise InputError(f"Expected glue setting 'subset' to be one of {', '.join(SUBSETS)}, got {self.subset!r}.")
         names = (*MODELS, *wikitext_files.CONFIGS)
         if self.tokenizer is None:
             raise InputError(f"Expected glue setting 'tokenizer' to be one of {', '.join(names)}, got None.")
@@ -107,9 +105,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TextClassificati
                 f"Expected every class in the training rows of {REPO} ({settings.subset}), got {counts.tolist()} rows "
                 "of classes 0 and up; check the files under the setting 'data' (MAT_DATA)."
             )
-    measure = partial(
-        _measure, settings.subset, len(official.get("validation_matched", {}).get("labels", ()))
-    )
+    measure = partial(_measure, settings.subset, len(official.get("validation_matched", {}).get("labels", ())))
     task = TextClassification(
         "glue",
         {split: Encoded(found["ids"], found["second"], found["total"]) for split, found in splits.items()},
@@ -139,26 +135,18 @@ def outline(settings: Settings) -> Outline:
     else:
         held_out = settings.held_out(train)
         _check_rows(settings, train, held_out)
-        sizes = {
-            "train": settings.trained_on(train - held_out),
-            "validation": held_out,
-            "test": sum(rows.values()),
-        }
+        sizes = {"train": settings.trained_on(train - held_out), "validation": held_out, "test": sum(rows.values())}
     vocabulary = vocabulary_size(settings.tokenizer, settings.vocab_size)
     return classification_outline(settings.length, subset.outputs, vocabulary, sizes)
 
 
-def _measure(
-    subset: str, matched: int, split: str, guessed: np.ndarray, true: np.ndarray
-) -> dict[str, float]:
+def _measure(subset: str, matched: int, split: str, guessed: np.ndarray, true: np.ndarray) -> dict[str, float]:
     if subset == "mnli" and split == "test":
         return glue_metrics.measure_parts(guessed, true, matched)
     return glue_metrics.measure(subset, guessed, true)
 
 
-def _divide(
-    settings: Settings, official: dict[str, dict[str, np.ndarray]]
-) -> dict[str, dict[str, np.ndarray]]:
+def _divide(settings: Settings, official: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """The task's three splits from the hub's."""
     train = official["train"]
     rows = len(train["labels"])
@@ -186,9 +174,7 @@ def _check_rows(settings: Settings, rows: int, held_out: int) -> None:
         )
 
 
-def _cached(
-    settings: Settings, split: str, words: Subwords, data: Path | None, cache: Path
-) -> dict[str, np.ndarray]:
+def _cached(settings: Settings, split: str, words: Subwords, data: Path | None, cache: Path) -> dict[str, np.ndarray]:
     """ "ids" uint16 [N, S], "second", "total" (see `Encoded`), "cut" bool [N] and "labels" [N] of a hub split."""
     content = content_key(origin(settings.subset), split, data)[:16]
     name = f"{split}-{words.hash[:16]}-{settings.length}-{SCHEME}-{version('tokenizers')}-{content}.npz"
@@ -202,9 +188,7 @@ def _cached(
     return cached_arrays(cache / "glue" / settings.subset / name, make)
 
 
-def encode_rows(
-    rows, columns: tuple[str, ...], words: Subwords, length: int
-) -> Iterator[dict[str, np.ndarray]]:
+def encode_rows(rows, columns: tuple[str, ...], words: Subwords, length: int) -> Iterator[dict[str, np.ndarray]]:
     """Sentences as [CLS] a [SEP] or [CLS] a [SEP] b [SEP], cut to ``length`` as transformers' fast tokenizers do."""
     tokenizer = words.load()
     tokenizer.enable_truncation(length, strategy="longest_first")

@@ -13,15 +13,10 @@ from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_i
 from mat.experiments.tasks.storage.hub import Origin, Source
 
 ORIGIN = Origin(
-    "zh-plus/tiny-imagenet",
-    "data",
-    "5a77092c28e51558c5586e9c5eb71a7e17a5e43f",
-    {"train": 100_000, "valid": 10_000},
+    "zh-plus/tiny-imagenet", "data", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"train": 100_000, "valid": 10_000}
 )
 SIDE = 64
-IMAGES = HubImages(
-    "tiny_imagenet", ORIGIN, "image", "label", side=SIDE, classes=200, test="valid", fewer=True
-)
+IMAGES = HubImages("tiny_imagenet", ORIGIN, "image", "label", side=SIDE, classes=200, test="valid", fewer=True)
 
 
 @dataclass(frozen=True)

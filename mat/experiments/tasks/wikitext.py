@@ -181,9 +181,7 @@ def _cached_stream(config: str, split: str, words: Subwords, data: Path | None, 
 
     def make() -> dict[str, np.ndarray]:
         tokenizer = words.load()
-        parts = [
-            encode(tokenizer, lines, words.sep) for lines in wikitext_files.lines(config, split, data, cache)
-        ]
+        parts = [encode(tokenizer, lines, words.sep) for lines in wikitext_files.lines(config, split, data, cache)]
         return {"stream": np.concatenate(parts)}
 
     return cached_arrays(cache / "wikitext" / name, make)["stream"]

@@ -106,9 +106,7 @@ def _vocabulary(folder: Path, config: Any) -> str:
     if hasattr(config, "vocabulary_hash"):
         return config.vocabulary_hash
     if not (folder / WORDS).is_file():
-        raise InputError(
-            f"the checkpoint {folder} does not say what its token ids mean; put its {WORDS} beside it"
-        )
+        raise InputError(f"the checkpoint {folder} does not say what its token ids mean; put its {WORDS} beside it")
     return published(folder / WORDS).hash
 
 
@@ -127,9 +125,7 @@ def _folder(where: Start, out: Path, machine: Machine) -> Path:
                 "first, with --checkpoint"
             )
         return out.parent / where.run / "checkpoint"
-    files = [
-        hub_file(one.repo, one.revision, one.name, machine.data, machine.cache) for one in sources(where)
-    ]
+    files = [hub_file(one.repo, one.revision, one.name, machine.data, machine.cache) for one in sources(where)]
     return files[0].parent
 
 
@@ -142,9 +138,7 @@ def _read(folder: Path) -> tuple[nn.Module, set[str]]:
             model, about = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"cannot read the checkpoint {folder}: {reason}; replace it by a whole one"
-        ) from None
+        raise InputError(f"cannot read the checkpoint {folder}: {reason}; replace it by a whole one") from None
     return model, set(about["missing_keys"])
 
 

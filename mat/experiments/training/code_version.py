@@ -93,9 +93,7 @@ def _source(content: bytes) -> _Source:
     words: list[str] = []
     imports: dict[str, None] = {}
     _read(ast.parse(content).body, words, imports)
-    return _Source(
-        hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGITS] if words else "", tuple(imports)
-    )
+    return _Source(hashlib.sha256("\n".join(words).encode()).hexdigest()[:DIGITS] if words else "", tuple(imports))
 
 
 def _read(node: Any, words: list[str], imports: dict[str, None]) -> None:
@@ -127,8 +125,4 @@ def _read(node: Any, words: list[str], imports: dict[str, None]) -> None:
 
 def _is_text(node: Any) -> bool:
     """Whether a statement is a text by itself: a docstring, of an attribute too."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

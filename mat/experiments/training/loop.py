@@ -86,9 +86,7 @@ class Loop:
         family = self.spec.model.module
         work = family.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
         whole = family.step(work, partition.names, "exact")
-        return self.spec.method.settings.length(
-            self.recipe.epochs * self.steps_per_epoch, whole, follows.macs
-        )
+        return self.spec.method.settings.length(self.recipe.epochs * self.steps_per_epoch, whole, follows.macs)
 
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe
@@ -156,11 +154,7 @@ class Loop:
         progress.step += 1
         if not math.isfinite(loss):
             progress.diverged = True
-        if (
-            progress.diverged
-            or progress.step % self.recipe.evaluate_every == 0
-            or progress.step == self.steps
-        ):
+        if progress.diverged or progress.step % self.recipe.evaluate_every == 0 or progress.step == self.steps:
             self._evaluate(report)
 
     def _counted(self) -> tuple[int, int]:
@@ -240,9 +234,7 @@ class Loop:
             "train_loss": since["loss"] / steps if steps else math.nan,
             "val_loss": loss,
             "val_metric": metric,
-            **{
-                f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics
-            },
+            **{f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics},
             **progress.totals,
             "active_share": since["share"] / steps if steps else math.nan,
         }

@@ -27,9 +27,7 @@ def check_out(out: Path, name: str, code: Mapping[str, str]) -> dict[str, Any] |
         (out / ".writable").touch()
         (out / ".writable").unlink()
     except OSError as error:
-        raise InputError(
-            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
-        ) from None
+        raise InputError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
     if not (out / RUN).exists():
         return None
     found = read_json(out / RUN, AGAIN)
@@ -49,11 +47,7 @@ def probes_table(records: list[Mapping[str, Any]], steps_per_epoch: int) -> pd.D
 
 
 def write(
-    out: Path,
-    record: Mapping[str, Any],
-    curve: pd.DataFrame,
-    probes: pd.DataFrame,
-    final: Mapping[str, Any],
+    out: Path, record: Mapping[str, Any], curve: pd.DataFrame, probes: pd.DataFrame, final: Mapping[str, Any]
 ) -> None:
     """Write a finished run's four files, ``final.json`` last: a folder that has it is complete."""
     write_json(record, out / RUN, sort_keys=True)

@@ -13,9 +13,7 @@ from tests.evidence.written import write
 def test_what_a_record_reads_is_there_to_read():
     known = {RUNS, *catalogue.tables(), *catalogue.rule_files()}
     for table in catalogue.tables().values():
-        assert {name for name in table.reads if "/" not in name} <= known - {table.name} | {"ambiguities"}, (
-            table.name
-        )
+        assert {name for name in table.reads if "/" not in name} <= known - {table.name} | {"ambiguities"}, table.name
 
 
 def test_a_scale_has_the_tables_that_it_asks_for():
@@ -24,15 +22,7 @@ def test_a_scale_has_the_tables_that_it_asks_for():
         for asked in (("agreement", "branches", "ceiling", "levels"), ())
     )
     assert every == set(catalogue.tables())
-    gone = {
-        "agreement",
-        "trainability",
-        "trainability_modules",
-        "generalisation",
-        "ceiling",
-        "ceiling_parts",
-        "sanity",
-    }
+    gone = {"agreement", "trainability", "trainability_modules", "generalisation", "ceiling", "ceiling_parts", "sanity"}
     assert every - without == gone
 
 
@@ -47,10 +37,7 @@ def test_the_code_of_a_table_is_its_own_and_not_that_of_another():
 
 
 def test_a_table_is_made_from_what_its_record_says():
-    assert catalogue.sources(catalogue.find("sanity"), "demo")[-2:] == [
-        "probes.parquet",
-        "workflows/sanity.yaml",
-    ]
+    assert catalogue.sources(catalogue.find("sanity"), "demo")[-2:] == ["probes.parquet", "workflows/sanity.yaml"]
     assert catalogue.sources(catalogue.find("agreement"), "demo") == [
         "workflows/claims.yaml",
         "results/demo/agreement/*.parquet",
@@ -62,11 +49,7 @@ def test_a_table_is_made_from_what_its_record_says():
     [
         ("result", {}, "unknown table 'result'; expected one of verdicts, results"),
         ("ceiling", {}, "written by the study ceiling"),
-        (
-            "results",
-            {"claim": "x.yaml"},
-            "unknown rule file 'claim'; expected one of levels, claims, ambiguities",
-        ),
+        ("results", {"claim": "x.yaml"}, "unknown rule file 'claim'; expected one of levels, claims, ambiguities"),
     ],
 )
 def test_what_cannot_be_written_is_refused_in_one_line(tmp_path, name, files, message):

@@ -42,9 +42,7 @@ def test_the_repository_file_holds_every_claim():
 
 def test_every_rule_says_when_it_was_fixed():
     rules = {entry.id: entry for entry in load_claims(WORKFLOWS / "claims.yaml").claims}
-    assert all(
-        entry.fixed.startswith(("before any run", "before any result", "after")) for entry in rules.values()
-    )
+    assert all(entry.fixed.startswith(("before any run", "before any result", "after")) for entry in rules.values())
     assert "after X1's result" in rules["X1b"].fixed
     assert rules["C7"].fixed == "before any run"
 
@@ -52,9 +50,7 @@ def test_every_rule_says_when_it_was_fixed():
 def test_x1_is_the_rule_that_its_results_were_judged_by():
     entry = next(one for one in load_claims(WORKFLOWS / "claims.yaml").claims if one.id == "X1")
     assert (entry.uses, entry.measure) == ({"method": ["mat"], "reference": ["random"]}, "selection")
-    assert entry.rule.startswith(
-        "Best validation loss of random minus MAT's, in percent of random's, paired by seed."
-    )
+    assert entry.rule.startswith("Best validation loss of random minus MAT's, in percent of random's, paired by seed.")
     assert entry.thresholds == {"relevant_percent": 1, "full_share_percent": 95, "share_tolerance_points": 2}
 
 
@@ -65,9 +61,7 @@ def test_the_file_and_the_tables_define_convergence_alike():
 def test_claims_depend_on_registered_ambiguities_only():
     known = {entry.id for entry in load_register(WORKFLOWS / "ambiguities.yaml")}
     assert known == {f"A{i}" for i in range(1, 22)}
-    assert {
-        name for entry in load_claims(WORKFLOWS / "claims.yaml").claims for name in entry.ambiguities
-    } <= known
+    assert {name for entry in load_claims(WORKFLOWS / "claims.yaml").claims for name in entry.ambiguities} <= known
 
 
 REFUSED = {
@@ -76,27 +70,12 @@ REFUSED = {
     "missing claim key": (lambda c: claim(c, "C4").pop("ledger"), r"C4.*'ledger' is missing"),
     "not said when it was fixed": (lambda c: claim(c, "C4").pop("fixed"), r"C4.*'fixed' is missing"),
     "unknown measure": (lambda c: claim(c, "C4").update(measure="guess"), "unknown measure 'guess'"),
-    "unknown threshold": (
-        lambda c: claim(c, "C4")["thresholds"].update(other=1),
-        "thresholds: unknown key 'other'",
-    ),
-    "missing threshold": (
-        lambda c: claim(c, "C7")["thresholds"].pop("max_percent"),
-        "'max_percent' is missing",
-    ),
-    "threshold not a number": (
-        lambda c: claim(c, "C8")["thresholds"].update(cheap_percent="5 %"),
-        "expected a number",
-    ),
+    "unknown threshold": (lambda c: claim(c, "C4")["thresholds"].update(other=1), "thresholds: unknown key 'other'"),
+    "missing threshold": (lambda c: claim(c, "C7")["thresholds"].pop("max_percent"), "'max_percent' is missing"),
+    "threshold not a number": (lambda c: claim(c, "C8")["thresholds"].update(cheap_percent="5 %"), "expected a number"),
     "unknown role": (lambda c: claim(c, "C4")["uses"].update(other="mat"), "uses: unknown key 'other'"),
-    "no label": (
-        lambda c: claim(c, "C6")["uses"].update(baselines=[]),
-        r"uses\.baselines: expected 1 at least",
-    ),
-    "unknown ledger": (
-        lambda c: claim(c, "C4").update(ledger="paper"),
-        "ledger: expected 'executed'",
-    ),
+    "no label": (lambda c: claim(c, "C6")["uses"].update(baselines=[]), r"uses\.baselines: expected 1 at least"),
+    "unknown ledger": (lambda c: claim(c, "C4").update(ledger="paper"), "ledger: expected 'executed'"),
     "one seed": (lambda c: claim(c, "C4").update(min_seeds=1), "whole number of at least 2"),
     "tasks not a list": (lambda c: claim(c, "C4").update(tasks="digits"), "tasks: expected a list"),
     "twice": (lambda c: c["claims"].append(claim(c, "C4")), "C4 twice"),

@@ -225,12 +225,7 @@ def test_gains_at_all(saved, kept, refuted, verdict):
 
 @pytest.mark.parametrize(
     ("value", "reached", "none"),
-    [
-        (between(-5, 0), 1, True),
-        (between(-5, 1), 1, False),
-        (between(5, 9), 0, True),
-        (UNKNOWN, 1, False),
-    ],
+    [(between(-5, 0), 1, True), (between(-5, 1), 1, False), (between(5, 9), 0, True), (UNKNOWN, 1, False)],
 )
 def test_no_gain(value, reached, none):
     assert gains.no_gain(value, reached) == none

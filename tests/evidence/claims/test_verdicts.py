@@ -132,10 +132,7 @@ def test_quality_in_accuracy_is_higher_is_better(rules):
     ("metric", "unit", "margin"),
     [
         ("accuracy_matched", "percentage points", "0.5"),
-        *(
-            (name, "points (× 100)", "1")
-            for name in ("f1", "matthews_correlation", "pearson", "combined_score")
-        ),
+        *((name, "points (× 100)", "1") for name in ("f1", "matthews_correlation", "pearson", "combined_score")),
     ],
 )
 def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, unit, margin):
@@ -152,9 +149,7 @@ def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, uni
     assert verdict == {"worse": "not supported", "as good": "supported"}
 
 
-@pytest.mark.parametrize(
-    ("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")]
-)
+@pytest.mark.parametrize(("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")])
 def test_active_share(rules, share, verdict):
     assert judged(rules, changed(mat={"share": share}))[0]["C7"] == verdict
 
@@ -233,12 +228,7 @@ def test_reasons_name_what_is_missing(rules):
     ("mat", "lost", "c5", "c6"),
     [
         ({}, "mat", "inconclusive", "inconclusive"),
-        (
-            {"extra_loss": 0.3},
-            "mat",
-            "not supported",
-            "not supported",
-        ),  # they would have counted against it too
+        ({"extra_loss": 0.3}, "mat", "not supported", "not supported"),  # they would have counted against it too
         ({"extra_loss": 0.3}, "vanilla", "inconclusive", "not supported"),
         ({}, "random", "supported", "inconclusive"),
     ],

@@ -37,11 +37,7 @@ RESULTS = pd.DataFrame(
     }
 )
 VERDICTS = pd.DataFrame(
-    {
-        "claim": ["C4", "C4", "C4"],
-        "task": ["all", "digits", "digits"],
-        "verdict": ["partly", "partly", "partly"],
-    }
+    {"claim": ["C4", "C4", "C4"], "task": ["all", "digits", "digits"], "verdict": ["partly", "partly", "partly"]}
 )
 
 
@@ -129,9 +125,7 @@ def test_a_folder_of_tables_compares_as_the_same_with_its_copy(places, tables):
     said = page.text(folders.compare(places / "a", places / "same"))
     assert "verdicts: 0 changed, 2 the same" in said
     assert "results: 0 numbers changed; 8 the same" in said
-    assert (
-        f"of {len(tables.runs)} runs in both, {len(tables.runs)} are the same to the bit and 0 differ" in said
-    )
+    assert f"of {len(tables.runs)} runs in both, {len(tables.runs)} are the same to the bit and 0 differ" in said
     assert "made by" not in said
 
 
@@ -172,9 +166,7 @@ def test_two_runs_are_compared_with_their_settings_whatever_they_are_called(tmp_
 
 
 def test_places_of_two_kinds_or_of_none_are_refused(places, tmp_path):
-    (run,) = write_runs(
-        tmp_path, tasks=["digits"], methods={"vanilla": METHODS["vanilla"]}, seeds=[0], steps=60
-    )
+    (run,) = write_runs(tmp_path, tasks=["digits"], methods={"vanilla": METHODS["vanilla"]}, seeds=[0], steps=60)
     with pytest.raises(InputError, match="compare two of one kind"):
         folders.compare(places / "a", run)
     with pytest.raises(InputError, match="neither a run directory"):

@@ -31,9 +31,7 @@ def png(path, width=3, height=2):
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     pixels = zlib.compress((b"\0" + b"\xff" * width) * height)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
 
 
 def write(root, tables):
@@ -129,9 +127,7 @@ def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
 def test_the_same_tables_give_the_same_bytes(made, tmp_path, tables):
     again = write(tmp_path, tables)
     for name in ("report.html", "REPORT.md", "tables/provenance.json"):
-        assert (again / "results/demo" / name).read_bytes() == (made / "results/demo" / name).read_bytes(), (
-            name
-        )
+        assert (again / "results/demo" / name).read_bytes() == (made / "results/demo" / name).read_bytes(), name
 
 
 def test_what_a_scale_does_not_have_is_left_out_and_a_new_table_is_shown(tmp_path, tables):
@@ -182,9 +178,7 @@ def test_raw_html_of_a_table_is_text_and_a_break_in_a_cell_is_one():
 
 
 def test_columns_of_numbers_are_set_to_the_right_wherever_the_table_stands():
-    html = report_html.render(
-        "| a | b | c |\n| --- | --- | --- |\n| x | 1.5 [−1, 2] | – |\n| y | – | 1 of z |", "t"
-    )
+    html = report_html.render("| a | b | c |\n| --- | --- | --- |\n| x | 1.5 [−1, 2] | – |\n| y | – | 1 of z |", "t")
     assert html.count('class="num"') == 3  # header, number, dash
     assert '<td class="num">1.5 [−1, 2]</td>' in html
     assert '<div class="scroll"' in html

@@ -52,9 +52,7 @@ def test_one_lucky_evaluation_does_not_converge_a_smoothed_run():
     assert curves.macs_to_convergence(curve(losses), "executed", False, Convergence()) == 500.0
 
 
-@pytest.mark.parametrize(
-    ("losses", "late"), [([4, 3, 2, 1, 0.5], True), ([4, 1, 1, 1, 1, 1, 1, 1, 1], False)]
-)
+@pytest.mark.parametrize(("losses", "late"), [([4, 3, 2, 1, 0.5], True), ([4, 1, 1, 1, 1, 1, 1, 1, 1], False)])
 def test_a_run_that_still_improves_at_its_end_is_marked(losses, late):
     assert curves.converged_at_end(curve([float(loss) for loss in losses]), Convergence()) is late
 

@@ -4,9 +4,7 @@ from mat.evidence.runs import method_groups
 def test_every_label_is_in_one_group():
     assert len(set(method_groups.METHOD_ORDER)) == len(method_groups.METHOD_ORDER)
     assert method_groups.METHOD_ORDER[:2] == ("vanilla", "mat")
-    assert all(
-        label in method_groups.GROUPS[method_groups.group(label)] for label in method_groups.METHOD_ORDER
-    )
+    assert all(label in method_groups.GROUPS[method_groups.group(label)] for label in method_groups.METHOD_ORDER)
 
 
 def test_unknown_labels_come_last_and_are_shown_with_the_main_ones():

@@ -114,9 +114,7 @@ def test_mixed_versions_are_refused(runs, change, message):
 
 
 def test_runs_pool_when_every_module_that_two_of_them_stand_on_is_the_same(runs):
-    repeated = [
-        run for run in runs if "-mat-" in run.name
-    ]  # an edited method, all of whose runs were made again
+    repeated = [run for run in runs if "-mat-" in run.name]  # an edited method, all of whose runs were made again
     for run in repeated:
         edit(run, code={"mat.controller": "c0de", "mat.methods.mat": "another"}, code_hash="0ther")
     assert set(collect(runs).runs["code_hash"]) == {"c0de" * 10, "0ther"}
@@ -166,9 +164,7 @@ def test_broken_files_are_named(runs):
 
 
 def test_missing_columns_and_keys_are_named(runs):
-    pd.read_parquet(runs[0] / "curve.parquet").drop(columns="macs_eigen").to_parquet(
-        runs[0] / "curve.parquet"
-    )
+    pd.read_parquet(runs[0] / "curve.parquet").drop(columns="macs_eigen").to_parquet(runs[0] / "curve.parquet")
     with pytest.raises(InputError, match="lacks the columns macs_eigen"):
         collect(runs[:1])
     final = runs[1] / "final.json"

@@ -93,12 +93,9 @@ def test_other_readings_need_no_runs_and_touch_c4_alone(tables, rules, register)
         *(over_seeds.whole_run_macs(tables, "digits", name, "executed") for name in ("mat", "vanilla"))
     )
     assert last["effect_alternative"] == pytest.approx(whole.mean)
-    nominal = readings.query("alternative == 'nominal_ledger' and task == 'digits' and id == 'A7 A18'").iloc[
-        0
-    ]
+    nominal = readings.query("alternative == 'nominal_ledger' and task == 'digits' and id == 'A7 A18'").iloc[0]
     macs = [
-        over_seeds.convergence_macs(tables, "digits", name, "nominal", rules.convergence)
-        for name in ("mat", "vanilla")
+        over_seeds.convergence_macs(tables, "digits", name, "nominal", rules.convergence) for name in ("mat", "vanilla")
     ]
     assert nominal["effect_alternative"] == pytest.approx(saving_percent(*macs).mean)
     assert nominal["ledger"] == "nominal"

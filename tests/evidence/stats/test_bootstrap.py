@@ -65,9 +65,7 @@ def test_interquartile_mean_is_the_quarter_trimmed_mean(values):
     assert got == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-9)
 
 
-@given(
-    st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=1, max_size=8)
-)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_probability_of_improvement_is_mann_whitney(first, second):
     x, y = np.array(first, dtype=float), np.array(second, dtype=float)
     got = probability_of_improvement(comparison(x, y, True))

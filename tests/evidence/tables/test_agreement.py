@@ -99,10 +99,7 @@ def test_degenerate_rankings_are_counted_and_left_out():
 def test_without_noise_everything_agrees():
     exact = [(name, r, 0.0, passes) for name, r, _, passes in ESTIMATORS]
     frame = table(
-        families=["vgg"],
-        estimators=exact,
-        sample_noise=0,
-        normalisations={"raw": 0, "cosine": 0, "per_parameter": 0},
+        families=["vgg"], estimators=exact, sample_noise=0, normalisations={"raw": 0, "cosine": 0, "per_parameter": 0}
     )
     assert (frame["tau_mean"] == 1).all() and (frame["degenerate"] == 0).all()
     assert set(frame["comparison"]) == set(agreement.COMPARISONS)
@@ -140,9 +137,7 @@ def test_more_samples_and_less_noise_agree_more():
     rows = frame[(frame["checkpoint"] == "trained") & (frame["normalisation"] == "raw")]
     tau = rows[(rows["comparison"] == "reference") & (rows["n"] == 64)].set_index("estimator")["tau_mean"]
     assert list(tau.sort_values().index) == ["loss", "sum_of_logits", "projected_8", "trace"]
-    tau = rows[(rows["comparison"] == "probe_sets") & (rows["estimator"] == "trace")].set_index("n")[
-        "tau_mean"
-    ]
+    tau = rows[(rows["comparison"] == "probe_sets") & (rows["estimator"] == "trace")].set_index("n")["tau_mean"]
     assert tau[16] < tau[128]
 
 
@@ -177,16 +172,13 @@ class TestTheChoice:
     def test_one_family_in_which_it_fails_is_enough(self):
         good = measurements(families=["bert"], modules=24)
         bad = [(n, r, 1.5 if n == "sum_of_logits" else s, p) for n, r, s, p in ESTIMATORS]
-        frame = summary(
-            pd.concat(good + measurements(families=["vgg"], estimators=bad, modules=24)), REFERENCES
-        )
+        frame = summary(pd.concat(good + measurements(families=["vgg"], estimators=bad, modules=24)), REFERENCES)
         assert estimator_choice.choose(frame, 0.2).picked == "projected_8"
 
     def test_what_is_not_measured_in_every_family_is_no_candidate(self):
         text = [("sum_of_logits", 0, 0.1, 1), ("projected", 8, 0.3, 8), ("projected", 32, 0.0, 32)]
         frame = summary(
-            pd.concat(measurements(families=["vgg"]) + measurements(families=["bert"], estimators=text)),
-            REFERENCES,
+            pd.concat(measurements(families=["vgg"]) + measurements(families=["bert"], estimators=text)), REFERENCES
         )
         choice = estimator_choice.choose(frame, 2.0)
         assert set(choice.candidates["estimator"]) == {"sum_of_logits", "projected_8"}
@@ -196,8 +188,7 @@ class TestTheChoice:
         assert estimator_choice.choose(frame, 0.05).picked == "trace"
         bert = measurements(families=["bert"], estimators=[("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)])
         vgg = measurements(
-            families=["vgg"],
-            estimators=[("full", 0, 0, 10), ("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)],
+            families=["vgg"], estimators=[("full", 0, 0, 10), ("trace", 0, 0, 9), ("sum_of_logits", 0, 2.0, 1)]
         )
         choice = estimator_choice.choose(summary(pd.concat(bert + vgg), REFERENCES), 0.05)
         assert choice.picked == "sum_of_logits" and not choice.candidates["eligible"].any()
@@ -249,10 +240,7 @@ class TestTheClaim:
     def test_nothing_survives(self, tmp_path):
         wild = {"raw": 0.0, "cosine": 50.0, "per_parameter": 50.0}
         found = self.judged(
-            tmp_path,
-            estimators=[(n, r, 50.0, p) for n, r, _, p in ESTIMATORS],
-            normalisations=wild,
-            modules=24,
+            tmp_path, estimators=[(n, r, 50.0, p) for n, r, _, p in ESTIMATORS], normalisations=wild, modules=24
         )
         assert set(found["verdict"]) == {"not supported"}
 

@@ -85,9 +85,7 @@ def test_trainability_of_known_rankings(tmp_path):
     assert set(table["checkpoint"]) == {"0.1", "0.5", "all"}
     cells = set(zip(table["quantity"], table["given"], strict=True))
     assert cells == {(name, "") for name in trainability.QUANTITIES} | set(trainability.PARTIAL)
-    every = table[(table["family"] == "vgg") & (table["checkpoint"] == "all")].set_index(
-        ["quantity", "given"]
-    )
+    every = table[(table["family"] == "vgg") & (table["checkpoint"] == "all")].set_index(["quantity", "given"])
     assert every.loc[("gradient_norm", ""), "mean"] > 0.7
     assert every.loc[("lambda_max", "gradient_norm"), "mean"] > every.loc[("lambda_max", ""), "mean"]
     assert abs(every.loc[("trace", ""), "mean"]) < 0.4
@@ -98,11 +96,7 @@ def test_all_is_each_seeds_mean_over_its_checkpoints(tmp_path):
     frame = branches.load(written(tmp_path, synthetic_branches.branches(families=["vgg"])))
     each = trainability.by_seed(trainability.modules(frame)).query("quantity == 'trace' and given == ''")
     means = each.groupby("seed")["rho"].mean()
-    found = (
-        trainability.summary(frame)
-        .query("quantity == 'trace' and given == '' and checkpoint == 'all'")
-        .iloc[0]
-    )
+    found = trainability.summary(frame).query("quantity == 'trace' and given == '' and checkpoint == 'all'").iloc[0]
     assert found["mean"] == pytest.approx(means.mean())
     half = stats.t.ppf(0.975, 2) * means.std() / 3**0.5
     assert found["high"] == pytest.approx(min(1, means.mean() + half))
@@ -192,11 +186,7 @@ def test_the_rule_of_c3(top, none, memorised, verdict):
     ("options", "c2", "c3"),
     [
         ({}, "supported", "supported"),
-        (
-            {"weights": {"trace": 1.0}, "sets": dict.fromkeys(synthetic_branches.SETS, (-0.1, 0.2))},
-            None,
-            None,
-        ),
+        ({"weights": {"trace": 1.0}, "sets": dict.fromkeys(synthetic_branches.SETS, (-0.1, 0.2))}, None, None),
         ({"noise": 0, "sets": {**synthetic_branches.SETS, "none": (0.1, 0)}}, "supported", "partly"),
         ({"seeds": (0, 1)}, "inconclusive", "inconclusive"),
     ],
@@ -218,9 +208,7 @@ def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
     with pytest.raises(InputError, match=r"different code: mat\.controller"):
-        branches.load(
-            written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')])
-        )
+        branches.load(written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')]))
     with pytest.raises(InputError, match="lacks the columns gradient_norm"):
         branches.load(written(tmp_path / "b", [frames[0].drop(columns="gradient_norm")]))
     with pytest.raises(InputError, match="no branches of kind 'set'"):

@@ -56,9 +56,7 @@ def tiny(losses, metric=None, seconds=1.0, macs=1.0) -> Tables:
     return Tables(pd.DataFrame(runs), pd.concat(curves), pd.DataFrame())
 
 
-GOLDEN = tiny(
-    {"vanilla": [[3.0, 2.0, 1.0], [3.0, 2.0, 1.2]], "mat": [[3.0, 1.0, 0.9], [3.0, 2.5, 2.0]]}, macs=0.5
-)
+GOLDEN = tiny({"vanilla": [[3.0, 2.0, 1.0], [3.0, 2.0, 1.2]], "mat": [[3.0, 1.0, 0.9], [3.0, 2.5, 2.0]]}, macs=0.5)
 
 
 def test_wins_by_hand():
@@ -86,9 +84,7 @@ def test_share_of_progress_by_hand():
     assert rivals.scores(GOLDEN, "t", "vanilla").mean() == pytest.approx(1)
     flat = tiny({"vanilla": [[1.0, 1.0]], "mat": [[1.0, 0.5]]})
     assert len(rivals.scores(flat, "t", "mat")) == 0  # vanilla makes no progress: nothing to share
-    assert np.isnan(
-        rivals.rivals(flat, RULE).set_index("task").loc["over tasks", "score_interquartile_mean_mean"]
-    )
+    assert np.isnan(rivals.rivals(flat, RULE).set_index("task").loc["over tasks", "score_interquartile_mean_mean"])
 
 
 def test_a_diverged_run_loses(tmp_path):
@@ -149,10 +145,7 @@ def test_controls_by_hand(tmp_path):
 
 
 def test_random_is_the_one_in_the_mode_of_the_controls(tmp_path):
-    more = {
-        "largest": Behaviour(0.6, 0.0, 0.36, mode="exact"),
-        "random_exact": Behaviour(0.6, 0.1, 0.36, mode="exact"),
-    }
+    more = {"largest": Behaviour(0.6, 0.0, 0.36, mode="exact"), "random_exact": Behaviour(0.6, 0.1, 0.36, mode="exact")}
     tables = made(tmp_path, more)
     frame = controls.controls(tables).set_index("method")
     losses = {name: over_seeds.best_losses(tables, "hmm", name) for name in ("largest", "random_exact")}
@@ -208,11 +201,7 @@ def test_a_learning_rate_that_diverges_cannot_be_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("mat", "double", "win"),
     [
-        (
-            [0.8, 0.81, 0.79],
-            [0.5, 1.05, 0.8],
-            "undecided",
-        ),  # wins at factor 1, and is as good as the tuned one
+        ([0.8, 0.81, 0.79], [0.5, 1.05, 0.8], "undecided"),  # wins at factor 1, and is as good as the tuned one
         ([0.5, 1.5, 1.0], [0.5, 0.6, 0.5], "undecided"),
         ([0.8, 0.81, 0.79], [0.6, 0.61, 0.62], "does not survive"),
         ([0.8, 0.81, 0.79], [2.0, 2.0, 2.0], "survives"),
@@ -254,9 +243,7 @@ def test_files_are_the_same_to_the_byte_and_say_what_they_stand_on(tmp_path):
         assert "config scale=demo" in tex
         frame = pd.read_csv(tmp_path / "a" / f"{name}.csv")
         assert {"scale", "task", "method", "ledger"} <= set(frame.columns)
-        assert not frame.duplicated(
-            [column for column in ("task", "method", "factor") if column in frame]
-        ).any()
+        assert not frame.duplicated([column for column in ("task", "method", "factor") if column in frame]).any()
     assert "2 (+1 diverged)" in first["controls"]
     assert "too narrow with as few runs" in first["rivals"]
 
@@ -279,10 +266,7 @@ def test_tasks_of_which_every_run_diverged_are_no_obstacle(tmp_path):
 
 
 def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(tmp_path):
-    more = {
-        name: Behaviour(0.6, 0.01, 0.36)
-        for name in ("misa", "smallest", "mat_lr_half", "mat_beta_zero", "mine")
-    }
+    more = {name: Behaviour(0.6, 0.01, 0.36) for name in ("misa", "smallest", "mat_lr_half", "mat_beta_zero", "mine")}
     pooled.save(made(tmp_path / "runs", more), tmp_path)
     write(tmp_path, "results")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")

@@ -53,10 +53,7 @@ def test_vanilla_against_itself_is_neutral(frame):
     vanilla = row(frame, "digits", "vanilla")
     assert vanilla["saving_executed_percent_mean"] == pytest.approx(0)
     assert vanilla["loss_advantage_at_equal_compute_executed_mean"] == pytest.approx(0)
-    assert (
-        vanilla["compute_to_vanilla_best_executed_flop_mean"]
-        == vanilla["compute_to_convergence_executed_flop_mean"]
-    )
+    assert vanilla["compute_to_vanilla_best_executed_flop_mean"] == vanilla["compute_to_convergence_executed_flop_mean"]
     assert vanilla["probe_share_executed_percent_mean"] == 0  # it observes spectra and is not charged
 
 
@@ -151,8 +148,7 @@ def test_markdown_cells_cannot_break_the_table():
 
 
 @pytest.mark.parametrize(
-    ("largest", "unit"),
-    [(2e15, "PFLOP"), (9.9e14, "TFLOP"), (1e9, "GFLOP"), (3e3, "MFLOP"), (float("nan"), "MFLOP")],
+    ("largest", "unit"), [(2e15, "PFLOP"), (9.9e14, "TFLOP"), (1e9, "GFLOP"), (3e3, "MFLOP"), (float("nan"), "MFLOP")]
 )
 def test_flop_unit(largest, unit):
     assert flop_unit(largest)[1] == unit

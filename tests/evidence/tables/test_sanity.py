@@ -70,11 +70,7 @@ def test_known_values_are_in_their_own_units(tmp_path):
 
 def test_a_task_without_an_entry_shows_what_it_is_judged_by(tables):
     row = one(tables, "hmm")
-    assert (row["metric"], row["direction"], row["verdict"]) == (
-        "log_perplexity",
-        "at_most",
-        "no level stated",
-    )
+    assert (row["metric"], row["direction"], row["verdict"]) == ("log_perplexity", "at_most", "no level stated")
     assert np.isnan(row["level"])
 
 
@@ -112,9 +108,7 @@ def written(tmp_path, content):
 
 def test_a_label_that_the_config_lacks_is_refused(tmp_path):
     path = written(tmp_path, {"demo": {"digits": ENTRY, "digit": ENTRY}})
-    with pytest.raises(
-        InputError, match=r"demo\.digit is no task of that scale's config; expected one of digits"
-    ):
+    with pytest.raises(InputError, match=r"demo\.digit is no task of that scale's config; expected one of digits"):
         levels_of(path, "demo", ["digits", "hmm"])
     assert levels_of(path, "subset", ["cifar10"]) is None
 
@@ -141,13 +135,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
                "hmm": {**ENTRY, "metric": "gap_closed", "level": 0.99, "source": "a reason"}}  # fmt: skip
     write(tmp_path, "sanity", levels=written(tmp_path, {"demo": entries}))
     page = (tmp_path / "sanity.md").read_text(encoding="utf-8")
-    for part in (
-        "**no level stated**",
-        "**not reached**",
-        "≥ 99.00",
-        "Nobody has published one.",
-        "unigram loss 3.31",
-    ):
+    for part in ("**no level stated**", "**not reached**", "≥ 99.00", "Nobody has published one.", "unigram loss 3.31"):
         assert part in page
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")

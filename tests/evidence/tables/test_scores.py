@@ -107,9 +107,7 @@ def test_the_average_is_over_seeds_that_finished_every_task(tmp_path):
 
 def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     shapes = glue("cola")
-    collect_into(
-        write_runs(tmp_path, twice := shapes | {"again": shapes["our-cola"]}, TWO, shapes=twice), tmp_path
-    )
+    collect_into(write_runs(tmp_path, twice := shapes | {"again": shapes["our-cola"]}, TWO, shapes=twice), tmp_path)
     write(tmp_path, "scores")
     assert (
         "No average: more than one label trains cola (again, our-cola), and none is called like the task."
@@ -119,9 +117,7 @@ def test_a_task_under_two_labels_has_no_one_score(tmp_path):
 
 
 def test_a_glue_task_without_its_official_metric_is_refused(tmp_path):
-    with pytest.raises(
-        InputError, match=r"GLUE's task mrpc is scored by f1, accuracy; .* does not report f1"
-    ):
+    with pytest.raises(InputError, match=r"GLUE's task mrpc is scored by f1, accuracy; .* does not report f1"):
         scores(made(tmp_path, glue("mrpc", names=("accuracy",))))
 
 

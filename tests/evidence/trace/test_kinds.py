@@ -32,16 +32,7 @@ def kept(tmp_path_factory):
     methods = {name: MANY[name] for name in METHODS}
     runs = write_runs(root / "results/demo/runs", methods=methods, seeds=(0, 1, 2), steps=60)
     save(pool.collect(runs), root / TABLES)
-    made = (
-        "results",
-        "controls",
-        "rivals",
-        "learning_rate",
-        "wall_clock",
-        "verdicts",
-        "scores",
-        "sensitivity",
-    )
+    made = ("results", "controls", "rivals", "learning_rate", "wall_clock", "verdicts", "scores", "sensitivity")
     write(root / TABLES, *made)
     (root / "paper_figures").mkdir()
     files.provenance(root / TABLES, root / "paper_figures", root)

@@ -155,18 +155,9 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["train", "--out", "x"], "'task' is missing; known: task, model, method"),
         (["train", "--task", "mnist", "--out", "x"], "is missing"),
         (["train", "--spec", json.dumps({**SPEC, "sead": 1}), "--out", "x"], "unknown key 'sead'"),
-        (
-            ["train", "--spec", json.dumps(SPEC), "--set", "alpha=1", "--out", "x"],
-            "--set expects BLOCK.KEY=VALUE",
-        ),
-        (
-            ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
-            "alpha must be in (0, 1]",
-        ),
-        (
-            ["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"],
-            "seed: expected a number ≥ 0, got -1",
-        ),
+        (["train", "--spec", json.dumps(SPEC), "--set", "alpha=1", "--out", "x"], "--set expects BLOCK.KEY=VALUE"),
+        (["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"], "alpha must be in (0, 1]"),
+        (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
         (
             ["train", "--spec", json.dumps(SPEC), "--data", "nowhere", "--out", "x"],
             "data folder nowhere does not exist",
@@ -184,15 +175,9 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
             ],
             "MAT_DATA",
         ),
-        (
-            ["step", "prepare", "--spec", json.dumps({**SPEC, "probe": {"n": 5000}}), "--out", "x"],
-            "probe size",
-        ),
+        (["step", "prepare", "--spec", json.dumps({**SPEC, "probe": {"n": 5000}}), "--out", "x"], "probe size"),
         (["step", "prepare", "--spec", "[]", "--out", "x"], "cannot read []"),
-        (
-            ["train", "--spec", '{"task": "digits"}', "--set", "task.shift=0", "--out", "x"],
-            "task must be a mapping",
-        ),
+        (["train", "--spec", '{"task": "digits"}', "--set", "task.shift=0", "--out", "x"], "task must be a mapping"),
         (["show", "nowhere"], "nowhere"),
         (["compare", "nowhere", "."], "neither a run directory"),
         (["lst"], "No such command 'lst'. Did you mean 'list'?"),
@@ -206,10 +191,7 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
         (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
-        (
-            ["step", "table", "trainability", "nowhere", "--tables", "t"],
-            "nowhere is not a readable Parquet file",
-        ),
+        (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
         (["step", "table", "branches", "--tables", "t"], "unknown table 'branches'; expected one of "),
         (["step", "measure", "studies", "--job", "{}", "--out", "x"], "studies"),
     ],
@@ -249,19 +231,14 @@ def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_othe
     monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
     lines = list(listed("method"))
     assert lines[-2].startswith("  absent     cannot be used: ")
-    assert (
-        lines[-1]
-        == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
-    )
+    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
 
 
 OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}
 
 
 def test_a_python_file_is_a_plug_in_of_one_s_own_and_any_other_word_a_name():
-    given = described(
-        None, {"task": "digits", "model": None, "method": "a/my.py"}, {"seed": 2, "threads": None}
-    )
+    given = described(None, {"task": "digits", "model": None, "method": "a/my.py"}, {"seed": 2, "threads": None})
     assert given == {"task": {"name": "digits"}, "method": {"file": "a/my.py"}, "seed": 2}
 
 

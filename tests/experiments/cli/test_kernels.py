@@ -63,11 +63,7 @@ def test_a_folder_with_a_config_alone_is_drawn_at_random_and_the_same_command_gi
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     given = ["kernels", str(folder), "-n", "3", "--length", "4", "--csv"]
     done = subprocess.run(
-        [sys.executable, "-m", "mat", *given, tmp_path / "a"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [sys.executable, "-m", "mat", *given, tmp_path / "a"], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     torch.manual_seed(99)  # what was drawn before is of no consequence

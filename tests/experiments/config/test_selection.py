@@ -108,8 +108,7 @@ def test_terms_that_are_no_names_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("given", "seeds"),
-    [(["0", "12"], [0, 12]), (3, [3]), ([1, 2], [1, 2]), (["x"], ["x"]), ([], []), ("0,1", [0, 1])],
+    ("given", "seeds"), [(["0", "12"], [0, 12]), (3, [3]), ([1, 2], [1, 2]), (["x"], ["x"]), ([], []), ("0,1", [0, 1])]
 )
 def test_seeds_as_the_command_line_gives_them(given, seeds):
     assert seeds_of(given) == seeds

@@ -20,11 +20,7 @@ CONFIG = {
         "digits": {"task": {"name": "digits"}, "model": {"name": "vgg"}, "recipe": {"epochs": 2}},
         "hmm": {"task": {"name": "hmm"}, "model": {"name": "bert"}, "probe": {"n": 8}},
     },
-    "methods": {
-        "random": {"name": "random", "match": "mat"},
-        "vanilla": {"name": "vanilla"},
-        "mat": {"name": "mat"},
-    },
+    "methods": {"random": {"name": "random", "match": "mat"}, "vanilla": {"name": "vanilla"}, "mat": {"name": "mat"}},
 }
 
 
@@ -96,10 +92,7 @@ def test_a_task_starts_from_the_run_of_another_with_the_same_seed_and_has_its_mo
             {"task": "hmm", "method": "adam"},
             r"start: expected a method that hmm is trained by .*one of vanilla, mat, random, got 'adam'",
         ),
-        (
-            {"task": "digits", "method": "mat"},
-            r"only runs of the model bert can be started from, digits trains vgg",
-        ),
+        ({"task": "digits", "method": "mat"}, r"only runs of the model bert can be started from, digits trains vgg"),
         (
             {"hub": "google-bert/bert-base-uncased"},
             r"start: expected task and method .*, or hub and revision .*, got hub",
@@ -165,11 +158,7 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("methods", ["mat"], "methods: expected a mapping"),
         ("tasks.digits.tsak", {}, "tasks.digits: unknown key 'tsak'; known: task"),
         ("tasks.digits.task", {"name": "mnist"}, "unknown task 'mnist'; known: acceptability, cifar10"),
-        (
-            "tasks.digits.task",
-            {"name": "digits", "size": 3},
-            "task: unknown key 'size'; known: shift, label_noise",
-        ),
+        ("tasks.digits.task", {"name": "digits", "size": 3}, "task: unknown key 'size'; known: shift, label_noise"),
         ("tasks.digits.model", {"name": "alexnet"}, "unknown model 'alexnet'; known: bert, resnet, switch"),
         ("tasks.digits.model", {"name": "vgg", "plan": ["M"]}, "plan must hold widths"),
         ("tasks.digits.model", {"name": "vgg", "filter_groups": 3}, "does not divide the width 16"),
@@ -177,34 +166,18 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.digits.recipe", {"lr": -1.0}, "lr must be a finite number"),
         ("tasks.digits.recipe", {"epochs": 0}, "epochs must be ≥ 1"),
         ("tasks.digits.recipe", {"optimizer": "lion"}, "optimizer must be one of adamw, sgd"),
-        (
-            "tasks.digits.recipe",
-            {"learning_rate": 1},
-            "recipe: unknown key 'learning_rate'; known: optimizer, lr",
-        ),
+        ("tasks.digits.recipe", {"learning_rate": 1}, "recipe: unknown key 'learning_rate'; known: optimizer, lr"),
         ("tasks.hmm.probe", {"n": 1}, "n must be ≥ 2"),
         ("tasks.hmm.probe", {"estimator": "exact"}, "estimator must be one of sum_of_logits, projected"),
-        (
-            "methods.mat",
-            {"name": "mat", "alpha": 1.2},
-            r"methods\.mat: alpha must be in \(0, 1\]",
-        ),
+        ("methods.mat", {"name": "mat", "alpha": 1.2}, r"methods\.mat: alpha must be in \(0, 1\]"),
         ("methods.mat", {"name": "adamat"}, "unknown method 'adamat'"),
         ("methods.mat", "mat", "methods.mat: expected a mapping"),
         ("methods.random", {"name": "random", "match": "mta"}, "match must name one of vanilla, mat"),
         ("methods.again", {"name": "mat"}, "repeats another entry"),
         ("methods.again", {"name": "mat", "probe": {"n": 1}}, "with methods.again: probe: n must be ≥ 2"),
-        (
-            "methods.again",
-            {"name": "mat", "recipe": "lr"},
-            "methods.again.recipe: expected a mapping",
-        ),
+        ("methods.again", {"name": "mat", "recipe": "lr"}, "methods.again.recipe: expected a mapping"),
         ("methods.again", {"name": "mat", "lr_factor": 0}, "lr_factor: expected a number > 0, got 0"),
-        (
-            "tasks.hmm.methods",
-            ["adam"],
-            r"tasks\.hmm\.methods: expected some of random, vanilla, mat, got 'adam'",
-        ),
+        ("tasks.hmm.methods", ["adam"], r"tasks\.hmm\.methods: expected some of random, vanilla, mat, got 'adam'"),
         ("tasks.hmm.tags", "text", r"tasks\.hmm\.tags: expected a list"),
         ("tasks.hmm.tags", ["mat"], r"tasks\.hmm\.tags: mat is the label of a method"),
         ("tasks.hmm.methods", [], r"tasks\.hmm\.methods: expected 1 at least"),
@@ -219,9 +192,7 @@ def test_bad_configs_are_refused(path, value, message):
 
 
 def test_a_method_changes_the_settings_of_its_task():
-    config = changed(
-        "methods.again", {"name": "mat", "lr_factor": 2, "probe": {"n": 4}, "recipe": {"batch": 7}}
-    )
+    config = changed("methods.again", {"name": "mat", "lr_factor": 2, "probe": {"n": 4}, "recipe": {"batch": 7}})
     runs = {(run.task, run.method): run.spec for run in expand(config)}
     plain, other = runs["digits", "mat"], runs["digits", "again"]
     assert other.recipe == replace(plain.recipe, lr=2 * plain.recipe.lr, batch=7)

@@ -29,13 +29,7 @@ def made(signature, settings=SMALL, seed=0):
 
 @pytest.mark.parametrize(
     ("size", "layers", "width", "heads"),
-    [
-        ("tiny", 2, 128, 2),
-        ("mini", 4, 256, 4),
-        ("small", 4, 512, 8),
-        ("medium", 8, 512, 8),
-        ("base", 12, 768, 12),
-    ],
+    [("tiny", 2, 128, 2), ("mini", 4, 256, 4), ("small", 4, 512, 8), ("medium", 8, 512, 8), ("base", 12, 768, 12)],
 )
 def test_a_size_is_three_numbers(size, layers, width, heads):
     settings = bert.Settings(size=size)
@@ -55,12 +49,7 @@ def test_settings_survive_json(given):
 
 
 def test_without_a_size_it_is_as_small_as_ever():
-    assert (SMALL.size, bert.Settings().layers, bert.Settings().width, bert.Settings().heads) == (
-        None,
-        2,
-        64,
-        4,
-    )
+    assert (SMALL.size, bert.Settings().layers, bert.Settings().width, bert.Settings().heads) == (None, 2, 64, 4)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +85,7 @@ def test_positions_are_the_signatures_length_or_more(signature):
 @pytest.mark.parametrize("family", [bert, vit])
 def test_what_the_remainder_keeps_under_ambiguities_a4_and_a5(family):
     """A head's rows of three projections with their biases; W_O and feed-forward blocks are the remainder's."""
-    signature = (
-        MASKED if family is bert else Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 3)
-    )
+    signature = MASKED if family is bert else Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 3)
     for outputs, groups in ((True, 0), (False, 0), (False, 1)):
         settings = family.Settings(layers=1, width=12, heads=3, head_outputs=outputs, ffn_groups=groups)
         partition = family.partition(settings, family.build(settings, signature))
@@ -206,9 +193,7 @@ def test_sparse_gradients_of_padded_texts_under_dropout(mode):
     for piece in (*trained, *case.partition.remainder):
         whole = case.partition.is_whole(piece)
         name = piece.parameter if whole else f"{piece.parameter}[{piece.start}:{piece.stop}]"
-        torch.testing.assert_close(
-            found.pop(name), piece.of(reference[piece.parameter]), rtol=1e-9, atol=1e-12
-        )
+        torch.testing.assert_close(found.pop(name), piece.of(reference[piece.parameter]), rtol=1e-9, atol=1e-12)
     assert not any(gradient is not None for gradient in found.values())
 
 
@@ -239,9 +224,7 @@ def test_kernels_of_padded_texts_are_those_of_the_jacobian(estimator):
     for module in case.partition.modules:
         j = torch.cat(
             [
-                torch.cat([p.of(value).flatten() for p in module.slices for value in [row[p.parameter][c]]])[
-                    None
-                ]
+                torch.cat([p.of(value).flatten() for p in module.slices for value in [row[p.parameter][c]]])[None]
                 for row in rows
                 for c in range(len(row["classifier.bias"]))
             ]

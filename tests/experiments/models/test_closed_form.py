@@ -48,9 +48,7 @@ def test_extremes_are_those_of_every_active_set(name, mode):
     case = SMALL[name]()
     parts = work_of(case)
     for count in range(len(case.partition.names) + 1):
-        every = [
-            case.family.step(parts, chosen, mode) for chosen in combinations(case.partition.names, count)
-        ]
+        every = [case.family.step(parts, chosen, mode) for chosen in combinations(case.partition.names, count)]
         assert case.family.extremes(parts, count, mode) == (min(every), max(every))
 
 

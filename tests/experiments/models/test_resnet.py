@@ -22,10 +22,7 @@ def signature(size=33, channels=3, outputs=7):
 
 @pytest.mark.parametrize(("blocks", "theirs"), [((2, 2, 2, 2), resnet18), ((3, 4, 6, 3), resnet34)])
 def test_it_is_torchvisions_network(blocks, theirs):
-    ours, other = (
-        resnet.build(resnet.Settings(blocks=blocks), signature()).eval(),
-        theirs(num_classes=7).eval(),
-    )
+    ours, other = (resnet.build(resnet.Settings(blocks=blocks), signature()).eval(), theirs(num_classes=7).eval())
     assert type(ours) is type(other) and list(ours.state_dict()) == list(other.state_dict())
     other.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 33, 33)

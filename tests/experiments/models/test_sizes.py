@@ -28,21 +28,14 @@ def parameters(family, settings, signature, part=lambda model: model):
     [
         (bert, {"size": "base", "positions": 512}, text("masked_lm", 30522), 109.51),
         (bert, {"size": "base", "positions": 512}, text("text_classification", 2, 30522), 109.48),
-        (
-            bert,
-            {"size": "tiny", "positions": 512},
-            text("text_classification", 2, 30522),
-            4.39,
-        ),  # as published
+        (bert, {"size": "tiny", "positions": 512}, text("text_classification", 2, 30522), 4.39),  # as published
         (resnet, {}, images(224, 1000), 11.69),
         (resnet, {"blocks": (3, 4, 6, 3)}, images(224, 1000), 21.80),
         (vit, {"patch": 16, "layers": 12, "width": 768, "heads": 12}, images(224, 1000), 86.57),  # ViT-B/16
     ],
 )
 def test_parameters(family, settings, signature, millions):
-    assert parameters(family, family.Settings(**settings), signature) / 1e6 == pytest.approx(
-        millions, abs=0.005
-    )
+    assert parameters(family, family.Settings(**settings), signature) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_parameters_of_vgg16s_features():
@@ -52,10 +45,7 @@ def test_parameters_of_vgg16s_features():
 
 @pytest.mark.parametrize(
     ("family", "settings", "signature", "macs"),
-    [
-        (resnet, {}, images(224, 1000), 1.81e9),
-        (vgg, {"plan": "vgg16"}, images(32, 10), 313e6),
-    ],
+    [(resnet, {}, images(224, 1000), 1.81e9), (vgg, {"plan": "vgg16"}, images(32, 10), 313e6)],
 )
 def test_forward_macs_are_fvcores(family, settings, signature, macs):
     settings = family.Settings(**settings)

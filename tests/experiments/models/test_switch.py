@@ -107,9 +107,7 @@ def test_a_causal_model_sees_no_later_token_not_even_through_its_experts(capacit
         experts = {name: f"stack.block.1.layer.1.mlp.experts.expert_{e}" for e, name in enumerate(names)}
         with routed_rows(model, experts) as rows:
             model(tokens())
-        assert sum(rows.values()) < tokens().numel() and max(rows.values()) == 2 * len(tokens()), (
-            "none is dropped"
-        )
+        assert sum(rows.values()) < tokens().numel() and max(rows.values()) == 2 * len(tokens()), "none is dropped"
 
 
 def test_a_masked_model_does():
@@ -162,9 +160,7 @@ def test_the_balance_loss_is_the_papers_and_its_gradient_is_the_routers():
     extra = model.extra_loss()
     torch.testing.assert_close(extra, expected, rtol=1e-10, atol=1e-12)
     routers = [mlp.router.classifier.weight for mlp in feed_forward(model)[1::2]]
-    for ours, theirs in zip(
-        torch.autograd.grad(extra, routers), torch.autograd.grad(expected, routers), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(extra, routers), torch.autograd.grad(expected, routers), strict=True):
         assert ours.any()
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 

@@ -162,9 +162,7 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
     text = report.report(config, rate=2.0, cores=5)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
-    assert re.search(
-        r"task +method +runs +steps +train MFLOP +probe MFLOP +eval MFLOP +total MFLOP +hours\n", text
-    )
+    assert re.search(r"task +method +runs +steps +train MFLOP +probe MFLOP +eval MFLOP +total MFLOP +hours\n", text)
     for part in (
         "at 2 GFLOP/s, as given",
         "of 5 workers (5 × 1 threads)",
@@ -215,9 +213,7 @@ def test_a_selection_is_planned_with_what_it_needs(config):
 
 
 def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
-    monkeypatch.setattr(
-        rate, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
-    )
+    monkeypatch.setattr(rate, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision])
     text = report.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
     assert "512 × 512 matrix product by 1 threads" in text

@@ -166,9 +166,7 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
     assert not state.exists()
     assert not any("step 0/" in line for line in resumed), "it began again instead of going on"
     pd.testing.assert_frame_equal(found.drop(columns=CLOCK), measured.drop(columns=CLOCK), check_exact=True)
-    other = AGREEMENT.measure(
-        job(seed=1), tmp_path / "other.parquet"
-    )  # control: the comparison sees another seed
+    other = AGREEMENT.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
     assert not np.array_equal(other["lambda_max"], measured["lambda_max"])
 
 
@@ -224,10 +222,7 @@ def test_a_job_survives_json_and_names_itself():
         ({"probe_sets": 0}, "probe_sets must be ≥ 1"),
         ({"families": {}}, "agreement.families: expected 1 at least"),
         ({"families": {"a/b": {"of": "digits"}}}, "expected a name that matches .*, got 'a/b'"),
-        (
-            {"families": {"vgg": {"of": "cifar"}}},
-            "vgg.of: expected one of the tasks digits, hmm, got 'cifar'",
-        ),
+        ({"families": {"vgg": {"of": "cifar"}}}, "vgg.of: expected one of the tasks digits, hmm, got 'cifar'"),
         ({"families": {"vgg": {"off": "digits"}}}, "families.vgg: unknown key 'off'; known: of"),
         (
             {"families": {"vgg": {"of": "digits", "model": {"name": "bort"}}}},
@@ -261,11 +256,7 @@ def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
     assert main(["step", "measure", "agreement", "--job", str(path), "--out", str(out)]) == 0
     assert len(pd.read_parquet(out))
     capsys.readouterr()
-    for given, message in (
-        ("{}", "a job is a mapping with"),
-        ("nowhere", "cannot read nowhere"),
-        ("[]", "cannot"),
-    ):
+    for given, message in (("{}", "a job is a mapping with"), ("nowhere", "cannot read nowhere"), ("[]", "cannot")):
         assert main(["step", "measure", "agreement", "--job", given, "--out", str(tmp_path / "y")]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1

@@ -76,9 +76,7 @@ def fork_of(case):
 
 
 def loss_of(model, batch):
-    return torch.nn.functional.cross_entropy(
-        cases.logits(model, batch.inputs).flatten(0, -2), batch.labels.flatten()
-    )
+    return torch.nn.functional.cross_entropy(cases.logits(model, batch.inputs).flatten(0, -2), batch.labels.flatten())
 
 
 def sgd(model, lr=0.1):
@@ -138,11 +136,7 @@ def test_one_small_step_decreases_the_loss_by_its_rate_times_the_squared_gradien
     )  # fmt: skip
     for name in case.partition.names:
         fork.train(
-            batches[:1],
-            (name,),
-            loss_of,
-            lambda model: torch.optim.SGD(model.parameters(), lr=rate),
-            remainder=False,
+            batches[:1], (name,), loss_of, lambda model: torch.optim.SGD(model.parameters(), lr=rate), remainder=False
         )
         assert start - case.loss(fork.model).item() == pytest.approx(rate * norms[name] ** 2, rel=1e-3)
 
@@ -163,9 +157,7 @@ def test_a_branch_that_overflows_ends_and_one_without_gradient_goes_on():
     case = cases.vgg_case()
     fork, batches = fork_of(case)
     names = case.partition.names
-    assert not fork.train(
-        batches, names, lambda model, batch: loss_of(model, batch) * math.inf, sgd, remainder=True
-    )
+    assert not fork.train(batches, names, lambda model, batch: loss_of(model, batch) * math.inf, sgd, remainder=True)
     generators = torch.get_rng_state()
     assert fork.train(batches, names[:1], lambda model, batch: torch.zeros(()), sgd, remainder=False)
     assert moved(fork, dict(case.model.named_parameters())) == set()
@@ -248,9 +240,7 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
     assert not state.exists()
     assert not any("step 3/" in line or "conv0.filters0" in line for line in resumed), "it began again"
     pd.testing.assert_frame_equal(found, measured, check_exact=True)
-    other = BRANCHES.measure(
-        job(seed=1), tmp_path / "other.parquet"
-    )  # control: the comparison sees another seed
+    other = BRANCHES.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
     assert not np.array_equal(other["train_loss_after"], measured["train_loss_after"])
 
 
@@ -271,15 +261,11 @@ def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     found = BRANCHES.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
-    assert (
-        late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
-    )
+    assert late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
     assert early["train_loss_before"].notna().all()
     assert early.set_index(["part", "branch"])["train_loss_after"][SET, "all"] is not None
     assert early.loc[early["branch"] == "all", "train_loss_after"].isna().all()
-    assert (
-        early.loc[(early["branch"] == "none") & (early["part"] == MODULE), "train_loss_after"].notna().all()
-    )
+    assert early.loc[(early["branch"] == "none") & (early["part"] == MODULE), "train_loss_after"].notna().all()
 
 
 def test_wrong_labels_that_a_set_answers_with_are_counted(tmp_path, monkeypatch):

@@ -161,9 +161,7 @@ def test_only_the_cheapest_sets_can_be_what_is_needed(made):
     frame = made[1].copy()
     frame["saving_max"] = frame["saving_mean"]
     model = made[0].query("label == 'base'").iloc[0]
-    assert "only the cheapest sets of 34 % do, none of those drawn" in " ".join(
-        ceiling.sentences(model, frame)
-    )
+    assert "only the cheapest sets of 34 % do, none of those drawn" in " ".join(ceiling.sentences(model, frame))
 
 
 def test_a_model_without_a_reported_run_is_compared_with_the_range(made):
@@ -172,9 +170,7 @@ def test_a_model_without_a_reported_run_is_compared_with_the_range(made):
         text = " ".join(ceiling.sentences(model, made[1].assign(reported_active_share=share)))
         low, high = 26.4, 50.9
         mean = ceiling.at(made[1], label, "detach", share)["saving_mean"]
-        assert (f"holds the mean of {holds}" in text) == ((low <= mean <= high) == (holds == "`detach`")), (
-            text
-        )
+        assert (f"holds the mean of {holds}" in text) == ((low <= mean <= high) == (holds == "`detach`")), text
 
 
 def test_the_share_that_saves_is_read_off_the_mean(made):

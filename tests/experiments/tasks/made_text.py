@@ -36,14 +36,8 @@ def glue_rows(subset: str, count: int, seed: int, hidden: bool = False) -> dict[
     """Columns of ``count`` rows as the hub has them; ``hidden``: the labels are -1."""
     draws = np.random.default_rng(seed)
     outputs = SUBSETS[subset].outputs
-    rows: dict[str, list] = {
-        column: [sentence(draws) for _ in range(count)] for column in SUBSETS[subset].columns
-    }
-    labels = (
-        [float(x) for x in draws.uniform(0, 5, count)]
-        if outputs == 1
-        else [i % outputs for i in range(count)]
-    )
+    rows: dict[str, list] = {column: [sentence(draws) for _ in range(count)] for column in SUBSETS[subset].columns}
+    labels = [float(x) for x in draws.uniform(0, 5, count)] if outputs == 1 else [i % outputs for i in range(count)]
     return {**rows, "label": [-1] * count if hidden else labels, "idx": list(range(count))}
 
 
@@ -94,12 +88,7 @@ def text_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_text() -> Path:
     """Root of the real mirror with BERT's vocabulary, WikiText-2 and some of GLUE."""
-    wanted = (
-        f"{BERT}/vocab.txt",
-        "Salesforce/wikitext/wikitext-2-v1",
-        "nyu-mll/glue/rte",
-        "nyu-mll/glue/stsb",
-    )
+    wanted = (f"{BERT}/vocab.txt", "Salesforce/wikitext/wikitext-2-v1", "nyu-mll/glue/rte", "nyu-mll/glue/stsb")
     for path in wanted:
         if not (REAL / path).exists():
             pytest.skip(f"no real data: {REAL / path} is missing; MAT_DATA can name the root of a mirror")

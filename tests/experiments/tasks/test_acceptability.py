@@ -116,12 +116,7 @@ def test_outline_is_exact_and_nothing_is_fetched(module) -> None:
     cases = [(load, outline, sources, Settings(train=10, length=9))]
     if module:
         cases = [
-            (
-                module.load,
-                module.outline,
-                module.sources,
-                module.Settings(objective=objective, train=10, length=9),
-            )
+            (module.load, module.outline, module.sources, module.Settings(objective=objective, train=10, length=9))
             for objective in ("masked_lm", "causal_lm")
         ]
     for loaded, outlined, sourced, known in cases:

@@ -47,9 +47,7 @@ def test_rows_are_the_files_as_transformers_writes_them(
     test = texts(subset, 10 * number + last, 30)
     if subset == "mnli":
         test = texts(subset, 10 * number + 1, 30) + test
-    expected = tokenizer(
-        *map(list, zip(*test, strict=True)), padding="max_length", truncation=True, max_length=LENGTH
-    )
+    expected = tokenizer(*map(list, zip(*test, strict=True)), padding="max_length", truncation=True, max_length=LENGTH)
     (batch,) = task.batches("test", 1000)
     for name, value in batch.inputs.items():
         assert value.tolist() == expected[name], name
@@ -92,9 +90,7 @@ def test_the_default_share_is_a_tenth_and_at_most_5000() -> None:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_outline_and_sources_agree_with_what_is_loaded(
-    subset: str, text_mirror: Path, tmp_path: Path
-) -> None:
+def test_outline_and_sources_agree_with_what_is_loaded(subset: str, text_mirror: Path, tmp_path: Path) -> None:
     known = Settings(subset=subset, length=LENGTH)
     signature, real = outline(known).signature, load(known, text_mirror, tmp_path).signature
     assert (signature.objective, signature.outputs) == (real.objective, real.outputs)
@@ -208,9 +204,7 @@ def test_one_empty_sentence_of_two_is_kept(writable: Path, tmp_path: Path) -> No
         made(writable, tmp_path, "qqp")
 
 
-@pytest.mark.parametrize(
-    ("subset", "split"), [("qnli", "train"), ("mnli", "validation_mismatched"), ("mrpc", "test")]
-)
+@pytest.mark.parametrize(("subset", "split"), [("qnli", "train"), ("mnli", "validation_mismatched"), ("mrpc", "test")])
 def test_missing_splits_are_named(subset: str, split: str, writable: Path, tmp_path: Path) -> None:
     (writable / "nyu-mll/glue" / subset / f"{split}-00000-of-00001.parquet").unlink()
     with pytest.raises(InputError, match=rf"nyu-mll/glue/{subset}/{split}-\*.*'data'"):

@@ -109,9 +109,7 @@ def test_a_column_that_is_not_text_is_named(mirror: Path, tmp_path: Path) -> Non
     check_columns(rows, ORIGIN, "test", ("text",), text=("text",))
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda whole: whole[:-9], lambda whole: whole[:40], lambda whole: b"no Parquet"]
-)
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: whole[:40], lambda whole: b"no Parquet"])
 def test_an_unreadable_file_is_named(tmp_path: Path, text_writer, damage) -> None:
     folder = tmp_path / ORIGIN.repo / ORIGIN.config
     text_writer(folder, "test", 30, seed=0)

@@ -145,9 +145,7 @@ def test_a_part_of_the_folder_images_is_fixed(mirror: Path, tmp_path: Path) -> N
         sets.append({row.tobytes() for row in part.pictures.pixels})
     assert sets[0] < sets[1] < sets[2]
     other = imagenet.Settings(("n03", "n01"), 12, side=8, validation_examples=1)
-    assert {
-        row.tobytes() for row in imagenet.load(other, mirror, tmp_path)._parts["train"].pictures.pixels
-    } == sets[0]
+    assert {row.tobytes() for row in imagenet.load(other, mirror, tmp_path)._parts["train"].pictures.pixels} == sets[0]
 
 
 def test_replaced_folder_images_are_read_anew(tmp_path: Path, folder_writer) -> None:

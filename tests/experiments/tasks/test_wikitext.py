@@ -117,9 +117,7 @@ def test_a_published_tokenizer_brings_its_own_size_and_case(settings: dict) -> N
         {"tokenizer": BERT, "length": 128, "objective": "causal_lm"},
     ],
 )
-def test_estimates_are_within_a_tenth_of_the_real_text(
-    settings: dict, real_text: Path, tmp_path: Path
-) -> None:
+def test_estimates_are_within_a_tenth_of_the_real_text(settings: dict, real_text: Path, tmp_path: Path) -> None:
     known = Settings(**settings)
     estimate, real = outline(known), load(known, real_text, tmp_path)
     assert estimate.signature.outputs == real.signature.outputs

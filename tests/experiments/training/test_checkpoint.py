@@ -99,17 +99,11 @@ def test_a_finished_run_without_a_checkpoint_is_trained_again_when_one_is_wanted
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"model": {"width": 32}},
-            r"has embeddings\.word_embeddings\.weight of shape \(\d+, 16\), the model needs",
-        ),
+        ({"model": {"width": 32}}, r"has embeddings\.word_embeddings\.weight of shape \(\d+, 16\), the model needs"),
         ({"model": {"heads": 4}}, r"has num_attention_heads 2, the model 4"),
         ({"model": {"layers": 1}}, r"has more than the model: 'encoder\.layer\.1\."),
         ({"model": {"layers": 3}}, r"has less than the model: 'encoder\.layer\.2\."),
-        (
-            {"task": {"length": 12}},
-            r"has embeddings\.position_embeddings\.weight of shape .*, the model needs",
-        ),
+        ({"task": {"length": 12}}, r"has embeddings\.position_embeddings\.weight of shape .*, the model needs"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(folder, changes, message):
@@ -178,10 +172,7 @@ def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokeni
 @pytest.mark.parametrize("method", ["vanilla", "mat", "random"])
 def test_a_run_from_one_that_diverged_diverges_and_can_be_pooled(tmp_path, method):
     first = spec(recipe={"lr": 1e30})
-    assert (
-        train(first, tmp_path / first.name, machine=Machine(cache=tmp_path), keep=True)["status"]
-        == "diverged"
-    )
+    assert train(first, tmp_path / first.name, machine=Machine(cache=tmp_path), keep=True)["status"] == "diverged"
     followed = spec(method={"name": "mat"}, start={"run": first.name})
     given = {"name": method, "observe": True} if method == "vanilla" else {"name": method}
     if method == "random":
@@ -200,9 +191,7 @@ def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder,
         train(made, tmp_path / made.name, machine=Machine(cache=tmp_path))
         config = folder / name(folder) / "checkpoint/config.json"
         assert len(config.read_text())
-    runs = [
-        path for path in tmp_path.iterdir() if (path / "final.json").exists() and path.name != name(folder)
-    ]
+    runs = [path for path in tmp_path.iterdir() if (path / "final.json").exists() and path.name != name(folder)]
     assert len(collect(runs).runs) == 2
     record = json.loads((runs[0] / "run.json").read_text())
     (runs[0] / "run.json").write_text(json.dumps({**record, "start_hash": "0" * 64}))

@@ -59,11 +59,7 @@ def edited(copied, monkeypatch):
     [
         ("controller.py", "\n\n# a comment\n", None),
         ("controller.py", '"""Another docstring.', '"""'),
-        (
-            "methods/base.py",
-            "What a choice reads",
-            "What the choice reads",
-        ),
+        ("methods/base.py", "What a choice reads", "What the choice reads"),
         ("seeds.py", "\n\n\nimport hashlib", "\nimport hashlib"),  # another format
         ("methods/mine.py", "METHOD = None\n", None),
         ("methods/__init__.py", '\nMETHODS["mine"] = "mat.methods.mine"\n', None),
@@ -143,12 +139,7 @@ def test_a_file_of_someones_own_counts_with_what_it_imports_wherever_it_lies(tmp
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mine.py").write_text(text + added)
     first, moved, other = (modules(tmp_path / folder / "mine.py") for folder in "abc")
-    assert first == moved and set(first) >= {
-        "mine.py",
-        "mat.controller",
-        "mat.methods.misa",
-        "mat.methods.base",
-    }
+    assert first == moved and set(first) >= {"mine.py", "mat.controller", "mat.methods.misa", "mat.methods.base"}
     assert other["mine.py"] != first["mine.py"]
 
 

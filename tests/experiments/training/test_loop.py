@@ -26,14 +26,7 @@ from mat.records.files import FILES
 DIGITS = {
     "task": {"name": "digits"},
     "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
-    "recipe": {
-        "optimizer": "sgd",
-        "lr": 0.05,
-        "batch": 200,
-        "epochs": 4,
-        "evaluate_every": 4,
-        "decay": "all",
-    },
+    "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 200, "epochs": 4, "evaluate_every": 4, "decay": "all"},
     "probe": {"n": 6, "every": 5},
 }
 TEXT = {
@@ -81,9 +74,7 @@ def differences(a, b, path=""):
         keys = [*a, *(k for k in b if k not in a)]
         return [d for k in keys for d in differences(a.get(k), b.get(k), f"{path}/{k}")]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [
-            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")
-        ]
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return [] if torch.equal(a, b) else [path]
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
@@ -102,8 +93,7 @@ def advanced(one, steps):
 
 
 @pytest.mark.parametrize(
-    ("base", "method"),
-    [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")],
+    ("base", "method"), [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")]
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
@@ -167,11 +157,7 @@ def test_methods_of_one_seed_are_paired(tmp_path):
 
         def seen(one, base=base):
             batch = one.task.batch(one.spec.seed, 1, 3, base["recipe"]["batch"])
-            return {
-                "weights": one.model.state_dict(),
-                "probe": one.controller.probe_inputs,
-                "batch": list(batch),
-            }
+            return {"weights": one.model.state_dict(), "probe": one.controller.probe_inputs, "batch": list(batch)}
 
         for one in loops[1:]:
             assert differences(seen(loops[0]), seen(one)) == []
@@ -248,9 +234,7 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     final = train(one.spec, folder / one.spec.name, machine=Machine(cache=folder))
     curve = pd.read_parquet(folder / one.spec.name / "curve.parquet")
     stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
-    assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), (
-        "what it follows is of its numbers, too"
-    )
+    assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), "what it follows is of its numbers, too"
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
     assert curve["macs_executed"].iloc[-1] <= spent * routed
@@ -280,10 +264,7 @@ def test_early_stopping_never_trains_longer():
 def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
     final = train(
-        made,
-        tmp_path / "run",
-        machine=Machine(cache=tmp_path),
-        labels={"scale": "s", "task": "t", "method": "m"},
+        made, tmp_path / "run", machine=Machine(cache=tmp_path), labels={"scale": "s", "task": "t", "method": "m"}
     )
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
@@ -315,9 +296,7 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     probing = loop(spec(TEXT, "mat"), tmp_path)
     controller = loop(spec(TEXT, "mat"), tmp_path).controller
     first, _ = executed_macs(controller.begin_step)
-    later, _ = executed_macs(
-        lambda: controller.measure(first=False)
-    )  # the first traces rows to their samples
+    later, _ = executed_macs(lambda: controller.measure(first=False))  # the first traces rows to their samples
     for _ in range(4):
         probing.advance(silent)
     assert probing.progress.totals["macs_executed_probe"] == first + later
@@ -417,9 +396,7 @@ def test_multirate_trains_its_slow_part_every_kth_step_with_k_times_the_rate(tmp
     assert trained == [False, True, False, True]
     leaf = one.controller.sparse.module_parameters("layer0.ffn")[0]
     rates = {
-        id(p): rate
-        for g, rate in zip(one.optimizer.param_groups, one.base_rates, strict=True)
-        for p in g["params"]
+        id(p): rate for g, rate in zip(one.optimizer.param_groups, one.base_rates, strict=True) for p in g["params"]
     }
     assert rates[id(leaf)] == 2 * rates[id(one.controller.sparse.module_parameters("layer1.ffn")[0])]
 

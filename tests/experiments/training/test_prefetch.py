@@ -21,9 +21,7 @@ def expected(task, step, size):
 
 
 def equal(one, other):
-    return torch.equal(one.inputs["input_ids"], other.inputs["input_ids"]) and torch.equal(
-        one.labels, other.labels
-    )
+    return torch.equal(one.inputs["input_ids"], other.inputs["input_ids"]) and torch.equal(one.labels, other.labels)
 
 
 @pytest.mark.parametrize("order", [range(9), range(5, 9), (4, 4, 0, 8, 1)])

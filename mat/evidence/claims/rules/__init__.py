@@ -16,7 +16,5 @@ def rule_named(measure: str) -> Rule:
     """The rule of a measure. Raises InputError listing the known ones."""
     known = sorted(module.name for module in pkgutil.iter_modules(__path__))
     if measure not in known:
-        raise InputError(
-            f"unknown measure '{measure}' in the claims file: expected one of {', '.join(known)}"
-        )
+        raise InputError(f"unknown measure '{measure}' in the claims file: expected one of {', '.join(known)}")
     return importlib.import_module(f"{__name__}.{measure}").RULE

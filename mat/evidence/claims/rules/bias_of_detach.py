@@ -14,9 +14,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, saving_percent
 
 
-def saving_without_bias(
-    exact: Interval, extra: Interval, reached: float, thresholds: Mapping[str, float]
-) -> str:
+def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresholds: Mapping[str, float]) -> str:
     """The exact gradient saves, and detach adds at most the margin: supported; detach adds: partly.
 
     ``reached``: share of seeds in which exact mode got to the reference's best loss; below ``min_reached_share`` there
@@ -49,9 +47,7 @@ def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) 
         Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger, zero=True),
     ]
     reach = over_seeds.macs_to_reference_best(tables, task, exact, claim.ledger, convergence).notna()
-    reason = (
-        f"{say(*effects)}; {exact} reached {reference}'s best loss in {reach.sum()} of {len(reach)} seeds."
-    )
+    reason = f"{say(*effects)}; {exact} reached {reference}'s best loss in {reach.sum()} of {len(reach)} seeds."
     share = reach.mean()
     return decided(effects, lambda values: saving_without_bias(*values, share, claim.thresholds), reason)
 

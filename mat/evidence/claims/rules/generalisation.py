@@ -15,10 +15,7 @@ from mat.evidence.tables.generalisation import MEASURES, at
 
 
 def harms(
-    against_top: Interval,
-    against_none: Interval,
-    memorised: Interval | None,
-    thresholds: Mapping[str, float],
+    against_top: Interval, against_none: Interval, memorised: Interval | None, thresholds: Mapping[str, float]
 ) -> str:
     """``against_top``: validation loss after top minus that after bottom, ``against_none``: after bottom minus after
     the remainder alone, both in percent; ``memorised``: wrong labels memorised, top minus bottom, in points, None where
@@ -55,9 +52,7 @@ def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
     def effect(name: str, minus: str, measure: str, decides: bool = False) -> Effect:
         what, unit = MEASURES[measure]
         value = at(table, family, name, minus, measure)
-        return Effect(
-            f"{what}, {name} minus {minus}", value, unit or first["loss_unit"], decides=decides, zero=True
-        )
+        return Effect(f"{what}, {name} minus {minus}", value, unit or first["loss_unit"], decides=decides, zero=True)
 
     effects = [
         effect("top", "bottom", "val_loss_change_percent", True),

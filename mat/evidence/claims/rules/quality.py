@@ -29,9 +29,7 @@ def not_worse(gain: Interval, margin: float) -> str:
 def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
     """The gain in the metric that the task is judged by."""
     method, reference = claim.one("method"), claim.one("reference")
-    mine, theirs = (
-        tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, reference)
-    )
+    mine, theirs = (tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, reference))
     metric = tables.of(task, method)["metric"].iloc[0]
     if metrics.is_accuracy(metric):
         threshold, unit = "accuracy_points", "percentage points"
@@ -42,11 +40,7 @@ def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome
     else:
         return not_tested(f"No margin is fixed for the metric {metric}.")
     margin, relative = claim.thresholds[threshold], unit == "%"
-    gain = (
-        mean_interval(100 * (theirs - mine) / theirs)
-        if relative
-        else paired_difference(100 * mine, 100 * theirs)
-    )
+    gain = mean_interval(100 * (theirs - mine) / theirs) if relative else paired_difference(100 * mine, 100 * theirs)
     effect = Effect(f"gain in test {metric.replace('_', ' ')}", gain, unit)
     reason = f"{say(effect)} against {reference}; the margin is {margin:g} {unit}."
     empty = _nothing_learned(tables, task, metric, gain, theirs, reference)
@@ -56,9 +50,7 @@ def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome
     return among_survivors(found, tables, task, method, [reference])
 
 
-def _nothing_learned(
-    tables: Tables, task: str, metric: str, gain: Interval, theirs: pd.Series, reference: str
-) -> str:
+def _nothing_learned(tables: Tables, task: str, metric: str, gain: Interval, theirs: pd.Series, reference: str) -> str:
     """Why there was no quality that could be lost; "" where there was."""
     if gain.deviation == 0:
         return "The differences are exactly equal over seeds: nothing was learned that could be lost."

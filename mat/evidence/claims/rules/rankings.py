@@ -45,6 +45,4 @@ def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
     return decided(effects, lambda values: survives(values, claim.thresholds), reason)
 
 
-RULE = Rule(
-    evaluate, ("survive_tau", "lost_tau", "choice_margin"), others=("references",), families="agreement"
-)
+RULE = Rule(evaluate, ("survive_tau", "lost_tau", "choice_margin"), others=("references",), families="agreement")

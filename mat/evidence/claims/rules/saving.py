@@ -43,9 +43,7 @@ def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) 
         for ledger in claim.ledgers
     }
     effects = [
-        Effect(
-            "saving", saving_percent(macs[method, ledger], macs[reference, ledger]), "%", ledger, own, True
-        )
+        Effect("saving", saving_percent(macs[method, ledger], macs[reference, ledger]), "%", ledger, own, True)
         for ledger in claim.ledgers
         for own in [ledger == claim.ledger]
     ]

@@ -15,9 +15,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 
-def better_selection(
-    gains: Mapping[str, Interval], decisive: Iterable[str], thresholds: Mapping[str, float]
-) -> str:
+def better_selection(gains: Mapping[str, Interval], decisive: Iterable[str], thresholds: Mapping[str, float]) -> str:
     """Advantages over other selections, by label. All above 0, a ``decisive`` one among them: supported; one over a
     decisive label excluded (none shown, none above the relevant one possible): not supported; one over a decisive label
     above 0 and none below 0: partly; otherwise inconclusive."""
@@ -72,9 +70,7 @@ def _alike(tables: Tables, task: str, method: str, labels: list[str]) -> tuple[l
     return run, [label for label in run if set(tables.of(task, label)["mode"]) == set(own)]
 
 
-def _left_out(
-    tables: Tables, task: str, claim: Claim, run: list[str], alike: list[str], controls: list[str]
-) -> str:
+def _left_out(tables: Tables, task: str, claim: Claim, run: list[str], alike: list[str], controls: list[str]) -> str:
     """Which controls are not compared, and why, as sentences."""
     few = [each for each in alike if each not in controls]
     reasons = {

@@ -34,18 +34,14 @@ def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) 
     """Whole runs decide, convergence is shown beside."""
     labels = claim.one("method"), claim.one("reference")
 
-    def effect(
-        what: str, ledger: str, decides: bool, measure: Callable[..., pd.Series], *how: object
-    ) -> Effect:
+    def effect(what: str, ledger: str, decides: bool, measure: Callable[..., pd.Series], *how: object) -> Effect:
         saved = saving_percent(*(measure(tables, task, label, *how) for label in labels))
         return Effect(f"saving in {what}", saved, "%", ledger, decides, zero=True)
 
     effects = [
         effect("FLOP of the whole run", claim.ledger, True, over_seeds.whole_run_macs, claim.ledger),
         effect("seconds of the whole run", "none", True, over_seeds.wall_clock),
-        effect(
-            "FLOP to convergence", claim.ledger, False, over_seeds.convergence_macs, claim.ledger, convergence
-        ),
+        effect("FLOP to convergence", claim.ledger, False, over_seeds.convergence_macs, claim.ledger, convergence),
         effect("seconds to convergence", "none", False, over_seeds.wall_clock_to_convergence, convergence),
     ]
     none = "" if effects[0].interval.low > 0 else " There is no FLOP saving that could survive."

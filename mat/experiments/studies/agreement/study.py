@@ -26,9 +26,7 @@ def cost(job: Job, shape: Shape) -> Cost:
 def check(job: Job) -> None:
     """The probe of a family's task label is the default that the estimators are judged beside."""
     if job.spec.probe.n not in job.settings.sizes:
-        raise InputError(
-            f"sizes must hold the default n = {job.spec.probe.n}, got {list(job.settings.sizes)}"
-        )
+        raise InputError(f"sizes must hold the default n = {job.spec.probe.n}, got {list(job.settings.sizes)}")
 
 
 AGREEMENT = Study("agreement", Settings, Spectra, cost, COLUMNS, check=check)

@@ -81,9 +81,7 @@ def plan(config: ScaleConfig) -> Plan | None:
     with config.named:
         low, high = block.reported.savings
         if low > high:
-            raise InputError(
-                f"ceiling.reported.savings: expected the lowest and then the highest, got {[low, high]}"
-            )
+            raise InputError(f"ceiling.reported.savings: expected the lowest and then the highest, got {[low, high]}")
         tasks = {label: config.of_task(label) for label in config.tasks}
         models = tuple(_model(config, label, entry) for label, entry in block.models.items())
         return Plan(config.scale, block, tasks, models)
@@ -121,11 +119,7 @@ def part(config: ScaleConfig, tasks: Iterable[str]) -> str:
             "scale": config.scale,
             "seeds": config.seeds[:1],
             "tasks": {
-                label: {
-                    "task": one.task.plain,
-                    "model": one.model.plain,
-                    "recipe": {"batch": one.recipe.batch},
-                }
+                label: {"task": one.task.plain, "model": one.model.plain, "recipe": {"batch": one.recipe.batch}}
                 for label, one in found.items()
             },
             "methods": {"vanilla": {"name": "vanilla"}},

@@ -33,9 +33,7 @@ def augmentation(kind: str, side: int, what: str) -> Augment | None:
     """
     if kind not in KINDS:
         raise InputError(f"Expected {what} to be one of {', '.join(KINDS)}, got {kind!r}.")
-    return {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}[
-        kind
-    ]
+    return {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}[kind]
 
 
 def shift_and_flip(images: Tensor, draws: Generator, shift: int) -> Tensor:

@@ -41,12 +41,7 @@ class ImageTask(Task):
     """
 
     def __init__(
-        self,
-        name: str,
-        parts: dict[str, Part],
-        classes: int,
-        augment: Augment | None,
-        label_noise: float = 0.0,
+        self, name: str, parts: dict[str, Part], classes: int, augment: Augment | None, label_noise: float = 0.0
     ) -> None:
         self.name = name
         self.metrics = metrics(classes)
@@ -168,7 +163,4 @@ def divide(name: str, rows: np.ndarray, train: int | None, validation: int | Non
     """
     trained, held_out = division(name, len(rows), train, validation)
     order = fixed_order(len(rows), name, "split")
-    return {
-        "train": rows[np.sort(order[held_out:][:trained])],
-        "validation": rows[np.sort(order[:held_out])],
-    }
+    return {"train": rows[np.sort(order[held_out:][:trained])], "validation": rows[np.sort(order[:held_out])]}

@@ -66,11 +66,7 @@ def _facts(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_pictures(
-    folder: Path,
-    labels: np.ndarray,
-    shape: tuple[int, int, int],
-    items: Iterable[T],
-    decode: Callable[[T], np.ndarray],
+    folder: Path, labels: np.ndarray, shape: tuple[int, int, int], items: Iterable[T], decode: Callable[[T], np.ndarray]
 ) -> None:
     """Write ``decode(item)``, uint8 of ``shape`` (C, H, W), for one item per label [N] to a new ``folder``.
 

@@ -78,9 +78,7 @@ def hub_image_task(
     return ImageTask(source.name, parts, kept, augment, label_noise)
 
 
-def hub_image_outline(
-    source: HubImages, examples: tuple[int | None, int | None], classes: int | None
-) -> Outline:
+def hub_image_outline(source: HubImages, examples: tuple[int | None, int | None], classes: int | None) -> Outline:
     """What is known of `hub_image_task` from published counts; all classes are equally frequent.
 
     Raises:
@@ -142,9 +140,7 @@ def _listed(labels: list[int]) -> str:
 
 def _encoded(source: HubImages, files: list[Path]) -> Iterator[Place]:
     for path in files:
-        rows = (
-            image for batch in read_batches(path, [source.image]) for image in batch.column(0).to_pylist()
-        )
+        rows = (image for batch in read_batches(path, [source.image]) for image in batch.column(0).to_pylist())
         for row, image in enumerate(rows):
             yield Place(image, path, row)
 

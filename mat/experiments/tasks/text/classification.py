@@ -62,9 +62,7 @@ class TextClassification(Task):
         if self.regression:
             self.loss_unit = "squared points"
         self.labels = {split: torch.from_numpy(found) for split, found in labels.items()}
-        self.signature = Signature(
-            "text_classification", rows["train"].take(slice(0, 1)), outputs, vocabulary
-        )
+        self.signature = Signature("text_classification", rows["train"].take(slice(0, 1)), outputs, vocabulary)
         arrays = {f"{split}/labels": labels[split] for split in SPLITS}
         for split in SPLITS:
             arrays |= {f"{split}/{key}": value for key, value in rows[split]._asdict().items()}

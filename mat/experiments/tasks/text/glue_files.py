@@ -37,9 +37,7 @@ SUBSETS = {
     "stsb": Subset(PAIR, 1, {"train": 5_749, "validation": 1_500}),
     "qqp": Subset(("question1", "question2"), 2, {"train": 363_846, "validation": 40_430}),
     "mnli": Subset(
-        ("premise", "hypothesis"),
-        3,
-        {"train": 392_702, "validation_matched": 9_815, "validation_mismatched": 9_832},
+        ("premise", "hypothesis"), 3, {"train": 392_702, "validation_matched": 9_815, "validation_mismatched": 9_832}
     ),
     "qnli": Subset(("question", "sentence"), 2, {"train": 104_743, "validation": 5_463}),
     "rte": Subset(PAIR, 2, {"train": 2_490, "validation": 277}),
@@ -72,9 +70,7 @@ def labels_of(rows: Dataset, subset: str, where: str = "") -> np.ndarray:
     Raises:
         InputError: a label that the task does not have, -1 (hidden) included; names the row.
     """
-    found = np.array(
-        [label if isinstance(label, int | float) else np.nan for label in rows["label"]], dtype=np.float64
-    )
+    found = np.array([label if isinstance(label, int | float) else np.nan for label in rows["label"]], dtype=np.float64)
     outputs = SUBSETS[subset].outputs
     if outputs == 1:
         good, expected = (found >= 0) & (found <= HIGHEST), f"scores from 0 to {HIGHEST:g}"

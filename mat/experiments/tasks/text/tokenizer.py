@@ -110,9 +110,7 @@ def published(path: Path) -> Subwords:
     return subwords(wordpiece(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")).to_str())
 
 
-def train_tokenizer(
-    lines: Iterable[str] | Iterable[list[str]], vocab_size: int, lowercase: bool
-) -> Tokenizer:
+def train_tokenizer(lines: Iterable[str] | Iterable[list[str]], vocab_size: int, lowercase: bool) -> Tokenizer:
     """A byte-level BPE tokenizer of at most ``vocab_size`` ids, ``SPECIALS`` and <unk> first; deterministic.
 
     ``lowercase``: text is decomposed (NFD), freed of accents and lowered first, as BERT's uncased one does.

@@ -11,14 +11,7 @@ from mat.errors import InputError
 from mat.experiments.checks import check_whole
 from mat.experiments.tasks.storage.hub import PlainFile, Source, cached_arrays, content_key, hub_file
 from mat.experiments.tasks.text import wikitext_files
-from mat.experiments.tasks.text.tokenizer import (
-    LARGEST,
-    SMALLEST,
-    Subwords,
-    published,
-    subwords,
-    train_tokenizer,
-)
+from mat.experiments.tasks.text.tokenizer import LARGEST, SMALLEST, Subwords, published, subwords, train_tokenizer
 
 MODELS = {"google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594"}
 FILE = "vocab.txt"
@@ -36,9 +29,7 @@ def check_tokenizer(
         InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
     """
     if tokenizer is not None and tokenizer not in known:
-        raise InputError(
-            f"Expected {task} setting 'tokenizer' to be one of {', '.join(known)}, got {tokenizer!r}."
-        )
+        raise InputError(f"Expected {task} setting 'tokenizer' to be one of {', '.join(known)}, got {tokenizer!r}.")
     if not isinstance(lowercase, bool):
         raise InputError(f"Expected {task} setting 'lowercase' to be true or false, got {lowercase!r}.")
     if vocab_size is not None:
@@ -50,9 +41,7 @@ def check_tokenizer(
         )
 
 
-def load_tokenizer(
-    name: str, vocab_size: int | None, lowercase: bool, data: Path | None, cache: Path
-) -> Subwords:
+def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Path | None, cache: Path) -> Subwords:
     """The tokenizer ``name``: one of ``MODELS``, or a config of WikiText on whose training split it is trained.
 
     Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one.

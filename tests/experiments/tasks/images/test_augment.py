@@ -72,9 +72,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = [transform.make_params([image]) for _ in range(count)]
-    theirs = torch.tensor(
-        [[made_["top"], made_["left"], made_["height"], made_["width"]] for made_ in made]
-    ).double()
+    theirs = torch.tensor([[made_["top"], made_["left"], made_["height"], made_["width"]] for made_ in made]).double()
     for a, b in ((ours, theirs), (ours[:, 2:].prod(1), theirs[:, 2:].prod(1))):
         spread = (a.var(0) + b.var(0)).div(count).sqrt()
         assert ((a.mean(0) - b.mean(0)).abs() < 4 * spread).all()
@@ -112,7 +110,5 @@ def test_an_augmentation_is_a_function_of_its_draws(kind: str) -> None:
 
 def test_other_kinds() -> None:
     assert augmentation("none", 16, "a setting") is None
-    with pytest.raises(
-        InputError, match="Expected a setting to be one of crop, resized_crop, none, got 'mixup'"
-    ):
+    with pytest.raises(InputError, match="Expected a setting to be one of crop, resized_crop, none, got 'mixup'"):
         augmentation("mixup", 16, "a setting")

@@ -56,9 +56,7 @@ def test_a_corrupt_image_is_named_by_file_and_row(data: Path) -> None:
         columns["img"][7]["bytes"] = b"no image"
 
     rewrite(data / FOLDER / "train-00001-of-00002.parquet", corrupt)
-    with pytest.raises(
-        InputError, match=r"Expected an image in column 'img', row 3 of .*train-00001-of-00002"
-    ):
+    with pytest.raises(InputError, match=r"Expected an image in column 'img', row 3 of .*train-00001-of-00002"):
         load(data)
 
 
@@ -73,9 +71,7 @@ def test_a_missing_image_is_named_by_file_and_row(data: Path) -> None:
 
 def test_a_wrong_size_is_named_by_file_and_row(data: Path, image_writer) -> None:
     image_writer(data / FOLDER, "test", 10, 2, side=31)
-    with pytest.raises(
-        InputError, match=r"32x32 pixels in uoft-cs/cifar10, got 31x31 in row 0 of .*test-00000"
-    ):
+    with pytest.raises(InputError, match=r"32x32 pixels in uoft-cs/cifar10, got 31x31 in row 0 of .*test-00000"):
         load(data)
 
 
@@ -153,9 +149,7 @@ def test_a_damaged_cache_is_made_again(data: Path, monkeypatch) -> None:
     (entry,) = (data / "cache/cifar10").glob("test-*/pixels.npy")
     entry.write_bytes(entry.read_bytes()[:-5])
     assert load(data).data_hash == before
-    monkeypatch.setattr(
-        "mat.experiments.tasks.images.hub.write_pictures", lambda *_: pytest.fail("decoded again")
-    )
+    monkeypatch.setattr("mat.experiments.tasks.images.hub.write_pictures", lambda *_: pytest.fail("decoded again"))
     assert load(data).data_hash == before
 
 

@@ -112,9 +112,7 @@ def test_a_truncated_file_is_named_and_comes_anew(hub, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-100])
 
     hub.damage = truncate
-    with pytest.raises(
-        InputError, match=r"complete Parquet file at .*train-00000-of-00001\.parquet.*removed"
-    ):
+    with pytest.raises(InputError, match=r"complete Parquet file at .*train-00000-of-00001\.parquet.*removed"):
         fetch(ORIGIN, None, tmp_path / "cache")
     hub.damage = lambda path: None
     assert fetch(ORIGIN, None, tmp_path / "cache")["complete"]

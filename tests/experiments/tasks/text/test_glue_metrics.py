@@ -62,9 +62,7 @@ def test_constant_predictions_are_worth_nothing_and_do_not_warn() -> None:
 
 
 def test_scores_that_are_not_finite_have_no_correlation() -> None:
-    assert all(
-        math.isnan(value) for value in measure("stsb", np.array([1.0, np.inf, 2.0]), np.arange(3)).values()
-    )
+    assert all(math.isnan(value) for value in measure("stsb", np.array([1.0, np.inf, 2.0]), np.arange(3)).values())
 
 
 def test_parts_of_mnli() -> None:

@@ -22,9 +22,7 @@ VOCABULARY = Vocabulary(9, 8, range(2, 8))
 def causal_task(tokens: int, length: int) -> TokenTask:
     words = subwords(train_tokenizer(LINES, 320, False).to_str())
     streams = {split: np.arange(tokens, dtype=np.uint16) % 300 for split in SPLITS}
-    rows = {
-        split: cut(s, Settings(objective="causal_lm", length=length), words) for split, s in streams.items()
-    }
+    rows = {split: cut(s, Settings(objective="causal_lm", length=length), words) for split, s in streams.items()}
     return TokenTask("wikitext", rows, words.vocabulary, "causal_lm")
 
 
@@ -92,9 +90,7 @@ def test_unigram_loss_by_hand() -> None:
     assert np.isnan(unigram_loss(counts, np.full((1, 2), NOT_COUNTED)))
 
 
-@pytest.mark.parametrize(
-    ("objective", "expected"), [("masked_lm", [0, 0, 5, 3, 1, 1, 1, 1, 0]), ("causal_lm", None)]
-)
+@pytest.mark.parametrize(("objective", "expected"), [("masked_lm", [0, 0, 5, 3, 1, 1, 1, 1, 0]), ("causal_lm", None)])
 def test_unigram_counts_what_can_be_asked(objective: str, expected: list[int] | None) -> None:
     row = np.array([1, 2, 2, 2, 2, 3, 3, 0], dtype=np.uint16)
     rows = {split: Rows(row, np.array([0]), 8) for split in SPLITS}
@@ -113,8 +109,7 @@ def test_a_batch_without_selected_positions_has_loss_zero() -> None:
 def test_the_demo_text_begins_with_cls_and_guesses_each_word_once() -> None:
     small = {"length": 8, "train": 20, "validation": 6, "test": 6}
     masked, causal = (
-        hmm.load(hmm.Settings(objective=objective, **small), None, None)
-        for objective in ("masked_lm", "causal_lm")
+        hmm.load(hmm.Settings(objective=objective, **small), None, None) for objective in ("masked_lm", "causal_lm")
     )
     words = torch.from_numpy(masked.rows["test"].take(slice(None)))[:, 1:]
     inputs, labels = next(causal.batches("test", 6))

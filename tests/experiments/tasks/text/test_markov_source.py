@@ -32,20 +32,12 @@ def sha256(*arrays: np.ndarray) -> str:
 
 
 def tables(source: MarkovSource) -> list[np.ndarray]:
-    return [
-        source.topic_start,
-        source.syntax_start,
-        source.topic_moves,
-        source.syntax_moves,
-        source.emission,
-    ]
+    return [source.topic_start, source.syntax_start, source.topic_moves, source.syntax_moves, source.emission]
 
 
 def naive_sample(source: MarkovSource, sequences: int, length: int, seed: int, split: str) -> list[list[int]]:
     """One word at a time, in plain Python integers."""
-    raw = iter(
-        np.random.PCG64(stream_seed(seed, "markov", split)).random_raw(sequences * length * 3).tolist()
-    )
+    raw = iter(np.random.PCG64(stream_seed(seed, "markov", split)).random_raw(sequences * length * 3).tolist())
 
     def pick(row: np.ndarray) -> int:
         draw, total = next(raw) >> 48, 0
@@ -85,10 +77,7 @@ def test_sampling_equals_the_naive_sampler(size: tuple[int, int, int], seed: int
 def test_the_default_text_is_bit_identical_everywhere() -> None:
     source = make_source(64, 4, 6, 0)
     assert sha256(*tables(source)) == GOLDEN_TABLES
-    assert (
-        sha256(*(sample(source, 32, 64, 0, split) for split in ("train", "validation", "test")))
-        == GOLDEN_TEXT
-    )
+    assert sha256(*(sample(source, 32, 64, 0, split) for split in ("train", "validation", "test"))) == GOLDEN_TEXT
 
 
 def test_more_sequences_begin_with_the_same() -> None:

@@ -81,9 +81,7 @@ def test_training_twice_gives_the_same_tokenizer(lowercase: bool) -> None:
 
 
 def test_the_hash_tells_tokenizers_apart() -> None:
-    made = [
-        train_tokenizer(LINES, size, low).to_str() for size, low in ((290, False), (291, False), (290, True))
-    ]
+    made = [train_tokenizer(LINES, size, low).to_str() for size, low in ((290, False), (291, False), (290, True))]
     assert len({subwords(text).hash for text in made}) == 3
 
 
@@ -115,9 +113,7 @@ def test_lower_case_is_berts() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"tokenizer": BERT}, {"vocab_size": 300, "lowercase": True}])
-def test_a_tasks_tokenizer_is_loaded_by_transformers(
-    settings: dict, text_mirror: Path, tmp_path: Path
-) -> None:
+def test_a_tasks_tokenizer_is_loaded_by_transformers(settings: dict, text_mirror: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -142,12 +138,7 @@ def test_pre_training_and_fine_tuning_share_ids(settings: dict, text_mirror: Pat
 
 def test_one_cache_keeps_what_differs_apart(text_mirror: Path, tmp_path: Path) -> None:
     seen = set()
-    for config, size, low in (
-        ("2-v1", 300, False),
-        ("2-v1", 300, True),
-        ("2-v1", 299, True),
-        ("103-v1", 299, True),
-    ):
+    for config, size, low in (("2-v1", 300, False), ("2-v1", 300, True), ("2-v1", 299, True), ("103-v1", 299, True)):
         known = wikitext.Settings(config=f"wikitext-{config}", vocab_size=size, lowercase=low, length=8)
         fresh = wikitext.load(known, text_mirror, tmp_path / f"{config}{size}{low}")
         shared = wikitext.load(known, text_mirror, tmp_path / "one")
@@ -155,9 +146,7 @@ def test_one_cache_keeps_what_differs_apart(text_mirror: Path, tmp_path: Path) -
         seen.add(shared.tokenizer)
     assert len(seen) == 3  # the two texts are the same here
     rows = {
-        (subset, length): glue.load(
-            glue.Settings(subset=subset, length=length), text_mirror, tmp_path / "one"
-        )
+        (subset, length): glue.load(glue.Settings(subset=subset, length=length), text_mirror, tmp_path / "one")
         for subset in ("cola", "rte", "sst2")
         for length in (16, 24)
     }
