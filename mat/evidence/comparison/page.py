@@ -19,14 +19,8 @@ OVERLAP = {True: "intervals overlap", False: "intervals DO NOT overlap", None: "
 
 def text(found: Comparison) -> str:
     """What differs, most important first; what is the same, in a number each."""
-    blocks = [
-        [f"a: {found.a}", f"b: {found.b}"],
-        list(_made_by(found)),
-        list(_verdicts(found)),
-        list(_numbers(found)),
-        list(_runs(found)),
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    blocks = [[f"a: {found.a}", f"b: {found.b}"], *(part(found) for part in (_made_by, _verdicts, _numbers, _runs))]
+    return "\n\n".join(filter(None, map("\n".join, blocks)))
 
 
 def as_json(found: Comparison) -> str:

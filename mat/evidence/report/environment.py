@@ -44,16 +44,8 @@ def spent(tables: Tables) -> str:
              *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
         )  # fmt: skip
     total = tables.runs[list(SPENT)].sum() / 3600
-    rows.append(
-        (
-            "all",
-            "",
-            "",
-            str((tables.runs["status"] == "diverged").sum()),
-            *(f"{v:.3f}" for v in total),
-            f"{total.sum():.3f}",
-        )
-    )
+    diverged = str((tables.runs["status"] == "diverged").sum())
+    rows.append(("all", "", "", diverged, *(f"{value:.3f}" for value in total), f"{total.sum():.3f}"))
     header = ("task", "method", "seeds", "diverged", "training, h", "probes, h", "evaluation, h", "sum, h")
     return format.markdown_table(header, rows)
 

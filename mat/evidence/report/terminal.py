@@ -76,10 +76,8 @@ def scale(tables_dir: Path, claims: Path) -> str:
     for row in shown.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
-            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
-            f"{row.saving_executed_percent_mean:>9.1f} "
-            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
-            f"  {row.metric}"
+            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} {row.saving_executed_percent_mean:>9.1f} "
+            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}  {row.metric}"
         )
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")

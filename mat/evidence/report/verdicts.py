@@ -82,7 +82,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
         deciding = deciding.iloc[:0]
     for part, numbers in deciding.groupby("part", sort=False):
         values = format.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
-        said.append(f"{_capital(_lowered(part))} is {values}{_stands_on(numbers)}.")
+        said.append(f"{part if part.startswith('λ') else f'The {part}'} is {values}{_stands_on(numbers)}.")
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != format.MISSING:
         said.append(f"After correction for the number of claims: {corrected}.")
@@ -202,17 +202,9 @@ def _stands_on(numbers: pd.DataFrame) -> str:
     return f" (n = {_range(numbers['n'])}{where})"
 
 
-def _capital(text: str) -> str:
-    return text if text.startswith("λ") else text[:1].upper() + text[1:]
-
-
 def _range(values: pd.Series) -> str:
     least, most = int(values.min()), int(values.max())
     return str(least) if least == most else f"{least} to {most}"
-
-
-def _lowered(part: str) -> str:
-    return part if part.startswith("λ") else f"the {part}"
 
 
 def _sentence(text: str) -> str:

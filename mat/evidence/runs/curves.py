@@ -94,6 +94,14 @@ def loss_at(curve: pd.DataFrame, macs: float, ledger: str, charged: bool) -> flo
     return float(np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan))
 
 
+def losses_at_equal_compute(
+    first: tuple[pd.DataFrame, bool], second: tuple[pd.DataFrame, bool], ledger: str
+) -> tuple[float, float]:
+    """Validation losses of two runs (curve, charged for probes) at the smaller of their final computes."""
+    budget = min(final_macs(curve, ledger, charged) for curve, charged in (first, second))
+    return tuple(loss_at(curve, budget, ledger, charged) for curve, charged in (first, second))
+
+
 def best_loss(curve: pd.DataFrame) -> float:
     """The lowest validation loss of the run (not smoothed)."""
     return float(curve["val_loss"].min())
