@@ -24,11 +24,8 @@ SMALL = {
     "bert": {**_TEXT, "model": {"name": "bert", "width": 8, "heads": 2}, "reported": {"vanilla": 3, "mat": 2}},
     "switch": {**_TEXT, "model": {"name": "switch", "width": 8, "heads": 2}},
     "vgg": {
-        "model": {"name": "vgg"},
-        "objective": "image_classification",
-        "shapes": {"x": [1, 1, 8, 8]},
-        "outputs": 10,
-        "batch": 2,
+        **{"model": {"name": "vgg"}, "objective": "image_classification", "shapes": {"x": [1, 1, 8, 8]}},
+        **{"outputs": 10, "batch": 2},
     },
 }
 

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from mat.evidence.comparison.curves import Parting
 from mat.evidence.comparison.folders import Comparison
 from mat.evidence.comparison.headlines import MEASURES, Number
-from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
 SHOWN = 5  # names of runs, or columns, before "and N more"
@@ -75,12 +74,9 @@ def _numbers(found: Comparison) -> Iterator[str]:
 
 
 def _measure(number: Number) -> str:
-    a, b = (_estimate(value, MEASURES[number.measure]) for value in (number.a, number.b))
+    unit = MEASURES[number.measure]
+    a, b = (f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}" for value in (number.a, number.b))
     return f"{number.measure:<24} {a} | {b}  {OVERLAP[number.overlap]}"
-
-
-def _estimate(value: Interval, unit: str) -> str:
-    return f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}"
 
 
 def _runs(found: Comparison) -> Iterator[str]:

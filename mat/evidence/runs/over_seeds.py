@@ -108,7 +108,7 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
     return mean_interval(100 * (unigram - runs["test_loss"]) / (unigram - floor))
 
 
-def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
-    """Finished runs by seed: curve, and whether the run is charged for its probes."""
+def curves(tables: Tables, task: str, method: str) -> dict[int, measures.Charged]:
+    """Finished runs by seed."""
     done = tables.finished(task, method)
     return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()}

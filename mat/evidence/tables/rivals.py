@@ -64,18 +64,21 @@ def matrix(tables: Tables, task: str, method: str, kind: str, rule: Convergence)
         higher = next(iter(tables.metrics(task).values()))
         runs = (tables.of(task, name) for name in (method, REFERENCE))
         return comparison(*(each["test_metric"].where(each["status"] == "finished").tolist() for each in runs), higher)
-    pair = _at_equal_compute if kind == "equal_compute" else _at_equal_loss
 
-    def win(x: _Run | None, y: _Run | None) -> float:
+    def win(x: curves.Charged | None, y: curves.Charged | None) -> float:
         if x is None or y is None:
             return 0.5 if x is y else float(y is None)
-        first, second = pair(x, y, rule)
+        if kind == "equal_compute":
+            first, second = curves.losses_at_equal_compute(x, y, LEDGER)
+        else:
+            target = curves.target_loss(y[0], rule)
+            first, second = (curves.macs_to_reach(run, target, LEDGER, charged, rule) for run, charged in (x, y))
         return comparison([first], [second], False)[0, 0]
 
     return np.array([[win(x, y) for y in theirs] for x in mine], dtype=float).reshape(len(mine), len(theirs))
 
 
-def _runs(tables: Tables, task: str, method: str) -> list[_Run | None]:
+def _runs(tables: Tables, task: str, method: str) -> list[curves.Charged | None]:
     """All runs by seed; None for one that diverged."""
     done = over_seeds.curves(tables, task, method)
     return [done.get(int(seed)) for seed in tables.of(task, method)["seed"]]
@@ -90,18 +93,6 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
     common = pairs(*ends)
     spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
     return bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
-
-
-_Run = tuple[pd.DataFrame, bool]  # a curve, and whether it is charged for its probes
-
-
-def _at_equal_compute(mine: _Run, theirs: _Run, _: Convergence) -> tuple[float, float]:
-    return curves.losses_at_equal_compute(mine, theirs, LEDGER)
-
-
-def _at_equal_loss(mine: _Run, theirs: _Run, rule: Convergence) -> tuple[float, float]:
-    target = curves.target_loss(theirs[0], rule)
-    return tuple(curves.macs_to_reach(curve, target, LEDGER, charged, rule) for curve, charged in (mine, theirs))
 
 
 def _row(

@@ -86,15 +86,8 @@ def test_gap_closed_only_where_bounds_are_known(frame):
 
 def test_the_page_says_what_it_stands_on(frame, tables):
     page = markdown(frame, tables, RULE)
-    for part in (
-        "Scale demo",
-        "n = 3",
-        "executed ledger",
-        "GFLOP",
-        "TFLOP",
-        "snakemake --cores all --config scale=demo",
-        "test loss, nats",
-    ):
+    command = "snakemake --cores all --config scale=demo"
+    for part in ("Scale demo", "n = 3", "executed ledger", "GFLOP", "TFLOP", command, "test loss, nats"):
         assert part in page
     assert "2 (+1 diverged)" in page
     assert "best possible 2.2100 nats, unigram 3.3100 nats" in page
