@@ -241,7 +241,7 @@ def _rule(given: Given) -> Any:
 TABLE = Table(
     "agreement",
     "Agreement of kernel estimators",
-    lambda given: summary(load(given.measured), _rule(given).role("references")),
+    lambda given: summary(load(given.measured), _rule(given).uses["references"]),
     lambda frame, given: markdown(frame, _rule(given).thresholds["choice_margin"]),
     reads=("claims",),
     needs="agreement",
