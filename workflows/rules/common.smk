@@ -165,7 +165,7 @@ def job_threads(wildcards):
 
 
 def job_code(wildcards):
-    return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
+    return code_version.code_hash(STUDIES[wildcards.study].session.modules(job_named(wildcards)))
 
 
 def data_code(wildcards):

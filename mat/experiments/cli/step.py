@@ -69,7 +69,7 @@ def measure(study: str, job: str, out: Path, device: str, save_every: float, dat
     machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
     print(f"mat: {one.name} -> {out}", file=sys.stderr)
-    asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
+    asked.session.measure(one, out, machine, options.reporter(), save_every)
 
 
 @step.command()

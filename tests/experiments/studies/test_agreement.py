@@ -66,7 +66,7 @@ def job(family="vgg", seed=0, **settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     torch.set_num_threads(1)
-    return AGREEMENT.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    return Spectra.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
 
 
 def test_every_affordable_combination_is_measured_once(measured):
@@ -158,15 +158,15 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        AGREEMENT.measure(job(), out, report=interrupt, save_every=0)
-    state = resume.state_path(out, code_hash(AGREEMENT.modules(job())))
+        Spectra.measure(job(), out, report=interrupt, save_every=0)
+    state = resume.state_path(out, code_hash(Spectra.modules(job())))
     assert state.exists() and not out.exists()
     resumed = []
-    found = AGREEMENT.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
+    found = Spectra.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
     assert not state.exists()
     assert not any("step 0/" in line for line in resumed), "it began again instead of going on"
     pd.testing.assert_frame_equal(found.drop(columns=CLOCK), measured.drop(columns=CLOCK), check_exact=True)
-    other = AGREEMENT.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    other = Spectra.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
     assert not np.array_equal(other["lambda_max"], measured["lambda_max"])
 
 
@@ -174,19 +174,19 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured,
     out = tmp_path / "vgg.parquet"
     measured.to_parquet(out, index=False)
     lines = []
-    found = AGREEMENT.measure(job(), out, report=lambda line, share: lines.append(line))
+    found = Spectra.measure(job(), out, report=lambda line, share: lines.append(line))
     assert len(found) == len(measured) and "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
-        AGREEMENT.measure(job(seed=1), out)
+        Spectra.measure(job(seed=1), out)
     out.write_text("nothing")
     with pytest.raises(InputError, match="no table of this measurement"):
-        AGREEMENT.measure(job(), out)
+        Spectra.measure(job(), out)
 
 
 def test_a_run_that_diverges_keeps_what_was_measured(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"]["lr"] = 1e18
-    found = AGREEMENT.measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = Spectra.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all()
     assert 0 in set(found["step"]) and 10 not in set(found["step"])
 
@@ -244,9 +244,9 @@ def test_a_block_that_is_no_mapping_is_refused():
 
 def test_too_many_probe_samples_and_nothing_affordable_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="probe size"):
-        AGREEMENT.measure(job("bert", probe_sets=40), tmp_path / "x.parquet")
+        Spectra.measure(job("bert", probe_sets=40), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="no estimator is affordable"):
-        AGREEMENT.measure(job("bert", estimators=["trace"]), tmp_path / "x.parquet")
+        Spectra.measure(job("bert", estimators=["trace"]), tmp_path / "x.parquet")
 
 
 def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):

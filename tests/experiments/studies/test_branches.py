@@ -68,7 +68,7 @@ def job(family="vgg", seed=0, **settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     torch.set_num_threads(1)
-    return BRANCHES.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    return Branches.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
 
 
 def fork_of(case):
@@ -179,7 +179,7 @@ def test_every_branch_is_there_once_and_says_what_it_trained(measured):
         assert sets["none"] == "" and set(sets["all"].split()) == set(ranked)
         assert sets["random"] in set(ranked)
     assert measured[["memorised_after", "true_after"]].isna().all(axis=None)
-    assert measured["code_hash"].eq(code_hash(BRANCHES.modules(job()))).all()
+    assert measured["code_hash"].eq(code_hash(Branches.modules(job()))).all()
 
 
 def test_the_run_goes_on_as_if_there_were_no_branches(tmp_path):
@@ -232,15 +232,15 @@ def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        BRANCHES.measure(job(), out, report=interrupt, save_every=0)
-    state = resume.state_path(out, code_hash(BRANCHES.modules(job())))
+        Branches.measure(job(), out, report=interrupt, save_every=0)
+    state = resume.state_path(out, code_hash(Branches.modules(job())))
     assert state.exists() and not out.exists()
     resumed = []
-    found = BRANCHES.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
+    found = Branches.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
     assert not state.exists()
     assert not any("step 3/" in line or "conv0.filters0" in line for line in resumed), "it began again"
     pd.testing.assert_frame_equal(found, measured, check_exact=True)
-    other = BRANCHES.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    other = Branches.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
     assert not np.array_equal(other["train_loss_after"], measured["train_loss_after"])
 
 
@@ -248,17 +248,17 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured,
     out = tmp_path / "vgg.parquet"
     measured.to_parquet(out, index=False)
     lines = []
-    assert len(BRANCHES.measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
+    assert len(Branches.measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
     assert "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
-        BRANCHES.measure(job(seed=1), out)
+        Branches.measure(job(seed=1), out)
 
 
 def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
     config["branches"]["shares"] = [0, 0.5]
-    found = BRANCHES.measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = Branches.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
     assert late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
@@ -333,7 +333,7 @@ def test_bad_blocks_are_refused(change, message):
 
 def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="a branch of 20 steps from step 8 goes beyond the run's 15 steps"):
-        BRANCHES.measure(job(set_steps=20), tmp_path / "x.parquet")
+        Branches.measure(job(set_steps=20), tmp_path / "x.parquet")
 
 
 def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
