@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from mat.errors import InputError
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
 
@@ -83,15 +82,12 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     """
     from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
-    from mat.experiments.studies.ceiling.compute import parts, savings
-    from mat.experiments.studies.ceiling.config import plan
+    from mat.experiments.studies.ceiling import parts, savings, subjects_of
 
-    asked = plan(ScaleConfig.of(options.mapping("--config", config)))
-    if asked is None:
-        raise InputError("--config has no block ceiling; add one")
-    subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
-    catalogue.store("ceiling_parts", parts(subjects, asked.scale), tables)
-    catalogue.store("ceiling", savings(subjects, asked), tables)
+    asked = ScaleConfig.of(options.mapping("--config", config))
+    found = subjects_of(asked, {path.stem: options.mapping(str(path), str(path)) for path in prepared})
+    catalogue.store("ceiling_parts", parts(found, asked), tables)
+    catalogue.store("ceiling", savings(found, asked), tables)
 
 
 @step.command()

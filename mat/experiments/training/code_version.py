@@ -22,7 +22,7 @@ from mat.records.code import Modules
 LIBRARY = Path(__file__).parents[2]
 # what something is done by, beside a run's own task, model and method
 TRAINING, PREPARING = "mat.experiments.training.run", "mat.experiments.training.prepare"
-CEILING = "mat.experiments.studies.ceiling.compute"
+CEILING = "mat.experiments.studies.ceiling"
 REGISTRIES = ("mat", "mat.methods", "mat.experiments.tasks", "mat.experiments.models")
 _NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that others decide, or none
 DIGITS = 16  # of a module's hash

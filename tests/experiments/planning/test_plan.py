@@ -212,7 +212,9 @@ def test_a_selection_is_planned_with_what_it_needs(config):
 
 
 def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
-    monkeypatch.setattr(report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision])
+    monkeypatch.setattr(
+        report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
+    )
     text = report.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
     assert "512 × 512 matrix product by 1 threads" in text
