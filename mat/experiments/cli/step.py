@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -19,13 +18,11 @@ def step() -> None:
     """The steps of the pipeline, as the workflow calls them; `snakemake --cores all` calls them all in order."""
 
 
-def _of_a_task(command: Callable) -> Callable:
-    """Options of what reads a task's data: a specification, a file to write, mirror and cache."""
-    return options.together(
-        click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
-        options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
-        options.data,
-    )(command)
+_of_a_task = options.together(
+    click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
+    options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
+    options.data,
+)
 
 
 @step.command()
