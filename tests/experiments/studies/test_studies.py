@@ -95,11 +95,7 @@ VGG = {"of": "digits"}
         ("agreement", {"families": {"a/b": VGG}}, "expected a name that matches .*, got 'a/b'"),
         ("agreement", {"families": {"v": {"of": "cifar"}}}, "v.of: expected one of the tasks digits, hmm, got 'cifar'"),
         ("agreement", {"families": {"vgg": {"off": "digits"}}}, "families.vgg: unknown key 'off'; known: of"),
-        (
-            "agreement",
-            {"families": {"v": {**VGG, "model": {"name": "bort"}}}},
-            "v.model: unknown model 'bort'",
-        ),
+        ("agreement", {"families": {"v": {**VGG, "model": {"name": "bort"}}}}, "v.model: unknown model 'bort'"),
         ("branches", {"shars": [0]}, "branches: unknown key 'shars'; known: shares"),
         ("branches", {"shares": [0.5, 1]}, "shares must be shares in"),
         ("branches", {"set_share": 0.6}, "set_share must be in"),
