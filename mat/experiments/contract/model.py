@@ -50,9 +50,9 @@ class Case(NamedTuple):
 
 def check_model(module: ModuleType) -> list[str]:
     """What a family's file does not keep, in plain sentences; [] when it keeps all. Raises InputError."""
-    lacking = [name for name in NEEDED if not hasattr(module, name)]
+    lacking = record.lacks(module, NEEDED, "mat.experiments.models.base.ModelPlugin")
     if lacking:
-        return [f"the file has no {', '.join(lacking)}; see mat.experiments.models.base.ModelPlugin"]
+        return lacking
     found = list(record.broken("model", module))
     for settings in record.settings_of("model", module):
         cases, refused = [], []
@@ -72,10 +72,7 @@ def check_model(module: ModuleType) -> list[str]:
 def broken(case: Case) -> Iterator[str]:
     """What a family does not keep in this case."""
     for rule in RULES:
-        try:
-            yield from rule(case)
-        except Exception as error:
-            yield f"{rule.__name__.replace('_', ' ')}: it raises {type(error).__name__}: {' '.join(str(error).split())}"
+        yield from record.kept(rule, case)
 
 
 def the_initial_weights_are_those_of_the_seed(case: Case) -> Iterator[str]:
