@@ -164,10 +164,12 @@ class SparseLinear(torch.autograd.Function):
 
 # The backward nodes of functions that keep channels apart and have no parameters.
 _CHANNELWISE = {
-    "ReluBackward0", "HardtanhBackward0", "LeakyReluBackward0", "EluBackward0", "GeluBackward0", "SiluBackward0",
-    "HardswishBackward0", "MaxPool2DWithIndicesBackward0", "AvgPool2DBackward0", "AdaptiveAvgPool2DBackward0",
-    "NativeDropoutBackward0", "CloneBackward0", "AliasBackward0",
-}  # fmt: skip
+    f"{name}Backward0"
+    for name in (
+        *("Relu", "Hardtanh", "LeakyRelu", "Elu", "Gelu", "Silu", "Hardswish", "NativeDropout", "Clone", "Alias"),
+        *("MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D"),
+    )
+}
 
 
 def wanted_channels(x: Tensor) -> Rows | None:
@@ -236,25 +238,17 @@ def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, w
 
 class SparseBatchNorm(torch.autograd.Function):
     """``F.batch_norm`` whose inactive channels are constants; extra arguments are the active pieces of the scale,
-    then those of the shift. Only active channels are kept for the backward pass."""
+    then those of the shift. Only active channels are kept for the backward pass. ``options``: running mean and
+    variance, whether it trains, momentum, ε."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-        statistics: tuple,
-        options: tuple,
-        rows: Rows,
-        *pieces: Tensor,
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, options: tuple, rows: Rows, *pieces: Tensor
     ) -> Tensor:
-        training, momentum, eps = options
-        running = statistics[0], statistics[1]
-        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *running, training, momentum, eps)
-        if training:  # the batch's own statistics; running ones may be missing
-            statistics = (None, None)
-        kept = (scale, *statistics, mean, inverse)
+        *running, training, _, eps = options
+        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *options)
+        # in training the batch's own statistics count; running ones may be missing
+        kept = (scale, *((None, None) if training else running), mean, inverse)
         taken = [t if t is None or not t.numel() else rows.copy(t, 0).clone() for t in kept]
         ctx.save_for_backward(rows.copy(x, 1), *taken)
         ctx.rows, ctx.training, ctx.eps = rows, training, eps
@@ -270,7 +264,7 @@ class SparseBatchNorm(torch.autograd.Function):
             rows.copy(g, 1), x, scale, *statistics, ctx.training, ctx.eps, [wants_x, True, True]
         )
         gx = rows.put(gx, 1) if wants_x else None
-        return gx, None, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
+        return gx, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
 
 
 def _conv_backward(

@@ -110,7 +110,7 @@ def is_pointwise(name: str) -> bool:
     return (
         namespace in ("aten", "prims")
         and not _COPIES.intersection(variants)
-        and any(torch.Tag.pointwise in o.tags for variant in variants for o in _overloads(variant))
+        and any(torch.Tag.pointwise in o.tags for variant in variants for o in overloads(variant))
     )
 
 
@@ -127,11 +127,12 @@ def _variants(operator: str) -> Iterable[str]:
 @cache
 def _does_no_products(operator: str) -> bool:
     return operator in FREE or any(
-        overload.is_view or torch.Tag.pointwise in overload.tags for overload in _overloads(operator)
+        overload.is_view or torch.Tag.pointwise in overload.tags for overload in overloads(operator)
     )
 
 
-def _overloads(operator: str) -> list[Any]:
+def overloads(operator: str) -> list[Any]:
+    """Of the ATen operator of that name; none where there is no such."""
     packet = getattr(torch.ops.aten, operator, None)
     return [] if packet is None else [getattr(packet, overload) for overload in packet.overloads()]
 

@@ -70,7 +70,7 @@ def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **
     return call_of(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
 
 
-def conv1d(
+def convolution(
     n: int,
     sample_dim: int,
     input: Tensor,
@@ -81,59 +81,19 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Call | None:
-    """As a two-dimensional convolution over images of one row."""
-    if input.dim() != 3:
+    """In two dimensions; in one, as over images of one row."""
+    if input.dim() != weight.dim():
         return None
-    geometry = [_numbers(value, 1) for value in (stride, padding, dilation)]
-    stride, padding, dilation = (
-        v if isinstance(v, str) else (one, *v) for v, one in zip(geometry, (1, 0, 1), strict=True)
-    )
-    return _convolution(n, input[:, :, None], weight, (1, weight.shape[2]), bias, stride, padding, dilation, groups)
-
-
-def conv2d(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Call | None:
-    if input.dim() != 4:
-        return None
-    stride, padding, dilation = (_numbers(value, 2) for value in (stride, padding, dilation))
-    kernel = (weight.shape[2], weight.shape[3])
-    return _convolution(n, input, weight, kernel, bias, stride, padding, dilation, groups)
-
-
-def _numbers(value: Any, dims: int) -> Any:
-    if isinstance(value, str):
-        return value
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return values * dims if len(values) == 1 else values
-
-
-def _convolution(
-    n: int,
-    x: Tensor,
-    weight: Tensor,
-    kernel: tuple[int, int],
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> Call:
-    x = x.detach()
+    dims, kernel = weight.dim() - 2, (1, *weight.shape[2:])[-2:]
+    x = (input if dims == 2 else input[:, :, None]).detach()
+    stride, padding, dilation = (_numbers(value, dims) for value in (stride, padding, dilation))
+    if dims == 1:
+        stride, dilation = (1, *stride), (1, *dilation)
+        padding = padding if isinstance(padding, str) else (0, *padding)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         x = F.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])
-    if isinstance(padding, str):
-        padding = (0, 0)
-    geometry = (stride, padding, dilation)
+    geometry = (stride, (0, 0) if isinstance(padding, str) else padding, dilation)
     layout = Layout(n, (len(x),), x, x.dim() - 1)
 
     def at_output(g: Tensor) -> Tensor:
@@ -161,6 +121,13 @@ def _convolution(
             weight[0].numel(),
         )
     return call_of(layout, (weight, of_weight), (bias, vector(lambda g: at_output(g).sum(1), n)))
+
+
+def _numbers(value: Any, dims: int) -> Any:
+    if isinstance(value, str):
+        return value
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values * dims if len(values) == 1 else values
 
 
 def embedding(
@@ -318,8 +285,8 @@ RULES: dict[Callable, Callable[..., Call | None]] = {
     F.rms_norm: rms_norm,
     F.group_norm: group_norm,
     F.batch_norm: batch_norm,
-    torch.conv1d: conv1d,
-    torch.conv2d: conv2d,
+    torch.conv1d: convolution,
+    torch.conv2d: convolution,
     torch.addmm: addmm,
     torch.Tensor.expand: expand,
     # operators such as x @ y and 2 * x are seen as the tensor's methods

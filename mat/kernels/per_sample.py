@@ -68,9 +68,6 @@ def _add(jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]
     n, k, _ = jacobian.shape
     jacobian = jacobian.reshape(n, k, *shape)
     for module, piece in pieces:
-        rows = jacobian
-        if shape:
-            rows = jacobian.narrow(piece.dim + 2, piece.start, piece.stop - piece.start)
-        rows = rows.reshape(n * k, -1) if full else rows.reshape(n, -1)
+        rows = piece.of(jacobian, 2).reshape(n * k if full else n, -1)
         # summing over the cotangents is what multiplying rows laid end to end does
         grams[module] += (rows @ rows.T).double()

@@ -10,7 +10,7 @@ that it calls, and a parameter used twice has two uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +25,12 @@ from mat.kernels.operands import Call, Make
 _LINEAR = F.linear
 
 
-class Use:
+class Use(NamedTuple):
     """One use of a parameter. ``make``: from the gradient at the output to the per-sample gradients."""
 
-    def __init__(self, parameter: str, call: Call, make: Make) -> None:
-        self.parameter, self.call, self.make = parameter, call, make
+    parameter: str
+    call: Call
+    make: Make
 
 
 class Recorder(TorchFunctionMode):
