@@ -112,12 +112,13 @@ class Join(torch.autograd.Function):
 @dataclass(frozen=True)
 class Plan:
     """Active entries of one layer's weight W (out, in): ``weight`` along ``dim`` (0 rows, 1 columns); ``bias``
-    along its only one."""
+    along its only one. ``geometry``: a convolution's stride, padding and dilation."""
 
     dim: int
     weight: Rows
     bias: Rows
     detach: bool
+    geometry: tuple = ()
 
 
 class SparseLinear(torch.autograd.Function):
@@ -191,19 +192,12 @@ class SparseConv2d(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        plan: Plan,
-        geometry: tuple,
-        wanted: Rows | None,
-        *pieces: Tensor,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, wanted: Rows | None, *pieces: Tensor
     ) -> Tensor:
-        ctx.plan, ctx.geometry, ctx.wanted, ctx.x_shape = plan, geometry, wanted, x.shape
+        ctx.plan, ctx.wanted, ctx.x_shape = plan, wanted, x.shape
         ctx.sends_back = plan.weight if plan.detach else None
         ctx.save_for_backward(None if plan.weight.empty else x, weight)
-        return F.conv2d(x, weight, bias, *geometry)
+        return F.conv2d(x, weight, bias, *plan.geometry)
 
     @staticmethod
     @once_differentiable
@@ -215,16 +209,16 @@ class SparseConv2d(torch.autograd.Function):
         wants_x, wants_w = ctx.needs_input_grad[0], not rows.empty
         active_g = rows.take(g, 1) if plan.detach or wants_w else g
         if wants_x and wants_w and wanted is None and (plan.detach or rows.whole):
-            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, True, True)
+            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, True, True)
         else:
             if wants_w:
-                _, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, False, True)
+                _, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, False, True)
             if wants_x:
                 sent, through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
-                gx = _conv_input(sent, through, ctx.x_shape, ctx.geometry, wanted)
+                gx = _conv_input(sent, through, ctx.x_shape, plan.geometry, wanted)
         weights = () if whole is None else whole.split(rows.lengths, dim=0)
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum((0, 2, 3)).split(plan.bias.lengths)
-        return gx, None, None, None, None, None, *weights, *biases
+        return gx, None, None, None, None, *weights, *biases
 
 
 def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None) -> Tensor | None:

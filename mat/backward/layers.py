@@ -104,7 +104,9 @@ class Product:
             rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], length)
             self.leaves += [leaf for _, leaf in active]
         dim = 1 - self.dim if self.transposed else self.dim
-        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
+        conv = isinstance(self.layer, nn.Conv2d)
+        geometry = (self.layer.stride, self.layer.padding, self.layer.dilation) if conv else ()
+        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach, geometry)
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         (x,) = (*args, *kwargs.values())
@@ -125,8 +127,7 @@ class Product:
             x, weight = as_autocast(x, kind), as_autocast(weight, kind)
             bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
-            geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
-            return SparseConv2d.apply(x, weight, bias, self.current, geometry, wanted, *leaves)
+            return SparseConv2d.apply(x, weight, bias, self.current, wanted, *leaves)
         return SparseLinear.apply(x, weight, bias, self.current, *leaves)
 
 

@@ -1,6 +1,6 @@
 """Rules: for each torch function, what the per-sample gradients of its parameters are made of.
 
-A rule takes the number of samples, the dimension they lie in, and the function's own arguments. It returns a
+A rule takes the number of samples and the function's own arguments. It returns a
 ``Call``, or None where it does not cover them: how the rows lie (``Layout``) and, for each operand that may be a
 parameter, a way to its per-sample gradients from the gradient at the output: in factors (weights of
 products) or formed (biases, scales and other short ones).
@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mat.kernels.factors import Dense, Factors, OneHot, Patches
-from mat.kernels.operands import Call, Locate, Make, call_of, matrix, vector
-from mat.kernels.row_layout import Layout
+from mat.kernels.operands import Call, Layout, Locate, Make, call_of, matrix, vector
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
@@ -47,7 +46,7 @@ def _same_view(a: Tensor, b: Tensor) -> bool:
     return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
 
 
-def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:
+def linear(n: int, input: Tensor, weight: Tensor, bias: Tensor | None = None, sample_dim: int = 0) -> Call | None:
     if input.dim() < 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1, sample_dim)
@@ -55,14 +54,14 @@ def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor 
     return call_of(layout, (weight, _product(input, weight, layout, True)), (bias, summed))
 
 
-def matmul(n: int, sample_dim: int, input: Tensor, other: Tensor) -> Call | None:
+def matmul(n: int, input: Tensor, other: Tensor) -> Call | None:
     if input.dim() < 2 or other.dim() != 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1)
     return call_of(layout, (other, _product(input, other, layout, False)))
 
 
-def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
+def addmm(n: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
     if scales or input.dim() != 1:
         return None
     layout = Layout(n, tuple(mat1.shape[:-1]), mat1, 1)
@@ -72,7 +71,6 @@ def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **
 
 def convolution(
     n: int,
-    sample_dim: int,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -132,7 +130,6 @@ def _numbers(value: Any, dims: int) -> Any:
 
 def embedding(
     n: int,
-    sample_dim: int,
     input: Tensor,
     weight: Tensor,
     padding_idx: int | None = None,
@@ -159,7 +156,6 @@ def embedding(
 
 def layer_norm(
     n: int,
-    sample_dim: int,
     input: Tensor,
     normalized_shape: Any,
     weight: Tensor | None = None,
@@ -171,12 +167,7 @@ def layer_norm(
 
 
 def rms_norm(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Tensor | None = None,
-    eps: float | None = None,
+    n: int, input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Call | None:
     normal = F.rms_norm(input.detach(), normalized_shape, None, eps)
     return _normalised(n, normal, len(normalized_shape), weight, None)
@@ -191,20 +182,13 @@ def _normalised(n: int, normal: Tensor, features: int, weight: Tensor | None, bi
 
 
 def group_norm(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
+    n: int, input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Call:
     return _per_channel(n, F.group_norm(input.detach(), num_groups, None, None, eps), weight, bias)
 
 
 def batch_norm(
     n: int,
-    sample_dim: int,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -257,7 +241,7 @@ def _broadcast(n: int, shape: torch.Size, source: Tensor, *operands: tuple[Tenso
     return call_of(layout, *((operand, locate_with(other)) for operand, other in operands))
 
 
-def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Call | None:
+def add(n: int, input: Any, other: Any, **scales: float) -> Call | None:
     if scales or not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -265,7 +249,7 @@ def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Cal
     return _broadcast(n, shape, source, (input, None), (other, None))
 
 
-def mul(n: int, sample_dim: int, input: Any, other: Any) -> Call | None:
+def mul(n: int, input: Any, other: Any) -> Call | None:
     if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -273,12 +257,13 @@ def mul(n: int, sample_dim: int, input: Any, other: Any) -> Call | None:
     return _broadcast(n, shape, source, (input, other.detach()), (other, input.detach()))
 
 
-def expand(n: int, sample_dim: int, input: Tensor, *sizes: Any) -> Call | None:
+def expand(n: int, input: Tensor, *sizes: Any) -> Call | None:
     output = input.expand(*sizes)
     return _broadcast(n, output.shape, output, (input, None)) if output.shape[:1] == (n,) else None
 
 
-RULES: dict[Callable, Callable[..., Call | None]] = {
+Rule = Callable[..., Call | None]
+RULES: dict[Callable, Rule] = {
     F.linear: linear,
     F.embedding: embedding,
     F.layer_norm: layer_norm,
