@@ -58,7 +58,7 @@ def test_without_a_size_it_is_as_small_as_ever():
         ({"size": "huge"}, "size must be one of tiny, mini, small, medium, base, or none, got 'huge'"),
         ({"layers": 0}, "layers ≥ 1 and a width that heads divide"),
         ({"width": 10, "heads": 4}, "width that heads divide"),
-        ({"dropout": 1.0}, "dropout must be"),
+        ({"dropout": 1.0}, "dropout to be a share in"),
         ({"ffn_groups": -1}, "does not divide the feed-forward block's 256 neurons"),
         ({"ffn_groups": 7}, "does not divide the feed-forward block's 256 neurons"),
         ({"initialiser": 0.0}, "initialiser must be"),

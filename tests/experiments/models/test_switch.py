@@ -236,16 +236,12 @@ def test_executed_is_the_closed_form_of_what_was_routed(seed, mode, data):
     sparse = SparseBackward(case.model, case.partition, mode)
     sparse.set_active(active)
     macs, _ = executed_macs(lambda: case.loss().backward())
-    sizes = (case.settings, case.signature, len(case.labels))
-    assert macs == switch.closed_form(*sizes, active, mode, rows)
+    assert macs == switch.work(case.settings, case.signature, len(case.labels), rows).step(active, mode)
 
 
-def test_the_closed_form_insists_on_the_routing():
-    names = switch.partition(SETTINGS, made()).names
-    with pytest.raises(InputError, match=r"give routed for layer1\.expert0"):
-        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact")
+def test_the_closed_form_insists_on_the_routing_of_every_expert():
     with pytest.raises(InputError, match=r"routed must name the experts layer1\.expert0"):
-        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact", {"layer1.expert0": 3})
+        switch.work(SETTINGS, SIGNATURE, 3, {"layer1.expert0": 3})
 
 
 @pytest.mark.parametrize(("capacity", "tokens_"), [(1.5, [3, 3, 2, 2]), (0.5, [2, 2, 2, 2])])
@@ -287,7 +283,7 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
         ({"width": 10, "heads": 4}, "width that heads divide"),
         ({"experts": 1}, "experts must be ≥ 2"),
         ({"capacity": 0.0}, "capacity must be"),
-        ({"dropout": 1.0}, "dropout must be"),
+        ({"dropout": 1.0}, "dropout to be a share in"),
         ({"initialiser": 0.0}, "initialiser must be"),
         ({"balance": -0.1}, "balance must be a finite number ≥ 0"),
     ],

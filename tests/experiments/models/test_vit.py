@@ -72,7 +72,7 @@ def test_settings_survive_json(given):
         ({"patch": 0}, "patch must be ≥ 1"),
         ({"layers": 0}, "layers ≥ 1"),
         ({"heads": 5}, "width that heads divide"),
-        ({"dropout": 1.0}, "dropout must be"),
+        ({"dropout": 1.0}, "dropout to be a share in"),
         ({"ffn_groups": 5}, "ffn_groups=5 does not divide the feed-forward block's 768 neurons"),
         ({"mlp": 0}, "does not divide the feed-forward block's 0 neurons"),
     ],

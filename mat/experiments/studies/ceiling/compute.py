@@ -71,7 +71,7 @@ def savings(subjects: Iterable[Subject], plan: Plan) -> pd.DataFrame:
 
 
 def _savings_of(subject: Subject, plan: Plan) -> Iterator[dict[str, Any]]:
-    work, family = subject.work(), subject.model.module
+    work = subject.work()
     names = [name for name in work if name != REMAINDER]
     dense = sum(map(sum, work.values()))
     random = np.random.default_rng(stream_seed(plan.settings.seed, "ceiling", subject.label))
@@ -79,8 +79,8 @@ def _savings_of(subject: Subject, plan: Plan) -> Iterator[dict[str, Any]]:
     for mode in MODES:
         for share in sorted({*SHARES, plan.settings.reported.active_share}):
             count = math.floor(share * len(names) + 0.5)
-            macs = [family.step(work, order[:count], mode) for order in orders]
-            least, most = family.extremes(work, count, mode)
+            macs = [work.step(order[:count], mode) for order in orders]
+            least, most = work.extremes(count, mode)
             yield {
                 "scale": plan.scale,
                 "label": subject.label,
