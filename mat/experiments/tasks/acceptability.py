@@ -18,7 +18,7 @@ import numpy as np
 from mat.experiments.checks import check_whole
 from mat.experiments.tasks.base import Metric, Outline, fixed_order
 from mat.experiments.tasks.hmm import check_source, cls_id, source_hash, vocabulary
-from mat.experiments.tasks.storage.hub import Origin
+from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
 from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
 from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample

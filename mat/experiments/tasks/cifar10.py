@@ -8,7 +8,7 @@ from mat.experiments.tasks import cifar
 from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages
-from mat.experiments.tasks.storage.hub import Origin, Source
+from mat.experiments.tasks.storage.mirror import Origin, Source
 
 ORIGIN = Origin(
     "uoft-cs/cifar10", "plain_text", "0b2714987fa478483af9968de7c934580d0bb9a2", {"train": 50_000, "test": 10_000}

@@ -8,7 +8,7 @@ from mat.experiments.tasks import cifar
 from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages
-from mat.experiments.tasks.storage.hub import Origin, Source
+from mat.experiments.tasks.storage.mirror import Origin, Source
 
 ORIGIN = Origin(
     "uoft-cs/cifar100", "cifar100", "aadb3af77e9048adbea6b47c21a81e47dd092ae5", {"train": 50_000, "test": 10_000}

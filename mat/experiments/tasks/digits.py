@@ -13,7 +13,7 @@ from mat.experiments.tasks.base import Outline, fixed_order
 from mat.experiments.tasks.images.augment import random_shift
 from mat.experiments.tasks.images.classification import ImageTask, image_outline
 from mat.experiments.tasks.images.decoded import Part, pictures_of
-from mat.experiments.tasks.storage.hub import Source
+from mat.experiments.tasks.storage.mirror import Source
 
 CLASSES = 10
 SIZES = {"train": 1197, "validation": 300, "test": 300}

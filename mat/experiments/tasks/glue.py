@@ -19,7 +19,9 @@ import numpy as np
 from mat.errors import InputError
 from mat.experiments.checks import check_whole
 from mat.experiments.tasks.base import Outline, fixed_order
-from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key
+from mat.experiments.tasks.storage.mirror import Source
 from mat.experiments.tasks.text import glue_metrics, wikitext_files
 from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
 from mat.experiments.tasks.text.glue_files import REPO, SUBSETS, labels_of, origin, read
@@ -176,7 +178,7 @@ def _check_rows(settings: Settings, rows: int, held_out: int) -> None:
 
 def _cached(settings: Settings, split: str, words: Subwords, data: Path | None, cache: Path) -> dict[str, np.ndarray]:
     """ "ids" uint16 [N, S], "second", "total" (see `Encoded`), "cut" bool [N] and "labels" [N] of a hub split."""
-    content = content_key(origin(settings.subset), split, data)[:16]
+    content = content_key(origin(settings.subset), split, data)
     name = f"{split}-{words.hash[:16]}-{settings.length}-{SCHEME}-{version('tokenizers')}-{content}.npz"
 
     def make() -> dict[str, np.ndarray]:

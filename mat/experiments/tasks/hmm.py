@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.experiments.checks import check_share, check_whole
 from mat.experiments.tasks.base import Outline, hash_arrays
 from mat.experiments.tasks.label_noise import replaced
-from mat.experiments.tasks.storage.hub import Origin
+from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
 from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
 from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample

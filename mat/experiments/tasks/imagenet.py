@@ -23,7 +23,7 @@ from mat.experiments.tasks.images.classification import (
 )
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
-from mat.experiments.tasks.storage.hub import Source
+from mat.experiments.tasks.storage.mirror import Source
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 CLASSES = 1000

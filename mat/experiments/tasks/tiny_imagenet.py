@@ -10,7 +10,7 @@ from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.augment import augmentation
 from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
-from mat.experiments.tasks.storage.hub import Origin, Source
+from mat.experiments.tasks.storage.mirror import Origin, Source
 
 ORIGIN = Origin(
     "zh-plus/tiny-imagenet", "data", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"train": 100_000, "valid": 10_000}

@@ -15,7 +15,9 @@ import numpy as np
 from mat.errors import InputError
 from mat.experiments.checks import check_whole
 from mat.experiments.tasks.base import Outline, fixed_order
-from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key
+from mat.experiments.tasks.storage.mirror import Source
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
 from mat.experiments.tasks.text.token_rows import Rows
@@ -176,7 +178,7 @@ def choose(rows: Rows, wanted: int | None, split: str) -> Rows:
 
 def _cached_stream(config: str, split: str, words: Subwords, data: Path | None, cache: Path) -> np.ndarray:
     """Token ids of a split, uint16 [T], encoded once per text and tokenizer."""
-    content = content_key(wikitext_files.origin(config), split, data)[:16]
+    content = content_key(wikitext_files.origin(config), split, data)
     name = f"{config}-{split}-{words.hash[:16]}-{SCHEME}-{version('tokenizers')}-{content}.npz"
 
     def make() -> dict[str, np.ndarray]:

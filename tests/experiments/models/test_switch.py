@@ -14,6 +14,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.models import switch
 from mat.experiments.task_signature import Signature
+from mat.experiments.training.machine import Machine
 from mat.experiments.training.run import train
 from mat.flops.executed import executed_macs, routed_rows
 from mat.flops.nominal import nominal
@@ -271,7 +272,7 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
             "recipe": {"lr": 0.01, "warmup": 0.1, "clip": 1.0, "epochs": 6, "evaluate_every": 96},
         }
     )
-    final = train(spec, tmp_path / "run", cache=tmp_path)
+    final = train(spec, tmp_path / "run", machine=Machine(cache=tmp_path))
     bounds = json.loads((tmp_path / "run/run.json").read_text())["bounds"]
     assert bounds["floor_validation"] < final["best_val_loss"] < bounds["unigram_validation"] - 0.2
 

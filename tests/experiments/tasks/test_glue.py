@@ -102,7 +102,7 @@ def test_outline_and_sources_agree_with_what_is_loaded(subset: str, text_mirror:
     assert (files.config, dict(files.rows)) == (subset, SUBSETS[subset].rows)
     assert vocabulary.repo == BERT
     (_, text) = sources(Settings(subset=subset, tokenizer="wikitext-103-v1"))
-    assert (text.config, dict(text.rows)) == ("wikitext-103-v1", {"train": 1_801_350})
+    assert (text.part, dict(text.rows)) == ("wikitext-103-v1", {"train": 1_801_350})
 
 
 def test_mnli_tells_its_two_test_sets_apart(text_mirror: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_caps_and_defaults_of_the_outline() -> None:
 
 def test_sources() -> None:
     (text,) = sources(Settings(config="wikitext-103-raw-v1"))
-    assert (text.config, dict(text.rows)) == (
+    assert (text.part, dict(text.rows)) == (
         "wikitext-103-raw-v1",
         {"train": 1_801_350, "validation": 3_760, "test": 4_358},
     )

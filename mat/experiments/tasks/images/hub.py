@@ -16,8 +16,8 @@ from mat.experiments.tasks.images.augment import Augment
 from mat.experiments.tasks.images.classification import ImageTask, divide, division, image_outline
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
-from mat.experiments.tasks.storage.hub import Origin, check_names, content_key, split_files
-from mat.experiments.tasks.storage.parquet import column_names, read_batches, row_count
+from mat.experiments.tasks.storage.hub import check_names, content_key, split_files
+from mat.experiments.tasks.storage.mirror import Origin, opened, read_batches
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 
@@ -100,7 +100,7 @@ def _pictures(source: HubImages, split: str, data: Path | None, cache: Path) -> 
         shape = (3, source.side, source.side)
         write_pictures(folder, labels, shape, _encoded(source, files), lambda place: _decode(source, place))
 
-    key = content_key(source.origin, split, data)[:16]
+    key = content_key(source.origin, split, data)
     return cached(cache / source.name / f"{split}-{SCHEME}-{key}", make, read_pictures)
 
 
@@ -109,9 +109,13 @@ def _labels(source: HubImages, split: str, files: list[Path]) -> np.ndarray:
     from pyarrow import concat_arrays, types
 
     origin, columns = source.origin, (source.image, source.label)
-    count = sum(row_count(path) for path in files)
+    names, count = [], 0
     for path in files:
-        check_names(column_names(path), count, origin, split, columns)
+        with opened(path) as file:
+            names.append(file.schema_arrow.names)
+            count += file.metadata.num_rows
+    for found in names:
+        check_names(found, count, origin, split, columns)
     batches = [batch for path in files for batch in read_batches(path, [source.label])]
     column = concat_arrays([batch.column(0) for batch in batches])
     if not types.is_integer(column.type) or column.null_count:

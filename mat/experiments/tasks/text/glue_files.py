@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.storage.hub import Origin, check_columns, load_split, mirror_files
+from mat.experiments.tasks.storage.hub import check_names, load_split
+from mat.experiments.tasks.storage.mirror import Origin, mirror_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,7 +58,7 @@ def read(subset: str, split: str, data: Path | None, cache: Path) -> Dataset:
         InputError: names split, file and row of what is not as on the hub.
     """
     rows = load_split(origin(subset), split, data, cache)
-    check_columns(rows, origin(subset), split, (*SUBSETS[subset].columns, "label"))
+    check_names(rows.column_names, len(rows), origin(subset), split, (*SUBSETS[subset].columns, "label"))
     where = f"split '{split}' of {REPO} ({subset}{_files(subset, split, data)})"
     _check_text([rows[column] for column in SUBSETS[subset].columns], where)
     labels_of(rows, subset, where)

@@ -9,7 +9,9 @@ import numpy as np
 
 from mat.errors import InputError
 from mat.experiments.checks import check_whole
-from mat.experiments.tasks.storage.hub import PlainFile, Source, cached_arrays, content_key, hub_file
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key, hub_file
+from mat.experiments.tasks.storage.mirror import PlainFile, Source
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.tokenizer import LARGEST, SMALLEST, Subwords, published, subwords, train_tokenizer
 
@@ -50,8 +52,8 @@ def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Pat
         InputError: the file or text is missing or not as on the hub.
     """
     if name in MODELS:
-        return published(hub_file(name, MODELS[name], FILE, data, cache))
-    key = content_key(wikitext_files.origin(name, ("train",)), "train", data)[:16]
+        return published(hub_file(PlainFile(name, FILE, MODELS[name]), data, cache))
+    key = content_key(wikitext_files.origin(name, ("train",)), "train", data)
     size = vocab_size or TRAINED_SIZE
     path = f"{name}-{size}-{'lower' if lowercase else 'cased'}-{SCHEME}-{version('tokenizers')}-{key}.npz"
 
@@ -65,7 +67,7 @@ def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Pat
 def tokenizer_sources(name: str) -> tuple[Source, ...]:
     """What has to be fetched for the tokenizer ``name``."""
     if name in MODELS:
-        return (PlainFile(name, MODELS[name], FILE),)
+        return (PlainFile(name, FILE, MODELS[name]),)
     return (wikitext_files.origin(name, ("train",)),)
 
 
