@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Metric, Outline, fixed_order
+from mat.experiments.tasks.base import Metric, Outline, check_numbers, fixed_order
 from mat.experiments.tasks.hmm import check_source, cls_id, source_hash, vocabulary
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
@@ -52,10 +51,8 @@ class Settings:
     """What the source is made by; equal ones give equal ids."""
 
     def __post_init__(self) -> None:
-        for name in ("train", "validation", "test"):
-            check_whole(f"acceptability setting '{name}'", getattr(self, name), 2)
-        check_whole("acceptability setting 'length'", self.length, 2)
-        check_whole("acceptability setting 'window'", self.window, 2, self.length)
+        check_numbers("acceptability", self, train=(2,), validation=(2,), test=(2,), length=(2,))
+        check_numbers("acceptability", self, window=(2, self.length))
         check_source("acceptability", self)
 
     @property

@@ -90,12 +90,12 @@ class Task(ABC):
         """The augmented or masked batch of the training samples ``index`` [B]."""
 
     @abstractmethod
-    def _fixed_batch(self, split: str, index: slice) -> Batch:
+    def _fixed_batch(self, split: str, index: slice | np.ndarray) -> Batch:
         """The unaugmented batch ``index`` of a split: the same at every call and for every seed."""
 
-    @abstractmethod
     def _probe_batch(self, index: Tensor, seed: int) -> Batch:
         """The unaugmented batch of the training samples ``index`` [n]."""
+        return self._fixed_batch("train", index.numpy())
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -187,6 +187,18 @@ class TaskPlugin(Protocol):
         """What has to be fetched (``tasks.storage.hub.Origin``, ``PlainFile``); () for nothing."""
 
 
+def check_numbers(task: str, settings: Any, **limits: tuple[int, ...]) -> None:
+    """Refuse settings of ``task`` outside their limits, (least,) or (least, most); None passes where it is the default.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name, within in limits.items():
+        value = getattr(settings, name)
+        if value is not None or getattr(type(settings), name) is not None:
+            check_whole(f"{task} setting '{name}'", value, *within)
+
+
 def fixed_order(count: int, *names: str) -> np.ndarray:
     """A permutation [count] fixed by ``names`` alone, for splits and subsets: no run seed moves it.
 
@@ -194,6 +206,31 @@ def fixed_order(count: int, *names: str) -> np.ndarray:
     """
     raw = np.random.PCG64(stream_seed(0, *names)).random_raw(count)
     return np.argsort(raw, kind="stable")
+
+
+def division(what: str, count: int, train: int | None, held_out: int) -> int:
+    """How many of ``count`` official training samples are trained on, some being held out; ``train`` None: all others.
+
+    Raises:
+        InputError: there are too few of ``what``.
+    """
+    left = count - held_out
+    if left < (train or 1):
+        raise InputError(
+            f"Expected at least {train or 1} training {what} beside the {held_out} held out for validation, got {left} "
+            f"of {count}; lower the settings 'train_examples' or 'validation_examples'."
+        )
+    return train or left
+
+
+def divide(count: int, trained: int, held_out: int, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``count`` official training samples are for training and for validation, each in rising order.
+
+    Fixed by ``names`` alone: the validation samples are the same whatever is trained on, and a smaller training set is
+    part of a larger one.
+    """
+    order = fixed_order(count, *names, "split")
+    return np.sort(order[held_out:][:trained]), np.sort(order[:held_out])
 
 
 def hash_arrays(arrays: dict[str, np.ndarray]) -> str:

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import Outline
+from mat.experiments.tasks.base import Outline, check_numbers
 from mat.experiments.tasks.images.augment import shift_and_flip
-from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
+from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
-
-CROP_PADDING = 4
+from mat.experiments.tasks.storage.mirror import Origin
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Settings:
     task = "cifar"  # the name that messages give
 
     def __post_init__(self) -> None:
-        check_division(self.task, self.train_examples, self.validation_examples)
+        check_numbers(self.task, self, train_examples=(1,), validation_examples=(1,))
         check_share(f"{self.task} setting 'label_noise'", self.label_noise)
 
 
@@ -39,10 +38,15 @@ def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) 
     Raises:
         InputError: files, columns, images or labels are not as on the hub, or too few training images.
     """
-    augment = partial(shift_and_flip, shift=CROP_PADDING)
-    return hub_image_task(images, examples(settings), None, augment, data, cache, settings.label_noise)
+    examples, augment = (settings.train_examples, settings.validation_examples), partial(shift_and_flip, shift=4)
+    return hub_image_task(images, examples, None, augment, data, cache, settings.label_noise)
 
 
 def outline(images: HubImages, settings: Settings) -> Outline:
     """The task's signature and sizes, by the published counts."""
-    return hub_image_outline(images, examples(settings), None)
+    return hub_image_outline(images, (settings.train_examples, settings.validation_examples), None)
+
+
+def sources(images: HubImages, settings: Settings) -> tuple[Origin, ...]:
+    """What has to be fetched."""
+    return (images.origin,)

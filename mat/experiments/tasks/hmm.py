@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_share, check_whole
-from mat.experiments.tasks.base import Outline, hash_arrays
+from mat.experiments.checks import check_share
+from mat.experiments.tasks.base import Outline, check_numbers, hash_arrays
 from mat.experiments.tasks.label_noise import replaced
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
-from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
+from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
 from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample
 from mat.experiments.tasks.text.masking import Vocabulary
-from mat.experiments.tasks.text.token_rows import Rows
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)
-        for name in ("train", "validation", "test"):
-            check_whole(f"hmm setting '{name}'", getattr(self, name), 1)
-        check_whole("hmm setting 'length'", self.length, 2)
+        check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2,))
         check_source("hmm", self)
         check_share("hmm setting 'token_noise'", self.token_noise)
 
@@ -68,8 +65,7 @@ def check_source(task: str, settings: object) -> None:
     Raises:
         InputError: says what was expected and what came.
     """
-    for name, low in (("topics", 1), ("syntax", 1), ("words", 2), ("source_seed", 0)):
-        check_whole(f"{task} setting '{name}'", getattr(settings, name), low)
+    check_numbers(task, settings, topics=(1,), syntax=(1,), words=(2,), source_seed=(0,))
     if settings.words < settings.topics * settings.syntax:
         raise InputError(
             f"Expected {task} setting 'words' to be at least topics x syntax = {settings.topics * settings.syntax}, "
@@ -104,9 +100,9 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
         for split, count in settings.sizes.items()
     }
     rows = {split: _rows(settings, found) for split, found in text.items()}
-    noisy = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
-    true = rows["train"] if len(noisy.places) else None
-    rows["train"] = _rows(settings, noisy.given)
+    given, places = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
+    true = rows["train"] if len(places) else None
+    rows["train"] = _rows(settings, given)
     task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective, true)
     task.vocabulary_hash = source_hash(source)
     for split in ("validation", "test"):

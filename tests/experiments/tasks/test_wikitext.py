@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mat.errors import InputError
-from mat.experiments.tasks.text.token_rows import Rows
+from mat.experiments.tasks.text.language_modelling import Rows
 from mat.experiments.tasks.text.tokenizer_choice import TRAINED_SIZE
 from mat.experiments.tasks.wikitext import Settings, choose, load, outline, sources
 from tests.experiments.tasks.made_text import BERT, write_lines

@@ -14,10 +14,9 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional
 
-from mat.errors import InputError
+from mat.experiments.checks import check_choice
 
 Augment = Callable[[Tensor, Generator], Tensor]
-KINDS = ("crop", "resized_crop", "none")
 ATTEMPTS = 10
 AREA = (0.08, 1.0)
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
@@ -31,9 +30,9 @@ def augmentation(kind: str, side: int, what: str) -> Augment | None:
     Raises:
         InputError: an unknown kind; ``what`` names the setting.
     """
-    if kind not in KINDS:
-        raise InputError(f"Expected {what} to be one of {', '.join(KINDS)}, got {kind!r}.")
-    return {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}[kind]
+    kinds = {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}
+    check_choice(what, kind, tuple(kinds))
+    return kinds[kind]
 
 
 def shift_and_flip(images: Tensor, draws: Generator, shift: int) -> Tensor:

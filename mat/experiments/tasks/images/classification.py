@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import normalize_image
 
-from mat.errors import InputError
-from mat.experiments.checks import check_whole
 from mat.experiments.task_signature import Signature
-from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, fixed_order, hash_arrays
+from mat.experiments.tasks.base import SPLITS, Batch, Metric, Outline, Score, Task, divide, division, hash_arrays
 from mat.experiments.tasks.images.augment import Augment
-from mat.experiments.tasks.images.decoded import Part, channel_statistics
+from mat.experiments.tasks.images.decoded import Part, Pictures, channel_statistics
 from mat.experiments.tasks.label_noise import SHOWN, replaced
 from mat.seeds import generator
 
@@ -70,12 +67,8 @@ class ImageTask(Task):
             images = self._augment(images, generator(seed, "augment", epoch, step))
         return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
-    def _fixed_batch(self, split: str, index: slice) -> Batch:
+    def _fixed_batch(self, split: str, index: slice | np.ndarray) -> Batch:
         return Batch({"x": self._normalised(self._parts[split].pixels(index))}, self._labels[split][index])
-
-    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
-        images = self._parts["train"].pixels(index.numpy())
-        return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
     def corrupted(self) -> tuple[Batch, Tensor] | None:
         """As in the contract: images of wrong classes and their true classes [n]."""
@@ -121,46 +114,20 @@ def image_outline(shape: tuple[int, int, int], classes: int, sizes: dict[str, in
     return Outline(Signature("image_classification", example, classes), sizes)
 
 
-def check_division(name: str, train: int | None, validation: int | None) -> None:
-    """Refuse impossible settings 'train_examples' and 'validation_examples' of the task ``name``; None is possible.
-
-    Raises:
-        InputError: names the setting.
-    """
-    for key, value in (("train_examples", train), ("validation_examples", validation)):
-        if value is not None:
-            check_whole(f"{name} setting '{key}'", value, 1)
-
-
-def examples(settings: Any) -> tuple[int | None, int | None]:
-    """How many images the settings of a task want to train on and to hold out, as ``division`` takes them."""
-    return settings.train_examples, settings.validation_examples
-
-
-def division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:
-    """How many of ``count`` official training images are trained on and held out for validation.
-
-    ``validation`` None: one in twenty; ``train`` None: all others.
+def image_division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:
+    """How many of ``count`` official training images are trained on (None: all others) and held out for validation
+    (None: one in twenty).
 
     Raises:
         InputError: there are too few for it.
     """
     held_out = max(count // 20, 1) if validation is None else validation
-    left = count - held_out
-    if left < (train or 1):
-        raise InputError(
-            f"Expected at least {train or 1} training images of {name} beside the {held_out} held out for validation, "
-            f"got {left} of {count}; lower the settings 'train_examples' or 'validation_examples'."
-        )
-    return train or left, held_out
+    return division(f"images of {name}", count, train, held_out), held_out
 
 
-def divide(name: str, rows: np.ndarray, train: int | None, validation: int | None) -> dict[str, np.ndarray]:
-    """`division` of the images ``rows`` [N] -> "train" and "validation", each in the order of ``rows``.
-
-    Which ones is fixed by the name alone: the validation images are the same whatever is trained on, and a smaller
-    training set is part of a larger one.
-    """
-    trained, held_out = division(name, len(rows), train, validation)
-    order = fixed_order(len(rows), name, "split")
-    return {"train": rows[np.sort(order[held_out:][:trained])], "validation": rows[np.sort(order[:held_out])]}
+def divided(
+    name: str, pictures: Pictures, rows: np.ndarray, train: int | None, validation: int | None
+) -> dict[str, Part]:
+    """`image_division` of the official training images ``rows`` [N] -> "train" and "validation" (`base.divide`)."""
+    chosen = divide(len(rows), *image_division(name, len(rows), train, validation), name)
+    return {split: Part(pictures, rows[index]) for split, index in zip(SPLITS, chosen, strict=False)}

@@ -13,7 +13,7 @@ import numpy as np
 from mat.errors import InputError
 from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.augment import Augment
-from mat.experiments.tasks.images.classification import ImageTask, divide, division, image_outline
+from mat.experiments.tasks.images.classification import ImageTask, divided, image_division, image_outline
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
 from mat.experiments.tasks.storage.hub import check_names, content_key, split_files
@@ -72,8 +72,7 @@ def hub_image_task(
             f"got {int(test.labels.max())} too; check the files under the setting 'data' (MAT_DATA)."
         )
     kept = classes or found
-    rows = divide(source.name, np.flatnonzero(train.labels < kept), *examples)
-    parts = {split: Part(train, chosen) for split, chosen in rows.items()}
+    parts = divided(source.name, train, np.flatnonzero(train.labels < kept), *examples)
     parts["test"] = Part(test, np.flatnonzero(test.labels < kept))
     return ImageTask(source.name, parts, kept, augment, label_noise)
 
@@ -86,7 +85,7 @@ def hub_image_outline(source: HubImages, examples: tuple[int | None, int | None]
     """
     kept = classes or source.classes
     official = {split: rows * kept // source.classes for split, rows in source.origin.rows.items()}
-    train, validation = division(source.name, official["train"], *examples)
+    train, validation = image_division(source.name, official["train"], *examples)
     sizes = {"train": train, "validation": validation, "test": official[source.test]}
     return image_outline((3, source.side, source.side), kept, sizes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
+from mat.experiments.checks import check_choice, check_whole
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key, hub_file
 from mat.experiments.tasks.storage.mirror import PlainFile, Source
@@ -30,8 +30,8 @@ def check_tokenizer(
     Raises:
         InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
     """
-    if tokenizer is not None and tokenizer not in known:
-        raise InputError(f"Expected {task} setting 'tokenizer' to be one of {', '.join(known)}, got {tokenizer!r}.")
+    if tokenizer is not None:
+        check_choice(f"{task} setting 'tokenizer'", tokenizer, known)
     if not isinstance(lowercase, bool):
         raise InputError(f"Expected {task} setting 'lowercase' to be true or false, got {lowercase!r}.")
     if vocab_size is not None:

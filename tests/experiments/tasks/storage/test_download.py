@@ -13,7 +13,7 @@ import pytest
 
 from mat.errors import InputError
 from mat.experiments.cli.main import main
-from mat.experiments.tasks import cifar10, cifar100
+from mat.experiments.tasks import cifar, cifar10, cifar100
 from mat.experiments.tasks.storage.hub import fetch, hub_file, load_split
 from mat.experiments.tasks.storage.mirror import PlainFile
 
@@ -63,13 +63,13 @@ def test_the_pinned_revision_is_asked_for_once(hub, tmp_path: Path) -> None:
     assert hub.asked == [("uoft-cs/cifar10", "dataset", ORIGIN.revision, ("plain_text/*",))]
 
 
-def test_the_hub_and_a_mirror_give_the_same_task(hub, mirror: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(cifar10, "IMAGES", replace(cifar10.IMAGES, origin=ORIGIN))
+def test_the_hub_and_a_mirror_give_the_same_task(hub, mirror: Path, tmp_path: Path) -> None:
+    images = replace(cifar10.IMAGES, origin=ORIGIN)
     settings = cifar10.Settings(validation_examples=20)
-    ours = cifar10.load(settings, None, tmp_path / "one")
-    theirs = cifar10.load(settings, mirror, tmp_path / "two")
+    ours = cifar.load(images, settings, None, tmp_path / "one")
+    theirs = cifar.load(images, settings, mirror, tmp_path / "two")
     assert ours.data_hash == theirs.data_hash
-    assert ours.sizes == cifar10.outline(settings).sizes
+    assert ours.sizes == cifar.outline(images, settings).sizes
 
 
 def test_what_is_fetched_is_said(hub, mirror: Path, tmp_path: Path) -> None:
