@@ -115,8 +115,7 @@ class Task(ABC):
     def steps_per_epoch(self, size: int) -> int:
         """Full batches of ``size`` in one epoch; the rest of the permutation is left out.
 
-        Raises:
-            InputError: ``size`` is not in 1 … training samples.
+        Raises InputError: ``size`` is not in 1 … training samples.
         """
         check_whole("batch size", size, 1, self.sizes["train"])
         return self.sizes["train"] // size
@@ -124,8 +123,7 @@ class Task(ABC):
     def batch(self, seed: int, epoch: int, step: int, size: int) -> Batch:
         """Training batch ``step`` of ``epoch``: a pure function of its arguments, in any order of calls.
 
-        Raises:
-            InputError: ``size`` or ``step`` is outside the epoch.
+        Raises InputError: ``size`` or ``step`` is outside the epoch.
         """
         check_whole("step within the epoch", step, 0, self.steps_per_epoch(size) - 1)
         order = self._order(seed, epoch)
@@ -134,8 +132,7 @@ class Task(ABC):
     def batches(self, split: str, size: int) -> Iterator[Batch]:
         """The whole of ``split`` in order, unaugmented, the last batch possibly smaller.
 
-        Raises:
-            InputError: an unknown split or a size below 1, at the call and not at the first batch.
+        Raises InputError: an unknown split or a size below 1, at the call and not at the first batch.
         """
         if split not in self.sizes:
             raise InputError(f"Unknown split {split!r} of {self.name}: expected one of {', '.join(SPLITS)}.")
@@ -146,8 +143,7 @@ class Task(ABC):
     def probe(self, seed: int, n: int) -> Batch:
         """``n`` different training samples drawn by the seed, unaugmented (tokens: masked once).
 
-        Raises:
-            InputError: ``n`` is not in 1 … training samples.
+        Raises InputError: ``n`` is not in 1 … training samples.
         """
         check_whole("probe size", n, 1, self.sizes["train"])
         drawn = torch.randperm(self.sizes["train"], generator=generator(seed, "probe"))[:n]
@@ -190,8 +186,7 @@ class TaskPlugin(Protocol):
 def check_numbers(task: str, settings: Any, **limits: tuple[int, ...]) -> None:
     """Refuse settings of ``task`` outside their limits, (least,) or (least, most); None passes where it is the default.
 
-    Raises:
-        InputError: names the setting.
+    Raises InputError: names the setting.
     """
     for name, within in limits.items():
         value = getattr(settings, name)
@@ -211,8 +206,7 @@ def fixed_order(count: int, *names: str) -> np.ndarray:
 def division(what: str, count: int, train: int | None, held_out: int) -> int:
     """How many of ``count`` official training samples are trained on, some being held out; ``train`` None: all others.
 
-    Raises:
-        InputError: there are too few of ``what``.
+    Raises InputError: there are too few of ``what``.
     """
     left = count - held_out
     if left < (train or 1):

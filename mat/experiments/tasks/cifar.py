@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mat.experiments.checks import check_share
 from mat.experiments.tasks.base import Outline, check_numbers
-from mat.experiments.tasks.images.augment import shift_and_flip
+from mat.experiments.tasks.images.augment import augmentation
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
 from mat.experiments.tasks.storage.mirror import Origin
@@ -35,16 +34,15 @@ class Settings:
 def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task, with crops (padding 4) and flips in training; images are decoded once and kept in ``cache``.
 
-    Raises:
-        InputError: files, columns, images or labels are not as on the hub, or too few training images.
+    Raises InputError: files, columns, images or labels are not as on the hub, or too few training images.
     """
-    examples, augment = (settings.train_examples, settings.validation_examples), partial(shift_and_flip, shift=4)
-    return hub_image_task(images, examples, None, augment, data, cache, settings.label_noise)
+    augment = augmentation("crop", images.side, "crops")
+    return hub_image_task(images, settings, None, augment, data, cache, settings.label_noise)
 
 
 def outline(images: HubImages, settings: Settings) -> Outline:
     """The task's signature and sizes, by the published counts."""
-    return hub_image_outline(images, (settings.train_examples, settings.validation_examples), None)
+    return hub_image_outline(images, settings, None)
 
 
 def sources(images: HubImages, settings: Settings) -> tuple[Origin, ...]:

@@ -83,10 +83,8 @@ class Settings:
 def load(settings: Settings, data: Path | None, cache: Path) -> TextClassification:
     """The task; encoded sentences are kept in ``cache``. ``truncated``: rows per split that were longer.
 
-    Bounds: "prior_…" and "majority_accuracy_…" (`mat.experiments.tasks.text.classification.prior_bounds`).
-
-    Raises:
-        InputError: names split, file and row of what is not as on the hub, or too few training rows.
+    Bounds: "prior_…" and "majority_accuracy_…" (`mat.experiments.tasks.text.classification.prior_bounds`). Raises
+    InputError: names split, file and row of what is not as on the hub, or too few training rows.
     """
     subset = SUBSETS[settings.subset]
     words = load_tokenizer(settings.tokenizer, settings.vocab_size, settings.lowercase, data, cache)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.errors import InputError
 from mat.experiments.checks import check_share
 from mat.experiments.tasks.base import Outline, check_numbers, hash_arrays
 from mat.experiments.tasks.label_noise import replaced
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
 from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
-from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample
+from mat.experiments.tasks.text.markov_source import MarkovSource, check_source, make_source, sample
 from mat.experiments.tasks.text.masking import Vocabulary
 
 
@@ -50,27 +49,13 @@ class Settings:
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)
         check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2,))
-        check_source("hmm", self)
+        check_source(self.words, self.topics, self.syntax, self.source_seed, "hmm setting")
         check_share("hmm setting 'token_noise'", self.token_noise)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Sequences per split."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
-
-
-def check_source(task: str, settings: object) -> None:
-    """Refuse the settings words, topics, syntax and source_seed of ``task`` unless a source can be made of them.
-
-    Raises:
-        InputError: says what was expected and what came.
-    """
-    check_numbers(task, settings, topics=(1,), syntax=(1,), words=(2,), source_seed=(0,))
-    if settings.words < settings.topics * settings.syntax:
-        raise InputError(
-            f"Expected {task} setting 'words' to be at least topics x syntax = {settings.topics * settings.syntax}, "
-            f"got {settings.words}; raise 'words' or lower 'topics' or 'syntax'."
-        )
 
 
 def vocabulary(words: int) -> Vocabulary:

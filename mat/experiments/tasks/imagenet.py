@@ -57,20 +57,13 @@ class Settings:
         check_numbers("imagenet", self, images_per_class=(1,), **limits)
         augmentation(self.augment, self.side, "imagenet setting 'augment'")
 
-    @property
-    def examples(self) -> tuple[int | None, int | None]:
-        """How many images to train on and to hold out."""
-        return self.train_examples, self.validation_examples
-
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task, from ``<data>/imagenet/{train,val}/<class>/*.JPEG``; labels are the classes' places in sorted order.
 
     Images are resized once (the shorter side to ``side``, antialiased), centre-cropped and kept in ``cache``, whose key
-    is of names, sizes and times of the files: 150 GB are not read again at every start.
-
-    Raises:
-        InputError: no ``data``, a folder or images are missing, an image is damaged, or too few training images.
+    is of names, sizes and times of the files: 150 GB are not read again at every start. Raises InputError: no ``data``,
+    a folder or images are missing, an image is damaged, or too few training images.
     """
     if data is None:
         raise InputError(
@@ -80,7 +73,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     names = sorted(settings.classes or _classes(data / "imagenet" / "train"))
     train = _pictures(data / "imagenet" / "train", names, settings.images_per_class, settings.side, cache)
     test = _pictures(data / "imagenet" / "val", names, None, settings.side, cache)
-    parts = divided("imagenet", train, np.arange(len(train.labels)), *settings.examples)
+    parts = divided("imagenet", train, np.arange(len(train.labels)), settings)
     parts["test"] = Part(test, np.arange(len(test.labels)))
     augment = augmentation(settings.augment, settings.side, "imagenet setting 'augment'")
     return ImageTask("imagenet", parts, len(names), augment)
@@ -93,7 +86,7 @@ def outline(settings: Settings) -> Outline:
     count = round(TRAIN * classes / CLASSES)
     if settings.images_per_class is not None:
         count = min(count, settings.images_per_class * classes)
-    train, validation = image_division("imagenet", count, *settings.examples)
+    train, validation = image_division("imagenet", count, settings)
     sizes = {"train": train, "validation": validation, "test": VAL * classes // CLASSES}
     return image_outline((3, settings.side, settings.side), classes, sizes)
 

@@ -39,27 +39,20 @@ class Settings:
         check_numbers("tiny_imagenet", self, **limits)
         augmentation(self.augment, SIDE, "tiny_imagenet setting 'augment'")
 
-    @property
-    def examples(self) -> tuple[int | None, int | None]:
-        """How many images to train on and to hold out."""
-        return self.train_examples, self.validation_examples
-
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task; images are decoded once and kept in ``cache``, grey ones as RGB.
 
-    A mirror may hold the first few classes only; the task then has as many.
-
-    Raises:
-        InputError: files, columns, images or labels are not as on the hub, or too few training images or classes.
+    A mirror may hold the first few classes only; the task then has as many. Raises InputError: files, columns, images
+    or labels are not as on the hub, or too few training images or classes.
     """
     augment = augmentation(settings.augment, SIDE, "tiny_imagenet setting 'augment'")
-    return hub_image_task(IMAGES, settings.examples, settings.classes, augment, data, cache)
+    return hub_image_task(IMAGES, settings, settings.classes, augment, data, cache)
 
 
 def outline(settings: Settings) -> Outline:
     """The task's signature and sizes, by the published counts: of each class 500 images for training, 50 as test."""
-    return hub_image_outline(IMAGES, settings.examples, settings.classes)
+    return hub_image_outline(IMAGES, settings, settings.classes)
 
 
 def sources(settings: Settings) -> tuple[Source, ...]:

@@ -96,8 +96,7 @@ class Settings:
 def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
     """The task; tokenizer and token streams are kept in ``cache``.
 
-    Raises:
-        InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
+    Raises InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
     """
     words = load_tokenizer(settings.tokenizer_name, settings.vocab_size, settings.lowercase, data, cache)
     rows = {}
@@ -155,8 +154,7 @@ def cut(stream: np.ndarray, settings: Settings, words: Subwords) -> Rows:
 def choose(rows: Rows, wanted: int | None, split: str) -> Rows:
     """The first ``wanted`` of ``rows`` in a fixed random order, in text order (None = all).
 
-    Raises:
-        InputError: there are fewer blocks than wanted, or none.
+    Raises InputError: there are fewer blocks than wanted, or none.
     """
     if len(rows) < (wanted or 1):
         raise InputError(

@@ -277,23 +277,6 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
     assert bounds["floor_validation"] < final["best_val_loss"] < bounds["unigram_validation"] - 0.2
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"layers": 1}, "layers ≥ 2"),
-        ({"width": 10, "heads": 4}, "width that heads divide"),
-        ({"experts": 1}, "experts must be ≥ 2"),
-        ({"capacity": 0.0}, "capacity must be"),
-        ({"dropout": 1.0}, "dropout to be a share in"),
-        ({"initialiser": 0.0}, "initialiser must be"),
-        ({"balance": -0.1}, "balance must be a finite number ≥ 0"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        switch.Settings(**setting)
-
-
 def test_images_are_refused():
     with pytest.raises(InputError, match="needs a task with the objective"):
         switch.build(SETTINGS, Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))

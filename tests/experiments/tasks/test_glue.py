@@ -91,14 +91,10 @@ def test_the_default_share_is_a_tenth_and_at_most_5000() -> None:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_outline_and_sources_agree_with_what_is_loaded(subset: str, text_mirror: Path, tmp_path: Path) -> None:
+def test_outline_and_sources_are_as_published(subset: str) -> None:
     known = Settings(subset=subset, length=LENGTH)
-    signature, real = outline(known).signature, load(known, text_mirror, tmp_path).signature
-    assert (signature.objective, signature.outputs) == (real.objective, real.outputs)
-    assert {k: (v.shape, v.dtype) for k, v in signature.example.items()} == {
-        k: (v.shape, v.dtype) for k, v in real.example.items()
-    }
-    assert signature.vocabulary == 30522
+    signature = outline(known).signature
+    assert (signature.outputs, signature.vocabulary) == (SUBSETS[subset].outputs, 30522)
     files, vocabulary = sources(known)
     assert (files.part, dict(files.rows)) == (subset, SUBSETS[subset].rows)
     assert vocabulary.repo == BERT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,10 @@ def test_caps_keep_the_same_blocks(objective: str, text_mirror: Path, tmp_path: 
 
 
 def test_the_tokenizer_sees_the_training_split_alone(text_mirror: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    folder = text_mirror / "Salesforce/wikitext/wikitext-2-v1"
-    train = (folder / "train-00000-of-00001.parquet").read_bytes()
+    data, folder = tmp_path / "data", "Salesforce/wikitext/wikitext-2-v1"
+    shutil.copytree(text_mirror / folder, data / folder)
     for split in ("validation", "test"):
-        write_lines(data, "wikitext-2-v1", split, ["other words than there"] * 30)
-    (data / "Salesforce/wikitext/wikitext-2-v1/train-00000-of-00001.parquet").write_bytes(train)
+        write_lines(data / folder, split, ["other words than there"] * 30)
     ours = load(Settings(**SMALL), data, tmp_path / "cache")
     theirs = load(Settings(**SMALL), text_mirror, tmp_path / "cache")
     assert ours.tokenizer == theirs.tokenizer
@@ -80,10 +79,6 @@ def test_the_outline_has_the_tasks_form(settings: dict, text_mirror: Path, tmp_p
     known = Settings(**settings)
     signature, real = outline(known).signature, load(known, text_mirror, tmp_path).signature
     assert signature.objective == real.objective
-    assert {k: (v.shape, v.dtype) for k, v in signature.example.items()} == {
-        k: (v.shape, v.dtype) for k, v in real.example.items()
-    }
-    assert all(value.device.type == "meta" for value in signature.example.values())
     assert signature.outputs == (30522 if "tokenizer" in settings else real.outputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ class ImageTask(Task):
         self, name: str, parts: dict[str, Part], classes: int, augment: Augment | None, label_noise: float = 0.0
     ) -> None:
         self.name = name
-        self.metrics = metrics(classes)
+        names = ("accuracy", "top5_accuracy") if classes > TOP else ("accuracy",)
+        self.metrics = tuple(Metric(name, higher_is_better=True) for name in names)
         self.sizes = {split: len(part.rows) for split, part in parts.items()}
         named = {f"{split}/images": part.pictures.digests[part.rows] for split, part in parts.items()}
         labels = {split: part.labels for split, part in parts.items()}
@@ -102,32 +104,23 @@ class ImageTask(Task):
         return Score(loss / count, {name: number / count for name, number in right.items()})
 
 
-def metrics(classes: int) -> tuple[Metric, ...]:
-    """What a task of so many classes is judged by."""
-    names = ("accuracy", "top5_accuracy") if classes > TOP else ("accuracy",)
-    return tuple(Metric(name, higher_is_better=True) for name in names)
-
-
 def image_outline(shape: tuple[int, int, int], classes: int, sizes: dict[str, int]) -> Outline:
     """The outline of a task with images of ``shape`` (C, H, W)."""
     example = {"x": torch.empty((1, *shape), device="meta")}
     return Outline(Signature("image_classification", example, classes), sizes)
 
 
-def image_division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:
-    """How many of ``count`` official training images are trained on (None: all others) and held out for validation
-    (None: one in twenty).
+def image_division(name: str, count: int, settings: Any) -> tuple[int, int]:
+    """How many of ``count`` official training images are trained on and held out for validation: what ``settings`` have
+    as ``train_examples`` (None: all others) and ``validation_examples`` (None: one in twenty).
 
-    Raises:
-        InputError: there are too few for it.
+    Raises InputError: there are too few for it.
     """
-    held_out = max(count // 20, 1) if validation is None else validation
-    return division(f"images of {name}", count, train, held_out), held_out
+    held_out = settings.validation_examples or max(count // 20, 1)
+    return division(f"images of {name}", count, settings.train_examples, held_out), held_out
 
 
-def divided(
-    name: str, pictures: Pictures, rows: np.ndarray, train: int | None, validation: int | None
-) -> dict[str, Part]:
+def divided(name: str, pictures: Pictures, rows: np.ndarray, settings: Any) -> dict[str, Part]:
     """`image_division` of the official training images ``rows`` [N] -> "train" and "validation" (`base.divide`)."""
-    chosen = divide(len(rows), *image_division(name, len(rows), train, validation), name)
+    chosen = divide(len(rows), *image_division(name, len(rows), settings), name)
     return {split: Part(pictures, rows[index]) for split, index in zip(SPLITS, chosen, strict=False)}

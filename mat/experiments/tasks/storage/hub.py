@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 def fetch(source: Source, data: Path | None, cache: Path) -> dict[str, Any]:
     """Make ``source`` readable without the network, and say what there is of it: `describe`, and ``from`` where.
 
-    A mirror may hold a part of a data set, and ``complete`` says so; from the hub everything must have come.
-
-    Raises:
-        InputError: what is missing or damaged, and what to do.
+    A mirror may hold a part of a data set, and ``complete`` says so; from the hub everything must have come. Raises
+    InputError: what is missing or damaged, and what to do.
     """
     place = "hub" if data is None else "mirror"
     return {"from": place, **describe(source, _root(source, data, cache))}
@@ -45,8 +43,7 @@ def split_files(origin: Origin, split: str, data: Path | None, cache: Path) -> l
     """The Parquet files of one split, sorted: in the mirror ``data`` if given, and nothing is fetched then; else in
     the cache, downloaded and checked if they are not yet there.
 
-    Raises:
-        InputError: they are missing, or the hub could not be read.
+    Raises InputError: they are missing, or the hub could not be read.
     """
     return mirror_files(origin, split, _root(origin, data, cache))
 
@@ -54,8 +51,7 @@ def split_files(origin: Origin, split: str, data: Path | None, cache: Path) -> l
 def load_split(origin: Origin, split: str, data: Path | None, cache: Path) -> Dataset:
     """The rows of one split, in memory; from ``split_files``.
 
-    Raises:
-        InputError: a file is missing or cannot be read, or the hub could not be.
+    Raises InputError: a file is missing or cannot be read, or the hub could not be.
     """
     import datasets
     import pyarrow
@@ -71,8 +67,7 @@ def load_split(origin: Origin, split: str, data: Path | None, cache: Path) -> Da
 def hub_file(source: PlainFile, data: Path | None, cache: Path) -> Path:
     """Path of a single file, in the mirror ``data`` if given, else from the hub.
 
-    Raises:
-        InputError: the mirror lacks it, or the hub could not be read.
+    Raises InputError: the mirror lacks it, or the hub could not be read.
     """
     return plain_file(source, _root(source, data, cache))
 
@@ -92,8 +87,7 @@ def content_key(origin: Origin, split: str, data: Path | None) -> str:
 def check_text(rows: Dataset, origin: Origin, split: str, name: str) -> None:
     """Refuse a split without rows, without the column ``name``, or where that is not text in every row.
 
-    Raises:
-        InputError: says what was expected and what came.
+    Raises InputError: says what was expected and what came.
     """
     check_names(rows.column_names, len(rows), origin, split, (name,))
     column = rows.data.column(name)
@@ -109,8 +103,7 @@ def check_text(rows: Dataset, origin: Origin, split: str, name: str) -> None:
 def check_names(names: list[str], rows: int, origin: Origin, split: str, columns: tuple[str, ...]) -> None:
     """Refuse no ``rows``, or ``names`` of columns without one of ``columns``.
 
-    Raises:
-        InputError: says which columns were expected and which came.
+    Raises InputError: says which columns were expected and which came.
     """
     if not rows or not set(columns) <= set(names):
         raise InputError(

@@ -61,8 +61,7 @@ Source = Origin | PlainFile
 def mirror_files(origin: Origin, split: str, root: Path) -> list[Path]:
     """The Parquet files of a split in the mirror ``root``, sorted.
 
-    Raises:
-        InputError: a folder or the files are not there; names the path that was looked for.
+    Raises InputError: a folder or the files are not there; names the path that was looked for.
     """
     folder = root / origin.repo / origin.part
     for path in (root, folder):
@@ -89,8 +88,7 @@ def mirror_files(origin: Origin, split: str, root: Path) -> list[Path]:
 def plain_file(source: PlainFile, root: Path) -> Path:
     """The path of a single file in the mirror ``root``.
 
-    Raises:
-        InputError: it is not there; names the path that was looked for.
+    Raises InputError: it is not there; names the path that was looked for.
     """
     path = root / source.repo / source.part
     if not path.is_file():
@@ -105,8 +103,7 @@ def describe(source: Source, root: Path) -> dict[str, Any]:
     """What the mirror ``root`` holds of ``source``: per file name, bytes, SHA-256 and rows, each read to its end; rows
     found and official per split, and whether these are the same (None: no official counts are known).
 
-    Raises:
-        InputError: a split or file is missing, or cannot be read.
+    Raises InputError: a split or file is missing, or cannot be read.
     """
     record = {"repo": source.repo, "part": source.part, "revision": source.revision}
     if isinstance(source, PlainFile):

@@ -27,8 +27,7 @@ def check_tokenizer(
 ) -> None:
     """Refuse tokenizer settings of ``task`` that do not go together; ``known``: the names it takes.
 
-    Raises:
-        InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
+    Raises InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
     """
     if tokenizer is not None:
         check_choice(f"{task} setting 'tokenizer'", tokenizer, known)
@@ -46,10 +45,8 @@ def check_tokenizer(
 def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Path | None, cache: Path) -> Subwords:
     """The tokenizer ``name``: one of ``MODELS``, or a config of WikiText on whose training split it is trained.
 
-    Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one.
-
-    Raises:
-        InputError: the file or text is missing or not as on the hub.
+    Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one. Raises InputError:
+    the file or text is missing or not as on the hub.
     """
     if name in MODELS:
         return published(hub_file(PlainFile(name, FILE, MODELS[name]), data, cache))

@@ -38,8 +38,7 @@ def origin(config: str, splits: tuple[str, ...] = SPLITS) -> Origin:
 def lines(config: str, split: str, data: Path | None, cache: Path) -> Iterator[list[str]]:
     """The lines of a split that are not blank, stripped, in lists: the whole text is never held as Python objects.
 
-    Raises:
-        InputError: files or the column are not as on the hub, or no line has text.
+    Raises InputError: files or the column are not as on the hub, or no line has text.
     """
     place = origin(config)
     rows = load_split(place, split, data, cache)
