@@ -96,9 +96,7 @@ TABLE_FILES = [
     *POOLED,
     *(f"{TABLES}/{name}.{kind}" for name, table in RECORDS.items() for kind in table.kinds),
 ]
-FIGURE_NAMES = [
-    figure.name for figure in figures.of_scale(SCRIPTS, ASKED, {run.method for run in RUNS.values()})
-]
+FIGURE_NAMES = [figure.name for figure in figures.of_scale(SCRIPTS, ASKED, {run.method for run in RUNS.values()})]
 
 
 def task_alone(wildcards):
@@ -177,9 +175,7 @@ def data_code(wildcards):
 
 def ceiling_code(wildcards):
     families = sorted({run.spec.model.origin for run in RUNS.values()}, key=str)
-    return evidence_code(
-        code_version.CEILING, tables.__name__, *tables.modules_of(tables.find("ceiling")), *families
-    )
+    return evidence_code(code_version.CEILING, tables.__name__, *tables.modules_of(tables.find("ceiling")), *families)
 
 
 def ceiling_json(wildcards):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from mat.records.files import missing
+from mat.settings.yaml_file import read_yaml
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 in hexadecimal: of a file's bytes; of a YAML file's content, so that a comment makes nothing stale."""
+    content = path.read_bytes()
+    if path.suffix == ".yaml":
+        content = json.dumps(read_yaml(path), sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def run_folder(scale: str, run: str, root: Path) -> Path:

@@ -138,8 +138,9 @@ def spoil_figure(root):
 
 
 def spoil_rules(root):
-    with open(root / "workflows/claims.yaml", "a") as file:
-        file.write("\n# edited\n")
+    path = root / "workflows/claims.yaml"
+    assert "epsilon: 0.005" in path.read_text()
+    path.write_text(path.read_text().replace("epsilon: 0.005", "epsilon: 0.006"))
 
 
 def spoil_runs(root):
@@ -175,6 +176,12 @@ def test_what_is_not_as_recorded_is_found(repository, spoil, message):
     spoil(repository)
     with pytest.raises(InputError, match=message):
         check(repository)
+
+
+def test_a_comment_on_a_rule_makes_nothing_stale(repository):
+    with open(repository / "workflows/claims.yaml", "a") as file:
+        file.write("\n# a word of explanation\n")
+    assert "are as recorded" in check(repository)
 
 
 def test_a_record_holds_sources_and_runs(kept):
