@@ -107,8 +107,8 @@ def switch_case(
         if type(module).__name__ == "SwitchTransformersLayerNorm":
             module.__class__ = RootMeanSquareNorm
     # what a step costs follows from the routing of its batch, which the case knows
-    formula = partial(switch.closed_form, routed=routed(case))
-    return replace(case, family=SimpleNamespace(**{**vars(switch), "closed_form": formula}))
+    work = partial(switch.work, routed=routed(case))
+    return replace(case, family=SimpleNamespace(**{**vars(switch), "work": work}))
 
 
 class RootMeanSquareNorm(nn.Module):
