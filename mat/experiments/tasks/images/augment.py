@@ -1,7 +1,8 @@
 """Augmentation of image batches by torchvision's kernels, with draws of one's own.
 
 torchvision's transforms draw from the global generator, which a batch that is a pure function of (seed, epoch, step)
-must not touch; here every random number comes from the generator that is given.
+must not touch; here every random number comes from the generator that is given. torchvision is imported where images
+are changed, because it takes two seconds and most of what knows a task changes none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from functools import partial
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import functional
 
 from mat.experiments.checks import check_choice
 
@@ -37,6 +37,8 @@ def augmentation(kind: str, side: int, what: str) -> Augment | None:
 def random_shift(images: Tensor, draws: Generator, shift: int) -> Tensor:
     """Each of ``images`` [B, C, H, W] moved by its own uniform offset in -shift … shift on both axes, zeros coming in
     from outside: the same as a random crop after zero padding by ``shift``."""
+    from torchvision.transforms.v2 import functional
+
     count, _, height, width = images.shape
     offsets = torch.randint(0, 2 * shift + 1, (2, count), generator=draws).T.tolist()
     padded = functional.pad_image(images, [shift] * 4)
@@ -46,6 +48,8 @@ def random_shift(images: Tensor, draws: Generator, shift: int) -> Tensor:
 
 def random_flip(images: Tensor, draws: Generator) -> Tensor:
     """Each of ``images`` [B, C, H, W] mirrored left-right with probability 1/2."""
+    from torchvision.transforms.v2 import functional
+
     mirrored = torch.randint(0, 2, (len(images),), generator=draws).bool()
     flipped = images.clone()
     flipped[mirrored] = functional.horizontal_flip_image(images[mirrored])
@@ -55,6 +59,8 @@ def random_flip(images: Tensor, draws: Generator) -> Tensor:
 def random_resized_crop(images: Tensor, draws: Generator) -> Tensor:
     """Of each square image of ``images`` [B, C, H, H] a random part (`crop_boxes`), resized to the whole's size with
     antialiasing: Inception's augmentation, torchvision's ``RandomResizedCrop``."""
+    from torchvision.transforms.v2 import functional
+
     side = images.shape[-1]
     pairs = zip(images, crop_boxes(len(images), side, draws).tolist(), strict=True)
     return torch.stack([functional.resized_crop_image(image, *box, [side, side]) for image, box in pairs])

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.v2.functional import normalize_image
 
 from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import SPLITS, Batch, Metric, Outline, Score, Task, divide, division, hash_arrays
@@ -80,6 +79,8 @@ class ImageTask(Task):
         return self._probe_batch(index, 0), self._true[index]
 
     def _normalised(self, images: Tensor) -> Tensor:
+        from torchvision.transforms.v2.functional import normalize_image
+
         return normalize_image(images.float(), self._mean, self._scale, inplace=True)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
