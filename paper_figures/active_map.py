@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import common
 import matplotlib.pyplot as plt
@@ -30,7 +29,7 @@ ROW = 0.122  # inches per module: one line of 7 point text
 TALLEST = 7.5  # inches of one task's panels; more modules get thinner rows and one label per group
 MOST = 4  # tasks with a line of panels for each
 DECORATION, ABOVE = 0.55, 0.75  # inches of a line's titles and tick labels; of the legend and the footer
-FROZEN = "#E69F00"
+FROZEN = {"facecolor": styles.ORANGE, "edgecolor": "0.25", "hatch": "////", "linewidth": 0}
 
 
 def draw(tables: Tables) -> Figure:
@@ -61,14 +60,11 @@ def draw(tables: Tables) -> Figure:
             task, method = line[column]
             panel(ax, tables, task, method, orders[task], height, labels=alone or column == 0)
     legend(figure, max(len(tables.finished(*cell)) for cell in cells))
+    seeds = common.seeds_text(tables, sorted({method for _, method in cells}))
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            common.seeds_text(tables, sorted({method for _, method in cells})),
-            "no ledger: the horizontal axis is probe intervals",
-        ],
-        ["rows: layer · module, or layer · kind (modules), input at the top", "lines separate layers"],
+        f"scale {tables.scope}  ·  {seeds}  ·  no ledger: the horizontal axis is probe intervals",
+        "rows: layer · module, or layer · kind (modules), input at the top  ·  lines separate layers",
     )
     return figure
 
@@ -83,13 +79,10 @@ def panel_heights(modules: list[int]) -> list[float]:
 def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool) -> None:
     """One task and method: dark where all seeds had the module active, marked where most froze it."""
     active, frozen = (shares(tables, task, method, column, order) for column in ("active", "frozen"))
-    ax.pcolormesh(
-        np.arange(active.shape[1] + 1) - 0.5, np.arange(len(order) + 1) - 0.5, active, cmap=SHARES, vmin=0, vmax=1
-    )
+    edges = (np.arange(count + 1) - 0.5 for count in reversed(active.shape))
+    ax.pcolormesh(*edges, active, cmap=SHARES, vmin=0, vmax=1)
     for row, column in np.argwhere(frozen > 0.5):
-        ax.add_patch(
-            Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=FROZEN, edgecolor="0.25", hatch="////", linewidth=0)
-        )
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **FROZEN))
     starts = np.flatnonzero(np.diff(order["layer"].to_numpy())) + 0.5
     ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
     seeds = len(tables.finished(task, method))
@@ -150,19 +143,11 @@ def legend(figure: Figure, seeds: int) -> None:
     levels = np.linspace(0, 1, min(seeds, 4) + 1)
     handles = [
         *(Patch(facecolor=SHARES(share), edgecolor="0.6", label=f"{share:.0%}") for share in levels),
-        Patch(
-            facecolor=FROZEN, edgecolor="0.25", hatch="////", linewidth=0, label="frozen in more than half of the seeds"
-        ),
+        Patch(**FROZEN, label="frozen in more than half of the seeds"),
     ]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=len(handles),
-        title="share of seeds in which the module was active", title_fontsize=7,
-    )  # fmt: skip
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "active_map", __doc__, arguments)
+    title = "share of seeds in which the module was active"
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7)
 
 
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -59,9 +57,9 @@ def draw(tables: Tables) -> Figure:
     right.legend(handles=saving_legend(savings), loc="outside upper left", ncols=2, columnspacing=1)
     common.footer(
         figure,
-        [f"scale {tables.scope}", "closed-form ledger, multiply-adds of products; a saving of a step, not of a run"],
-        [f"line: mean of {savings['draws'].iloc[0]} random active sets", "shaded: all active sets of that size"],
-        ["without residual paths (VGG) detach ends the backward pass at a layer that is wholly inactive"],
+        f"scale {tables.scope}  ·  closed-form ledger, multiply-adds of products; a saving of a step, not of a run",
+        f"line: mean of {savings['draws'].iloc[0]} random active sets  ·  shaded: all active sets of that size",
+        "without residual paths (VGG) detach ends the backward pass at a layer that is wholly inactive",
     )
     return figure
 
@@ -140,15 +138,9 @@ def saving_legend(savings: pd.DataFrame) -> list:
         *lines,
         plt.Line2D([], [], color=styles.BLACK, linestyle="-.", linewidth=0.9, label="paper, run of this model"),
         Patch(facecolor="0.9", label=f"paper, all its runs: {low:g}–{high:g} %"),
-        plt.Line2D(
-            [], [], color="0.35", linestyle=(0, (1, 1.5)), linewidth=0.8, label=f"paper, active: {100 * share:g} %"
-        ),
+        plt.Line2D([], [], **DOTTED, label=f"paper, active: {100 * share:g} %"),
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "ceiling", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil, isfinite
 from pathlib import Path
@@ -12,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -29,6 +31,7 @@ PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
 MANY = 10  # panels
 DPI = 200
+GRID = 200  # points of a band
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
 DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
 
@@ -38,7 +41,7 @@ def nothing(tables: Tables, text: str) -> Figure:
     figure, ax = plt.subplots(figsize=(WIDTH, 1.2))
     ax.text(0.5, 0.5, text, ha="center", va="center")
     ax.set_axis_off()
-    footer(figure, [f"scale {tables.scope}"])
+    footer(figure, f"scale {tables.scope}")
     return figure
 
 
@@ -137,6 +140,21 @@ def bars(value: Interval) -> list[list[float]] | None:
     return [[max(0.0, value.mean - value.low)], [max(0.0, value.high - value.mean)]]
 
 
+def rows(ax: Axes, labels: Sequence[str]) -> None:
+    """A labelled row for each of ``labels``, from the top."""
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+
+
+def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Columns x, mean, low, high of curves (x, y), from their latest start to their earliest end, linear between their
+    points: so every row stands on all of them."""
+    x = np.linspace(max(each[0] for each, _ in curves), min(each[-1] for each, _ in curves), GRID)
+    values = np.array([np.interp(x, *curve) for curve in curves])
+    return pd.DataFrame({"x": x, "mean": values.mean(axis=0), "low": values.min(axis=0), "high": values.max(axis=0)})
+
+
 def legend(figure: Figure, ncols: int, handlelength: float) -> None:
     """One legend above all panels, each label once."""
     handles: dict[str, object] = {}
@@ -145,12 +163,12 @@ def legend(figure: Figure, ncols: int, handlelength: float) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=ncols, handlelength=handlelength)
 
 
-def footer(figure: Figure, *lines: Sequence[str]) -> None:
+def footer(figure: Figure, *lines: str) -> None:
     """The lines under the figure that say what it stands on; the axes keep clear of them."""
     height = (0.05 + 0.125 * len(lines)) / figure.get_size_inches()[1]
     figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
-    content = "\n".join("  ·  ".join(parts) for parts in lines)
-    figure.text(0.008, 0.02 / figure.get_size_inches()[1], content, fontsize=7, color="0.3", ha="left", va="bottom")
+    place = 0.008, 0.02 / figure.get_size_inches()[1]
+    figure.text(*place, "\n".join(lines), fontsize=7, color="0.3", ha="left", va="bottom")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -163,14 +181,12 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def main(
-    draw: Callable[[Tables], Figure], name: str, about: str | None, arguments: Sequence[str] | None = None
-) -> None:
-    """Command line of a figure: ``--tables`` and ``--out``; draws with the shared style."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument(
-        "--tables", type=Path, required=True, help="folder with runs.csv, curves.parquet, probes.parquet"
-    )
+def main(draw: Callable[[Tables], Figure], script: str, arguments: Sequence[str] | None = None) -> None:
+    """Command line of a figure's script: ``--tables`` and ``--out``; draws with the shared style."""
+    name = Path(script).stem
+    parser = argparse.ArgumentParser(description=sys.modules[draw.__module__].__doc__)
+    tables = "folder with runs.csv, curves.parquet, probes.parquet"
+    parser.add_argument("--tables", type=Path, required=True, help=tables)
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {name}.pdf and {name}.png")
     options = parser.parse_args(arguments)
     with plt.style.context(Path(__file__).with_name("style.mplstyle")):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import numpy as np
 import styles
@@ -41,13 +39,10 @@ def draw(tables: Tables) -> Figure:
         panel(ax, tables, task, rows, names=ax.get_subplotspec().is_first_col())
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, rows)}, paired: dots; their mean with 95 % interval",
-            "best validation loss of a run; no ledger",
-        ],
-        ["above the line: as many active modules as MAT in every probe interval", "right: mean active share"],
-        ["hollow: another backward mode than random's"],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, rows)}, paired: dots; their mean with 95 % interval  ·  "
+        "best validation loss of a run; no ledger",
+        "above the line: as many active modules as MAT in every probe interval  ·  right: mean active share",
+        "hollow: another backward mode than random's",
     )
     return figure
 
@@ -85,17 +80,11 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
         ax.set_xscale("symlog", linthresh=10)
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.35 * (high - low) if largest <= FAR else high * 30)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(range(len(rows)), [styles.method_name(name) for name in rows] if names else [""] * len(rows))
-    ax.tick_params(axis="y", length=0)
+    common.rows(ax, [styles.method_name(name) if names else "" for name in rows])
     common.task_title(ax, task)
     ax.set_xlabel(f"loss below {styles.method_name(against)}'s, %")
     ax.grid(True, axis="x")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "controls", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,19 +46,15 @@ def draw(tables: Tables) -> Figure:
             f"seed {run['seed']}, probe n = {run['probe_n']}"
         )
         lower.set_xlabel("epoch")
-        handles = [*layer_handles(probes), *kind_handles(probes)]
+        handles = legend_handles(probes)
         lower.legend(
             handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(12 // columns, len(handles)),
             columnspacing=1.0, handlelength=1.8, title="layer, kind", title_fontsize=7,
         )  # fmt: skip
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            "n = 1 run per task, named above its panels",
-            f"estimator {common.estimators(sources.values())}",
-            "no ledger: the horizontal axis is epochs",
-        ],
+        f"scale {tables.scope}  ·  n = 1 run per task, named above its panels  ·  estimator "
+        f"{common.estimators(sources.values())}  ·  no ledger: the horizontal axis is epochs",
     )
     return figure
 
@@ -68,9 +62,7 @@ def draw(tables: Tables) -> Figure:
 def counts(probes: pd.DataFrame) -> str:
     """How many modules of each kind: "8 heads, 2 FFN"."""
     found = probes.groupby("kind")["module"].nunique()
-    return ", ".join(
-        f"{found[kind]} {styles.kind_style(kind, found.index)[0]}" for kind in styles.kinds(probes["kind"])
-    )
+    return ", ".join(f"{found[kind]} {styles.kind_style(kind, found.index)[0]}" for kind in styles.kinds(found.index))
 
 
 def lines(ax: plt.Axes, probes: pd.DataFrame, quantity: str) -> None:
@@ -80,16 +72,10 @@ def lines(ax: plt.Axes, probes: pd.DataFrame, quantity: str) -> None:
     for (layer, kind, _), rows in probes.groupby(["layer", "kind", "module"], sort=True):
         colour, style = layers[layer]
         values = rows[quantity].where(rows[quantity] > 0)
-        few = len(rows) < 3
+        first = "." if len(rows) < 3 else None
+        marker = first if kind == found[0] else styles.kind_style(kind, found)[1].marker
         ax.plot(
-            rows["epoch"],
-            values,
-            color=colour,
-            linestyle=style,
-            linewidth=0.8,
-            alpha=0.9,
-            marker=styles.kind_style(kind, found)[1].marker if kind != found[0] else "." if few else None,
-            markersize=3,
+            rows["epoch"], values, color=colour, linestyle=style, linewidth=0.8, alpha=0.9, marker=marker, markersize=3
         )
 
 
@@ -100,33 +86,16 @@ def layer_styles(probes: pd.DataFrame) -> dict[int, tuple[str, str]]:
     return {layer: (to_hex(colours[i]), STYLES[i % len(STYLES)]) for i, layer in enumerate(layers)}
 
 
-def layer_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
-    """Legend entries of the layers."""
+def legend_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
+    """Legend entries of the layers and, where there are several, of the kinds, of which the first has no marker."""
+    found = styles.kinds(probes["kind"])
+    named = [(styles.kind_style(kind, found), kind != found[0]) for kind in found] if len(found) > 1 else []
+    grey = {"color": "0.35", "linewidth": 0.8, "markersize": 3}
     return [
-        plt.Line2D([], [], color=colour, linestyle=style, label=str(layer))
-        for layer, (colour, style) in layer_styles(probes).items()
+        *(plt.Line2D([], [], color=c, linestyle=s, label=str(n)) for n, (c, s) in layer_styles(probes).items()),
+        *(plt.Line2D([], [], **grey, label=n, marker=s.marker if marked else None) for (n, s), marked in named),
     ]
 
 
-def kind_handles(probes: pd.DataFrame) -> list[plt.Line2D]:
-    """Legend entries of the kinds, where there are several; the first has no marker."""
-    found = styles.kinds(probes["kind"])
-    named = [(number, *styles.kind_style(kind, found)) for number, kind in enumerate(found)]
-    return (
-        [
-            plt.Line2D(
-                [], [], color="0.35", linewidth=0.8, markersize=3, label=name, marker=style.marker if number else None
-            )
-            for number, name, style in named
-        ]
-        if len(found) > 1
-        else []
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "dynamics", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,9 +51,7 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")
     styles = styles_of(table)
-    figure, axes = plt.subplots(
-        4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS
-    )  # fmt: skip
+    figure, axes = plt.subplots(4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS)
     low = lowest(table)
     for column, family in enumerate(families):
         rows = table[table["family"] == family]
@@ -85,13 +81,10 @@ def draw(tables: Tables) -> Figure:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's mean over "
-            f"{int(table['probe_sets'].max())} disjoint probe sets",
-        ],
-        ["all but the second row: checkpoints after the start, pooled", "a reference has no curve of its own"],
-        ["cost: executed ledger, kernels and eigenvalues of one probe of default n; sum_of_logits = 1"],
+        f"scale {tables.scope}  ·  n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's "
+        f"mean over {int(table['probe_sets'].max())} disjoint probe sets",
+        "all but the second row: checkpoints after the start, pooled  ·  a reference has no curve of its own",
+        "cost: executed ledger, kernels and eigenvalues of one probe of default n; sum_of_logits = 1",
     )
     return figure
 
@@ -183,16 +176,14 @@ def changed(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
         if not np.isfinite(value.mean):
             ax.text(0.5, place, "not measured", fontsize=7, color="0.35", ha="center", va="center")
             continue
-        bounds = pd.DataFrame([{"tau_mean": value.mean, "tau_low": value.low, "tau_high": value.high}])
-        ax.errorbar(value.mean, place, xerr=reach(bounds), color=BLACK, marker="o", linewidth=0.9, capsize=2)
+        ax.errorbar(value.mean, place, xerr=common.bars(value), color=BLACK, marker="o", linewidth=0.9, capsize=2)
     ax.set_yticks(range(len(CHANGES)), list(CHANGES.values()))
     ax.set_ylim(len(CHANGES) - 0.5, -0.5)
     ax.set_xlabel(r"$\tau_b$ with the default ranking")
 
 
 def curves(ax: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style], apart: float) -> None:
-    """One curve with intervals per estimator, moved sideways by a factor so that intervals do not cover
-    each other."""
+    """One curve with intervals per estimator, moved sideways by a factor so that intervals do not cover each other."""
     for place, (name, style) in enumerate(styles.items()):
         own = rows[rows["estimator"] == name].sort_values(x)
         ax.errorbar(
@@ -208,9 +199,5 @@ def reach(rows: pd.DataFrame) -> np.ndarray:
     return np.nan_to_num(ends.clip(min=0))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "estimators", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.stats.intervals import Interval
+from mat.evidence.tables.branches import interval_at
 from mat.evidence.text import format
 
 FIGURE = {
@@ -87,16 +85,10 @@ def draw(tables: Tables) -> Figure:
     first = table.iloc[0]
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"n = {int(table['n'].max())} seeds: each seed's mean over checkpoints, mean and 95 % interval",
-            "no ledger",
-        ],
-        [
-            f"top, bottom, random: {100 * first['set_share']:g} % of the modules, each set with the remainder, "
-            f"{int(first['branch_steps'])} steps",
-            "gap: validation − training loss",
-        ],
+        f"scale {tables.scope}  ·  n = {int(table['n'].max())} seeds: each seed's mean over checkpoints, mean and 95 "
+        "% interval  ·  no ledger",
+        f"top, bottom, random: {100 * first['set_share']:g} % of the modules, each set with the remainder, "
+        f"{int(first['branch_steps'])} steps  ·  gap: validation − training loss",
     )
     return figure
 
@@ -104,7 +96,7 @@ def draw(tables: Tables) -> Figure:
 def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
     """One measure of one family, a column per set."""
     for place, (name, style) in enumerate(SETS.items()):
-        value = value_of(rows, name, "")
+        value = interval_at(rows, {"set": name, "minus": ""})
         ax.errorbar(
             place, value.mean, yerr=common.bars(value), linestyle="none", markersize=4.5, elinewidth=1, capsize=2,
             zorder=3, **style.marked,
@@ -112,24 +104,11 @@ def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
     ax.axhline(0, color="0.35", linewidth=0.8, zorder=1)
     ax.set_xlim(-0.6, len(SETS) - 0.4)
     ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=40 if last else 0)
-    difference = value_of(rows, "top", "bottom")
+    difference = interval_at(rows, {"set": "top", "minus": "bottom"})
     text = format.interval(difference, format.decimals_for(difference.mean, 2))
     ax.set_title(f"top − bottom:\n{text}", fontsize=7, pad=3)
     ax.grid(True, axis="y")
 
 
-def value_of(rows: pd.DataFrame, name: str, minus: str) -> Interval:
-    """One number of the table; unknown where there is none."""
-    found = rows[(rows["set"] == name) & (rows["minus"] == minus)]
-    if found.empty:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    first = found.iloc[0]
-    return Interval(first["mean"], first["low"], first["high"], int(first["n"]))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "generalisation", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import common
 import matplotlib.pyplot as plt
@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.stats.intervals import Interval, paired_difference
+from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference
+from mat.evidence.tables.columns import read
 
 FIGURE = {
     "title": "Quality and saving, task by task",
@@ -58,18 +59,13 @@ def draw(tables: Tables) -> Figure:
     axes[0][0].set_title("quality: better to the right")
     axes[0][1].set_title("compute to convergence: cheaper to the right")
     axes[-1][1].set_xlabel(f"saving against {REFERENCE}, %")
-    figure.legend(
-        handles=[styles.handle(styles.method_name(name), styles.STYLES[name], markersize=5) for name in METHODS],
-        loc="outside upper center", ncols=len(METHODS),
-    )  # fmt: skip
+    figure.legend(handles=styles.method_handles(METHODS), loc="outside upper center", ncols=len(METHODS))
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, [REFERENCE, *METHODS])}, paired: mean with 95 % interval; arrow: it is cut",
-        ],
-        [f"{LEDGER} ledger, charged probes included", "each run converges to its own best loss"],
-        [f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared"],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *METHODS])}, paired: mean with 95 % "
+        "interval; arrow: it is cut",
+        f"{LEDGER} ledger, charged probes included  ·  each run converges to its own best loss",
+        f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared",
     )
     return figure
 
@@ -104,11 +100,8 @@ def gain(tables: Tables, task: str, method: str) -> Interval:
 
 def saving(table: pd.DataFrame, task: str, method: str) -> Interval:
     """Saving in compute to convergence, of the results table."""
-    row = row_of(table, task, method)
-    if row is None:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    mean, low, high, n = (row[f"saving_{LEDGER}_percent_{end}"] for end in ("mean", "low", "high", "n"))
-    return Interval(mean, low, high, int(n))
+    row, name = row_of(table, task, method), f"saving_{LEDGER}_percent"
+    return mean_interval([]) if row is None else read(row, name, f"{name}_n")
 
 
 def row_of(table: pd.DataFrame, task: str, method: str) -> pd.Series | None:
@@ -186,9 +179,5 @@ def reached(ax: Axes, table: pd.DataFrame, tasks: list[str]) -> None:
                 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "headline", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

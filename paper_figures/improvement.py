@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.tables.rivals import OVER_TASKS
 
 FIGURE = {
     "title": "Probability of improvement",
@@ -23,7 +22,6 @@ FIGURE = {
     "place": 40,
 }
 
-OVER_TASKS = "over tasks"  # the rivals table's rows of no task
 SENSES = {
     "equal_compute": "lower loss\nat equal compute",
     "equal_loss": "less compute\nto equal loss",
@@ -43,20 +41,14 @@ def draw(tables: Tables) -> Figure:
     for ax, (kind, name) in zip(axes, SENSES.items(), strict=True):
         panel(ax, table, methods, f"better_{kind}")
         ax.set_title(name)
-    axes[0].set_yticks(range(len(methods)), [styles.method_name(name) for name in methods])
+    common.rows(axes[0], [styles.method_name(name) for name in methods])
     tasks = table.loc[table["task"] != OVER_TASKS, "task"].nunique()
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, [REFERENCE, *methods])}; diamond: mean over {tasks} tasks, 95 % interval by "
-            "bootstrap over seeds",
-        ],
-        [
-            "dots: single tasks",
-            f"over all pairs of a run and one of {REFERENCE}'s; a tie counts one half",
-            "executed ledger, probes included",
-        ],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *methods])}; diamond: mean over {tasks} "
+        "tasks, 95 % interval by bootstrap over seeds",
+        f"dots: single tasks  ·  over all pairs of a run and one of {REFERENCE}'s; a tie counts one half  ·  executed "
+        "ledger, probes included",
     )
     return figure
 
@@ -73,16 +65,11 @@ def panel(ax: Axes, table: pd.DataFrame, methods: list[str], column: str) -> Non
         ax.errorbar(value.mean, place, xerr=common.bars(value), **(MEAN | own))
     ax.axvline(0.5, color="0.35", linewidth=0.9, zorder=1)
     ax.set_xlim(-0.04, 1.04)
-    ax.set_ylim(len(methods) - 0.5, -0.5)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(f"probability against {REFERENCE}")
     ax.grid(True, axis="x")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "improvement", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

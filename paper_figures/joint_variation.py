@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import numpy as np
 import pandas as pd
@@ -47,22 +45,14 @@ def draw(tables: Tables) -> Figure:
         ax.grid(True)
         common.task_title(ax, task if same else f"{task}\n{runs[task]}")
     found = set().union(*(probes["kind"] for _, probes in sources.values()))
-    figure.legend(
-        handles=[styles.handle(*styles.kind_style(kind, found)) for kind in styles.kinds(found)],
-        loc="outside upper center", ncols=6,
-    )  # fmt: skip
+    handles = [styles.handle(*styles.kind_style(kind, found)) for kind in styles.kinds(found)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=6)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"n = 1 run per task{f' ({next(iter(runs.values()))})' if same else ''}",
-            f"estimator {common.estimators(sources.values())}",
-            "no ledger: no axis is compute",
-        ],
-        [
-            "a path per module; from pale (first probe) to dark (last probe, large)",
-            "ρ: Spearman over the n modules of a kind, mean over probes",
-        ],
+        f"scale {tables.scope}  ·  n = 1 run per task{f' ({next(iter(runs.values()))})' if same else ''}  ·  "
+        f"estimator {common.estimators(sources.values())}  ·  no ledger: no axis is compute",
+        "a path per module; from pale (first probe) to dark (last probe, large)  ·  ρ: Spearman over the n modules "
+        "of a kind, mean over probes",
     )
     return figure
 
@@ -101,9 +91,5 @@ def correlations(probes: pd.DataFrame) -> list[str]:
     return found or ["no ρ: fewer than 3 modules of a kind"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "joint_variation", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
-import numpy as np
 import pandas as pd
 import styles
 from matplotlib.axes import Axes
@@ -29,7 +26,6 @@ MAIN = ("vanilla", "mat", "mat_exact", "random", "multirate")
 BEST = 2  # rivals shown
 PAIRED = 6  # tasks at most; more have one panel each
 NCOLS = 7
-GRID = 200
 LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarithmic axis
 
 
@@ -59,22 +55,21 @@ def draw(tables: Tables) -> Figure:
             ax.set_ylabel(f"validation loss, {tables.loss_unit(task)}")
         axes[0].set_title(task)
     common.legend(figure, ncols=NCOLS, handlelength=3)
+    notes = [
+        *(["bottom: the same curves, enlarged around the losses at their ends"] if paired else []),
+        *(
+            [f"of the rivals, the {BEST} of lowest mean rank by best validation loss"]
+            if left_out(tables, shown)
+            else []
+        ),
+        *([] if paired else ["enlarged around the losses at the curves' ends"]),
+    ]
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, shown)}: mean, and band from the lowest to the highest seed",
-        ],
-        [f"{LEDGER} ledger, charged probes included", "1 MAC = 2 FLOP", "large marker: end of the method's runs"],
-        [
-            *(["bottom: the same curves, enlarged around the losses at their ends"] if paired else []),
-            *(
-                [f"of the rivals, the {BEST} of lowest mean rank by best validation loss"]
-                if left_out(tables, shown)
-                else []
-            ),
-            *([] if paired else ["enlarged around the losses at the curves' ends"]),
-        ],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, shown)}: mean, and band from the lowest to the highest "
+        "seed",
+        f"{LEDGER} ledger, charged probes included  ·  1 MAC = 2 FLOP  ·  large marker: end of the method's runs",
+        "  ·  ".join(notes),
     )
     return figure
 
@@ -113,14 +108,14 @@ def left_out(tables: Tables, shown: list[str]) -> bool:
 
 def panel(ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[Bound], near_end: bool) -> None:
     """Every method's mean and band, and the known bounds; with ``near_end`` only the losses at the ends."""
-    largest = max((found["flop"].iloc[-1] for found in bands.values()), default=1.0)
+    largest = max((found["x"].iloc[-1] for found in bands.values()), default=1.0)
     factor, unit = flop_unit(largest)
     for number, (method, found) in enumerate(bands.items()):
-        style, x = styles.style(method, tables.runs["method"].unique()), found["flop"] / factor
+        style, x = styles.style(method, tables.runs["method"].unique()), found["x"] / factor
         ax.fill_between(x, found["low"], found["high"], color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
             x, found["mean"], linestyle=style.line, markersize=3.5, **style.marked,
-            markevery=list(range(10 + 5 * number, GRID - 12, 40)), label=styles.method_name(method),
+            markevery=list(range(10 + 5 * number, common.GRID - 12, 40)), label=styles.method_name(method),
         )  # fmt: skip
         ax.plot(x.iloc[-1:], found["mean"].iloc[-1:], markersize=6, zorder=5, **style.marked)
     ax.set_xlim(0, 1.03 * largest / factor)
@@ -161,23 +156,13 @@ def limits(ax: Axes, bands: dict[str, pd.DataFrame], lines: list[float], near_en
 
 
 def band(tables: Tables, task: str, method: str) -> pd.DataFrame | None:
-    """Mean, lowest and highest validation loss of the finished seeds on a grid of compute; None without one.
-
-    The grid, in FLOP, runs from the latest start to the earliest end among the seeds, so that every point
-    stands on all of them; between evaluations the loss is linear.
-    """
+    """Validation loss of the finished seeds over compute in FLOP, as ``common.band``; None without one."""
     curves = []
     for _, run in tables.finished(task, method).iterrows():
         curve = tables.curve(run["run"])
         macs = total_macs(curve, LEDGER, bool(run["charges_probe"])).to_numpy(dtype=float)
         curves.append((FLOPS_PER_MAC * macs, curve["val_loss"].to_numpy(dtype=float)))
-    if not curves:
-        return None
-    grid = np.linspace(max(flop[0] for flop, _ in curves), min(flop[-1] for flop, _ in curves), GRID)
-    values = np.array([np.interp(grid, flop, loss) for flop, loss in curves])
-    return pd.DataFrame(
-        {"flop": grid, "mean": values.mean(axis=0), "low": values.min(axis=0), "high": values.max(axis=0)}
-    )
+    return common.band(curves) if curves else None
 
 
 def bounds(tables: Tables, task: str) -> list[Bound]:
@@ -187,9 +172,5 @@ def bounds(tables: Tables, task: str) -> list[Bound]:
     return [(known[name], *text) for name, text in texts.items() if name in known]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "loss_vs_compute", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

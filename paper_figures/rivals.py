@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
-import pandas as pd
 import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import curves, method_groups, metrics
+from mat.evidence.runs import method_groups, metrics, over_seeds
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
@@ -34,42 +31,28 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, "No finished run.")
     methods = method_groups.ordered(set().union(*shown.values()))
     figure, axes = common.panels(
-        len(shown), above=common.legend_inches(len(methods) + 1, NCOLS) + 0.4,
-        height=2.45, columns=common.COLUMNS,
-    )  # fmt: skip
+        len(shown), above=common.legend_inches(len(methods) + 1, NCOLS) + 0.4, height=2.45, columns=common.COLUMNS
+    )
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, task, found)
-    handles = [styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods]
-    figure.legend(
-        handles=[*handles, front_handle()],
-        loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.5,
-    )  # fmt: skip
+    handles = [*styles.method_handles(methods), front_handle()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.5)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, methods)}: mean with 95 % intervals",
-            "test split, weights at the end",
-        ],
-        [
-            f"{LEDGER} ledger, charged probes included",
-            "1 MAC = 2 FLOP",
-            "up is better in every panel: axes of losses are turned round",
-        ],
-        ["Pareto front of the means: no method shown is better and cheaper", "intervals may end beyond a panel"],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, methods)}: mean with 95 % intervals  ·  test split, "
+        "weights at the end",
+        f"{LEDGER} ledger, charged probes included  ·  1 MAC = 2 FLOP  ·  up is better in every panel: axes of losses "
+        "are turned round",
+        "Pareto front of the means: no method shown is better and cheaper  ·  intervals may end beyond a panel",
     )
     return figure
 
 
 def points(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
     """(compute in FLOP, test metric) with intervals, of every method with a finished run."""
-
-    def compute(run: pd.Series, curve: pd.DataFrame) -> float:
-        return FLOPS_PER_MAC * curves.final_macs(curve, LEDGER, bool(run["charges_probe"]))
-
     return {
         method: (
-            mean_interval(tables.by_seed(task, method, compute)),
+            mean_interval(FLOPS_PER_MAC * over_seeds.whole_run_macs(tables, task, method, LEDGER)),
             mean_interval(tables.by_seed(task, method, lambda run, _: float(run["test_metric"]))),
         )
         for method in method_groups.of_groups(tables.methods(task), GROUPS)
@@ -136,9 +119,5 @@ def front_handle() -> object:
     )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "rivals", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import numpy as np
 import pandas as pd
@@ -29,7 +27,6 @@ FIGURE = {
 LOSSES = {"train_loss": ("training", styles.ORANGE, "--"), "val_loss": ("validation", styles.BLACK, "-")}
 LEVEL = {"color": styles.VERMILION, "linewidth": 1.1, "zorder": 1}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
-GRID = 200
 
 
 def draw(tables: Tables) -> Figure:
@@ -38,7 +35,7 @@ def draw(tables: Tables) -> Figure:
     figure, places = common.pairs(len(tasks), above=0.45, height=3.0)
     for task, (grid, row, column) in zip(tasks, places, strict=True):
         stated = level(tables, task)
-        if is_loss(shown_metric(tables, task)):
+        if shown_metric(tables, task) in metrics.LOSSES:
             axes = [figure.add_subplot(grid[row : row + 2, column])]
         else:
             axes = [figure.add_subplot(grid[row, column])]
@@ -51,12 +48,9 @@ def draw(tables: Tables) -> Figure:
     common.legend(figure, ncols=4, handlelength=2.5)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, and band from the "
-            "lowest to the highest seed",
-        ],
-        ["level: of the test split, as workflows/sanity.yaml fixes it", "dotted: known values of the validation split"],
+        f"scale {tables.scope}  ·  {styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, "
+        "and band from the lowest to the highest seed",
+        "level: of the test split, as workflows/sanity.yaml fixes it  ·  dotted: known values of the validation split",
     )
     return figure
 
@@ -76,17 +70,12 @@ def shown_metric(tables: Tables, task: str) -> str:
     return stated["metric"] if stated is not None and stated["metric"] in known else next(iter(known))
 
 
-def is_loss(metric: str) -> bool:
-    """Whether the metric is the loss by another name, which needs no panel of its own."""
-    return metric in metrics.LOSSES
-
-
 def loss_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) -> None:
     """Training and validation loss, known losses, and the level if it is one of the loss."""
     for column, (label, colour, style) in LOSSES.items():
         curve(ax, tables, task, column, 1.0, colour, style, f"{label} loss")
     for one in baselines(tables, task, "validation"):
-        if is_loss(one.metric):
+        if one.metric in metrics.LOSSES:
             line(ax, one.value, one.label, KNOWN)
     value = loss_level(tables, task, stated)
     if value is not None:
@@ -102,7 +91,7 @@ def loss_level(tables: Tables, task: str, stated: pd.Series | None) -> float | N
     if stated["metric"] == metrics.GAP_CLOSED:
         known = tables.bounds(task, "test")
         return known["unigram"] - stated["level"] / 100 * (known["unigram"] - known["floor"])
-    return float(stated["level"]) if is_loss(stated["metric"]) else None
+    return float(stated["level"]) if stated["metric"] in metrics.LOSSES else None
 
 
 def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) -> None:
@@ -129,10 +118,9 @@ def curve(ax: Axes, tables: Tables, task: str, column: str, factor: float, colou
     if not found:
         ax.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=ax.transAxes, fontsize=7)
         return
-    epochs = np.linspace(max(x[0] for x, _ in found), min(x[-1] for x, _ in found), GRID)
-    values = np.array([np.interp(epochs, x, y) for x, y in found])
-    ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
-    ax.plot(epochs, values.mean(axis=0), color=colour, linestyle=style, label=label)
+    band = common.band(found)
+    ax.fill_between(band["x"], band["low"], band["high"], color=colour, alpha=0.18, linewidth=0)
+    ax.plot(band["x"], band["mean"], color=colour, linestyle=style, label=label)
 
 
 def line(ax: Axes, value: float, label: str, style: dict[str, object]) -> None:
@@ -144,9 +132,5 @@ def line(ax: Axes, value: float, label: str, style: dict[str, object]) -> None:
     )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "sanity", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

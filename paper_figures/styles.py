@@ -115,6 +115,12 @@ def method_name(method: str) -> str:
     return NAMES.get(method, method)
 
 
+def method_handles(methods: Iterable[str]) -> list[plt.Line2D]:
+    """Legend entries of methods that are markers."""
+    methods = list(methods)
+    return [handle(method_name(name), style(name, methods), markersize=5) for name in methods]
+
+
 def handle(name: str, style: Style, **changes: object) -> plt.Line2D:
     """A legend entry: the marker alone."""
     return plt.Line2D([], [], label=name, **({"linestyle": "none"} | style.marked | changes))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,16 +61,11 @@ def draw(tables: Tables) -> Figure:
     least, largest = int(table["n"].min()), int(table["n"].max())
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"n = {largest if least == largest else f'{least} to {largest}'} seeds, paired: mean, and 95 % interval of "
-            "the alternative",
-        ],
-        ["executed ledger but where an alternative names another, charged probes included", "sorted by the change"],
-        [
-            "more is better but for the validation loss",
-            "verdicts on the claim in brackets, by the rules of workflows/claims.yaml",
-        ],
+        f"scale {tables.scope}  ·  n = {largest if least == largest else f'{least} to {largest}'} seeds, paired: "
+        "mean, and 95 % interval of the alternative",
+        "executed ledger but where an alternative names another, charged probes included  ·  sorted by the change",
+        "more is better but for the validation loss  ·  verdicts on the claim in brackets, by the rules of "
+        "workflows/claims.yaml",
     )
     return figure
 
@@ -102,11 +95,9 @@ def panel(ax: Axes, rows: pd.DataFrame) -> None:
         ax.plot(value, place, marker="D", markersize=2.5, color=styles.BLACK, zorder=4)
     ax.axvline(0, color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     ax.axvline(default, zorder=5, **DEFAULT)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(range(len(rows)), [label(row) for _, row in rows.iterrows()])
+    common.rows(ax, [label(row) for _, row in rows.iterrows()])
     for text, changes in zip(ax.get_yticklabels(), rows["changes"], strict=True):
         text.set_fontweight("bold" if changes else "normal")
-    ax.tick_params(axis="y", length=0)
     ax.grid(True, axis="x")
 
 
@@ -115,9 +106,5 @@ def label(row: pd.Series) -> str:
     return f"{row['id']} {row['alternative'].removeprefix('mat_').replace('_', ' ')}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "tornado", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

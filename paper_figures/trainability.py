@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import styles
 from matplotlib.axes import Axes
@@ -14,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.tables.branches import interval_at
 from mat.evidence.text import format
 
 FIGURE = {
@@ -63,33 +61,22 @@ def draw(tables: Tables) -> Figure:
         if not ax.has_data():
             ax.set_axis_off()
     kinds = styles.kinds(modules["kind"])
-    figure.legend(
-        handles=[styles.handle(*styles.kind_style(kind, kinds), markersize=4) for kind in kinds],
-        loc="outside upper center", ncols=len(kinds),
-    )  # fmt: skip
+    handles = [styles.handle(*styles.kind_style(kind, kinds), markersize=4) for kind in kinds]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"n = {int(table['n'].max())} seeds; points: modules of all seeds; ρ: Spearman over a run's modules",
-            "no ledger",
-        ],
-        [
-            f"each module alone for {int(table['branch_steps'].max())} steps; loss decrease: of the training "
-            "loss, beyond a branch that trains nothing"
-        ],
-        ["bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y"],
+        f"scale {tables.scope}  ·  n = {int(table['n'].max())} seeds; points: modules of all seeds; ρ: Spearman over "
+        "a run's modules  ·  no ledger",
+        f"each module alone for {int(table['branch_steps'].max())} steps; loss decrease: of the training loss, beyond "
+        "a branch that trains nothing",
+        "bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y",
     )
     return figure
 
 
 def rho(table: pd.DataFrame, checkpoint: str, quantity: str, given: str) -> Interval:
     """The table's ρ of one family; unknown where there is none."""
-    rows = table[(table["checkpoint"] == checkpoint) & (table["quantity"] == quantity) & (table["given"] == given)]
-    if rows.empty:
-        return Interval(np.nan, np.nan, np.nan, 0)
-    first = rows.iloc[0]
-    return Interval(first["mean"], first["low"], first["high"], int(first["n"]))
+    return interval_at(table, {"checkpoint": checkpoint, "quantity": quantity, "given": given})
 
 
 def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> None:
@@ -123,9 +110,7 @@ def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], la
         ax.axhline(partial[0] - 0.5, color="0.6", linewidth=0.6, linestyle=(0, (4, 2)))
     ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
     ax.set_xlim(-1.05, 1.05)
-    ax.set_ylim(len(cells) - 0.5, -0.5)
-    ax.set_yticks(range(len(cells)), [cell_name(*cell) for cell in cells] if labels else [""] * len(cells))
-    ax.tick_params(axis="y", length=0)
+    common.rows(ax, [cell_name(*cell) if labels else "" for cell in cells])
     ax.set_xlabel("ρ with the loss decrease")
     ax.grid(True, axis="x")
 
@@ -137,9 +122,5 @@ def cell_name(quantity: str, given: str) -> str:
     return f"{SHORT.get(quantity, quantity)} | {', '.join(SHORT.get(name, name) for name in given.split())}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "trainability", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import common
 import numpy as np
 import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import curves, method_groups, over_seeds
+from mat.evidence.runs import method_groups, over_seeds
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
 
@@ -44,20 +42,15 @@ def draw(tables: Tables) -> Figure:
         ax.set_xlabel("saving in FLOP, %")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("saving in seconds, %")
-    handles = [styles.handle(styles.method_name(name), styles.style(name, methods), markersize=5) for name in methods]
+    handles = styles.method_handles(methods)
     figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3)
     common.footer(
         figure,
-        [
-            f"scale {tables.scope}",
-            f"{common.seeds_text(tables, [REFERENCE, *methods])}, paired with {REFERENCE}: geometric mean with 95 % "
-            "intervals",
-        ],
-        [
-            f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither",
-            f"hardware: {hardware(tables)}",
-        ],
-        ["on the diagonal a saved FLOP saves its time; below it, it saves less", "shaded: dearer than vanilla"],
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *methods])}, paired with {REFERENCE}: "
+        "geometric mean with 95 % intervals",
+        f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither  ·  hardware: "
+        f"{hardware(tables)}",
+        "on the diagonal a saved FLOP saves its time; below it, it saves less  ·  shaded: dearer than vanilla",
     )
     return figure
 
@@ -68,10 +61,11 @@ def savings(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
     for method in method_groups.of_groups(tables.methods(task), GROUPS):
         if method == REFERENCE:
             continue
-        value = tuple(
-            saving_percent(measure(tables, task, method), measure(tables, task, REFERENCE))
-            for measure in (final_macs, over_seeds.wall_clock)
+        flops, seconds = (
+            [over_seeds.whole_run_macs(tables, task, name, LEDGER) for name in (method, REFERENCE)],
+            [over_seeds.wall_clock(tables, task, name) for name in (method, REFERENCE)],
         )
+        value = saving_percent(*flops), saving_percent(*seconds)
         if all(one.n for one in value):
             found[method] = value
     return found
@@ -109,11 +103,6 @@ def bars(value: Interval, low: float) -> list[list[float]] | None:
     return [[max(0.0, place - next(ends))], [max(0.0, next(ends) - place)]]
 
 
-def final_macs(tables: Tables, task: str, method: str) -> object:
-    """Total MACs of the whole run by seed."""
-    return tables.by_seed(task, method, lambda run, curve: curves.final_macs(curve, LEDGER, bool(run["charges_probe"])))
-
-
 def hardware(tables: Tables) -> str:
     """The processors and devices that the runs were timed on, each once."""
     columns = [name for name in ("device", "cpu", "threads") if name in tables.runs]
@@ -125,9 +114,5 @@ def hardware(tables: Tables) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} kinds, see runs.csv"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    common.main(draw, "wall_clock", __doc__, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(draw, __file__)

@@ -17,8 +17,8 @@ from matplotlib.transforms import Bbox
 
 from mat.evidence.catalogue.tables import load
 from mat.evidence.runs.pooled import Tables
+from tests.evidence.written import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "paper_figures"
 
 
@@ -41,7 +41,8 @@ def script(name: str) -> ModuleType:
 def draw(name: str, tables: Path, out: Path) -> tuple[Path, Path]:
     """Run one script as its command line does; the PDF and the PNG."""
     with scripts():
-        __import__(name).main(["--tables", str(tables), "--out", str(out)])
+        arguments = ["--tables", str(tables), "--out", str(out)]
+        __import__("common").main(__import__(name).draw, name, arguments)
     return out / f"{name}.pdf", out / f"{name}.png"
 
 

@@ -14,22 +14,17 @@ from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import models_of, parts, savings
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
-from tests.evidence.written import collect_into, write
-from tests.figures.drawing import ROOT, SCRIPTS, draw, drawn, script
+from tests.evidence.written import ROOT, collect_into, measured, write
+from tests.figures.drawing import SCRIPTS, draw, drawn, script
 
 NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "styles"))
-CLAIMS = ROOT / "workflows" / "claims.yaml"
-LEVELS = ROOT / "workflows" / "sanity.yaml"
 _TEXT = {"objective": "masked_lm", "shapes": {"input_ids": [1, 8]}, "outputs": 11, "batch": 2}
 SMALL = {
     "bert": {**_TEXT, "model": {"name": "bert", "width": 8, "heads": 2}, "reported": {"vanilla": 3, "mat": 2}},
     "switch": {**_TEXT, "model": {"name": "switch", "width": 8, "heads": 2}},
     "vgg": {
-        "model": {"name": "vgg"},
-        "objective": "image_classification",
-        "shapes": {"x": [1, 1, 8, 8]},
-        "outputs": 10,
-        "batch": 2,
+        **{"model": {"name": "vgg"}, "objective": "image_classification", "shapes": {"x": [1, 1, 8, 8]}},
+        **{"outputs": 10, "batch": 2},
     },
 }
 
@@ -37,10 +32,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    collect_into(write_runs(root / "runs", diverged=[("hmm", "multirate", 2)]), root / "tables")
-    compare(root / "tables")
-    limit(root / "tables", [SMALL["bert"], SMALL["switch"], SMALL["vgg"]])
-    write(root / "tables", "sanity")
+    collect_into(write_runs(root / "runs", ["digits"], {"vanilla": METHODS["vanilla"]}, [0]), root / "tables")
     return root / "tables"
 
 
@@ -66,11 +58,7 @@ def limit(tables, models):
 
 def compare(tables, **options):
     """Write the agreement table of invented measurements."""
-    frames = measurements(**options)
-    files = [tables / f"{number}.parquet" for number in range(len(frames))]
-    for path, frame in zip(files, frames, strict=True):
-        frame.to_parquet(path, index=False)
-    write(tables, "agreement", measured=files)
+    write(tables, "agreement", measured=measured(measurements(**options), tables))
 
 
 def test_a_script_runs_by_itself(demo, tmp_path):
@@ -131,11 +119,9 @@ def glue(tmp_path_factory):
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
     collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
     (root / "levels.yaml").write_text(
-        "demo:\n"
-        "  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n"
-        "  task1: {metric: loss, direction: at_most, level: 0.5, source: somebody}\n"
-        "  hmm: {metric: gap_closed, direction: at_least, level: 0.6, source: somebody}\n"
-        "  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
+        "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "
+        "direction: at_most, level: 0.5, source: somebody}\n  hmm: {metric: gap_closed, direction: at_least, level: "
+        "0.6, source: somebody}\n  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
     )
     write(root / "tables", "sanity", levels=root / "levels.yaml")
     return root / "tables"

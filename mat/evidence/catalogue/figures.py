@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -69,18 +69,10 @@ def of_scale(folder: Path, asked: Collection[str], labels: Collection[str]) -> l
     ]
 
 
-@dataclass(frozen=True)
-class Found:
-    """A figure that is there: what is known of it, and its files by ending (".png")."""
-
-    item: Figure
-    files: Mapping[str, Path]
-
-
-def there(folder: Path, scripts: Path) -> Iterator[Found]:
+def there(folder: Path, scripts: Path) -> Iterator[tables.Found]:
     """The figures in ``folder`` that have a PNG, in the report's order; one without a script has its name as title."""
     files = tables.by_stem(folder, (".png", ".pdf", ".svg"))
     listed = known(scripts)
     for name in [*(name for name in listed if name in files), *(name for name in files if name not in listed)]:
         if ".png" in files[name]:
-            yield Found(listed.get(name) or Figure(name, tables.titled(name)), files[name])
+            yield tables.Found(listed.get(name) or Figure(name, tables.titled(name)), files[name])

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -151,9 +152,9 @@ def write_pages(table: Table, folder: Path, sources_of: Given) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """A table that is there: its record and its files by ending (".csv")."""
+    """A table that is there, or a figure: what is known of it, and its files by ending (".csv")."""
 
-    item: Table
+    item: Any
     files: Mapping[str, Path]
 
 

@@ -43,14 +43,10 @@ def parting(run: str, a: pd.DataFrame, b: pd.DataFrame) -> Parting:
         return Parting(run, lengths)
     first = differs.index[differs.any(axis=1)][0]
     by = right - left
+    at = {name: float(by.at[first, name]) for name in columns[differs.loc[first]]}
     largest = by.abs().max()[differs.any()]
-    return Parting(
-        run,
-        lengths,
-        int(first),
-        {name: float(by.at[first, name]) for name in columns[differs.loc[first]]},
-        {name: float(value) for name, value in largest.items() if np.isfinite(value)},
-    )
+    largest = {name: float(value) for name, value in largest.items() if np.isfinite(value)}
+    return Parting(run, lengths, int(first), at, largest)
 
 
 def _numbers(curve: pd.DataFrame) -> pd.DataFrame:

@@ -59,12 +59,9 @@ def _runs(a: Path, b: Path) -> Comparison:
     (row_a, spec_a, curve_a, _), (row_b, spec_b, curve_b, _) = (pool.read_run(path) for path in (a, b))
     name = row_a["run"] if row_a["run"] == row_b["run"] else f"{row_a['run']} and {row_b['run']}"
     made_by = _made_by(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
-    settings = sorted({*_flat(spec_a)} | {*_flat(spec_b)})
-    made_by |= {
-        f"spec: {key}": pair
-        for key in settings
-        if (pair := (_flat(spec_a).get(key, "–"), _flat(spec_b).get(key, "–")))[0] != pair[1]
-    }
+    first, second = _flat(spec_a), _flat(spec_b)
+    pairs = {f"spec: {key}": (first.get(key, "–"), second.get(key, "–")) for key in sorted({*first, *second})}
+    made_by |= {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return Comparison(str(a), str(b), made_by, [parting(name, curve_a, curve_b)])
 
 
@@ -85,16 +82,10 @@ def _tables(a: Path, b: Path) -> Comparison:
     both = [name for name in names[0] if name in set(names[1])]
     changed, kept = _both(a, b, "verdicts.csv", verdicts)
     other, equal = _both(a, b, "results.csv", numbers)
-    return Comparison(
-        str(a),
-        str(b),
-        _made_by(left.runs, right.runs),
-        [parting(name, left.curve(name), right.curve(name)) for name in both],
-        tuple([name for name in own if name not in set(both)] for own in names),
-        changed,
-        other,
-        {"verdicts": kept, "numbers": equal},
-    )
+    runs = [parting(name, left.curve(name), right.curve(name)) for name in both]
+    only = tuple([name for name in own if name not in set(both)] for own in names)
+    same = {"verdicts": kept, "numbers": equal}
+    return Comparison(str(a), str(b), _made_by(left.runs, right.runs), runs, only, changed, other, same)
 
 
 def _both(a: Path, b: Path, name: str, compared):

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from mat.evidence.comparison.curves import Parting
 from mat.evidence.comparison.folders import Comparison
 from mat.evidence.comparison.headlines import MEASURES, Number
-from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format
 
 SHOWN = 5  # names of runs, or columns, before "and N more"
@@ -19,14 +18,8 @@ OVERLAP = {True: "intervals overlap", False: "intervals DO NOT overlap", None: "
 
 def text(found: Comparison) -> str:
     """What differs, most important first; what is the same, in a number each."""
-    blocks = [
-        [f"a: {found.a}", f"b: {found.b}"],
-        list(_made_by(found)),
-        list(_verdicts(found)),
-        list(_numbers(found)),
-        list(_runs(found)),
-    ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    blocks = [[f"a: {found.a}", f"b: {found.b}"], *(part(found) for part in (_made_by, _verdicts, _numbers, _runs))]
+    return "\n\n".join(filter(None, map("\n".join, blocks)))
 
 
 def as_json(found: Comparison) -> str:
@@ -81,12 +74,9 @@ def _numbers(found: Comparison) -> Iterator[str]:
 
 
 def _measure(number: Number) -> str:
-    a, b = (_estimate(value, MEASURES[number.measure]) for value in (number.a, number.b))
+    unit = MEASURES[number.measure]
+    a, b = (f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}" for value in (number.a, number.b))
     return f"{number.measure:<24} {a} | {b}  {OVERLAP[number.overlap]}"
-
-
-def _estimate(value: Interval, unit: str) -> str:
-    return f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}"
 
 
 def _runs(found: Comparison) -> Iterator[str]:

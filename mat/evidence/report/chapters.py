@@ -27,7 +27,6 @@ PAPER = (
     "NeurIPS 2023, arXiv 2405.07527"
 )
 _OWN_CHAPTER = ("provenance", "ambiguities")
-_LISTED = {"verdicts": "The numbers are under [Verdicts](#verdicts), claim by claim."}
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,11 @@ def lead(source: Source) -> str:
 def chapters(source: Source) -> list[Section]:
     """All chapters of the report, verdicts first. What a scale does not have is left out."""
     made = (
-        _verdicts(source), _summary(source), _tables(source), _figures(source), _runs(source), _hashes(source),
-        _register(source), _methods(source), _again(source),
-    )  # fmt: skip
+        *(_verdicts(source), _summary(source), _tables(source), _figures(source), _runs(source)),
+        _of_page(source, "provenance", "From data to figure", "provenance.md", provenance.NAME),
+        _of_page(source, "register", "What the paper leaves open", "ambiguities.md"),
+        *(_methods(source), _again(source)),
+    )
     return [chapter for chapter in made if chapter is not None]
 
 
@@ -162,31 +163,28 @@ def _summary(source: Source) -> Section | None:
 def _tables(source: Source) -> Section:
     parts = []
     for found in catalogue.there(source.tables_dir):
-        item, page = found.item, found.files.get(".md")
+        item, files = found.item, tuple(found.files.values())
         if item.name in _OWN_CHAPTER:
             continue
-        if item.name in _LISTED:
-            text = _LISTED[item.name]
-        elif page is not None:
-            text = inner(page.read_text(encoding="utf-8"))
+        if item.name == "verdicts":
+            text = "The numbers are under [Verdicts](#verdicts), claim by claim."
+        elif ".md" in found.files:
+            text = inner(found.files[".md"].read_text(encoding="utf-8"))
         else:
             text = item.about + ("\n\n" + environment.listing(source.tables) if item.name == "runs" else "")
-        parts.append(
-            Section(f"table-{item.name}", item.title, text, tuple(found.files.values()), _command(source, found))
-        )
+        parts.append(Section(f"table-{item.name}", item.title, text, files, _command(source, found)))
     return Section("tables", "Tables", inside=tuple(parts))
 
 
 def _figures(source: Source) -> Section | None:
-    found = list(figures.there(source.figures_dir, source.root / provenance.SCRIPTS))
     pictures = tuple(
         Picture(one.item.name, one.item.title, _caption(source, one), one.files[".png"], one.files.get(".pdf"))
-        for one in found
+        for one in figures.there(source.figures_dir, source.root / provenance.SCRIPTS)
     )
     return Section("figures", "Figures", pictures=pictures) if pictures else None
 
 
-def _caption(source: Source, found: figures.Found) -> str:
+def _caption(source: Source, found: catalogue.Found) -> str:
     held = found.item.held.format(seeds=seeds(source.tables, found.item.counted))
     about = f"{found.item.about} {held}".strip()
     return f"{about} Scale {source.tables.scope}. Made by `{_command(source, found)}`."
@@ -215,19 +213,10 @@ def _runs(source: Source) -> Section:
     return Section("environment", "Seeds, hours, hardware and versions", text)
 
 
-def _hashes(source: Source) -> Section | None:
-    page = source.tables_dir / "provenance.md"
-    if not page.is_file():
-        return None
-    files = (page, page.with_name(provenance.NAME))
-    return Section("provenance", "From data to figure", inner(page.read_text(encoding="utf-8")), files)
-
-
-def _register(source: Source) -> Section | None:
-    page = source.tables_dir / "ambiguities.md"
-    if not page.is_file():
-        return None
-    return Section("register", "What the paper leaves open", inner(page.read_text(encoding="utf-8")), (page,))
+def _of_page(source: Source, anchor: str, title: str, *names: str) -> Section | None:
+    """A table's page, the first of these files, as a chapter."""
+    files = tuple(source.tables_dir / name for name in names)
+    return Section(anchor, title, inner(files[0].read_text(encoding="utf-8")), files) if files[0].is_file() else None
 
 
 def _methods(source: Source) -> Section:
@@ -243,25 +232,21 @@ def _methods(source: Source) -> Section:
 def _again(source: Source) -> Section:
     tables = shlex.quote(relative(source.tables_dir, source.root))
     first = source.tables.runs.iloc[-1]
-    text = "\n".join(
-        [
-            "In a clone of the repository, with Python 3.11 or newer:",
-            "",
-            "```sh",
-            "make .venv/.installed && . .venv/bin/activate",
-            f"{source.tables.command}",
-            "```",
-            "",
-            "Any number leads to its runs, and the committed files are what they say:",
-            "",
-            "```sh",
-            f"python -m mat trace --tables {tables} results {first['task']} {first['method']} test_metric",
-            f"python -m mat trace --tables {tables} --check",
-            "```",
-            "",
-            "On a CPU with the same thread count and versions a run gives the same numbers bit for bit, seconds apart.",
-        ]
-    )
+    text = f"""In a clone of the repository, with Python 3.11 or newer:
+
+```sh
+make .venv/.installed && . .venv/bin/activate
+{source.tables.command}
+```
+
+Any number leads to its runs, and the committed files are what they say:
+
+```sh
+python -m mat trace --tables {tables} results {first["task"]} {first["method"]} test_metric
+python -m mat trace --tables {tables} --check
+```
+
+On a CPU with the same thread count and versions a run gives the same numbers bit for bit, seconds apart."""
     return Section("reproduce", "How to reproduce", text)
 
 
@@ -273,7 +258,7 @@ def inner(page: str) -> str:
     return "\n".join("##" + line if re.match(r"#{2,4} ", line) else line for line in lines).strip()
 
 
-def _command(source: Source, found: catalogue.Found | figures.Found) -> str:
+def _command(source: Source, found: catalogue.Found) -> str:
     kinds = [kind for kind in (".md", ".csv", ".pdf") if kind in found.files] or sorted(found.files)
     path = relative(found.files[kinds[0]], source.root)
     return format.command(source.tables.scale, source.tables.selection, path)

@@ -44,16 +44,8 @@ def spent(tables: Tables) -> str:
              *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
         )  # fmt: skip
     total = tables.runs[list(SPENT)].sum() / 3600
-    rows.append(
-        (
-            "all",
-            "",
-            "",
-            str((tables.runs["status"] == "diverged").sum()),
-            *(f"{v:.3f}" for v in total),
-            f"{total.sum():.3f}",
-        )
-    )
+    diverged = str((tables.runs["status"] == "diverged").sum())
+    rows.append(("all", "", "", diverged, *(f"{value:.3f}" for value in total), f"{total.sum():.3f}"))
     header = ("task", "method", "seeds", "diverged", "training, h", "probes, h", "evaluation, h", "sum, h")
     return format.markdown_table(header, rows)
 
@@ -64,9 +56,9 @@ def machines(tables: Tables) -> str:
     seen = runs.groupby(["device", "cpu", "cores", "threads"], dropna=False).size().reset_index(name="runs")
     rows = [(str(r.device), str(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()]
     table = format.markdown_table(("device", "processor", "cores", "threads per run", "runs"), rows)
-    columns = [name for name in runs.columns if name.startswith("version_")]
     versions = [
-        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna()))))) for name in columns
+        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna())))))
+        for name in runs.columns[runs.columns.str.startswith("version_")]
     ]
     return "\n\n".join([table, format.markdown_table(("package", "version"), versions)])
 
@@ -80,19 +72,8 @@ def listing(tables: Tables) -> str:
              f"{run.test_loss:.4g} {run.loss_unit}", str(run.steps),
              f"{run.seconds_train + run.seconds_probe + run.seconds_eval:.1f}", run.spec_hash)
         )  # fmt: skip
-    header = (
-        "run",
-        "task",
-        "method",
-        "seed",
-        "status",
-        "test metric",
-        "test loss",
-        "steps",
-        "seconds",
-        "specification",
-    )
-    return format.markdown_table(header, rows)
+    header = ("run", "task", "method", "seed", "status", "test metric", "test loss", "steps", "seconds")
+    return format.markdown_table((*header, "specification"), rows)
 
 
 def in_short(results: pd.DataFrame) -> str:

@@ -88,12 +88,8 @@ def slug(text: str) -> str:
 def without_dead_links(html: str) -> str:
     """Links to places that the page does not have become text."""
     there = set(re.findall(r'\bid="([^"]+)"', html))
-    return re.sub(
-        r'<a href="#([^"]+)">(.*?)</a>',
-        lambda found: found[0] if found[1] in there else found[2],
-        html,
-        flags=re.DOTALL,
-    )
+    link = re.compile(r'<a href="#([^"]+)">(.*?)</a>', re.DOTALL)
+    return link.sub(lambda found: found[0] if found[1] in there else found[2], html)
 
 
 def data_uri(path: Path) -> str:
@@ -111,15 +107,16 @@ def _section(section: Section) -> dict[str, Any]:
         "title": section.title,
         "label": section.label or section.title,
         "html": Markup(html),
-        "files": [_file(path) for path in section.files],
+        "files": list(map(_file, section.files)),
         "command": section.command,
-        "pictures": [_picture(picture) for picture in section.pictures],
-        "inside": [_section(part) for part in section.inside],
+        "pictures": list(map(_picture, section.pictures)),
+        "inside": list(map(_section, section.inside)),
     }
 
 
 def _file(path: Path) -> dict[str, str]:
-    return {"name": path.name, "uri": data_uri(path), "size": _size(path.stat().st_size)}
+    size = path.stat().st_size
+    return {"name": path.name, "uri": data_uri(path), "size": f"{size / 1024:.0f} kB" if size >= 1024 else f"{size} B"}
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
@@ -140,18 +137,13 @@ def png_size(path: Path) -> tuple[int, int]:
     return struct.unpack(">II", head[16:24])
 
 
-def _size(number: int) -> str:
-    return f"{number / 1024:.0f} kB" if number >= 1024 else f"{number} B"
-
-
 def _linked(tokens: Sequence[Token]) -> Iterable[Token]:
     keeps = True
     for token in tokens:
         if token.type == "link_open":
             keeps = str(token.attrGet("href")).startswith(("#", "http"))
-        if token.type in ("link_open", "link_close") and not keeps:
-            continue
-        yield token
+        if keeps or token.type not in ("link_open", "link_close"):
+            yield token
 
 
 def _mark_cells(tokens: Sequence[Token]) -> None:
@@ -187,22 +179,10 @@ def _mark_column(cells: list[tuple[Token, str]]) -> None:
 def _boxed(tokens: Sequence[Token]) -> Iterable[Token]:
     for place, token in enumerate(tokens):
         if token.type == "table_open":
-            rows = _rows(tokens[place:])
-            box = Token("html_block", "", 0)
-            tall = " tall" if rows > TALL else ""
-            box.content = f'<div class="scroll{tall}" tabindex="0" role="region" aria-label="table">\n'
-            yield box
+            of_table = itertools.takewhile(lambda one: one.type != "table_close", tokens[place:])
+            tall = " tall" if sum(one.type == "tr_open" for one in of_table) > TALL else ""
+            box = f'<div class="scroll{tall}" tabindex="0" role="region" aria-label="table">\n'
+            yield Token("html_block", "", 0, content=box)
         yield token
         if token.type == "table_close":
-            box = Token("html_block", "", 0)
-            box.content = "</div>\n"
-            yield box
-
-
-def _rows(tokens: Sequence[Token]) -> int:
-    count = 0
-    for token in tokens:
-        count += token.type == "tr_open"
-        if token.type == "table_close":
-            return count
-    return count
+            yield Token("html_block", "", 0, content="</div>\n")

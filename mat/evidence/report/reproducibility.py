@@ -42,13 +42,16 @@ def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: s
             "## Communication with original authors",
             "None, at the time of writing.",
             "## Computational requirements",
-            *_required(tables),
+            environment.scope(tables),
+            environment.machines(tables),
         ]
     )
 
 
 def _scope(claims: Claims, verdicts: pd.DataFrame | None) -> Iterator[str]:
-    judged = set() if verdicts is None else _judged(verdicts)
+    judged: set[str] = set()
+    if verdicts is not None:
+        judged = set(verdicts.loc[(verdicts["task"] == format.ALL) & (verdicts["verdict"] != NOT_TESTED), "claim"])
     ours = [claim.id for claim in claims.claims if claim.id.startswith("X")]
     yield (
         f"{len(claims.claims)} claims and questions; {len(judged)} of them are judged on the runs of this scale. "
@@ -80,7 +83,7 @@ def _results(tables: Tables, claims: Claims, verdicts: pd.DataFrame | None) -> I
     if verdicts is None:
         yield "No claim is judged at this scale."
         return
-    tops = verdicts[verdicts["task"] == report_verdicts.ALL].set_index("claim")["verdict"]
+    tops = verdicts[verdicts["task"] == format.ALL].set_index("claim")["verdict"]
     for verdict in VERDICTS:
         names = [claim.id for claim in claims.claims if tops.get(claim.id) == verdict]
         if names:
@@ -114,7 +117,7 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
         else "The runs of this scale vary every one of them."
     )
     if verdicts is not None:
-        counts = verdicts[verdicts["task"] == report_verdicts.ALL]["verdict"].value_counts()
+        counts = verdicts[verdicts["task"] == format.ALL]["verdict"].value_counts()
         measured = verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0), "n"]
         yield (
             f"{counts.get('inconclusive', 0)} claims stay inconclusive and {counts.get(NOT_TESTED, 0)} are not tested. "
@@ -129,18 +132,8 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
         yield f"Vanilla does not reach its level on {format.listed(missed)}, which weakens what is said there."
 
 
-def _required(tables: Tables) -> Iterator[str]:
-    yield environment.scope(tables)
-    yield environment.machines(tables)
-
-
 def _unvaried(tables: Tables, register: list[Ambiguity]) -> list[str]:
     """Open choices without a row in the sensitivity table and without a run of an alternative."""
     methods = set(tables.runs["method"])
     varied = set(tables.made["sensitivity"]["id"]) if "sensitivity" in tables.made else set()
     return [entry.id for entry in register if entry.id not in varied and not methods & set(entry.sensitivity)]
-
-
-def _judged(verdicts: pd.DataFrame) -> set[str]:
-    top = verdicts[verdicts["task"] == report_verdicts.ALL]
-    return set(top.loc[top["verdict"] != NOT_TESTED, "claim"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,11 +19,12 @@ def run(directory: Path) -> str:
     """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
     row, spec, curve, probes = pool.read_run(directory)
     charged, unit = row["charges_probe"], row["loss_unit"]
+    tested = ", ".join(f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"]))
     lines = [
         f"run       {row['run']}",
         f"is        scale {row['scale']}, task {row['task']}, method {row['method']}, seed {row['seed']}",
         f"status    {row['status']} after {row['steps']} steps, {len(curve)} evaluations",
-        f"test      {', '.join(_tested(row))}, loss {row['test_loss']:.4f} {unit}",
+        f"test      {tested}, loss {row['test_loss']:.4f} {unit}",
         f"best      validation loss {row['best_val_loss']:.4f} {unit} at step {row['best_step']:.0f}",
     ]
     for ledger in LEDGERS:
@@ -46,11 +45,6 @@ def run(directory: Path) -> str:
         *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
     ]
     return "\n".join(lines)
-
-
-def _tested(row: Mapping[str, Any]) -> list[str]:
-    """The test split's metrics, the one judged by first."""
-    return [f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"])]
 
 
 def _flags(rows: pd.DataFrame) -> str:
@@ -76,10 +70,8 @@ def scale(tables_dir: Path, claims: Path) -> str:
     for row in shown.itertuples():
         rows.append(
             f"{row.task:<{wide}} {row.method:<10} {row.n_finished:>2} {row.test_metric_mean:>12.4f} "
-            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} "
-            f"{row.saving_executed_percent_mean:>9.1f} "
-            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}"
-            f"  {row.metric}"
+            f"{row.compute_to_convergence_executed_flop_mean / factor:>15.4g} {row.saving_executed_percent_mean:>9.1f} "
+            f"{row.active_share_percent_mean:>9.1f} {row.train_and_probe_seconds_mean:>8.1f}  {row.metric}"
         )
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")

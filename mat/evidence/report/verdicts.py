@@ -15,8 +15,6 @@ from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 
-OVER_ALL = ("after_correction", "seeds_needed")  # those of a claim as a whole
-BESIDE = {"bootstrap": "bootstrap over seeds"}
 MANY = 6  # numbers of a claim that the table over all claims still holds
 MEANING = (
     "*Supported*, *partly* and *not supported* are what a claim's rule says of the whole interval. *Inconclusive*: the "
@@ -25,6 +23,7 @@ MEANING = (
 )
 # further columns of verdicts.csv, each shown where at least one row has something to say
 MORE = {
+    "bootstrap": "bootstrap over seeds",
     "after_correction": "after correction",
     "detectable": "smallest effect it would see",
     "seeds_needed": "seeds it would need",
@@ -34,7 +33,7 @@ MORE = {
 
 def overview(frame: pd.DataFrame, claims: Claims) -> str:
     """All claims in one table: what was reported, what was measured, the verdict, and what it stands on."""
-    more = [name for name in OVER_ALL if _says(frame, name)]
+    more = [name for name in ("after_correction", "seeds_needed") if _says(frame, name)]
     header = ("claim", "", "verdict", "reported", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
               "depends on", *(MORE[name] for name in more))  # fmt: skip
     rows = []
@@ -58,12 +57,12 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
 def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
     """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
     tops = frame[frame["task"] == ALL].set_index("claim")
-    more = [name for name in ("after_correction",) if _says(frame, name)]
     for claim in claims.claims:
         if claim.id in tops.index:
             top = tops.loc[claim.id]
             n = f"n = {int(top['n'])}" if top["n"] else ""
-            said = "".join(f"{MORE[name]}: {_cell(top[name])}; " for name in more if _cell(top[name]) != format.MISSING)
+            corrected = _cell(top.get("after_correction", ""))
+            said = f"after correction: {corrected}; " if corrected != format.MISSING else ""
             yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
 
 
@@ -73,7 +72,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     reported = claim.reported.rstrip(".")
     start = f"Reported: {reported}. " if reported != "not reported" else "The paper does not answer this. "
     if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
-        return f"{start}Here: **{top['verdict']}**. {_sentence(top['reason'])}"
+        return f"{start}Here: **{top['verdict']}**. {top['reason'][:1].upper()}{top['reason'][1:].rstrip('.')}."
     groups = [f"*{verdict}* on {format.listed(same['task'])}" for verdict, same in tasks.groupby("verdict", sort=False)]
     said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {format.listed(groups)}."]
     deciding = _deciding(rows)
@@ -82,7 +81,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
         deciding = deciding.iloc[:0]
     for part, numbers in deciding.groupby("part", sort=False):
         values = format.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
-        said.append(f"{_capital(_lowered(part))} is {values}{_stands_on(numbers)}.")
+        said.append(f"{part if part.startswith('λ') else f'The {part}'} is {values}{_stands_on(numbers)}.")
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != format.MISSING:
         said.append(f"After correction for the number of claims: {corrected}.")
@@ -98,9 +97,9 @@ def by_task(rows: pd.DataFrame) -> str:
     if shown.empty:
         return ""
     shown = shown.assign(bootstrap=[_bootstrap(row) for _, row in shown.iterrows()])
-    more = [name for name in ("bootstrap", *MORE) if _says(shown, name)]
+    more = [name for name in MORE if _says(shown, name)]
     header = ("task", "verdict", "number", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
-              *(BESIDE.get(name) or MORE[name] for name in more), "why")  # fmt: skip
+              *(MORE[name] for name in more), "why")  # fmt: skip
     return format.markdown_table(
         header,
         [
@@ -202,18 +201,6 @@ def _stands_on(numbers: pd.DataFrame) -> str:
     return f" (n = {_range(numbers['n'])}{where})"
 
 
-def _capital(text: str) -> str:
-    return text if text.startswith("λ") else text[:1].upper() + text[1:]
-
-
 def _range(values: pd.Series) -> str:
     least, most = int(values.min()), int(values.max())
     return str(least) if least == most else f"{least} to {most}"
-
-
-def _lowered(part: str) -> str:
-    return part if part.startswith("λ") else f"the {part}"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."

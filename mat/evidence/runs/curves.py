@@ -14,6 +14,8 @@ import pandas as pd
 from mat.errors import InputError
 from mat.records.costs import probe_macs, total_macs, total_seconds
 
+Charged = tuple[pd.DataFrame, bool]  # a curve, and whether its run is charged for its probes
+
 
 @dataclass(frozen=True)
 class Convergence:
@@ -92,6 +94,12 @@ def loss_at(curve: pd.DataFrame, macs: float, ledger: str, charged: bool) -> flo
     """Validation loss after ``macs`` of total compute, linear between evaluations; NaN outside the run."""
     total = total_macs(curve, ledger, charged).to_numpy(dtype=float)
     return float(np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan))
+
+
+def losses_at_equal_compute(first: Charged, second: Charged, ledger: str) -> tuple[float, float]:
+    """Validation losses of two runs at the smaller of their final computes."""
+    budget = min(final_macs(curve, ledger, charged) for curve, charged in (first, second))
+    return tuple(loss_at(curve, budget, ledger, charged) for curve, charged in (first, second))
 
 
 def best_loss(curve: pd.DataFrame) -> float:

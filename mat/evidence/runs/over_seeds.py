@@ -12,11 +12,9 @@ from mat.evidence.stats.intervals import Interval, mean_interval
 
 def convergence_macs(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
     """Total MACs to convergence by seed, charged probes included."""
-
-    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
-        return measures.macs_to_convergence(curve, ledger, bool(run["charges_probe"]), rule)
-
-    return tables.by_seed(task, method, measure)
+    return tables.by_seed(
+        task, method, lambda run, curve: measures.macs_to_convergence(curve, ledger, run["charges_probe"], rule)
+    )
 
 
 def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
@@ -26,15 +24,14 @@ def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, 
     convergence. Only seeds that vanilla finished too are in the series.
     """
     targets = tables.by_seed(task, REFERENCE, lambda _, curve: measures.target_loss(curve, rule))
-
-    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
-        target = targets[int(run["seed"])]
-        return measures.macs_to_reach(curve, target, ledger, bool(run["charges_probe"]), rule)
-
-    done = tables.finished(task, method)
-    rows = done[done["seed"].isin(targets.index)]
+    done = curves(tables, task, method)
     return pd.Series(
-        {int(run["seed"]): measure(run, tables.curve(run["run"])) for _, run in rows.iterrows()}, dtype=float
+        {
+            seed: measures.macs_to_reach(curve, targets[seed], ledger, charged, rule)
+            for seed, (curve, charged) in done.items()
+            if seed in targets
+        },
+        dtype=float,
     )
 
 
@@ -45,14 +42,10 @@ def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, 
     that ``method`` is better. The run that spends faster is read before its learning-rate schedule ends.
     """
     first, second = (curves(tables, task, name) for name in (method, other))
-    values = []
-    for seed in sorted(set(first) & set(second)):
-        budget = min(measures.final_macs(curve, ledger, charged) for curve, charged in (first[seed], second[seed]))
-        mine, theirs = (
-            measures.loss_at(curve, budget, ledger, charged) for curve, charged in (first[seed], second[seed])
-        )
-        values.append(theirs - mine)
-    return mean_interval(values)
+    losses = [
+        measures.losses_at_equal_compute(first[seed], second[seed], ledger) for seed in sorted(set(first) & set(second))
+    ]
+    return mean_interval([theirs - mine for mine, theirs in losses])
 
 
 def best_loss_advantages_percent(tables: Tables, task: str, method: str, other: str) -> pd.Series:
@@ -79,25 +72,19 @@ def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -
 
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of training and charged probes by seed."""
-    return tables.by_seed(task, method, lambda run, curve: measures.wall_clock(curve, bool(run["charges_probe"])))
+    return tables.by_seed(task, method, lambda run, curve: measures.wall_clock(curve, run["charges_probe"]))
 
 
 def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
     """Seconds of training and charged probes until convergence, by seed."""
-
-    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
-        return measures.wall_clock_to_convergence(curve, bool(run["charges_probe"]), rule)
-
-    return tables.by_seed(task, method, measure)
+    return tables.by_seed(
+        task, method, lambda run, curve: measures.wall_clock_to_convergence(curve, run["charges_probe"], rule)
+    )
 
 
 def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Total MACs of the whole run by seed, charged probes included."""
-
-    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
-        return measures.final_macs(curve, ledger, bool(run["charges_probe"]))
-
-    return tables.by_seed(task, method, measure)
+    return tables.by_seed(task, method, lambda run, curve: measures.final_macs(curve, ledger, run["charges_probe"]))
 
 
 def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
@@ -107,11 +94,9 @@ def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
 
 def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Charged probes and eigen-solves by seed, in percent of the run's total compute."""
-
-    def measure(run: pd.Series, curve: pd.DataFrame) -> float:
-        return 100 * measures.probe_share(curve, ledger, bool(run["charges_probe"]))
-
-    return tables.by_seed(task, method, measure)
+    return 100 * tables.by_seed(
+        task, method, lambda run, curve: measures.probe_share(curve, ledger, run["charges_probe"])
+    )
 
 
 def gap_closed_percent(runs: pd.DataFrame) -> Interval:
@@ -123,7 +108,7 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
     return mean_interval(100 * (unigram - runs["test_loss"]) / (unigram - floor))
 
 
-def curves(tables: Tables, task: str, method: str) -> dict[int, tuple[pd.DataFrame, bool]]:
-    """Finished runs by seed: curve, and whether the run is charged for its probes."""
+def curves(tables: Tables, task: str, method: str) -> dict[int, measures.Charged]:
+    """Finished runs by seed."""
     done = tables.finished(task, method)
     return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()}

@@ -1,8 +1,8 @@
 """Pool run directories into tables; refuse what must not be pooled.
 
 A table stands on one scale, one version of every module of the code, one set of data per task and one specification
-per (task, method). Anything else is an error that names the runs, because a mean over different things
-looks like any other mean.
+per (task, method). Anything else is an error that names the runs, because a mean over different things looks like any
+other mean.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.runs import metrics
+from mat.evidence.runs.pool_studies import one_value
 from mat.evidence.runs.pooled import Tables
 from mat.records.code import refuse_mixture
 from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
@@ -24,8 +25,6 @@ from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN, missing, read_js
 
 LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
-
-
 Run = tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]
 
 
@@ -61,9 +60,8 @@ def read_run(directory: Path) -> Run:
     lacking = missing(directory)
     if lacking:
         raise InputError(
-            f"run directory {directory} is incomplete: expected {', '.join(FILES)}, "
-            f"missing {', '.join(lacking)}; let the run finish (it resumes from its own state) or leave the "
-            "directory out"
+            f"run directory {directory} is incomplete: expected {', '.join(FILES)}, missing {', '.join(lacking)}; let "
+            "the run finish (it resumes from its own state) or leave the directory out"
         )
     run, final = read_json(directory / RUN), read_json(directory / FINAL)
     require(directory / RUN, run, RUN_KEYS)
@@ -146,32 +144,21 @@ def find(tree: Any, key: str) -> Any:
 def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) -> None:
     """InputError unless runs share scale, data per task, specification per label, and the code of every module that
     they have in common; each seed once."""
-    _one_value(runs, "scale", "the tables of one scale")
+    one_value(runs, "scale", "the tables of one scale", "run")
     refuse_mixture("runs", codes)
     for task, rows in runs.groupby("task", sort=True):
-        _one_value(rows, "data_hash", f"task {task}")
-        for column in ("metrics", "loss_unit"):
-            _one_value(rows, column, f"task {task}")
+        for column in ("data_hash", "metrics", "loss_unit"):
+            one_value(rows, column, f"task {task}", "run")
     for (task, seed), rows in runs.groupby(["task", "seed"], sort=True):
-        _one_value(rows, "start_hash", f"task {task}, seed {seed}")
+        one_value(rows, "start_hash", f"task {task}, seed {seed}", "run")
     for (task, method), rows in runs.groupby(["task", "method"], sort=True):
-        _one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)")
+        one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)", "run")
         twice = rows[rows.duplicated("seed", keep=False)]
         if len(twice):
             raise InputError(
                 f"expected each seed once for task {task}, method {method}, got runs "
                 f"{', '.join(twice['run'])} with seed {twice['seed'].iloc[0]}; give one directory per run"
             )
-
-
-def _one_value(runs: pd.DataFrame, column: str, where: str) -> None:
-    firsts = runs.drop_duplicates(column)
-    if len(firsts) > 1:
-        found = ", ".join(f"{value} (run {run})" for value, run in zip(firsts[column], firsts["run"], strict=True))
-        raise InputError(
-            f"refusing to pool runs of different {column}: expected one in {where}, got {found}; "
-            "leave out or repeat the runs of the other version"
-        )
 
 
 def _pool(frames: Sequence[pd.DataFrame], order: str) -> pd.DataFrame:

@@ -25,22 +25,23 @@ def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)
     jobs = pooled.drop_duplicates("job")
-    _one(jobs, "scale", "one table")
+    one_value(jobs, "scale", "one table", "job")
     codes = zip(jobs["job"], map(json.loads, jobs["code"]), strict=True)
     refuse_mixture("measurements", dict(codes))
     for family, rows in jobs.groupby("family"):
         for column in ("setup", "data_hash"):
-            _one(rows, column, f"family {family}")
+            one_value(rows, column, f"family {family}", "job")
         if rows["seed"].duplicated().any() or len(frames) > len(jobs):
             raise InputError(f"expected each seed of family {family} once; give one table per job")
     return pooled.drop(columns="code")
 
 
-def _one(jobs: pd.DataFrame, column: str, where: str) -> None:
-    found = jobs.drop_duplicates(column)
-    if len(found) > 1:
-        names = ", ".join(f"{row[column]} ({row['job']})" for _, row in found.iterrows())
+def one_value(rows: pd.DataFrame, column: str, where: str, what: str) -> None:
+    """Raise InputError unless ``rows`` have one value in ``column``. ``what``: the column that names them, "run"."""
+    firsts = rows.drop_duplicates(column)
+    if len(firsts) > 1:
+        found = ", ".join(f"{value} ({what} {name})" for value, name in zip(firsts[column], firsts[what], strict=True))
         raise InputError(
-            f"refusing to pool measurements of different {column}: expected one in {where}, got {names}; "
-            "leave out or repeat those of the other version"
+            f"refusing to pool {what}s of different {column}: expected one in {where}, got {found}; leave out or "
+            f"repeat the {what}s of the other version"
         )

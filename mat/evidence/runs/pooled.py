@@ -67,10 +67,8 @@ class Tables:
 
     def sanity_of(self, task: str) -> str:
         """Whether vanilla has learned the task, as the table of sanity says; "" where no levels are stated."""
-        if "sanity" not in self.made:
-            return ""
-        sanity = self.made["sanity"]
-        return " ".join(sanity.loc[sanity["task"] == task, "verdict"])
+        sanity = self.made.get("sanity")
+        return "" if sanity is None else " ".join(sanity.loc[sanity["task"] == task, "verdict"])
 
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""
@@ -121,10 +119,8 @@ class Tables:
 
     def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
         """``measure(run row, curve)`` of every finished run, as a series over seeds."""
-        rows = self.finished(task, method)
-        return pd.Series(
-            {int(row["seed"]): measure(row, self.curve(row["run"])) for _, row in rows.iterrows()}, dtype=float
-        )
+        rows = (row for _, row in self.finished(task, method).iterrows())
+        return pd.Series({int(row["seed"]): measure(row, self.curve(row["run"])) for row in rows}, dtype=float)
 
 
 def save(tables: Tables, folder: Path) -> None:

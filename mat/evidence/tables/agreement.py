@@ -238,15 +238,10 @@ def _rule(given: Given) -> Any:
     return found
 
 
-def _compute(given: Given) -> pd.DataFrame:
-    references = _rule(given).role("references")
-    return summary(load(given.measured), references)
-
-
 TABLE = Table(
     "agreement",
     "Agreement of kernel estimators",
-    _compute,
+    lambda given: summary(load(given.measured), _rule(given).uses["references"]),
     lambda frame, given: markdown(frame, _rule(given).thresholds["choice_margin"]),
     reads=("claims",),
     needs="agreement",

@@ -47,9 +47,7 @@ def with_mean(frame: pd.DataFrame, keys: list[str], values: list[str]) -> pd.Dat
 
 def columns_of(value: Interval) -> dict[str, float]:
     """An interval as columns of a table."""
-    return {
-        "mean": value.mean, "low": value.low, "high": value.high, "n": value.n, "deviation": value.deviation,
-    }  # fmt: skip
+    return {"mean": value.mean, "low": value.low, "high": value.high, "n": value.n, "deviation": value.deviation}
 
 
 def interval_at(

@@ -80,9 +80,10 @@ def sentences(model: pd.Series, savings: pd.DataFrame) -> Iterator[str]:
     label, share = model["label"], savings["reported_active_share"].iloc[0]
     zero = {mode: at(savings, label, mode, 0.0) for mode in MODES}
     some = {mode: at(savings, label, mode, share) for mode in MODES}
-    first = some[MODES[0]]
+    first, giga = some[MODES[0]], model["dense_macs"] / 1e9
     yield (
-        f"**{label}** (batch {model['batch']}, dense step {_giga(model)}): with no module active a step saves "
+        f"**{label}** (batch {model['batch']}, dense step {_figures(giga)} GMAC = {_figures(2 * giga)} GFLOP): with no "
+        "module active a step saves "
         + " and ".join(f"{_percent(zero[mode]['saving_most'])} in `{mode}`" for mode in MODES)
         + ", and no active set can save more."
     )
@@ -134,10 +135,6 @@ def _verdict(wanted: float, zero: pd.Series, some: pd.Series, savings: pd.DataFr
 
 def _percent(value: float) -> str:
     return f"{format.number(value, 1)} %"
-
-
-def _giga(model: pd.Series) -> str:
-    return f"{_figures(model['dense_macs'] / 1e9)} GMAC = {_figures(2 * model['dense_macs'] / 1e9)} GFLOP"
 
 
 def _figures(value: float) -> str:

@@ -26,9 +26,8 @@ def learning_rate(tables: Tables) -> pd.DataFrame:
     """One row per task × method (vanilla, MAT) × factor with runs, on tasks where a factor other than 1 was run.
 
     ``chosen``: the factor of the smallest mean best validation loss over the seeds that all have, of those whose runs
-    all finished.
-    ``advantage_…_percent``: best validation loss of vanilla at its chosen factor minus this row's, percent of
-    vanilla's, paired by seed; ``win``: of MAT's rows, whether a win at factor 1 survives.
+    all finished. ``advantage_…_percent``: best validation loss of vanilla at its chosen factor minus this row's,
+    percent of vanilla's, paired by seed; ``win``: of MAT's rows, whether a win at factor 1 survives.
     """
     rows = []
     for task in tables.tasks:
@@ -107,9 +106,8 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
         or [Section("Not tested", "No runs with another learning rate at this scale.")],
         [
-            "Chosen: the factor of the smallest mean best validation loss over the seeds that all factors have; "
-            "both have the same three factors to choose "
-            "from. A factor at which a run diverged cannot be chosen.",
+            "Chosen: the factor of the smallest mean best validation loss over the seeds that all factors have; both "
+            "have the same three factors to choose from. A factor at which a run diverged cannot be chosen.",
             "A win survives, or does not, where the interval over common seeds lies on one side of 0; otherwise it is "
             "undecided; not tested: no vanilla at another factor, or none that finished.",
             "Advantage: best validation loss of vanilla at its chosen factor minus the row's, percent, paired by "

@@ -57,19 +57,13 @@ def result_row(tables: Tables, task: str, method: str, rule: Convergence) -> dic
     for ledger in LEDGERS:
         row |= compute_columns(tables, task, method, ledger, rule)
     row["n_still_improving_at_end"] = still_improving(tables, task, method, rule)
-    row |= spread_out(
-        "loss_advantage_at_equal_compute_executed",
-        equal_compute_advantage(tables, task, method, REFERENCE, "executed"),
-        counted=True,
-    )
+    gain = equal_compute_advantage(tables, task, method, REFERENCE, "executed")
+    row |= spread_out("loss_advantage_at_equal_compute_executed", gain, counted=True)
     share = mean_interval(active_share_percent(tables, task, method)).cut(0, 100)
     row |= spread_out("active_share_percent", share)
-    seconds = wall_clock(tables, task, method)
+    seconds, base = (wall_clock(tables, task, name) for name in (method, REFERENCE))
     row |= spread_out("train_and_probe_seconds", mean_interval(seconds))
-    row |= spread_out(
-        "train_and_probe_seconds_ratio_to_vanilla", paired_ratio(seconds, wall_clock(tables, task, REFERENCE))
-    )
-    return row
+    return row | spread_out("train_and_probe_seconds_ratio_to_vanilla", paired_ratio(seconds, base))
 
 
 def compute_columns(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> dict[str, Any]:
@@ -103,9 +97,8 @@ def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
         rows = main_rows(frame, task)
         header, cells = compact(rows)
         parts += [f"## {task}", caption(rows, tables), format.markdown_table(header, cells)]
-        parts += [f"- {note}" for note in [*task_notes(rows, tables), *elsewhere(frame, task)]]
-    parts += ["## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))]
-    return "\n\n".join(_join_bullets(parts))
+        parts.append("\n".join(f"- {note}" for note in [*task_notes(rows, tables), *elsewhere(frame, task)]))
+    return "\n\n".join([*parts, "## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))])
 
 
 def latex(frame: pd.DataFrame, tables: Tables) -> str:
@@ -145,9 +138,8 @@ def elsewhere(frame: pd.DataFrame, task: str) -> list[str]:
 def caption(rows: pd.DataFrame, tables: Tables) -> str:
     """One sentence: scale, n, ledger, unit, interval."""
     return (
-        f"Scale {tables.scope}; mean [{100 * CONFIDENCE:.0f} % t interval] over {counts(rows)} finished "
-        f"seeds; compute in {_unit(rows)[1]} (1 MAC = 2 FLOP), executed ledger unless named, charged probes "
-        "included."
+        f"Scale {tables.scope}; mean [{100 * CONFIDENCE:.0f} % t interval] over {counts(rows)} finished seeds; compute "
+        f"in {_unit(rows)[1]} (1 MAC = 2 FLOP), executed ledger unless named, charged probes included."
     )
 
 
@@ -165,10 +157,9 @@ def compact(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> list[str]:
-    reference = row["method"] == "vanilla"
-    compared = (
-        (lambda name, decimals: format.MISSING) if reference else (lambda name, d: format.interval(read(row, name), d))
-    )
+    def compared(name: str, decimals: int) -> str:
+        return format.MISSING if row["method"] == REFERENCE else format.interval(read(row, name), decimals)
+
     reached = f"{format.number(row['compute_to_vanilla_best_executed_flop_mean'] / factor, digits)} "
     reached += f"({row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']})"
     return [
@@ -195,10 +186,8 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
     task, unit = rows["task"].iloc[0], rows["loss_unit"].iloc[0]
     bounds = tables.bounds(task, "test")
     if {"floor", "unigram"} <= set(bounds):
-        closed = ", ".join(
-            f"{row['method']} {format.interval(read(row, 'bound_gap_closed_percent'), 1)} %"
-            for _, row in rows.iterrows()
-        )
+        gaps = {row["method"]: read(row, "bound_gap_closed_percent") for _, row in rows.iterrows()}
+        closed = ", ".join(f"{method} {format.interval(value, 1)} %" for method, value in gaps.items())
         lines.append(
             f"Bounds of the test loss: best possible {bounds['floor']:.4f} {unit}, unigram "
             f"{bounds['unigram']:.4f} {unit}. Share of that gap closed: {closed}."
@@ -218,17 +207,17 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
 def notes(tables: Tables, rule: Convergence) -> list[str]:
     """What holds for every task's table."""
     lines = [
-        "Compute to convergence: training plus charged probes and eigen-solves, at the first evaluation "
-        f"whose smoothed validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % "
-        "of that run's own best. Evaluations are not charged.",
+        "Compute to convergence: training plus charged probes and eigen-solves, at the first evaluation whose smoothed "
+        f"validation loss (trailing mean of {rule.window}) is within {100 * rule.epsilon:g} % of that run's own best. "
+        "Evaluations are not charged.",
         "Saving: 1 − geometric mean ratio to vanilla, paired by seed; its interval is of the log ratios.",
         "Intervals of metrics and shares are cut to the values that these can take.",
-        f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the "
-        "same seed, over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n "
-        "is a mean over the better ones.",
-        "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of "
-        "the two final computes; positive means the method is better. Vanilla is then read before its "
-        "learning-rate schedule has ended, which favours the cheaper method.",
+        f"To vanilla's best: mean compute until {1 + rule.epsilon:g} × vanilla's best smoothed loss of the same seed, "
+        "over the seeds that reached it (k of the n paired ones); a mean over fewer seeds than n is a mean over the "
+        "better ones.",
+        "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of the two "
+        "final computes; positive means the method is better. Vanilla is then read before its learning-rate schedule "
+        "has ended, which favours the cheaper method.",
         "Wall-clock: training and charged probes, the wait for batches included (seconds_data in `runs.csv`), "
         "without evaluation and without the counting of FLOPs (a counted step is taken to last as long as the next "
         "plain one); it depends on the machine and on what else ran there.",
@@ -244,17 +233,6 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
 
 def _unit(rows: pd.DataFrame) -> tuple[float, str]:
     return flop_unit(rows["compute_to_convergence_executed_flop_mean"].max())
-
-
-def _join_bullets(parts: list[str]) -> list[str]:
-    """Merge consecutive bullets into one block, so that they form one list."""
-    merged: list[str] = []
-    for part in parts:
-        if merged and part.startswith("- ") and merged[-1].startswith("- "):
-            merged[-1] += "\n" + part
-        else:
-            merged.append(part)
-    return merged
 
 
 TABLE = Table(

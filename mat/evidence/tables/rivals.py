@@ -27,7 +27,7 @@ from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 LEDGER = "executed"
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)
-KINDS = ("equal_compute", "equal_loss", "convergence")
+KINDS = {"equal_compute": "equal compute", "equal_loss": "equal loss", "convergence": "test metric"}
 OVER_TASKS = "over tasks"
 STOPPED_EARLY = ("vanilla_cut", "vanilla_short")  # stop when MAT has spent what it spends
 IS_VANILLA = "MAT spends no less than vanilla here, so stopping early is vanilla"
@@ -62,22 +62,23 @@ def matrix(tables: Tables, task: str, method: str, kind: str, rule: Convergence)
     mine, theirs = (_runs(tables, task, name) for name in (method, REFERENCE))
     if kind == "convergence":
         higher = next(iter(tables.metrics(task).values()))
-        ends = (
-            tables.of(task, name)["test_metric"].where(tables.of(task, name)["status"] == "finished").tolist()
-            for name in (method, REFERENCE)
-        )
-        return comparison(*ends, higher)
-    pair = _at_equal_compute if kind == "equal_compute" else _at_equal_loss
+        runs = (tables.of(task, name) for name in (method, REFERENCE))
+        return comparison(*(each["test_metric"].where(each["status"] == "finished").tolist() for each in runs), higher)
 
-    def win(x: _Run | None, y: _Run | None) -> float:
+    def win(x: curves.Charged | None, y: curves.Charged | None) -> float:
         if x is None or y is None:
             return 0.5 if x is y else float(y is None)
-        return comparison(*pair(x, y, rule), False)[0, 0]
+        if kind == "equal_compute":
+            first, second = curves.losses_at_equal_compute(x, y, LEDGER)
+        else:
+            target = curves.target_loss(y[0], rule)
+            first, second = (curves.macs_to_reach(run, target, LEDGER, charged, rule) for run, charged in (x, y))
+        return comparison([first], [second], False)[0, 0]
 
     return np.array([[win(x, y) for y in theirs] for x in mine], dtype=float).reshape(len(mine), len(theirs))
 
 
-def _runs(tables: Tables, task: str, method: str) -> list[_Run | None]:
+def _runs(tables: Tables, task: str, method: str) -> list[curves.Charged | None]:
     """All runs by seed; None for one that diverged."""
     done = over_seeds.curves(tables, task, method)
     return [done.get(int(seed)) for seed in tables.of(task, method)["seed"]]
@@ -92,21 +93,6 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
     common = pairs(*ends)
     spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
     return bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
-
-
-_Run = tuple[pd.DataFrame, bool]  # a curve, and whether it is charged for its probes
-
-
-def _at_equal_compute(mine: _Run, theirs: _Run, _: Convergence) -> tuple[list[float], list[float]]:
-    budget = min(curves.final_macs(curve, LEDGER, charged) for curve, charged in (mine, theirs))
-    first, second = (curves.loss_at(curve, budget, LEDGER, charged) for curve, charged in (mine, theirs))
-    return [first], [second]
-
-
-def _at_equal_loss(mine: _Run, theirs: _Run, rule: Convergence) -> tuple[list[float], list[float]]:
-    target = curves.target_loss(theirs[0], rule)
-    first, second = (curves.macs_to_reach(curve, target, LEDGER, charged, rule) for curve, charged in (mine, theirs))
-    return [first], [second]
 
 
 def _row(
@@ -142,8 +128,7 @@ def _row(
 def scores(tables: Tables, task: str, method: str) -> np.ndarray:
     """Share of vanilla's progress that each finished run makes: (L₀ − L) / (L₀ − V).
 
-    L: the run's best validation loss; V: the mean of vanilla's; L₀: the validation loss before the first step, mean
-    of
+    L: the run's best validation loss; V: the mean of vanilla's; L₀: the validation loss before the first step, mean of
     vanilla's runs. So the untrained model is 0 and vanilla's mean 1 on every task, in any loss, whatever metric it is
     judged by. Empty where vanilla makes no progress: then there is nothing to share.
     """
@@ -190,8 +175,7 @@ def page(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> Page:
         "All are compared with vanilla, with the same seeds, batches and initial weights; whoever probes pays for it.",
         sections or [Section("Not tested", "No runs of vanilla at this scale.")],
         [
-            "At equal compute: vanilla's validation loss minus the method's, at the smaller of the two final "
-            "computes; "
+            "At equal compute: vanilla's validation loss minus the method's, at the smaller of the two final computes; "
             "the dearer run is read before its schedule has ended, which favours the cheaper one. vanilla_short, "
             "whose schedule is compressed, has no such handicap.",
             f"At equal loss: compute until {1 + rule.epsilon:g} × vanilla's best smoothed validation loss of the same "
@@ -211,7 +195,7 @@ def page(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> Page:
 
 
 def _section_over_tasks(rows: pd.DataFrame) -> Section:
-    header = ("method", "runs", "tasks", "share of vanilla's progress", *(f"P(better), {_said(k)}" for k in KINDS))
+    header = ("method", "runs", "tasks", "share of vanilla's progress", *(f"P(better), {k}" for k in KINDS.values()))
     cells = []
     for _, row in rows.iterrows():
         better = [Interval(row[f"better_{k}"], row[f"better_{k}_low"], row[f"better_{k}_high"], 0) for k in KINDS]
@@ -270,10 +254,6 @@ def _caveat(own: pd.DataFrame) -> list[str]:
         f"Bootstrap bounds are too narrow with as few runs of a method on a task as here (from {least} on). Of one "
         f"mean, bounds that say 95 % hold it in: {held} (`python -m tests.benchmarks.coverage`)."
     ]
-
-
-def _said(kind: str) -> str:
-    return {"equal_compute": "equal compute", "equal_loss": "equal loss", "convergence": "test metric"}[kind]
 
 
 def _behind(given: Given, row: pd.Series, column: str) -> Labels:

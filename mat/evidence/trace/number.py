@@ -21,9 +21,8 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
 from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.record import Given, Table
+from mat.evidence.tables.record import GEOMETRIC, MEAN, Given, Table
 from mat.evidence.text.format import ALL, FLOATS
-from mat.evidence.trace.means import combined, counted
 from mat.evidence.trace.runs import Run, from_folders, only, run_of
 
 TOLERANCE = 1e-6  # tables are written with 8 significant digits
@@ -109,14 +108,32 @@ def _traced(
     claims, how = only_claim(claims, row), traced.mean(row, column)
     by_seed: dict[int, float] = {}
     if how and len(runs):
-        by_seed = (
-            traced.by_seed(fresh, row, column) if traced.by_seed else _by_seed(table, fresh, claims, row, column, runs)
-        )
+        own = traced.by_seed
+        by_seed = own(fresh, row, column) if own else _by_seed(table, fresh, claims, row, column, runs)
     return Trace(
         name, shown, column, number, _value(table, fresh, claims, row, column), by_seed,
         (how, combined(how, list(by_seed.values()))) if by_seed else None, counted(row, column),
         FOLDERS if there and len(runs) else POOLED, tuple(run_of(tables, run, root) for _, run in runs.iterrows()),
     )  # fmt: skip
+
+
+def combined(how: str, values: list[float]) -> float:
+    """The mean ``how`` of values; NaN where it has none."""
+    if how == MEAN:
+        return sum(values) / len(values)
+    ratios = values if how == GEOMETRIC else [1 - value / 100 for value in values]
+    if not all(ratio > 0 for ratio in ratios):
+        return math.nan
+    middle = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    return middle if how == GEOMETRIC else 100 * (1 - middle)
+
+
+def counted(row: pd.Series, column: str) -> int | None:
+    """The n that the table gives to a number; None where it gives none."""
+    for name in (f"{column.removesuffix('_mean')}_n", "n", "n_finished"):
+        if name in row.index and pd.notna(row[name]):
+            return int(row[name])
+    return None
 
 
 def same(first: float, second: float) -> bool:

@@ -29,11 +29,8 @@ def text(traces: Iterable[Trace]) -> str:
 
 def as_json(traces: Iterable[Trace]) -> str:
     """The same as a JSON list."""
-    return json.dumps(
-        [asdict(trace) | {"agrees": trace.agrees, "mean_agrees": trace.mean_agrees} for trace in traces],
-        indent=2,
-        ensure_ascii=False,
-    )
+    said = [asdict(trace) | {"agrees": trace.agrees, "mean_agrees": trace.mean_agrees} for trace in traces]
+    return json.dumps(said, indent=2, ensure_ascii=False)
 
 
 def _number(trace: Trace) -> Iterable[str]:

@@ -125,15 +125,10 @@ def load(tables_dir: Path) -> dict[str, Any]:
 
 def markdown(made: dict[str, Any]) -> str:
     """The record as a page: files with their hashes and sources, then the code and the data of the runs."""
-    rows = [
-        (
-            f"`{name}`",
-            f"`{short(file['sha256'])}`",
-            ", ".join(f"`{Path(source).name}` {short(digest)}" for source, digest in file["from"].items())
-            or format.MISSING,
-        )
-        for name, file in made["files"].items()
-    ]
+    rows = []
+    for name, file in made["files"].items():
+        sources = [f"`{Path(source).name}` {short(digest)}" for source, digest in file["from"].items()]
+        rows.append((f"`{name}`", f"`{short(file['sha256'])}`", ", ".join(sources) or format.MISSING))
     runs = pd.DataFrame(made["runs"])
     code = ", ".join(f"`{value}`" for value in sorted(runs["code_hash"].unique()))
     data = [

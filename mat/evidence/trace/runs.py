@@ -37,13 +37,10 @@ def from_folders(tables: Tables, root: Path) -> Tables:
     read = {run: pool.read_run(folder) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
-    rows = pd.DataFrame([record for record, *_ in read.values()])
-    same_columns = [name for name in tables.runs.columns if name in rows.columns and name != "spec_hash"]
+    rows = pd.DataFrame([record for record, *_ in read.values()]).set_index("run")
     runs = tables.runs.set_index("run")
-    for name in same_columns:
-        if name != "run":
-            values = pd.Series(rows[name].to_numpy(), index=rows["run"])
-            runs[name] = values.reindex(runs.index).where(runs.index.isin(values.index), runs[name])
+    for name in runs.columns.intersection(rows.columns).difference(["spec_hash"]):
+        runs[name] = rows[name].reindex(runs.index).where(runs.index.isin(rows.index), runs[name])
     return replace(
         tables,
         runs=runs.reset_index().astype(tables.runs.dtypes.to_dict())[list(tables.runs.columns)],

@@ -18,7 +18,7 @@ from mat.errors import InputError
 from mat.experiments.contract import record
 from mat.experiments.task_signature import OBJECTIVES
 from mat.experiments.tasks.base import SPLITS, Batch, Task
-from mat.experiments.tasks.storage.hub import Origin, PlainFile
+from mat.experiments.tasks.storage.mirror import Origin, PlainFile
 
 SIZE = 8  # samples of a batch
 NEEDED = ("Settings", "load", "outline", "sources")

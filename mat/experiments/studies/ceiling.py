@@ -161,8 +161,8 @@ def _savings_of(subject: Subject, config: ScaleConfig) -> Iterator[dict[str, Any
     for mode in MODES:
         for share in sorted({*SHARES, asked.reported.active_share}):
             count = math.floor(share * len(names) + 0.5)
-            macs = [family.step(work, order[:count], mode) for order in orders]
-            least, most = family.extremes(work, count, mode)
+            macs = [work.step(order[:count], mode) for order in orders]
+            least, most = work.extremes(count, mode)
             yield {
                 "scale": config.scale,
                 "label": subject.label,

@@ -4,15 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mat.evidence.runs import pooled
 from tests.evidence.synthetic import METHODS, collected
+from tests.evidence.written import ROOT
 
-ROOT = Path(__file__).parents[3]
 NEW = '''
 """How long runs are."""
 

@@ -17,24 +17,12 @@ from mat.evidence.stats.intervals import Interval
 from tests.evidence.synthetic import METHODS, write_runs
 
 CURVE = pd.DataFrame(
-    {
-        "step": [0, 10, 20],
-        "val_loss": [2.0, 1.0, 0.5],
-        "train_loss": [np.nan, 1.1, 0.6],
-        "seconds_train": [0.0, 3.0, 6.0],
-        "seed": [0, 0, 0],
-        "run": ["r", "r", "r"],
-    }
-)
+    [(0, 2.0, np.nan, 0.0), (10, 1.0, 1.1, 3.0), (20, 0.5, 0.6, 6.0)],
+    columns=["step", "val_loss", "train_loss", "seconds_train"],
+).assign(seed=0, run="r")
 RESULTS = pd.DataFrame(
-    {
-        "task": ["digits", "digits"],
-        "method": ["vanilla", "mat"],
-        "n_finished": [3, 3],
-        "test_metric_mean": [0.9, 0.8],
-        "test_metric_low": [0.8, 0.7],
-        "test_metric_high": [1.0, 0.9],
-    }
+    [("digits", "vanilla", 3, 0.9, 0.8, 1.0), ("digits", "mat", 3, 0.8, 0.7, 0.9)],
+    columns=["task", "method", "n_finished", "test_metric_mean", "test_metric_low", "test_metric_high"],
 )
 VERDICTS = pd.DataFrame(
     {"claim": ["C4", "C4", "C4"], "task": ["all", "digits", "digits"], "verdict": ["partly", "partly", "partly"]}

@@ -3,7 +3,6 @@
 import re
 import struct
 import zlib
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,10 +15,10 @@ from mat.evidence.report import environment, terminal, verdicts
 from mat.evidence.report import files as report_files
 from mat.evidence.report import html as report_html
 from mat.evidence.runs.pooled import save
+from tests.evidence.written import CLAIMS, REGISTER, ROOT
 from tests.evidence.written import write as write_tables
 
-ROOT = Path(__file__).parents[3]
-CLAIMS, PAGE, METHODS = ROOT / "workflows/claims.yaml", ROOT / "workflows/report", ROOT / "mat/methods"
+PAGE, METHODS = ROOT / "workflows/report", ROOT / "mat/methods"
 
 
 def png(path, width=3, height=2):
@@ -69,9 +68,15 @@ def test_verdicts_come_first_and_every_chapter_in_its_order(made):
     assert found == chapters
 
 
+def judged(root):
+    """The verdicts, the claims, and the claim C4."""
+    claims = load_claims(CLAIMS)
+    frame = load(root / "results/demo/tables").made["verdicts"]
+    return frame, claims, next(claim for claim in claims.claims if claim.id == "C4")
+
+
 def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made):
-    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
-    claim = next(claim for claim in claims.claims if claim.id == "C4")
+    frame, claims, claim = judged(made)
     rows = frame[frame["claim"] == "C4"]
     said = verdicts.paragraph(rows, claim)
     row = rows[(rows["task"] == "digits") & rows["decides"]].iloc[0]
@@ -84,18 +89,17 @@ def test_a_claim_says_what_was_reported_and_measured_and_on_what_it_stands(made)
 
 
 def test_a_claim_that_nothing_tested_says_so(made):
-    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
+    frame, _, claim = judged(made)
     rows = frame[(frame["claim"] == "C4") & (frame["task"] == "all")].assign(
         verdict="not tested at this scale", reason="it needs other runs."
     )
-    claim = next(claim for claim in claims.claims if claim.id == "C4")
     said = verdicts.paragraph(rows, claim)
     assert said.endswith("Here: **not tested at this scale**. It needs other runs.")
     assert verdicts.by_task(rows) == ""
 
 
 def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
-    frame, claims = load(made / "results/demo/tables").made["verdicts"], load_claims(CLAIMS)
+    frame, claims, claim = judged(made)
     columns = ["after_correction", "seeds_needed", "bootstrap_low", "bootstrap_high", "detectable", "sanity"]
     frame = frame.drop(columns=columns, errors="ignore")
     assert "after correction" not in verdicts.overview(frame, claims)
@@ -113,7 +117,6 @@ def test_further_columns_of_verdicts_are_shown_where_they_say_something(made):
     assert "after correction" in header
     assert "seeds it would need" in header
     assert "vanilla's level" not in header
-    claim = next(claim for claim in claims.claims if claim.id == "C4")
     by_task = verdicts.by_task(more[more["claim"] == "C4"]).splitlines()
     assert "bootstrap over seeds" in by_task[0]
     assert "| [−1.2" in by_task[2]
@@ -230,7 +233,7 @@ def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
 
 def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_path, tables):
     folder = made / "results/demo/tables"
-    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.reproducibility(folder, CLAIMS, REGISTER, tmp_path)
     said = (tmp_path / "REPRODUCIBILITY.md").read_text()
     assert re.findall(r"^## (.*)", said, re.MULTILINE) == [
         "Scope of reproducibility", "Methodology", "Results", "What was easy", "What was difficult",
@@ -248,7 +251,7 @@ def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_pa
     folder = made / "results/demo/tables"
     (tmp_path / "ERRATUM.md").write_text("# Erratum\n\nThe *headline* is withdrawn.\n\nSee `runs.csv`.\n")
     report_files.report(folder, made / "paper_figures/demo", CLAIMS, METHODS, PAGE, tmp_path, made)
-    report_files.reproducibility(folder, CLAIMS, ROOT / "workflows/ambiguities.yaml", tmp_path)
+    report_files.reproducibility(folder, CLAIMS, REGISTER, tmp_path)
     said = "> **Erratum.** The *headline* is withdrawn.\n>\n> See `runs.csv`."
     for name in ("REPORT.md", "REPRODUCIBILITY.md"):
         blocks = (tmp_path / name).read_text().split("\n\n")

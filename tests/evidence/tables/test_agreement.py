@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,9 +24,8 @@ from mat.evidence.tables import agreement, estimator_choice
 from mat.evidence.tables.agreement import reference_of, summary
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
-from tests.evidence.written import write
+from tests.evidence.written import CLAIMS, measured, write
 
-CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 REFERENCES = ["full", "trace", "projected"]
 THRESHOLDS = {"survive_tau": 0.8, "lost_tau": 0.6}
 
@@ -261,15 +259,8 @@ class TestTheClaim:
 
 
 class TestFiles:
-    def written(self, folder, frames):
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{number}.parquet" for number in range(len(frames))]
-        for path, frame in zip(paths, frames, strict=True):
-            frame.to_parquet(path, index=False)
-        return paths
-
     def test_table_and_page_come_out_and_do_not_depend_on_the_order(self, tmp_path):
-        files = self.written(tmp_path, measurements())
+        files = measured(measurements(), tmp_path)
         for name, order in (("a", files), ("b", files[::-1])):
             write(tmp_path / name, "agreement", measured=order)
         for name in ("agreement.csv", "agreement.md"):
@@ -288,16 +279,16 @@ class TestFiles:
         frames = measurements(families=["vgg"])
         frames[0][column] = '{"mat.controller": "other"}' if column == "code" else "other"
         with pytest.raises(InputError, match=message):
-            agreement.load(self.written(tmp_path, frames))
+            agreement.load(measured(frames, tmp_path))
 
     def test_a_seed_twice_nothing_and_broken_files_are_refused(self, tmp_path):
         frames = measurements(families=["vgg"], seeds=[0])
         with pytest.raises(InputError, match="each seed of family vgg once"):
-            agreement.load(self.written(tmp_path / "a", frames * 2))
+            agreement.load(measured(frames * 2, tmp_path / "a"))
         with pytest.raises(InputError, match="at least one table"):
             agreement.load([])
         with pytest.raises(InputError, match="lacks the columns kind"):
-            agreement.load(self.written(tmp_path / "b", [frames[0].drop(columns="kind")]))
+            agreement.load(measured([frames[0].drop(columns="kind")], tmp_path / "b"))
         (tmp_path / "c.parquet").write_text("x")
         with pytest.raises(InputError, match="not a readable Parquet"):
             agreement.load([tmp_path / "c.parquet"])

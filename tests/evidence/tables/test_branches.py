@@ -1,7 +1,6 @@
 """Tables and rules of branches: correlations against formulas, differences by hand, verdicts where they are known."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,23 +17,12 @@ from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches, generalisation, trainability
 from tests.evidence import synthetic_branches
-from tests.evidence.written import write
-
-CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
-
-
-def written(folder, frames):
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for number, frame in enumerate(frames):
-        files.append(folder / f"{number}.parquet")
-        frame.to_parquet(files[-1], index=False)
-    return files
+from tests.evidence.written import CLAIMS, measured, write
 
 
 def made(folder, **options):
     """The two tables of invented branches, as they are read back."""
-    return tables_of(written(folder / "jobs", synthetic_branches.branches(**options)), folder)
+    return tables_of(measured(synthetic_branches.branches(**options), folder / "jobs"), folder)
 
 
 def tables_of(files, folder):
@@ -73,7 +61,7 @@ def test_a_correlation_without_values_is_unknown():
 
 
 def test_the_decrease_is_counted_from_the_branch_that_trains_nothing(tmp_path):
-    frame = branches.load(written(tmp_path, synthetic_branches.branches(spread=0)))
+    frame = branches.load(measured(synthetic_branches.branches(spread=0), tmp_path))
     rows = trainability.modules(frame)
     assert len(rows) == 2 * 3 * 2 * 12 and "none" not in set(rows["module"])
     np.testing.assert_allclose(rows["loss_decrease"], 0.1 * np.log(rows["lambda_max"]), atol=1e-12)
@@ -93,7 +81,7 @@ def test_trainability_of_known_rankings(tmp_path):
 
 
 def test_all_is_each_seeds_mean_over_its_checkpoints(tmp_path):
-    frame = branches.load(written(tmp_path, synthetic_branches.branches(families=["vgg"])))
+    frame = branches.load(measured(synthetic_branches.branches(families=["vgg"]), tmp_path))
     each = trainability.by_seed(trainability.modules(frame)).query("quantity == 'trace' and given == ''")
     means = each.groupby("seed")["rho"].mean()
     found = trainability.summary(frame).query("quantity == 'trace' and given == '' and checkpoint == 'all'").iloc[0]
@@ -107,7 +95,7 @@ def test_diverged_branches_are_left_out_and_counted(tmp_path):
     frames[0].loc[0, "train_loss_after"] = np.nan
     last = frames[1].index[(frames[1]["branch"] == "top") & (frames[1]["step"] == 1)]
     frames[1].loc[last, ["train_loss_after", "val_loss_after", "memorised_after"]] = np.nan
-    table, sets = tables_of(written(tmp_path / "jobs", frames), tmp_path)
+    table, sets = tables_of(measured(frames, tmp_path / "jobs"), tmp_path)
     assert table.groupby("checkpoint")["left_out"].first().to_dict() == {"0.1": 1, "0.5": 0, "all": 1}
     counts = sets[(sets["set"] == "top") & (sets["minus"] == "bottom") & (sets["measure"] == "memorised")]
     assert counts.set_index("checkpoint")["n"].to_dict() == {"0.1": 3, "0.5": 2, "all": 2}
@@ -208,11 +196,11 @@ def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
     with pytest.raises(InputError, match=r"different code: mat\.controller"):
-        branches.load(written(tmp_path / "a", [frames[0], frames[1].assign(code='{"mat.controller": "other"}')]))
+        branches.load(measured([frames[0], frames[1].assign(code='{"mat.controller": "other"}')], tmp_path / "a"))
     with pytest.raises(InputError, match="lacks the columns gradient_norm"):
-        branches.load(written(tmp_path / "b", [frames[0].drop(columns="gradient_norm")]))
+        branches.load(measured([frames[0].drop(columns="gradient_norm")], tmp_path / "b"))
     with pytest.raises(InputError, match="no branches of kind 'set'"):
-        tables_of(written(tmp_path / "c", [frames[0].query("part == 'module'")]), tmp_path)
+        tables_of(measured([frames[0].query("part == 'module'")], tmp_path / "c"), tmp_path)
 
 
 def test_the_same_tables_give_the_same_bytes(tmp_path):

@@ -1,7 +1,6 @@
 """The tables of controls, rivals, learning rates and wall-clock: small cases by hand, files, and what is absent."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,8 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
 from mat.evidence.tables import controls, learning_rate, rivals, sections, wall_clock
 from tests.evidence.synthetic import METHODS, Behaviour, changed, write_runs
-from tests.evidence.written import write
+from tests.evidence.written import CLAIMS, write
 
-CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
 RULE = Convergence(epsilon=0.0, window=1)
 
 

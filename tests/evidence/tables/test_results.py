@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format
 from mat.records.costs import flop_unit
 from tests.evidence.synthetic import TASKS, changed, write_runs
-from tests.evidence.written import collect_into, write
+from tests.evidence.written import CLAIMS, collect_into, write
 
 RULE = Convergence()
 
@@ -87,15 +86,8 @@ def test_gap_closed_only_where_bounds_are_known(frame):
 
 def test_the_page_says_what_it_stands_on(frame, tables):
     page = markdown(frame, tables, RULE)
-    for part in (
-        "Scale demo",
-        "n = 3",
-        "executed ledger",
-        "GFLOP",
-        "TFLOP",
-        "snakemake --cores all --config scale=demo",
-        "test loss, nats",
-    ):
+    command = "snakemake --cores all --config scale=demo"
+    for part in ("Scale demo", "n = 3", "executed ledger", "GFLOP", "TFLOP", command, "test loss, nats"):
         assert part in page
     assert "2 (+1 diverged)" in page
     assert "best possible 2.2100 nats, unigram 3.3100 nats" in page
@@ -116,8 +108,7 @@ def test_losses_are_in_the_task_s_own_unit(tmp_path):
     assert "squared points" in terminal.run(paths[0])
     assert set(frame["loss_unit"]) == {"squared points"}
     assert not [name for name in frame if "nats" in name]
-    claims = load_claims(Path(__file__).parents[3] / "workflows/claims.yaml")
-    found = verdicts(pooled.load(tmp_path), claims).query("claim == 'C6' and task == 'stsb'")
+    found = verdicts(pooled.load(tmp_path), load_claims(CLAIMS)).query("claim == 'C6' and task == 'stsb'")
     assert set(found["unit"]) == {"squared points of validation loss"}
 
 
@@ -169,7 +160,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
         contents.append([(folder / f"results.{ending}").read_bytes() for ending in ("csv", "md", "tex")])
     assert contents[0] == contents[1]
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
-    summary = terminal.scale(tmp_path / "a", Path(__file__).parents[3] / "workflows/claims.yaml")
+    summary = terminal.scale(tmp_path / "a", CLAIMS)
     assert "scale demo" in summary
     assert len(summary.splitlines()) == 12
 

@@ -1,7 +1,6 @@
 """Has vanilla learned? The levels' file, and what is said of runs that reach them or do not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
 from tests.evidence.synthetic import METHODS, TASKS, write_runs
-from tests.evidence.written import write
+from tests.evidence.written import CLAIMS, LEVELS, ROOT, write
 
-ROOT = Path(__file__).parents[3]
-LEVELS = ROOT / "workflows/sanity.yaml"
 VANILLA = {"vanilla": METHODS["vanilla"]}
 ENTRY = {"metric": "accuracy", "direction": "at_least", "level": 0.97, "source": "a citation"}
 
@@ -140,7 +137,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, ROOT / "workflows/claims.yaml")
+    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):

@@ -20,16 +20,12 @@ TWO = {name: METHODS[name] for name in ("vanilla", "mat")}
 
 def glue(*subsets, names=None):
     """Shapes of GLUE tasks that report the official metrics, or ``names``."""
-    return {
-        f"our-{subset}": replace(
-            TASKS["digits"],
-            metric=(names or AVERAGED[subset])[0],
-            more=tuple(names or AVERAGED[subset])[1:],
-            task="glue",
-            subset=subset,
-        )
-        for subset in subsets
-    }
+    shapes = {}
+    for subset in subsets:
+        first, *more = names or AVERAGED[subset]
+        shape = replace(TASKS["digits"], metric=first, more=tuple(more), task="glue", subset=subset)
+        shapes[f"our-{subset}"] = shape
+    return shapes
 
 
 def made(root, shapes, methods=TWO, **options):

@@ -2,26 +2,21 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.catalogue.tables import load
-from mat.evidence.claims.load import load_claims
 from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
 from mat.records.files import FILES
 from tests.evidence.synthetic import MANY, write_runs
-from tests.evidence.written import write
+from tests.evidence.trace.repository import TABLES, traced
+from tests.evidence.written import CLAIMS, write
 
-ROOT = Path(__file__).parents[3]
-CLAIMS, REGISTER = ROOT / "workflows/claims.yaml", ROOT / "workflows/ambiguities.yaml"
-TABLES = "results/demo/tables"
 METHODS = ("vanilla", "vanilla_lr_half", "mat", "mat_lr_half", "misa", "random", "smallest", "largest")
 
 
@@ -37,16 +32,6 @@ def kept(tmp_path_factory):
     (root / "paper_figures").mkdir()
     files.provenance(root / TABLES, root / "paper_figures", root)
     return root
-
-
-@pytest.fixture
-def repository(kept, tmp_path):
-    shutil.copytree(kept, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def traced(root, words):
-    return number.trace(root / TABLES, words, load_claims(CLAIMS), load(root / TABLES), root)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +55,7 @@ def traced(root, words):
     ],
 )
 def test_a_number_is_its_mean_and_stands_on_the_runs_it_compares(kept, words, methods):
-    (found,) = traced(kept, words.split())
+    (found,) = traced(kept, *words.split())
     assert found.agrees is True
     assert found.mean_agrees is True
     assert found.read == number.FOLDERS
@@ -79,10 +64,10 @@ def test_a_number_is_its_mean_and_stands_on_the_runs_it_compares(kept, words, me
 
 
 def test_probabilities_are_no_mean_of_seeds_and_those_over_tasks_name_all_tasks(kept):
-    (alone,) = traced(kept, ["rivals", "digits", "misa", "better_equal_compute"])
+    (alone,) = traced(kept, "rivals", "digits", "misa", "better_equal_compute")
     assert (alone.agrees, alone.mean, dict(alone.by_seed)) == (True, None, {})
     assert {run.method for run in alone.runs} == {"misa", "vanilla"}
-    (every,) = traced(kept, ["rivals", "over tasks", "misa", "better_equal_compute"])
+    (every,) = traced(kept, "rivals", "over tasks", "misa", "better_equal_compute")
     assert every.agrees is True
     assert {run.task for run in every.runs} == {"digits", "hmm"}
     assert len(every.runs) == 2 * 2 * 3
@@ -101,7 +86,7 @@ def edit(root, name, **where):
 def test_a_number_that_is_not_its_mean_differs_in_both_ways(repository):
     column = "saving_at_convergence_percent_mean"
     edit(repository, "rivals", task="digits", method="misa", column=column)
-    found = traced(repository, ["rivals", "digits", "misa", column])
+    found = traced(repository, "rivals", "digits", "misa", column)
     assert (found[0].agrees, found[0].mean_agrees) == (False, False)
     assert page.text(found).count("DIFFERS") == 2
 
@@ -110,12 +95,12 @@ def test_tables_edited_in_agreement_with_each_other_differ_from_the_run_folders(
     for name, column in (("runs", "test_log_perplexity"), ("scores", "mean")):
         where = {"metric": "log_perplexity"} if name == "scores" else {}
         edit(repository, name, task="hmm", method="mat", column=column, **where)
-    words = ["scores", "hmm", "mat", "log_perplexity"]
-    (found,) = traced(repository, words)
+    words = "scores", "hmm", "mat", "log_perplexity"
+    (found,) = traced(repository, *words)
     assert (found.read, found.agrees) == (number.FOLDERS, False)
     for folder in (repository / "results/demo/runs").iterdir():
         shutil.rmtree(folder)
-    alone = traced(repository, words)
+    alone = traced(repository, *words)
     assert (alone[0].read, alone[0].agrees) == (number.POOLED, True)
     assert "run folders are not all here" in page.text(alone)
 

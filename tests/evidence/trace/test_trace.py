@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,19 +9,15 @@ import yaml
 
 from mat.errors import InputError
 from mat.evidence.catalogue.tables import load
-from mat.evidence.claims.load import load_claims
 from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
-from mat.evidence.trace import number, page, provenance
+from mat.evidence.trace import page, provenance
 from mat.experiments.cli.main import main
 from tests.evidence.report.test_report import png
 from tests.evidence.synthetic import write_runs
-from tests.evidence.written import write
-
-ROOT = Path(__file__).parents[3]
-CLAIMS = ROOT / "workflows/claims.yaml"
-TABLES = "results/demo/tables"
+from tests.evidence.trace.repository import TABLES, traced
+from tests.evidence.written import CLAIMS, ROOT, write
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +32,6 @@ def kept(tmp_path_factory):
     shutil.copy(CLAIMS, root / "workflows/claims.yaml")
     files.provenance(root / TABLES, root / "paper_figures/demo", root)
     return root
-
-
-@pytest.fixture
-def repository(kept, tmp_path):
-    shutil.copytree(kept, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def traced(root, *words):
-    return number.trace(root / TABLES, words, load_claims(CLAIMS), load(root / TABLES), root)
 
 
 def check(root):

@@ -220,7 +220,7 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     one = loop(Spec.of(given), folder)
     family, names = one.spec.model.module, one.controller.partition.names
     work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
-    step = family.step(work, names, "exact")
+    step = work.step(names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
@@ -281,7 +281,7 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     expected, family, settings = 0, one.spec.model.module, one.spec.model.settings
     for _ in range(8):
         one.advance(silent)
-        expected += family.closed_form(settings, one.task.signature, 8, one.controller.active, "detach")
+        expected += family.work(settings, one.task.signature, 8).step(one.controller.active, "detach")
     assert one.progress.totals["macs_executed"] == expected
     assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
     probing = loop(spec(TEXT, "mat"), tmp_path)

@@ -14,10 +14,9 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional
 
-from mat.errors import InputError
+from mat.experiments.checks import check_choice
 
 Augment = Callable[[Tensor, Generator], Tensor]
-KINDS = ("crop", "resized_crop", "none")
 ATTEMPTS = 10
 AREA = (0.08, 1.0)
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
@@ -26,24 +25,13 @@ LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
 def augmentation(kind: str, side: int, what: str) -> Augment | None:
     """The augmentation ``kind`` for images of ``side`` pixels, each with flips; None for 'none'.
 
-    'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64).
-
-    Raises:
-        InputError: an unknown kind; ``what`` names the setting.
+    'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64). Raises InputError: an
+    unknown kind; ``what`` names the setting.
     """
-    if kind not in KINDS:
-        raise InputError(f"Expected {what} to be one of {', '.join(KINDS)}, got {kind!r}.")
-    return {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}[kind]
-
-
-def shift_and_flip(images: Tensor, draws: Generator, shift: int) -> Tensor:
-    """`random_shift`, then `random_flip`."""
-    return random_flip(random_shift(images, draws, shift), draws)
-
-
-def resize_and_flip(images: Tensor, draws: Generator) -> Tensor:
-    """`random_resized_crop`, then `random_flip`."""
-    return random_flip(random_resized_crop(images, draws), draws)
+    crops = {"crop": partial(random_shift, shift=side // 8), "resized_crop": random_resized_crop, "none": None}
+    check_choice(what, kind, tuple(crops))
+    crop = crops[kind]
+    return crop and (lambda images, draws: random_flip(crop(images, draws), draws))
 
 
 def random_shift(images: Tensor, draws: Generator, shift: int) -> Tensor:
