@@ -153,7 +153,7 @@ def savings(found: Iterable[Subject], config: ScaleConfig) -> pd.DataFrame:
 
 
 def _savings_of(subject: Subject, config: ScaleConfig) -> Iterator[dict[str, Any]]:
-    work, family, asked = subject.work(), subject.model.module, config.ceiling
+    work, asked = subject.work(), config.ceiling
     names = [name for name in work if name != REMAINDER]
     dense = sum(map(sum, work.values()))
     random = np.random.default_rng(stream_seed(asked.seed, "ceiling", subject.label))

@@ -44,7 +44,18 @@ def mat(*args, **environment):
 
 
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "kernels", "check-plugin", "step"]
-STEPS = ["fetch", "prepare", "measure", "ceiling", "collect", "table", "provenance", "report", "reproducibility", "schema"]
+STEPS = [
+    "fetch",
+    "prepare",
+    "measure",
+    "ceiling",
+    "collect",
+    "table",
+    "provenance",
+    "report",
+    "reproducibility",
+    "schema",
+]
 
 
 def test_help_names_every_command():
