@@ -64,12 +64,12 @@ class Controller:
     ) -> None:
         labelled = probe_labels is not None and loss is not None
         self.measured = method.measured(labelled)
-        self._check(method, bool(probe_inputs), labelled, every, length, counts)
         check_normalisation(normalisation)
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
         self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
         self.seed, self.counts, self.length = seed, tuple(counts), length
+        self._check(labelled)
         self.depth = {module.name: module.layer for module in partition.modules}
         self._kind = {module.name: module.kind for module in partition.modules}
         self._size = {module.name: partition.size(module.slices) for module in partition.modules}
@@ -83,23 +83,21 @@ class Controller:
         self.active = frozenset(partition.names)
         self.records: list[dict[str, Any]] = []
 
-    def _check(
-        self, method: Method, probed: bool, labelled: bool, every: int, length: int | None, counts: Sequence[int]
-    ) -> None:
+    def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
-        name = type(method).__name__
-        if self.measured and not probed:
+        name = type(self.method).__name__
+        if self.measured and not self.probe_inputs:
             reads = " and ".join(sorted(self.measured))
             raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")
         if GRADIENTS in self.measured and not labelled:
             raise InputError(
                 f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
             )
-        if every < 1:
-            raise InputError(f"every must be ≥ 1 step, got {every}")
-        if method.needs_length and length is None:
+        if self.every < 1:
+            raise InputError(f"every must be ≥ 1 step, got {self.every}")
+        if self.method.needs_length and self.length is None:
             raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
-        if getattr(method, "match", None) is not None and not counts:
+        if getattr(self.method, "match", None) is not None and not self.counts:
             raise InputError(f"{name} follows another run: give it counts, or set a share")
 
     @property
@@ -188,7 +186,7 @@ class Controller:
     def _select(self) -> None:
         interval = self.step // self.every
         rows, seen = self.measure(first=not self.history)
-        if self.probes:
+        if self.measured:
             self.history.append(seen)
         context = Context(
             interval=interval,
@@ -203,18 +201,10 @@ class Controller:
             progress=None if self.length is None else self.step / self.length,
         )
         self.selection = self.method.select(context)
+        tau = np.nan if self.selection.threshold is None else self.selection.threshold
         for row in rows:
-            name = row["module"]
-            self.records.append(
-                {
-                    "interval": interval,
-                    "step": self.step,
-                    **row,
-                    "tau": np.nan if self.selection.threshold is None else self.selection.threshold,
-                    "active": name in self.selection.active,
-                    "frozen": name in self.selection.frozen,
-                }
-            )
+            chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
+            self.records.append({"interval": interval, "step": self.step, **row, "tau": tau, **chosen})
 
     def measure(self, first: bool) -> tuple[list[dict[str, Any]], Observation]:
         """What the method's probe measures of the model as it is, and nothing changed: one row per module, with the
@@ -222,7 +212,8 @@ class Controller:
 
         ``first``: find the sample of every row, as a first probe does; later ones see the same shapes.
         """
-        rows, integral, norms = self._unseen(), np.empty(0), {}
+        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
+        rows, integral, norms = [{**row, **unseen} for row in self.partition.table()], np.empty(0), {}
         with self.sparse.dense() if self.sparse else nullcontext():
             if SPECTRA in self.measured:
                 rows, integral = self._spectra(first)
@@ -251,10 +242,6 @@ class Controller:
         rows = [{str(key): value for key, value in row.items()} for row in found]
         return [row for row in rows if row["module"] in self.depth], eigenvalues(integral.cpu())
 
-    def _unseen(self) -> list[dict[str, Any]]:
-        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
-        return [{**row, **unseen} for row in self.partition.table()]
-
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists."""
         return {
@@ -265,14 +252,7 @@ class Controller:
                 "active": sorted(self.selection.active),
                 "frozen": sorted(self.selection.frozen),
             },
-            "history": [
-                {
-                    "lambda_max": dict(seen.lambda_max),
-                    "integral": seen.integral.tolist(),
-                    "gradient_norm": dict(seen.gradient_norm),
-                }
-                for seen in self.history
-            ],
+            "history": [{**vars(seen), "integral": seen.integral.tolist()} for seen in self.history],
             "records": [dict(row) for row in self.records],
         }
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mat.experiments.models import bert, resnet, switch, vgg, vit
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import followed_experts, routed_rows
-from mat.partition.partition import Partition
+from mat.partition.partition import Module, Partition
 
 
 @dataclass
@@ -107,8 +107,8 @@ def switch_case(
         if type(module).__name__ == "SwitchTransformersLayerNorm":
             module.__class__ = RootMeanSquareNorm
     # what a step costs follows from the routing of its batch, which the case knows
-    formula = partial(switch.closed_form, routed=routed(case))
-    return replace(case, family=SimpleNamespace(**{**vars(switch), "closed_form": formula}))
+    work = partial(switch.work, routed=routed(case))
+    return replace(case, family=SimpleNamespace(**{**vars(switch), "work": work}))
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -126,6 +126,19 @@ def routed(case: Case) -> dict[str, int]:
     with routed_rows(case.model, experts) as rows, torch.no_grad():
         case.model(**case.inputs)
     return {name: rows[name] for name in experts}
+
+
+def moved(module: Module, before: dict[str, Tensor], after: dict[str, Tensor]) -> list[bool]:
+    """Of each slice of a module, whether any bit of it changed between two states of a model."""
+    return [
+        not torch.equal(*(piece.of(state[piece.parameter]) for state in (before, after))) for piece in module.slices
+    ]
+
+
+def per_sample(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each sample over its positions, (n,)."""
+    losses = F.cross_entropy(outputs.movedim(-1, 1), labels, reduction="none")
+    return losses.reshape(len(labels), -1).mean(1)
 
 
 def _case(
@@ -188,19 +201,35 @@ def detached_vgg(case: Case, active: set[str]) -> Tensor:
             x = layer(x)
         normed = isinstance(following, nn.BatchNorm2d)
         if isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, nn.Conv2d) and not normed):
-            groups = x.chunk(case.settings.filter_groups, dim=1)
-            names = [f"conv{depth}.filters{g}" for g in range(len(groups))]
-            x = torch.cat([g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1)
-            depth += 1
+            x, depth = filter_groups(case, x, depth, active), depth + 1
     return case.model.classifier(x.mean((2, 3)))
+
+
+def kept(value: Tensor, active: bool) -> Tensor:
+    return value if active else value.detach()
+
+
+def filter_groups(case: Case, x: Tensor, depth: int, active: set[str]) -> Tensor:
+    groups = enumerate(x.chunk(case.settings.filter_groups, dim=1))
+    return torch.cat([kept(group, f"conv{depth}.filters{g}" in active) for g, group in groups], 1)
+
+
+def neuron_groups(settings, x: Tensor, into: nn.Module, out: nn.Module, layer: int, active: set[str]) -> Tensor:
+    """What a feed-forward block of the maps ``into`` and ``out`` adds to the stream, group by group."""
+    groups = settings.ffn_groups or 1
+    total, neurons = out.bias, len(into.bias) // groups
+    for g in range(groups):
+        r = slice(g * neurons, (g + 1) * neurons)
+        value = F.gelu(x @ into.weight[r].T + into.bias[r]) @ out.weight[:, r].T
+        name = f"layer{layer}.ffn" + (str(g) if groups > 1 else "")
+        total = total + kept(value, name in active or not settings.ffn_groups)
+    return total
 
 
 def projected(settings, mixed: Tensor, outer: Tensor, active: bool) -> Tensor:
     """One head's contribution through its columns ``outer`` of W_O; of an inactive one all is constant, but not the
     columns where they are the remainder's."""
-    if active:
-        return mixed @ outer.T
-    return (mixed @ outer.T).detach() if settings.head_outputs else mixed.detach() @ outer.T
+    return kept(mixed @ outer.T, active) if settings.head_outputs else kept(mixed, active) @ outer.T
 
 
 def detached_bert(case: Case, active: set[str]) -> Tensor:
@@ -211,9 +240,6 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
 
     def norm(x: Tensor, path: str) -> Tensor:
         return F.layer_norm(x, (s.width,), p[f"{path}.weight"], p[f"{path}.bias"], 1e-12)
-
-    def kept(value: Tensor, name: str) -> Tensor:
-        return value if name in active else value.detach()
 
     e = "bert.embeddings"
     types = case.inputs.get("token_type_ids", torch.zeros_like(ids))
@@ -234,14 +260,8 @@ def detached_bert(case: Case, active: set[str]) -> Tensor:
             outer = p[f"{at}.attention.output.dense.weight"][:, r]
             out = out + projected(s, mixed, outer, f"layer{i}.head{h}" in active)
         x = norm(x + out, f"{at}.attention.output.LayerNorm")
-        groups = s.ffn_groups or 1
-        out, neurons = p[f"{at}.output.dense.bias"], 4 * s.width // groups
-        for g in range(groups):
-            r = slice(g * neurons, (g + 1) * neurons)
-            hidden = F.gelu(x @ p[f"{at}.intermediate.dense.weight"][r].T + p[f"{at}.intermediate.dense.bias"][r])
-            name = f"layer{i}.ffn" + (str(g) if groups > 1 else "")
-            value = hidden @ p[f"{at}.output.dense.weight"][:, r].T
-            out = out + (kept(value, name) if s.ffn_groups else value)
+        layer = case.model.get_submodule(at)
+        out = neuron_groups(s, x, layer.intermediate.dense, layer.output.dense, i, active)
         x = norm(x + out, f"{at}.output.LayerNorm")
     if case.objective == "text_classification":
         pooled = torch.tanh(F.linear(x[:, 0], p["bert.pooler.dense.weight"], p["bert.pooler.dense.bias"]))
@@ -265,9 +285,6 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
     def norm(x: Tensor, path: str) -> Tensor:
         return F.rms_norm(x, (s.width,), p[f"{path}.weight"], 1e-6)
 
-    def kept(value: Tensor, name: str) -> Tensor:
-        return value if name in active else value.detach()
-
     x = p["stack.embed_tokens.weight"][ids]
     table = p["stack.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
     causal = case.objective == "causal_lm"
@@ -286,7 +303,7 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
         normed = norm(x, f"{at}.1.layer_norm")
         if i % 2 == 0:
             hidden = F.relu(normed @ p[f"{at}.1.mlp.wi.weight"].T)
-            x = x + kept(hidden @ p[f"{at}.1.mlp.wo.weight"].T, f"layer{i}.ffn")
+            x = x + kept(hidden @ p[f"{at}.1.mlp.wo.weight"].T, f"layer{i}.ffn" in active)
             continue
         most = math.ceil(s.capacity * ids.shape[1] / s.experts)
         probability, choice = (normed @ p[f"{at}.1.mlp.router.classifier.weight"].T).softmax(-1).max(-1)
@@ -295,7 +312,7 @@ def detached_switch(case: Case, active: set[str]) -> Tensor:
             chosen &= chosen.cumsum(1) <= most  # the first ones of each sequence; the others pass by
             expert = f"{at}.1.mlp.experts.expert_{e}"
             out = F.relu(normed @ p[f"{expert}.wi.weight"].T) @ p[f"{expert}.wo.weight"].T
-            x = x + chosen[..., None] * probability[..., None] * kept(out, f"layer{i}.expert{e}")
+            x = x + chosen[..., None] * probability[..., None] * kept(out, f"layer{i}.expert{e}" in active)
     return norm(x, "stack.final_layer_norm") @ p["head.weight"].T + p["head.bias"]
 
 
@@ -317,9 +334,7 @@ def detached_resnet(case: Case, active: set[str]) -> Tensor:
     def conv(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
         x = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
         x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-        groups, at = x.chunk(case.settings.filter_groups, dim=1), next(depth)
-        names = [f"conv{at}.filters{g}" for g in range(len(groups))]
-        return torch.cat([g if name in active else g.detach() for g, name in zip(groups, names, strict=True)], 1)
+        return filter_groups(case, x, next(depth), active)
 
     model = case.model
     x = F.relu(conv(case.inputs["x"], model.conv1, model.bn1))
@@ -332,14 +347,10 @@ def detached_resnet(case: Case, active: set[str]) -> Tensor:
 def detached_vit(case: Case, active: set[str]) -> Tensor:
     """The ViT written out head by head and neuron group by neuron group, inactive contributions detached."""
     p, s = dict(case.model.named_parameters()), case.settings
-    groups = s.ffn_groups or 1
-    width, neurons = s.width // s.heads, s.mlp // groups
+    width = s.width // s.heads
 
     def norm(x: Tensor, path: str) -> Tensor:
         return F.layer_norm(x, (s.width,), p[f"{path}.weight"], p[f"{path}.bias"], 1e-6)
-
-    def kept(value: Tensor, name: str) -> Tensor:
-        return value if name in active else value.detach()
 
     patches = F.unfold(case.inputs["x"], s.patch, stride=s.patch).transpose(1, 2)
     patches = patches @ p["conv_proj.weight"].flatten(1).T + p["conv_proj.bias"]
@@ -361,13 +372,8 @@ def detached_vit(case: Case, active: set[str]) -> Tensor:
             outer = p[f"{at}.self_attention.out_proj.weight"][:, r]
             out = out + projected(s, mixed, outer, f"layer{i}.head{h}" in active)
         x = x + out
-        normed, out = norm(x, f"{at}.ln_2"), p[f"{at}.mlp.3.bias"]
-        for g in range(groups):
-            r = slice(g * neurons, (g + 1) * neurons)
-            hidden = F.gelu(normed @ p[f"{at}.mlp.0.weight"][r].T + p[f"{at}.mlp.0.bias"][r])
-            value = hidden @ p[f"{at}.mlp.3.weight"][:, r].T
-            out = out + (kept(value, f"layer{i}.ffn{g}") if s.ffn_groups else value)
-        x = x + out
+        mlp = case.model.get_submodule(f"{at}.mlp")
+        x = x + neuron_groups(s, norm(x, f"{at}.ln_2"), mlp[0], mlp[3], i, active)
     return F.linear(norm(x, "encoder.ln")[:, 0], p["heads.head.weight"], p["heads.head.bias"])
 
 

@@ -13,8 +13,7 @@ from mat.methods.base import Method, Selection
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from mat.records.columns import PROBE_RECORD
-from tests.cases import bert_case, vgg_case
-from tests.kernels.test_gradient_norms import per_sample
+from tests.cases import bert_case, moved, per_sample, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -75,11 +74,7 @@ def test_only_the_selected_modules_train():
         optimizer.step()
     assert 0 < len(ever) < len(case.partition.modules)
     for module in case.partition.modules:
-        moved = [
-            not torch.equal(piece.of(before[piece.parameter]), piece.of(case.model.get_parameter(piece.parameter)))
-            for piece in module.slices
-        ]
-        assert any(moved) == (module.name in ever)
+        assert any(moved(module, before, case.model.state_dict())) == (module.name in ever)
 
 
 class Steep(Method):

@@ -17,17 +17,17 @@ from mat.methods import METHODS
 
 ROOT = Path(mat.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HARNESS = ("experiments", "evidence", "records", "settings")
 PIPELINE = (
     *("snakemake", "datasets", "transformers", "torchvision", "matplotlib", "sklearn", "scipy", "pydantic"),
-    *("yaml", "click", "accelerate", "mat.experiments", "mat.evidence", "mat.records"),
-    "mat.integrations.huggingface",
+    *("yaml", "click", "accelerate", "mat.integrations.huggingface", *(f"mat.{room}" for room in HARNESS)),
 )
 
 EVERY_ROOM = """
 import importlib, pkgutil, sys
 import mat
 for found in pkgutil.iter_modules(mat.__path__, "mat."):
-    if found.name not in ("mat.experiments", "mat.evidence", "mat.records", "mat.__main__"):
+    if found.name not in (*PIPELINE, "mat.__main__"):
         room = importlib.import_module(found.name)
         for below in pkgutil.iter_modules(getattr(room, "__path__", ()), f"{found.name}."):
             if below.name != "mat.integrations.huggingface":  # it needs [trainer], and says so
@@ -62,7 +62,7 @@ with Controller(model, partition, MAT(alpha=0.2), inputs, every=1) as controller
 def library() -> list[Path]:
     """Its files, those apart that need an extra."""
     top = Path(mat.__file__).parent
-    apart = {"experiments", "evidence", "records", "integrations", "__main__.py"}
+    apart = {*HARNESS, "integrations", "__main__.py"}
     return [path for path in top.rglob("*.py") if path.relative_to(top).parts[0] not in apart]
 
 

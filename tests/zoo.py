@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mat.kernels import ntk
+from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import logits
 
@@ -35,13 +37,10 @@ def modular_ntk(
 
 def by_parameter(model: nn.Module) -> Partition:
     """Every parameter a module of its own, of the same name."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    shapes = {name: (*p.shape, 1) for name, p in model.named_parameters() if p.requires_grad}
     return Partition.of(
         model,
-        [
-            Module(name, "layer", i, (Slice(name, 0, 0, p.shape[0] if p.dim() else 1),))
-            for i, (name, p) in enumerate(named)
-        ],
+        [Module(name, "layer", i, (Slice(name, 0, 0, shape[0]),)) for i, (name, shape) in enumerate(shapes.items())],
     )
 
 
@@ -63,6 +62,22 @@ def naive_rows(model: nn.Module, inputs: dict[str, Tensor], cotangents: Callable
     return {name: torch.stack(found).reshape(n, len(found) // n, *named[name].shape) for name, found in rows.items()}
 
 
+def mean_logit(out: Tensor, i: int) -> list[Tensor]:
+    """The cotangent of ``sum_of_logits``."""
+    return [torch.full_like(out, out.numel() ** -0.5)]
+
+
+def kernel_of(rows: Tensor) -> Tensor:
+    """J Jᵀ of per-sample gradients (n, …)."""
+    rows = rows.flatten(1) if rows.numel() else rows.new_zeros(len(rows), 0)
+    return rows @ rows.T
+
+
+def of_slices(rows: dict[str, Tensor], slices) -> Tensor:
+    """``naive_rows`` of some slices side by side, (n, cotangents, numel)."""
+    return torch.cat([piece.of(rows[piece.parameter], 2).flatten(2) for piece in slices], 2)
+
+
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """No parameter or running statistic keeps a value at which an error could hide."""
     draws = torch.Generator().manual_seed(seed)
@@ -77,6 +92,14 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
+# Hugging Face's names of the same sizes
+BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+T5 = {"vocab_size": 13, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2}
+POSITION_BIASES = frozenset(
+    f"{part}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for part in ("encoder", "decoder")
+)
+
+
 def _ids(n: int = 3, length: int = 5, words: int = 13) -> Tensor:
     return torch.randint(1, words, (n, length), generator=torch.Generator().manual_seed(1))
 
@@ -88,21 +111,16 @@ def _images(n: int = 3, size: int = 16, channels: int = 3) -> Tensor:
 def bert() -> Animal:
     from transformers import BertConfig, BertForMaskedLM
 
-    config = BertConfig(vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12)
-    return Animal(BertForMaskedLM(config), {"input_ids": _ids(), "attention_mask": torch.ones(3, 5).long()})
+    return Animal(
+        BertForMaskedLM(BertConfig(vocab_size=13, **BERT)),
+        {"input_ids": _ids(), "attention_mask": torch.ones(3, 5).long()},
+    )
 
 
 def roberta() -> Animal:
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
-    config = RobertaConfig(
-        vocab_size=13,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=12,
-        max_position_embeddings=20,
-    )
+    config = RobertaConfig(vocab_size=13, max_position_embeddings=20, **BERT)
     return Animal(RobertaForSequenceClassification(config), {"input_ids": _ids()})
 
 
@@ -125,62 +143,36 @@ def gpt2() -> Animal:
 def t5() -> Animal:
     from transformers import T5Config, T5ForConditionalGeneration
 
-    config = T5Config(
-        vocab_size=13, d_model=8, d_kv=4, d_ff=12, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
-    )
-    model = T5ForConditionalGeneration(config)
-    bias = "SelfAttention.relative_attention_bias.weight"
-    slow = frozenset(f"{part}.block.0.layer.0.{bias}" for part in ("encoder", "decoder"))
-    return Animal(model, {"input_ids": _ids(), "decoder_input_ids": _ids(length=4)}, slow)
+    model = T5ForConditionalGeneration(T5Config(num_layers=1, feed_forward_proj="gated-gelu", **T5))
+    return Animal(model, {"input_ids": _ids(), "decoder_input_ids": _ids(length=4)}, POSITION_BIASES)
 
 
 def switch() -> Animal:
     from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
 
-    config = SwitchTransformersConfig(
-        vocab_size=13,
-        d_model=8,
-        d_kv=4,
-        d_ff=12,
-        num_layers=2,
-        num_decoder_layers=2,
-        num_sparse_encoder_layers=1,
-        num_sparse_decoder_layers=1,
-        num_heads=2,
-        num_experts=3,
-        expert_capacity=64,
-    )
-    bias = "SelfAttention.relative_attention_bias.weight"
-    slow = frozenset(f"{part}.block.0.layer.0.{bias}" for part in ("encoder", "decoder"))
+    layers = {"num_layers": 2, "num_decoder_layers": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+    config = SwitchTransformersConfig(num_experts=3, expert_capacity=64, **layers, **T5)
     model = SwitchTransformersForConditionalGeneration(config)
     for module in model.modules():
         if hasattr(module, "jitter_noise"):  # a router: its configuration knows no float64
             module.dtype = torch.float64
-    return Animal(model, {"input_ids": _ids(4, 7), "decoder_input_ids": _ids(4, 6)}, slow)
+    return Animal(model, {"input_ids": _ids(4, 7), "decoder_input_ids": _ids(4, 6)}, POSITION_BIASES)
 
 
 def llama() -> Animal:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=13,
-        hidden_size=8,
-        intermediate_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        use_cache=False,
-    )
+    sizes = {**BERT, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=13, use_cache=False, **sizes)
     return Animal(LlamaForCausalLM(config), {"input_ids": _ids()})
 
 
 def hf_vit() -> Animal:
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, image_size=16, patch_size=8
+    return Animal(
+        ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **BERT)), {"pixel_values": _images()}
     )
-    return Animal(ViTForImageClassification(config), {"pixel_values": _images()})
 
 
 def vit() -> Animal:
@@ -225,6 +217,12 @@ ZOO: dict[str, Callable[[], Animal]] = {
     f.__name__: f
     for f in (bert, roberta, distilbert, gpt2, t5, switch, llama, hf_vit, vit, swin, resnet, densenet, vgg)
 }
+
+
+def quietly(model: nn.Module, **options) -> Partition:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return partition_model(model, **options)
 
 
 def animal(name: str) -> Animal:

@@ -112,12 +112,13 @@ class Join(torch.autograd.Function):
 @dataclass(frozen=True)
 class Plan:
     """Active entries of one layer's weight W (out, in): ``weight`` along ``dim`` (0 rows, 1 columns); ``bias``
-    along its only one."""
+    along its only one. ``geometry``: a convolution's stride, padding and dilation."""
 
     dim: int
     weight: Rows
     bias: Rows
     detach: bool
+    geometry: tuple = ()
 
 
 class SparseLinear(torch.autograd.Function):
@@ -164,10 +165,12 @@ class SparseLinear(torch.autograd.Function):
 
 # The backward nodes of functions that keep channels apart and have no parameters.
 _CHANNELWISE = {
-    "ReluBackward0", "HardtanhBackward0", "LeakyReluBackward0", "EluBackward0", "GeluBackward0", "SiluBackward0",
-    "HardswishBackward0", "MaxPool2DWithIndicesBackward0", "AvgPool2DBackward0", "AdaptiveAvgPool2DBackward0",
-    "NativeDropoutBackward0", "CloneBackward0", "AliasBackward0",
-}  # fmt: skip
+    f"{name}Backward0"
+    for name in (
+        *("Relu", "Hardtanh", "LeakyRelu", "Elu", "Gelu", "Silu", "Hardswish", "NativeDropout", "Clone", "Alias"),
+        *("MaxPool2DWithIndices", "AvgPool2D", "AdaptiveAvgPool2D"),
+    )
+}
 
 
 def wanted_channels(x: Tensor) -> Rows | None:
@@ -189,19 +192,12 @@ class SparseConv2d(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        plan: Plan,
-        geometry: tuple,
-        wanted: Rows | None,
-        *pieces: Tensor,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, wanted: Rows | None, *pieces: Tensor
     ) -> Tensor:
-        ctx.plan, ctx.geometry, ctx.wanted, ctx.x_shape = plan, geometry, wanted, x.shape
+        ctx.plan, ctx.wanted, ctx.x_shape = plan, wanted, x.shape
         ctx.sends_back = plan.weight if plan.detach else None
         ctx.save_for_backward(None if plan.weight.empty else x, weight)
-        return F.conv2d(x, weight, bias, *geometry)
+        return F.conv2d(x, weight, bias, *plan.geometry)
 
     @staticmethod
     @once_differentiable
@@ -213,16 +209,16 @@ class SparseConv2d(torch.autograd.Function):
         wants_x, wants_w = ctx.needs_input_grad[0], not rows.empty
         active_g = rows.take(g, 1) if plan.detach or wants_w else g
         if wants_x and wants_w and wanted is None and (plan.detach or rows.whole):
-            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, True, True)
+            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, True, True)
         else:
             if wants_w:
-                _, whole = _conv_backward(active_g, x, rows.take(weight, 0), ctx.geometry, False, True)
+                _, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, False, True)
             if wants_x:
                 sent, through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
-                gx = _conv_input(sent, through, ctx.x_shape, ctx.geometry, wanted)
+                gx = _conv_input(sent, through, ctx.x_shape, plan.geometry, wanted)
         weights = () if whole is None else whole.split(rows.lengths, dim=0)
         biases = () if plan.bias.empty else plan.bias.take(g, 1).sum((0, 2, 3)).split(plan.bias.lengths)
-        return gx, None, None, None, None, None, *weights, *biases
+        return gx, None, None, None, None, *weights, *biases
 
 
 def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, wanted: Rows | None) -> Tensor | None:
@@ -236,25 +232,17 @@ def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, w
 
 class SparseBatchNorm(torch.autograd.Function):
     """``F.batch_norm`` whose inactive channels are constants; extra arguments are the active pieces of the scale,
-    then those of the shift. Only active channels are kept for the backward pass."""
+    then those of the shift. Only active channels are kept for the backward pass. ``options``: running mean and
+    variance, whether it trains, momentum, ε."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-        statistics: tuple,
-        options: tuple,
-        rows: Rows,
-        *pieces: Tensor,
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, options: tuple, rows: Rows, *pieces: Tensor
     ) -> Tensor:
-        training, momentum, eps = options
-        running = statistics[0], statistics[1]
-        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *running, training, momentum, eps)
-        if training:  # the batch's own statistics; running ones may be missing
-            statistics = (None, None)
-        kept = (scale, *statistics, mean, inverse)
+        *running, training, _, eps = options
+        out, mean, inverse = torch.native_batch_norm(x, scale, shift, *options)
+        # in training the batch's own statistics count; running ones may be missing
+        kept = (scale, *((None, None) if training else running), mean, inverse)
         taken = [t if t is None or not t.numel() else rows.copy(t, 0).clone() for t in kept]
         ctx.save_for_backward(rows.copy(x, 1), *taken)
         ctx.rows, ctx.training, ctx.eps = rows, training, eps
@@ -270,7 +258,7 @@ class SparseBatchNorm(torch.autograd.Function):
             rows.copy(g, 1), x, scale, *statistics, ctx.training, ctx.eps, [wants_x, True, True]
         )
         gx = rows.put(gx, 1) if wants_x else None
-        return gx, None, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
+        return gx, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
 
 
 def _conv_backward(

@@ -7,6 +7,7 @@ other layer, of which modules own whole parameters only) freezes what is inactiv
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from mat.partition.partition import Slice
 
 Pieces = Mapping[str, list[tuple[Slice, nn.Parameter]]]  # attribute -> slices in order of their place, leaves
 IsActive = Callable[[Slice], bool]
+BATCH_NORM = inspect.signature(F.batch_norm)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -30,7 +32,7 @@ def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whol
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
     if isinstance(layer, nn.MultiheadAttention) and "in_proj_weight" in pieces:
-        return Product(layer, detach, pieces, "in_proj_weight", "in_proj_bias")
+        return Product(layer, detach, pieces, "in_proj_")
     if _is_product(layer, pieces):
         if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces["weight"]):
             raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
@@ -68,31 +70,25 @@ def _is_product(layer: nn.Module, pieces: Pieces) -> bool:
 class Product:
     """A layer with one weight: its plan for the current active set, and the call that follows it.
 
-    ``transposed``: the weight is (in, out), as in Hugging Face's Conv1D.
+    ``prefix``: what its parameters' names begin with. ``transposed``: the weight is (in, out), as in Hugging Face's
+    Conv1D.
     """
 
     def __init__(
-        self,
-        layer: nn.Module,
-        detach: bool,
-        pieces: Pieces,
-        weight: str = "weight",
-        bias: str = "bias",
-        transposed: bool = False,
+        self, layer: nn.Module, detach: bool, pieces: Pieces, prefix: str = "", transposed: bool = False
     ) -> None:
-        self.layer, self.detach, self.transposed = layer, detach, transposed
-        self.weight_name, self.bias_name = weight, bias
+        self.layer, self.detach, self.prefix, self.transposed = layer, detach, prefix, transposed
         self.own = self.weight, self.bias
-        self.pieces = {"weight": pieces.get(weight, []), "bias": pieces.get(bias, [])}
+        self.pieces = {part: pieces.get(f"{prefix}{part}", []) for part in ("weight", "bias")}
         self.dim = next((piece.dim for piece, _ in self.pieces["weight"]), 0)
 
     @property
     def weight(self) -> nn.Parameter:
-        return getattr(self.layer, self.weight_name)
+        return getattr(self.layer, f"{self.prefix}weight")
 
     @property
     def bias(self) -> nn.Parameter | None:
-        return getattr(self.layer, self.bias_name)
+        return getattr(self.layer, f"{self.prefix}bias")
 
     @property
     def lent(self) -> bool:
@@ -108,7 +104,9 @@ class Product:
             rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], length)
             self.leaves += [leaf for _, leaf in active]
         dim = 1 - self.dim if self.transposed else self.dim
-        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach)
+        conv = isinstance(self.layer, nn.Conv2d)
+        geometry = (self.layer.stride, self.layer.padding, self.layer.dilation) if conv else ()
+        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach, geometry)
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         (x,) = (*args, *kwargs.values())
@@ -129,8 +127,7 @@ class Product:
             x, weight = as_autocast(x, kind), as_autocast(weight, kind)
             bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
-            geometry = (self.layer.stride, self.layer.padding, self.layer.dilation)
-            return SparseConv2d.apply(x, weight, bias, self.current, geometry, wanted, *leaves)
+            return SparseConv2d.apply(x, weight, bias, self.current, wanted, *leaves)
         return SparseLinear.apply(x, weight, bias, self.current, *leaves)
 
 
@@ -191,21 +188,10 @@ class _BatchNorms(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not F.batch_norm:
             return func(*args, **(kwargs or {}))
-        return self.norm(*args, **(kwargs or {}))
-
-    def norm(
-        self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
-        weight: Tensor,
-        bias: Tensor,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        options, scale, shift = (training, momentum, eps), weight.detach(), bias.detach()
-        return SparseBatchNorm.apply(x, scale, shift, (mean, var), options, self.rows, *self.leaves)
+        given = BATCH_NORM.bind(*args, **(kwargs or {}))
+        given.apply_defaults()
+        x, mean, var, weight, bias, *options = given.arguments.values()
+        return SparseBatchNorm.apply(x, weight.detach(), bias.detach(), (mean, var, *options), self.rows, *self.leaves)
 
 
 class Whole:

@@ -13,8 +13,6 @@ from mat.errors import InputError
 from mat.partition.partition import Slice
 
 State = dict[str, Any]
-
-
 Pieces = list[tuple[Slice, nn.Parameter]]
 
 
@@ -30,7 +28,7 @@ def split_state(state: State, whole: Tensor, pieces: Pieces) -> list[State]:
 
 def saved_states(saved: Mapping[str, State], pieces: Pieces) -> list[State]:
     """The saved state of each slice, empty where it had none. Raises InputError for another partition's slices."""
-    known = [_key(piece) for piece, _ in pieces]
+    known = [key_of(piece) for piece, _ in pieces]
     strange = sorted(set(saved) - set(known))
     if strange:
         raise InputError(
@@ -40,7 +38,7 @@ def saved_states(saved: Mapping[str, State], pieces: Pieces) -> list[State]:
     return [
         {
             name: _laid_out(value, leaf) if isinstance(value, Tensor) else value
-            for name, value in saved.get(_key(piece), {}).items()
+            for name, value in saved.get(key_of(piece), {}).items()
         }
         for piece, leaf in pieces
     ]
@@ -96,5 +94,5 @@ def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def _key(piece: Slice) -> str:
+def key_of(piece: Slice) -> str:
     return f"{piece.dim}:{piece.start}:{piece.stop}"

@@ -13,7 +13,7 @@ which torch carries along. An optimizer that is never adopted begins such a para
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mat.backward.optimizer_state import Pieces, State, _key, merge_state, saved_states, split_state
+from mat.backward.optimizer_state import Pieces, State, key_of, merge_state, saved_states, split_state
 from mat.backward.sparse import refuse_optimizer
 from mat.errors import InputError
 from mat.partition.partition import Partition, Slice
@@ -82,16 +82,10 @@ class Adoption:
         or their steps differ, that parameter starts without state."""
         for hook in self._hooks:
             hook.remove()
-        groups, rest = [], iter(self.optimizer.param_groups)
-        for plain in self.layout:
-            group = next(rest)
-            group["params"] = list(plain.wholes)
-            if plain.names is not None:
-                group["param_names"] = list(plain.names)
-            groups.append(group)
-            for _ in plain.periods:
-                next(rest)
-        self.optimizer.param_groups[:] = [*groups, *rest]
+        found = list(self._by_plain_group(self.optimizer.param_groups))
+        for plain, group, _ in found:
+            group.update(_own(plain, plain.wholes))
+        self.optimizer.param_groups[:] = [group for _, group, _ in found]
         for whole, own in self.pieces.items():
             merged = self._merge(whole, [self.optimizer.state.pop(leaf, {}) for _, leaf in own])
             if merged:
@@ -120,11 +114,9 @@ class Adoption:
         return merge_state(states, whole, self.pieces[whole])
 
     def _keep_rates(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        groups = iter(optimizer.param_groups)
-        for plain in self.layout:
-            fast = next(groups)
-            for k in plain.periods:
-                next(groups)["lr"] = k * fast["lr"]
+        for plain, fast, slow in self._by_plain_group(optimizer.param_groups):
+            for k, group in zip(plain.periods, slow, strict=True):
+                group["lr"] = k * fast["lr"]
 
     def _pack(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         """The state in the plain optimizer's layout; called by ``optimizer.state_dict()``."""
@@ -136,11 +128,11 @@ class Adoption:
         old = state_dict["state"]
         state: dict[Any, Any] = {key: value for key, value in old.items() if key not in numbers.values()}
         slices = {}
-        groups, packed, count = [], iter(state_dict["param_groups"]), 0
-        for plain in [*self.layout, *self._later(optimizer)]:
-            group = _renumbered(next(packed), plain, count)
+        groups, count = [], 0
+        for plain, fast, slow in self._by_plain_group(state_dict["param_groups"]):
+            group = {**_options(fast), **_own(plain, range(count, count + len(plain.wholes)))}
             if plain.periods:
-                group[SLOW] = {k: _options(next(packed)) for k in plain.periods}
+                group[SLOW] = {k: _options(own) for k, own in zip(plain.periods, slow, strict=True)}
             for number, whole in enumerate(plain.wholes, count):
                 states = [old.get(numbers[leaf], {}) for leaf in self._of(whole)]
                 entry = self._merge(whole, states) if whole in self.pieces else states[0]
@@ -148,7 +140,7 @@ class Adoption:
                     state[number] = entry
                 elif any(states):
                     own = zip(self.pieces[whole], states, strict=True)
-                    slices[number] = {_key(piece): found for (piece, _), found in own if found}
+                    slices[number] = {key_of(piece): found for (piece, _), found in own if found}
             groups.append(group)
             count += len(plain.wholes)
         if slices:
@@ -157,7 +149,7 @@ class Adoption:
 
     def _unpack(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         """A plain layout's state, leaf by leaf; called by ``optimizer.load_state_dict()``."""
-        layout = [*self.layout, *self._later(optimizer)]
+        layout = self._whole_layout()
         expected = [len(plain.wholes) for plain in layout]
         got = [len(group["params"]) for group in state_dict["param_groups"]]
         if got != expected:
@@ -184,21 +176,25 @@ class Adoption:
                         state[numbers[leaf]] = part
         return {**state_dict, "state": {**old, **state}, "param_groups": groups}
 
-    def _later(self, optimizer: Optimizer) -> list[PlainGroup]:
-        """Groups that ``add_param_group`` appended after adoption; they are nobody's slices."""
-        known = sum(1 + len(plain.periods) for plain in self.layout)
-        return [
-            PlainGroup(list(group["params"]), group.get("param_names"), ()) for group in optimizer.param_groups[known:]
-        ]
+    def _whole_layout(self) -> list[PlainGroup]:
+        """With groups that ``add_param_group`` appended after adoption; they are nobody's slices."""
+        later = self.optimizer.param_groups[sum(1 + len(plain.periods) for plain in self.layout) :]
+        return [*self.layout, *(PlainGroup(list(g["params"]), g.get("param_names"), ()) for g in later)]
+
+    def _by_plain_group(self, groups: Sequence[dict]) -> Iterator[tuple[PlainGroup, dict, list[dict]]]:
+        """Of an adopted optimizer's ``groups``: what was one group, with its own and those split from it."""
+        rest = iter(groups)
+        for plain in self._whole_layout():
+            yield plain, next(rest), [next(rest) for _ in plain.periods]
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name not in ("params", "param_names", SLOW)}
 
 
-def _renumbered(group: Mapping[str, Any], plain: PlainGroup, start: int) -> dict[str, Any]:
+def _own(plain: PlainGroup, parameters: Iterable[Any]) -> dict[str, list]:
     names = {} if plain.names is None else {"param_names": list(plain.names)}
-    return {**_options(group), "params": list(range(start, start + len(plain.wholes))), **names}
+    return {"params": list(parameters), **names}
 
 
 def adopt(
@@ -222,7 +218,9 @@ def adopt(
             pieces.setdefault(parameters[piece.parameter], []).append((piece, leaf))
     optimizers = [_unwrapped(optimizer) for optimizer in optimizers]
     for optimizer in optimizers:
-        _check_kind(optimizer)
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"expected a torch.optim optimizer, got {type(optimizer).__name__}")
+        refuse_optimizer(optimizer)
     _check_held(optimizers, parameters, partition)
     for optimizer in optimizers:
         _check_scheduler(optimizer, pieces, periods)
@@ -270,12 +268,6 @@ def _unwrapped(optimizer: Optimizer) -> Optimizer:
 
 def _held(optimizer: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _check_kind(optimizer: Optimizer) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(f"expected a torch.optim optimizer, got {type(optimizer).__name__}")
-    refuse_optimizer(optimizer)
 
 
 def _check_held(optimizers: Sequence[Optimizer], parameters: Mapping[str, nn.Parameter], partition: Partition) -> None:

@@ -31,7 +31,7 @@ from mat.backward.leaves import Leaves
 from mat.backward.patching import Forward, InsideAttention, StandIn, ZeroGrad
 from mat.errors import InputError
 from mat.partition.partition import Partition, Slice
-from mat.partition.projections import within
+from mat.partition.projections import parent, within
 
 MODES = ("exact", "detach")
 REFUSED = {
@@ -60,7 +60,8 @@ class SparseBackward:
         self.leaves = Leaves(model, partition)
         self._enabled, self._closed = True, False
         self._dense_grads: dict[str, Tensor | None] = {}
-        self._layers = {path: self._layer(path) for path in _layer_paths(partition)}
+        paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
+        self._layers = {path: self._layer(path) for path in paths}
         self._cores = _attentions(model, partition, self._layers)
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
         if any(parameter.device.type != "cpu" for parameter in self.leaves.wholes.values()):
@@ -216,11 +217,6 @@ def _refuse_tied(model: nn.Module, partition: Partition) -> None:
         for piece in module.slices:
             if piece.parameter in tied:
                 raise InputError(f"{piece.parameter!r} is tied; leave it to the remainder, not to {module.name!r}")
-
-
-def _layer_paths(partition: Partition) -> list[str]:
-    pieces = [piece for module in partition.modules for piece in module.slices]
-    return list(dict.fromkeys(piece.parameter.rpartition(".")[0] for piece in pieces))
 
 
 def _attentions(model: nn.Module, partition: Partition, layers: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -33,7 +33,7 @@ class _Elementwise(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func._schema.name
         if name in _FUSED:
-            self.operations += sum(sizes(args[0])) * _FUSED[name](kwargs)
+            self.operations += sum(sizes(args[0])) * _fused_operations(name, kwargs)
         elif name in ("aten::_foreach_norm", "aten::linalg_vector_norm"):
             self.operations += 2 * sum(sizes(args[0]))
         elif is_pointwise(name):
@@ -42,20 +42,20 @@ class _Elementwise(TorchDispatchMode):
         return out
 
 
-def _adamw_operations(options: Mapping[str, Any]) -> int:
-    """lerp; mul, addcmul; sqrt, div, add; addcdiv; and for the options mul (decay), maximum (amsgrad)."""
-    return 7 + bool(options.get("weight_decay")) + bool(options.get("amsgrad"))
+# Of a fused step: operations on every entry, and options that add one each.
+_ADAM = (7, ("weight_decay", "amsgrad"))  # lerp; mul, addcmul; sqrt, div, add; addcdiv; and mul, maximum
+_FUSED: dict[str, tuple[int, tuple[str, ...]]] = {
+    "aten::_fused_adam_": _ADAM,
+    "aten::_fused_adamw_": _ADAM,
+    "aten::_fused_sgd_": (1, ("weight_decay", "nesterov")),  # add; and add, add
+    "aten::_fused_adagrad_": (5, ("weight_decay",)),  # addcmul; sqrt, add; mul, addcdiv; and add
+}
 
 
-def _sgd_operations(options: Mapping[str, Any]) -> int:
-    """add; and for the options add (decay), mul and add (momentum, after the first step), add (Nesterov)."""
-    momentum = 0 if options.get("is_first_step") or not options.get("momentum") else 2
-    return 1 + bool(options.get("weight_decay")) + momentum + bool(options.get("nesterov"))
-
-
-def _adagrad_operations(options: Mapping[str, Any]) -> int:
-    """addcmul; sqrt, add; mul, addcdiv; and add for decay."""
-    return 5 + bool(options.get("weight_decay"))
+def _fused_operations(name: str, given: Mapping[str, Any]) -> int:
+    always, options = _FUSED[name]
+    momentum = given.get("momentum") and not given.get("is_first_step")  # mul and add, after the first step
+    return always + sum(bool(given.get(option)) for option in options) + (2 if momentum else 0)
 
 
 def optimizer_key(optimizer: Optimizer) -> tuple[tuple[int, int, int, int], ...]:
@@ -68,11 +68,3 @@ def _trained(leaves: list[torch.Tensor], optimizer: Optimizer) -> tuple[int, int
     trained = [leaf for leaf in leaves if leaf.grad is not None]
     begun = [leaf for leaf in trained if leaf in optimizer.state]
     return len(trained), sum(map(torch.numel, trained)), len(begun), sum(map(torch.numel, begun))
-
-
-_FUSED = {
-    "aten::_fused_adam_": _adamw_operations,
-    "aten::_fused_adamw_": _adamw_operations,
-    "aten::_fused_sgd_": _sgd_operations,
-    "aten::_fused_adagrad_": _adagrad_operations,
-}

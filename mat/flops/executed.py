@@ -49,14 +49,14 @@ def executed_macs(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any
 
 
 def _convolution_backward(
-    g: torch.Size, x: torch.Size, weight: torch.Size, bias: Any, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int, output_mask: list[bool], out_shape: Any = None,
-) -> int:  # fmt: skip
+    g: torch.Size, x: torch.Size, weight: torch.Size, *options: Any, out_shape: Any = None
+) -> int:
     """FLOPs of a convolution's gradients: each costs what the forward pass did, 2·B·|pixels|·|weight|.
 
     The weight holds in/groups channels per filter, so groups are in its size. PyTorch's own formula charges the
     weight gradient of a grouped convolution ``groups`` times.
     """
+    _bias, _stride, _padding, _dilation, transposed, _output_padding, _groups, output_mask = options
     pixels = (x if transposed else g)[2:].numel()
     return 2 * x[0] * pixels * weight.numel() * (output_mask[0] + output_mask[1])
 

@@ -26,65 +26,60 @@ NEGLIGIBLE = 1e-3  # share of the counted work below which an unknown operator i
 # Beside views and pointwise operators, which PyTorch marks itself. In-place and _foreach_ variants are meant too.
 _GROUPS = {
     "memory: allocation, copies, changes of place or type": """
-        empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros
-        zero ones ones_like new_ones full full_like new_full fill scalar_tensor arange linspace eye clone
-        copy _to_copy to type_as contiguous resize set lift lift_fresh lift_fresh_copy _unsafe_view reshape
-        _reshape_copy _reshape_alias as_strided cat stack hstack vstack concat pad constant_pad_nd
-        reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d repeat repeat_interleave tile
-        roll flip tril triu tril_indices triu_indices pixel_shuffle pixel_unshuffle channel_shuffle im2col
-        col2im unfold_backward slice_backward select_backward slice_scatter select_scatter diagonal_scatter
-        diag_embed meshgrid size item _local_scalar_dense is_nonzero equal allclose _assert_async
-        _assert_scalar _functional_sym_constrain_range _chunk_cat split_with_sizes_copy unbind_copy
-        _pack_padded_sequence _pad_packed_sequence record_stream _has_compatible_shallow_copy_type
+        empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros zero ones
+        ones_like new_ones full full_like new_full fill scalar_tensor arange linspace eye clone copy _to_copy to
+        type_as contiguous resize set lift lift_fresh lift_fresh_copy _unsafe_view reshape _reshape_copy _reshape_alias
+        as_strided cat stack hstack vstack concat pad constant_pad_nd reflection_pad1d reflection_pad2d
+        replication_pad1d replication_pad2d repeat repeat_interleave tile roll flip tril triu tril_indices triu_indices
+        pixel_shuffle pixel_unshuffle channel_shuffle im2col col2im unfold_backward slice_backward select_backward
+        slice_scatter select_scatter diagonal_scatter diag_embed meshgrid size item _local_scalar_dense is_nonzero
+        equal allclose _assert_async _assert_scalar _functional_sym_constrain_range _chunk_cat split_with_sizes_copy
+        unbind_copy _pack_padded_sequence _pad_packed_sequence record_stream _has_compatible_shallow_copy_type
         _fused_sdp_choice is_same_size _efficientzerotensor
     """,
     "indexing, sorting, counting": """
-        index index_select index_put _index_put_impl _unsafe_index _unsafe_index_put index_add index_copy
-        index_fill gather scatter scatter_add scatter_reduce masked_select masked_scatter take put nonzero
-        nonzero_static argwhere one_hot bincount histc unique _unique2 unique_dim unique_consecutive sort
-        argsort topk kthvalue searchsorted bucketize embedding embedding_dense_backward embedding_backward
-        embedding_renorm _embedding_bag _embedding_bag_forward_only _embedding_bag_dense_backward diff
+        index index_select index_put _index_put_impl _unsafe_index _unsafe_index_put index_add index_copy index_fill
+        gather scatter scatter_add scatter_reduce masked_select masked_scatter take put nonzero nonzero_static argwhere
+        one_hot bincount histc unique _unique2 unique_dim unique_consecutive sort argsort topk kthvalue searchsorted
+        bucketize embedding embedding_dense_backward embedding_backward embedding_renorm _embedding_bag
+        _embedding_bag_forward_only _embedding_bag_dense_backward diff
     """,
     "reductions and scans": """
-        sum nansum mean prod max min amax amin aminmax argmax argmin all any count_nonzero var var_mean std
-        std_mean norm linalg_vector_norm native_norm logsumexp median nanmedian mode cumsum cumprod cummax
-        cummin logcumsumexp
+        sum nansum mean prod max min amax amin aminmax argmax argmin all any count_nonzero var var_mean std std_mean
+        norm linalg_vector_norm native_norm logsumexp median nanmedian mode cumsum cumprod cummax cummin logcumsumexp
     """,
     "softmax, normalisation, dropout": """
-        softmax _softmax _safe_softmax _softmax_backward_data log_softmax _log_softmax
-        _log_softmax_backward_data _masked_softmax _masked_softmax_backward batch_norm native_batch_norm
-        _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_with_update
-        _batch_norm_no_update batch_norm_backward native_batch_norm_backward cudnn_batch_norm
-        cudnn_batch_norm_backward miopen_batch_norm miopen_batch_norm_backward batch_norm_stats
-        batch_norm_elemt batch_norm_backward_reduce batch_norm_backward_elemt
-        batch_norm_gather_stats_with_counts batch_norm_update_stats layer_norm native_layer_norm
-        native_layer_norm_backward group_norm native_group_norm native_group_norm_backward instance_norm
-        rms_norm _fused_rms_norm _fused_rms_norm_backward _weight_norm _weight_norm_interface
-        _weight_norm_interface_backward dropout feature_dropout native_dropout native_dropout_backward
-        _fused_dropout _masked_scale
+        softmax _softmax _safe_softmax _softmax_backward_data log_softmax _log_softmax _log_softmax_backward_data
+        _masked_softmax _masked_softmax_backward batch_norm native_batch_norm _native_batch_norm_legit
+        _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update batch_norm_backward
+        native_batch_norm_backward cudnn_batch_norm cudnn_batch_norm_backward miopen_batch_norm
+        miopen_batch_norm_backward batch_norm_stats batch_norm_elemt batch_norm_backward_reduce
+        batch_norm_backward_elemt batch_norm_gather_stats_with_counts batch_norm_update_stats layer_norm
+        native_layer_norm native_layer_norm_backward group_norm native_group_norm native_group_norm_backward
+        instance_norm rms_norm _fused_rms_norm _fused_rms_norm_backward _weight_norm _weight_norm_interface
+        _weight_norm_interface_backward dropout feature_dropout native_dropout native_dropout_backward _fused_dropout
+        _masked_scale
     """,
     "pooling, resampling, losses, activations that PyTorch does not mark as pointwise": """
         max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool2d_with_indices_backward
-        max_pool3d_with_indices max_pool3d_with_indices_backward max_unpool2d avg_pool1d avg_pool2d
-        avg_pool3d avg_pool2d_backward avg_pool3d_backward adaptive_avg_pool1d adaptive_avg_pool2d
-        adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d
-        _adaptive_avg_pool3d_backward adaptive_max_pool2d adaptive_max_pool2d_backward upsample_nearest1d
-        upsample_nearest2d upsample_nearest2d_backward upsample_bilinear2d upsample_bilinear2d_backward
-        upsample_bicubic2d upsample_bicubic2d_backward _upsample_bicubic2d_aa
-        _upsample_bicubic2d_aa_backward _upsample_bilinear2d_aa _upsample_bilinear2d_aa_backward nll_loss
-        nll_loss_forward nll_loss_backward nll_loss2d_forward nll_loss2d_backward cross_entropy_loss
-        mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward
-        binary_cross_entropy binary_cross_entropy_backward binary_cross_entropy_with_logits kl_div
-        _prelu_kernel _prelu_kernel_backward glu glu_backward glu_jvp rrelu_with_noise log_sigmoid
-        log_sigmoid_forward log_sigmoid_backward
+        max_pool3d_with_indices max_pool3d_with_indices_backward max_unpool2d avg_pool1d avg_pool2d avg_pool3d
+        avg_pool2d_backward avg_pool3d_backward adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+        _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d _adaptive_avg_pool3d_backward
+        adaptive_max_pool2d adaptive_max_pool2d_backward upsample_nearest1d upsample_nearest2d
+        upsample_nearest2d_backward upsample_bilinear2d upsample_bilinear2d_backward upsample_bicubic2d
+        upsample_bicubic2d_backward _upsample_bicubic2d_aa _upsample_bicubic2d_aa_backward _upsample_bilinear2d_aa
+        _upsample_bilinear2d_aa_backward nll_loss nll_loss_forward nll_loss_backward nll_loss2d_forward
+        nll_loss2d_backward cross_entropy_loss mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward
+        huber_loss huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
+        binary_cross_entropy_with_logits kl_div _prelu_kernel _prelu_kernel_backward glu glu_backward glu_jvp
+        rrelu_with_noise log_sigmoid log_sigmoid_forward log_sigmoid_backward
     """,
     "random numbers": """
-        bernoulli uniform normal rand rand_like randn randn_like randint randint_like randperm random
-        exponential multinomial geometric log_normal cauchy
+        bernoulli uniform normal rand rand_like randn randn_like randint randint_like randperm random exponential
+        multinomial geometric log_normal cauchy
     """,
     "optimizers' steps, elementwise, which mat.flops.executed.elementwise_macs counts on a line of its own": """
-        _fused_adam _fused_adamw _fused_sgd _fused_adagrad _amp_foreach_non_finite_check_and_unscale
-        _amp_update_scale
+        _fused_adam _fused_adamw _fused_sgd _fused_adagrad _amp_foreach_non_finite_check_and_unscale _amp_update_scale
     """,
 }
 _COPIES = frozenset(_GROUPS["memory: allocation, copies, changes of place or type"].split())
@@ -110,7 +105,7 @@ def is_pointwise(name: str) -> bool:
     return (
         namespace in ("aten", "prims")
         and not _COPIES.intersection(variants)
-        and any(torch.Tag.pointwise in o.tags for variant in variants for o in _overloads(variant))
+        and any(torch.Tag.pointwise in o.tags for variant in variants for o in overloads(variant))
     )
 
 
@@ -127,11 +122,12 @@ def _variants(operator: str) -> Iterable[str]:
 @cache
 def _does_no_products(operator: str) -> bool:
     return operator in FREE or any(
-        overload.is_view or torch.Tag.pointwise in overload.tags for overload in _overloads(operator)
+        overload.is_view or torch.Tag.pointwise in overload.tags for overload in overloads(operator)
     )
 
 
-def _overloads(operator: str) -> list[Any]:
+def overloads(operator: str) -> list[Any]:
+    """Of the ATen operator of that name; none where there is no such."""
     packet = getattr(torch.ops.aten, operator, None)
     return [] if packet is None else [getattr(packet, overload) for overload in packet.overloads()]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.flops.operators import bound_macs, is_free, math_attention, refuse_unknown
+from mat.flops.operators import bound_macs, is_free, math_attention, overloads, refuse_unknown
 
 
 @dataclass
@@ -82,27 +81,20 @@ def trace_forward(model: nn.Module, example: Mapping[str, Tensor]) -> Trace:
         return analysis
 
     logging.getLogger("fvcore").setLevel(logging.ERROR)
-    with _plain_evaluation(model):
-        analysis = analyse(())
-        total = analysis.total()
-        unknown = {name for name in analysis.unsupported_ops() if not is_free(name)}
-        uncalled = {path.removeprefix("model.") for path in analysis.uncalled_modules()}
-        if unknown:  # a second pass, with a bound for each
-            bounds = analyse(unknown).by_operator()
-            refuse_unknown({name: bounds[name] for name in unknown}, total, "nominal")
-    return Trace(parameters, activations, total, uncalled)
-
-
-@contextmanager
-def _plain_evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients."""
     was_training = model.training
     model.eval()
     try:
         with math_attention(), torch.no_grad():
-            yield
+            analysis = analyse(())
+            total = analysis.total()
+            unknown = {name for name in analysis.unsupported_ops() if not is_free(name)}
+            uncalled = {path.removeprefix("model.") for path in analysis.uncalled_modules()}
+            if unknown:  # a second pass, with a bound for each
+                bounds = analyse(unknown).by_operator()
+                refuse_unknown({name: bounds[name] for name in unknown}, total, "nominal")
     finally:
         model.train(was_training)
+    return Trace(parameters, activations, total, uncalled)
 
 
 def _unique_states(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -123,7 +115,9 @@ def _parameter(value: Any, inputs: int, states: Sequence[tuple[str, Tensor]]) ->
     """The parameter that a value in the graph is, or is a piece or a view of; None for anything computed."""
     node = value.node()
     while node.kind() != "prim::Param":
-        if not (node.kind() in _MOVES or _is_view(node.kind())):
+        namespace, _, operator = node.kind().partition("::")
+        view = namespace == "aten" and any(overload.is_view for overload in overloads(operator))
+        if not (view or node.kind() in _MOVES):
             return None
         value = next(node.inputs())
         node = value.node()
@@ -134,11 +128,6 @@ def _parameter(value: Any, inputs: int, states: Sequence[tuple[str, Tensor]]) ->
     if value.type().sizes() != list(state.shape):
         raise InputError(f"the trace of the model does not hold {name!r} as it is; use the model unwrapped")
     return name
-
-
-def _is_view(kind: str) -> bool:
-    packet = getattr(torch.ops.aten, kind.removeprefix("aten::"), None) if kind.startswith("aten::") else None
-    return packet is not None and any(getattr(packet, name).is_view for name in packet.overloads())
 
 
 class _Positional(nn.Module):

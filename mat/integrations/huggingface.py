@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.utils.generic import find_labels
 
@@ -60,10 +60,8 @@ class MATCallback(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What Trainer saves of this callback: plain numbers and lists."""
-        return {
-            "args": {},
-            "attributes": {} if self.controller is None else {"controller": self.controller.state_dict()},
-        }
+        own = {} if self.controller is None else {"controller": self.controller.state_dict()}
+        return {"args": {}, "attributes": own}
 
     def close(self) -> None:
         """Give the model and the optimizer back as they were; for a training that ended with an error."""
@@ -71,12 +69,10 @@ class MATCallback(TrainerCallback, ExportableState):
             self.controller.model.__dict__.pop("parameters", None)
             self.controller.close()
 
-    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         _refuse(args)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         _refuse(args)
         model = kwargs["model"]
         self.close()
@@ -121,9 +117,7 @@ class MATCallback(TrainerCallback, ExportableState):
                 )
         states[name] = self.state()  # Trainer expects the key when it saves
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         model, controller = kwargs["model"], self.controller
         assert controller is not None  # since training began
         with _bare(model):
@@ -133,12 +127,10 @@ class MATCallback(TrainerCallback, ExportableState):
         # whoever copies, saves or counts between steps finds the model's own method
         model.parameters = lambda recurse=True: controller.parameters()
 
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         kwargs["model"].__dict__.pop("parameters", None)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         logs = kwargs["logs"]
         if "loss" in logs and self._shares:
             share = sum(self._shares) / len(self._shares)
@@ -146,9 +138,7 @@ class MATCallback(TrainerCallback, ExportableState):
             state.log_history[-1]["active_share"] = share  # it holds a copy of logs that was made before
             self._shares = []
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.close()
 
 

@@ -186,9 +186,10 @@ class _Collector:
                 self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)], len(passes))
 
     def _multiply(self, name: str, contributions: list[Factors | Tensor], k: int = 1) -> None:
-        rows, device = _rows_and_device(contributions[0])
+        first = contributions[0]
+        rows = first.left.n if isinstance(first, Factors) else len(first)
         pieces, shape = self.request.pieces[name], self.request.parameters[name].shape
-        found = {module: torch.zeros(rows, rows, dtype=torch.float64, device=device) for module, _ in pieces}
+        found = {module: self.grams[module].new_zeros(rows, rows) for module, _ in pieces}
         if not _add(contributions, shape, pieces, found, self.request.memory):
             self.unknown.add(name)
             return
@@ -213,9 +214,7 @@ def _add(
         total = sum(formed[1:], start=formed[0])
         total = total.reshape(len(total), *shape)
         for module, piece in pieces:
-            rows = total if not shape else total.narrow(piece.dim + 1, piece.start, piece.stop - piece.start)
-            rows = rows.reshape(len(total), -1)
-            grams[module] += gram_of(rows)
+            grams[module] += gram_of(piece.of(total, 1).reshape(len(total), -1))
         return True
     columns = {part.right.width for part in factors}
     if formed or len(columns) > 1:
@@ -232,10 +231,6 @@ def _add(
     segments = [Segment(p.start * unit, p.stop * unit, grams[module]) for module, p in pieces]
     add_grams(factors, segments, memory)
     return True
-
-
-def _rows_and_device(part: Factors | Tensor) -> tuple[int, torch.device]:
-    return (part.left.n, part.left.device) if isinstance(part, Factors) else (len(part), part.device)
 
 
 def _stack(parts: Sequence[Factors | Tensor]) -> Factors | Tensor:

@@ -74,7 +74,12 @@ def _loss(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterat
         raise InputError("estimator 'loss' needs labels, one entry per sample")
     assert estimator.loss is not None  # else there is no such Estimator
     outputs = logits.detach().requires_grad_()
-    losses = estimator.loss(outputs, labels)
+    yield torch.autograd.grad(sample_losses(estimator.loss, outputs, labels).sum(), outputs)[0]
+
+
+def sample_losses(loss: SampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,), of ``logits`` (n, …). Raises InputError where ``loss`` gives no value per sample that depends on them."""
+    losses = loss(logits, labels)
     if not (isinstance(losses, Tensor) and losses.requires_grad):
         raise InputError("loss must return a tensor that depends on the logits, one value per sample")
     if losses.shape != (len(logits),):
@@ -82,7 +87,7 @@ def _loss(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterat
             f"loss must return one value per sample, shape ({len(logits)},), got {tuple(losses.shape)}; "
             "a mean over the batch would mix the samples"
         )
-    yield torch.autograd.grad(losses.sum(), outputs)[0]
+    return losses
 
 
 def _units(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:

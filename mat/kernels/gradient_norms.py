@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mat.errors import InputError
 from mat.forward import evaluation, forward
-from mat.kernels.estimators import SampleLoss
+from mat.kernels.estimators import SampleLoss, sample_losses
 from mat.partition.partition import Partition
 
 
@@ -27,15 +26,12 @@ def gradient_norms(
     depend on has 0. Raises FloatingPointError when a gradient is not finite, InputError when ``loss`` gives no value
     per sample.
     """
-    n = len(labels)
     with evaluation(model):
         parameters = {name: p for name, p in model.named_parameters() if name in partition.shapes}
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        losses = loss(forward(model, inputs), labels)
-        if losses.shape != (n,):
-            raise InputError(f"loss must return one value per sample, shape ({n},), got {tuple(losses.shape)}")
-        found = torch.autograd.grad(losses.mean(), list(parameters.values()), allow_unused=True)
+        mean = sample_losses(loss, forward(model, inputs), labels).mean()
+        found = torch.autograd.grad(mean, list(parameters.values()), allow_unused=True)
     gradients = dict(zip(parameters, found, strict=True))
     norms = {
         module.name: sum(

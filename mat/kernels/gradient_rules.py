@@ -1,6 +1,6 @@
 """Rules: for each torch function, what the per-sample gradients of its parameters are made of.
 
-A rule takes the number of samples, the dimension they lie in, and the function's own arguments. It returns a
+A rule takes the number of samples and the function's own arguments. It returns a
 ``Call``, or None where it does not cover them: how the rows lie (``Layout``) and, for each operand that may be a
 parameter, a way to its per-sample gradients from the gradient at the output: in factors (weights of
 products) or formed (biases, scales and other short ones).
@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mat.kernels.factors import Dense, Factors, OneHot, Patches
-from mat.kernels.operands import Call, Locate, Make, call_of, matrix, vector
-from mat.kernels.row_layout import Layout
+from mat.kernels.operands import Call, Layout, Locate, Make, call_of, matrix, vector
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
@@ -47,7 +46,7 @@ def _same_view(a: Tensor, b: Tensor) -> bool:
     return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
 
 
-def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call | None:
+def linear(n: int, input: Tensor, weight: Tensor, bias: Tensor | None = None, sample_dim: int = 0) -> Call | None:
     if input.dim() < 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1, sample_dim)
@@ -55,14 +54,14 @@ def linear(n: int, sample_dim: int, input: Tensor, weight: Tensor, bias: Tensor 
     return call_of(layout, (weight, _product(input, weight, layout, True)), (bias, summed))
 
 
-def matmul(n: int, sample_dim: int, input: Tensor, other: Tensor) -> Call | None:
+def matmul(n: int, input: Tensor, other: Tensor) -> Call | None:
     if input.dim() < 2 or other.dim() != 2:
         return None
     layout = Layout(n, tuple(input.shape[:-1]), input, 1)
     return call_of(layout, (other, _product(input, other, layout, False)))
 
 
-def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
+def addmm(n: int, input: Tensor, mat1: Tensor, mat2: Tensor, **scales: float) -> Call | None:
     if scales or input.dim() != 1:
         return None
     layout = Layout(n, tuple(mat1.shape[:-1]), mat1, 1)
@@ -70,9 +69,8 @@ def addmm(n: int, sample_dim: int, input: Tensor, mat1: Tensor, mat2: Tensor, **
     return call_of(layout, (mat2, _product(mat1, mat2, layout, False)), (input, summed))
 
 
-def conv1d(
+def convolution(
     n: int,
-    sample_dim: int,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -81,59 +79,19 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Call | None:
-    """As a two-dimensional convolution over images of one row."""
-    if input.dim() != 3:
+    """In two dimensions; in one, as over images of one row."""
+    if input.dim() != weight.dim():
         return None
-    geometry = [_numbers(value, 1) for value in (stride, padding, dilation)]
-    stride, padding, dilation = (
-        v if isinstance(v, str) else (one, *v) for v, one in zip(geometry, (1, 0, 1), strict=True)
-    )
-    return _convolution(n, input[:, :, None], weight, (1, weight.shape[2]), bias, stride, padding, dilation, groups)
-
-
-def conv2d(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Call | None:
-    if input.dim() != 4:
-        return None
-    stride, padding, dilation = (_numbers(value, 2) for value in (stride, padding, dilation))
-    kernel = (weight.shape[2], weight.shape[3])
-    return _convolution(n, input, weight, kernel, bias, stride, padding, dilation, groups)
-
-
-def _numbers(value: Any, dims: int) -> Any:
-    if isinstance(value, str):
-        return value
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return values * dims if len(values) == 1 else values
-
-
-def _convolution(
-    n: int,
-    x: Tensor,
-    weight: Tensor,
-    kernel: tuple[int, int],
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> Call:
-    x = x.detach()
+    dims, kernel = weight.dim() - 2, (1, *weight.shape[2:])[-2:]
+    x = (input if dims == 2 else input[:, :, None]).detach()
+    stride, padding, dilation = (_numbers(value, dims) for value in (stride, padding, dilation))
+    if dims == 1:
+        stride, dilation = (1, *stride), (1, *dilation)
+        padding = padding if isinstance(padding, str) else (0, *padding)
     if padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         x = F.pad(x, [side for t in reversed(total) for side in (t // 2, t - t // 2)])
-    if isinstance(padding, str):
-        padding = (0, 0)
-    geometry = (stride, padding, dilation)
+    geometry = (stride, (0, 0) if isinstance(padding, str) else padding, dilation)
     layout = Layout(n, (len(x),), x, x.dim() - 1)
 
     def at_output(g: Tensor) -> Tensor:
@@ -163,9 +121,15 @@ def _convolution(
     return call_of(layout, (weight, of_weight), (bias, vector(lambda g: at_output(g).sum(1), n)))
 
 
+def _numbers(value: Any, dims: int) -> Any:
+    if isinstance(value, str):
+        return value
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values * dims if len(values) == 1 else values
+
+
 def embedding(
     n: int,
-    sample_dim: int,
     input: Tensor,
     weight: Tensor,
     padding_idx: int | None = None,
@@ -192,7 +156,6 @@ def embedding(
 
 def layer_norm(
     n: int,
-    sample_dim: int,
     input: Tensor,
     normalized_shape: Any,
     weight: Tensor | None = None,
@@ -204,12 +167,7 @@ def layer_norm(
 
 
 def rms_norm(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Tensor | None = None,
-    eps: float | None = None,
+    n: int, input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Call | None:
     normal = F.rms_norm(input.detach(), normalized_shape, None, eps)
     return _normalised(n, normal, len(normalized_shape), weight, None)
@@ -224,20 +182,13 @@ def _normalised(n: int, normal: Tensor, features: int, weight: Tensor | None, bi
 
 
 def group_norm(
-    n: int,
-    sample_dim: int,
-    input: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
+    n: int, input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Call:
     return _per_channel(n, F.group_norm(input.detach(), num_groups, None, None, eps), weight, bias)
 
 
 def batch_norm(
     n: int,
-    sample_dim: int,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -290,7 +241,7 @@ def _broadcast(n: int, shape: torch.Size, source: Tensor, *operands: tuple[Tenso
     return call_of(layout, *((operand, locate_with(other)) for operand, other in operands))
 
 
-def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Call | None:
+def add(n: int, input: Any, other: Any, **scales: float) -> Call | None:
     if scales or not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -298,7 +249,7 @@ def add(n: int, sample_dim: int, input: Any, other: Any, **scales: float) -> Cal
     return _broadcast(n, shape, source, (input, None), (other, None))
 
 
-def mul(n: int, sample_dim: int, input: Any, other: Any) -> Call | None:
+def mul(n: int, input: Any, other: Any) -> Call | None:
     if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
         return None
     shape = torch.broadcast_shapes(input.shape, other.shape)
@@ -306,20 +257,21 @@ def mul(n: int, sample_dim: int, input: Any, other: Any) -> Call | None:
     return _broadcast(n, shape, source, (input, other.detach()), (other, input.detach()))
 
 
-def expand(n: int, sample_dim: int, input: Tensor, *sizes: Any) -> Call | None:
+def expand(n: int, input: Tensor, *sizes: Any) -> Call | None:
     output = input.expand(*sizes)
     return _broadcast(n, output.shape, output, (input, None)) if output.shape[:1] == (n,) else None
 
 
-RULES: dict[Callable, Callable[..., Call | None]] = {
+Rule = Callable[..., Call | None]
+RULES: dict[Callable, Rule] = {
     F.linear: linear,
     F.embedding: embedding,
     F.layer_norm: layer_norm,
     F.rms_norm: rms_norm,
     F.group_norm: group_norm,
     F.batch_norm: batch_norm,
-    torch.conv1d: conv1d,
-    torch.conv2d: conv2d,
+    torch.conv1d: convolution,
+    torch.conv2d: convolution,
     torch.addmm: addmm,
     torch.Tensor.expand: expand,
     # operators such as x @ y and 2 * x are seen as the tensor's methods

@@ -1,8 +1,6 @@
-"""Gram matrices of per-sample gradients that are kept in factors and never all formed at once.
+"""Gram matrices of per-sample gradients that stay in factors (``mat.kernels.factors``) and are never all formed.
 
-The gradient of sample i for a weight matrix is a sum over positions t (tokens, pixels) of outer products,
-Σ_t left[i, t] ⊗ right[i, t]: for y = W x the gradient at the output and the input. The Gram matrix of the
-samples, restricted to any rows or columns of the matrix, follows in two exact ways:
+The Gram matrix of the samples, restricted to any rows or columns of a weight matrix, follows in two exact ways:
 
 *formed*:   the per-sample gradients are formed block of rows by block of rows, and multiplied;
 *identity*: ⟨Σ_t l_t ⊗ r_t, Σ_s l'_s ⊗ r'_s⟩ = Σ_ts ⟨l_t, l'_s⟩⟨r_t, r'_s⟩, which is (A Aᵀ ∘ B Bᵀ) summed over

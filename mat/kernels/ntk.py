@@ -11,7 +11,7 @@ in one pass (``mat.kernels.batched``); one that a function without a rule uses i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import pandas as pd
 import torch
@@ -135,9 +135,7 @@ def _used(request: Request, names: Collection[str]) -> set[str]:
     for parameter in parameters.values():
         parameter.requires_grad_()
     logits = request.logits()
-    gradients: Sequence[Tensor | None] = [None] * len(parameters)
-    if logits.requires_grad:
-        gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
+    gradients = per_sample.gradients_of(logits, torch.ones_like(logits), list(parameters.values()))
     for parameter in parameters.values():
         parameter.requires_grad_(False)
     return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

@@ -54,9 +54,7 @@ def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: 
     for i in range(n):
         logits = request.logits_of(i, shape)
         for cotangent in request.estimator.cotangents(logits, request.label_of(i)):
-            gradients: Sequence[Tensor | None] = [None] * len(parameters)
-            if logits.requires_grad:
-                gradients = torch.autograd.grad(logits, parameters, cotangent, retain_graph=True, allow_unused=True)
+            gradients = gradients_of(logits, cotangent, parameters)
             for rows, gradient, parameter in zip(found, gradients, parameters, strict=True):
                 if gradient is None:
                     gradient = torch.zeros_like(parameter)
@@ -64,13 +62,17 @@ def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: 
     return [torch.stack([row.detach().flatten() for row in rows]).reshape(n, len(rows) // n, -1) for rows in found]
 
 
+def gradients_of(logits: Tensor, cotangent: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    """Of the parameters; None for one that the logits do not depend on."""
+    if not logits.requires_grad:
+        return [None] * len(parameters)
+    return torch.autograd.grad(logits, parameters, cotangent, retain_graph=True, allow_unused=True)
+
+
 def _add(jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]], grams: Grams, full: bool) -> None:
     n, k, _ = jacobian.shape
     jacobian = jacobian.reshape(n, k, *shape)
     for module, piece in pieces:
-        rows = jacobian
-        if shape:
-            rows = jacobian.narrow(piece.dim + 2, piece.start, piece.stop - piece.start)
-        rows = rows.reshape(n * k, -1) if full else rows.reshape(n, -1)
+        rows = piece.of(jacobian, 2).reshape(n * k if full else n, -1)
         # summing over the cotangents is what multiplying rows laid end to end does
         grams[module] += (rows @ rows.T).double()

@@ -9,27 +9,30 @@ that it calls, and a parameter used twice has two uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from mat._torch_functional import multi_head_attention
 from mat.errors import InputError
-from mat.kernels.gradient_rules import RULES
-from mat.kernels.operands import Call, Make
+from mat.kernels.gradient_rules import RULES, Rule
+from mat.kernels.operands import Call, Make, offset
 
 _LINEAR = F.linear
 
 
-class Use:
+class Use(NamedTuple):
     """One use of a parameter. ``make``: from the gradient at the output to the per-sample gradients."""
 
-    def __init__(self, parameter: str, call: Call, make: Make) -> None:
-        self.parameter, self.call, self.make = parameter, call, make
+    parameter: str
+    call: Call
+    make: Make
 
 
 class Recorder(TorchFunctionMode):
@@ -62,18 +65,18 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             # its projections are calls of F.linear on (positions, samples, width), seen from inside only
-            inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, 1, a, k))
+            rule = partial(RULES[F.linear], sample_dim=1)
+            inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, rule, a, k))
             return inside(*args, **kwargs)
-        return self._call(func, 0, args, kwargs)
+        return self._call(func, RULES.get(func), args, kwargs)
 
-    def _call(self, func: Callable, sample_dim: int, args: Any, kwargs: Any) -> Any:
+    def _call(self, func: Callable, rule: Rule | None, args: Any, kwargs: Any) -> Any:
         found = self._found((args, kwargs))
-        call = self._ruled(func, sample_dim, args, kwargs) if found else None
+        call = self._ruled(rule, args, kwargs) if found and rule else None
         output = func(*args, **kwargs)
         if call is None:
-            made = list(_tensors(output))
             written = func is torch.Tensor.__setitem__ or "out" in kwargs
-            if written or not all(self._found(tensor) for tensor in made):  # more than a view or an attribute
+            if written or not all(map(self._found, _tensors(output))):  # more than a view or an attribute
                 self.unknown |= found
             # detached, it is a constant: no view that a later function would be taken to use
             return output.clone() if func is torch.Tensor.detach else output
@@ -92,14 +95,13 @@ class Recorder(TorchFunctionMode):
         output.register_hook(lambda gradient: self.listener(call, gradient))
         return output
 
-    def _ruled(self, func: Callable, sample_dim: int, args: tuple, kwargs: dict) -> Call | None:
-        """What the function's rule makes of the call; None where it has none, or gradients are off or cast."""
-        rule = RULES.get(func)
-        device = next(_tensors((args, kwargs))).device.type
-        if rule is None or not torch.is_grad_enabled() or torch.is_autocast_enabled(device):
+    def _ruled(self, rule: Rule, args: tuple, kwargs: dict) -> Call | None:
+        """What the function's rule makes of the call; None where gradients are off or cast."""
+        device = _tensors((args, kwargs))[0].device.type
+        if not torch.is_grad_enabled() or torch.is_autocast_enabled(device):
             return None
         try:
-            call = rule(self.n, sample_dim, *args, **kwargs)
+            call = rule(self.n, *args, **kwargs)
         except TypeError:  # arguments by names that the rule does not know
             return None
         return None if call is not None and call.copies > 1 and not self.copies else call
@@ -164,19 +166,11 @@ def _refuse_batch_statistics(
 
 def _is_part(view: Tensor, parameter: Tensor) -> bool:
     """Whether all of ``view`` lies inside the memory of ``parameter``."""
-    start = view.storage_offset() - parameter.storage_offset()
-    return view.dtype == parameter.dtype and bool(0 <= start <= parameter.numel() - view.numel())
+    return view.dtype == parameter.dtype and 0 <= offset(view, parameter) <= parameter.numel() - view.numel()
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from _tensors(branch)
-    elif isinstance(tree, dict):
-        for branch in tree.values():
-            yield from _tensors(branch)
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _storage(tensor: Tensor) -> int:

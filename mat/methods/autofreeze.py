@@ -27,7 +27,7 @@ from typing import ClassVar
 import numpy as np
 
 from mat.errors import InputError
-from mat.methods.base import GRADIENTS, Context, Method, Selection, layers_of
+from mat.methods.base import GRADIENTS, Context, Method, Selection, freeze_lowest, layers_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class AutoFreeze(Method):
             [sum(seen.gradient_norm[name] ** 2 for name in layer) ** 0.5 for layer in layers]
             for seen in context.history
         ]
-        frozen = frozenset(name for layer in layers[: self.prefix(np.array(norms))] for name in layer)
-        return Selection(frozenset(context.modules) - frozen, frozen)
+        return freeze_lowest(context, self.prefix(np.array(norms)))
 
 
 METHOD = AutoFreeze

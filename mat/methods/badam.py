@@ -18,10 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection, layers_of
-
-ORDERS = ("random", "ascending", "descending")
+from mat.methods.base import Context, Method, Selection, layers_of, require_count, require_one_of
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,8 @@ class BAdam(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order not in ORDERS:
-            raise InputError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
-        if self.layers < 1:
-            raise InputError(f"layers must be a whole number ≥ 1, got {self.layers!r}")
+        require_one_of("order", self.order, ("random", "ascending", "descending"))
+        require_count("layers", self.layers)
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

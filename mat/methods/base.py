@@ -81,8 +81,7 @@ class Method:
         return False
 
     def __post_init__(self) -> None:
-        if self.mode not in ("exact", "detach"):
-            raise InputError(f"mode must be 'exact' or 'detach', got {self.mode!r}")
+        require_one_of("mode", self.mode, ("exact", "detach"))
         if self.observe and self.reads:
             raise InputError(
                 f"observe is for methods that read nothing; this one reads {' and '.join(sorted(self.reads))}, "
@@ -153,6 +152,18 @@ def require_share(name: str, value: float) -> None:
         raise InputError(f"{name} must be in (0, 1], got {value!r}")
 
 
+def require_count(name: str, value: int) -> None:
+    """Raise InputError unless ``value`` is a whole number from 1 on."""
+    if not (isinstance(value, int) and value >= 1):
+        raise InputError(f"{name} must be a whole number ≥ 1, got {value!r}")
+
+
+def require_one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Raise InputError unless ``value`` is among ``known``."""
+    if value not in known:
+        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
 def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
     """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
     return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
@@ -162,3 +173,9 @@ def layers_of(context: Context) -> list[list[str]]:
     """The modules layer by layer, from the input to the output."""
     layers = sorted({context.depth[name] for name in context.modules})
     return [[name for name in context.modules if context.depth[name] == layer] for layer in layers]
+
+
+def freeze_lowest(context: Context, count: int) -> Selection:
+    """The ``count`` layers nearest the input never train again, all others train."""
+    frozen = frozenset(name for layer in layers_of(context)[:count] for name in layer)
+    return Selection(frozenset(context.modules) - frozen, frozen)

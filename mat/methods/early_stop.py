@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection
-
-SCHEDULES = ("cut", "compressed")
+from mat.methods.base import Context, Method, Selection, require_one_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,7 @@ class EarlyStop(Method):
         super().__post_init__()
         if self.match is None:
             raise InputError("early_stop needs match, a method of the same config, such as mat")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        require_one_of("schedule", self.schedule, ("cut", "compressed"))
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

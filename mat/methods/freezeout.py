@@ -20,8 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection, layers_of, require_share
+from mat.methods.base import Context, Method, Selection, freeze_lowest, layers_of, require_one_of, require_share
 
 POWERS = {"linear": 1, "cubic": 3}
 
@@ -37,19 +36,15 @@ class FreezeOut(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_share("t0", self.t0)
-        if self.schedule not in POWERS:
-            raise InputError(f"schedule must be one of {', '.join(POWERS)}, got {self.schedule!r}")
+        require_one_of("schedule", self.schedule, POWERS)
 
     def times(self, layers: int) -> list[float]:
         """t_i of every layer but the last, which has none."""
         return [(self.t0 + (1 - self.t0) * i / (layers - 1)) ** POWERS[self.schedule] for i in range(layers - 1)]
 
     def select(self, context: Context) -> Selection:
-        layers = layers_of(context)
         assert context.progress is not None  # it needs_length
-        over = sum(context.progress >= time for time in self.times(len(layers)))
-        frozen = frozenset(name for layer in layers[:over] for name in layer)
-        return Selection(frozenset(context.modules) - frozen, frozen)
+        return freeze_lowest(context, sum(context.progress >= time for time in self.times(len(layers_of(context)))))
 
 
 METHOD = FreezeOut

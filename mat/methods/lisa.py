@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mat.errors import InputError
-from mat.methods.base import Context, Matched, Method, Selection, layers_of
+from mat.methods.base import Context, Matched, Method, Selection, layers_of, require_count
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Lisa(Matched):
         Method.__post_init__(self)
         if self.match is not None or self.share is not None:
             raise InputError("lisa needs one of layers, match and share, got layers with another")
-        if self.layers < 1:
-            raise InputError(f"layers must be a whole number ≥ 1, got {self.layers!r}")
+        require_count("layers", self.layers)
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

@@ -33,11 +33,7 @@ from typing import ClassVar
 import numpy as np
 
 from mat.errors import InputError
-from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, highest, require_share
-
-POLICIES = ("both", "modular", "temporal")
-THRESHOLDS = ("rank", "top", "quantile", "share")
-INTEGRALS = ("modules", "full")
+from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, highest, require_one_of, require_share
 
 
 def rank_of(alpha: float, n: int) -> int:
@@ -96,12 +92,9 @@ class MAT(Method):
         require_share("alpha", self.alpha)
         if not (isinstance(self.beta, int | float) and self.beta >= 0):
             raise InputError(f"beta must be a number ≥ 0, got {self.beta!r}")
-        if self.policy not in POLICIES:
-            raise InputError(f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
-        if self.threshold not in THRESHOLDS:
-            raise InputError(f"threshold must be one of {', '.join(THRESHOLDS)}, got {self.threshold!r}")
-        if self.integral not in INTEGRALS:
-            raise InputError(f"integral must be one of {', '.join(INTEGRALS)}, got {self.integral!r}")
+        require_one_of("policy", self.policy, ("both", "modular", "temporal"))
+        require_one_of("threshold", self.threshold, ("rank", "top", "quantile", "share"))
+        require_one_of("integral", self.integral, ("modules", "full"))
 
     @property
     def remainder(self) -> bool:

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection
+from mat.methods.base import Context, Method, Selection, require_count
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,7 @@ class Multirate(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.k, int) and self.k >= 1):
-            raise InputError(f"k must be a whole number ≥ 1, got {self.k!r}")
+        require_count("k", self.k)
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

@@ -41,8 +41,6 @@ from mat.partition.partition import Attention, Module, Partition, Slice
 from mat.partition.projections import within
 from mat.partition.unrecognised import not_asked_for, unrecognised
 
-__all__ = ["partition_model", "unrecognised"]
-
 
 def partition_model(
     model: nn.Module,
@@ -99,7 +97,12 @@ def partition_model(
                 ]
     modules = _trainable(model, modules)
     if not modules:
-        _refuse(model)
+        raise InputError(
+            f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
+            "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
+            "feed-forward blocks and experts beside it, and nn.Conv2d; "
+            "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
+        )
     kept = {module.name for module in modules}
     attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
     partition = Partition.of(model, modules, attentions)
@@ -164,12 +167,3 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
         slices = tuple(Slice(owner, 0, 0, (*shapes[owner], 1)[0]) for owner in parts[path])
         modules.append(Module(name, "layer", depth, slices))
     return modules
-
-
-def _refuse(model: nn.Module) -> None:
-    raise InputError(
-        f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
-        "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
-        "feed-forward blocks and experts beside it, and nn.Conv2d; "
-        "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
-    )

@@ -7,6 +7,7 @@ remainder from the modules and refuses modules that overlap, so every partition 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,9 +28,11 @@ class Slice:
     start: int
     stop: int
 
-    def of(self, tensor: Tensor) -> Tensor:
-        """The view of ``tensor`` (shaped like the parameter) that this slice names."""
-        return tensor.narrow(self.dim, self.start, self.stop - self.start)
+    def of(self, tensor: Tensor, lead: int = 0) -> Tensor:
+        """The view of ``tensor`` that this slice names: shaped like the parameter, behind ``lead`` more dimensions."""
+        if tensor.dim() == lead:  # a scalar, which is one entry
+            return tensor
+        return tensor.narrow(self.dim + lead, self.start, self.stop - self.start)
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,11 @@ class Partition:
 
     def size(self, slices: Iterable[Slice]) -> int:
         """Number of scalar parameters in ``slices``."""
-        total = 0
-        for piece in slices:
-            count = piece.stop - piece.start
-            for dim, length in enumerate(self.shapes[piece.parameter]):
-                count *= length if dim != piece.dim else 1
-            total += count
-        return total
+        return sum(
+            (piece.stop - piece.start) * math.prod(length for dim, length in enumerate(shape) if dim != piece.dim)
+            for piece in slices
+            for shape in [self.shapes[piece.parameter]]
+        )
 
     def is_whole(self, piece: Slice) -> bool:
         """Whether ``piece`` is all of its parameter."""

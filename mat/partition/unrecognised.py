@@ -59,7 +59,7 @@ def _works(owner: nn.Module, attribute: str, shape: tuple[int, ...]) -> bool:
     """Whether a parameter multiplies activations; tables are looked up or added."""
     if isinstance(owner, nn.Embedding | nn.EmbeddingBag | nn.LayerNorm):
         return False
-    if "weight" in attribute and type(owner).__module__.startswith("torch.nn."):
+    if "weight" in attribute and not own_class(owner):
         return True
     return sum(length > 1 for length in shape) > 1 and not TABLE.search(attribute)
 
@@ -67,7 +67,7 @@ def _works(owner: nn.Module, attribute: str, shape: tuple[int, ...]) -> bool:
 def _may_be_a_head(path: str, modules: dict[str, nn.Module]) -> bool:
     """Outside the blocks a linear map, or a bare matrix, is taken for a head, a pooler or an input projection."""
     owner = modules[path]
-    return projection(path, owner) is not None or not type(owner).__module__.startswith("torch.nn.")
+    return projection(path, owner) is not None or own_class(owner)
 
 
 def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]) -> bool:
@@ -83,5 +83,5 @@ def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]
 
 def not_asked_for(found: list[Block]) -> set[str]:
     """Weights of recognised parts: those in the remainder are there because a keyword left them there."""
-    parts = [[part.weights for _, part in group] for b in found for group in (b.heads, b.ffns, b.experts)]
-    return {weight for found in parts for weights in found for weight in weights}
+    parts = [part for block in found for group in (block.heads, block.ffns, block.experts) for _, part in group]
+    return {weight for part in parts for weight in part.weights}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache, reduce
 from itertools import pairwise
@@ -17,16 +17,8 @@ from operator import or_
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WrapValidator,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.functional_validators import BeforeValidator, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mat.errors import InputError
@@ -67,17 +59,24 @@ class Strict(BaseModel):
         """Refuse an unknown key, naming the known ones, and a missing one."""
         if isinstance(given, Mapping):
             known = {field.alias or name: field for name, field in cls.model_fields.items()}
-            unknown = [str(key) for key in given if key not in known and cls.model_config["extra"] == "forbid"]
-            missing = [name for name, field in known.items() if field.is_required() and name not in given]
-            if unknown or missing:
-                said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
-                keys = ", ".join(known) or "none"
-                raise PydanticCustomError("keys", "{said}; known: {keys}", {"said": said, "keys": keys})
+            needed = [name for name, field in known.items() if field.is_required()]
+            if said := wrong_keys(given, known, needed, cls.model_config["extra"] != "forbid"):
+                raise PydanticCustomError("keys", "{said}", {"said": said})
         return given
 
     def given(self) -> dict[str, Any]:
         """The settings that were written out, without defaults."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+def wrong_keys(given: Mapping[Any, Any], known: Iterable[str], needed: Iterable[str], more: bool = False) -> str:
+    """Which key is unknown, unless there may be ``more``, or missing, and what is known; "" where all is well."""
+    unknown = [str(key) for key in given if key not in known and not more]
+    missing = [name for name in needed if name not in given]
+    if not unknown and not missing:
+        return ""
+    said = f"unknown key {unknown[0]!r}" if unknown else f"{missing[0]!r} is missing"
+    return f"{said}; known: {', '.join(known) or 'none'}"
 
 
 Block = TypeVar("Block", bound=Strict)
@@ -103,7 +102,7 @@ def validate(model: type[Block], given: Any, place: str = "") -> Block:
 @cache
 def model_of(record: type) -> type[Strict]:
     """The fields of a dataclass, with types, defaults and descriptions, as a model that validates them."""
-    hints, about = get_type_hints(record), descriptions(record)
+    hints, about = get_type_hints(record, include_extras=True), descriptions(record)
     made = {}
     for field in fields(record):
         if field.init:

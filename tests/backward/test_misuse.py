@@ -1,7 +1,6 @@
 """What people do to a wrapped model: it is right, or it is refused before anything trains wrongly."""
 
 import functools
-import warnings
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import bert_case, vgg_case
-from tests.zoo import animal
+from tests.zoo import animal, quietly
 
 
 def chain(*layers):
@@ -25,9 +24,11 @@ def rows(model, **modules):
     """A partition of named modules: path=[(parameter, start, stop), …], along dimension 0."""
     return Partition.of(
         model,
-        [Module(name, "layer", i, tuple(Slice(p, 0, a, b) for p, a, b in pieces))
-         for i, (name, pieces) in enumerate(modules.items())],
-    )  # fmt: skip
+        [
+            Module(name, "layer", i, tuple(Slice(p, 0, a, b) for p, a, b in pieces))
+            for i, (name, pieces) in enumerate(modules.items())
+        ],
+    )
 
 
 def gradients(sparse):
@@ -137,47 +138,33 @@ def stepped(case, break_it):
     optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
     controller.adopt(optimizer)
     controller.sparse.set_active(case.partition.names)
-    break_it(case, controller, optimizer)
-
-
-def forward_backward(case):
+    optimizer = break_it(case, controller) or optimizer
     case.loss().backward()
+    optimizer.step()
 
 
-def moved(case, controller, optimizer):
+def moved(case, controller):
     case.model.float()
-    forward_backward_in_float(case)
-    optimizer.step()
-
-
-def forward_backward_in_float(case):
     case.inputs = {k: v.float() if v.is_floating_point() else v for k, v in case.inputs.items()}
-    forward_backward(case)
 
 
-def assigned(case, controller, optimizer):
+def assigned(case, controller):
     case.model.load_state_dict({k: v.clone() for k, v in case.model.state_dict().items()}, assign=True)
-    forward_backward(case)
-    optimizer.step()
 
 
-def frozen(case, controller, optimizer):
-    next(iter(case.model.features)).requires_grad_(False) if hasattr(case.model, "features") else None
-    forward_backward(case)
-    optimizer.step()
+def frozen(case, controller):
+    case.model.features[0].requires_grad_(False)
 
 
-def second_optimizer(case, controller, optimizer):
-    forward_backward(case)
-    torch.optim.AdamW(case.model.parameters()).step()
+def second_optimizer(case, controller):
+    return torch.optim.AdamW(case.model.parameters())
 
 
-def selection_between(case, controller, optimizer):
+def selection_between(case, controller):
     controller.sparse.set_active(case.partition.names[:1])
     loss = case.loss()
     controller.sparse.set_active(case.partition.names[1:])
     loss.backward()
-    optimizer.step()
 
 
 @pytest.mark.parametrize(
@@ -227,9 +214,7 @@ def test_forward_results_are_the_same_bits_with_everything_active(name):
     one = animal(name)
     one.model.float().eval()
     one.inputs = {k: v.float() if v.is_floating_point() else v for k, v in one.inputs.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        partition = partition_model(one.model)
+    partition = quietly(one.model)
     before = one.model(**one.inputs)
     sparse = SparseBackward(one.model, partition, "detach")
     after = one.model(**one.inputs)

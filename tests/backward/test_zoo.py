@@ -1,7 +1,6 @@
 """The sparse backward pass on unmodified models of every family, and in what a training loop may do with it."""
 
 import functools
-import warnings
 
 import pytest
 import torch
@@ -12,12 +11,11 @@ from torch import nn
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.flops.executed import executed_macs
-from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
-from tests.cases import logits
+from tests.cases import logits, moved
 from tests.naive_detach import constants
 from tests.rounding import ROUNDING
-from tests.zoo import ZOO, animal
+from tests.zoo import ZOO, animal, quietly
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
 on_devices = pytest.mark.parametrize(
@@ -33,12 +31,6 @@ def on(device, one):
     one.model.to(device)
     one.inputs = {name: value.to(device) for name, value in one.inputs.items()}
     return one
-
-
-def quietly(model, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return partition_model(model, **options)
 
 
 def scalar(output):
@@ -284,11 +276,9 @@ def test_fused_steps_are_the_plain_ones_and_leave_inactive_columns_alone(name, o
                 loss(one).backward()
                 largest = max(largest, *(float(p.grad.abs().max()) for p in sparse.parameters() if p.grad is not None))
                 opt.step()
-        for module in partition.modules:
-            for piece in module.slices:
-                now = piece.of(one.model.get_parameter(piece.parameter))
-                assert torch.equal(now, piece.of(before[piece.parameter])) == (module.name not in active), piece
         finals.append({n: p.detach().clone() for n, p in one.model.named_parameters()})
+        for module in partition.modules:
+            assert set(moved(module, before, finals[-1])) == {module.name in active}, module.name
     # four steps of AdamW move an entry without gradient by lr / 1e-8 times what rounding makes of it
     bound = 4 * 0.01 / 1e-8 * ROUNDING * largest
     for key, value in finals[0].items():

@@ -155,7 +155,7 @@ def test_what_a_method_does_not_keep_is_said_in_plain_words(tmp_path, old, new, 
             "(lambda x, *_: x + __import__('torch').randint(9, (1,)).byte())",
             "batch depends on more",
         ),
-        ("model", "vgg", "9 * channels * entry", "8 * channels * entry", "closed_form says"),
+        ("model", "vgg", "9 * channels * entry", "8 * channels * entry", "its closed form says"),
         ("model", "vgg", "filter_groups=settings.filter_groups", "filter_groups=1", "partition's modules"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -82,8 +82,7 @@ MANY_TASKS = TASKS | {
 }
 
 
-def write_runs(
-    root: Path,
+def _runs(
     tasks: Iterable[str] = ("digits", "hmm"),
     methods: Mapping[str, Behaviour] | None = None,
     seeds: Iterable[int] = (0, 1, 2),
@@ -91,40 +90,34 @@ def write_runs(
     steps: int = 600,
     shapes: Mapping[str, Shape] | None = None,
     **record: Any,
-) -> list[Path]:
-    """Write one run directory per task × method × seed; ``record`` overrides keys of every run.json."""
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """One run per task × method × seed, its folder's name and what ``write_run`` is told of it; ``record`` overrides
+    keys of every run.json."""
+    for task, (method, behaviour), seed in product(tasks, (methods or METHODS).items(), seeds):
+        lost, shape = (task, method, seed) in set(diverged), (shapes or TASKS)[task]
+        yield f"{task}-{method}-{seed}", (task, shape, method, behaviour, seed, steps, lost, record)
+
+
+def write_runs(root: Path, *which: Any, **what: Any) -> list[Path]:
+    """Write a directory for each of ``_runs``."""
     paths = []
-    for task in tasks:
-        for method, behaviour in (methods or METHODS).items():
-            for seed in seeds:
-                path = root / f"{task}-{method}-{seed}"
-                shape = (shapes or TASKS)[task]
-                write_run(
-                    path, task, shape, method, behaviour, seed, steps, (task, method, seed) in set(diverged), record
-                )
-                paths.append(path)
+    for name, how in _runs(*which, **what):
+        paths.append(root / name)
+        write_run(paths[-1], *how)
     return paths
 
 
 _READ: dict[str, pool.Run] = {}
 
 
-def read_runs(
-    tasks: Iterable[str] = ("digits", "hmm"),
-    methods: Mapping[str, Behaviour] | None = None,
-    seeds: Iterable[int] = (0, 1, 2),
-    diverged: Iterable[tuple[str, str, int]] = (),
-    shapes: Mapping[str, Shape] | None = None,
-    **record: Any,
-) -> list[pool.Run]:
+def read_runs(**what: Any) -> list[pool.Run]:
     """The runs that ``write_runs`` writes, read; one that some test had before is not made again."""
     read = []
-    for task, (method, behaviour), seed in product(tasks, (methods or METHODS).items(), seeds):
-        how = ((shapes or TASKS)[task], method, behaviour, seed, 600, (task, method, seed) in set(diverged), record)
-        if (key := repr((task, how))) not in _READ:
+    for name, how in _runs(**what):
+        if (key := repr(how)) not in _READ:
             with TemporaryDirectory() as folder:
-                write_run(Path(folder, f"{task}-{method}-{seed}"), task, *how)
-                _READ[key] = pool.read_run(Path(folder, f"{task}-{method}-{seed}"))
+                write_run(Path(folder, name), *how)
+                _READ[key] = pool.read_run(Path(folder, name))
         read.append(_READ[key])
     return read
 

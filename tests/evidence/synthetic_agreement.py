@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,25 +17,24 @@ NORMALISATIONS = {"raw": 0.0, "cosine": 0.3, "per_parameter": 0.02}
 
 
 def measurements(
-    families: Iterable[str] = ("bert", "switch", "vgg"),
-    seeds: Iterable[int] = (0, 1, 2),
-    estimators: Iterable[tuple[str, int, float, int]] = ESTIMATORS,
-    shares: Iterable[float] = (0, 1),
-    sizes: Iterable[int] = (16, 64, 128),
+    families: Iterable[str] = ("bert", "switch", "vgg"), seeds: Iterable[int] = (0, 1, 2), **how: Any
+) -> list[pd.DataFrame]:
+    """One table per family and seed, measured as ``how`` says (``_table``)."""
+    return [_table(family, seed, **how) for family in families for seed in seeds]
+
+
+def _table(
+    family: str,
+    seed: int,
+    estimators: Sequence[tuple[str, int, float, int]] = ESTIMATORS,
+    shares: Sequence[float] = (0, 1),
+    sizes: Sequence[int] = (16, 64, 128),
     modules: int = 12,
     normalisations: Mapping[str, float] = NORMALISATIONS,
     sample_noise: float = 0.3,
-) -> list[pd.DataFrame]:
-    """One table per family and seed. log λ_max is the module's number plus noise of estimator, normalisation and
-    n (``sample_noise``/√n per probe set), so that less noise means more agreement."""
-    return [
-        _table(family, seed, tuple(estimators), tuple(shares), tuple(sizes), modules, normalisations, sample_noise)
-        for family in families
-        for seed in seeds
-    ]
-
-
-def _table(family, seed, estimators, shares, sizes, modules, normalisations, sample_noise) -> pd.DataFrame:
+) -> pd.DataFrame:
+    """log λ_max is the module's number plus noise of estimator, normalisation and n (``sample_noise``/√n per probe
+    set), so that less noise means more agreement."""
     draw = np.random.default_rng([seed, *family.encode()])
     base, rows = 0.3 * draw.permutation(modules), []
     for step, share in enumerate(shares):

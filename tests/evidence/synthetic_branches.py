@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,25 +13,24 @@ SETS = {"top": (-0.30, 0.2), "bottom": (-0.10, 0.5), "random": (-0.2, 0.3), "all
 
 
 def branches(
-    families: Iterable[str] = ("bert", "vgg"),
-    seeds: Iterable[int] = (0, 1, 2),
-    shares: Iterable[float] = (0.1, 0.5),
+    families: Iterable[str] = ("bert", "vgg"), seeds: Iterable[int] = (0, 1, 2), **how: Any
+) -> list[pd.DataFrame]:
+    """One table per family and seed, trained as ``how`` says (``_table``)."""
+    return [_table(family, seed, **how) for family in families for seed in seeds]
+
+
+def _table(
+    family: str,
+    seed: int,
+    shares: Sequence[float] = (0.1, 0.5),
     modules: int = 12,
     weights: Mapping[str, float] | None = None,
     sets: Mapping[str, tuple[float, float]] = SETS,
     noise: float = 0.2,
     spread: float = 0.01,
-) -> list[pd.DataFrame]:
-    """One table per family and seed. A module's loss decrease is the weighted sum of the logarithms of its quantities
-    (``weights``, λ_max alone by default), a set's losses are those of ``sets``; both with noise of size ``spread``."""
-    return [
-        _table(family, seed, tuple(shares), modules, weights or {"lambda_max": 1.0}, sets, noise, spread)
-        for family in families
-        for seed in seeds
-    ]
-
-
-def _table(family, seed, shares, modules, weights, sets, noise, spread) -> pd.DataFrame:
+) -> pd.DataFrame:
+    """A module's loss decrease is the weighted sum of the logarithms of its quantities (``weights``, λ_max alone by
+    default), a set's losses are those of ``sets``; both with noise of size ``spread``."""
     draw = np.random.default_rng([seed, *family.encode()])
     rows = []
     for step, share in enumerate(shares):
@@ -39,7 +39,7 @@ def _table(family, seed, shares, modules, weights, sets, noise, spread) -> pd.Da
             {name: np.exp(draw.standard_normal(modules)) for name in
              ("lambda_max", "gradient_norm", "trace", "effective_rank", "parameters")}
         ).assign(layer=np.arange(modules) // 2)  # fmt: skip
-        gain = sum(weight * np.log(single[name]) for name, weight in weights.items())
+        gain = sum(weight * np.log(single[name]) for name, weight in (weights or {"lambda_max": 1.0}).items())
         gain = 0.1 * gain + 0.1 * spread * draw.standard_normal(modules)
         for i, row in single.iterrows():
             rows.append(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.runs import pool, pooled
@@ -34,3 +38,21 @@ def measured(frames: Iterable[pd.DataFrame], folder: Path) -> list[Path]:
 def collect_into(runs: Iterable[Path], folder: Path, selection: str = "") -> None:
     """Pool run directories into ``folder``."""
     pooled.save(pool.collect(runs, selection), folder)
+
+
+@cache
+def _claims() -> dict[str, Any]:
+    return yaml.safe_load(RULE_FILES["claims"].read_text(encoding="utf-8"))
+
+
+def changed_claims(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The repository's claims file with one change, made to its content in place."""
+    change(content := copy.deepcopy(_claims()))
+    path = folder / "claims.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def claim(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The entry of a claim in the file's content."""
+    return next(entry for entry in content["claims"] if entry["id"] == name)

@@ -11,8 +11,7 @@ import pytest
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies.ceiling.compute import parts, savings
-from mat.experiments.studies.ceiling.config import plan
+from mat.experiments.studies.ceiling import models_of, parts, savings
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
 from tests.evidence.synthetic_agreement import measurements
 from tests.evidence.written import ROOT, collect_into, measured, write
@@ -51,9 +50,10 @@ def limit(tables, models):
         "methods": {"vanilla": {"name": "vanilla"}},
         "ceiling": block,
     }
-    asked = plan(ScaleConfig.of(config))
-    catalogue.store("ceiling_parts", parts(asked.models, "demo"), tables)
-    catalogue.store("ceiling", savings(asked.models, asked), tables)
+    asked = ScaleConfig.of(config)
+    found = models_of(asked)
+    catalogue.store("ceiling_parts", parts(found, asked), tables)
+    catalogue.store("ceiling", savings(found, asked), tables)
 
 
 def compare(tables, **options):

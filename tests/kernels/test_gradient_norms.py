@@ -7,14 +7,8 @@ import torch.nn.functional as F
 from mat.errors import InputError
 from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
-from tests.cases import bert_case, logits, switch_case, vgg_case, vit_case
+from tests.cases import bert_case, logits, per_sample, switch_case, vgg_case, vit_case
 from tests.rounding import ROUNDING
-
-
-def per_sample(outputs, labels):
-    """Mean cross-entropy of each sample over its positions."""
-    losses = F.cross_entropy(outputs.movedim(-1, 1), labels, reduction="none")
-    return losses.reshape(len(labels), -1).mean(1)
 
 
 @pytest.mark.parametrize("make", [vgg_case, bert_case, vit_case, switch_case])

@@ -13,7 +13,7 @@ from mat.errors import InputError
 from mat.kernels.gradient_rules import RULES
 from mat.kernels.recorder import Recorder
 from mat.partition.partition import Partition
-from tests.zoo import by_parameter, modular_ntk, naive_rows, randomise
+from tests.zoo import by_parameter, kernel_of, mean_logit, modular_ntk, naive_rows, randomise
 
 FAST, SLOW = "one pass", "sample loop"
 
@@ -30,16 +30,21 @@ class Model(nn.Module):
         return torch.stack([y.flatten(1).sin().sum(1), (y.flatten(1) ** 2).sum(1)], 1)
 
 
-def check(model: nn.Module, x: torch.Tensor, expected: str = FAST, **options) -> None:
+def compared(
+    model: nn.Module, x: torch.Tensor, estimator="sum_of_logits", cotangents=mean_logit, rtol=1e-9, atol=1e-9, **options
+):
+    """The kernels of every parameter, which are those of plain autograd."""
     randomise(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kernels = modular_ntk(model, by_parameter(model), {"x": x}, **options)
-    rows = naive_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
-    for name, found in rows.items():
-        found = found.reshape(len(x), -1)
-        torch.testing.assert_close(kernels[name], found @ found.T, rtol=1e-9, atol=1e-9)
-    assert set(kernels.ways.values()) == {expected}
+        kernels = modular_ntk(model, by_parameter(model), {"x": x}, estimator, **options)
+    for name, found in naive_rows(model, {"x": x}, cotangents).items():
+        torch.testing.assert_close(kernels[name], kernel_of(found), rtol=rtol, atol=atol)
+    return kernels
+
+
+def check(model: nn.Module, x: torch.Tensor, expected: str = FAST, **options) -> None:
+    assert set(compared(model, x, **options).ways.values()) == {expected}
 
 
 def images(n=3, channels=4, size=6, seed=0):
@@ -162,13 +167,8 @@ def test_rows_in_any_order_find_their_samples(seed, estimator):
     model, x = Model(Stacked()), tokens(4, 7, seed=seed)
     if estimator == "sum_of_logits":
         return check(model, x)
-    randomise(model)
-    kernels = modular_ntk(model, by_parameter(model), {"x": x}, "trace")
     units = lambda out, i: [F.one_hot(torch.tensor(c), 2)[None].double() for c in range(2)]  # noqa: E731
-    for name, found in naive_rows(model, {"x": x}, units).items():
-        found = found.reshape(len(x), -1)
-        torch.testing.assert_close(kernels[name], found @ found.T, rtol=1e-9, atol=1e-9)
-    assert set(kernels.ways.values()) == {FAST}
+    check(model, x, estimator="trace", cotangents=units)
 
 
 class Latent(nn.Module):
@@ -303,15 +303,10 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_uses_are_exact_one_way_or_the_other(name):
     make, call, x, way = UNUSUAL[name]
-    model = randomise(Model(make(), call))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kernels = modular_ntk(model, by_parameter(model), {"x": x})
-    rows = naive_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
-    for parameter, found in rows.items():
-        found = found.flatten(1) if found.numel() else found.new_zeros(len(x), 0)
-        torch.testing.assert_close(kernels[parameter], found @ found.T, rtol=1e-9, atol=1e-9)
-        if found.numel():
+    model = Model(make(), call)
+    kernels = compared(model, x)
+    for parameter, tensor in model.named_parameters():
+        if tensor.numel():
             assert kernels.ways[parameter] == way or parameter.endswith("bias")
 
 
@@ -349,19 +344,13 @@ def test_frozen_layers_do_not_take_a_fused_way_that_is_another_function():
     rows = naive_rows(model, {"x": tokens(), "mask": mask}, lambda out, i: [torch.ones_like(out)])
     torch.backends.mha.set_fastpath_enabled(before)
     for name, gram in kernels.items():
-        torch.testing.assert_close(gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T)
+        torch.testing.assert_close(gram, kernel_of(rows[name]))
         assert kernels.ways[name] == FAST
 
 
 @pytest.mark.parametrize("call", [recomputed, cast])
 def test_recomputing_and_casting_models_are_probed(call):
-    model = randomise(Model(nn.Linear(4, 3), call))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kernels = modular_ntk(model, by_parameter(model), {"x": tokens()})
-    rows = naive_rows(model, {"x": tokens()}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
-    for name, gram in kernels.items():
-        torch.testing.assert_close(gram, rows[name].reshape(3, -1) @ rows[name].reshape(3, -1).T, rtol=1e-2, atol=1e-6)
+    compared(Model(nn.Linear(4, 3), call), tokens(), rtol=1e-2, atol=1e-6)
 
 
 class Tied(nn.Module):
@@ -408,9 +397,8 @@ def test_an_unused_parameter_has_a_zero_kernel_and_one_used_out_of_sight_has_its
     model, x = randomise(Model(Hidden())), tokens()
     with pytest.warns(UserWarning, match="scripted"):
         kernels = modular_ntk(model, by_parameter(model), {"x": x})
-    rows = naive_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
-    for name, found in rows.items():
-        torch.testing.assert_close(kernels[name], found.reshape(3, -1) @ found.reshape(3, -1).T)
+    for name, found in naive_rows(model, {"x": x}, mean_logit).items():
+        torch.testing.assert_close(kernels[name], kernel_of(found))
     assert kernels.ways["layer.unused.weight"] == FAST and kernels["layer.unused.weight"].abs().max() == 0
     assert kernels.ways["layer.scripted.weight"] == SLOW
 

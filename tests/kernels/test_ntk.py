@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +21,11 @@ from mat.kernels.estimators import Estimator
 from mat.kernels.ntk import normalise
 from mat.kernels.spectrum import eigenvalues, spectrum
 from mat.partition.partition import Module, Partition, Slice
-from tests.cases import CASES, bert_case, logits, vgg_case
-from tests.zoo import animal, by_parameter, modular_ntk, randomise
+from tests.cases import CASES, bert_case, logits, per_sample, vgg_case
+from tests.zoo import animal, by_parameter, kernel_of, mean_logit, modular_ntk, of_slices, randomise
 from tests.zoo import naive_rows as naive_parameter_rows
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
-
-
 case_of = functools.cache(lambda name: CASES[name]())
 
 
@@ -42,13 +39,12 @@ def kernels_of(name, estimator="sum_of_logits", remainder=False):
 def sums_of(name):
     """Per parameter ∇ (1/√k) Σ_c f_c(x_i), (n, 1, …), by one backward pass per sample."""
     case = case_of(name)
-    return naive_parameter_rows(case.model, case.inputs, lambda out, i: [out.new_full((), out.numel() ** -0.5)])
+    return naive_parameter_rows(case.model, case.inputs, mean_logit)
 
 
 def naive_rows(name, slices):
     """Row i: ∇ (1/√k) Σ_c f_c(x_i) over ``slices``."""
-    rows = sums_of(name)
-    return torch.cat([rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).flatten(1) for s in slices], 1)
+    return of_slices(sums_of(name), slices)[:, 0]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -181,12 +177,6 @@ def test_a_probe_leaves_the_model_as_it_was(name, estimator):
     assert not any(m._forward_hooks for m in case.model.modules())
 
 
-def losses(outputs, labels):
-    """Mean cross-entropy of each sample's predictions, (n,)."""
-    each = F.cross_entropy(outputs.flatten(0, -2), labels.flatten(), reduction="none")
-    return each.reshape(len(labels), -1).mean(1)
-
-
 def units(out, i):
     return list(torch.eye(out.numel()).double().reshape(-1, *out.shape))
 
@@ -194,12 +184,7 @@ def units(out, i):
 def naive(case, cotangents):
     """module -> (n, cotangents, p_l)"""
     rows = naive_parameter_rows(case.model, case.inputs, cotangents)
-    return {
-        m.name: torch.cat(
-            [rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).flatten(2) for s in m.slices], 2
-        )
-        for m in case.partition.modules
-    }
+    return {module.name: of_slices(rows, module.slices) for module in case.partition.modules}
 
 
 @functools.cache
@@ -243,11 +228,11 @@ def test_trace_and_projected_follow_from_full(name):
 @pytest.mark.parametrize("name", CASES)
 def test_loss_is_the_kernel_of_the_sample_losses(name):
     case = case_of(name)
-    kernels = modular_ntk(case.model, case.partition, case.inputs, "loss", labels=case.labels, loss=losses)
+    kernels = modular_ntk(case.model, case.partition, case.inputs, "loss", labels=case.labels, loss=per_sample)
 
     def of_loss(out, i):
         out = out.requires_grad_()
-        return [torch.autograd.grad(losses(out, case.labels[i : i + 1]).sum(), out)[0]]
+        return [torch.autograd.grad(per_sample(out, case.labels[i : i + 1]).sum(), out)[0]]
 
     for module, rows in naive(case, of_loss).items():
         torch.testing.assert_close(kernels[module], rows[:, 0] @ rows[:, 0].T, **TIGHT)
@@ -284,13 +269,7 @@ def test_the_kernels_of_torch_func_are_the_same():
     rows = torch.func.vmap(torch.func.grad(mean), (None, 0))(parameters, case.inputs["input_ids"])
     kernels = modular_ntk(case.model, case.partition, case.inputs)
     for module in case.partition.modules:
-        j = torch.cat(
-            [
-                s.__class__(s.parameter, s.dim + 1, s.start, s.stop).of(rows[s.parameter]).flatten(1)
-                for s in module.slices
-            ],
-            1,
-        )
+        j = torch.cat([piece.of(rows[piece.parameter], 1).flatten(1) for piece in module.slices], 1)
         torch.testing.assert_close(kernels[module.name], j @ j.T, **TIGHT)
 
 
@@ -417,9 +396,8 @@ def test_random_models_with_random_partitions(made, n, length, memory):
         kernels = modular_ntk(model, partition, {"x": x}, memory=memory)
     rows = naive_parameter_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, 0.5)])
     for module in partition.modules:
-        parts = [rows[s.parameter].narrow(s.dim + 2, s.start, s.stop - s.start).reshape(n, -1) for s in module.slices]
-        jacobian = torch.cat(parts, 1)
-        torch.testing.assert_close(kernels[module.name], jacobian @ jacobian.T, rtol=1e-9, atol=1e-10)
+        expected = kernel_of(of_slices(rows, module.slices))
+        torch.testing.assert_close(kernels[module.name], expected, rtol=1e-9, atol=1e-10)
 
 
 def test_the_products_of_a_probe_are_counted_as_many_as_they_are():
@@ -464,9 +442,9 @@ def test_unusable_input_is_refused_before_any_backward_pass(monkeypatch):
         "unknown estimator 'exactly'": lambda: probe(case.inputs, "exactly"),
         "directions must be a whole number ≥ 1": lambda: probe(case.inputs, "projected", directions=0),
         "needs labels and loss": lambda: probe(case.inputs, "loss", labels=case.labels),
-        "needs labels, one entry": lambda: probe(case.inputs, "loss", loss=losses),
+        "needs labels, one entry": lambda: probe(case.inputs, "loss", loss=per_sample),
         "one value per sample": lambda: probe(
-            case.inputs, "loss", labels=case.labels, loss=lambda o, y: losses(o, y).mean()
+            case.inputs, "loss", labels=case.labels, loss=lambda o, y: per_sample(o, y).mean()
         ),
         "labels must have one entry per sample, 3, got 2": lambda: probe(case.inputs, labels=case.labels[:2]),
         "first dimensions of nothing": lambda: probe({}),

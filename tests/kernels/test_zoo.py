@@ -7,7 +7,7 @@ import torch
 
 from mat.backward.sparse import SparseBackward
 from mat.partition.discovery import partition_model
-from tests.zoo import ZOO, animal, by_parameter, modular_ntk, naive_rows
+from tests.zoo import ZOO, animal, by_parameter, kernel_of, mean_logit, modular_ntk, naive_rows
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-10}
 
@@ -20,13 +20,12 @@ def test_every_parameter_of_an_unmodified_model(name):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         kernels = modular_ntk(one.model, partition, one.inputs)
-    rows = naive_rows(one.model, one.inputs, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
+    rows = naive_rows(one.model, one.inputs, mean_logit)
     tolerance = {"rtol": 1e-4, "atol": 1e-6} if name in ("llama", "switch", "t5") else TIGHT
     wrong = {}
     for parameter, found in rows.items():
-        found = found.reshape(one.n, -1)
         try:
-            torch.testing.assert_close(kernels[parameter], found @ found.T, **tolerance)
+            torch.testing.assert_close(kernels[parameter], kernel_of(found), **tolerance)
         except AssertionError as error:
             wrong[parameter] = str(error).splitlines()[:6]
     assert not wrong
@@ -75,6 +74,5 @@ def test_a_square_weight_in_either_order_of_memory(use, turned):
     x = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(1)).double()
     kernels = modular_ntk(model, by_parameter(model), {"x": x})
     assert kernels.ways == {"weight": "one pass"}
-    rows = naive_rows(model, {"x": x}, lambda out, i: [torch.full_like(out, out.numel() ** -0.5)])
-    found = rows["weight"].reshape(3, -1)
-    torch.testing.assert_close(kernels["weight"], found @ found.T, rtol=1e-9, atol=1e-9)
+    expected = kernel_of(naive_rows(model, {"x": x}, mean_logit)["weight"])
+    torch.testing.assert_close(kernels["weight"], expected, rtol=1e-9, atol=1e-9)

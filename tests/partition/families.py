@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,64 +11,32 @@ import transformers as hf
 from torch import nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-from mat.partition.discovery import partition_model
-
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
-
-
 IDS = torch.tensor([[3, 7, 1, 9, 4], [5, 2, 8, 6, 11]])
-
-
 TEXT = {"input_ids": IDS}
-
-
 PAIR = {"input_ids": IDS, "decoder_input_ids": IDS.flip(1)[:, :4]}
-
-
-BERT = {
-    "vocab_size": 20,
-    "hidden_size": 12,
-    "num_attention_heads": 3,
-    "num_hidden_layers": 2,
-    "intermediate_size": 20,
-    "max_position_embeddings": 16,
-}
-
-
+SIZES = {"hidden_size": 12, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 20}
+BERT = {**SIZES, "vocab_size": 20, "max_position_embeddings": 16}
 T5 = {"vocab_size": 20, "d_model": 10, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 3}
-
-
 LLAMA = {
-    "vocab_size": 20,
-    "hidden_size": 12,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "num_hidden_layers": 2,
-    "intermediate_size": 20,
-    "pad_token_id": None,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
+    **{**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4},
+    **{"vocab_size": 20, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2},
 }
-
-
 GPT2 = {
-    "vocab_size": 20,
-    "n_positions": 16,
-    "n_embd": 12,
-    "n_head": 3,
-    "n_layer": 2,
-    "n_inner": 20,
-    "bos_token_id": 1,
-    "eos_token_id": 1,
+    **{"n_positions": 16, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_inner": 20},
+    **{"vocab_size": 20, "bos_token_id": 1, "eos_token_id": 1},
 }
-
-
+WAVES = torch.linspace(-9, 9, 384, dtype=torch.float64).reshape(2, 3, 8, 8).sin()
 BOTH = ("weight", "bias")
 
 
 def rows(path: str, start: int, stop: int, parts: tuple[str, ...] = BOTH) -> list[tuple]:
     return [(f"{path}.{part}", 0, start, stop) for part in parts]
+
+
+def turned(path: str, start: int, stop: int) -> list[tuple]:
+    """Units of a map whose weight is (in, out)."""
+    return [(f"{path}.weight", 1, start, stop), (f"{path}.bias", 0, start, stop)]
 
 
 def columns(path: str, start: int, stop: int) -> list[tuple]:
@@ -169,11 +136,7 @@ class Wrapper(nn.Module):
 
 
 HEADS_AND_FFNS = [("layer0.head0", "layer0.head2"), ("layer1.head0", "layer1.head1"), ("layer0.ffn0", "layer0.ffn1")]
-
-
 GROUPED = [("layer0.head0", "layer0.head1"), ("layer1.head0", "layer1.head1"), ("layer1.ffn0", "layer1.ffn1")]
-
-
 T5_SWAPS = [
     ("encoder0.head0", "encoder0.head2"),
     ("decoder1.head0", "decoder1.head1"),
@@ -181,16 +144,10 @@ T5_SWAPS = [
     ("encoder1.ffn0", "encoder1.ffn1"),
     ("decoder0.ffn0", "decoder0.ffn1"),
 ]
-
-
 T5_BIASES = tuple(
     f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for stack in ("encoder", "decoder")
 )
-
-
 T5_MASKED = ("decoder0.cross.head1", "decoder.block.0.layer.1.EncDecAttention.o")
-
-
 SWIN_SWAPS = [("layer2.head0", "layer2.head3"), ("layer0.head0", "layer0.head1"), ("layer1.ffn0", "layer1.ffn1")]
 
 
@@ -245,18 +202,10 @@ FAMILIES = {
         TEXT,
         10,
         {
-            "layer0.head1": [
-                piece
-                for offset in (0, 12, 24)
-                for piece in (
-                    ("transformer.h.0.attn.c_attn.weight", 1, offset + 4, offset + 8),
-                    ("transformer.h.0.attn.c_attn.bias", 0, offset + 4, offset + 8),
-                )
-            ]
+            "layer0.head1": [r for o in (0, 12, 24) for r in turned("transformer.h.0.attn.c_attn", o + 4, o + 8)]
             + [("transformer.h.0.attn.c_proj.weight", 0, 4, 8)],
             "layer1.ffn1": [
-                ("transformer.h.1.mlp.c_fc.weight", 1, 10, 20),
-                ("transformer.h.1.mlp.c_fc.bias", 0, 10, 20),
+                *turned("transformer.h.1.mlp.c_fc", 10, 20),
                 ("transformer.h.1.mlp.c_proj.weight", 0, 10, 20),
             ],
         },
@@ -268,15 +217,10 @@ FAMILIES = {
         {**TEXT, "encoder_hidden_states": torch.linspace(-1, 1, 72, dtype=torch.float64).reshape(2, 3, 12)},
         16,
         {
-            "layer1.cross.head2": [
-                ("transformer.h.1.crossattention.q_attn.weight", 1, 8, 12),
-                ("transformer.h.1.crossattention.q_attn.bias", 0, 8, 12),
-                ("transformer.h.1.crossattention.c_attn.weight", 1, 8, 12),
-                ("transformer.h.1.crossattention.c_attn.bias", 0, 8, 12),
-                ("transformer.h.1.crossattention.c_attn.weight", 1, 20, 24),
-                ("transformer.h.1.crossattention.c_attn.bias", 0, 20, 24),
-                ("transformer.h.1.crossattention.c_proj.weight", 0, 8, 12),
-            ]
+            "layer1.cross.head2": turned("transformer.h.1.crossattention.q_attn", 8, 12)
+            + turned("transformer.h.1.crossattention.c_attn", 8, 12)
+            + turned("transformer.h.1.crossattention.c_attn", 20, 24)
+            + [("transformer.h.1.crossattention.c_proj.weight", 0, 8, 12)]
         },
         [("layer0.cross.head0", "layer0.cross.head1"), ("layer1.head0", "layer1.head2")],
         masked=("layer1.cross.head2", "transformer.h.1.crossattention.c_proj"),
@@ -335,16 +279,7 @@ FAMILIES = {
         masked=T5_MASKED,
     ),
     "vit_hf": Family(
-        lambda: hf.ViTForImageClassification(
-            hf.ViTConfig(
-                hidden_size=12,
-                num_attention_heads=3,
-                num_hidden_layers=2,
-                intermediate_size=20,
-                image_size=8,
-                patch_size=4,
-            )
-        ),
+        lambda: hf.ViTForImageClassification(hf.ViTConfig(image_size=8, patch_size=4, **SIZES)),
         {"pixel_values": torch.linspace(-1, 1, 384, dtype=torch.float64).reshape(2, 3, 8, 8).sin()},
         10,
         {
@@ -357,7 +292,7 @@ FAMILIES = {
     ),
     "vit_torchvision": Family(
         lambda: torchvision.models.VisionTransformer(8, 4, 2, 3, 12, 20, num_classes=5),
-        {"x": torch.linspace(-9, 9, 384, dtype=torch.float64).reshape(2, 3, 8, 8).sin()},
+        {"x": WAVES},
         10,
         {
             "layer0.head1": [
@@ -373,7 +308,7 @@ FAMILIES = {
     ),
     "swin": Family(
         swin,
-        {"x": torch.linspace(-9, 9, 384, dtype=torch.float64).reshape(2, 3, 8, 8).sin()},
+        {"x": WAVES},
         2 * (2 + 2) + 4 + 2,
         swin_owns(),
         SWIN_SWAPS,
@@ -385,7 +320,7 @@ FAMILIES = {
     ),
     "swin_v2": Family(
         lambda: swin(block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2),
-        {"x": torch.linspace(-9, 9, 384, dtype=torch.float64).reshape(2, 3, 8, 8).sin()},
+        {"x": WAVES},
         2 * (2 + 2) + 4 + 2,
         swin_owns(),
         SWIN_SWAPS,
@@ -441,12 +376,6 @@ def built(family: Family) -> nn.Module:
             if name in family.same:
                 parameter.data[:] = parameter.data[:, :1]
     return model
-
-
-def quietly(model: nn.Module, **choices):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return partition_model(model, **choices)
 
 
 def output(model: nn.Module, inputs: dict) -> torch.Tensor:

@@ -14,7 +14,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import VGG, make_layers
 
 from mat.partition.convolutions import normalised_by
-from mat.partition.discovery import partition_model, unrecognised
+from mat.partition.discovery import partition_model
+from mat.partition.unrecognised import unrecognised
 from tests.partition.families import TOLERANCE, Family, built, exchange, exchange_entries, module, output, slices
 
 

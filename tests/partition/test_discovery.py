@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mat.partition.discovery import partition_model, unrecognised
+from mat.partition.discovery import partition_model
 from mat.partition.partition import Attention
+from mat.partition.unrecognised import unrecognised
 from tests.partition.families import (
     BERT,
     FAMILIES,
@@ -24,11 +25,11 @@ from tests.partition.families import (
     exchange_entries,
     module,
     output,
-    quietly,
     slices,
     split_name,
 )
 from tests.partition.test_partition import assert_disjoint_and_complete
+from tests.zoo import quietly
 
 
 @pytest.mark.parametrize("name", FAMILIES)

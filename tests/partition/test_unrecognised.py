@@ -9,7 +9,8 @@ import transformers as hf
 from torch import nn
 
 from mat.errors import InputError
-from mat.partition.discovery import partition_model, unrecognised
+from mat.partition.discovery import partition_model
+from mat.partition.unrecognised import unrecognised
 from tests.partition.families import BERT, FAMILIES, built, columns, module, rows, slices, swin
 
 

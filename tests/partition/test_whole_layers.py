@@ -6,9 +6,10 @@ import pytest
 import transformers as hf
 
 from mat.partition.discovery import partition_model
-from tests.partition.families import BERT, BOTH, T5, module, quietly, swin
+from tests.partition.families import BERT, BOTH, T5, module, swin
 from tests.partition.test_convolutions import densenet, narrow_vgg, resnet
 from tests.partition.test_partition import assert_disjoint_and_complete
+from tests.zoo import quietly
 
 LAYERS = {
     "bert": (

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
-from mat.experiments.studies.ceiling.config import part as ceiling_part
-from mat.experiments.studies.ceiling.config import plan as ceiling_plan
 from mat.experiments.config import selection
 from mat.errors import InputError
 from mat.evidence.catalogue import figures, tables
@@ -56,10 +55,10 @@ LEVELS = tables.rule_files()["levels"].path
 
 def expand_scale():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; by study, its jobs by name; whether a ceiling and a level for vanilla
-    are stated. A config that cannot be used ends here, before any job."""
+    run of the scale starts from them; the tasks; by study, its jobs by name; whether a level for vanilla is stated. A config that cannot be used ends here, before any job."""
     try:
-        runs, ceiling = expand_config(CONTENT), ceiling_plan(CONTENT)
+        runs = expand_config(CONTENT)
+        ceiling.models_of(CONTENT)
         studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
@@ -68,7 +67,7 @@ def expand_scale():
         raise WorkflowError(str(error))
     starts = {run.starts_from for run in runs} & set(chosen)
     jobs = {name: {job.name: job for job in found if job.task in tasks} for name, found in studies.items()}
-    return chosen, starts, tasks, jobs, ceiling is not None, levels is not None
+    return chosen, starts, tasks, jobs, levels is not None
 
 
 SELECTION = selection.text(ONLY, SEEDS)
@@ -81,12 +80,12 @@ FIGURES = f"paper_figures/{SCALE}/{PART}" if PART else f"paper_figures/{SCALE}"
 # what was found wrong since, where something was
 ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
-RUNS, STARTS, TASKS, JOBS, HAS_CEILING, HAS_LEVELS = expand_scale()
+RUNS, STARTS, TASKS, JOBS, HAS_LEVELS = expand_scale()
 # what jobs measured, by study, and all that tables and figures may ask of a scale
 MEASURED = {study: [f"{RESULTS}/{study}/{job}.parquet" for job in jobs] for study, jobs in JOBS.items()}
 ASKED = {
     *(study for study, files in MEASURED.items() if files),
-    *(["ceiling"] if HAS_CEILING else []),
+    *(["ceiling"] if CONTENT.ceiling else []),
     *(["levels"] if HAS_LEVELS else []),
 }
 RECORDS = {table.name: table for table in tables.of_scale(ASKED)}
@@ -165,7 +164,7 @@ def job_threads(wildcards):
 
 
 def job_code(wildcards):
-    return code_version.code_hash(STUDIES[wildcards.study].modules(job_named(wildcards)))
+    return code_version.code_hash(STUDIES[wildcards.study].session.modules(job_named(wildcards)))
 
 
 def data_code(wildcards):
@@ -179,7 +178,7 @@ def ceiling_code(wildcards):
 
 
 def ceiling_json(wildcards):
-    return ceiling_part(CONTENT, TASKS)
+    return ceiling.part(CONTENT, TASKS)
 
 
 def tables_with(*kinds):

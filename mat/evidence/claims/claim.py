@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
 
 from mat.errors import InputError
 from mat.evidence.runs.curves import Convergence
@@ -23,7 +25,7 @@ class Entry:
     measure: str
     ledger: Literal[(*LEDGERS, "none")]
     tasks: list[str] | Literal["all"]
-    uses: dict[str, list[str]]
+    uses: dict[str, Annotated[list[str], MinLen(1)]]
     thresholds: dict[str, float]
     min_seeds: int
     ambiguities: list[str]
@@ -42,13 +44,9 @@ class Claim(Entry):
 
     overall: tuple[str, str]
 
-    def role(self, name: str) -> list[str]:
-        """The labels that play a role in the rule."""
-        return list(self.uses[name])
-
     def one(self, name: str) -> str:
         """The one label of a role. Raises InputError where it has another number of them."""
-        labels = self.role(name)
+        labels = self.uses[name]
         if len(labels) != 1:
             raise InputError(
                 f"claim {self.id}: role '{name}' needs exactly one label, got {', '.join(labels) or 'none'}"

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, not_tested, too_few
+from mat.evidence.claims.rule import Case, Effect, Outcome, not_tested, too_few
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
-from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.stats.power import MOST, seeds_needed
 from mat.evidence.text import format
 
 SCALE = "all tasks together"  # what a claim is judged on whose rule compares tasks
-UNKNOWN = Interval(float("nan"), float("nan"), float("nan"), 0)
 
 
 def places(tables: Tables, claim: Claim) -> list[str]:
@@ -27,17 +25,18 @@ def places(tables: Tables, claim: Claim) -> list[str]:
     return tables.families_of(rule.families) if rule.families else tables.tasks
 
 
-def outcome(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
-    """One claim on one task: tested only with runs of every method named, decided only with enough seeds."""
+def outcome(case: Case) -> Outcome:
+    """The rule's answer: tested only with runs of every method named, decided only with enough seeds."""
+    tables, task, claim, _ = case
     rule = rule_named(claim.measure)
     if claim.tasks != "all" and task not in claim.tasks and not rule.scale:
         return not_tested(f"The rule leaves task {task} out.")
     present = set(tables.methods(task))
     for role in sorted((*rule.methods, *rule.any_of)):
-        absent = [label for label in claim.role(role) if label not in present]
-        if absent and (role in rule.methods or len(absent) == len(claim.role(role))):
+        absent = [label for label in claim.uses[role] if label not in present]
+        if absent and (role in rule.methods or len(absent) == len(claim.uses[role])):
             return not_tested(f"No runs of {', '.join(absent)} on {task}.")
-    found = rule.evaluate(tables, task, claim, convergence)
+    found = rule.evaluate(case)
     if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
         return found
     runs = tables.runs[(tables.runs["task"] == task) & tables.runs["method"].isin(claim.labels)]
@@ -57,7 +56,7 @@ def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
     verdict = combine((found.verdict for found in outcomes.values()), *claim.overall)
     reason = "; ".join(f"{task}: {found.verdict}{_brackets(found)}" for task, found in outcomes.items())
     seeds = min((value.n for found in outcomes.values() for value in found.deciding), default=0)
-    return Outcome(verdict, f"{reason}.", [Effect("", UNKNOWN._replace(n=seeds), "", claim.ledger)])
+    return Outcome(verdict, f"{reason}.", [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger)])
 
 
 def _brackets(found: Outcome) -> str:

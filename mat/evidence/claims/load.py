@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from annotated_types import MinLen
-from pydantic import create_model
+from typing import Any, Literal
 
 from mat.errors import InputError
 from mat.evidence.claims.claim import Claim, Claims, Entry
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.runs.curves import Convergence
-from mat.settings.strict import Strict, read, validate
+from mat.settings.strict import Strict, read, validate, wrong_keys
 from mat.settings.yaml_file import read_yaml
 
 
-@dataclass(frozen=True)
-class _File:
-    convergence: dict[str, Any]
-    overall: dict[str, Any]
-    claims: list[Any]
-
-
-@dataclass(frozen=True)
-class _Overall:
+class _Overall(Strict):
     mixed: Literal[VERDICTS]
     any_inconclusive: Literal[VERDICTS]
+
+
+class _File(Strict):
+    convergence: dict[str, Any]
+    overall: _Overall
+    claims: list[Any]
 
 
 def load_claims(path: Path) -> Claims:
     """Read and check the claims file. Raises InputError at the first thing that is wrong."""
     content = read_yaml(path)
     try:
-        return _claims(read(_File, content, ""))
+        return _claims(validate(_File, content))
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
 
 
 def _claims(file: _File) -> Claims:
-    overall = read(_Overall, file.overall, "overall")
-    both = overall.mixed, overall.any_inconclusive
+    both = file.overall.mixed, file.overall.any_inconclusive
     claims = tuple(_claim(f"claim {number}", given, both) for number, given in enumerate(file.claims, 1))
     ids = [claim.id for claim in claims]
     twice = sorted({name for name in ids if ids.count(name) > 1})
@@ -60,11 +53,7 @@ def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
             given = given | {"uses": uses}
     entry = read(Entry, given, where)
     rule = rule_named(entry.measure)
-    validate(_exactly(rule.roles, Annotated[list[str], MinLen(1)]), entry.uses, f"{where}.uses")
-    validate(_exactly(rule.thresholds, float), entry.thresholds, f"{where}.thresholds")
+    for name, found, keys in (("uses", entry.uses, rule.roles), ("thresholds", entry.thresholds, rule.thresholds)):
+        if said := wrong_keys(found, keys, keys):
+            raise InputError(f"{where}.{name}: {said}")
     return Claim(**vars(entry), overall=overall)
-
-
-def _exactly(names: tuple[str, ...], values: Any) -> type[Strict]:
-    """A mapping with these keys and no others."""
-    return create_model("names", __base__=Strict, **dict.fromkeys(names, (values, ...)))

@@ -101,7 +101,7 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
     return (
         first["claim"], first["task"], verdict, first["after_correction"], joined(_effect), joined(_bootstrap),
         joined(lambda row: str(row.n)), joined(lambda row: row.unit), joined(lambda row: row.ledger),
-        joined(lambda row: format.estimate(_alone(row.detectable, row.n))),
+        joined(lambda row: format.estimate(Interval(row.detectable))),
         first["seeds_needed"] or format.MISSING, first["sanity"] or format.MISSING,
         first["ambiguities"] or format.MISSING, first["reason"],
     )  # fmt: skip
@@ -113,9 +113,4 @@ def _effect(row: object) -> str:
 
 def _bootstrap(row: object) -> str:
     decimals = format.decimals_for(max(abs(row.effect), 1e-3))
-    bounds = (format.number(bound, decimals) for bound in (row.bootstrap_low, row.bootstrap_high))
-    return "[{}, {}]".format(*bounds)
-
-
-def _alone(value: float, n: int) -> Interval:
-    return Interval(value, float("nan"), float("nan"), n)
+    return "[{}, {}]".format(*(format.number(bound, decimals) for bound in (row.bootstrap_low, row.bootstrap_high)))

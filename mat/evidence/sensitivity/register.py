@@ -1,4 +1,4 @@
-"""The register of what the paper leaves open: read strictly, written as a page."""
+"""The register of what the paper leaves open: read strictly, written as a table and a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import pandas as pd
+
 from mat.errors import InputError
+from mat.evidence.tables.record import Given, RuleFile, Table
 from mat.evidence.text import format
 from mat.settings.strict import read
 from mat.settings.yaml_file import read_yaml
@@ -54,3 +57,26 @@ def markdown(entries: list[Ambiguity]) -> str:
     table = format.markdown_table(("id", "open", "default", "alternatives", "sensitivity runs"), rows)
     source = "From `workflows/ambiguities.yaml`; verdicts name the entries they depend on."
     return f"# What the paper leaves open\n\n{source}\n\n{table}"
+
+
+def ambiguities(given: Given) -> pd.DataFrame:
+    """One row per entry; several alternatives, or runs that vary it, are separated by semicolons."""
+    return pd.DataFrame(
+        {
+            "id": entry.id, "open": entry.open, "default": entry.default,
+            "alternatives": "; ".join(entry.alternatives), "sensitivity": "; ".join(entry.sensitivity),
+        }
+        for entry in given.rules["ambiguities"]
+    )  # fmt: skip
+
+
+FILE = RuleFile("ambiguities", "workflows/ambiguities.yaml", load_register)
+TABLE = Table(
+    "ambiguities",
+    "What the paper leaves open",
+    ambiguities,
+    lambda _, given: markdown(given.rules["ambiguities"]),
+    reads=("ambiguities",),
+    texts=("id", "open", "default", "alternatives", "sensitivity"),
+    place=160,
+)

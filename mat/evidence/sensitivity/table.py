@@ -14,33 +14,39 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.claim import Claims
 from mat.evidence.claims.judge import outcome
-from mat.evidence.claims.outcome import Effect, Outcome
+from mat.evidence.claims.rule import Case, Effect, Outcome
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
 from mat.evidence.runs import method_groups, over_seeds
-from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.tables.record import Table
+from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.text import format
 
 # label of a default → the claims in which an alternative plays its role, and that role
 DEFAULTS = {"mat": (("C4", "C5"), "method"), "multirate": (("C6",), "baselines")}
 SHORT = 60  # characters of an open question
+HEADER = (
+    "task", "alternative", "measure", "by default [95 %]", "n", "by the alternative [95 %]", "n", "unit", "ledger",
+    "claim", "by default", "by the alternative", "changes",
+)  # fmt: skip
 
 
-def _converges(**changes: Any) -> Callable[[Claim, Convergence], tuple[Claim, Convergence]]:
-    return lambda claim, rule: (claim, replace(rule, **changes))
+def _converges(**changes: Any) -> Callable[[Case], Case]:
+    return lambda case: case._replace(convergence=replace(case.convergence, **changes))
 
 
-# other ways to read the same runs: how each changes C4 and convergence
-READINGS: dict[str, Callable[[Claim, Convergence], tuple[Claim, Convergence]]] = {
+# other ways to read the same runs: how each changes what C4 is judged on
+READINGS: dict[str, Callable[[Case], Case]] = {
     "last_epoch": _converges(last=True),
     "best_epoch": _converges(epsilon=0.0),
     "epsilon_0.002": _converges(epsilon=0.002),
     "epsilon_0.01": _converges(epsilon=0.01),
     "epsilon_0.02": _converges(epsilon=0.02),
-    "nominal_ledger": lambda claim, rule: (replace(claim, ledger="nominal"), rule),
+    "nominal_ledger": lambda case: case._replace(claim=replace(case.claim, ledger="nominal")),
 }
 
 
@@ -71,7 +77,7 @@ def sensitivity(tables: Tables, claims: Claims, register: Iterable[Ambiguity]) -
             entries.setdefault(name, []).append(entry)
     pools = {frozenset(tables.runs["seed"]): tables}
     rows = [
-        {"scale": tables.scale, "id": " ".join(e.id for e in found), "open": shortened(found[0].open), **row}
+        {"scale": tables.scale, "id": " ".join(e.id for e in found), "open": _shortened(found[0].open), **row}
         for name, found in entries.items()
         for task in tables.tasks
         for row in _rows(tables, claims, name, task, pools)
@@ -79,50 +85,44 @@ def sensitivity(tables: Tables, claims: Claims, register: Iterable[Ambiguity]) -
     return pd.DataFrame(rows, columns=None if rows else ["id", "alternative", "task"])
 
 
-Pools = dict[frozenset[int], Tables]
-
-
-def of_seeds(tables: Tables, seeds: Iterable[int], pools: Pools) -> Tables:
-    """The same tables with the runs of ``seeds`` alone; kept in ``pools``."""
-    wanted = frozenset(seeds)
-    if wanted not in pools:
-        pools[wanted] = replace(tables, runs=tables.runs[tables.runs["seed"].isin(wanted)])
-    return pools[wanted]
-
-
-def _rows(tables: Tables, claims: Claims, name: str, task: str, pools: Pools) -> Iterator[dict[str, Any]]:
-    """What the alternative ``name`` changes on a task, claim by claim."""
+def _rows(
+    tables: Tables, claims: Claims, name: str, task: str, pools: dict[frozenset[int], Tables]
+) -> Iterator[dict[str, Any]]:
+    """What the alternative ``name`` changes on a task, claim by claim; ``pools``: ``tables`` with some seeds alone."""
     default = next((label for label in DEFAULTS if name == label or name.startswith(f"{label}_")), "mat")
     present, reading = tables.methods(task), READINGS.get(name)
     if default not in present or (reading is None and name not in present):
         return
     (wanted, role), own = DEFAULTS[default], tables
     if reading is None and len(seeds := tables.finished(task, name)["seed"]):
-        without = set(tables.of(task, default)["seed"]) - set(seeds)
-        own = of_seeds(tables, set(tables.runs["seed"]) - without, pools)
+        kept = frozenset(tables.runs["seed"]) - (set(tables.of(task, default)["seed"]) - set(seeds))
+        if kept not in pools:
+            pools[kept] = replace(tables, runs=tables.runs[tables.runs["seed"].isin(kept)])
+        own = pools[kept]
     for claim in claims.claims:
         if claim.id not in (wanted if reading is None else ("C4",)):
             continue
+        case = Case(own, task, claim, claims.convergence)
         if reading is None:
-            played = [name if label == default else label for label in claim.role(role)]
-            other, rule, label = claim.played_by(role, played), claims.convergence, name
+            played = [name if label == default else label for label in claim.uses[role]]
+            other, label = case._replace(tables=tables, claim=claim.played_by(role, played)), name
         else:
-            (other, rule), label = reading(claim, claims.convergence), default
-        before, after = (outcome(own, task, claim, claims.convergence), outcome(tables, task, other, rule))
+            other, label = reading(case), default
+        before, after = outcome(case), outcome(other)
         if NOT_TESTED not in (before.verdict, after.verdict):
-            effects = _moved(own, task, claim, default, before), _moved(tables, task, other, label, after)
+            effects = _moved(case, default, before), _moved(other, label, after)
             yield {"alternative": name, "task": task, **_compared(claim.id, task, *effects, before, after)}
 
 
-def _moved(tables: Tables, task: str, claim: Claim, label: str, found: Outcome) -> Effect:
+def _moved(case: Case, label: str, found: Outcome) -> Effect:
     """The number that the alternative moves; ``label``: what plays its role."""
-    if claim.id == "C5":
-        base = claim.one("reference")
-        mine, theirs = (over_seeds.best_losses(tables, task, name) for name in (label, base))
+    if case.claim.id == "C5":
+        base = case.claim.one("reference")
+        mine, theirs = (over_seeds.best_losses(case.tables, case.place, name) for name in (label, base))
         gap = mean_interval(100 * (mine - theirs) / theirs)
         return Effect("validation loss", gap, f"% of {base}'s best validation loss")
     deciding = [effect for effect in found.effects if effect.decides]
-    if claim.id == "C6":
+    if case.claim.id == "C6":
         return next(each for each in deciding if each.part.endswith(f" {label}"))._replace(part="advantage")
     return deciding[0]
 
@@ -143,13 +143,79 @@ def _compared(
     }  # fmt: skip
 
 
-def shortened(text: str) -> str:
+def _shortened(text: str) -> str:
     """At most ``SHORT`` characters, cut at a word."""
     return text if len(text) <= SHORT else text[:SHORT].rsplit(" ", 1)[0] + " …"
 
 
-def effect_of(row: pd.Series, which: str) -> Interval:
-    """The default's or the alternative's effect of a row."""
-    if which == "default":
-        return Interval(row["effect_default"], row["default_low"], row["default_high"], row["n_default"])
-    return Interval(row["effect_alternative"], row["low"], row["high"], row["n"])
+def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> Page:
+    """What changes a verdict first, then one section per entry with runs, then what was not varied."""
+    register = list(register)
+    ids = frame["id"].str.split() if len(frame) else pd.Series(dtype=object)
+    firsts, known = set(ids.str[0]), set(ids.explode())
+    changed = [f"{row.id} ({row.alternative}) {row.says}" for row in frame.itertuples() if row.says] if known else []
+    about = (
+        "\n".join(f"- {text}." for text in changed)
+        or "No alternative that was run at this scale changes a verdict of C4, C5 or C6."
+    )
+    sections = [Section("What changes a verdict", about)]
+    sections += [
+        Section(entry.id, f"{entry.open} Default: {entry.default}", HEADER, _cells(frame[ids.str[0] == entry.id]))
+        for entry in register
+        if entry.id in firsts
+    ]
+    varied = set(frame["alternative"]) if known else set()
+    absent = [
+        f"- {entry.id}: {', '.join(left) or 'no alternative is fixed'}{_elsewhere(entry)}"
+        for entry in register
+        if (left := [name for name in alternatives(entry) if name not in varied]) or entry.id not in known
+    ]
+    if absent:
+        sections.append(Section("Not tested at this scale", "\n".join(absent)))
+    return Page(
+        "sensitivity",
+        "What do the paper's open choices change?",
+        "Every alternative of `workflows/ambiguities.yaml` that has runs here, against the default; verdicts by the "
+        "same rules and thresholds.",
+        sections,
+        [
+            "Saving: in compute to convergence against vanilla, percent, positive is better (C4). Validation loss: "
+            "best of the method minus vanilla's, percent of vanilla's, positive is worse (beside C5's verdict, which "
+            "is on the test metric). Advantage: of MAT over Multirate at equal compute (C6). All paired by seed, t "
+            "intervals. The default is taken over the alternative's own seeds.",
+            "A verdict that becomes inconclusive, or was so, is undecided, no change. An alternative that two entries "
+            "list stands under the first.",
+            "last_epoch, best_epoch, epsilon_… (A11) and nominal_ledger (A7, A18) read the same runs differently.",
+            "A verdict that changes between few seeds may do so by chance: look at the intervals.",
+        ],
+    )
+
+
+def _cells(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [
+        (row.task, row.alternative, row.measure,
+         format.estimate(Interval(row.effect_default, row.default_low, row.default_high)), str(row.n_default),
+         format.estimate(Interval(row.effect_alternative, row.low, row.high)), str(row.n), row.unit, row.ledger,
+         row.claim, row.verdict_default, row.verdict_alternative,
+         "**yes**" if row.changes else "undecided" if row.says else "no")
+        for row in rows.itertuples()
+    ]  # fmt: skip
+
+
+def _elsewhere(entry: Ambiguity) -> str:
+    texts = [text for text in entry.sensitivity if " " in text]
+    return f" (see {'; '.join(texts)})" if texts else ""
+
+
+TABLE = Table(
+    "sensitivity",
+    "Open choices that change a number",
+    lambda given: sensitivity(given.tables, given.rules["claims"], given.rules["ambiguities"]),
+    **both(lambda frame, given: page(frame, given.tables, given.rules["ambiguities"])),
+    reads=("runs", "claims", "ambiguities"),
+    texts=(
+        *("scale", "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default"),
+        *("verdict_alternative", "says"),
+    ),
+    place=120,
+)

@@ -30,15 +30,14 @@ def stream(*names: str | int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 
-def bootstrap_bounds(value: Interval, *names: str | int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def bootstrap_bounds(value: Interval, *names: str | int) -> tuple[float, float]:
     """Percentile bootstrap bounds of ``value``'s mean over its seeds, on its own scale, cut to its limits; NaN with
     fewer than two values. ``names`` is the stream."""
     if len(value.values) < 2:
         return np.nan, np.nan
-    link, n = LINKS[value.link], len(value.values)
-    at = np.array([link.to(each) for each in value.values])
-    means = at[stream(*names).integers(n, size=(DRAWS, n))].mean(axis=1)
-    bounds = sorted(link.back(float(bound)) for bound in _percentiles(means, confidence))
+    link = LINKS[value.link]
+    means = _resampled(np.array([link.to(each) for each in value.values]), stream(*names)).mean(axis=1)
+    bounds = sorted(link.back(float(bound)) for bound in _percentiles(means))
     low, high = np.clip(bounds, *value.limits)
     return float(low), float(high)
 
@@ -58,8 +57,8 @@ def probability_of_improvement(wins: np.ndarray) -> float:
 
 def comparison(first: Sequence[float], second: Sequence[float], higher_is_better: bool) -> np.ndarray:
     """The matrix of ``probability_of_improvement`` of two samples of runs; a NaN loses, two NaN are equal."""
-    sign, worst = (1.0, -np.inf) if higher_is_better else (-1.0, -np.inf)
-    x, y = (np.where(np.isnan(v), worst, sign * np.asarray(v, dtype=float)) for v in (first, second))
+    sign = 1.0 if higher_is_better else -1.0
+    x, y = (np.where(np.isnan(v), -np.inf, sign * np.asarray(v, dtype=float)) for v in (first, second))
     return np.where(x[:, None] == y[None, :], 0.5, (x[:, None] > y[None, :]).astype(float))
 
 
@@ -68,7 +67,6 @@ def stratified(
     statistic: Callable[[np.ndarray], np.ndarray],
     *names: str | int,
     references: Mapping[str, np.ndarray] | None = None,
-    confidence: float = CONFIDENCE,
 ) -> Interval:
     """``statistic`` of all values pooled, with percentile bounds: runs are resampled within each task, tasks are kept.
 
@@ -79,18 +77,18 @@ def stratified(
     """
     kept = {task: np.asarray(values, dtype=float) for task, values in sorted(groups.items()) if len(values)}
     if not kept:
-        return Interval(np.nan, np.nan, np.nan, 0)
+        return Interval(np.nan)
     n, wide = sum(map(len, kept.values())), np.lcm.reduce([len(values) for values in kept.values()])
     point = float(statistic(np.concatenate([np.repeat(each, wide // len(each)) for each in kept.values()])))
     if max(map(len, kept.values())) < 2:
-        return Interval(point, np.nan, np.nan, n)
+        return Interval(point, n=n)
     draw, sampled = stream(*names), []
     for task, values in kept.items():
         own = _resampled(values, draw)
         if references is not None:
             own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(axis=1, keepdims=True)
         sampled.append(np.repeat(own, wide // len(values), axis=1))
-    return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1)), confidence), n)
+    return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1))), n)
 
 
 def _resampled(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -98,25 +96,23 @@ def _resampled(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return values[draw.integers(len(values), size=(DRAWS, len(values)))]
 
 
-def stratified_improvement(
-    wins: Mapping[str, np.ndarray], *names: str | int, confidence: float = CONFIDENCE
-) -> Interval:
+def stratified_improvement(wins: Mapping[str, np.ndarray], *names: str | int) -> Interval:
     """Mean over tasks of the probability of improvement, with percentile bounds: the runs of both methods are
     resampled within each task. ``wins``: task → matrix of ``comparison``; ``n`` is the number of the method's runs."""
     kept = {task: matrix for task, matrix in sorted(wins.items()) if matrix.size}
     if not kept:
-        return Interval(np.nan, np.nan, np.nan, 0)
+        return Interval(np.nan)
     n = sum(len(matrix) for matrix in kept.values())
     point = float(np.mean([matrix.mean() for matrix in kept.values()]))
     if max(min(matrix.shape) for matrix in kept.values()) < 2:
-        return Interval(point, np.nan, np.nan, n)
+        return Interval(point, n=n)
     draw, total = stream(*names), np.zeros(DRAWS)
     for matrix in kept.values():
         rows, columns = (draw.integers(size, size=(DRAWS, size)) for size in matrix.shape)
         total += matrix[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
-    return Interval(point, *_percentiles(total / len(kept), confidence), n)
+    return Interval(point, *_percentiles(total / len(kept)), n)
 
 
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

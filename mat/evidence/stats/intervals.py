@@ -1,8 +1,8 @@
 """Intervals over seeds: a mean, a paired difference, a paired ratio.
 
-Every result carries the number of values it stands on. Fewer than two values have no variance, so
-their interval is NaN: a single seed never yields a bound. An interval also carries its values and the scale on which
-their mean was taken, so that it can be made anew at another confidence or for another number of seeds.
+Every result carries the number of values it stands on. Fewer than two values have no variance, so their interval is
+NaN: a single seed never yields a bound. An interval also carries its values and the scale on which their mean was
+taken, so that it can be made anew at another confidence or for another number of seeds.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ class Interval(NamedTuple):
 
     ``deviation``: sample standard deviation of the values on the scale of ``link``; NaN where it is not known.
     ``limits``: what the bounds are cut to, in the unit of the mean. ``values``: one per seed, in that unit; empty
-    where
-    only the summary is known.
+    where only the summary is known.
     """
 
     mean: float
-    low: float
-    high: float
-    n: int
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
     deviation: float = np.nan
     link: str = "mean"
     limits: tuple[float, float] = (-np.inf, np.inf)
@@ -95,11 +94,11 @@ def interval_of(values: Iterable[float], link: str = "mean", confidence: float =
         placed = [(float(value), scale.to(value)) for value in values]
     placed = [(value, at) for value, at in placed if np.isfinite(at)]
     if not placed:
-        return Interval(np.nan, np.nan, np.nan, 0, link=link)
+        return Interval(np.nan, link=link)
     known, at = zip(*placed, strict=True)
     deviation = float(np.std(at, ddof=1)) if len(at) > 1 else np.nan
     mean = scale.back(float(np.mean(at)))
-    return Interval(mean, np.nan, np.nan, len(at), deviation, link, values=known).at(confidence)
+    return Interval(mean, n=len(at), deviation=deviation, link=link, values=known).at(confidence)
 
 
 def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
@@ -108,12 +107,7 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
 
 
 def known_interval(
-    mean: float,
-    low: float,
-    high: float,
-    n: int,
-    limits: tuple[float, float] = (-np.inf, np.inf),
-    deviation: float = np.nan,
+    mean: float, low: float, high: float, n: int, limits: tuple[float, float], deviation: float = np.nan
 ) -> Interval:
     """A t interval of a mean that was read from a table, at ``CONFIDENCE``, bounds cut to ``limits``.
 
@@ -131,20 +125,10 @@ def pairs(first: pd.Series, second: pd.Series) -> pd.DataFrame:
     return joined[np.isfinite(joined).all(axis=1)]
 
 
-def paired_difference(first: pd.Series, second: pd.Series, confidence: float = CONFIDENCE) -> Interval:
+def paired_difference(first: pd.Series, second: pd.Series) -> Interval:
     """Interval of ``first − second``, paired by seed (the series' index); unpaired seeds are left out."""
     joined = pairs(first, second)
-    return mean_interval(joined["first"] - joined["second"], confidence)
-
-
-def paired_ratio(first: pd.Series, second: pd.Series, confidence: float = CONFIDENCE) -> Interval:
-    """Interval of the geometric mean of ``first / second``, paired by seed, from the log ratios.
-
-    Pairs with a value that is not positive have no log ratio and are left out.
-    """
-    joined = pairs(first, second)
-    joined = joined[(joined > 0).all(axis=1)]
-    return geometric_interval(joined["first"] / joined["second"], confidence)
+    return mean_interval(joined["first"] - joined["second"])
 
 
 def geometric_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
@@ -152,8 +136,18 @@ def geometric_interval(values: Iterable[float], confidence: float = CONFIDENCE) 
     return interval_of(values, "ratio", confidence)
 
 
-def saving_percent(method: pd.Series, reference: pd.Series, confidence: float = CONFIDENCE) -> Interval:
+def paired_ratio(first: pd.Series, second: pd.Series) -> Interval:
+    """Interval of the geometric mean of ``first / second``, paired by seed, from the log ratios."""
+    return geometric_interval(_ratios(first, second))
+
+
+def saving_percent(method: pd.Series, reference: pd.Series) -> Interval:
     """Saving of ``method`` against ``reference``, percent: 100·(1 − geometric mean ratio), paired by seed."""
-    joined = pairs(method, reference)
+    return interval_of(100 * (1 - _ratios(method, reference)), "saving")
+
+
+def _ratios(first: pd.Series, second: pd.Series) -> pd.Series:
+    """By seed; pairs with a value that is not positive have no log ratio and are left out."""
+    joined = pairs(first, second)
     joined = joined[(joined > 0).all(axis=1)]
-    return interval_of(100 * (1 - joined["first"] / joined["second"]), "saving", confidence)
+    return joined["first"] / joined["second"]

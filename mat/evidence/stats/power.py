@@ -30,31 +30,27 @@ def power(effect: float, n: int, confidence: float = CONFIDENCE) -> float:
 
 
 @cache
-def detectable_effect(n: int, confidence: float = CONFIDENCE, wanted: float = POWER) -> float:
-    """The smallest difference, in standard deviations, that ``n`` seeds show with power ``wanted``; NaN for n < 2."""
+def detectable_effect(n: int) -> float:
+    """The smallest difference, in standard deviations, that ``n`` seeds show with power ``POWER``; NaN for n < 2."""
     if n < 2:
         return float("nan")
     highest = 1.0
-    while power(highest, n, confidence) < wanted:
+    while power(highest, n) < POWER:
         highest *= 2
-    return float(optimize.brentq(lambda effect: power(effect, n, confidence) - wanted, 0.0, highest))
+    return float(optimize.brentq(lambda effect: power(effect, n) - POWER, 0.0, highest))
 
 
-def detectable(value: Interval, confidence: float = CONFIDENCE, wanted: float = POWER) -> float:
+def detectable(value: Interval) -> float:
     """The same in the unit of ``value``: a distance from no effect (a difference or saving of 0, a ratio of 1), at
     the spread observed. NaN where no spread is known."""
     if not np.isfinite(value.deviation):
         return float("nan")
-    size = detectable_effect(value.n, confidence, wanted) * value.deviation
+    size = detectable_effect(value.n) * value.deviation
     return LINKS[value.link].back(-size if value.link == "saving" else size)
 
 
 def seeds_needed(
-    decide: Callable[[list[Interval]], str],
-    values: Sequence[Interval],
-    undecided: str,
-    least: int,
-    confidence: float = CONFIDENCE,
+    decide: Callable[[list[Interval]], str], values: Sequence[Interval], undecided: str, least: int
 ) -> str:
     """How many seeds of the same means and spreads would take ``decide`` off ``undecided``.
 
@@ -67,6 +63,6 @@ def seeds_needed(
         return "not a matter of seeds"
     first = max(least, min(value.n for value in values) + 1)
     for n in range(first, MOST + 1):
-        if decide([value.at(confidence, max(n, value.n)) for value in values]) != undecided:
+        if decide([value.at(n=max(n, value.n)) for value in values]) != undecided:
             return str(n)
     return f"more than {MOST}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+LEAST = 4  # modules of a correlation; three ranks agree too easily
 TIE = 1e-6  # kernels are products in single precision: λ_max that differ by less, relatively, are tied
 
 
@@ -24,22 +25,16 @@ def signs(values: np.ndarray) -> np.ndarray:
 
 def kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Kendall's τ_b of rows given by ``signs``: Σ s·s' / √(Σ s² Σ s'²); NaN where a row is degenerate."""
-    return _cosine(first, second)
-
-
-def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's ρ of rows given by ``signs``: the summed signs of a module are its centred rank, twice."""
-    m = round(first.shape[1] ** 0.5)
-    return _cosine(*(rows.reshape(-1, m, m).sum(2) for rows in (first, second)))
-
-
-def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     size = np.sqrt((first**2).sum(1) * (second**2).sum(1))
     with np.errstate(invalid="ignore"):
         return np.where(size > 0, (first * second).sum(1) / np.where(size > 0, size, 1), np.nan)
 
 
-LEAST = 4  # modules of a correlation; three ranks agree too easily
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's ρ of rows given by ``signs``: the same cosine, of the summed signs of a module: its centred rank,
+    twice."""
+    m = round(first.shape[1] ** 0.5)
+    return kendall(*(rows.reshape(-1, m, m).sum(2) for rows in (first, second)))
 
 
 def partial_spearman(x: Sequence[float], y: Sequence[float], controls: Sequence[Sequence[float]] = ()) -> float:

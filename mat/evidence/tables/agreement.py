@@ -239,7 +239,7 @@ def _rule(given: Given) -> Any:
 
 
 def _compute(given: Given) -> pd.DataFrame:
-    references = _rule(given).role("references")
+    references = _rule(given).uses["references"]
     return summary(load(given.measured), references)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from mat.errors import InputError
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
 
@@ -20,13 +18,11 @@ def step() -> None:
     """The steps of the pipeline, as the workflow calls them; `snakemake --cores all` calls them all in order."""
 
 
-def _of_a_task(command: Callable) -> Callable:
-    """Options of what reads a task's data: a specification, a file to write, mirror and cache."""
-    return options.together(
-        click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
-        options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
-        options.data,
-    )(command)
+_of_a_task = options.together(
+    click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
+    options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
+    options.data,
+)
 
 
 @step.command()
@@ -69,7 +65,7 @@ def measure(study: str, job: str, out: Path, device: str, save_every: float, dat
     machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
     print(f"mat: {one.name} -> {out}", file=sys.stderr)
-    asked.measure(one, out, machine, report=options.reporter(), save_every=save_every)
+    asked.session.measure(one, out, machine, options.reporter(), save_every)
 
 
 @step.command()
@@ -83,15 +79,12 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     """
     from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
-    from mat.experiments.studies.ceiling.compute import parts, savings
-    from mat.experiments.studies.ceiling.config import plan
+    from mat.experiments.studies.ceiling import parts, savings, subjects_of
 
-    asked = plan(ScaleConfig.of(options.mapping("--config", config)))
-    if asked is None:
-        raise InputError("--config has no block ceiling; add one")
-    subjects = asked.subjects({path.stem: options.mapping(str(path), str(path)) for path in prepared})
-    catalogue.store("ceiling_parts", parts(subjects, asked.scale), tables)
-    catalogue.store("ceiling", savings(subjects, asked), tables)
+    asked = ScaleConfig.of(options.mapping("--config", config))
+    found = subjects_of(asked, {path.stem: options.mapping(str(path), str(path)) for path in prepared})
+    catalogue.store("ceiling_parts", parts(found, asked), tables)
+    catalogue.store("ceiling", savings(found, asked), tables)
 
 
 @step.command()

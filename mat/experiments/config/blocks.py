@@ -17,6 +17,19 @@ def _different(values: list[Any]) -> list[Any]:
     return values
 
 
+def _rising(values: list[float]) -> list[float]:
+    if values != sorted(values):
+        raise ValueError(f"expected the lowest and then the highest, got {values}")
+    return values
+
+
+def _of_one_sample(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
+    if any(shape[0] != 1 for shape in shapes.values()):
+        example = "{input_ids: [1, 128]}"
+        raise ValueError(f"expected the shape of one sample of every input, such as {example}, got {shapes}")
+    return shapes
+
+
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_different)]
 Names = Annotated[list[str], AfterValidator(_different)]
 PluginBlock = dict[str, Any]
@@ -113,7 +126,9 @@ class Reported(Strict):
 
     active_share: Annotated[Real, Field(ge=0, le=1)]
     """Share of modules and epochs that are active."""
-    savings: Annotated[list[Annotated[Real, Field(ge=0, le=100)]], Field(min_length=2, max_length=2)]
+    savings: Annotated[
+        list[Annotated[Real, Field(ge=0, le=100)]], Field(min_length=2, max_length=2), AfterValidator(_rising)
+    ]
     """The lowest and the highest saving, in percent of a run's compute."""
 
 
@@ -125,6 +140,12 @@ class Compute(Strict):
     mat: Annotated[Real, Field(gt=0)]
     """By MAT, at most vanilla's."""
 
+    @model_validator(mode="after")
+    def _saves(self) -> Compute:
+        if self.mat > self.vanilla:
+            raise ValueError(f"0 < mat ≤ vanilla is expected, got {self.given()}")
+        return self
+
 
 class ModelShapes(Strict):
     """A model at the shapes that it trains on; no data is read."""
@@ -133,7 +154,9 @@ class ModelShapes(Strict):
     """The model by ``name`` and its settings."""
     objective: Literal[tuple(OBJECTIVES)]
     """What it is trained for."""
-    shapes: dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]]
+    shapes: Annotated[
+        dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]], AfterValidator(_of_one_sample)
+    ]
     """Of every input, for one sample: the first number is 1."""
     outputs: Annotated[int, Field(ge=1)]
     """Logits per prediction: classes, or size of the vocabulary."""

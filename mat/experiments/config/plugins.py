@@ -51,11 +51,10 @@ class Plugin:
         name, origin = _found(kind, given, place, folder)
         sha256 = None
         if name not in OURS[kind] or isinstance(origin, Path):
-            sha256 = _digest(_file(origin))
+            file = file_of(origin)
+            sha256 = _digest(file)
             if settings.pop("sha256", sha256) != sha256:
-                raise InputError(
-                    f"{place}: {_file(origin)} has changed since the specification was made; make that again"
-                )
+                raise InputError(f"{place}: {file} has changed since the specification was made; make that again")
         record = record_of(kind, _module(origin, sha256, place), place)
         return cls(kind, name, read(record, settings, place), origin, sha256)
 
@@ -89,9 +88,13 @@ def find(kind: str, name: Any, place: str | None = None) -> ModuleType:
 
 def load_file(path: Path, place: str) -> ModuleType:
     """The module that a Python file is. Raises InputError, in one line, where it cannot be imported."""
+    _check_python(path, place)
+    return _module(path, _digest(path), place)
+
+
+def _check_python(path: Path, place: str) -> None:
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"{place}: expected a Python file, found none at {path}; name an existing one")
-    return _module(path, _digest(path), place)
 
 
 def record_of(kind: str, module: ModuleType, place: str) -> type:
@@ -111,8 +114,7 @@ def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tup
         if not isinstance(given["file"], str):
             raise InputError(f"{place}.file: expected the path of a Python file, got {given['file']!r}")
         path = folder / given["file"]
-        if path.suffix != ".py" or not path.is_file():
-            raise InputError(f"{place}.file: expected a Python file, found none at {path}; name an existing one")
+        _check_python(path, f"{place}.file")
         if not re.fullmatch(r"[\w.-]+", path.stem):
             raise InputError(f"{place}.file: a name is made of letters, digits and ._-, got {path.stem!r}")
         return path.stem, path
@@ -154,7 +156,8 @@ def _loaded(path: Path, sha256: str) -> ModuleType:
     return module
 
 
-def _file(origin: str | Path) -> Path:
+def file_of(origin: str | Path) -> Path:
+    """The file of a dotted module, or the file itself."""
     return origin if isinstance(origin, Path) else Path(importlib.util.find_spec(origin).origin)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -21,11 +21,15 @@ def schema(studies: Mapping[str, type]) -> str:
     known = whole["$defs"]
     family, method, study = (known.pop(name) for name in ("FamilyBlock", "MethodBlock", "StudyBlock"))
     for kind in OURS:
-        known[kind] = {"anyOf": [*map(_ours(kind), OURS[kind]), _file(kind)]}
-    for label in ("TaskBlock", "ModelShapes"):
-        _plugins(known[label]["properties"])
-    _plugins(family["properties"], ("model",))
+        known[kind] = {"anyOf": [*(_ours(kind, name) for name in OURS[kind]), _file(kind)]}
     known["FamilyBlock"] = family
+    for block, kinds in (("TaskBlock", ("task", "model")), ("ModelShapes", ("model",)), ("FamilyBlock", ("model",))):
+        settings = known[block]["properties"]
+        for kind in kinds:
+            settings[kind] = {
+                "$ref": f"#/$defs/{kind}",
+                "description": settings[kind].get("description", f"The {kind}."),
+            }
     for plugin in known["method"]["anyOf"]:  # a method's settings stand beside what it changes of the task
         plugin["properties"] |= method["properties"]
     known["MethodBlock"] = {"$ref": "#/$defs/method", "description": method["description"]}
@@ -48,23 +52,19 @@ def _schema(model: type[Strict]) -> dict[str, Any]:
     return model.model_json_schema(schema_generator=_WithoutTitles)
 
 
-def _ours(kind: str) -> Callable[[str], dict[str, Any]]:
-    """What makes the schema of a plug-in of ours, by its name."""
-
-    def made(name: str) -> dict[str, Any]:
-        module = find(kind, name)
-        settings = _schema(model_of(record_of(kind, module, kind)))
-        about = module.__doc__.strip().splitlines()[0]
-        return {
-            "title": name,
-            "description": about,
-            "type": "object",
-            "properties": {"name": {"const": name, "description": about}, **settings["properties"]},
-            "required": ["name", *settings.get("required", [])],
-            "additionalProperties": False,
-        }
-
-    return made
+def _ours(kind: str, name: str) -> dict[str, Any]:
+    """The schema of a plug-in of ours."""
+    module = find(kind, name)
+    settings = _schema(model_of(record_of(kind, module, kind)))
+    about = module.__doc__.strip().splitlines()[0]
+    return {
+        "title": name,
+        "description": about,
+        "type": "object",
+        "properties": {"name": {"const": name, "description": about}, **settings["properties"]},
+        "required": ["name", *settings.get("required", [])],
+        "additionalProperties": False,
+    }
 
 
 def _file(kind: str) -> dict[str, Any]:
@@ -76,11 +76,3 @@ def _file(kind: str) -> dict[str, Any]:
         "properties": {"file": {"type": "string", "description": about}},
         "required": ["file"],
     }
-
-
-def _plugins(properties: dict[str, Any], kinds: tuple[str, ...] = ("task", "model")) -> None:
-    """Let the blocks of plug-ins refer to the schemas of their kind."""
-    for kind in kinds:
-        if kind in properties:
-            about = properties[kind].get("description", f"The {kind}.")
-            properties[kind] = {"$ref": f"#/$defs/{kind}", "description": about}

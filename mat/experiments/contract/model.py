@@ -20,7 +20,7 @@ from mat.flops.executed import executed_macs
 from mat.forward import forward
 
 BATCH, SETS = 3, 4
-NEEDED = ("Settings", "build", "partition", "work", "step", "extremes", "closed_form")
+NEEDED = ("Settings", "build", "partition", "work")
 IDS = {"input_ids": torch.randint(0, 11, (1, 6), generator=torch.Generator().manual_seed(0))}
 PLAIN = {"attention_mask": torch.ones(1, 6).long(), "token_type_ids": torch.zeros(1, 6).long()}
 # one task of each objective, small
@@ -50,9 +50,9 @@ class Case(NamedTuple):
 
 def check_model(module: ModuleType) -> list[str]:
     """What a family's file does not keep, in plain sentences; [] when it keeps all. Raises InputError."""
-    lacking = [name for name in NEEDED if not hasattr(module, name)]
+    lacking = record.lacks(module, NEEDED, "mat.experiments.models.base.ModelPlugin")
     if lacking:
-        return [f"the file has no {', '.join(lacking)}; see mat.experiments.models.base.ModelPlugin"]
+        return lacking
     found = list(record.broken("model", module))
     for settings in record.settings_of("model", module):
         cases, refused = [], []
@@ -72,10 +72,7 @@ def check_model(module: ModuleType) -> list[str]:
 def broken(case: Case) -> Iterator[str]:
     """What a family does not keep in this case."""
     for rule in RULES:
-        try:
-            yield from rule(case)
-        except Exception as error:
-            yield f"{rule.__name__.replace('_', ' ')}: it raises {type(error).__name__}: {' '.join(str(error).split())}"
+        yield from record.kept(rule, case)
 
 
 def the_initial_weights_are_those_of_the_seed(case: Case) -> Iterator[str]:
@@ -90,7 +87,7 @@ def its_parts_are_the_modules_and_the_remainder(case: Case) -> Iterator[str]:
     if list(work) != [*names, REMAINDER]:
         yield f"work must have the partition's modules in their order and {REMAINDER!r}, got {', '.join(work)}"
     for mode in MODES:
-        if case.module.step(work, names, mode) != sum(map(sum, work.values())):
+        if work.step(names, mode) != sum(map(sum, work.values())):
             yield f"step with every module active, {mode}, is not the sum of the parts of work"
 
 
@@ -98,6 +95,7 @@ def its_closed_form_is_what_is_executed(case: Case) -> Iterator[str]:
     if getattr(case.module, "DEPENDS_ON_INPUTS", False):
         return
     rng = np.random.default_rng(0)
+    work = case.module.work(case.settings, case.signature, BATCH)
     for mode in MODES:
         model = case.model()
         partition = case.module.partition(case.settings, model)
@@ -108,10 +106,10 @@ def its_closed_form_is_what_is_executed(case: Case) -> Iterator[str]:
             active = {name for name in partition.names if rng.random() < 0.5}
             sparse.set_active(active)
             counted, _ = executed_macs(partial(_step, model, inputs))
-            said = case.module.closed_form(case.settings, case.signature, BATCH, active, mode)
+            said = work.step(active, mode)
             if said != counted:
                 shown = ", ".join(sorted(active)) or "no module"
-                yield f"closed_form says {said} multiply-adds, {counted} are executed, {mode}, with {shown} active"
+                yield f"its closed form says {said} multiply-adds, {counted} are executed, {mode}, with {shown} active"
                 break
 
 
@@ -121,8 +119,8 @@ def its_extremes_hold(case: Case) -> Iterator[str]:
     names = [name for name in work if name != REMAINDER]
     for mode in MODES:
         for count in {0, len(names) // 2, len(names)}:
-            least, most = case.module.extremes(work, count, mode)
-            macs = case.module.step(work, set(rng.permutation(names)[:count].tolist()), mode)
+            least, most = work.extremes(count, mode)
+            macs = work.step(set(rng.permutation(names)[:count].tolist()), mode)
             if not least <= macs <= most:
                 yield f"extremes says {least} to {most} for {count} modules, {mode}; a step of such a set is {macs}"
 
@@ -131,7 +129,7 @@ def what_is_unknown_is_refused(case: Case) -> Iterator[str]:
     work = case.module.work(case.settings, case.signature, BATCH)
     for said, active, mode in (("an unknown mode", (), "mask"), ("an unknown module", {"no such module"}, "exact")):
         try:
-            case.module.step(work, active, mode)
+            work.step(active, mode)
             yield f"step takes {said}; raise mat.InputError"
         except InputError:
             pass

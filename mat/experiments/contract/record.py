@@ -1,8 +1,8 @@
-"""What every plug-in's settings keep: a frozen record that says of every field what it is."""
+"""What every plug-in keeps: its file has all parts, and its settings are a frozen record that says what each is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from types import ModuleType
 from typing import Any
@@ -10,6 +10,20 @@ from typing import Any
 from mat.errors import InputError
 from mat.experiments.config.plugins import RECORD, record_of
 from mat.settings.strict import descriptions, read
+
+
+def lacks(module: ModuleType, needed: Sequence[str], protocol: str) -> list[str]:
+    """What a file has not of the names that are ``needed``, as one sentence; [] when it has all."""
+    lacking = [name for name in needed if not hasattr(module, name)]
+    return [f"the file has no {', '.join(lacking)}; see {protocol}"] if lacking else []
+
+
+def kept(rule: Callable[[Any], Iterator[str]], case: Any) -> Iterator[str]:
+    """What ``case`` does not keep of a rule; an error is one of them."""
+    try:
+        yield from rule(case)
+    except Exception as error:
+        yield f"{rule.__name__.replace('_', ' ')}: it raises {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def settings_of(kind: str, module: ModuleType) -> list[Any]:

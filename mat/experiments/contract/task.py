@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -17,7 +18,7 @@ from mat.errors import InputError
 from mat.experiments.contract import record
 from mat.experiments.task_signature import OBJECTIVES
 from mat.experiments.tasks.base import SPLITS, Batch, Task
-from mat.experiments.tasks.storage.hub import Origin, PlainFile
+from mat.experiments.tasks.storage.mirror import Origin, PlainFile
 
 SIZE = 8  # samples of a batch
 NEEDED = ("Settings", "load", "outline", "sources")
@@ -45,23 +46,15 @@ def check_task(module: ModuleType, root: Path | None = None) -> list[str]:
 
     ``root``: a mirror of the data that it reads.
     """
-    lacking = [name for name in NEEDED if not hasattr(module, name)]
+    lacking = record.lacks(module, NEEDED, "mat.experiments.tasks.base.TaskPlugin")
     if lacking:
-        return [f"the file has no {', '.join(lacking)}; see mat.experiments.tasks.base.TaskPlugin"]
+        return lacking
     found = list(record.broken("task", module))
     for settings in record.settings_of("task", module):
         with TemporaryDirectory() as cache:
             case = Case(module, settings, root, Path(cache))
-            found += [f"with {settings}: {said}" for rule in RULES for said in broken(rule, case)]
+            found += [f"with {settings}: {said}" for rule in RULES for said in record.kept(rule, case)]
     return found
-
-
-def broken(rule: Rule, case: Case) -> Iterator[str]:
-    """What a task does not keep of a rule."""
-    try:
-        yield from rule(case)
-    except Exception as error:
-        yield f"{rule.__name__.replace('_', ' ')}: it raises {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -125,9 +118,8 @@ def its_sources_name_what_is_read(case: Case) -> Iterator[str]:
 def its_batches_have_the_signatures_shapes(case: Case) -> Iterator[str]:
     task, example = case.task, case.task.signature.example
     batch = task.batch(0, 0, 0, SIZE)
-    for what, inputs, count in (
-        ("a batch", batch.inputs, SIZE), ("the example", example, 1), ("a probe", task.probe(0, 5).inputs, 5)
-    ):  # fmt: skip
+    kinds = ("a batch", batch.inputs, SIZE), ("the example", example, 1), ("a probe", task.probe(0, 5).inputs, 5)
+    for what, inputs, count in kinds:
         if inputs.keys() != example.keys():
             yield f"{what} has the inputs {', '.join(inputs)}, the signature {', '.join(example)}"
             continue
@@ -153,14 +145,12 @@ def its_batches_have_the_signatures_shapes(case: Case) -> Iterator[str]:
 def a_batch_is_a_pure_function_in_any_order(case: Case) -> Iterator[str]:
     steps, other = [(0, 0), (0, 1), (1, 0)], case.again()
     forwards = {step: case.task.batch(3, *step, SIZE) for step in steps}
-    if not all(
-        same(one.batch(3, *step, SIZE), forwards[step]) for step in reversed(steps) for one in (other, case.task)
-    ):
+    both = (other, case.task)
+    if not all(same(one.batch(3, *step, SIZE), forwards[step]) for step in reversed(steps) for one in both):
         yield "a batch depends on more than (seed, epoch, step): asked again, in another order, it is another"
     with ThreadPoolExecutor(2) as pool:
-        if not all(
-            map(same, pool.map(lambda step: case.task.batch(3, *step, SIZE), 3 * steps), 3 * [*forwards.values()])
-        ):
+        found = pool.map(lambda step: case.task.batch(3, *step, SIZE), 3 * steps)
+        if not all(map(same, found, 3 * [*forwards.values()])):
             yield "batches that two threads ask for are other ones"
 
 
@@ -206,13 +196,13 @@ def fixed_batches_cover_the_split_whatever_their_size(case: Case) -> Iterator[st
 def splits_share_no_sample(case: Case) -> Iterator[str]:
     if not getattr(case.module, "SPLITS_ARE_DISJOINT", True):
         return
-    seen = {
-        split: {
-            row.numpy().tobytes() for batch in case.task.batches(split, 64) for row in next(iter(batch.inputs.values()))
-        }
-        for split in SPLITS
-    }
-    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+
+    def rows(split: str) -> set[bytes]:
+        batches = case.task.batches(split, 64)
+        return {row.numpy().tobytes() for batch in batches for row in next(iter(batch.inputs.values()))}
+
+    seen = {split: rows(split) for split in SPLITS}
+    for one, other in combinations(SPLITS, 2):
         shared = len(seen[one] & seen[other])
         if shared:
             yield f"{shared} samples are in {one} and in {other}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from torch import nn
 
-from mat.experiments.models.closed_form import Work
+from mat.experiments.models.closed_form import ModelWork
 from mat.experiments.task_signature import Signature
 from mat.partition.partition import Partition
 
@@ -16,8 +15,7 @@ class ModelPlugin(Protocol):
     """A file of a model family: a builder, its partition, and the cost of one training step by formula.
 
     A model whose training takes more than the task's loss has ``extra_loss()``: a scalar to add to it, of the forward
-    pass in training mode that was just made, or None; no probe and no evaluation counts it. Costs are multiply-adds,
-    and what is executed, but for families that set ``DEPENDS_ON_INPUTS``.
+    pass in training mode that was just made, or None; no probe and no evaluation counts it.
     """
 
     Settings: type
@@ -29,14 +27,6 @@ class ModelPlugin(Protocol):
     def partition(self, settings: Any, model: nn.Module) -> Partition:
         """Its modules."""
 
-    def work(self, settings: Any, signature: Signature, batch: int) -> Mapping[str, Work]:
-        """Of a step of ``batch`` samples: forward, input gradients and weight gradients, by module and remainder."""
-
-    def step(self, work: Any, active: Collection[str], mode: str) -> int:
-        """Of a step with these modules active, in the backward mode ``exact`` or ``detach``."""
-
-    def extremes(self, work: Any, count: int, mode: str) -> tuple[int, int]:
-        """The least and the most over all active sets of ``count`` modules."""
-
-    def closed_form(self, settings: Any, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
-        """``step`` of ``work``."""
+    def work(self, settings: Any, signature: Signature, batch: int) -> ModelWork:
+        """Multiply-adds of a step of ``batch`` samples, by module and remainder; what is executed, but for families
+        that set ``DEPENDS_ON_INPUTS``."""

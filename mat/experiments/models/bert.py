@@ -6,19 +6,17 @@ classification has, so one goes on where the other left off.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
-from mat.experiments.models.closed_form import Attention, Layers, extremes, feed_forward, product, step, total
+from mat.experiments.checks import check_least, check_share
+from mat.experiments.models.checks import check_groups, check_sizes
+from mat.experiments.models.closed_form import Layers, feed_forward, product, total, transformer
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 DEFAULT = {"layers": 2, "width": 64, "heads": 4}
 # Turc et al., "Well-Read Students Learn Better", 2019, and BERT-base
@@ -64,12 +62,12 @@ class Settings:
             elif self.size and given != value:
                 raise InputError(f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two")
         check_sizes(self.layers, self.width, self.heads)
-        check_dropout(self.dropout)
+        check_share("dropout", self.dropout)
         check_groups(self.ffn_groups, 4 * self.width)
         if self.initialiser is not None and self.initialiser <= 0:
             raise InputError(f"initialiser must be > 0, got {self.initialiser}")
-        if self.positions is not None and self.positions < 1:
-            raise InputError(f"positions must be ≥ 1, got {self.positions}")
+        if self.positions is not None:
+            check_least("positions", self.positions, 1)
 
 
 def initial_std(settings: Settings) -> float:
@@ -128,22 +126,12 @@ def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     together 8d²; each once more for the input's gradient and once for the weight's. Scores and values cost 2·S·d
     and, having no weights, 4·S·d for their inputs. Heads and neuron groups share evenly. The remainder's products
     are the vocabulary head, d² + d·V per token, or pooler and classifier, d² + d·outputs per sequence, and the W_O
-    and FFNs that settings leave to it.
+    and FFNs that settings leave to it. The embeddings are the remainder's too.
     """
     _check(settings, signature)
     length, d = signature.length, settings.width
     tokens = batch * length
-    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
     blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 8 * d * d * tokens)
     predictions = tokens if signature.objective == "masked_lm" else batch
-    return attention.layers(blocks, total(rest, product((d * d + d * signature.outputs) * predictions)))
-
-
-def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
-
-    The embeddings are the remainder, so every input's gradient is needed. On a GPU without dropout: with it the
-    attention call stays whole there (``mat.backward.attention``), and layers with some but not all heads inactive
-    run their scores' backward pass in full.
-    """
-    return step(work(settings, signature, batch), active, mode)
+    rest = total(rest, product((d * d + d * signature.outputs) * predictions))
+    return transformer(settings, length, tokens, blocks, rest)

@@ -16,12 +16,6 @@ def check_sizes(layers: int, width: int, heads: int, least: int = 1, why: str = 
         )
 
 
-def check_dropout(dropout: float) -> None:
-    """Raise InputError unless it is in [0, 1)."""
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout must be in [0, 1), got {dropout}")
-
-
 def check_groups(ffn_groups: int, neurons: int) -> None:
     """Raise InputError unless ``ffn_groups``, or 0 of them, divide the ``neurons`` of a feed-forward block."""
     if ffn_groups < 0 or neurons < 1 or (ffn_groups and neurons % ffn_groups):

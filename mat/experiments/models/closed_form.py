@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product as product_of
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mat.backward.sparse import MODES
 from mat.errors import InputError
@@ -36,51 +35,98 @@ def total(*works: Work) -> Work:
     return Work(*map(sum, zip(*works, strict=True)))
 
 
-Works = Mapping[str, Work]
+class ModelWork(dict[str, Work]):
+    """The work of a model's modules, in the partition's order, and of the remainder; subclasses say what of it runs.
 
-
-class Layers(dict[str, Work]):
-    """The work of a transformer's modules, in their order, and of the remainder.
-
-    ``outputs``: the heads of a layer → multiply-adds of its output projection, where that is the remainder's (A4):
-    in ``detach`` the gradient of its input is computed only while one of the heads is active.
+    All raise InputError for an unknown backward mode or module, or a count of modules that cannot be active.
     """
 
-    def __init__(self, work: Works, outputs: Mapping[tuple[str, ...], int]) -> None:
+    def step(self, active: Collection[str], mode: str) -> int:
+        """MACs of a step with these modules active, in the backward mode ``exact`` or ``detach``."""
+        raise NotImplementedError
+
+    def extremes(self, count: int, mode: str) -> tuple[int, int]:
+        """Least and most MACs of ``step`` over all active sets of ``count`` modules."""
+        raise NotImplementedError
+
+    def checked(self, active: Collection[str], mode: str, count: int = 0) -> set[str]:
+        """The active modules as a set."""
+        if mode not in MODES:
+            raise InputError(f"unknown backward mode {mode!r}; known: {', '.join(MODES)}")
+        unknown = sorted(set(active) - (set(self) - {REMAINDER}))
+        if unknown:
+            raise InputError(f"{unknown[0]!r} is not a module of this model; known: {', '.join(self)}")
+        if not 0 <= count < len(self):
+            raise InputError(f"there are {len(self) - 1} modules, so {count} of them cannot be active")
+        return set(active)
+
+
+class Layers(ModelWork):
+    """A transformer, whose lowest trainable layer is in the remainder, so that every other input's gradient is needed.
+
+    ``outputs``: the heads of a layer → multiply-adds of its output projection, where that is the remainder's (A4):
+    in ``detach`` the gradient of its input is computed only while one of the heads is active. On a GPU without dropout:
+    with it the attention call stays whole there (``mat.backward.attention``), and layers with some but not all heads
+    inactive run their scores' backward pass in full.
+    """
+
+    def __init__(self, work: Mapping[str, Work], outputs: Mapping[tuple[str, ...], int]) -> None:
         super().__init__(work)
         self.outputs = outputs
 
+    def step(self, active: Collection[str], mode: str) -> int:
+        """Σ forward + Σ_active weight + Σ_active input (all of them in ``exact``); the remainder always, but in
+        ``detach`` not the input of an output projection whose heads are all inactive."""
+        trained = self.checked(active, mode) | {REMAINDER}
+        through = self if mode == "exact" else trained
+        unread = [macs for heads, macs in self.outputs.items() if mode == "detach" and trained.isdisjoint(heads)]
+        return (
+            sum(one.forward for one in self.values())
+            + sum(self[name].weight for name in trained)
+            + sum(self[name].input for name in through)
+            - sum(unread)
+        )
 
-@dataclass(frozen=True)
-class Attention:
-    """The attention of every layer: ``heads`` equal heads over ``tokens`` tokens in sequences of ``length``;
-    ``outputs``: whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
+    def extremes(self, count: int, mode: str) -> tuple[int, int]:
+        """By dynamic programming over the layers' heads and the other modules, which cost the same whatever else is
+        active."""
+        self.checked((), mode, count)
+        detach = mode == "detach"
+        costs = {name: one.weight + (one.input if detach else 0) for name, one in self.items() if name != REMAINDER}
+        parts = [(heads, macs if detach else 0) for heads, macs in self.outputs.items()]
+        parts.append((tuple(costs.keys() - {name for heads in self.outputs for name in heads}), 0))
+        found = {0: (0, 0)}
+        for names, once in parts:
+            rising = sorted(costs[name] for name in names)
+            ends = [(sum(rising[:k]), sum(rising[len(rising) - k :])) for k in range(len(rising) + 1)]
+            wider: dict[int, tuple[int, int]] = {}
+            for (used, (least, most)), (k, (low, high)) in product_of(found.items(), enumerate(ends)):
+                extra = once if k else 0
+                old = wider.get(used + k, (math.inf, -math.inf))
+                wider[used + k] = min(old[0], least + low + extra), max(old[1], most + high + extra)
+            found = wider
+        base = self.step((), mode)
+        return base + found[count][0], base + found[count][1]
 
-    width: int
-    heads: int
-    length: int
-    tokens: int
-    outputs: bool = True
 
-    def head(self) -> Work:
-        """One head: its part of the projections, and of scores and values, without weights and two inputs each."""
-        own = (4 if self.outputs else 3) * self.width**2 * self.tokens // self.heads
-        scores = 2 * self.length * self.width * self.tokens // self.heads
-        return Work(own + scores, own, own + 2 * scores)
+def transformer(settings: Any, length: int, tokens: int, blocks: Sequence[Mapping[str, Work]], rest: Work) -> Layers:
+    """A model of ``tokens`` tokens in sequences of ``length``: attention in front of each of ``blocks``, the modules of
+    one layer's feed-forward part; ``rest``: the remainder without output projections.
 
-    def layers(self, blocks: Sequence[Works], remainder: Work) -> Layers:
-        """The work of a transformer: this attention in front of each of ``blocks``, the modules of one layer's
-        feed-forward part; ``remainder``: all else, without output projections."""
-        head, outer = self.head(), self.width**2 * self.tokens
-        found: dict[str, Work] = {}
-        outputs: dict[tuple[str, ...], int] = {}
-        for layer, block in enumerate(blocks):
-            names = tuple(f"layer{layer}.head{h}" for h in range(self.heads))
-            found |= dict.fromkeys(names, head) | block
-            if not self.outputs:
-                outputs[names] = outer
-        rest = total(remainder, product(len(outputs) * outer))
-        return Layers(found | {REMAINDER: rest}, outputs)
+    Of ``settings`` are the ``width``, the number of equal ``heads``, and ``head_outputs``: whether a head owns its
+    columns of W_O, or the remainder has W_O (A4). A head has its part of the projections, and of scores and values,
+    which have no weights and two inputs each.
+    """
+    outer, scores = settings.width**2 * tokens, 2 * length * settings.width * tokens // settings.heads
+    own = (4 if settings.head_outputs else 3) * outer // settings.heads
+    found: dict[str, Work] = {}
+    outputs: dict[tuple[str, ...], int] = {}
+    for layer, block in enumerate(blocks):
+        names = tuple(f"layer{layer}.head{h}" for h in range(settings.heads))
+        found |= dict.fromkeys(names, Work(own + scores, own, own + 2 * scores)) | block
+        if not settings.head_outputs:
+            outputs[names] = outer
+    return Layers(found | {REMAINDER: total(rest, product(len(outputs) * outer))}, outputs)
 
 
 def feed_forward(layers: int, groups: int, macs: int) -> tuple[list[dict[str, Work]], Work]:
@@ -95,58 +141,3 @@ def feed_forward(layers: int, groups: int, macs: int) -> tuple[list[dict[str, Wo
 def ffn_names(layer: int, groups: int) -> list[str]:
     """Names of a feed-forward block's neuron groups as ``mat.partition.discovery`` gives them."""
     return [f"layer{layer}.ffn{g}" for g in range(groups)] if groups > 1 else [f"layer{layer}.ffn"]
-
-
-def step(work: Layers, active: Collection[str], mode: str) -> int:
-    """MACs of a step: Σ forward + Σ_active weight + Σ_active input (all of them in ``exact``); the remainder always,
-    but in ``detach`` not the input of an output projection whose heads are all inactive.
-
-    For models whose lowest trainable layer is in the remainder, so that every other input's gradient is needed.
-    Raises InputError for an unknown mode or module.
-    """
-    trained = check(work, active, mode) | {REMAINDER}
-    through = work if mode == "exact" else trained
-    unread = [macs for heads, macs in work.outputs.items() if mode == "detach" and trained.isdisjoint(heads)]
-    return (
-        sum(one.forward for one in work.values())
-        + sum(work[name].weight for name in trained)
-        + sum(work[name].input for name in through)
-        - sum(unread)
-    )
-
-
-def extremes(work: Layers, count: int, mode: str) -> tuple[int, int]:
-    """Least and most MACs of ``step`` over all active sets of ``count`` modules. Raises InputError as it does.
-
-    By dynamic programming over the layers' heads and the other modules, which cost the same whatever else is active.
-    """
-    check(work, (), mode)
-    if not 0 <= count < len(work):
-        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
-    detach = mode == "detach"
-    costs = {name: one.weight + (one.input if detach else 0) for name, one in work.items() if name != REMAINDER}
-    together = [name for heads in work.outputs for name in heads]
-    parts = [(heads, macs if detach else 0) for heads, macs in work.outputs.items()]
-    parts.append((tuple(costs.keys() - set(together)), 0))
-    found = {0: (0, 0)}
-    for names, once in parts:
-        rising = sorted(costs[name] for name in names)
-        ends = [(sum(rising[:k]), sum(rising[len(rising) - k :])) for k in range(len(rising) + 1)]
-        wider: dict[int, tuple[int, int]] = {}
-        for (used, (least, most)), (k, (low, high)) in product_of(found.items(), enumerate(ends)):
-            extra = once if k else 0
-            old = wider.get(used + k, (math.inf, -math.inf))
-            wider[used + k] = min(old[0], least + low + extra), max(old[1], most + high + extra)
-        found = wider
-    base = step(work, (), mode)
-    return base + found[count][0], base + found[count][1]
-
-
-def check(work: Works, active: Collection[str], mode: str) -> set[str]:
-    """The active modules as a set. Raises InputError for an unknown mode or module."""
-    if mode not in MODES:
-        raise InputError(f"unknown backward mode {mode!r}; known: {', '.join(MODES)}")
-    unknown = sorted(set(active) - (set(work) - {REMAINDER}))
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is not a module of this model; known: {', '.join(work)}")
-    return set(active)

@@ -13,8 +13,7 @@ from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
-from mat.errors import InputError
-from mat.experiments.models.closed_form import REMAINDER, Work, check
+from mat.experiments.models.closed_form import REMAINDER, ModelWork, Work
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,6 @@ class Sum:
 Part = Conv | Chain | Sum
 
 
-class Network(dict[str, Work]):
-    """The work of every module, in the order of depth, and of the remainder; ``tree``: how they are joined."""
-
-    def __init__(self, tree: Chain, work: Mapping[str, Work]) -> None:
-        super().__init__(work)
-        self.tree = tree
-
-
 class Flow(NamedTuple):
     """The backward pass of a part whose output's gradient is there: its multiply-adds; whether its input's gradient
     is computed (``passes``); of the channels of its output, the share whose gradient somebody reads, 0 where the
@@ -65,56 +56,45 @@ class Flow(NamedTuple):
     above: Fraction
 
 
-def step(work: Network, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of a step with these modules active; ``work`` as a family's ``work`` gives it.
+class Network(ModelWork):
+    """A convolutional network; ``tree``: how its convolutions are joined."""
 
-    A convolution computes its input's gradient only while something below it trains; in ``detach`` one that is wholly
-    inactive sends none down, and of a convolution's output only the channels of active filters are asked for,
-    unless it is added to something: channels of a sum are all asked for. Raises InputError for an unknown mode or
-    module.
-    """
-    active = check(work, active, mode)
-    on = {conv: sum(name in active for name in conv.names) for conv in _convolutions(work.tree)}
-    made = _flow(work.tree, on, work, Fraction(0), mode)
-    return _always(work) + made.macs + _rest_input(work, made.above)
+    def __init__(self, tree: Chain, work: Mapping[str, Work]) -> None:
+        super().__init__(work)
+        self.tree = tree
 
+    def step(self, active: Collection[str], mode: str) -> int:
+        """A convolution computes its input's gradient only while something below it trains; in ``detach`` one that is
+        wholly inactive sends none down, and of a convolution's output only the channels of active filters are asked
+        for, unless it is added to something: channels of a sum are all asked for."""
+        active = self.checked(active, mode)
+        on = {conv: sum(name in active for name in conv.names) for conv in _convolutions(self.tree)}
+        made = _flow(self.tree, on, self, Fraction(0), mode)
+        return made.macs + self._beside(made.above)
 
-def extremes(work: Network, count: int, mode: str) -> tuple[int, int]:
-    """Least and most multiply-adds of ``step`` over all active sets of ``count`` modules.
+    def extremes(self, count: int, mode: str) -> tuple[int, int]:
+        """By dynamic programming from the images up over the number of active modules so far and the share of the
+        channels there whose gradient is read; what a part costs depends on nothing else below it."""
+        self.checked((), mode, count)
+        states = {(0, Fraction(0)): (0, 0)}
+        for part in self.tree.parts:
+            found: dict[tuple[int, Fraction], tuple[int, int]] = {}
+            choices = {below: _choices(part, self, below, mode) for _, below in states}
+            for (used, below), (least, most) in states.items():
+                for (on, passes, above), (low, high) in choices[below].items():
+                    if used + on <= count:
+                        # what lies below a part that sends nothing down costs nothing, whatever is active there
+                        here = (low + least, high + most) if passes else (low, high)
+                        _widen(found, (used + on, above), here)
+            states = found
+        ends = [[macs + self._beside(above) for macs in both] for (n, above), both in states.items() if n == count]
+        return min(least for least, _ in ends), max(most for _, most in ends)
 
-    By dynamic programming from the images up over the number of active modules so far and the share of the
-    channels there whose gradient is read; what a part costs depends on nothing else below it. Raises InputError for an
-    unknown mode or an impossible count.
-    """
-    check(work, (), mode)
-    if not 0 <= count < len(work):
-        raise InputError(f"there are {len(work) - 1} modules, so {count} of them cannot be active")
-    states = {(0, Fraction(0)): (0, 0)}
-    for part in work.tree.parts:
-        found: dict[tuple[int, Fraction], tuple[int, int]] = {}
-        choices = {below: _choices(part, work, below, mode) for _, below in states}
-        for (used, below), (least, most) in states.items():
-            for (on, passes, above), (low, high) in choices[below].items():
-                if used + on <= count:
-                    # what lies below a part that sends nothing down costs nothing, whatever is active there
-                    here = (low + least, high + most) if passes else (low, high)
-                    _widen(found, (used + on, above), here)
-        states = found
-    ends = [
-        [_always(work) + macs + _rest_input(work, above) for macs in both]
-        for (used, above), both in states.items()
-        if used == count
-    ]
-    return min(least for least, _ in ends), max(most for _, most in ends)
-
-
-def _always(work: Network) -> int:
-    return sum(one.forward for one in work.values()) + work[REMAINDER].weight
-
-
-def _rest_input(work: Network, above: Fraction) -> int:
-    """The remainder is the classifier: it sends a gradient down where something below it trains."""
-    return work[REMAINDER].input if above else 0
+    def _beside(self, above: Fraction) -> int:
+        """All forward passes, and the remainder, the classifier, which sends a gradient down where something below it
+        trains."""
+        rest = self[REMAINDER]
+        return sum(one.forward for one in self.values()) + rest.weight + (rest.input if above else 0)
 
 
 def _convolutions(part: Part) -> Iterator[Conv]:

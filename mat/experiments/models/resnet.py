@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mat.errors import InputError
+from mat.experiments.checks import check_choice
 from mat.experiments.models.closed_form import REMAINDER, Work, product
-from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum, extremes, step
+from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 STEMS = ("imagenet", "small")
 
@@ -38,8 +36,7 @@ class Settings:
         whole = all(isinstance(count, int) and not isinstance(count, bool) for count in self.blocks)
         if len(self.blocks) != 4 or not whole or min(self.blocks) < 1:
             raise InputError(f"blocks must be four whole numbers ≥ 1, one per stage, got {self.blocks}")
-        if self.stem not in STEMS:
-            raise InputError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
+        check_choice("stem", self.stem, STEMS)
         if self.filter_groups < 1 or self.width < 1 or self.width % self.filter_groups:
             raise InputError(
                 f"a width ≥ 1 that filter_groups ≥ 1 divides is expected, got width={self.width}, "
@@ -113,8 +110,3 @@ def work(settings: Settings, signature: Signature, batch: int) -> Network:
             parts.append(Sum((body, conv(1, channels, outputs) if halved else Chain())))
             channels = outputs
     return Network(Chain(tuple(parts)), found | {REMAINDER: product(batch * channels * signature.outputs)})
-
-
-def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
-    return step(work(settings, signature, batch), active, mode)

@@ -9,7 +9,7 @@ off unless ``balance`` is given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mat.errors import InputError
-from mat.experiments.models.checks import check_dropout, check_sizes
-from mat.experiments.models.closed_form import Attention, Layers, extremes, ffn_names, product, step
+from mat.experiments.checks import check_least, check_share
+from mat.experiments.models.checks import check_sizes
+from mat.experiments.models.closed_form import Layers, feed_forward, product, transformer
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
-
 
 OBJECTIVES = ("masked_lm", "causal_lm")
 DEPENDS_ON_INPUTS = True  # an expert that no token goes to runs nothing
@@ -55,14 +53,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
-        if self.experts < 2:
-            raise InputError(f"experts must be ≥ 2, got {self.experts}")
-        if not 0 < self.capacity < float("inf"):
-            raise InputError(f"capacity must be a finite number > 0, got {self.capacity}")
-        check_dropout(self.dropout)
-        if not 0 < self.initialiser < float("inf"):
-            raise InputError(f"initialiser must be a finite number > 0, got {self.initialiser}")
-        if not 0 <= self.balance < float("inf"):
+        check_least("experts", self.experts, 2)
+        check_share("dropout", self.dropout)
+        for name in ("capacity", "initialiser"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a finite number > 0, got {getattr(self, name)}")
+        if not 0 <= self.balance < math.inf:
             raise InputError(f"balance must be a finite number ≥ 0, got {self.balance}")
 
 
@@ -176,16 +172,12 @@ def work(settings: Settings, signature: Signature, batch: int, routed: Mapping[s
     routed = _even(settings, length, batch) if routed is None else routed
     if set(routed) != set(experts):
         raise InputError(f"routed must name the experts {', '.join(experts)}, got {', '.join(routed)}")
-    attention = Attention(d, settings.heads, length, tokens, settings.head_outputs)
-    sparse = {name: product(8 * d * d * rows) for name, rows in routed.items()}
-    blocks = [
-        {name: sparse[name] for name in _of_layer(settings, layer)}
-        if layer % 2
-        else dict.fromkeys(ffn_names(layer, 1), product(8 * d * d * tokens))
-        for layer in range(settings.layers)
-    ]
+    blocks, _ = feed_forward(settings.layers, 1, 8 * d * d * tokens)
+    for layer in range(1, settings.layers, 2):
+        blocks[layer] = {name: product(8 * d * d * routed[name]) for name in _of_layer(settings, layer)}
     routers = settings.layers // 2 * d * settings.experts
-    return attention.layers(blocks, product((routers + d * signature.outputs) * tokens))
+    rest = product((routers + d * signature.outputs) * tokens)
+    return transformer(settings, length, tokens, blocks, rest)
 
 
 def _experts(settings: Settings) -> list[str]:
@@ -207,21 +199,3 @@ def _even(settings: Settings, length: int, batch: int) -> dict[str, int]:
 def _capacity(settings: Settings, length: int) -> int:
     """Tokens of one sequence that an expert takes at most."""
     return math.ceil(settings.capacity * length / settings.experts)
-
-
-def closed_form(
-    settings: Settings,
-    signature: Signature,
-    batch: int,
-    active: Collection[str],
-    mode: str,
-    routed: Mapping[str, int] | None = None,
-) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` sequences: ``step`` of ``work``.
-
-    The embedding is the remainder, so every input's gradient is needed. Of dropout on a GPU the same is true as
-    in ``bert.closed_form``. Raises InputError without ``routed``: what ran depends on it.
-    """
-    if routed is None:
-        raise InputError(f"the cost of switch depends on routing: give routed for {', '.join(_experts(settings))}")
-    return step(work(settings, signature, batch, routed), active, mode)

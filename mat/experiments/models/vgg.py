@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mat.errors import InputError
+from mat.experiments.checks import check_least
 from mat.experiments.models.closed_form import REMAINDER, product
-from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, extremes, step
+from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 NAMED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # torchvision's and the paper's letters
 
@@ -43,8 +41,7 @@ class Settings:
         bad = [entry for entry in entries if entry != "M" and not (type(entry) is int and entry > 0)]
         if bad or all(entry == "M" for entry in entries):
             raise InputError(f"plan must hold widths > 0 and 'M', with one width at least, got {self.plan}")
-        if self.filter_groups < 1:
-            raise InputError(f"filter_groups must be ≥ 1, got {self.filter_groups}")
+        check_least("filter_groups", self.filter_groups, 1)
         if not 0 < self.width < float("inf"):
             raise InputError(f"width must be a finite factor > 0, got {self.width}")
         for entry in entries:
@@ -133,8 +130,3 @@ def work(settings: Settings, signature: Signature, batch: int) -> Network:
         convs.append(conv)
         channels = entry
     return Network(Chain(tuple(convs)), found | {REMAINDER: product(batch * channels * signature.outputs)})
-
-
-def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``."""
-    return step(work(settings, signature, batch), active, mode)

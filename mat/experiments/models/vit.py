@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.models.checks import check_dropout, check_groups, check_sizes
-from mat.experiments.models.closed_form import Attention, Layers, Work, extremes, feed_forward, step, total
+from mat.experiments.checks import check_least, check_share
+from mat.experiments.models.checks import check_groups, check_sizes
+from mat.experiments.models.closed_form import Layers, Work, feed_forward, total, transformer
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-__all__ = ["Settings", "build", "closed_form", "extremes", "partition", "step", "work"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,9 @@ class Settings:
     """Modules per feed-forward block; 0: these blocks are the remainder's (A5)."""
 
     def __post_init__(self) -> None:
-        if self.patch < 1:
-            raise InputError(f"patch must be ≥ 1, got {self.patch}")
+        check_least("patch", self.patch, 1)
         check_sizes(self.layers, self.width, self.heads)
-        check_dropout(self.dropout)
+        check_share("dropout", self.dropout)
         check_groups(self.ffn_groups, neurons(self))
 
 
@@ -101,15 +98,7 @@ def work(settings: Settings, signature: Signature, batch: int) -> Layers:
     channels, size = _image(settings, signature)
     d, patches = settings.width, (size // settings.patch) ** 2
     tokens = batch * (patches + 1)
-    attention = Attention(d, settings.heads, patches + 1, tokens, settings.head_outputs)
     blocks, rest = feed_forward(settings.layers, settings.ffn_groups, 2 * d * neurons(settings) * tokens)
     projection, classes = batch * patches * channels * settings.patch**2 * d, batch * d * signature.outputs
-    return attention.layers(blocks, total(rest, Work(projection + classes, projection + classes, classes)))
-
-
-def closed_form(settings: Settings, signature: Signature, batch: int, active: Collection[str], mode: str) -> int:
-    """Multiply-adds of one training step (forward and backward) of ``batch`` images: ``step`` of ``work``.
-
-    The patch projection and the class token are the remainder, so every other input's gradient is needed.
-    """
-    return step(work(settings, signature, batch), active, mode)
+    rest = total(rest, Work(projection + classes, projection + classes, classes))
+    return transformer(settings, patches + 1, tokens, blocks, rest)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.experiments.config.runs import Run
-from mat.experiments.studies.job import Job
 from mat.experiments.studies.registry import STUDIES
+from mat.experiments.studies.session import Job
 from mat.experiments.training.cost import Cost, Shape, run_cost
 from mat.records.costs import FLOPS_PER_MAC
 

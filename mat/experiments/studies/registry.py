@@ -6,7 +6,7 @@ from mat.errors import InputError
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
-from mat.experiments.studies.job import Job
+from mat.experiments.studies.session import Job
 from mat.experiments.studies.study import Study
 
 STUDIES = {study.name: study for study in (AGREEMENT, BRANCHES)}

@@ -1,10 +1,14 @@
-"""A job being measured: its run is trained from checkpoint to checkpoint and measured at each, resumable anywhere."""
+"""A job, one measurement beside the runs, and its session: a run that is trained from checkpoint to checkpoint and
+measured at each, resumable anywhere."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,14 +16,52 @@ import pandas as pd
 import torch
 
 from mat.errors import InputError
-from mat.experiments.studies.job import Job
+from mat.experiments.config.spec import Spec
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash, run_modules
 from mat.experiments.training.loop import Loop
-from mat.experiments.training.machine import Machine, versions
-from mat.experiments.training.resume import Report
+from mat.experiments.training.machine import HERE, Machine, versions
+from mat.experiments.training.resume import SAVE_EVERY, Report, silent
 from mat.records.code import differences
 from mat.records.files import write_parquet
+
+
+@dataclass(frozen=True)
+class Job:
+    """``family``: a model in training that the ``study`` asks about; ``task``: the label of the block whose data it
+    reads; ``spec``: the run that is trained; ``settings``: what is measured on it."""
+
+    study: str
+    scale: str
+    family: str
+    task: str
+    spec: Spec
+    settings: Any
+
+    @cached_property
+    def name(self) -> str:
+        """Family, seed and the hash of specification and settings."""
+        return f"{self.family}-s{self.spec.seed}-{self._digest(json.loads(self.spec.json))}"
+
+    @property
+    def setup(self) -> str:
+        """The hash of specification and settings without the seed: jobs that share it may be pooled."""
+        return self._digest({k: v for k, v in json.loads(self.spec.json).items() if k != "seed"})
+
+    def _digest(self, spec: dict[str, Any]) -> str:
+        text = json.dumps([spec, asdict(self.settings)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"scale": self.scale, "family": self.family, "task": self.task}
+
+    @property
+    def json(self) -> str:
+        """The job as the command line takes it."""
+        return json.dumps(
+            {"labels": self.labels, "spec": json.loads(self.spec.json), "settings": asdict(self.settings)}
+        )
 
 
 class Session(ABC):
@@ -80,38 +122,38 @@ class Session(ABC):
             "cpu": machine["cpu"],
         }
 
+    @classmethod
+    def modules(cls, job: Job) -> dict[str, str]:
+        """Hash by module of what a job's numbers stand on: this session, its run's task and model."""
+        return run_modules(job.spec, cls.__module__)
 
-def job_modules(session: type[Session], job: Job) -> dict[str, str]:
-    """Hash by module of what a job's numbers stand on: its study's session, its run's task and model."""
-    return run_modules(job.spec, session.__module__)
+    @classmethod
+    def measure(
+        cls, job: Job, out: Path, machine: Machine = HERE, report: Report = silent, save_every: float = SAVE_EVERY
+    ) -> pd.DataFrame:
+        """Train a job's run, measure it, and write the table ``out`` (Parquet); returns it.
 
-
-def measure(
-    session: type[Session], job: Job, out: Path, machine: Machine, report: Report, save_every: float
-) -> pd.DataFrame:
-    """Train a job's run from checkpoint to checkpoint, measure at each, and write the table ``out``; returns it.
-
-    Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError before
-    any training for input that cannot be used.
-    """
-    code = job_modules(session, job)
-    table = finished(out, job, code)
-    if table is not None:
-        report("already finished; remove the file to measure it again", 1.0)
+        Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
+        before any training for input that cannot be used.
+        """
+        code = cls.modules(job)
+        table = finished(out, job, code)
+        if table is not None:
+            report("already finished; remove the file to measure it again", 1.0)
+            return table
+        torch.set_num_threads(job.spec.threads)
+        session = cls(job, out, machine)
+        identity = {"run": job.name, "code_hash": code_hash(code)}
+        state_file = resume.state_path(out, identity["code_hash"])
+        resume.complete(session, state_file, identity, report, save_every)
+        session.loop.prefetch.close()
+        table = session.table().assign(
+            **session.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
+        )
+        write_parquet(table, out)
+        state_file.unlink(missing_ok=True)
+        report(f"{len(table)} {cls.rows} written to {out}", 1.0)
         return table
-    torch.set_num_threads(job.spec.threads)
-    measuring = session(job, out, machine)
-    identity = {"run": job.name, "code_hash": code_hash(code)}
-    state_file = resume.state_path(out, identity["code_hash"])
-    resume.complete(measuring, state_file, identity, report, save_every)
-    measuring.loop.prefetch.close()
-    table = measuring.table().assign(
-        **measuring.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
-    )
-    write_parquet(table, out)
-    state_file.unlink(missing_ok=True)
-    report(f"{len(table)} {session.rows} written to {out}", 1.0)
-    return table
 
 
 def finished(out: Path, job: Job, code: Mapping[str, str]) -> pd.DataFrame | None:

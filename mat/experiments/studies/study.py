@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from mat.errors import InputError
-from mat.experiments.config.families import families
-from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.config.spec import Spec
-from mat.experiments.studies.job import Job
-from mat.experiments.studies.session import Session, job_modules, measure
+from mat.experiments.config.blocks import FamilyBlock
+from mat.experiments.config.scale import ScaleConfig, Trained, own_seeds
+from mat.experiments.config.spec import Recipe, Spec
+from mat.experiments.studies.session import Job, Session
 from mat.experiments.training.cost import Cost, Shape
-from mat.experiments.training.machine import HERE, Machine
-from mat.experiments.training.resume import SAVE_EVERY, Report, silent
 from mat.settings.strict import read
+
+NEVER = 10**9  # no curve of a study's run is kept: only the two ends are evaluated
 
 
 @dataclass(frozen=True)
@@ -26,21 +22,19 @@ class Study:
     """A question that is asked of families of models, each in the training of its own run by vanilla.
 
     ``name``: of the config's block, the command and the folder of its tables; ``settings``: the dataclass of what is
-    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run; ``columns``: of a job's
-    table, beside what every study says of a job; ``check``: raises InputError, saying why, for a job that cannot be
-    measured.
+    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run; ``check``: raises
+    InputError, saying why, for a job that cannot be measured.
     """
 
     name: str
     settings: type
     session: type[Session]
     cost: Callable[[Job, Shape], Cost]
-    columns: tuple[str, ...]
     check: Callable[[Job], None] = lambda job: None
 
     def job(self, given: Mapping[str, Any]) -> Job:
         """A job from its JSON content. Raises InputError."""
-        if not isinstance(given, Mapping) or set(given) != {"labels", "spec", "settings"}:
+        if set(given) != {"labels", "spec", "settings"}:
             raise InputError(f"a job is a mapping with labels, spec and settings, got {str(given)[:80]}")
         labels = given["labels"]
         if not isinstance(labels, Mapping) or set(labels) != {"scale", "family", "task"}:
@@ -53,23 +47,37 @@ class Study:
         block = getattr(config, self.name)
         if block is None:
             return []
+        found = []
         with config.named:
             settings = read(self.settings, block.model_extra, self.name)
-        found = [Job(self.name, config.scale, *run, settings) for run in families(config, self.name)]
-        for job in found:
-            try:
-                self.check(job)
-            except InputError as error:
-                with config.named:
-                    raise InputError(f"{self.name}.families.{job.family}: {error}") from None
+            vanilla = config.plugin("method", {"name": "vanilla"}, "method")
+            for family, entry in block.families.items():
+                place = f"{self.name}.families.{family}"
+                trained = _trained(config, entry, place)
+                for seed in own_seeds(block, config.seeds):
+                    spec = trained.spec(vanilla, seed=seed, threads=config.threads)
+                    found.append(Job(self.name, config.scale, family, entry.of, spec, settings))
+                    try:
+                        self.check(found[-1])
+                    except InputError as error:
+                        raise InputError(f"{place}: {error}") from None
         return found
 
-    def measure(
-        self, job: Job, out: Path, machine: Machine = HERE, *, report: Report = silent, save_every: float = SAVE_EVERY
-    ) -> pd.DataFrame:
-        """Train the job's run, measure it, and write the table ``out`` (Parquet); returns the table."""
-        return measure(self.session, job, out, machine, report, save_every)
 
-    def modules(self, job: Job) -> dict[str, str]:
-        """Hash by module of what can change a job's numbers."""
-        return job_modules(self.session, job)
+def _trained(config: ScaleConfig, entry: FamilyBlock, place: str) -> Trained:
+    """What a family's run trains."""
+    if entry.of not in config.tasks:
+        raise InputError(f"{place}.of: expected one of the tasks {', '.join(config.tasks)}, got {entry.of!r}")
+    block = config.tasks[entry.of]
+    if block.start is not None:
+        raise InputError(f"{place}: {entry.of} starts from another run; choose a task that does not")
+    if {"name", "file"} & set(entry.task):
+        raise InputError(f"{place}.task: expected settings of the task of {entry.of}, got {entry.task!r}")
+    found = config.of_task(entry.of)
+    if entry.task:
+        found = replace(found, task=config.plugin("task", {**block.task, **entry.task}, f"{place}.task"))
+    if entry.model is not None:
+        found = replace(found, model=config.plugin("model", entry.model, f"{place}.model"))
+    if entry.recipe is not None:
+        found = replace(found, recipe=read(Recipe, entry.recipe.given(), f"{place}.recipe"))
+    return replace(found, recipe=replace(found.recipe, evaluate_every=NEVER))

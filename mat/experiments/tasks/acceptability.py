@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Metric, Outline, fixed_order
-from mat.experiments.tasks.hmm import check_source, cls_id, source_hash, vocabulary
-from mat.experiments.tasks.storage.hub import Origin
+from mat.experiments.tasks.base import Metric, Outline, check_numbers, fixed_order
+from mat.experiments.tasks.hmm import cls_id, source_hash, vocabulary
+from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
 from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
-from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample
+from mat.experiments.tasks.text.markov_source import MarkovSource, check_source, make_source, sample
 from mat.seeds import stream_seed
 
 
@@ -52,11 +51,9 @@ class Settings:
     """What the source is made by; equal ones give equal ids."""
 
     def __post_init__(self) -> None:
-        for name in ("train", "validation", "test"):
-            check_whole(f"acceptability setting '{name}'", getattr(self, name), 2)
-        check_whole("acceptability setting 'length'", self.length, 2)
-        check_whole("acceptability setting 'window'", self.window, 2, self.length)
-        check_source("acceptability", self)
+        check_numbers("acceptability", self, train=(2,), validation=(2,), test=(2,), length=(2,))
+        check_numbers("acceptability", self, window=(2, self.length))
+        check_source(self.words, self.topics, self.syntax, self.source_seed, "acceptability setting")
 
     @property
     def sizes(self) -> dict[str, int]:

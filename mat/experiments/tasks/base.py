@@ -90,12 +90,12 @@ class Task(ABC):
         """The augmented or masked batch of the training samples ``index`` [B]."""
 
     @abstractmethod
-    def _fixed_batch(self, split: str, index: slice) -> Batch:
+    def _fixed_batch(self, split: str, index: slice | np.ndarray) -> Batch:
         """The unaugmented batch ``index`` of a split: the same at every call and for every seed."""
 
-    @abstractmethod
     def _probe_batch(self, index: Tensor, seed: int) -> Batch:
         """The unaugmented batch of the training samples ``index`` [n]."""
+        return self._fixed_batch("train", index.numpy())
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,8 +115,7 @@ class Task(ABC):
     def steps_per_epoch(self, size: int) -> int:
         """Full batches of ``size`` in one epoch; the rest of the permutation is left out.
 
-        Raises:
-            InputError: ``size`` is not in 1 … training samples.
+        Raises InputError: ``size`` is not in 1 … training samples.
         """
         check_whole("batch size", size, 1, self.sizes["train"])
         return self.sizes["train"] // size
@@ -124,8 +123,7 @@ class Task(ABC):
     def batch(self, seed: int, epoch: int, step: int, size: int) -> Batch:
         """Training batch ``step`` of ``epoch``: a pure function of its arguments, in any order of calls.
 
-        Raises:
-            InputError: ``size`` or ``step`` is outside the epoch.
+        Raises InputError: ``size`` or ``step`` is outside the epoch.
         """
         check_whole("step within the epoch", step, 0, self.steps_per_epoch(size) - 1)
         order = self._order(seed, epoch)
@@ -134,8 +132,7 @@ class Task(ABC):
     def batches(self, split: str, size: int) -> Iterator[Batch]:
         """The whole of ``split`` in order, unaugmented, the last batch possibly smaller.
 
-        Raises:
-            InputError: an unknown split or a size below 1, at the call and not at the first batch.
+        Raises InputError: an unknown split or a size below 1, at the call and not at the first batch.
         """
         if split not in self.sizes:
             raise InputError(f"Unknown split {split!r} of {self.name}: expected one of {', '.join(SPLITS)}.")
@@ -146,8 +143,7 @@ class Task(ABC):
     def probe(self, seed: int, n: int) -> Batch:
         """``n`` different training samples drawn by the seed, unaugmented (tokens: masked once).
 
-        Raises:
-            InputError: ``n`` is not in 1 … training samples.
+        Raises InputError: ``n`` is not in 1 … training samples.
         """
         check_whole("probe size", n, 1, self.sizes["train"])
         drawn = torch.randperm(self.sizes["train"], generator=generator(seed, "probe"))[:n]
@@ -187,6 +183,17 @@ class TaskPlugin(Protocol):
         """What has to be fetched (``tasks.storage.hub.Origin``, ``PlainFile``); () for nothing."""
 
 
+def check_numbers(task: str, settings: Any, **limits: tuple[int, ...]) -> None:
+    """Refuse settings of ``task`` outside their limits, (least,) or (least, most); None passes where it is the default.
+
+    Raises InputError: names the setting.
+    """
+    for name, within in limits.items():
+        value = getattr(settings, name)
+        if value is not None or getattr(type(settings), name) is not None:
+            check_whole(f"{task} setting '{name}'", value, *within)
+
+
 def fixed_order(count: int, *names: str) -> np.ndarray:
     """A permutation [count] fixed by ``names`` alone, for splits and subsets: no run seed moves it.
 
@@ -194,6 +201,30 @@ def fixed_order(count: int, *names: str) -> np.ndarray:
     """
     raw = np.random.PCG64(stream_seed(0, *names)).random_raw(count)
     return np.argsort(raw, kind="stable")
+
+
+def division(what: str, count: int, train: int | None, held_out: int) -> int:
+    """How many of ``count`` official training samples are trained on, some being held out; ``train`` None: all others.
+
+    Raises InputError: there are too few of ``what``.
+    """
+    left = count - held_out
+    if left < (train or 1):
+        raise InputError(
+            f"Expected at least {train or 1} training {what} beside the {held_out} held out for validation, got {left} "
+            f"of {count}; lower the settings 'train_examples' or 'validation_examples'."
+        )
+    return train or left
+
+
+def divide(count: int, trained: int, held_out: int, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``count`` official training samples are for training and for validation, each in rising order.
+
+    Fixed by ``names`` alone: the validation samples are the same whatever is trained on, and a smaller training set is
+    part of a larger one.
+    """
+    order = fixed_order(count, *names, "split")
+    return np.sort(order[held_out:][:trained]), np.sort(order[:held_out])
 
 
 def hash_arrays(arrays: dict[str, np.ndarray]) -> str:

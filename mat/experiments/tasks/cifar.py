@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import Outline
-from mat.experiments.tasks.images.augment import shift_and_flip
-from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
+from mat.experiments.tasks.base import Outline, check_numbers
+from mat.experiments.tasks.images.augment import augmentation
+from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
-
-CROP_PADDING = 4
+from mat.experiments.tasks.storage.mirror import Origin
 
 
 @dataclass(frozen=True)
@@ -29,20 +27,24 @@ class Settings:
     task = "cifar"  # the name that messages give
 
     def __post_init__(self) -> None:
-        check_division(self.task, self.train_examples, self.validation_examples)
+        check_numbers(self.task, self, train_examples=(1,), validation_examples=(1,))
         check_share(f"{self.task} setting 'label_noise'", self.label_noise)
 
 
 def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task, with crops (padding 4) and flips in training; images are decoded once and kept in ``cache``.
 
-    Raises:
-        InputError: files, columns, images or labels are not as on the hub, or too few training images.
+    Raises InputError: files, columns, images or labels are not as on the hub, or too few training images.
     """
-    augment = partial(shift_and_flip, shift=CROP_PADDING)
-    return hub_image_task(images, examples(settings), None, augment, data, cache, settings.label_noise)
+    augment = augmentation("crop", images.side, "crops")
+    return hub_image_task(images, settings, None, augment, data, cache, settings.label_noise)
 
 
 def outline(images: HubImages, settings: Settings) -> Outline:
     """The task's signature and sizes, by the published counts."""
-    return hub_image_outline(images, examples(settings), None)
+    return hub_image_outline(images, settings, None)
+
+
+def sources(images: HubImages, settings: Settings) -> tuple[Origin, ...]:
+    """What has to be fetched."""
+    return (images.origin,)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from mat.experiments.tasks import cifar
-from mat.experiments.tasks.base import Outline
-from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages
-from mat.experiments.tasks.storage.hub import Origin, Source
+from mat.experiments.tasks.storage.mirror import Origin
 
 ORIGIN = Origin(
     "uoft-cs/cifar10", "plain_text", "0b2714987fa478483af9968de7c934580d0bb9a2", {"train": 50_000, "test": 10_000}
@@ -21,16 +19,4 @@ class Settings(cifar.Settings):
     task = "cifar10"
 
 
-def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
-    """As `mat.experiments.tasks.cifar.load`."""
-    return cifar.load(IMAGES, settings, data, cache)
-
-
-def outline(settings: Settings) -> Outline:
-    """As `mat.experiments.tasks.cifar.outline`."""
-    return cifar.outline(IMAGES, settings)
-
-
-def sources(settings: Settings) -> tuple[Source, ...]:
-    """What has to be fetched."""
-    return (ORIGIN,)
+load, outline, sources = (partial(call, IMAGES) for call in (cifar.load, cifar.outline, cifar.sources))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.checks import check_share, check_whole
-from mat.experiments.tasks.base import Outline, fixed_order
+from mat.experiments.checks import check_share
+from mat.experiments.tasks.base import Outline, check_numbers, fixed_order
 from mat.experiments.tasks.images.augment import random_shift
 from mat.experiments.tasks.images.classification import ImageTask, image_outline
 from mat.experiments.tasks.images.decoded import Part, pictures_of
-from mat.experiments.tasks.storage.hub import Source
+from mat.experiments.tasks.storage.mirror import Source
 
 CLASSES = 10
 SIZES = {"train": 1197, "validation": 300, "test": 300}
@@ -29,7 +29,7 @@ class Settings:
     """Share of the training labels that is replaced by another class, always the same ones."""
 
     def __post_init__(self) -> None:
-        check_whole("digits setting 'shift'", self.shift, 0, 7)
+        check_numbers("digits", self, shift=(0, 7))
         check_share("digits setting 'label_noise'", self.label_noise)
 
 
@@ -42,9 +42,8 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = bunch.images.astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    pictures = pictures_of(images, labels)
+    pictures = pictures_of(bunch.images.astype(np.uint8)[:, None], labels)
     parts = {split: Part(pictures, rows) for split, rows in stratified_sixths(labels).items()}
     augment = partial(random_shift, shift=settings.shift) if settings.shift else None
     return ImageTask("digits", parts, CLASSES, augment, settings.label_noise)

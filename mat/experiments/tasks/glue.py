@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Outline, fixed_order
-from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
+from mat.experiments.checks import check_choice
+from mat.experiments.tasks.base import Outline, check_numbers, divide, division
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key
+from mat.experiments.tasks.storage.mirror import Source
 from mat.experiments.tasks.text import glue_metrics, wikitext_files
 from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
 from mat.experiments.tasks.text.glue_files import REPO, SUBSETS, labels_of, origin, read
@@ -58,41 +60,31 @@ class Settings:
     """Rows trained on: the first so many in a fixed random order; none: all."""
 
     def __post_init__(self) -> None:
-        if self.subset not in SUBSETS:
-            raise InputError(f"Expected glue setting 'subset' to be one of {', '.join(SUBSETS)}, got {self.subset!r}.")
+        check_choice("glue setting 'subset'", self.subset, tuple(SUBSETS))
         names = (*MODELS, *wikitext_files.CONFIGS)
-        if self.tokenizer is None:
-            raise InputError(f"Expected glue setting 'tokenizer' to be one of {', '.join(names)}, got None.")
+        check_choice("glue setting 'tokenizer'", self.tokenizer, names)
         check_tokenizer("glue", self.tokenizer, self.vocab_size, self.lowercase, names)
-        check_whole("glue setting 'length'", self.length, 2 + len(SUBSETS[self.subset].columns), 1 << 15)
-        if self.train_examples is not None:
-            check_whole("glue setting 'train_examples'", self.train_examples, 1)
-        if self.validation_examples is not None:
-            check_whole("glue setting 'validation_examples'", self.validation_examples, 1)
-            if self.subset == "mrpc":
-                raise InputError(
-                    "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation "
-                    f"split of its own, got {self.validation_examples}."
-                )
+        limits = {"length": (2 + len(SUBSETS[self.subset].columns), 1 << 15)}
+        check_numbers("glue", self, **limits, train_examples=(1,), validation_examples=(1,))
+        if self.validation_examples is not None and self.subset == "mrpc":
+            raise InputError(
+                "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation split of "
+                f"its own, got {self.validation_examples}."
+            )
 
-    def trained_on(self, rows: int) -> int:
-        """Training examples out of ``rows`` that are not held out."""
-        return rows if self.train_examples is None else min(rows, self.train_examples)
-
-    def held_out(self, rows: int) -> int:
-        """Validation examples out of ``rows`` training rows."""
-        if self.validation_examples is None:
-            return max(1, min(LARGEST_VALIDATION, rows // 10))
-        return self.validation_examples
+    def division(self, rows: int) -> tuple[int, int]:
+        """How many of ``rows`` training rows are trained on and held out. Raises InputError where they are too few."""
+        held_out = self.validation_examples or max(1, min(LARGEST_VALIDATION, rows // 10))
+        if "test" in SUBSETS[self.subset].rows:
+            held_out = 0
+        return division(f"rows of {REPO} ({self.subset})", rows, self.train_examples, held_out), held_out
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> TextClassification:
     """The task; encoded sentences are kept in ``cache``. ``truncated``: rows per split that were longer.
 
-    Bounds: "prior_…" and "majority_accuracy_…" (`mat.experiments.tasks.text.classification.prior_bounds`).
-
-    Raises:
-        InputError: names split, file and row of what is not as on the hub, or too few training rows.
+    Bounds: "prior_…" and "majority_accuracy_…" (`mat.experiments.tasks.text.classification.prior_bounds`). Raises
+    InputError: names split, file and row of what is not as on the hub, or too few training rows.
     """
     subset = SUBSETS[settings.subset]
     words = load_tokenizer(settings.tokenizer, settings.vocab_size, settings.lowercase, data, cache)
@@ -128,14 +120,11 @@ def sources(settings: Settings) -> tuple[Source, ...]:
 def outline(settings: Settings) -> Outline:
     """Signature and sizes from the published rows."""
     subset = SUBSETS[settings.subset]
-    rows = dict(subset.rows)
-    train = rows.pop("train")
-    if "test" in rows:
-        sizes = {"train": settings.trained_on(train), **rows}
-    else:
-        held_out = settings.held_out(train)
-        _check_rows(settings, train, held_out)
-        sizes = {"train": settings.trained_on(train - held_out), "validation": held_out, "test": sum(rows.values())}
+    train, held_out = settings.division(subset.rows["train"])
+    others = {split: rows for split, rows in subset.rows.items() if split != "train"}
+    if "test" not in others:
+        others = {"validation": held_out, "test": sum(others.values())}
+    sizes = {"train": train, **others}
     vocabulary = vocabulary_size(settings.tokenizer, settings.vocab_size)
     return classification_outline(settings.length, subset.outputs, vocabulary, sizes)
 
@@ -148,35 +137,20 @@ def _measure(subset: str, matched: int, split: str, guessed: np.ndarray, true: n
 
 def _divide(settings: Settings, official: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """The task's three splits from the hub's."""
-    train = official["train"]
-    rows = len(train["labels"])
-    held_out = 0 if "test" in official else settings.held_out(rows)
-    _check_rows(settings, rows, held_out)
-    order = fixed_order(rows, "glue", settings.subset, "split")
-    rest = order[held_out:][: settings.train_examples]
-    parts = {"validation": np.sort(order[:held_out]), "train": np.sort(rest)}
+    all_rows = official["train"]
+    count = len(all_rows["labels"])
+    chosen = divide(count, *settings.division(count), "glue", settings.subset)
+    train, validation = ({name: array[rows] for name, array in all_rows.items()} for rows in chosen)
     if "test" in official:
-        return {**official, "train": {name: array[parts["train"]] for name, array in train.items()}}
-    tests = [official[split] for split in SUBSETS[settings.subset].rows if split != "train"]
-    return {
-        "train": {name: array[parts["train"]] for name, array in train.items()},
-        "validation": {name: array[parts["validation"]] for name, array in train.items()},
-        "test": {name: np.concatenate([found[name] for found in tests]) for name in train},
-    }
-
-
-def _check_rows(settings: Settings, rows: int, held_out: int) -> None:
-    if rows - held_out < (settings.train_examples or 1):
-        raise InputError(
-            f"Expected at least {settings.train_examples or 1} training rows beside the {held_out} held out for "
-            f"validation, got {rows} in all in {REPO} ({settings.subset}); lower the glue settings 'train_examples' or "
-            "'validation_examples'."
-        )
+        return {**official, "train": train}
+    tests = [found for split, found in official.items() if split != "train"]
+    test = {name: np.concatenate([found[name] for found in tests]) for name in train}
+    return {"train": train, "validation": validation, "test": test}
 
 
 def _cached(settings: Settings, split: str, words: Subwords, data: Path | None, cache: Path) -> dict[str, np.ndarray]:
     """ "ids" uint16 [N, S], "second", "total" (see `Encoded`), "cut" bool [N] and "labels" [N] of a hub split."""
-    content = content_key(origin(settings.subset), split, data)[:16]
+    content = content_key(origin(settings.subset), split, data)
     name = f"{split}-{words.hash[:16]}-{settings.length}-{SCHEME}-{version('tokenizers')}-{content}.npz"
 
     def make() -> dict[str, np.ndarray]:

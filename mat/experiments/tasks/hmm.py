@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.errors import InputError
-from mat.experiments.checks import check_share, check_whole
-from mat.experiments.tasks.base import Outline, hash_arrays
+from mat.experiments.checks import check_share
+from mat.experiments.tasks.base import Outline, check_numbers, hash_arrays
 from mat.experiments.tasks.label_noise import replaced
-from mat.experiments.tasks.storage.hub import Origin
+from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
-from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
-from mat.experiments.tasks.text.markov_source import MarkovSource, make_source, sample
+from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
+from mat.experiments.tasks.text.markov_source import MarkovSource, check_source, make_source, sample
 from mat.experiments.tasks.text.masking import Vocabulary
-from mat.experiments.tasks.text.token_rows import Rows
 
 
 @dataclass(frozen=True)
@@ -50,31 +48,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)
-        for name in ("train", "validation", "test"):
-            check_whole(f"hmm setting '{name}'", getattr(self, name), 1)
-        check_whole("hmm setting 'length'", self.length, 2)
-        check_source("hmm", self)
+        check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2,))
+        check_source(self.words, self.topics, self.syntax, self.source_seed, "hmm setting")
         check_share("hmm setting 'token_noise'", self.token_noise)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Sequences per split."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
-
-
-def check_source(task: str, settings: object) -> None:
-    """Refuse the settings words, topics, syntax and source_seed of ``task`` unless a source can be made of them.
-
-    Raises:
-        InputError: says what was expected and what came.
-    """
-    for name, low in (("topics", 1), ("syntax", 1), ("words", 2), ("source_seed", 0)):
-        check_whole(f"{task} setting '{name}'", getattr(settings, name), low)
-    if settings.words < settings.topics * settings.syntax:
-        raise InputError(
-            f"Expected {task} setting 'words' to be at least topics x syntax = {settings.topics * settings.syntax}, "
-            f"got {settings.words}; raise 'words' or lower 'topics' or 'syntax'."
-        )
 
 
 def vocabulary(words: int) -> Vocabulary:
@@ -104,9 +85,9 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
         for split, count in settings.sizes.items()
     }
     rows = {split: _rows(settings, found) for split, found in text.items()}
-    noisy = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
-    true = rows["train"] if len(noisy.places) else None
-    rows["train"] = _rows(settings, noisy.given)
+    given, places = replaced(text["train"], settings.words, settings.token_noise, "hmm", "token_noise")
+    true = rows["train"] if len(places) else None
+    rows["train"] = _rows(settings, given)
     task = TokenTask("hmm", rows, vocabulary(settings.words), settings.objective, true)
     task.vocabulary_hash = source_hash(source)
     for split in ("validation", "test"):

@@ -10,20 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Outline, fixed_order
+from mat.experiments.tasks.base import Outline, check_numbers, fixed_order
 from mat.experiments.tasks.images.augment import augmentation
-from mat.experiments.tasks.images.classification import (
-    ImageTask,
-    check_division,
-    divide,
-    division,
-    examples,
-    image_outline,
-)
+from mat.experiments.tasks.images.classification import ImageTask, divided, image_division, image_outline
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
-from mat.experiments.tasks.storage.hub import Source
+from mat.experiments.tasks.storage.mirror import Source
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 CLASSES = 1000
@@ -61,10 +53,8 @@ class Settings:
                     "Expected imagenet setting 'classes' to be two or more different names of folders, got "
                     f"{list(self.classes)}."
                 )
-        if self.images_per_class is not None:
-            check_whole("imagenet setting 'images_per_class'", self.images_per_class, 1)
-        check_whole("imagenet setting 'side'", self.side, 8, 1024)
-        check_division("imagenet", self.train_examples, self.validation_examples)
+        limits = {"side": (8, 1024), "train_examples": (1,), "validation_examples": (1,)}
+        check_numbers("imagenet", self, images_per_class=(1,), **limits)
         augmentation(self.augment, self.side, "imagenet setting 'augment'")
 
 
@@ -72,10 +62,8 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task, from ``<data>/imagenet/{train,val}/<class>/*.JPEG``; labels are the classes' places in sorted order.
 
     Images are resized once (the shorter side to ``side``, antialiased), centre-cropped and kept in ``cache``, whose key
-    is of names, sizes and times of the files: 150 GB are not read again at every start.
-
-    Raises:
-        InputError: no ``data``, a folder or images are missing, an image is damaged, or too few training images.
+    is of names, sizes and times of the files: 150 GB are not read again at every start. Raises InputError: no ``data``,
+    a folder or images are missing, an image is damaged, or too few training images.
     """
     if data is None:
         raise InputError(
@@ -85,8 +73,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     names = sorted(settings.classes or _classes(data / "imagenet" / "train"))
     train = _pictures(data / "imagenet" / "train", names, settings.images_per_class, settings.side, cache)
     test = _pictures(data / "imagenet" / "val", names, None, settings.side, cache)
-    rows = divide("imagenet", np.arange(len(train.labels)), *examples(settings))
-    parts = {split: Part(train, chosen) for split, chosen in rows.items()}
+    parts = divided("imagenet", train, np.arange(len(train.labels)), settings)
     parts["test"] = Part(test, np.arange(len(test.labels)))
     augment = augmentation(settings.augment, settings.side, "imagenet setting 'augment'")
     return ImageTask("imagenet", parts, len(names), augment)
@@ -99,7 +86,7 @@ def outline(settings: Settings) -> Outline:
     count = round(TRAIN * classes / CLASSES)
     if settings.images_per_class is not None:
         count = min(count, settings.images_per_class * classes)
-    train, validation = division("imagenet", count, *examples(settings))
+    train, validation = image_division("imagenet", count, settings)
     sizes = {"train": train, "validation": validation, "test": VAL * classes // CLASSES}
     return image_outline((3, settings.side, settings.side), classes, sizes)
 

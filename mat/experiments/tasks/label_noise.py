@@ -6,8 +6,6 @@ every machine, because it comes from raw PCG64 output (as `mat.experiments.tasks
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from mat.experiments.tasks.base import fixed_order
@@ -16,16 +14,9 @@ from mat.seeds import stream_seed
 SHOWN = 512  # corrupted samples that `Task.corrupted` gives at most
 
 
-class Noisy(NamedTuple):
-    """``given``: the values with some replaced, of the same shape and type; ``places`` [k]: flat indices of those, in
-    a fixed random order."""
-
-    given: np.ndarray
-    places: np.ndarray
-
-
-def replaced(true: np.ndarray, values: int, share: float, *names: str) -> Noisy:
-    """A copy of ``true`` (integers in 0 … values - 1) where round(share · size) entries hold a different value.
+def replaced(true: np.ndarray, values: int, share: float, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of ``true`` (integers in 0 … values - 1) where round(share · size) entries hold a different value, and the
+    flat indices [k] of those, in a fixed random order.
 
     Each other value is as likely as the next, to 2^-50. A larger share keeps what a smaller one replaced.
     """
@@ -36,4 +27,4 @@ def replaced(true: np.ndarray, values: int, share: float, *names: str) -> Noisy:
         raw = np.random.PCG64(stream_seed(0, *names, "values")).random_raw(true.size)[places]
         moved = 1 + (raw % np.uint64(values - 1)).astype(np.int64)
         given.flat[places] = (true.flat[places] + moved) % values
-    return Noisy(given, places)
+    return given, places

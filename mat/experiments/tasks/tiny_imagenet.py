@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Outline
+from mat.experiments.tasks.base import Outline, check_numbers
 from mat.experiments.tasks.images.augment import augmentation
-from mat.experiments.tasks.images.classification import ImageTask, check_division, examples
+from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
-from mat.experiments.tasks.storage.hub import Origin, Source
+from mat.experiments.tasks.storage.mirror import Origin, Source
 
 ORIGIN = Origin(
     "zh-plus/tiny-imagenet", "data", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"train": 100_000, "valid": 10_000}
@@ -36,27 +35,24 @@ class Settings:
     """Of training images: crop (after padding by 8 pixels) or resized_crop, both with flips, or none."""
 
     def __post_init__(self) -> None:
-        if self.classes is not None:
-            check_whole("tiny_imagenet setting 'classes'", self.classes, 2, IMAGES.classes)
-        check_division("tiny_imagenet", self.train_examples, self.validation_examples)
+        limits = {"classes": (2, IMAGES.classes), "train_examples": (1,), "validation_examples": (1,)}
+        check_numbers("tiny_imagenet", self, **limits)
         augmentation(self.augment, SIDE, "tiny_imagenet setting 'augment'")
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     """The task; images are decoded once and kept in ``cache``, grey ones as RGB.
 
-    A mirror may hold the first few classes only; the task then has as many.
-
-    Raises:
-        InputError: files, columns, images or labels are not as on the hub, or too few training images or classes.
+    A mirror may hold the first few classes only; the task then has as many. Raises InputError: files, columns, images
+    or labels are not as on the hub, or too few training images or classes.
     """
     augment = augmentation(settings.augment, SIDE, "tiny_imagenet setting 'augment'")
-    return hub_image_task(IMAGES, examples(settings), settings.classes, augment, data, cache)
+    return hub_image_task(IMAGES, settings, settings.classes, augment, data, cache)
 
 
 def outline(settings: Settings) -> Outline:
     """The task's signature and sizes, by the published counts: of each class 500 images for training, 50 as test."""
-    return hub_image_outline(IMAGES, examples(settings), settings.classes)
+    return hub_image_outline(IMAGES, settings, settings.classes)
 
 
 def sources(settings: Settings) -> tuple[Source, ...]:

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.base import Outline, fixed_order
-from mat.experiments.tasks.storage.hub import Source, cached_arrays, content_key
+from mat.experiments.checks import check_choice
+from mat.experiments.tasks.base import SPLITS, Outline, check_numbers, fixed_order
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key
+from mat.experiments.tasks.storage.mirror import Source
 from mat.experiments.tasks.text import wikitext_files
-from mat.experiments.tasks.text.language_modelling import TokenTask, check_objective, token_outline
-from mat.experiments.tasks.text.token_rows import Rows
+from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
 from mat.experiments.tasks.text.tokenizer import Subwords, encode
 from mat.experiments.tasks.text.tokenizer_choice import (
     MODELS,
@@ -75,17 +76,11 @@ class Settings:
     """Blocks of the test split; none: all."""
 
     def __post_init__(self) -> None:
-        if self.config not in wikitext_files.CONFIGS:
-            raise InputError(
-                "Expected wikitext setting 'config' to be one of "
-                f"{', '.join(wikitext_files.CONFIGS)}, got {self.config!r}."
-            )
+        check_choice("wikitext setting 'config'", self.config, wikitext_files.CONFIGS)
         check_objective("wikitext", self.objective)
         check_tokenizer("wikitext", self.tokenizer, self.vocab_size, self.lowercase, tuple(MODELS))
-        check_whole("wikitext setting 'length'", self.length, 3)
-        for name in ("train_blocks", "validation_blocks", "test_blocks"):
-            if getattr(self, name) is not None:
-                check_whole(f"wikitext setting '{name}'", getattr(self, name), 1)
+        blocks = {f"{split}_blocks": (1,) for split in SPLITS}
+        check_numbers("wikitext", self, length=(3,), **blocks)
 
     @property
     def tokenizer_name(self) -> str:
@@ -95,14 +90,13 @@ class Settings:
     @property
     def wanted(self) -> dict[str, int | None]:
         """Blocks per split, None = all."""
-        return {"train": self.train_blocks, "validation": self.validation_blocks, "test": self.test_blocks}
+        return {split: getattr(self, f"{split}_blocks") for split in SPLITS}
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
     """The task; tokenizer and token streams are kept in ``cache``.
 
-    Raises:
-        InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
+    Raises InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
     """
     words = load_tokenizer(settings.tokenizer_name, settings.vocab_size, settings.lowercase, data, cache)
     rows = {}
@@ -160,8 +154,7 @@ def cut(stream: np.ndarray, settings: Settings, words: Subwords) -> Rows:
 def choose(rows: Rows, wanted: int | None, split: str) -> Rows:
     """The first ``wanted`` of ``rows`` in a fixed random order, in text order (None = all).
 
-    Raises:
-        InputError: there are fewer blocks than wanted, or none.
+    Raises InputError: there are fewer blocks than wanted, or none.
     """
     if len(rows) < (wanted or 1):
         raise InputError(
@@ -176,7 +169,7 @@ def choose(rows: Rows, wanted: int | None, split: str) -> Rows:
 
 def _cached_stream(config: str, split: str, words: Subwords, data: Path | None, cache: Path) -> np.ndarray:
     """Token ids of a split, uint16 [T], encoded once per text and tokenizer."""
-    content = content_key(wikitext_files.origin(config), split, data)[:16]
+    content = content_key(wikitext_files.origin(config), split, data)
     name = f"{config}-{split}-{words.hash[:16]}-{SCHEME}-{version('tokenizers')}-{content}.npz"
 
     def make() -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from torch import nn
 from mat.errors import InputError
 from mat.experiments.config.spec import Start
 from mat.experiments.tasks.base import Task
-from mat.experiments.tasks.storage.hub import PlainFile, hub_file
+from mat.experiments.tasks.storage.hub import hub_file
+from mat.experiments.tasks.storage.mirror import PlainFile
 from mat.experiments.tasks.text.tokenizer import published
 from mat.experiments.training.machine import Machine
 from mat.records.files import CHECKPOINT, missing, replacing
@@ -114,7 +115,7 @@ def sources(where: Start | None) -> tuple[PlainFile, ...]:
     """What has to be fetched for a published checkpoint; nothing for a run's."""
     if where is None or where.hub is None:
         return ()
-    return tuple(PlainFile(where.hub, where.revision, name) for name in (*NAMES, WORDS))
+    return tuple(PlainFile(where.hub, name, where.revision) for name in (*NAMES, WORDS))
 
 
 def _folder(where: Start, out: Path, machine: Machine) -> Path:
@@ -125,7 +126,7 @@ def _folder(where: Start, out: Path, machine: Machine) -> Path:
                 "first, with --checkpoint"
             )
         return out.parent / where.run / "checkpoint"
-    files = [hub_file(one.repo, one.revision, one.name, machine.data, machine.cache) for one in sources(where)]
+    files = [hub_file(one, machine.data, machine.cache) for one in sources(where)]
     return files[0].parent
 
 

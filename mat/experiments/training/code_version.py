@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mat
+from mat.experiments.config.plugins import file_of
 from mat.experiments.config.spec import Spec
 from mat.records.code import Modules
 
 LIBRARY = Path(__file__).parents[2]
 # what something is done by, beside a run's own task, model and method
 TRAINING, PREPARING = "mat.experiments.training.run", "mat.experiments.training.prepare"
-CEILING = "mat.experiments.studies.ceiling.compute"
+CEILING = "mat.experiments.studies.ceiling"
 REGISTRIES = ("mat", "mat.methods", "mat.experiments.tasks", "mat.experiments.models")
 _NO_MEANING = ("ctx", "kind", "type_comment", "type_ignores")  # fields of a tree that others decide, or none
 DIGITS = 16  # of a module's hash
@@ -44,8 +44,7 @@ def modules(*origins: str | Path) -> dict[str, str]:
     """Hash by module of what modules, or files of someone's own, stand on: themselves and what they import of the
     library. A file goes by its name, wherever it lies."""
     names = tuple(one for one in origins if isinstance(one, str) and one.partition(".")[0] == "mat")
-    others = {str(one): one if isinstance(one, Path) else _file(one) for one in origins if one not in names}
-    return dict(_closure(names, tuple(others.values())))
+    return dict(_closure(names, tuple(dict.fromkeys(file_of(one) for one in origins if one not in names))))
 
 
 def code_hash(found: Modules) -> str:
@@ -67,11 +66,6 @@ def _closure(names: tuple[str, ...], files: tuple[Path, ...]) -> Modules:
         found[name] = _source(path.read_bytes())
         waiting += [*found[name].imports, name.rpartition(".")[0]]
     return {name: found[name].digest for name in sorted(found) if found[name].digest}
-
-
-def _file(name: str) -> Path:
-    """The file of a module that is not of the library."""
-    return Path(importlib.util.find_spec(name).origin)
 
 
 def _home(name: str) -> str:

@@ -44,7 +44,7 @@ class Shape:
         work = family.work(settings, outline.signature, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
         self.modules = len(names)
-        self.step = family.step(work, names, self.method.mode)
+        self.step = work.step(names, self.method.mode)
         self.forward = sum(one.forward for one in family.work(settings, outline.signature, 1).values())
         self.logits = logits(outline.signature)
 

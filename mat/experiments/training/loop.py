@@ -83,9 +83,8 @@ class Loop:
 
     def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
         """Steps that are trained, and steps that the learning rate's schedule goes over."""
-        family = self.spec.model.module
-        work = family.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
-        whole = family.step(work, partition.names, "exact")
+        work = self.spec.model.module.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
+        whole = work.step(partition.names, "exact")
         return self.spec.method.settings.length(self.recipe.epochs * self.steps_per_epoch, whole, follows.macs)
 
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:

@@ -10,13 +10,19 @@ from typing import Any
 import pandas as pd
 import torch
 
+from mat.errors import InputError
 from mat.experiments.config.spec import Spec
-from mat.experiments.training import checkpoint, resume, run_directory
+from mat.experiments.training import checkpoint, resume
 from mat.experiments.training.code_version import code_hash, run_modules
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import HERE, Machine, versions
 from mat.experiments.training.reference_run import reference_modules
 from mat.experiments.training.resume import Report
+from mat.records.code import differences
+from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
+from mat.records.files import CURVE, FINAL, PROBES, RUN, read_json, write_json, write_parquet
+
+AGAIN = "move the folder away, or choose another one"
 
 
 def train(
@@ -41,7 +47,7 @@ def train(
     Raises InputError before any training for input that cannot be used.
     """
     code = {**reference_modules(spec, out), **run_modules(spec)}
-    finished = run_directory.check_out(out, spec.name, code)
+    finished = check_out(out, spec.name, code)
     if finished is not None and (not keep or checkpoint.is_complete(out)):
         report("already finished; remove the folder to train it again", 1.0)
         return finished
@@ -56,13 +62,11 @@ def train(
     if keep:
         checkpoint.save(loop.model, loop.task, out)
     labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
-    run_directory.write(
-        out,
-        {**record(loop), "labels": labels, "code": code, "code_hash": identity["code_hash"]},
-        pd.DataFrame(loop.progress.curve),
-        run_directory.probes_table(loop.controller.records, loop.steps_per_epoch),
-        final,
-    )
+    about = {**record(loop), "labels": labels, "code": code, "code_hash": identity["code_hash"]}
+    write_json(about, out / RUN, sort_keys=True)
+    write_parquet(pd.DataFrame(loop.progress.curve), out / CURVE)
+    write_parquet(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
+    write_json(final, out / FINAL, sort_keys=True)  # the last: a folder that has it is complete
     state_file.unlink(missing_ok=True)
     return final
 
@@ -91,3 +95,33 @@ def record(loop: Loop) -> dict[str, Any]:
         "interval": controller.every,
         "probe_n": spec.probe.n,
     }
+
+
+def check_out(out: Path, name: str, code: Mapping[str, str]) -> dict[str, Any] | None:
+    """Make sure that ``out`` can take the run ``name``; what its final.json holds if it is finished there.
+
+    ``code``: the modules that the run stands on. Raises InputError when ``out`` is no folder that can be written, or
+    holds another run, or this one by another version of the code.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
+    if not (out / RUN).exists():
+        return None
+    found = read_json(out / RUN, AGAIN)
+    if found.get("name") != name:
+        raise InputError(f"{out} holds the run {found.get('name')!r}, not {name!r}; choose another folder")
+    changed = differences(found.get("code", {}), code)
+    if changed:
+        raise InputError(f"{out} was made by other code: {', '.join(changed)} changed; {AGAIN}")
+    return read_json(out / FINAL, AGAIN) if (out / FINAL).exists() else None
+
+
+def probes_table(records: list[Mapping[str, Any]], steps_per_epoch: int) -> pd.DataFrame:
+    """What a controller recorded, with the epoch of every probe."""
+    table = pd.DataFrame(records, columns=None if records else PROBE_RECORD)
+    table.insert(EPOCH_PLACE, "epoch", table["step"] / steps_per_epoch)
+    return table

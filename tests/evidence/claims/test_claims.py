@@ -1,8 +1,5 @@
 """The claims file and the register: what is in the repository, and what is refused."""
 
-import copy
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -10,58 +7,37 @@ from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.sensitivity.register import load_register
-from tests.evidence.written import write
-
-WORKFLOWS = Path(__file__).parents[3] / "workflows"
-CONTENT = yaml.safe_load((WORKFLOWS / "claims.yaml").read_text(encoding="utf-8"))
+from tests.evidence.written import changed_claims, claim, write
 
 
-def written(folder, change):
-    """The claims file with one change, as a path."""
-    content = copy.deepcopy(CONTENT)
-    change(content)
-    path = folder / "claims.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
+def test_the_repository_file_holds_every_claim(rules):
+    ids = (*(f"C{i}" for i in range(1, 9)), "X1", "X1b", *(f"X{i}" for i in range(2, 7)))
+    assert tuple(entry.id for entry in rules.claims) == ids
+    assert all(entry.min_seeds == 3 for entry in rules.claims)
 
 
-def claim(content, name):
-    return next(entry for entry in content["claims"] if entry["id"] == name)
+def test_every_rule_says_when_it_was_fixed(rules):
+    fixed = {entry.id: entry.fixed for entry in rules.claims}
+    assert all(text.startswith(("before any run", "before any result", "after")) for text in fixed.values())
+    assert "after X1's result" in fixed["X1b"]
+    assert fixed["C7"] == "before any run"
 
 
-def test_the_repository_file_holds_every_claim():
-    claims = load_claims(WORKFLOWS / "claims.yaml")
-    assert [entry.id for entry in claims.claims] == [
-        *(f"C{i}" for i in range(1, 9)),
-        "X1",
-        "X1b",
-        *(f"X{i}" for i in range(2, 7)),
-    ]
-    assert all(entry.min_seeds == 3 for entry in claims.claims)
-
-
-def test_every_rule_says_when_it_was_fixed():
-    rules = {entry.id: entry for entry in load_claims(WORKFLOWS / "claims.yaml").claims}
-    assert all(entry.fixed.startswith(("before any run", "before any result", "after")) for entry in rules.values())
-    assert "after X1's result" in rules["X1b"].fixed
-    assert rules["C7"].fixed == "before any run"
-
-
-def test_x1_is_the_rule_that_its_results_were_judged_by():
-    entry = next(one for one in load_claims(WORKFLOWS / "claims.yaml").claims if one.id == "X1")
+def test_x1_is_the_rule_that_its_results_were_judged_by(rules):
+    entry = next(one for one in rules.claims if one.id == "X1")
     assert (entry.uses, entry.measure) == ({"method": ["mat"], "reference": ["random"]}, "selection")
     assert entry.rule.startswith("Best validation loss of random minus MAT's, in percent of random's, paired by seed.")
     assert entry.thresholds == {"relevant_percent": 1, "full_share_percent": 95, "share_tolerance_points": 2}
 
 
-def test_the_file_and_the_tables_define_convergence_alike():
-    assert load_claims(WORKFLOWS / "claims.yaml").convergence == Convergence()
+def test_the_file_and_the_tables_define_convergence_alike(rules):
+    assert rules.convergence == Convergence()
 
 
-def test_claims_depend_on_registered_ambiguities_only():
-    known = {entry.id for entry in load_register(WORKFLOWS / "ambiguities.yaml")}
+def test_claims_depend_on_registered_ambiguities_only(rules, register):
+    known = {entry.id for entry in register}
     assert known == {f"A{i}" for i in range(1, 22)}
-    assert {name for entry in load_claims(WORKFLOWS / "claims.yaml").claims for name in entry.ambiguities} <= known
+    assert {name for entry in rules.claims for name in entry.ambiguities} <= known
 
 
 REFUSED = {
@@ -92,7 +68,7 @@ REFUSED = {
 def test_a_wrong_claims_file_is_refused(tmp_path, name):
     change, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
-        load_claims(written(tmp_path, change))
+        load_claims(changed_claims(tmp_path, change))
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):

@@ -1,34 +1,26 @@
 """Verdicts on whole tables: invented runs for which the answer is known."""
 
-import copy
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from mat.errors import InputError
 from mat.evidence.claims import page as verdicts_text
 from mat.evidence.claims.judge import outcome, places, simultaneous
 from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.rule import Case
 from mat.evidence.claims.rules.active_share import within
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.report import terminal
-from mat.evidence.runs import over_seeds, pool
-from mat.evidence.runs import pooled as pooled
+from mat.evidence.runs import over_seeds, pool, pooled
 from mat.evidence.stats.intervals import mean_interval
 from mat.experiments.config.scale import read_scale
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
-from tests.evidence.written import write
+from tests.evidence.written import RULE_FILES, changed_claims, claim, write
 
-CLAIMS = Path(__file__).parents[3] / "workflows" / "claims.yaml"
-
-
-@pytest.fixture(scope="module")
-def rules():
-    return load_claims(CLAIMS)
+CLAIMS = RULE_FILES["claims"]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +33,8 @@ def only(rules, *names):
     return replace(rules, claims=tuple(claim for claim in rules.claims if claim.id in names))
 
 
-class Asked:
-    """What is looked up by a claim's id, and not before."""
-
-    def __init__(self, of):
-        self.of = of
-
-    def __getitem__(self, name):
-        return self.of(name)
-
-
 def judged(rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
-    """Verdict per claim, and reason per claim, on one task."""
+    """Two functions of a claim's id: its verdict on one task, and the reason."""
     tables = collected(tasks=[task], methods=methods, seeds=seeds, diverged=diverged)
 
     @cache
@@ -60,7 +42,7 @@ def judged(rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
         frame = verdicts(tables, only(rules, name))
         return frame[frame["task"] == task].iloc[0]
 
-    return Asked(lambda name: row(name)["verdict"]), Asked(lambda name: row(name)["reason"])
+    return lambda name: row(name)["verdict"], lambda name: row(name)["reason"]
 
 
 def test_every_row_says_what_it_stands_on(frame, rules):
@@ -84,48 +66,48 @@ def test_claims_without_runs_are_not_tested_and_say_why(frame):
 def test_missing_methods_leave_a_claim_untested(rules):
     few = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
     found, reasons = judged(rules, few)
-    assert found["C6"] == found["X3"] == "not tested at this scale"
-    assert "No runs of multirate" in reasons["C6"]
-    assert found["C7"] == "supported"
+    assert found("C6") == found("X3") == "not tested at this scale"
+    assert "No runs of multirate" in reasons("C6")
+    assert found("C7") == "supported"
 
 
 def test_too_few_seeds_are_inconclusive_and_say_how_many(rules):
     found, reasons = judged(rules, METHODS, diverged=[("hmm", "mat", 0)])
     for name in ("C4", "C5", "C6", "C7", "C8", "X1", "X3"):
-        assert found[name] == "inconclusive"
-        assert "needs 3 finished seeds" in reasons[name]
-        assert "has 2 (1 of their runs diverged)" in reasons[name]
-    assert found["C1"] == "supported"  # it stands on vanilla's spectra
+        assert found(name) == "inconclusive"
+        assert "needs 3 finished seeds" in reasons(name)
+        assert "has 2 (1 of their runs diverged)" in reasons(name)
+    assert found("C1") == "supported"  # it stands on vanilla's spectra
 
 
 def test_all_runs_of_a_method_diverged(rules):
     found, reasons = judged(rules, METHODS, diverged=[("hmm", "mat", seed) for seed in range(3)])
-    assert found["C4"] == "inconclusive"
-    assert "has 0 (3 of their runs diverged)" in reasons["C4"]
+    assert found("C4") == "inconclusive"
+    assert "has 0 (3 of their runs diverged)" in reasons("C4")
 
 
 def test_a_method_that_costs_more_saves_nothing(rules):
     found, _ = judged(rules, changed(mat={"cost": 1.6}, mat_exact={"cost": 1.8}))
-    assert (found["C4"], found["X3"]) == ("not supported", "not supported")
+    assert (found("C4"), found("X3")) == ("not supported", "not supported")
 
 
 def test_a_cheap_method_saves(rules):
     found, reasons = judged(rules, changed(mat={"cost": 0.3}, mat_exact={"cost": 0.3}))
-    assert found["C4"] == "supported"
-    assert "(nominal)" in reasons["C4"]
+    assert found("C4") == "supported"
+    assert "(nominal)" in reasons("C4")
 
 
 def test_a_method_that_learns_less_loses_quality_and_to_the_baselines(rules):
     found, _ = judged(rules, changed(mat={"extra_loss": 0.3}))
-    assert found["C5"] == "not supported"
-    assert found["C6"] == "not supported"
-    assert found["X1"] == "not supported"
+    assert found("C5") == "not supported"
+    assert found("C6") == "not supported"
+    assert found("X1") == "not supported"
 
 
 def test_quality_in_accuracy_is_higher_is_better(rules):
     found, reasons = judged(rules, changed(mat={"extra_loss": 0.3}), task="digits")
-    assert found["C5"] == "not supported"
-    assert "percentage points" in reasons["C5"]
+    assert found("C5") == "not supported"
+    assert "percentage points" in reasons("C5")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +117,7 @@ def test_quality_in_accuracy_is_higher_is_better(rules):
         *((name, "points (× 100)", "1") for name in ("f1", "matthews_correlation", "pearson", "combined_score")),
     ],
 )
-def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, unit, margin):
+def test_quality_in_other_scores_has_its_own_margin(rules, metric, unit, margin):
     """0.03 of 2.24 in the loss are 0.022 of a score that falls by a third of the loss."""
     shapes = {"glue": replace(TASKS["digits"], metric=metric)}
     verdict = {}
@@ -151,24 +133,24 @@ def test_quality_in_other_scores_has_its_own_margin(tmp_path, rules, metric, uni
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.34, "supported"), (0.44, "partly"), (0.8, "not supported")])
 def test_active_share(rules, share, verdict):
-    assert judged(rules, changed(mat={"share": share}))[0]["C7"] == verdict
+    assert judged(rules, changed(mat={"share": share}))[0]("C7") == verdict
 
 
 @pytest.mark.parametrize(("probe", "verdict"), [(0.8, "supported"), (4.0, "partly"), (40.0, "not supported")])
 def test_probe_cost(rules, probe, verdict):
-    assert judged(rules, changed(mat={"probe": probe}))[0]["C8"] == verdict
+    assert judged(rules, changed(mat={"probe": probe}))[0]("C8") == verdict
 
 
 def test_an_empty_comparison_of_selections_is_inconclusive(rules):
     found, reasons = judged(rules, changed(mat={"share": 0.99}, random={"share": 0.99}))
-    assert found["X1"] == "inconclusive"
-    assert "empty" in reasons["X1"]
+    assert found("X1") == "inconclusive"
+    assert "empty" in reasons("X1")
 
 
 def test_selections_of_unequal_share_are_inconclusive(rules):
     found, reasons = judged(rules, changed(random={"share": 0.5}))
-    assert found["X1"] == "inconclusive"
-    assert "active shares differ" in reasons["X1"]
+    assert found("X1") == "inconclusive"
+    assert "active shares differ" in reasons("X1")
 
 
 CONTROLS = {
@@ -191,11 +173,11 @@ CONTROLS = {
 def test_selection_is_compared_with_every_control(rules, changes, verdict):
     controls = CONTROLS | {name: replace(CONTROLS[name], extra_loss=extra) for name, extra in changes.items()}
     found, reasons = judged(rules, METHODS | controls)
-    assert found["X1b"] == verdict
-    assert found["X1"] == "supported"  # the old rule, on mat and random alone
+    assert found("X1b") == verdict
+    assert found("X1") == "supported"  # the old rule, on mat and random alone
     for name in ("gradient_norm", "kind_head"):
-        assert f"advantage in best validation loss over {name}" in reasons["X1b"]
-    assert "mean active share" in reasons["X1b"] and "mean number of active modules" in reasons["X1b"]
+        assert f"advantage in best validation loss over {name}" in reasons("X1b")
+    assert "mean active share" in reasons("X1b") and "mean number of active modules" in reasons("X1b")
 
 
 def test_controls_that_cannot_be_compared_are_left_out_and_named(rules):
@@ -203,25 +185,25 @@ def test_controls_that_cannot_be_compared_are_left_out_and_named(rules):
     some["random_once"] = replace(some["random_once"], mode="detach")
     lost = [("hmm", "smallest", 0)]
     found, reasons = judged(rules, METHODS | some, diverged=lost)
-    assert found["X1b"] == "supported"
-    assert "Not run: random_exact, depth_low, depth_high." in reasons["X1b"]
-    assert "Left out, as the backward mode is another: random_once." in reasons["X1b"]
-    assert "Left out, with too few finished seeds: smallest (2 finished)." in reasons["X1b"]
+    assert found("X1b") == "supported"
+    assert "Not run: random_exact, depth_low, depth_high." in reasons("X1b")
+    assert "Left out, as the backward mode is another: random_once." in reasons("X1b")
+    assert "Left out, with too few finished seeds: smallest (2 finished)." in reasons("X1b")
 
 
 def test_where_hardly_anything_is_selected_selections_are_not_compared(rules):
     few = {name: replace(each, share=0.1) for name, each in CONTROLS.items()}  # of 10 modules
     found, reasons = judged(rules, METHODS | few)
-    assert found["X1b"] == "inconclusive"
-    assert "Hardly anything is selected: largest keeps" in reasons["X1b"]
+    assert found("X1b") == "inconclusive"
+    assert "Hardly anything is selected: largest keeps" in reasons("X1b")
 
 
 def test_reasons_name_what_is_missing(rules):
     found, reasons = judged(rules, {name: METHODS[name] for name in ("vanilla", "mat")})
-    assert (found["X1"], reasons["X1"]) == ("not tested at this scale", "No runs of random on hmm.")
-    assert reasons["X1b"] == "No runs of largest on hmm."
+    assert (found("X1"), reasons("X1")) == ("not tested at this scale", "No runs of random on hmm.")
+    assert reasons("X1b") == "No runs of largest on hmm."
     _, reasons = judged(rules, METHODS | {"largest": CONTROLS["largest"]})
-    assert reasons["X1b"] == "Largest was run on this task, but none of its controls."
+    assert reasons("X1b") == "Largest was run on this task, but none of its controls."
 
 
 @pytest.mark.parametrize(
@@ -236,12 +218,12 @@ def test_reasons_name_what_is_missing(rules):
 def test_survivors_alone_do_not_decide(rules, mat, lost, c5, c6):
     """Three of four seeds are enough, but the fourth diverged."""
     found, reasons = judged(rules, changed(mat=mat), seeds=range(4), diverged=[("hmm", lost, 3)])
-    assert (found["C5"], found["C6"]) == (c5, c6)
+    assert (found("C5"), found("C6")) == (c5, c6)
     if lost != "vanilla":
-        assert f"Diverged runs: {lost} 1;" in reasons["C6"]
+        assert f"Diverged runs: {lost} 1;" in reasons("C6")
 
 
-def test_quality_that_was_never_there_is_not_kept(tmp_path, rules):
+def test_quality_that_was_never_there_is_not_kept(rules):
     tables = collected(tasks=["digits"], bounds={"majority_accuracy_test": 0.99})
     row = verdicts(tables, only(rules, "C5")).query("task == 'digits'").iloc[0]
     assert row["verdict"] == "inconclusive"
@@ -271,18 +253,18 @@ def test_vgg_tasks_named_are_those_of_the_configs(rules):
 )
 def test_savings_in_seconds(rules, mat, verdict, why):
     found, reasons = judged(rules, changed(mat=mat))
-    assert found["X2"] == verdict
-    assert why in reasons["X2"]
+    assert found("X2") == verdict
+    assert why in reasons("X2")
 
 
 def test_vgg_is_judged_by_the_rules_of_c4_and_c5_on_its_tasks_with_freezeout_beside(rules):
     methods = changed(mat={"cost": 0.3}) | {"freezeout": Behaviour(0.8, 0.2, 0.5, mode="detach")}
     found, reasons = judged(rules, methods, task="digits")
-    assert (found["C4"], found["C5"], found["X4"]) == ("supported", "supported", "supported")
-    assert "freezeout: saving" in reasons["X4"]
+    assert (found("C4"), found("C5"), found("X4")) == ("supported", "supported", "supported")
+    assert "freezeout: saving" in reasons("X4")
     found, _ = judged(rules, changed(mat={"extra_loss": 0.3}), task="digits")
-    assert (found["C5"], found["X4"]) == ("not supported", "not supported")
-    assert judged(rules, methods)[0]["X4"] == "not tested at this scale"
+    assert (found("C5"), found("X4")) == ("not supported", "not supported")
+    assert judged(rules, methods)[0]("X4") == "not tested at this scale"
 
 
 @pytest.mark.parametrize(
@@ -322,7 +304,7 @@ def test_after_correction_every_interval_is_wider_and_m_is_stated(tables, frame)
 
 
 @pytest.mark.parametrize(("share", "after"), [(0.34, "supported"), (0.42, "partly")])
-def test_a_verdict_can_be_lost_by_correction(tmp_path, rules, share, after):
+def test_a_verdict_can_be_lost_by_correction(rules, share, after):
     """The active share's interval is inside the range at 95 %; at the level of all claims it may reach beyond."""
     tables = collected(tasks=["hmm"], methods=changed(mat={"share": share}))
     found = verdicts(tables, rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
@@ -354,12 +336,12 @@ def test_the_bootstrap_stands_beside_and_is_narrower(tables, rules, frame):
 
 
 def test_every_outcome_on_numbers_can_be_decided_again(tables, rules):
-    for claim in rules.claims:
-        for place in places(tables, claim):
-            found = outcome(tables, place, claim, rules.convergence)
+    for one in rules.claims:
+        for place in places(tables, one):
+            found = outcome(Case(tables, place, one, rules.convergence))
             if found.verdict != "not tested at this scale" and len(found.effects):
-                assert found.decide is not None, claim.id
-                if min(value.n for value in found.deciding) >= claim.min_seeds:
+                assert found.decide is not None, one.id
+                if min(value.n for value in found.deciding) >= one.min_seeds:
                     assert found.decide(found.deciding) == found.verdict
 
 
@@ -377,13 +359,13 @@ def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, 
 
 def test_exact_beside_detach_needs_both_modes(rules):
     found, reasons = judged(rules, changed(mat={"mode": "exact"}))
-    assert found["X3"] == "not tested at this scale"
-    assert "modes are exact and exact" in reasons["X3"]
+    assert found("X3") == "not tested at this scale"
+    assert "modes are exact and exact" in reasons("X3")
 
 
 def test_spectra_come_from_mat_when_vanilla_has_none(rules):
     _, reasons = judged(rules, changed(vanilla={"observes": False}))
-    assert reasons["C1"].startswith("In mat runs")
+    assert reasons("C1").startswith("In mat runs")
 
 
 def test_no_spectra_and_unknown_metrics_leave_claims_untested(rules):
@@ -395,30 +377,19 @@ def test_no_spectra_and_unknown_metrics_leave_claims_untested(rules):
 
 
 def test_thresholds_come_from_the_file(tables, tmp_path):
-    content = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
-    found = {}
-    for name, low, high in (("as it is", 24, 44), ("moved", 60, 70)):
-        changed_content = copy.deepcopy(content)
-        c7 = next(claim for claim in changed_content["claims"] if claim["id"] == "C7")
-        c7["thresholds"] = {"min_percent": low, "max_percent": high}
-        path = tmp_path / "claims.yaml"
-        path.write_text(yaml.safe_dump(changed_content), encoding="utf-8")
+    for low, high, verdict in ((24, 44, "supported"), (60, 70, "not supported")):
+        moved = {"thresholds": {"min_percent": low, "max_percent": high}}
+        path = changed_claims(tmp_path, lambda content, moved=moved: claim(content, "C7").update(moved))
         frame = verdicts(tables, only(load_claims(path), "C7"))
-        found[name] = frame[(frame["claim"] == "C7") & (frame["task"] == "all")]["verdict"].item()
-    assert found == {"as it is": "supported", "moved": "not supported"}
+        assert frame[frame["task"] == "all"]["verdict"].item() == verdict
 
 
 def test_tasks_can_be_left_out_and_roles_must_be_single(tables, tmp_path):
-    content = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
-    c7 = next(claim for claim in content["claims"] if claim["id"] == "C7")
-    c7["tasks"] = ["hmm"]
-    path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path = changed_claims(tmp_path, lambda content: claim(content, "C7").update(tasks=["hmm"]))
     rows = verdicts(tables, only(load_claims(path), "C7")).set_index("task")
     assert rows.loc["digits", "verdict"] == "not tested at this scale"
     assert rows.loc["all", "verdict"] == rows.loc["hmm", "verdict"] == "supported"
-    c7["uses"] = {"method": ["mat", "random"]}
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path = changed_claims(tmp_path, lambda content: claim(content, "C7").update(uses={"method": ["mat", "random"]}))
     with pytest.raises(InputError, match="needs exactly one label"):
         verdicts(tables, only(load_claims(path), "C7"))
 

@@ -1,34 +1,18 @@
 """The sensitivity table: alternatives stand in for the default, or read the same runs differently."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.claims.load import load_claims
-from mat.evidence.runs import method_groups, over_seeds, pool
-from mat.evidence.runs import pooled as pooled
+from mat.evidence.runs import method_groups, over_seeds, pool, pooled
 from mat.evidence.sensitivity import table
-from mat.evidence.sensitivity.register import load_register
 from mat.evidence.stats.intervals import saving_percent
 from tests.evidence.synthetic import METHODS, changed, collected, read_runs
 from tests.evidence.written import write
 
-WORKFLOWS = Path(__file__).parents[3] / "workflows"
-CLAIMS, REGISTER = WORKFLOWS / "claims.yaml", WORKFLOWS / "ambiguities.yaml"
 MAT = METHODS["mat"]
-
-
-@pytest.fixture(scope="module")
-def rules():
-    return load_claims(CLAIMS)
-
-
-@pytest.fixture(scope="module")
-def register():
-    return load_register(REGISTER)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_an_interval_from_a_table_knows_its_spread_though_a_bound_was_cut():
     got = known_interval(cut.mean, cut.low, cut.high, 3, (-1, 1))
     assert got.deviation == pytest.approx(np.std(values, ddof=1))
     assert got.at(0.8).low == pytest.approx(mean_interval(values, 0.8).low)
-    assert np.isnan(known_interval(0.5, np.nan, np.nan, 1).deviation)
+    assert np.isnan(known_interval(0.5, np.nan, np.nan, 1, (-1, 1)).deviation)
 
 
 def test_where_both_bounds_were_cut_the_spread_is_the_stored_one_or_none():

@@ -1,8 +1,5 @@
 """BERT under two objectives: sizes by name, padding that nothing sees, an encoder that goes from one to the other."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +8,6 @@ from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.models import bert, vit
 from mat.experiments.task_signature import Signature
-from mat.settings.strict import read
 from tests.cases import bert_classification_case, logits
 from tests.naive_detach import constants
 from tests.zoo import modular_ntk
@@ -41,33 +37,8 @@ def test_a_size_is_three_numbers(size, layers, width, heads):
         bert.Settings(size=size, layers=3)
 
 
-@pytest.mark.parametrize("given", [{}, {"size": "mini"}, {"width": 96}, {"positions": 128, "ffn_groups": 4}])
-def test_settings_survive_json(given):
-    settings = read(bert.Settings, given, "model bert")
-    again = read(bert.Settings, json.loads(json.dumps(asdict(settings))), "model bert")
-    assert again == settings and asdict(again) == asdict(settings)
-
-
 def test_without_a_size_it_is_as_small_as_ever():
     assert (SMALL.size, bert.Settings().layers, bert.Settings().width, bert.Settings().heads) == (None, 2, 64, 4)
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"size": "huge"}, "size must be one of tiny, mini, small, medium, base, or none, got 'huge'"),
-        ({"layers": 0}, "layers ≥ 1 and a width that heads divide"),
-        ({"width": 10, "heads": 4}, "width that heads divide"),
-        ({"dropout": 1.0}, "dropout must be"),
-        ({"ffn_groups": -1}, "does not divide the feed-forward block's 256 neurons"),
-        ({"ffn_groups": 7}, "does not divide the feed-forward block's 256 neurons"),
-        ({"initialiser": 0.0}, "initialiser must be"),
-        ({"positions": 0}, "positions must be ≥ 1, got 0"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        bert.Settings(**setting)
 
 
 @pytest.mark.parametrize("signature", [MASKED, CLASSES])

@@ -25,7 +25,7 @@ def test_parts_are_the_modules_of_the_partition_and_the_remainder(name):
 def test_the_parts_sum_to_the_dense_step(name, mode):
     case = CASES[name]()
     parts = work_of(case)
-    dense = case.family.step(parts, case.partition.names, mode)
+    dense = parts.step(case.partition.names, mode)
     assert dense == sum(map(sum, parts.values()))
 
 
@@ -48,8 +48,8 @@ def test_extremes_are_those_of_every_active_set(name, mode):
     case = SMALL[name]()
     parts = work_of(case)
     for count in range(len(case.partition.names) + 1):
-        every = [case.family.step(parts, chosen, mode) for chosen in combinations(case.partition.names, count)]
-        assert case.family.extremes(parts, count, mode) == (min(every), max(every))
+        every = [parts.step(chosen, mode) for chosen in combinations(case.partition.names, count)]
+        assert parts.extremes(count, mode) == (min(every), max(every))
 
 
 @pytest.mark.parametrize("family", [bert, resnet, vgg])
@@ -57,8 +57,8 @@ def test_unknown_modes_modules_and_counts_are_refused(family):
     case = CASES[family.__name__.rpartition(".")[2]]()
     parts = work_of(case)
     with pytest.raises(InputError, match=r"unknown backward mode 'mask'; known: exact, detach"):
-        family.step(parts, (), "mask")
+        parts.step((), "mask")
     with pytest.raises(InputError, match=r"'layer9' is not a module of this model"):
-        family.step(parts, {"layer9"}, "exact")
+        parts.step({"layer9"}, "exact")
     with pytest.raises(InputError, match=r"cannot be active"):
-        family.extremes(parts, len(parts), "exact")
+        parts.extremes(len(parts), "exact")

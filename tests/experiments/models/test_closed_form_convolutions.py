@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from mat.experiments.models.closed_form import REMAINDER, Work
-from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Sum, extremes, step
+from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Sum
 
 
 def network(make, convs, groups=2):
@@ -30,8 +30,8 @@ def test_extremes_are_those_of_every_active_set(tree, mode):
     made = network(*TREES[tree])
     names = [name for name in made if name != REMAINDER]
     for count in range(len(names) + 1):
-        every = [step(made, chosen, mode) for chosen in combinations(names, count)]
-        assert extremes(made, count, mode) == (min(every), max(every))
+        every = [made.step(chosen, mode) for chosen in combinations(names, count)]
+        assert made.extremes(count, mode) == (min(every), max(every))
 
 
 def test_a_block_by_hand():
@@ -44,7 +44,7 @@ def test_a_block_by_hand():
             work |= one.work(2 * 10**depth, images=depth == 0)
         tree = Chain((conv[0], Sum((Chain((conv[1], conv[2])), conv[3]))))
         made = Network(tree, work | {REMAINDER: Work(0, 0, 10**6)})
-        return step(made, [f"conv{d}.filters{g}" for d, g in active], mode) - 2222
+        return made.step([f"conv{d}.filters{g}" for d, g in active], mode) - 2222
 
     rest = 10**6
     assert cost([], "detach") == cost([], "exact") == 0

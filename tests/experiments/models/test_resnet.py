@@ -1,8 +1,5 @@
 """ResNet: torchvision's network, whatever its width and stem, with a closed form that follows its shortcuts."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 from torchvision.models import resnet18, resnet34
@@ -12,7 +9,6 @@ from mat.errors import InputError
 from mat.experiments.models import resnet
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
-from mat.settings.strict import read
 from tests.cases import resnet_case
 
 
@@ -64,7 +60,7 @@ def test_executed_is_the_closed_form_with_two_blocks_a_stage_and_odd_sizes(stem,
         active = {name for name, on in zip(partition.names, chosen, strict=True) if on}
         sparse.set_active(active)
         macs, _ = executed_macs(lambda: model(x).logsumexp(-1).sum().backward())
-        assert macs == resnet.closed_form(settings, made, 3, active, mode)
+        assert macs == resnet.work(settings, made, 3).step(active, mode)
         seen.add(macs)
     assert len(seen) > 20
 
@@ -76,35 +72,13 @@ def test_in_detach_a_gradient_goes_down_identities_and_active_shortcuts_only():
     stem, shortcuts = ["conv0.filters0"], [f"conv{depth}.filters0" for depth in (5, 8, 11)]
 
     def cost(active):
-        return case.family.step(parts, active, "detach")
+        return parts.step(active, "detach")
 
     assert cost(stem) == cost([])
     assert cost(stem + shortcuts[:2]) == cost([])
     # the lowest shortcut needs its input's gradient now: of all channels, for its input is a sum
     below = parts[stem[0]].weight + parts[shortcuts[0]].input
     assert cost(stem + shortcuts) - cost(shortcuts) == below
-
-
-@pytest.mark.parametrize("given", [{}, {"blocks": [1, 2, 3, 4], "stem": "small", "width": 16}])
-def test_settings_survive_json(given):
-    settings = read(resnet.Settings, given, "model resnet")
-    assert read(resnet.Settings, json.loads(json.dumps(asdict(settings))), "model resnet") == settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"blocks": (2, 2, 2)}, "blocks must be four whole numbers"),
-        ({"blocks": (2, 2, 2, 0)}, "blocks must be four whole numbers"),
-        ({"blocks": (2, 2, 2, 1.5)}, "blocks must be four whole numbers"),
-        ({"stem": "tiny"}, "stem must be one of imagenet, small, got 'tiny'"),
-        ({"width": 6}, "width=6, filter_groups=4"),
-        ({"filter_groups": 0}, "filter_groups ≥ 1 divides"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        resnet.Settings(**setting)
 
 
 def test_texts_are_refused():

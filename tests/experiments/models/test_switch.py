@@ -14,6 +14,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.models import switch
 from mat.experiments.task_signature import Signature
+from mat.experiments.training.machine import Machine
 from mat.experiments.training.run import train
 from mat.flops.executed import executed_macs, routed_rows
 from mat.flops.nominal import nominal
@@ -236,16 +237,12 @@ def test_executed_is_the_closed_form_of_what_was_routed(seed, mode, data):
     sparse = SparseBackward(case.model, case.partition, mode)
     sparse.set_active(active)
     macs, _ = executed_macs(lambda: case.loss().backward())
-    sizes = (case.settings, case.signature, len(case.labels))
-    assert macs == switch.closed_form(*sizes, active, mode, rows)
+    assert macs == switch.work(case.settings, case.signature, len(case.labels), rows).step(active, mode)
 
 
-def test_the_closed_form_insists_on_the_routing():
-    names = switch.partition(SETTINGS, made()).names
-    with pytest.raises(InputError, match=r"give routed for layer1\.expert0"):
-        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact")
+def test_the_closed_form_insists_on_the_routing_of_every_expert():
     with pytest.raises(InputError, match=r"routed must name the experts layer1\.expert0"):
-        switch.closed_form(SETTINGS, SIGNATURE, 3, names, "exact", {"layer1.expert0": 3})
+        switch.work(SETTINGS, SIGNATURE, 3, {"layer1.expert0": 3})
 
 
 @pytest.mark.parametrize(("capacity", "tokens_"), [(1.5, [3, 3, 2, 2]), (0.5, [2, 2, 2, 2])])
@@ -275,26 +272,9 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
             "recipe": {"lr": 0.01, "warmup": 0.1, "clip": 1.0, "epochs": 6, "evaluate_every": 96},
         }
     )
-    final = train(spec, tmp_path / "run", cache=tmp_path)
+    final = train(spec, tmp_path / "run", machine=Machine(cache=tmp_path))
     bounds = json.loads((tmp_path / "run/run.json").read_text())["bounds"]
     assert bounds["floor_validation"] < final["best_val_loss"] < bounds["unigram_validation"] - 0.2
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"layers": 1}, "layers ≥ 2"),
-        ({"width": 10, "heads": 4}, "width that heads divide"),
-        ({"experts": 1}, "experts must be ≥ 2"),
-        ({"capacity": 0.0}, "capacity must be"),
-        ({"dropout": 1.0}, "dropout must be"),
-        ({"initialiser": 0.0}, "initialiser must be"),
-        ({"balance": -0.1}, "balance must be a finite number ≥ 0"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        switch.Settings(**setting)
 
 
 def test_images_are_refused():

@@ -1,8 +1,5 @@
 """VGG: torchvision's plans by name, and narrow ones."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 from torchvision.models.vgg import cfgs, make_layers
@@ -10,7 +7,6 @@ from torchvision.models.vgg import cfgs, make_layers
 from mat.errors import InputError
 from mat.experiments.models import vgg
 from mat.experiments.task_signature import Signature
-from mat.settings.strict import read
 
 SIGNATURE = Signature("image_classification", {"x": torch.zeros(1, 3, 32, 32)}, 10)
 
@@ -35,29 +31,6 @@ def test_a_factor_narrows_every_width():
     assert [m.out_channels for m in model.features if isinstance(m, torch.nn.Conv2d)] == [8, 16, 32, 32] + [64] * 4
     assert model.classifier.in_features == 64
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-
-
-@pytest.mark.parametrize("given", [{}, {"plan": "vgg16", "width": 0.25}, {"plan": [8, "M", 8]}])
-def test_settings_survive_json(given):
-    settings = read(vgg.Settings, given, "model vgg")
-    assert read(vgg.Settings, json.loads(json.dumps(asdict(settings))), "model vgg") == settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"plan": "vgg12"}, "one of vgg11, vgg13, vgg16, vgg19, got 'vgg12'"),
-        ({"plan": ("M",)}, "with one width at least"),
-        ({"plan": (8, "X")}, "plan must hold widths"),
-        ({"width": 0.0}, "width must be a finite factor > 0"),
-        ({"width": 0.3}, r"width=0\.3 makes 16 filters 4\.8, no whole number"),
-        ({"plan": "vgg11", "width": 0.03125}, "filter_groups=4 does not divide the width 2"),
-        ({"filter_groups": 3}, "filter_groups=3 does not divide the width 16"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        vgg.Settings(**setting)
 
 
 def test_images_that_are_too_small_are_refused():

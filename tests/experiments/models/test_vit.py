@@ -1,8 +1,5 @@
 """ViT: torchvision's network for images of any size and number of channels, its head not at zero."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 from torchvision.models import VisionTransformer
@@ -10,7 +7,6 @@ from torchvision.models import VisionTransformer
 from mat.errors import InputError
 from mat.experiments.models import vit
 from mat.experiments.task_signature import Signature
-from mat.settings.strict import read
 from tests.zoo import modular_ntk
 
 SETTINGS = vit.Settings(patch=4, layers=2, width=12, heads=3)
@@ -58,28 +54,6 @@ def test_work_by_hand():
     assert work["layer0.head1"].forward == tokens * (4 * 12 * 12 + 2 * 5 * 12) // 3
     assert work["layer0.ffn"] == (tokens * 2 * 12 * 7,) * 3
     assert work["remainder"] == (projection + head, projection + head, head)
-
-
-@pytest.mark.parametrize("given", [{}, {"mlp": 64, "heads": 4, "ffn_groups": 2}])
-def test_settings_survive_json(given):
-    settings = read(vit.Settings, given, "model vit")
-    assert read(vit.Settings, json.loads(json.dumps(asdict(settings))), "model vit") == settings
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"patch": 0}, "patch must be ≥ 1"),
-        ({"layers": 0}, "layers ≥ 1"),
-        ({"heads": 5}, "width that heads divide"),
-        ({"dropout": 1.0}, "dropout must be"),
-        ({"ffn_groups": 5}, "ffn_groups=5 does not divide the feed-forward block's 768 neurons"),
-        ({"mlp": 0}, "does not divide the feed-forward block's 0 neurons"),
-    ],
-)
-def test_bad_settings_are_refused(setting, message):
-    with pytest.raises(InputError, match=message):
-        vit.Settings(**setting)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 64), (3, 36, 36)])

@@ -11,10 +11,9 @@ from mat.experiments import tasks
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
-from mat.experiments.planning import rate, report
-from mat.experiments.planning.rate import measured_rate
+from mat.experiments.planning import report
+from mat.experiments.planning.report import measured_rate, number
 from mat.experiments.planning.rows import Macs, Row, rows
-from mat.experiments.planning.table import number
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
 from mat.experiments.training.cost import run_cost
@@ -213,7 +212,9 @@ def test_a_selection_is_planned_with_what_it_needs(config):
 
 
 def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
-    monkeypatch.setattr(rate, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision])
+    monkeypatch.setattr(
+        report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
+    )
     text = report.report(config)
     assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
     assert "512 × 512 matrix product by 1 threads" in text

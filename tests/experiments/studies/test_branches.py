@@ -1,74 +1,29 @@
 """Branches: what trains and what does not move, first order, the run beside them, resuming, noise, and refusals."""
 
 import copy
-import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from mat.errors import InputError
-from mat.experiments.cli.main import main
-from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.branches.fork import Fork
 from mat.experiments.studies.branches.measure import MODULE, SET, Branch, Branches, shares
 from mat.experiments.studies.branches.settings import SETS, Settings
-from mat.experiments.studies.branches.study import BRANCHES
 from mat.experiments.tasks.base import Batch
-from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.kernels.gradient_norms import gradient_norms
 from mat.partition.partition import Partition
 from tests import cases
+from tests.experiments.studies import mini
 
-CONFIG = {
-    "scale": "mini",
-    "seeds": [0, 1],
-    "methods": {"vanilla": {"name": "vanilla"}},
-    "tasks": {
-        "digits": {
-            "task": {"name": "digits"},
-            "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
-            "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 200, "epochs": 3, "decay": "all"},
-            "probe": {"n": 4},
-        },
-        "hmm": {
-            "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 4, "words": 24},
-            "model": {"name": "switch", "layers": 2, "width": 8, "heads": 2},
-            "recipe": {"lr": 0.01, "batch": 16, "epochs": 3, "clip": 1.0},
-            "probe": {"n": 4},
-        },
-    },
-    "branches": {
-        "families": {"vgg": {"of": "digits"}, "switch": {"of": "hmm"}},
-        "shares": [0.2, 0.5],
-        "steps": 2,
-        "set_steps": 3,
-        "samples": 8,
-        "validation_samples": 8,
-    },
-}
-
-
-def jobs_in(config):
-    return BRANCHES.jobs(ScaleConfig.of(config))
-
-
-def job(family="vgg", seed=0, **settings):
-    config = copy.deepcopy(CONFIG)
-    config["branches"] |= settings
-    return next(each for each in jobs_in(config) if (each.family, each.spec.seed) == (family, seed))
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    torch.set_num_threads(1)
-    return BRANCHES.measure(job(), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+CONFIG = mini.CONFIGS["branches"]
+jobs_in, job = partial(mini.jobs_in, "branches"), partial(mini.job, "branches")
 
 
 def fork_of(case):
@@ -164,22 +119,22 @@ def test_a_branch_that_overflows_ends_and_one_without_gradient_goes_on():
     assert torch.equal(torch.get_rng_state(), generators)
 
 
-def test_every_branch_is_there_once_and_says_what_it_trained(measured):
-    assert not measured.duplicated(["step", "part", "branch"]).any()
-    assert measured.groupby(["step", "part"]).size().to_dict() == {
+def test_every_branch_is_there_once_and_says_what_it_trained(branches):
+    assert not branches.duplicated(["step", "part", "branch"]).any()
+    assert branches.groupby(["step", "part"]).size().to_dict() == {
         (step, part): n for step in (3, 8) for part, n in ((MODULE, 5), (SET, len(SETS)))
     }
-    assert np.isfinite(measured[["train_loss_before", "train_loss_after", "val_loss_after"]]).all(axis=None)
-    single = measured[(measured["part"] == MODULE) & (measured["branch"] != "none")]
+    assert np.isfinite(branches[["train_loss_before", "train_loss_after", "val_loss_after"]]).all(axis=None)
+    single = branches[(branches["part"] == MODULE) & (branches["branch"] != "none")]
     assert np.isfinite(single[["lambda_max", "trace", "effective_rank", "gradient_norm"]]).all(axis=None)
-    for _, rows in measured.groupby("step"):
+    for _, rows in branches.groupby("step"):
         ranked = rows[rows["part"] == MODULE].dropna(subset="lambda_max").sort_values("lambda_max")["branch"]
         sets = rows[rows["part"] == SET].set_index("branch")["members"]
         assert (sets["bottom"], sets["top"]) == (ranked.iloc[0], ranked.iloc[-1])
         assert sets["none"] == "" and set(sets["all"].split()) == set(ranked)
         assert sets["random"] in set(ranked)
-    assert measured[["memorised_after", "true_after"]].isna().all(axis=None)
-    assert measured["code_hash"].eq(code_hash(BRANCHES.modules(job()))).all()
+    assert branches[["memorised_after", "true_after"]].isna().all(axis=None)
+    assert branches["code_hash"].eq(code_hash(Branches.modules(job()))).all()
 
 
 def test_the_run_goes_on_as_if_there_were_no_branches(tmp_path):
@@ -224,41 +179,11 @@ def test_the_branch_that_trains_everything_is_the_run_itself(tmp_path, recipe, s
         torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_a_resumed_measurement_is_bit_identical(measured, tmp_path):
-    out = tmp_path / "a" / "vgg.parquet"
-
-    def interrupt(line, share):
-        if line == "step 8/15  module conv0.filters1":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        BRANCHES.measure(job(), out, report=interrupt, save_every=0)
-    state = resume.state_path(out, code_hash(BRANCHES.modules(job())))
-    assert state.exists() and not out.exists()
-    resumed = []
-    found = BRANCHES.measure(job(), out, report=lambda line, share: resumed.append(line), save_every=0)
-    assert not state.exists()
-    assert not any("step 3/" in line or "conv0.filters0" in line for line in resumed), "it began again"
-    pd.testing.assert_frame_equal(found, measured, check_exact=True)
-    other = BRANCHES.measure(job(seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
-    assert not np.array_equal(other["train_loss_after"], measured["train_loss_after"])
-
-
-def test_a_finished_table_is_not_measured_again_and_another_is_refused(measured, tmp_path):
-    out = tmp_path / "vgg.parquet"
-    measured.to_parquet(out, index=False)
-    lines = []
-    assert len(BRANCHES.measure(job(), out, report=lambda line, share: lines.append(line))) == len(measured)
-    assert "already finished" in lines[0]
-    with pytest.raises(InputError, match="holds vgg-s0-"):
-        BRANCHES.measure(job(seed=1), out)
-
-
 def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
     config["branches"]["shares"] = [0, 0.5]
-    found = BRANCHES.measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = Branches.measure(jobs_in(config)[0], tmp_path / "x.parquet")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
     assert late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
@@ -296,52 +221,15 @@ def test_shares_of_no_answers_are_unknown():
     assert shares(*(torch.tensor(v) for v in ([1, 2, 3, 4], [1, 2, 0, 0], [0, 0, 3, 0]))) == (0.5, 0.25)
 
 
-def test_a_job_survives_json_and_a_family_can_change_its_task():
-    one = job()
-    again = BRANCHES.job(json.loads(one.json))
-    assert again == one and again.name == one.name
-    assert one.setup == job(seed=1).setup != job(steps=3).setup
-    config = copy.deepcopy(CONFIG)
-    config["branches"]["families"] = {"still": {"of": "digits", "task": {"shift": 0}}}
-    assert jobs_in(config)[0].spec.task.settings == replace(one.spec.task.settings, shift=0)
-    assert jobs_in({key: value for key, value in CONFIG.items() if key != "branches"}) == []
+def test_a_family_can_change_its_task():
+    config = mini.config_of("branches", families={"still": {"of": "digits", "task": {"shift": 0}}})
+    assert jobs_in(config)[0].spec.task.settings == replace(job().spec.task.settings, shift=0)
+
+
+def test_a_set_has_its_share_of_the_modules():
     assert [Settings().set_size(n) for n in (1, 3, 10, 24)] == [1, 1, 3, 8]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"shars": [0]}, "branches: unknown key 'shars'; known: shares"),
-        ({"shares": [0.5, 1]}, "shares must be shares in"),
-        ({"set_share": 0.6}, "set_share must be in"),
-        ({"samples": 1}, "samples must be ≥ 2"),
-        ({"steps": 0, "set_steps": 0}, "nothing is trained"),
-        ({"families": {}}, "branches.families: expected 1 at least"),
-        (
-            {"families": {"v": {"of": "digits", "task": {"name": "hmm"}}}},
-            "families.v.task: expected settings of the task",
-        ),
-        ({"families": {"v": {"of": "digits", "task": {"noise": 1}}}}, "families.v.task: unknown key 'noise'"),
-    ],
-)
-def test_bad_blocks_are_refused(change, message):
-    config = copy.deepcopy(CONFIG)
-    config["branches"] |= change
-    with pytest.raises(InputError, match=message):
-        jobs_in(config)
 
 
 def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="a branch of 20 steps from step 8 goes beyond the run's 15 steps"):
-        BRANCHES.measure(job(set_steps=20), tmp_path / "x.parquet")
-
-
-def test_the_command_line_measures_and_refuses_in_one_line(tmp_path, capsys):
-    out = tmp_path / "vgg.parquet"
-    given = job(shares=[0], steps=1, set_steps=0).json
-    assert main(["step", "measure", "branches", "--job", given, "--out", str(out)]) == 0
-    assert set(pd.read_parquet(out)["part"]) == {MODULE}
-    capsys.readouterr()
-    assert main(["step", "measure", "branches", "--job", "{}", "--out", str(tmp_path / "y")]) == 2
-    error = capsys.readouterr().err
-    assert "a job is a mapping with" in error and error.count("\n") == 1
+        Branches.measure(job(set_steps=20), tmp_path / "x.parquet")

@@ -13,8 +13,7 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.tables import ceiling
 from mat.experiments.cli.main import main
 from mat.experiments.config.scale import ScaleConfig
-from mat.experiments.studies.ceiling.compute import kind_of, parts, savings
-from mat.experiments.studies.ceiling.config import plan
+from mat.experiments.studies.ceiling import kind_of, models_of, parts, savings, subjects_of
 from tests.cases import CASES
 
 CONFIG = {
@@ -48,10 +47,6 @@ CONFIG = {
 PREPARED = {"digits": {"objective": "image_classification", "shapes": {"x": [1, 1, 8, 8]}, "outputs": 10}}
 
 
-def plan_of(config):
-    return plan(ScaleConfig.of(config))
-
-
 def changed(path, value):
     config = copy.deepcopy(CONFIG)
     *parents, last = path.split(".")
@@ -64,9 +59,9 @@ def changed(path, value):
 
 @pytest.fixture(scope="module")
 def made():
-    asked = plan_of(CONFIG)
-    subjects = asked.subjects(PREPARED)
-    return parts(subjects, "mini"), savings(subjects, asked)
+    asked = ScaleConfig.of(CONFIG)
+    found = subjects_of(asked, PREPARED)
+    return parts(found, asked), savings(found, asked)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -119,8 +114,8 @@ def test_bert_base_with_nothing_active_by_hand(made):
 
 
 def test_draws_do_not_depend_on_which_other_models_there_are(made):
-    asked = plan_of(CONFIG)
-    alone = savings(asked.subjects(PREPARED)[1:2], asked)
+    asked = ScaleConfig.of(CONFIG)
+    alone = savings(subjects_of(asked, PREPARED)[1:2], asked)
     pd.testing.assert_frame_equal(alone, made[1][made[1]["label"] == "base"].reset_index(drop=True))
 
 
@@ -216,15 +211,18 @@ def test_the_share_that_saves_is_read_off_the_mean(made):
 )
 def test_a_plan_that_cannot_be_used_is_refused_by_name(path, value, message):
     with pytest.raises(InputError, match=message):
-        plan_of(changed(path, value))
+        models_of(ScaleConfig.of(changed(path, value)))
 
 
 def test_without_a_block_there_is_no_ceiling_and_without_models_only_tasks():
-    assert plan_of({key: value for key, value in CONFIG.items() if key != "ceiling"}) is None
-    asked = plan_of(changed("models", {}))
-    assert [subject.label for subject in asked.subjects(PREPARED)] == ["digits"]
+    without = ScaleConfig.of({key: value for key, value in CONFIG.items() if key != "ceiling"})
+    assert models_of(without) == []
+    with pytest.raises(InputError, match="the config has no block ceiling; add one"):
+        subjects_of(without, PREPARED)
+    asked = ScaleConfig.of(changed("models", {}))
+    assert [subject.label for subject in subjects_of(asked, PREPARED)] == ["digits"]
     with pytest.raises(InputError, match=r"expected objective, shapes and outputs of the task digits"):
-        asked.subjects({})
+        subjects_of(asked, {})
 
 
 def test_the_command_writes_the_tables_that_the_figure_reads(tmp_path, capsys):

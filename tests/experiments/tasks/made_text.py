@@ -54,13 +54,21 @@ def write_glue(root: Path, subset: str, split: str, rows: dict[str, list]) -> Pa
     return path
 
 
-def write_lines(root: Path, config: str, split: str, lines: list[str]) -> None:
+def write_lines(folder: Path, split: str, lines: list[str]) -> None:
     """One split of WikiText."""
     import pandas as pd
 
-    folder = root / "Salesforce/wikitext" / config
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"text": lines}).to_parquet(folder / f"{split}-00000-of-00001.parquet", index=False)
+
+
+def write_text(folder: Path, split: str, count: int, seed: int) -> None:
+    """A Parquet file of random lines with the hub's column: blank lines, titles and <unk> included."""
+    draws = np.random.default_rng(seed)
+    words = ["the", "river", "ran", "<unk>", "north", "of", "a", "town", ",", "in", "1923", "."]
+    lines = [" " + " ".join(draws.choice(words, size=draws.integers(5, 20))) + " \n" for _ in range(count)]
+    lines[0], lines[1] = "", " = A title = \n"
+    write_lines(folder, split, lines)
 
 
 def make_mirror(root: Path) -> Path:
@@ -69,7 +77,7 @@ def make_mirror(root: Path) -> Path:
         for seed, (split, count) in enumerate((("train", 240), ("validation", 60), ("test", 60))):
             draws = np.random.default_rng(seed)
             lines = [f" {sentence(draws, 20)} <unk> \n" if i % 3 else "" for i in range(count)]
-            write_lines(root, config, split, lines)
+            write_lines(root / "Salesforce/wikitext" / config, split, lines)
     (root / BERT).mkdir(parents=True)
     (root / BERT / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
     for number, (subset, known) in enumerate(SUBSETS.items()):

@@ -17,6 +17,7 @@ from mat.experiments.tasks.base import SPLITS, Metric
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.decoded import Part, pictures_of
 from mat.experiments.tasks.images.hub import hub_image_outline, hub_image_task
+from tests.experiments.tasks.made_images import write_folders
 
 COMPLETE = replace(tiny_imagenet.ORIGIN, rows={"train": 90, "valid": 20})
 
@@ -72,8 +73,9 @@ def test_too_many_images_asked_for_is_refused(mirror: Path, tmp_path: Path) -> N
 def test_the_outline_of_complete_data_is_exact(mirror: Path, tmp_path: Path, classes, examples) -> None:
     """Against a source whose published counts are those of the made files."""
     source = replace(tiny_imagenet.IMAGES, classes=7, origin=COMPLETE)
-    task = hub_image_task(source, examples, classes, None, mirror, tmp_path)
-    signature, sizes = hub_image_outline(source, examples, classes)
+    known = tiny_imagenet.Settings(None, *examples)
+    task = hub_image_task(source, known, classes, None, mirror, tmp_path)
+    signature, sizes = hub_image_outline(source, known, classes)
     kept = classes or 7
     assert task.signature.outputs == signature.outputs == kept
     assert sizes.keys() == task.sizes.keys()
@@ -148,9 +150,9 @@ def test_a_part_of_the_folder_images_is_fixed(mirror: Path, tmp_path: Path) -> N
     assert {row.tobytes() for row in imagenet.load(other, mirror, tmp_path)._parts["train"].pictures.pixels} == sets[0]
 
 
-def test_replaced_folder_images_are_read_anew(tmp_path: Path, folder_writer) -> None:
-    folder_writer(tmp_path, "train", 6, 0, ("a", "b"))
-    folder_writer(tmp_path, "val", 2, 1, ("a", "b"))
+def test_replaced_folder_images_are_read_anew(tmp_path: Path) -> None:
+    write_folders(tmp_path, "train", 6, 0, ("a", "b"))
+    write_folders(tmp_path, "val", 2, 1, ("a", "b"))
     one, other = (tmp_path / f"imagenet/val/{name}/{name}_0.JPEG" for name in "ab")
     size = max(path.stat().st_size for path in (one, other))
     for path in (one, other):

@@ -30,12 +30,16 @@ def spec(**changes):
     return Spec.of({**TEXT, **{key: {**TEXT.get(key, {}), **value} for key, value in changes.items()}})
 
 
+def trained(made, out, **more):
+    return train(made, out, Machine(cache=out.parent), **more)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder of runs, with one that was kept."""
     root = tmp_path_factory.mktemp("runs")
     made = spec(method={"name": "mat"})
-    train(made, root / made.name, machine=Machine(cache=root), keep=True)
+    trained(made, root / made.name, keep=True)
     return root
 
 
@@ -86,13 +90,13 @@ def test_the_initial_weights_of_one_seed_are_the_same_for_every_method(folder):
 
 def test_a_finished_run_without_a_checkpoint_is_trained_again_when_one_is_wanted(tmp_path):
     made = spec()
-    final = train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
+    final = trained(made, tmp_path / "run")
     assert not checkpoint.is_complete(tmp_path / "run")
-    again = train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
+    again = trained(made, tmp_path / "run", keep=True)
     assert again == final
     assert checkpoint.is_complete(tmp_path / "run")
     before = (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns
-    train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
+    trained(made, tmp_path / "run", keep=True)
     assert (tmp_path / "run/checkpoint/model.safetensors").stat().st_mtime_ns == before
 
 
@@ -137,7 +141,7 @@ def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder
 def test_models_that_are_not_of_transformers_have_no_checkpoint(tmp_path):
     made = Spec.of({"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "vanilla"}})
     with pytest.raises(InputError, match="only models of transformers"):
-        train(made, tmp_path / "run", machine=Machine(cache=tmp_path), keep=True)
+        trained(made, tmp_path / "run", keep=True)
     assert not (tmp_path / "run/final.json").exists()
 
 
@@ -172,14 +176,14 @@ def test_the_word_list_of_a_published_checkpoint_is_the_vocabulary_of_its_tokeni
 @pytest.mark.parametrize("method", ["vanilla", "mat", "random"])
 def test_a_run_from_one_that_diverged_diverges_and_can_be_pooled(tmp_path, method):
     first = spec(recipe={"lr": 1e30})
-    assert train(first, tmp_path / first.name, machine=Machine(cache=tmp_path), keep=True)["status"] == "diverged"
+    assert trained(first, tmp_path / first.name, keep=True)["status"] == "diverged"
     followed = spec(method={"name": "mat"}, start={"run": first.name})
     given = {"name": method, "observe": True} if method == "vanilla" else {"name": method}
     if method == "random":
-        train(followed, tmp_path / followed.name, machine=Machine(cache=tmp_path))
+        trained(followed, tmp_path / followed.name)
         given["match"] = followed.name
     made = spec(method=given, start={"run": first.name})
-    assert train(made, tmp_path / made.name, machine=Machine(cache=tmp_path))["status"] == "diverged"
+    assert trained(made, tmp_path / made.name)["status"] == "diverged"
     tables = collect([tmp_path / made.name])
     assert list(tables.runs["status"]) == ["diverged"]
 
@@ -188,9 +192,7 @@ def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder,
     for method in ("vanilla", "mat"):
         made = spec(start={"run": name(folder)}, method={"name": method})
         shutil.copytree(folder / name(folder), tmp_path / name(folder), dirs_exist_ok=True)
-        train(made, tmp_path / made.name, machine=Machine(cache=tmp_path))
-        config = folder / name(folder) / "checkpoint/config.json"
-        assert len(config.read_text())
+        trained(made, tmp_path / made.name)
     runs = [path for path in tmp_path.iterdir() if (path / "final.json").exists() and path.name != name(folder)]
     assert len(collect(runs).runs) == 2
     record = json.loads((runs[0] / "run.json").read_text())

@@ -123,13 +123,13 @@ def test_an_edit_to_a_study_leaves_runs_and_other_studies_as_they_are(edited):
     (agreement,), (branches,) = (study.jobs(config) for study in STUDIES.values())
     run, *before = (
         run_modules(agreement.spec),
-        STUDIES["agreement"].modules(agreement),
-        STUDIES["branches"].modules(branches),
+        STUDIES["agreement"].session.modules(agreement),
+        STUDIES["branches"].session.modules(branches),
     )
     edited("experiments/studies/branches/fork.py", "\nOTHER = 1\n")
     assert run_modules(agreement.spec) == run
-    assert STUDIES["agreement"].modules(agreement) == before[0]
-    assert STUDIES["branches"].modules(branches) != before[1]
+    assert STUDIES["agreement"].session.modules(agreement) == before[0]
+    assert STUDIES["branches"].session.modules(branches) != before[1]
     assert set(before[1]) > {"mat.experiments.training.loop", "mat.experiments.tasks.digits"}
 
 

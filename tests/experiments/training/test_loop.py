@@ -35,12 +35,7 @@ TEXT = {
     "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
     "probe": {"n": 6, "every": 3},
 }
-ROUTED = {
-    "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8},
-    "model": {"name": "switch", "width": 8, "heads": 2, "dropout": 0.1, "initialiser": 2.0},
-    "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
-    "probe": {"n": 6, "every": 3},
-}
+ROUTED = {**TEXT, "model": {**TEXT["model"], "name": "switch", "initialiser": 2.0}}
 METHODS = {
     "vanilla": {"name": "vanilla", "observe": True},
     "mat": {"name": "mat"},
@@ -57,6 +52,10 @@ def spec(base=DIGITS, method="mat", seed=0, **recipe):
 
 def loop(made, tmp_path):
     return Loop(made, tmp_path / made.name, Machine(cache=tmp_path / "cache"))
+
+
+def trained(made, out, **more):
+    return train(made, out, Machine(cache=out.parent), **more)
 
 
 def timeless(state):
@@ -125,19 +124,13 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(made, tmp_path / "a", machine=Machine(cache=tmp_path), report=interrupt, save_every=0)
+        trained(made, tmp_path / "a", report=interrupt, save_every=0)
     state = resume.state_path(tmp_path / "a", code_hash(run_modules(made)))
     assert state.exists()
     assert state.parent != tmp_path / "a", "Snakemake deletes the outputs of a failed job"
     resumed = []
-    train(
-        made,
-        tmp_path / "a",
-        machine=Machine(cache=tmp_path),
-        report=lambda line, share: resumed.append(line),
-        save_every=0,
-    )
-    train(made, tmp_path / "b", machine=Machine(cache=tmp_path))
+    trained(made, tmp_path / "a", report=lambda line, share: resumed.append(line), save_every=0)
+    trained(made, tmp_path / "b")
     assert not state.exists()
     assert "step 0/" not in resumed[0], "it began again instead of going on"
     clocks = [name for name in COST_LINES if name.startswith("seconds")]
@@ -175,7 +168,7 @@ def test_the_first_evaluation_is_the_same_for_every_method(tmp_path):
 
 
 def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
-    final = train(spec(lr=1e18), tmp_path / "run", machine=Machine(cache=tmp_path))
+    final = trained(spec(lr=1e18), tmp_path / "run")
     assert final["status"] == "diverged"
     assert final["test_loss"] is None
     record = json.loads((tmp_path / "run/run.json").read_text())
@@ -188,7 +181,7 @@ def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
 def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, tmp_path):
     given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1}}
     given["recipe"] = {**DIGITS["recipe"], "lr": 1e18}
-    assert train(Spec.of(given), tmp_path / "run", machine=Machine(cache=tmp_path))["status"] == "diverged"
+    assert trained(Spec.of(given), tmp_path / "run")["status"] == "diverged"
 
 
 def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
@@ -200,9 +193,9 @@ def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    first = train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path))
+    first = trained(spec(epochs=1), tmp_path / "run")
     before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
-    assert train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path)) == first
+    assert trained(spec(epochs=1), tmp_path / "run") == first
     assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
 
 
@@ -212,7 +205,7 @@ def followed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("followed")
     given = {**request.param, "method": {"name": "mat", "mode": "exact"}, "probe": {"n": 2, "every": 8}}
     other = Spec.of(given)
-    train(other, folder / other.name, machine=Machine(cache=folder))
+    trained(other, folder / other.name)
     return request.param, folder, other.name
 
 
@@ -227,11 +220,11 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     one = loop(Spec.of(given), folder)
     family, names = one.spec.model.module, one.controller.partition.names
     work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
-    step = family.step(work, names, "exact")
+    step = work.step(names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
-    final = train(one.spec, folder / one.spec.name, machine=Machine(cache=folder))
+    final = trained(one.spec, folder / one.spec.name)
     curve = pd.read_parquet(folder / one.spec.name / "curve.parquet")
     stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
     assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), "what it follows is of its numbers, too"
@@ -263,9 +256,7 @@ def test_early_stopping_never_trains_longer():
 
 def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
-    final = train(
-        made, tmp_path / "run", machine=Machine(cache=tmp_path), labels={"scale": "s", "task": "t", "method": "m"}
-    )
+    final = trained(made, tmp_path / "run", labels={"scale": "s", "task": "t", "method": "m"})
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
     assert set(record) == set(RUN_KEYS) and set(final) == set(FINAL_KEYS)
@@ -290,7 +281,7 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     expected, family, settings = 0, one.spec.model.module, one.spec.model.settings
     for _ in range(8):
         one.advance(silent)
-        expected += family.closed_form(settings, one.task.signature, 8, one.controller.active, "detach")
+        expected += family.work(settings, one.task.signature, 8).step(one.controller.active, "detach")
     assert one.progress.totals["macs_executed"] == expected
     assert one.progress.totals["macs_executed_probe"] == one.progress.totals["macs_eigen"] == 0
     probing = loop(spec(TEXT, "mat"), tmp_path)
@@ -434,15 +425,11 @@ def test_schedules_by_hand():
 class TestBadInput:
     def test_a_probe_larger_than_the_data(self, tmp_path):
         with pytest.raises(InputError, match="probe size"):
-            train(
-                Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 65}}),
-                tmp_path / "run",
-                machine=Machine(cache=tmp_path),
-            )
+            trained(Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 65}}), tmp_path / "run")
 
     def test_a_batch_larger_than_the_data(self, tmp_path):
         with pytest.raises(InputError, match="batch size"):
-            train(spec(TEXT, batch=65), tmp_path / "run", machine=Machine(cache=tmp_path))
+            trained(spec(TEXT, batch=65), tmp_path / "run")
 
     def test_a_task_that_does_not_fit_the_model(self, tmp_path):
         with pytest.raises(InputError, match="needs a task with the objective"):
@@ -451,7 +438,7 @@ class TestBadInput:
     def test_an_output_that_is_a_file(self, tmp_path):
         (tmp_path / "run").write_text("")
         with pytest.raises(InputError, match="cannot write to"):
-            train(spec(), tmp_path / "run", machine=Machine(cache=tmp_path))
+            trained(spec(), tmp_path / "run")
 
     def test_a_check_finds_all_of_it_without_training(self, tmp_path):
         for bad, message in ((spec(TEXT, batch=65), "batch size"), ({"probe": {"n": 65}}, "probe size")):
@@ -461,18 +448,18 @@ class TestBadInput:
         assert check(spec(TEXT), Machine(cache=tmp_path))["sizes"]["train"] == 64
 
     def test_a_folder_of_another_run(self, tmp_path):
-        train(spec(epochs=1), tmp_path / "run", machine=Machine(cache=tmp_path))
+        trained(spec(epochs=1), tmp_path / "run")
         with pytest.raises(InputError, match="holds the run"):
-            train(spec(epochs=1, lr=0.01), tmp_path / "run", machine=Machine(cache=tmp_path))
+            trained(spec(epochs=1, lr=0.01), tmp_path / "run")
 
     def test_a_folder_of_another_code_version(self, tmp_path):
         made = spec(epochs=1)
-        train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
+        trained(made, tmp_path / "run")
         record = json.loads((tmp_path / "run/run.json").read_text())
         record["code"]["mat.controller"] = "0" * 16
         (tmp_path / "run/run.json").write_text(json.dumps(record))
         with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
-            train(made, tmp_path / "run", machine=Machine(cache=tmp_path))
+            trained(made, tmp_path / "run")
 
     def test_a_state_of_other_data(self, tmp_path):
         one = loop(spec(), tmp_path)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, not_tested, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, not_tested, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, saving_percent
 
 
-def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresholds: Mapping[str, float]) -> str:
+def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresholds: Thresholds) -> str:
     """The exact gradient saves, and detach adds at most the margin: supported; detach adds: partly.
 
     ``reached``: share of seeds in which exact mode got to the reference's best loss; below ``min_reached_share`` there
@@ -31,17 +25,15 @@ def saving_without_bias(exact: Interval, extra: Interval, reached: float, thresh
     return PARTLY if extra.low > 0 else INCONCLUSIVE
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Both savings are in compute to convergence."""
-    exact, detach, reference = (claim.one(role) for role in ("exact", "detach", "reference"))
+    tables, task, claim, convergence = case
+    exact, detach, reference = labels = [claim.one(role) for role in ("exact", "detach", "reference")]
     modes = tuple(tables.of(task, name)["mode"].iloc[0] for name in (exact, detach))
     if modes != ("exact", "detach"):
         return not_tested(f"The runs' backward modes are {modes[0]} and {modes[1]}.")
-    macs = {
-        name: over_seeds.convergence_macs(tables, task, name, claim.ledger, convergence)
-        for name in (exact, detach, reference)
-    }
-    saved, extra = saving_percent(macs[exact], macs[reference]), saving_percent(macs[detach], macs[exact])
+    first, second, base = (over_seeds.convergence_macs(tables, task, x, claim.ledger, convergence) for x in labels)
+    saved, extra = saving_percent(first, base), saving_percent(second, first)
     effects = [
         Effect(f"saving of {exact} against {reference}", saved, "%", claim.ledger, zero=True),
         Effect(f"saving of {detach} beyond {exact}", extra, "%", claim.ledger, zero=True),

@@ -5,19 +5,17 @@ from __future__ import annotations
 from itertools import islice
 
 from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Outcome, decided, not_tested, too_few
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Outcome, Rule, decided, not_tested, too_few
 from mat.evidence.claims.rules.gains import RULES, THRESHOLDS, saves_and_keeps
 from mat.evidence.claims.verdict import INCONCLUSIVE, combine
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 
 FINE_TUNING, SCRATCH = "fine-tuning", "from scratch"
 
 
-def evaluate(tables: Tables, _: str, claim: Claim, convergence: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Tasks are combined as every claim's are, first for the saving and then for the quality."""
+    tables, claim = case.tables, case.claim
     labels = {claim.one("method"), claim.one("reference")}
     groups: dict[str, list[str]] = {FINE_TUNING: [], SCRATCH: []}
     for task in tables.tasks:
@@ -27,7 +25,7 @@ def evaluate(tables: Tables, _: str, claim: Claim, convergence: Convergence) -> 
         return not_tested("No task of this scale that starts from trained weights was run.")
     effects, said, found = [], [], {}
     for name, tasks in groups.items():
-        found[name] = [[rule.evaluate(tables, task, claim, convergence) for task in tasks] for rule in RULES]
+        found[name] = [[rule.evaluate(case._replace(place=task)) for task in tasks] for rule in RULES]
         shown = [
             effect._replace(part=f"{effect.part} on {task}, {name}", decides=name == FINE_TUNING)
             for outcomes in found[name]
@@ -53,11 +51,10 @@ def evaluate(tables: Tables, _: str, claim: Claim, convergence: Convergence) -> 
 def _over_tasks(found: list[list[Outcome]], values: list[Interval], claim: Claim) -> list[str]:
     """A verdict per rule, over its outcomes' tasks; ``values``: the intervals that decide, outcome by outcome."""
     left = iter(values)
-    verdicts = [
-        [_verdict(outcome, list(islice(left, len(outcome.deciding))), claim) for outcome in outcomes]
+    return [
+        combine([_verdict(one, list(islice(left, len(one.deciding))), claim) for one in outcomes], *claim.overall)
         for outcomes in found
     ]
-    return [combine(of_rule, *claim.overall) for of_rule in verdicts]
 
 
 def _verdict(outcome: Outcome, values: list[Interval], claim: Claim) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Outcome, among_survivors, decided, not_tested, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Outcome, Rule, among_survivors, decided, not_tested, say
 from mat.evidence.claims.rules import quality, saving
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known
 
 RULES = (saving, quality)
@@ -39,32 +35,31 @@ def gains_at_all(saved: str, kept: str, refuted: bool) -> str:
     return saves_and_keeps(INCONCLUSIVE if saved == NOT_SUPPORTED else saved, kept)
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Both rules' numbers; beside them the same numbers of the methods ``beside``."""
-    saved, kept = (rule.evaluate(tables, task, claim, convergence) for rule in RULES)
+    tables, task, claim, convergence = case
+    saved, kept = (rule.evaluate(case) for rule in RULES)
     reason, effects = f"{saved.reason} {kept.reason}", [*saved.effects, *kept.effects]
     if saved.decide is None or kept.decide is None:
         return not_tested(reason, effects)
-    for label in claim.role("beside"):
+    for label in claim.uses["beside"]:
         if label in tables.methods(task):
-            other = claim.played_by("method", [label])
+            other = case._replace(claim=claim.played_by("method", [label]))
             shown = [
                 effect._replace(part=f"{label}: {effect.part}", decides=False)
                 for rule in RULES
-                for effect in rule.evaluate(tables, task, other, convergence).effects
+                for effect in rule.evaluate(other).effects
                 if effect.decides
             ]
             effects += shown
             reason += f" Beside it {say(*shown)}."
     method, reference = claim.one("method"), claim.one("reference")
-    reach = over_seeds.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
-    reached = reach.notna().mean()
+    reached = over_seeds.macs_to_reference_best(tables, task, method, claim.ledger, convergence).notna().mean()
 
     def decide(values: list[Interval]) -> str:
-        verdicts = saved.decide(values[:1]), kept.decide(values[1:])
-        return gains_at_all(*verdicts, no_gain(values[0], reached))
+        return gains_at_all(saved.decide(values[:1]), kept.decide(values[1:]), no_gain(values[0], reached))
 
-    return among_survivors(decided(effects, decide, reason), tables, task, method, [reference])
+    return among_survivors(decided(effects, decide, reason), case, method, [reference])
 
 
 RULE = Rule(evaluate, THRESHOLDS, ("method", "reference"), others=("beside",))

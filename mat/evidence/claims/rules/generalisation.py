@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.tables.generalisation import MEASURES, at
 
 
-def harms(
-    against_top: Interval, against_none: Interval, memorised: Interval | None, thresholds: Mapping[str, float]
-) -> str:
+def harms(against_top: Interval, against_none: Interval, memorised: Interval | None, thresholds: Thresholds) -> str:
     """``against_top``: validation loss after top minus that after bottom, ``against_none``: after bottom minus after
     the remainder alone, both in percent; ``memorised``: wrong labels memorised, top minus bottom, in points, None where
     no labels are wrong.
@@ -27,7 +19,7 @@ def harms(
     where bottom is worse than the remainder alone (training harms, small λ_max not more), else not supported. Otherwise
     inconclusive.
     """
-    if not known(against_top, against_none, *([] if memorised is None else [memorised])):
+    if not known(*filter(None, (against_top, against_none, memorised))):
         return INCONCLUSIVE
     more, less = memorised is not None and memorised.high < 0, memorised is not None and memorised.low > 0
     if (more and against_top.low > 0) or (less and against_top.high < 0):
@@ -43,8 +35,9 @@ def harms(
     return PARTLY if against_none.low > 0 else NOT_SUPPORTED
 
 
-def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Paired differences between sets of modules; memorised labels decide where some are wrong."""
+    tables, family, claim, _ = case
     table = tables.made["generalisation"]
     first = table[table["family"] == family].iloc[0]
     noisy = bool(first["corrupted"] > 0)
@@ -62,8 +55,7 @@ def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outco
         effect("top", "bottom", "train_loss_decrease"),
         effect("top", "bottom", "gap_change"),
     ]
-    said = say(*effects[: 3 if noisy else 2])
-    reason = f"{said}{'' if noisy else '; no wrong labels to memorise'}."
+    reason = f"{say(*effects[: 3 if noisy else 2])}{'' if noisy else '; no wrong labels to memorise'}."
 
     def decide(values: list[Interval]) -> str:
         return harms(values[0], values[1], values[2] if noisy else None, claim.thresholds)

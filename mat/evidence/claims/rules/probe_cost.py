@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 
-def cheap(share: Interval, thresholds: Mapping[str, float]) -> str:
+def cheap(share: Interval, thresholds: Thresholds) -> str:
     """Upper bound ≤ cheap: supported; ≤ bearable: partly; lower bound > bearable: not supported."""
     if not known(share):
         return INCONCLUSIVE
@@ -25,17 +19,14 @@ def cheap(share: Interval, thresholds: Mapping[str, float]) -> str:
     return NOT_SUPPORTED if share.low > thresholds["bearable_percent"] else INCONCLUSIVE
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """The share in every ledger, in percent."""
+    tables, task, claim, _ = case
     method = claim.one("method")
-    shares = {
-        ledger: mean_interval(over_seeds.probe_share_percent(tables, task, method, ledger)).cut(0, 100)
-        for ledger in claim.ledgers
-    }
-    effects = [
-        Effect("probe share of total compute", share, "%", ledger, ledger == claim.ledger)
-        for ledger, share in shares.items()
-    ]
+    effects = []
+    for ledger in claim.ledgers:
+        share = mean_interval(over_seeds.probe_share_percent(tables, task, method, ledger)).cut(0, 100)
+        effects.append(Effect("probe share of total compute", share, "%", ledger, ledger == claim.ledger))
     first = tables.of(task, method).iloc[0]
     reason = f"{say(effects[0])} with a probe of {first['probe_n']} samples every {first['interval']} steps."
     return decided(effects, lambda values: cheap(values[0], claim.thresholds), reason)

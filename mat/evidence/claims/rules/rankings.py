@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.tables import estimator_choice
 
 
-def survives(parts: Sequence[Interval], thresholds: Mapping[str, float]) -> str:
+def survives(parts: Sequence[Interval], thresholds: Thresholds) -> str:
     """Rankings after each change. A change is survived when the lower bound of τ is at least ``survive_tau`` and lost
     when the upper bound is below ``lost_tau``. All survived: supported; some survived and some lost: partly; some lost
     and none survived: not supported; otherwise inconclusive."""
@@ -29,8 +25,9 @@ def survives(parts: Sequence[Interval], thresholds: Mapping[str, float]) -> str:
     return INCONCLUSIVE
 
 
-def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """One number per change, and the default estimator that the evidence asks for."""
+    tables, family, claim, _ = case
     table = tables.made["agreement"]
     effects = [
         Effect(f"change {estimator_choice.SAYS[part]}", value, "Kendall τ_b")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, among_survivors, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, saving_percent
 
 THRESHOLDS = ("reported_low_percent", "min_reached_share")
 
 
-def saves(value: Interval, reached: float, thresholds: Mapping[str, float]) -> str:
+def saves(value: Interval, reached: float, thresholds: Thresholds) -> str:
     """Lower bound in the reported range: supported; above 0: partly; upper bound below the range: not.
 
     ``reached`` is the share of seeds that got to the reference's best loss. A run that stalls early converges cheaply
@@ -34,23 +28,18 @@ def saves(value: Interval, reached: float, thresholds: Mapping[str, float]) -> s
     return PARTLY
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """The saving in every ledger, and at the reference's best loss."""
-    method, reference = claim.one("method"), claim.one("reference")
-    macs = {
-        (name, ledger): over_seeds.convergence_macs(tables, task, name, ledger, convergence)
-        for name in (method, reference)
-        for ledger in claim.ledgers
-    }
-    effects = [
-        Effect("saving", saving_percent(macs[method, ledger], macs[reference, ledger]), "%", ledger, own, True)
-        for ledger in claim.ledgers
-        for own in [ledger == claim.ledger]
-    ]
+    tables, task, claim, convergence = case
+    method, reference = labels = claim.one("method"), claim.one("reference")
     reach = over_seeds.macs_to_reference_best(tables, task, method, claim.ledger, convergence)
-    at_best = saving_percent(reach, macs[reference, claim.ledger])
+    effects = []
+    for ledger in claim.ledgers:
+        mine, base = (over_seeds.convergence_macs(tables, task, name, ledger, convergence) for name in labels)
+        effects.append(Effect("saving", saving_percent(mine, base), "%", ledger, ledger == claim.ledger, True))
+    at_best = saving_percent(reach, over_seeds.convergence_macs(tables, task, reference, claim.ledger, convergence))
     effects.append(Effect(f"saving at {reference}'s best", at_best, "%", claim.ledger, False, True))
-    late = [over_seeds.still_improving(tables, task, name, convergence) for name in (method, reference)]
+    late = [over_seeds.still_improving(tables, task, name, convergence) for name in labels]
     reason = (
         f"{say(effects[0])}, {say(effects[1])}; {method} reached {reference}'s best loss in "
         f"{reach.notna().sum()} of {len(reach)} seeds; still improving at the end of the budget: {method} "
@@ -58,7 +47,7 @@ def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) 
     )
     share = reach.notna().mean()
     found = decided(effects, lambda values: saves(values[0], share, claim.thresholds), reason)
-    return among_survivors(found, tables, task, method, [reference])
+    return among_survivors(found, case, method, [reference])
 
 
 RULE = Rule(evaluate, THRESHOLDS, ("method", "reference"))

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, not_tested, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, not_tested, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import spectra
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, geometric_interval, known, mean_interval
 
 
-def wide_and_joint(spread: Interval, rho: Interval, thresholds: Mapping[str, float]) -> str:
+def wide_and_joint(spread: Interval, rho: Interval, thresholds: Thresholds) -> str:
     """Both parts hold: supported; one: partly; both refuted: not supported; otherwise inconclusive."""
     if not known(spread, rho):
         return INCONCLUSIVE
@@ -28,9 +22,10 @@ def wide_and_joint(spread: Interval, rho: Interval, thresholds: Mapping[str, flo
     return NOT_SUPPORTED if refuted else INCONCLUSIVE
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, _: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """By seed, from the first of ``sources`` whose runs recorded spectra, over the first of ``kinds`` that is there."""
-    sources, kinds = claim.role("sources"), claim.role("kinds")
+    tables, task, claim, _ = case
+    sources, kinds = claim.uses["sources"], claim.uses["kinds"]
     for method in sources:
         found = [tables.probes_of(run) for run in tables.finished(task, method)["run"]]
         runs = [probes for probes in found if spectra.has_spectra(probes)]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pandas as pd
 
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known, saving_percent
 
 
-def survives_as_time(flop: Interval, seconds: Interval, thresholds: Mapping[str, float]) -> str:
+def survives_as_time(flop: Interval, seconds: Interval, thresholds: Thresholds) -> str:
     """A saving in compute that survives in time: ``kept_share`` of the compute's saving excluded: not supported, which
     is asked first; seconds saved, and at least that much: supported; less: partly. Inconclusive without a saving in
     compute to begin with."""
@@ -30,8 +26,9 @@ def survives_as_time(flop: Interval, seconds: Interval, thresholds: Mapping[str,
     return INCONCLUSIVE
 
 
-def evaluate(tables: Tables, task: str, claim: Claim, convergence: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Whole runs decide, convergence is shown beside."""
+    tables, task, claim, convergence = case
     labels = claim.one("method"), claim.one("reference")
 
     def effect(what: str, ledger: str, decides: bool, measure: Callable[..., pd.Series], *how: object) -> Effect:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.outcome import Effect, Outcome, decided, say
-from mat.evidence.claims.rule import Rule
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.tables import branches
 from mat.evidence.tables.trainability import BOTH, GRADIENT, PARTIAL, QUANTITIES, SAYS
 
 
-def goes_with(rho: Interval, beyond: Interval, thresholds: Mapping[str, float]) -> str:
+def goes_with(rho: Interval, beyond: Interval, thresholds: Thresholds) -> str:
     """``rho``: λ_max with the loss decrease; ``beyond``: the same given the gradient norm.
 
     rho above 0 with a mean of at least ``min_correlation``: supported where beyond is above 0 too, else partly; not
@@ -30,12 +24,12 @@ def goes_with(rho: Interval, beyond: Interval, thresholds: Mapping[str, float]) 
     return NOT_SUPPORTED if rho.high < thresholds["min_correlation"] else INCONCLUSIVE
 
 
-def evaluate(tables: Tables, family: str, claim: Claim, _: Convergence) -> Outcome:
+def evaluate(case: Case) -> Outcome:
     """Two correlations decide, those of other quantities are shown beside."""
+    tables, family, claim, _ = case
     table = tables.made["trainability"][tables.made["trainability"]["family"] == family]
     deciding = (("lambda_max", ""), ("lambda_max", GRADIENT))
-    every = (*((name, "") for name in QUANTITIES), *PARTIAL)
-    cells = [*deciding, *(cell for cell in every if cell not in deciding)]
+    cells = list(dict.fromkeys((*deciding, *((name, "") for name in QUANTITIES), *PARTIAL)))
     effects = []
     for quantity, given in cells:
         part = f"{SAYS[quantity]} with the loss decrease" + (f" given {SAYS[given]}" if given else "")

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from mat.errors import InputError
 from mat.experiments.studies.agreement.settings import Measurement
-from mat.experiments.studies.job import Job
-from mat.experiments.studies.session import Session
+from mat.experiments.studies.session import Job, Session
 from mat.experiments.training.machine import Machine
 from mat.flops.executed import executed_macs
 from mat.kernels.ntk import modular_ntk, normalise

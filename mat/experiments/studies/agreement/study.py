@@ -5,10 +5,9 @@ from __future__ import annotations
 from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
 from mat.experiments.studies.agreement.settings import Settings
-from mat.experiments.studies.job import Job
+from mat.experiments.studies.session import Job
 from mat.experiments.studies.study import Study
 from mat.experiments.training.cost import Cost, Shape
-from mat.records.studies import AGREEMENT as COLUMNS
 
 
 def cost(job: Job, shape: Shape) -> Cost:
@@ -29,4 +28,4 @@ def check(job: Job) -> None:
         raise InputError(f"sizes must hold the default n = {job.spec.probe.n}, got {list(job.settings.sizes)}")
 
 
-AGREEMENT = Study("agreement", Settings, Spectra, cost, COLUMNS, check=check)
+AGREEMENT = Study("agreement", Settings, Spectra, cost, check=check)

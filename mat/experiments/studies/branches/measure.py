@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from mat.errors import InputError
 from mat.experiments.studies.branches.fork import Fork
 from mat.experiments.studies.branches.settings import SETS
-from mat.experiments.studies.job import Job
-from mat.experiments.studies.session import Session
+from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from mat.experiments.studies.branches.measure import Branches
 from mat.experiments.studies.branches.settings import SETS, Settings
-from mat.experiments.studies.job import Job
+from mat.experiments.studies.session import Job
 from mat.experiments.studies.study import Study
 from mat.experiments.training.cost import Cost, Shape
-from mat.records.studies import BRANCHES as COLUMNS
 
 
 def cost(job: Job, shape: Shape) -> Cost:
@@ -24,4 +23,4 @@ def cost(job: Job, shape: Shape) -> Cost:
     return Cost(steps, trained * shape.step, checkpoints * probe, samples * shape.forward)
 
 
-BRANCHES = Study("branches", Settings, Branches, cost, COLUMNS)
+BRANCHES = Study("branches", Settings, Branches, cost)

@@ -1,7 +1,8 @@
 """Augmentation of image batches by torchvision's kernels, with draws of one's own.
 
 torchvision's transforms draw from the global generator, which a batch that is a pure function of (seed, epoch, step)
-must not touch; here every random number comes from the generator that is given.
+must not touch; here every random number comes from the generator that is given. torchvision is imported where images
+are changed, because it takes two seconds and most of what knows a task changes none.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ from functools import partial
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import functional
 
-from mat.errors import InputError
+from mat.experiments.checks import check_choice
 
 Augment = Callable[[Tensor, Generator], Tensor]
-KINDS = ("crop", "resized_crop", "none")
 ATTEMPTS = 10
 AREA = (0.08, 1.0)
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
@@ -26,29 +25,20 @@ LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
 def augmentation(kind: str, side: int, what: str) -> Augment | None:
     """The augmentation ``kind`` for images of ``side`` pixels, each with flips; None for 'none'.
 
-    'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64).
-
-    Raises:
-        InputError: an unknown kind; ``what`` names the setting.
+    'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64). Raises InputError: an
+    unknown kind; ``what`` names the setting.
     """
-    if kind not in KINDS:
-        raise InputError(f"Expected {what} to be one of {', '.join(KINDS)}, got {kind!r}.")
-    return {"crop": partial(shift_and_flip, shift=side // 8), "resized_crop": resize_and_flip, "none": None}[kind]
-
-
-def shift_and_flip(images: Tensor, draws: Generator, shift: int) -> Tensor:
-    """`random_shift`, then `random_flip`."""
-    return random_flip(random_shift(images, draws, shift), draws)
-
-
-def resize_and_flip(images: Tensor, draws: Generator) -> Tensor:
-    """`random_resized_crop`, then `random_flip`."""
-    return random_flip(random_resized_crop(images, draws), draws)
+    crops = {"crop": partial(random_shift, shift=side // 8), "resized_crop": random_resized_crop, "none": None}
+    check_choice(what, kind, tuple(crops))
+    crop = crops[kind]
+    return crop and (lambda images, draws: random_flip(crop(images, draws), draws))
 
 
 def random_shift(images: Tensor, draws: Generator, shift: int) -> Tensor:
     """Each of ``images`` [B, C, H, W] moved by its own uniform offset in -shift … shift on both axes, zeros coming in
     from outside: the same as a random crop after zero padding by ``shift``."""
+    from torchvision.transforms.v2 import functional
+
     count, _, height, width = images.shape
     offsets = torch.randint(0, 2 * shift + 1, (2, count), generator=draws).T.tolist()
     padded = functional.pad_image(images, [shift] * 4)
@@ -58,6 +48,8 @@ def random_shift(images: Tensor, draws: Generator, shift: int) -> Tensor:
 
 def random_flip(images: Tensor, draws: Generator) -> Tensor:
     """Each of ``images`` [B, C, H, W] mirrored left-right with probability 1/2."""
+    from torchvision.transforms.v2 import functional
+
     mirrored = torch.randint(0, 2, (len(images),), generator=draws).bool()
     flipped = images.clone()
     flipped[mirrored] = functional.horizontal_flip_image(images[mirrored])
@@ -67,6 +59,8 @@ def random_flip(images: Tensor, draws: Generator) -> Tensor:
 def random_resized_crop(images: Tensor, draws: Generator) -> Tensor:
     """Of each square image of ``images`` [B, C, H, H] a random part (`crop_boxes`), resized to the whole's size with
     antialiasing: Inception's augmentation, torchvision's ``RandomResizedCrop``."""
+    from torchvision.transforms.v2 import functional
+
     side = images.shape[-1]
     pairs = zip(images, crop_boxes(len(images), side, draws).tolist(), strict=True)
     return torch.stack([functional.resized_crop_image(image, *box, [side, side]) for image, box in pairs])

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.v2.functional import normalize_image
 
-from mat.errors import InputError
-from mat.experiments.checks import check_whole
 from mat.experiments.task_signature import Signature
-from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, fixed_order, hash_arrays
+from mat.experiments.tasks.base import SPLITS, Batch, Metric, Outline, Score, Task, divide, division, hash_arrays
 from mat.experiments.tasks.images.augment import Augment
-from mat.experiments.tasks.images.decoded import Part, channel_statistics
+from mat.experiments.tasks.images.decoded import Part, Pictures, channel_statistics
 from mat.experiments.tasks.label_noise import SHOWN, replaced
 from mat.seeds import generator
 
@@ -44,7 +41,8 @@ class ImageTask(Task):
         self, name: str, parts: dict[str, Part], classes: int, augment: Augment | None, label_noise: float = 0.0
     ) -> None:
         self.name = name
-        self.metrics = metrics(classes)
+        names = ("accuracy", "top5_accuracy") if classes > TOP else ("accuracy",)
+        self.metrics = tuple(Metric(name, higher_is_better=True) for name in names)
         self.sizes = {split: len(part.rows) for split, part in parts.items()}
         named = {f"{split}/images": part.pictures.digests[part.rows] for split, part in parts.items()}
         labels = {split: part.labels for split, part in parts.items()}
@@ -70,12 +68,8 @@ class ImageTask(Task):
             images = self._augment(images, generator(seed, "augment", epoch, step))
         return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
-    def _fixed_batch(self, split: str, index: slice) -> Batch:
+    def _fixed_batch(self, split: str, index: slice | np.ndarray) -> Batch:
         return Batch({"x": self._normalised(self._parts[split].pixels(index))}, self._labels[split][index])
-
-    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
-        images = self._parts["train"].pixels(index.numpy())
-        return Batch({"x": self._normalised(images)}, self._labels["train"][index])
 
     def corrupted(self) -> tuple[Batch, Tensor] | None:
         """As in the contract: images of wrong classes and their true classes [n]."""
@@ -85,6 +79,8 @@ class ImageTask(Task):
         return self._probe_batch(index, 0), self._true[index]
 
     def _normalised(self, images: Tensor) -> Tensor:
+        from torchvision.transforms.v2.functional import normalize_image
+
         return normalize_image(images.float(), self._mean, self._scale, inplace=True)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -109,58 +105,23 @@ class ImageTask(Task):
         return Score(loss / count, {name: number / count for name, number in right.items()})
 
 
-def metrics(classes: int) -> tuple[Metric, ...]:
-    """What a task of so many classes is judged by."""
-    names = ("accuracy", "top5_accuracy") if classes > TOP else ("accuracy",)
-    return tuple(Metric(name, higher_is_better=True) for name in names)
-
-
 def image_outline(shape: tuple[int, int, int], classes: int, sizes: dict[str, int]) -> Outline:
     """The outline of a task with images of ``shape`` (C, H, W)."""
     example = {"x": torch.empty((1, *shape), device="meta")}
     return Outline(Signature("image_classification", example, classes), sizes)
 
 
-def check_division(name: str, train: int | None, validation: int | None) -> None:
-    """Refuse impossible settings 'train_examples' and 'validation_examples' of the task ``name``; None is possible.
+def image_division(name: str, count: int, settings: Any) -> tuple[int, int]:
+    """How many of ``count`` official training images are trained on and held out for validation: what ``settings`` have
+    as ``train_examples`` (None: all others) and ``validation_examples`` (None: one in twenty).
 
-    Raises:
-        InputError: names the setting.
+    Raises InputError: there are too few for it.
     """
-    for key, value in (("train_examples", train), ("validation_examples", validation)):
-        if value is not None:
-            check_whole(f"{name} setting '{key}'", value, 1)
+    held_out = settings.validation_examples or max(count // 20, 1)
+    return division(f"images of {name}", count, settings.train_examples, held_out), held_out
 
 
-def examples(settings: Any) -> tuple[int | None, int | None]:
-    """How many images the settings of a task want to train on and to hold out, as ``division`` takes them."""
-    return settings.train_examples, settings.validation_examples
-
-
-def division(name: str, count: int, train: int | None, validation: int | None) -> tuple[int, int]:
-    """How many of ``count`` official training images are trained on and held out for validation.
-
-    ``validation`` None: one in twenty; ``train`` None: all others.
-
-    Raises:
-        InputError: there are too few for it.
-    """
-    held_out = max(count // 20, 1) if validation is None else validation
-    left = count - held_out
-    if left < (train or 1):
-        raise InputError(
-            f"Expected at least {train or 1} training images of {name} beside the {held_out} held out for validation, "
-            f"got {left} of {count}; lower the settings 'train_examples' or 'validation_examples'."
-        )
-    return train or left, held_out
-
-
-def divide(name: str, rows: np.ndarray, train: int | None, validation: int | None) -> dict[str, np.ndarray]:
-    """`division` of the images ``rows`` [N] -> "train" and "validation", each in the order of ``rows``.
-
-    Which ones is fixed by the name alone: the validation images are the same whatever is trained on, and a smaller
-    training set is part of a larger one.
-    """
-    trained, held_out = division(name, len(rows), train, validation)
-    order = fixed_order(len(rows), name, "split")
-    return {"train": rows[np.sort(order[held_out:][:trained])], "validation": rows[np.sort(order[:held_out])]}
+def divided(name: str, pictures: Pictures, rows: np.ndarray, settings: Any) -> dict[str, Part]:
+    """`image_division` of the official training images ``rows`` [N] -> "train" and "validation" (`base.divide`)."""
+    chosen = divide(len(rows), *image_division(name, len(rows), settings), name)
+    return {split: Part(pictures, rows[index]) for split, index in zip(SPLITS, chosen, strict=False)}

@@ -6,18 +6,18 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mat.errors import InputError
 from mat.experiments.tasks.base import Outline
 from mat.experiments.tasks.images.augment import Augment
-from mat.experiments.tasks.images.classification import ImageTask, divide, division, image_outline
+from mat.experiments.tasks.images.classification import ImageTask, divided, image_division, image_outline
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
-from mat.experiments.tasks.storage.hub import Origin, check_names, content_key, split_files
-from mat.experiments.tasks.storage.parquet import column_names, read_batches, row_count
+from mat.experiments.tasks.storage.hub import check_names, content_key, split_files
+from mat.experiments.tasks.storage.mirror import Origin, opened, read_batches
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 
@@ -37,28 +37,19 @@ class HubImages:
     fewer: bool = False
 
 
-class Place(NamedTuple):
-    """An encoded image and where it is."""
-
-    encoded: Any
-    path: Path
-    row: int
-
-
 def hub_image_task(
     source: HubImages,
-    examples: tuple[int | None, int | None],
+    settings: Any,
     classes: int | None,
     augment: Augment | None,
     data: Path | None,
     cache: Path,
     label_noise: float = 0.0,
 ) -> ImageTask:
-    """The task of ``source``; ``examples``: how many images to train on and to hold out (`classification.division`);
+    """The task of ``source``; ``settings``: how many images to train on and to hold out (`image_division`);
     ``classes``: keep the first so many (None = all); ``label_noise`` as in `ImageTask`.
 
-    Raises:
-        InputError: files, columns, images or labels are not as on the hub, or too few training images.
+    Raises InputError: files, columns, images or labels are not as on the hub, or too few training images.
     """
     train, test = (_pictures(source, split, data, cache) for split in ("train", source.test))
     found = int(train.labels.max()) + 1
@@ -72,21 +63,19 @@ def hub_image_task(
             f"got {int(test.labels.max())} too; check the files under the setting 'data' (MAT_DATA)."
         )
     kept = classes or found
-    rows = divide(source.name, np.flatnonzero(train.labels < kept), *examples)
-    parts = {split: Part(train, chosen) for split, chosen in rows.items()}
+    parts = divided(source.name, train, np.flatnonzero(train.labels < kept), settings)
     parts["test"] = Part(test, np.flatnonzero(test.labels < kept))
     return ImageTask(source.name, parts, kept, augment, label_noise)
 
 
-def hub_image_outline(source: HubImages, examples: tuple[int | None, int | None], classes: int | None) -> Outline:
+def hub_image_outline(source: HubImages, settings: Any, classes: int | None) -> Outline:
     """What is known of `hub_image_task` from published counts; all classes are equally frequent.
 
-    Raises:
-        InputError: too few training images.
+    Raises InputError: too few training images.
     """
     kept = classes or source.classes
     official = {split: rows * kept // source.classes for split, rows in source.origin.rows.items()}
-    train, validation = division(source.name, official["train"], *examples)
+    train, validation = image_division(source.name, official["train"], settings)
     sizes = {"train": train, "validation": validation, "test": official[source.test]}
     return image_outline((3, source.side, source.side), kept, sizes)
 
@@ -98,9 +87,9 @@ def _pictures(source: HubImages, split: str, data: Path | None, cache: Path) -> 
         files = split_files(source.origin, split, data, cache)
         labels = _labels(source, split, files)
         shape = (3, source.side, source.side)
-        write_pictures(folder, labels, shape, _encoded(source, files), lambda place: _decode(source, place))
+        write_pictures(folder, labels, shape, _encoded(source, files), lambda item: _decode(source, *item))
 
-    key = content_key(source.origin, split, data)[:16]
+    key = content_key(source.origin, split, data)
     return cached(cache / source.name / f"{split}-{SCHEME}-{key}", make, read_pictures)
 
 
@@ -109,9 +98,13 @@ def _labels(source: HubImages, split: str, files: list[Path]) -> np.ndarray:
     from pyarrow import concat_arrays, types
 
     origin, columns = source.origin, (source.image, source.label)
-    count = sum(row_count(path) for path in files)
+    names, count = [], 0
     for path in files:
-        check_names(column_names(path), count, origin, split, columns)
+        with opened(path) as file:
+            names.append(file.schema_arrow.names)
+            count += file.metadata.num_rows
+    for found in names:
+        check_names(found, count, origin, split, columns)
     batches = [batch for path in files for batch in read_batches(path, [source.label])]
     column = concat_arrays([batch.column(0) for batch in batches])
     if not types.is_integer(column.type) or column.null_count:
@@ -138,28 +131,29 @@ def _listed(labels: list[int]) -> str:
     return f"[{shown}, …] ({len(labels)} different ones)" if len(labels) > 20 else f"[{shown}]"
 
 
-def _encoded(source: HubImages, files: list[Path]) -> Iterator[Place]:
+def _encoded(source: HubImages, files: list[Path]) -> Iterator[tuple[Any, Path, int]]:
+    """Encoded images, each with its file and row."""
     for path in files:
         rows = (image for batch in read_batches(path, [source.image]) for image in batch.column(0).to_pylist())
         for row, image in enumerate(rows):
-            yield Place(image, path, row)
+            yield image, path, row
 
 
-def _decode(source: HubImages, place: Place) -> np.ndarray:
+def _decode(source: HubImages, encoded: Any, path: Path, row: int) -> np.ndarray:
     """uint8 [3, side, side]; grey images get three equal channels."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(place.encoded["bytes"])) as image:
+        with Image.open(io.BytesIO(encoded["bytes"])) as image:
             size, pixels = image.size, np.asarray(image.convert("RGB"))
     except Exception as error:  # damaged bytes make decoders fail in many ways
         raise InputError(
-            f"Expected an image in column '{source.image}', row {place.row} of {place.path}, got "
+            f"Expected an image in column '{source.image}', row {row} of {path}, got "
             f"{type(error).__name__}: {error}; replace the file by a whole one."
         ) from error
     if size != (source.side, source.side):
         raise InputError(
             f"Expected images of {source.side}x{source.side} pixels in {source.origin.repo}, got {size[0]}x{size[1]} "
-            f"in row {place.row} of {place.path}; check the files under the setting 'data' (MAT_DATA)."
+            f"in row {row} of {path}; check the files under the setting 'data' (MAT_DATA)."
         )
     return pixels.transpose(2, 0, 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +22,8 @@ def cached(path: Path, make: Callable[[Path], None], read: Callable[[Path], T]) 
     """
     with suppress(Exception):  # missing, half written by a crash, damaged: whatever it is, it is made again
         return read(path)
-    with locked(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
         with suppress(Exception):
             return read(path)  # made by another process while this one waited
         remove(path)
@@ -51,14 +52,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a .npz file; its checksums are checked."""
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file beside ``path``, whose folder is made; other processes and threads wait for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        yield
 
 
 def remove(path: Path) -> None:

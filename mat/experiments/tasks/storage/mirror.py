@@ -8,56 +8,51 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mat.errors import InputError
-from mat.experiments.tasks.storage.parquet import read_batches
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetFile
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A data set on the hub: repository, configuration and the pinned commit; ``rows`` that each split has there."""
+    """A data set on the hub: repository, its configuration (a folder, ``part``), and the pinned commit; ``rows`` that
+    each split has there."""
 
     repo: str
-    config: str
+    part: str
     revision: str
     rows: Mapping[str, int] = field(default_factory=dict)
 
     repo_type = "dataset"
 
     @property
-    def part(self) -> str:
-        """The configuration: the folder of the repository that is read."""
-        return self.config
-
-    @property
     def pattern(self) -> str:
         """What to download of the repository."""
-        return f"{self.config}/*"
+        return f"{self.part}/*"
 
 
 @dataclass(frozen=True)
 class PlainFile:
-    """One file of a model's repository on the hub, at the pinned commit."""
+    """One file of a model's repository on the hub, ``part``, at the pinned commit."""
 
     repo: str
+    part: str
     revision: str
-    name: str
 
     repo_type = "model"
 
     @property
-    def part(self) -> str:
-        """The file's name."""
-        return self.name
-
-    @property
     def pattern(self) -> str:
         """What to download of the repository."""
-        return self.name
+        return self.part
 
 
 Source = Origin | PlainFile
@@ -66,10 +61,9 @@ Source = Origin | PlainFile
 def mirror_files(origin: Origin, split: str, root: Path) -> list[Path]:
     """The Parquet files of a split in the mirror ``root``, sorted.
 
-    Raises:
-        InputError: a folder or the files are not there; names the path that was looked for.
+    Raises InputError: a folder or the files are not there; names the path that was looked for.
     """
-    folder = root / origin.repo / origin.config
+    folder = root / origin.repo / origin.part
     for path in (root, folder):
         if not path.is_dir():
             raise InputError(
@@ -94,10 +88,9 @@ def mirror_files(origin: Origin, split: str, root: Path) -> list[Path]:
 def plain_file(source: PlainFile, root: Path) -> Path:
     """The path of a single file in the mirror ``root``.
 
-    Raises:
-        InputError: it is not there; names the path that was looked for.
+    Raises InputError: it is not there; names the path that was looked for.
     """
-    path = root / source.repo / source.name
+    path = root / source.repo / source.part
     if not path.is_file():
         raise InputError(
             f"Expected a file at {path}, found none; complete the mirror that the setting 'data' (MAT_DATA) "
@@ -110,14 +103,14 @@ def describe(source: Source, root: Path) -> dict[str, Any]:
     """What the mirror ``root`` holds of ``source``: per file name, bytes, SHA-256 and rows, each read to its end; rows
     found and official per split, and whether these are the same (None: no official counts are known).
 
-    Raises:
-        InputError: a split or file is missing, or cannot be read.
+    Raises InputError: a split or file is missing, or cannot be read.
     """
     record = {"repo": source.repo, "part": source.part, "revision": source.revision}
     if isinstance(source, PlainFile):
         return {**record, "files": [_file(plain_file(source, root), root)], "complete": True}
     found, files = {}, []
-    for split in source.rows or _splits(source, root):
+    there = (root / source.repo / source.part).glob("*-*.parquet")
+    for split in source.rows or sorted({path.name.split("-")[0] for path in there}):
         found[split] = 0
         for path in mirror_files(source, split, root):
             rows = sum(len(batch) for batch in read_batches(path))
@@ -126,11 +119,6 @@ def describe(source: Source, root: Path) -> dict[str, Any]:
     official = dict(source.rows)
     complete = found == official if official else None
     return {**record, "files": files, "rows": found, "official_rows": official, "complete": complete}
-
-
-def _splits(origin: Origin, root: Path) -> list[str]:
-    folder = root / origin.repo / origin.config
-    return sorted({path.name.split("-")[0] for path in folder.glob("*-*.parquet")})
 
 
 def _file(path: Path, root: Path) -> dict[str, Any]:
@@ -142,3 +130,24 @@ def file_digest(path: Path) -> bytes:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ParquetFile]:
+    """A Parquet file; what pyarrow complains of meanwhile is one InputError that names it."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError, ValueError) as error:
+        raise InputError(
+            f"Expected a complete Parquet file at {path}, got {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; replace it by a whole one."
+        ) from error
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[RecordBatch]:
+    """The rows of a Parquet file in order, 1024 at a time, so that a large one needs little memory."""
+    with opened(path) as file:
+        yield from file.iter_batches(1024, columns=columns)

@@ -72,11 +72,8 @@ class TextClassification(Task):
     def _training_batch(self, index: Tensor, seed: int, epoch: int, step: int) -> Batch:
         return self._probe_batch(index, seed)
 
-    def _fixed_batch(self, split: str, index: slice) -> Batch:
+    def _fixed_batch(self, split: str, index: slice | np.ndarray) -> Batch:
         return Batch(self.rows[split].take(index), self.labels[split][index])
-
-    def _probe_batch(self, index: Tensor, seed: int) -> Batch:
-        return Batch(self.rows["train"].take(index.numpy()), self.labels["train"][index])
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean over the samples of ``logits`` [B, outputs] against ``labels`` [B]."""

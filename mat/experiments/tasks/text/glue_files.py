@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.storage.hub import Origin, check_columns, load_split, mirror_files
+from mat.experiments.tasks.storage.hub import check_names, load_split
+from mat.experiments.tasks.storage.mirror import Origin, mirror_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,13 +54,18 @@ def origin(subset: str) -> Origin:
 def read(subset: str, split: str, data: Path | None, cache: Path) -> Dataset:
     """The rows of a split on the hub, in file order; every row with a text and a label that the task has.
 
-    Raises:
-        InputError: names split, file and row of what is not as on the hub.
+    Raises InputError: names split, file and row of what is not as on the hub.
     """
     rows = load_split(origin(subset), split, data, cache)
-    check_columns(rows, origin(subset), split, (*SUBSETS[subset].columns, "label"))
-    where = f"split '{split}' of {REPO} ({subset}{_files(subset, split, data)})"
-    _check_text([rows[column] for column in SUBSETS[subset].columns], where)
+    check_names(rows.column_names, len(rows), origin(subset), split, (*SUBSETS[subset].columns, "label"))
+    files = "" if data is None else f", {', '.join(map(str, mirror_files(origin(subset), split, data)))}"
+    where = f"split '{split}' of {REPO} ({subset}{files})"
+    for row, texts in enumerate(zip(*(rows[column] for column in SUBSETS[subset].columns), strict=True)):
+        if not all(isinstance(text, str) for text in texts) or not any(text.strip() for text in texts):
+            raise InputError(
+                f"Expected text in every row of {where}, got none in row {row}; check the files under the setting "
+                "'data' (MAT_DATA)."
+            )
     labels_of(rows, subset, where)
     return rows
 
@@ -67,8 +73,7 @@ def read(subset: str, split: str, data: Path | None, cache: Path) -> Dataset:
 def labels_of(rows: Dataset, subset: str, where: str = "") -> np.ndarray:
     """Labels [N] of ``rows``: int64 classes, or float32 scores.
 
-    Raises:
-        InputError: a label that the task does not have, -1 (hidden) included; names the row.
+    Raises InputError: a label that the task does not have, -1 (hidden) included; names the row.
     """
     found = np.array([label if isinstance(label, int | float) else np.nan for label in rows["label"]], dtype=np.float64)
     outputs = SUBSETS[subset].outputs
@@ -84,18 +89,3 @@ def labels_of(rows: Dataset, subset: str, where: str = "") -> np.ndarray:
             "setting 'data' (MAT_DATA)."
         )
     return found.astype(np.float32 if outputs == 1 else np.int64)
-
-
-def _check_text(columns: list, where: str) -> None:
-    for row, texts in enumerate(zip(*columns, strict=True)):
-        if not all(isinstance(text, str) for text in texts) or not any(text.strip() for text in texts):
-            raise InputError(
-                f"Expected text in every row of {where}, got none in row {row}; check the files under the setting "
-                "'data' (MAT_DATA)."
-            )
-
-
-def _files(subset: str, split: str, data: Path | None) -> str:
-    if data is None:
-        return ""
-    return f", {', '.join(str(path) for path in mirror_files(origin(subset), split, data))}"

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mat.errors import InputError
+from mat.experiments.checks import check_choice
 from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, hash_arrays
 from mat.experiments.tasks.label_noise import SHOWN
 from mat.experiments.tasks.text.masking import NOT_COUNTED, Masked, Vocabulary, mask_tokens
-from mat.experiments.tasks.text.token_rows import AT_ONCE, Rows
 from mat.seeds import generator
 
 OBJECTIVES = ("masked_lm", "causal_lm")
 EVALUATION_SEED = 0
+AT_ONCE = 1024  # rows
 SCORED_AT_ONCE = 1 << 24  # logits turned into float64 at a time
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row i is ``before``, then ``stream[starts[i] : starts[i] + width]``, then ``after``; ``stream`` [T], ids.
+
+    What would lie past the stream's end is -100, "not counted".
+    """
+
+    stream: np.ndarray
+    starts: np.ndarray
+    width: int
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def take(self, index: np.ndarray | slice) -> np.ndarray:
+        """The rows ``index`` as int64 [B, S], S = width and the ids around it."""
+        place = self.starts[index][:, None] + np.arange(self.width)
+        inside = place < len(self.stream)
+        first, last = len(self.before), len(self.before) + self.width
+        found = np.empty((len(place), last + len(self.after)), dtype=np.int64)
+        found[:, :first], found[:, last:] = self.before, self.after
+        body = found[:, first:last]
+        body[:] = self.stream[place * inside]
+        body[~inside] = NOT_COUNTED
+        return found
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """All rows in order, at most ``AT_ONCE`` at a time."""
+        return (self.take(slice(start, start + AT_ONCE)) for start in range(0, len(self), AT_ONCE))
+
+    def digest(self) -> np.ndarray:
+        """SHA-256 of all rows as int32, uint8 [32]."""
+        digest = hashlib.sha256()
+        for part in self.parts():
+            digest.update(part.astype("<i4").data)
+        return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 class TokenTask(Task):
@@ -163,10 +205,7 @@ class TokenTask(Task):
 
 def check_objective(task: str, objective: object) -> None:
     """Raise InputError unless ``objective`` is one of ``OBJECTIVES``."""
-    if objective not in OBJECTIVES:
-        raise InputError(
-            f"Expected {task} setting 'objective' to be one of {', '.join(OBJECTIVES)}, got {objective!r}."
-        )
+    check_choice(f"{task} setting 'objective'", objective, OBJECTIVES)
 
 
 def token_outline(objective: str, length: int, outputs: int, sizes: dict[str, int]) -> Outline:

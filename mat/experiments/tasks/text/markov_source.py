@@ -55,20 +55,28 @@ class MarkovSource:
         return self.emission.shape[2]
 
 
+def check_source(words: int, topics: int, syntax: int, seed: int, what: str) -> None:
+    """Refuse numbers that no source can be made of; ``what`` they are is said in front of their names.
+
+    Raises InputError: fewer than topics x syntax words, too, as then two topics would prefer the same word.
+    """
+    check_whole(f"{what} 'topics'", topics, 1)
+    check_whole(f"{what} 'syntax'", syntax, 1)
+    check_whole(f"{what} 'words'", words, 2, WHOLE // 4)
+    check_whole(f"{what} 'source_seed'", seed, 0)
+    if words < topics * syntax:
+        raise InputError(
+            f"Expected {what} 'words' to be at least topics x syntax = {topics * syntax} words, one for each topic to "
+            f"prefer in each syntax class, got {words}; raise 'words' or lower 'topics' or 'syntax'."
+        )
+
+
 def make_source(words: int, topics: int, syntax: int, seed: int) -> MarkovSource:
     """The source of ``seed``: the seed decides which words a syntax class has and which a topic prefers.
 
-    Raises:
-        InputError: fewer than topics x syntax words, as then two topics would prefer the same word.
+    Raises InputError as `check_source` does.
     """
-    check_whole("number of topics", topics, 1)
-    check_whole("number of syntax classes", syntax, 1)
-    check_whole("number of words", words, 2, WHOLE // 4)
-    if words < topics * syntax:
-        raise InputError(
-            f"Expected at least topics x syntax = {topics * syntax} words, one for each topic to prefer in "
-            f"each syntax class, got {words}; raise 'words' or lower 'topics' or 'syntax'."
-        )
+    check_source(words, topics, syntax, seed, "the source's")
     pools = _word_pools(words, syntax, seed)
     weights = np.full((topics, syntax, words), BACKGROUND, dtype=np.int64)
     for s, pool in enumerate(pools):

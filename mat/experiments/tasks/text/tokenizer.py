@@ -64,8 +64,7 @@ class Subwords:
 def subwords(json: str) -> Subwords:
     """The ids of a tokenizer's ``json``.
 
-    Raises:
-        InputError: one of ``SPECIALS`` has no id, or there are more ids than uint16 holds.
+    Raises InputError: one of ``SPECIALS`` has no id, or there are more ids than uint16 holds.
     """
     from tokenizers import Tokenizer
 
@@ -84,8 +83,7 @@ def subwords(json: str) -> Subwords:
 def wordpiece(tokens: list[str]) -> Tokenizer:
     """BERT's uncased tokenizer over ``tokens``, whose place is their id.
 
-    Raises:
-        InputError: a token comes twice, or one of ``SPECIALS`` is missing.
+    Raises InputError: a token comes twice, or one of ``SPECIALS`` is missing.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 

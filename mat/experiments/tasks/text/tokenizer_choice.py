@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
-from mat.experiments.tasks.storage.hub import PlainFile, Source, cached_arrays, content_key, hub_file
+from mat.experiments.checks import check_choice, check_whole
+from mat.experiments.tasks.storage.cache import cached_arrays
+from mat.experiments.tasks.storage.hub import content_key, hub_file
+from mat.experiments.tasks.storage.mirror import PlainFile, Source
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.tokenizer import LARGEST, SMALLEST, Subwords, published, subwords, train_tokenizer
 
@@ -25,11 +27,10 @@ def check_tokenizer(
 ) -> None:
     """Refuse tokenizer settings of ``task`` that do not go together; ``known``: the names it takes.
 
-    Raises:
-        InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
+    Raises InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
     """
-    if tokenizer is not None and tokenizer not in known:
-        raise InputError(f"Expected {task} setting 'tokenizer' to be one of {', '.join(known)}, got {tokenizer!r}.")
+    if tokenizer is not None:
+        check_choice(f"{task} setting 'tokenizer'", tokenizer, known)
     if not isinstance(lowercase, bool):
         raise InputError(f"Expected {task} setting 'lowercase' to be true or false, got {lowercase!r}.")
     if vocab_size is not None:
@@ -44,14 +45,12 @@ def check_tokenizer(
 def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Path | None, cache: Path) -> Subwords:
     """The tokenizer ``name``: one of ``MODELS``, or a config of WikiText on whose training split it is trained.
 
-    Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one.
-
-    Raises:
-        InputError: the file or text is missing or not as on the hub.
+    Trained once and kept in ``cache``, so that pre-training and fine-tuning have the very same one. Raises InputError:
+    the file or text is missing or not as on the hub.
     """
     if name in MODELS:
-        return published(hub_file(name, MODELS[name], FILE, data, cache))
-    key = content_key(wikitext_files.origin(name, ("train",)), "train", data)[:16]
+        return published(hub_file(PlainFile(name, FILE, MODELS[name]), data, cache))
+    key = content_key(wikitext_files.origin(name, ("train",)), "train", data)
     size = vocab_size or TRAINED_SIZE
     path = f"{name}-{size}-{'lower' if lowercase else 'cased'}-{SCHEME}-{version('tokenizers')}-{key}.npz"
 
@@ -65,7 +64,7 @@ def load_tokenizer(name: str, vocab_size: int | None, lowercase: bool, data: Pat
 def tokenizer_sources(name: str) -> tuple[Source, ...]:
     """What has to be fetched for the tokenizer ``name``."""
     if name in MODELS:
-        return (PlainFile(name, MODELS[name], FILE),)
+        return (PlainFile(name, FILE, MODELS[name]),)
     return (wikitext_files.origin(name, ("train",)),)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mat.errors import InputError
 from mat.experiments.tasks.base import SPLITS
-from mat.experiments.tasks.storage.hub import Origin, check_columns, load_split
+from mat.experiments.tasks.storage.hub import check_text, load_split
+from mat.experiments.tasks.storage.mirror import Origin
 
 REPO = "Salesforce/wikitext"
 REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
@@ -37,12 +38,11 @@ def origin(config: str, splits: tuple[str, ...] = SPLITS) -> Origin:
 def lines(config: str, split: str, data: Path | None, cache: Path) -> Iterator[list[str]]:
     """The lines of a split that are not blank, stripped, in lists: the whole text is never held as Python objects.
 
-    Raises:
-        InputError: files or the column are not as on the hub, or no line has text.
+    Raises InputError: files or the column are not as on the hub, or no line has text.
     """
     place = origin(config)
     rows = load_split(place, split, data, cache)
-    check_columns(rows, place, split, ("text",), ("text",))
+    check_text(rows, place, split, "text")
     found = False
     for start in range(0, len(rows), ROWS_AT_ONCE):
         texts = rows[start : start + ROWS_AT_ONCE]["text"]

@@ -110,5 +110,5 @@ def test_an_augmentation_is_a_function_of_its_draws(kind: str) -> None:
 
 def test_other_kinds() -> None:
     assert augmentation("none", 16, "a setting") is None
-    with pytest.raises(InputError, match="Expected a setting to be one of crop, resized_crop, none, got 'mixup'"):
+    with pytest.raises(InputError, match="a setting must be one of crop, resized_crop, none, got 'mixup'"):
         augmentation("mixup", 16, "a setting")

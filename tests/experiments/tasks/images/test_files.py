@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from mat.errors import InputError
 from mat.experiments.tasks import cifar10, imagenet, tiny_imagenet
+from tests.experiments.tasks.made_images import write_folders, write_images
 
 FOLDER = "uoft-cs/cifar10/plain_text"
 TINY = {"columns": ("image", "label"), "classes": 7, "side": 64}
@@ -22,11 +23,11 @@ def load(data: Path):
 
 
 @pytest.fixture
-def data(tmp_path: Path, image_writer) -> Path:
+def data(tmp_path: Path) -> Path:
     """CIFAR-10 with 30 + 10 images, the training images in two files."""
-    image_writer(tmp_path / FOLDER, "train", 20, 0, part="00000-of-00002")
-    image_writer(tmp_path / FOLDER, "train", 10, 1, part="00001-of-00002")
-    image_writer(tmp_path / FOLDER, "test", 10, 2)
+    write_images(tmp_path / FOLDER, "train", 20, 0, part="00000-of-00002")
+    write_images(tmp_path / FOLDER, "train", 10, 1, part="00001-of-00002")
+    write_images(tmp_path / FOLDER, "test", 10, 2)
     return tmp_path
 
 
@@ -69,8 +70,8 @@ def test_a_missing_image_is_named_by_file_and_row(data: Path) -> None:
         load(data)
 
 
-def test_a_wrong_size_is_named_by_file_and_row(data: Path, image_writer) -> None:
-    image_writer(data / FOLDER, "test", 10, 2, side=31)
+def test_a_wrong_size_is_named_by_file_and_row(data: Path) -> None:
+    write_images(data / FOLDER, "test", 10, 2, side=31)
     with pytest.raises(InputError, match=r"32x32 pixels in uoft-cs/cifar10, got 31x31 in row 0 of .*test-00000"):
         load(data)
 
@@ -90,15 +91,15 @@ def test_a_truncated_file_is_named(data: Path) -> None:
         ([*range(10), *range(10), *range(9), -1], r"\[-1, 0, "),
     ],
 )
-def test_wrong_labels_in_train_are_refused(tmp_path: Path, image_writer, labels, got: str) -> None:
-    image_writer(tmp_path / FOLDER, "train", 30, 0, labels, classes=20)
-    image_writer(tmp_path / FOLDER, "test", 10, 1)
+def test_wrong_labels_in_train_are_refused(tmp_path: Path, labels, got: str) -> None:
+    write_images(tmp_path / FOLDER, "train", 30, 0, labels, classes=20)
+    write_images(tmp_path / FOLDER, "test", 10, 1)
     with pytest.raises(InputError, match=rf"labels 0 to 9 in split 'train'.*got {got}"):
         load(tmp_path)
 
 
-def test_an_unknown_label_in_test_is_refused(data: Path, image_writer) -> None:
-    image_writer(data / FOLDER, "test", 4, 1, [3, 3, 10, 3], classes=20)
+def test_an_unknown_label_in_test_is_refused(data: Path) -> None:
+    write_images(data / FOLDER, "test", 4, 1, [3, 3, 10, 3], classes=20)
     with pytest.raises(InputError, match=r"labels 0 to 9 in split 'test'.*got \[3, 10\]"):
         load(data)
 
@@ -128,18 +129,18 @@ def test_a_column_missing_in_one_of_two_files_is_named(data: Path) -> None:
         load(data)
 
 
-def test_a_class_between_others_must_not_be_empty(tmp_path: Path, image_writer) -> None:
+def test_a_class_between_others_must_not_be_empty(tmp_path: Path) -> None:
     folder = tmp_path / "zh-plus/tiny-imagenet/data"
-    image_writer(folder, "train", 30, 0, [0, 1, 3] * 10, **TINY)
-    image_writer(folder, "valid", 10, 1, [0] * 10, **TINY)
+    write_images(folder, "train", 30, 0, [0, 1, 3] * 10, **TINY)
+    write_images(folder, "valid", 10, 1, [0] * 10, **TINY)
     with pytest.raises(InputError, match=r"labels 0 to 3 in split 'train'.*got \[0, 1, 3\]"):
         tiny_imagenet.load(tiny_imagenet.Settings(), tmp_path, tmp_path / "cache")
 
 
-def test_test_labels_that_train_lacks_are_refused(tmp_path: Path, image_writer) -> None:
+def test_test_labels_that_train_lacks_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "zh-plus/tiny-imagenet/data"
-    image_writer(folder, "train", 30, 0, [0, 1, 2] * 10, **TINY)
-    image_writer(folder, "valid", 10, 1, [4] * 10, **TINY)
+    write_images(folder, "train", 30, 0, [0, 1, 2] * 10, **TINY)
+    write_images(folder, "valid", 10, 1, [4] * 10, **TINY)
     with pytest.raises(InputError, match=r"'valid' .* 0 to 2, got 4 too"):
         tiny_imagenet.load(tiny_imagenet.Settings(), tmp_path, tmp_path / "cache")
 
@@ -164,11 +165,11 @@ def test_another_way_of_decoding_is_another_entry(data: Path, monkeypatch) -> No
 FEW = imagenet.Settings(side=8, validation_examples=2)
 
 
-def test_a_folder_of_images_that_is_not_whole_is_named(tmp_path: Path, folder_writer) -> None:
+def test_a_folder_of_images_that_is_not_whole_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Expected two or more folders.*imagenet/train, got 0.*'data'"):
         imagenet.load(FEW, tmp_path, tmp_path / "cache")
-    folder_writer(tmp_path, "train", 5, 0, ("a", "b"))
-    folder_writer(tmp_path, "val", 2, 1, ("a",))
+    write_folders(tmp_path, "train", 5, 0, ("a", "b"))
+    write_folders(tmp_path, "val", 2, 1, ("a",))
     with pytest.raises(InputError, match=r"Expected images in the folder .*imagenet/val/b"):
         imagenet.load(FEW, tmp_path, tmp_path / "cache")
     with pytest.raises(InputError, match=r"imagenet/train/c, found none.*'classes'"):
@@ -177,9 +178,9 @@ def test_a_folder_of_images_that_is_not_whole_is_named(tmp_path: Path, folder_wr
         imagenet.load(FEW, None, tmp_path / "cache")
 
 
-def test_a_corrupt_file_of_a_folder_is_named(tmp_path: Path, folder_writer) -> None:
-    folder_writer(tmp_path, "train", 5, 0, ("a", "b"))
-    folder_writer(tmp_path, "val", 2, 1, ("a", "b"))
+def test_a_corrupt_file_of_a_folder_is_named(tmp_path: Path) -> None:
+    write_folders(tmp_path, "train", 5, 0, ("a", "b"))
+    write_folders(tmp_path, "val", 2, 1, ("a", "b"))
     path = tmp_path / "imagenet/train/b/b_3.JPEG"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r"Expected an image in .*train/b/b_3\.JPEG, got OSError"):

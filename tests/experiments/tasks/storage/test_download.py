@@ -13,12 +13,13 @@ import pytest
 
 from mat.errors import InputError
 from mat.experiments.cli.main import main
-from mat.experiments.tasks import cifar10, cifar100
-from mat.experiments.tasks.storage.hub import PlainFile, fetch, hub_file, load_split
+from mat.experiments.tasks import cifar, cifar10, cifar100
+from mat.experiments.tasks.storage.hub import fetch, hub_file, load_split
+from mat.experiments.tasks.storage.mirror import PlainFile
 
 ROWS = {"train": 80, "test": 20}
 ORIGIN = replace(cifar10.ORIGIN, rows=ROWS)
-VOCABULARY = PlainFile("google-bert/bert-base-uncased", "8" * 40, "vocab.txt")
+VOCABULARY = PlainFile("google-bert/bert-base-uncased", "vocab.txt", "8" * 40)
 
 
 @pytest.fixture
@@ -62,13 +63,13 @@ def test_the_pinned_revision_is_asked_for_once(hub, tmp_path: Path) -> None:
     assert hub.asked == [("uoft-cs/cifar10", "dataset", ORIGIN.revision, ("plain_text/*",))]
 
 
-def test_the_hub_and_a_mirror_give_the_same_task(hub, mirror: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(cifar10, "IMAGES", replace(cifar10.IMAGES, origin=ORIGIN))
+def test_the_hub_and_a_mirror_give_the_same_task(hub, mirror: Path, tmp_path: Path) -> None:
+    images = replace(cifar10.IMAGES, origin=ORIGIN)
     settings = cifar10.Settings(validation_examples=20)
-    ours = cifar10.load(settings, None, tmp_path / "one")
-    theirs = cifar10.load(settings, mirror, tmp_path / "two")
+    ours = cifar.load(images, settings, None, tmp_path / "one")
+    theirs = cifar.load(images, settings, mirror, tmp_path / "two")
     assert ours.data_hash == theirs.data_hash
-    assert ours.sizes == cifar10.outline(settings).sizes
+    assert ours.sizes == cifar.outline(images, settings).sizes
 
 
 def test_what_is_fetched_is_said(hub, mirror: Path, tmp_path: Path) -> None:
@@ -134,24 +135,24 @@ def test_a_split_that_the_hub_lacks_is_named(hub, tmp_path: Path) -> None:
 def test_configurations_of_one_repository_are_kept_apart(hub, tmp_path: Path) -> None:
     shutil.copytree(hub.root / "uoft-cs/cifar10/plain_text", hub.root / "uoft-cs/cifar10/other")
     for config in ("plain_text", "other"):
-        assert len(load_split(replace(ORIGIN, config=config), "test", None, tmp_path / "cache")) == 20
+        assert len(load_split(replace(ORIGIN, part=config), "test", None, tmp_path / "cache")) == 20
     assert [patterns for *_, patterns in hub.asked] == [("plain_text/*",), ("other/*",)]
 
 
 def test_a_single_file_of_a_model(hub, tmp_path: Path) -> None:
-    where = VOCABULARY.repo, VOCABULARY.revision, VOCABULARY.name
-    path = hub_file(*where, None, tmp_path / "cache")
+    path = hub_file(VOCABULARY, None, tmp_path / "cache")
     assert path.read_text() == "[PAD]\nthe\n"
-    assert hub_file(*where, None, tmp_path / "cache") == path
+    assert hub_file(VOCABULARY, None, tmp_path / "cache") == path
     assert hub.asked == [(VOCABULARY.repo, "model", VOCABULARY.revision, ("vocab.txt",))]
     assert not list((tmp_path / "cache").rglob("weights.bin"))
-    assert hub_file(*where, hub.root, tmp_path / "cache") == hub.root / VOCABULARY.repo / "vocab.txt"
+    assert hub_file(VOCABULARY, hub.root, tmp_path / "cache") == hub.root / VOCABULARY.repo / "vocab.txt"
     found = fetch(VOCABULARY, None, tmp_path / "cache")
     assert (found["files"][0]["bytes"], found["complete"]) == (10, True)
+    gone = replace(VOCABULARY, part="missing.txt")
     with pytest.raises(InputError, match=r"missing\.txt.*'data'"):
-        hub_file(*where[:2], "missing.txt", hub.root, tmp_path / "cache")
+        hub_file(gone, hub.root, tmp_path / "cache")
     with pytest.raises(InputError, match=r"missing\.txt"):
-        hub_file(*where[:2], "missing.txt", None, tmp_path / "cache")
+        hub_file(gone, None, tmp_path / "cache")
 
 
 def test_a_mirror_that_is_given_is_never_completed_from_the_hub(hub, tmp_path: Path) -> None:

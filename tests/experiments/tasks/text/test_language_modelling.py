@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mat.experiments.tasks import hmm
 from mat.experiments.tasks.base import SPLITS
-from mat.experiments.tasks.text.language_modelling import TokenTask, unigram_loss
+from mat.experiments.tasks.text.language_modelling import AT_ONCE, Rows, TokenTask, unigram_loss
 from mat.experiments.tasks.text.masking import NOT_COUNTED, Vocabulary
-from mat.experiments.tasks.text.token_rows import AT_ONCE, Rows
 from mat.experiments.tasks.wikitext import Settings, cut
 from tests.experiments.tasks.text.test_tokenizer import LINES, subwords, train_tokenizer
 

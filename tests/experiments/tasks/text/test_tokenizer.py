@@ -19,7 +19,7 @@ from mat.experiments.tasks.text.tokenizer import (
     wordpiece,
 )
 from mat.experiments.tasks.text.tokenizer_choice import load_tokenizer
-from tests.experiments.tasks.made_text import BERT, UNUSED, vocabulary
+from tests.experiments.tasks.made_text import BERT, UNUSED, vocabulary, write_lines
 
 LINES = ["= A title =", "the <unk> river ran north , in 1923 .", "Senjō no Valkyria : 戦場の 3"] * 5
 TRICKY = [
@@ -178,9 +178,7 @@ def test_a_missing_vocabulary_is_named(tmp_path: Path) -> None:
 
 
 def test_bad_text_stops_training_with_its_own_error(tmp_path: Path) -> None:
-    from tests.experiments.tasks.made_text import write_lines
-
-    write_lines(tmp_path, "wikitext-2-v1", "train", ["", " \n"])
+    write_lines(tmp_path / "Salesforce/wikitext/wikitext-2-v1", "train", ["", " \n"])
     with pytest.raises(InputError, match=r"lines of text in split 'train'.*2 blank"):
         load_tokenizer("wikitext-2-v1", 300, False, tmp_path, tmp_path / "cache")
 

@@ -1,1 +1,0 @@
-"""What a training step can save at most, by the closed forms."""
