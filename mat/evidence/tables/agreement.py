@@ -238,10 +238,15 @@ def _rule(given: Given) -> Any:
     return found
 
 
+def _compute(given: Given) -> pd.DataFrame:
+    references = _rule(given).uses["references"]
+    return summary(load(given.measured), references)
+
+
 TABLE = Table(
     "agreement",
     "Agreement of kernel estimators",
-    lambda given: summary(load(given.measured), _rule(given).uses["references"]),
+    _compute,
     lambda frame, given: markdown(frame, _rule(given).thresholds["choice_margin"]),
     reads=("claims",),
     needs="agreement",
