@@ -55,7 +55,8 @@ LEVELS = tables.rule_files()["levels"].path
 
 def expand_scale():
     """What is asked for: the runs with all that they need, by name; those of them that keep their weights, because some
-    run of the scale starts from them; the tasks; by study, its jobs by name; whether a level for vanilla is stated. A config that cannot be used ends here, before any job."""
+    run of the scale starts from them; the tasks; by study, its jobs by name; whether a level for vanilla is stated. A
+    config that cannot be used ends here, before any job."""
     try:
         runs = expand_config(CONTENT)
         ceiling.models_of(CONTENT)
