@@ -87,7 +87,8 @@ def write_branches(tables: Path, seeds: int = 3) -> None:
                 rhos.append(
                     {
                         **same, "checkpoint": checkpoint, "quantity": quantity, "given": given, "mean": mean,
-                        "low": max(-1, mean - 0.2), "high": min(1, mean + 0.2), "n": seeds, "branch_steps": 20,
+                        "low": max(-1, mean - 0.2), "high": min(1, mean + 0.2), "n": seeds, "deviation": 0.1,
+                        "branch_steps": 20,
                     }
                 )  # fmt: skip
             wrong = family == "vgg"
@@ -101,6 +102,7 @@ def write_branches(tables: Path, seeds: int = 3) -> None:
                         {
                             **same, "checkpoint": checkpoint, "set": name, "minus": minus, "measure": measure,
                             "mean": mean, "low": mean - abs(scale) / 3, "high": mean + abs(scale) / 3, "n": seeds,
+                            "deviation": abs(scale) / 8,
                             "unit": "points" if measure == "memorised" else "nats", "set_share": 0.34,
                             "branch_steps": 60, "corrupted": 50 if wrong else 0,
                         }
