@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	$(ACTIVATE) snakemake --cores $(CORES) --config scale=$(SCALE)
 
 test: $(VENV)/.installed-test lint
-	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2
+	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(ACTIVATE) ruff check .
@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-test
 
 # the committed results: their hashes, every table and page made again from the pooled runs, what the README links to
 check-results: $(VENV)/.installed-test
-	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results
+	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results tests/end_to_end
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
