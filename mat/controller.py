@@ -86,9 +86,12 @@ class Controller:
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
         name = type(self.method).__name__
-        if self.measured and not self.probe_inputs:
-            reads = " and ".join(sorted(self.measured))
-            raise InputError(f"{name} reads {reads}: give it probe_inputs, a batch of samples")
+        if self.measured and (not isinstance(self.probe_inputs, Mapping) or not self.probe_inputs):
+            got = "none" if self.probe_inputs is None else f"a {type(self.probe_inputs).__name__}"
+            raise InputError(
+                f"{name} reads {' and '.join(sorted(self.measured))}: give it probe_inputs, a batch of samples by the "
+                f"names of the model's inputs, such as {{'x': images}}; got {got}"
+            )
         if GRADIENTS in self.measured and not labelled:
             raise InputError(
                 f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"

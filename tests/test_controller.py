@@ -135,7 +135,9 @@ def test_a_schedule_is_told_how_much_lies_behind():
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        (MAT(), {"probe_inputs": None, "every": 5}, "reads spectra: give it probe_inputs"),
+        (MAT(), {"probe_inputs": None, "every": 5}, "reads spectra: give it probe_inputs, .* got none"),
+        (MAT(), {"probe_inputs": {}, "every": 5}, "names of the model's inputs, .* got a dict"),
+        (MAT(), {"probe_inputs": torch.zeros(4, 8), "every": 5}, "names of the model's inputs, .* got a Tensor"),
         (MAT(), {"every": 0}, "every must be ≥ 1"),
         (Steep(), {"every": 1}, "Steep reads gradients: give it probe_labels, and loss"),
         (Late(), {"every": 1}, "Late goes by a schedule: give it length"),
