@@ -48,12 +48,17 @@ def draw(name: str, tables: Path, out: Path) -> tuple[Path, Path]:
 
 def drawn(name: str, tables: Path | Tables) -> Figure:
     """A script's figure, to be looked into."""
+    return pictured(name, tables)[0]
+
+
+def pictured(name: str, tables: Path | Tables) -> tuple[Figure, np.ndarray]:
+    """A script's figure and its picture: (height, width, 4) bytes."""
     given = load(tables) if isinstance(tables, Path) else tables
     try:
         with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
             figure = __import__(name).draw(given)
             figure.canvas.draw()
-            return figure
+            return figure, np.array(figure.canvas.buffer_rgba())
     finally:
         plt.close("all")
 

@@ -16,7 +16,7 @@ from mat.evidence.runs import pooled as pooled
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.evidence.written import collect_into, write
-from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, script, signs
+from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, pictured, script, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
@@ -24,10 +24,12 @@ PAGE = 9.8  # inches
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Two tasks with all methods, the tables of every figure."""
+    """Two tasks with every method that a figure shows by its runs, the tables of every figure."""
     root = tmp_path_factory.mktemp("many")
     tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
-    runs = write_runs(root / "runs", tasks, MANY, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
+    # alternatives of open choices are shown from a table of their own
+    methods = {name: how for name, how in MANY.items() if method_groups.group(name) != "sensitivity"}
+    runs = write_runs(root / "runs", tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
     collect_into(runs, root / "tables")
     write(root / "tables", "results")
     compare(root / "tables")
@@ -51,15 +53,27 @@ def long(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def figures(many):
-    """All figures, drawn once."""
+def pictures(many):
+    """All figures and their pictures, drawn once."""
     given = load(many)
-    return {name: drawn(name, given) for name in NAMES}
+    return {name: pictured(name, given) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def figures(pictures):
+    return {name: figure for name, (figure, _) in pictures.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equal_tables_give_equal_files_without_a_date(many, tmp_path, name):
-    first, second = (draw(name, many, tmp_path / folder) for folder in ("a", "b"))
+def test_equal_tables_give_equal_pictures(many, pictures, name):
+    first, (_, second) = pictures[name][1], pictured(name, many)
+    assert first.shape == second.shape
+    assert (first == second).all()
+    assert len(np.unique(first)) > 1
+
+
+def test_equal_figures_are_equal_files_without_a_date(many, tmp_path):
+    first, second = (draw("rivals", many, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     pdf, png = first
     assert pdf.stat().st_size > 8_000
