@@ -111,4 +111,5 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
 def curves(tables: Tables, task: str, method: str) -> dict[int, measures.Charged]:
     """Finished runs by seed."""
     done = tables.finished(task, method)
-    return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for _, run in done.iterrows()}
+    rows = zip(done["seed"], done["run"], done["charges_probe"], strict=True)
+    return {int(seed): (tables.curve(run), bool(charged)) for seed, run, charged in rows}

@@ -96,7 +96,7 @@ class Tables:
         return self._finished_by_label.get((task, method), self.runs.iloc[:0])
 
     def curve(self, run: str) -> pd.DataFrame:
-        """One run's curve, ascending in step; read, never changed."""
+        """One run's curve, ascending in step, its numbers without the run's labels; read, never changed."""
         return self._curves[run]
 
     def probes_of(self, run: str) -> pd.DataFrame:
@@ -113,13 +113,18 @@ class Tables:
         return {label: rows[rows["status"] == "finished"] for label, rows in self._by_label.items()}
 
     @cached_property
+    def _finished_rows(self) -> dict[tuple[str, str], list[pd.Series]]:
+        return {label: [row for _, row in rows.iterrows()] for label, rows in self._finished_by_label.items()}
+
+    @cached_property
     def _curves(self) -> dict[str, pd.DataFrame]:
-        groups = self.curves.groupby("run", sort=False)
+        numbers = self.curves.select_dtypes("number")
+        groups = numbers.groupby(self.curves["run"], sort=False)
         return {run: rows.sort_values("step", ignore_index=True) for run, rows in groups}
 
     def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
         """``measure(run row, curve)`` of every finished run, as a series over seeds."""
-        rows = (row for _, row in self.finished(task, method).iterrows())
+        rows = self._finished_rows.get((task, method), ())
         return pd.Series({int(row["seed"]): measure(row, self.curve(row["run"])) for row in rows}, dtype=float)
 
 
