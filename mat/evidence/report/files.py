@@ -45,9 +45,12 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:
-    """What is behind the numbers that the words name, as text or JSON."""
+    """What is behind the numbers that the words name, as text or JSON; the erratum that lies beside the folder of
+    tables comes before the text."""
     found = tracing.trace(tables_dir, words, claims_file.load_claims(claims), tables.load(tables_dir), root)
-    return trace_text.as_json(found) if as_json else trace_text.text(found)
+    if as_json:
+        return trace_text.as_json(found)
+    return "\n\n".join([*erratum.note(erratum.read(tables_dir.parent)), trace_text.text(found)])
 
 
 def check(tables_dir: Path, claims: Path, root: Path) -> str:

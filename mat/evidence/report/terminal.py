@@ -9,10 +9,12 @@ import pandas as pd
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
-from mat.evidence.report import verdicts
+from mat.evidence.report import erratum, verdicts
 from mat.evidence.runs import curves, metrics, pool
 from mat.evidence.tables.results import main_rows, results
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
+
+DETACHED = "detach: selected modules below a layer that is wholly inactive and has no path beside it get no gradient"
 
 
 def run(directory: Path) -> str:
@@ -36,6 +38,8 @@ def run(directory: Path) -> str:
     factor, flops = flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
+    if row["mode"] == "detach":
+        lines.append(f"mode      {DETACHED}")
     lines += [
         f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
         f"probes    every {row['interval']} steps, n = {row['probe_n']}",
@@ -54,7 +58,8 @@ def _flags(rows: pd.DataFrame) -> str:
 
 
 def scale(tables_dir: Path, claims: Path) -> str:
-    """The verdicts when they are there, the results in a few columns, and where the report is, for a terminal."""
+    """For a terminal: the erratum that lies beside the folder, the verdicts when they are there, the results in a few
+    columns, and where the report is."""
     tables, rules = catalogue.load(tables_dir), load_claims(claims)
     frame = results(tables, rules.convergence)
     factor, unit = flop_unit(frame["compute_to_convergence_executed_flop_mean"].max())
@@ -64,7 +69,9 @@ def scale(tables_dir: Path, claims: Path) -> str:
         f"{'active %':>9} {'seconds':>8}  metric"
     )
     judged = tables.made.get("verdicts")
-    rows = [] if judged is None else [f"verdicts at scale {tables.scope}", *verdicts.lines(judged, rules), ""]
+    rows = [line for text in erratum.note(erratum.read(tables_dir.parent)) for line in (text, "")]
+    if judged is not None:
+        rows += [f"verdicts at scale {tables.scope}", *verdicts.lines(judged, rules), ""]
     rows += [f"scale {tables.scope}, executed ledger, charged probes included", header]
     shown = pd.concat([main_rows(frame, task) for task in tables.tasks])
     for row in shown.itertuples():

@@ -13,6 +13,7 @@ from mat.errors import InputError
 from mat.evidence.runs.files import is_there, relative, run_folder, sha256, short
 from mat.evidence.runs.pool import read_run, specification_hash
 from mat.evidence.runs.pooled import Tables
+from mat.evidence.text import format
 from mat.records.files import FILES
 
 _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
@@ -70,8 +71,21 @@ def _check_folder(
         columns = [column for column in own.columns if column in ours.columns]
         keys = ["interval", "module"] if "module" in columns else ["step"]
         first, second = (frame[columns].sort_values(keys, ignore_index=True) for frame in (own, ours))
-        if len(first) != len(second) or not first.astype(second.dtypes).equals(second):
-            yield f"{name} has other rows of {row['run']} than {said} has"
+        if apart := _apart(first, second):
+            yield f"{name} has other rows of {row['run']} than {said} has: {apart}"
+
+
+def _apart(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """In what two frames of the same columns differ; "" where they do not. Seconds are no run's result: another run of
+    the same code has others."""
+    if len(first) != len(second):
+        return f"{len(second)} rows beside {len(first)}"
+    columns = [name for name in first if not first[name].astype(second[name].dtype).equals(second[name])]
+    if not columns:
+        return ""
+    if all(name.startswith("seconds") for name in columns):
+        return "in seconds alone, all other numbers are the same"
+    return format.listed(columns)
 
 
 def _of(frame: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:

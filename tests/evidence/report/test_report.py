@@ -1,6 +1,8 @@
 """The report: verdicts first, what is there and nothing else, the same bytes for the same tables."""
 
+import json
 import re
+import shutil
 import struct
 import zlib
 
@@ -229,6 +231,17 @@ def test_the_terminal_says_verdicts_first_and_where_the_report_is(made):
     assert f"n = {verdict['n']}" in said[place]
     assert place < next(place for place, line in enumerate(said) if line.startswith("task "))
     assert said[-1] == f"report: {folder.parent / 'report.html'}"
+    assert "Erratum" not in "\n".join(said)
+
+
+def test_an_erratum_beside_the_tables_comes_first_in_a_terminal(made, tmp_path):
+    shutil.copytree(made / "results/demo/tables", tmp_path / "demo/tables")
+    (tmp_path / "demo/ERRATUM.md").write_text("# Erratum\n\nThe headline is withdrawn.\n")
+    tables, first = tmp_path / "demo/tables", "> **Erratum.** The headline is withdrawn.\n\n"
+    words = ["results", "digits", "mat", "test_loss"]
+    assert terminal.scale(tables, CLAIMS).startswith(first)
+    assert report_files.trace(tables, words, CLAIMS, tmp_path, False).startswith(first)
+    assert json.loads(report_files.trace(tables, words, CLAIMS, tmp_path, True))[0]["table"] == "results"
 
 
 def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_path, tables):

@@ -182,3 +182,5 @@ def test_a_run_can_be_shown(tmp_path):
     assert "scale demo, task hmm, method mat, seed 0" in pages["hmm-mat-0"]
     assert re.search(r"head\.0\.1 +[#.x]{10}\n", pages["hmm-mat-0"])
     assert "status    diverged" in pages["hmm-random-0"]
+    warned = {name for name, page in pages.items() if "mode      detach: selected modules below" in page}
+    assert warned == {"hmm-mat-0", "hmm-random-0", "hmm-multirate-0"}
