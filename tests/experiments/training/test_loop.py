@@ -96,14 +96,11 @@ def advanced(one, steps):
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
-    whole, first = loop(made, tmp_path), loop(made, tmp_path)
-    advanced(whole, 10)
-    advanced(first, 7)  # in the middle of an epoch and of a probe interval
+    first, second = advanced(loop(made, tmp_path), 7), loop(made, tmp_path)  # amid an epoch and a probe interval
     resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
-    second = loop(made, tmp_path)
     second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
-    advanced(second, 3)
-    assert differences(timeless(whole.state()), timeless(second.state())) == []
+    states = [timeless(advanced(one, 3).state()) for one in (first, second)]
+    assert differences(*states) == []
 
 
 def test_the_comparison_of_states_sees_another_seed(tmp_path):
