@@ -1,7 +1,7 @@
 """The contract that every method keeps."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from mat.experiments.config.plugins import find
 from mat.experiments.contract.method import broken, check_method
@@ -27,7 +27,6 @@ def test_every_method_file_is_its_card(name, monkeypatch):
 
 @every_method
 @given(world=worlds())
-@settings(max_examples=25, deadline=None)
 def test_contract(name: str, options: dict, world: World):
     """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked, on the names
     of the modules or on any random state but its own."""
