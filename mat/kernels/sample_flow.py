@@ -168,9 +168,9 @@ KEEPS: dict[Callable, Keeps] = {
     ),
     **dict.fromkeys(
         _methods(
-            "add sub mul div true_divide neg abs exp log sqrt rsqrt pow square sin cos tanh sigmoid erf relu relu_ relu6 gelu"
-            " silu mish elu leaky_relu hardtanh hardswish hardsigmoid softplus dropout clamp where masked_fill maximum minimum"
-            " add_ sub_ mul_ div_"
+            "add sub mul div true_divide neg abs exp log sqrt rsqrt pow square sin cos tanh sigmoid erf clamp where"
+            " masked_fill maximum minimum add_ sub_ mul_ div_ dropout relu relu_ relu6 gelu silu mish elu leaky_relu"
+            " hardtanh hardswish hardsigmoid softplus"
             " __add__ __radd__ __iadd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __neg__ __pow__"
         ),
         _elementwise,
