@@ -29,9 +29,14 @@ class Machine:
     device: str = "cpu"
 
     def take(self, batch: Batch) -> Batch:
-        """The batch on the device."""
-        inputs = {name: value.to(self.device) for name, value in batch.inputs.items()}
-        return Batch(inputs, batch.labels.to(self.device))
+        """The batch on the device; from pinned memory it goes over while the host does other things."""
+        inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.inputs.items()}
+        return Batch(inputs, batch.labels.to(self.device, non_blocking=True))
+
+    def wait(self) -> None:
+        """Until the device has done what it was given; a CPU always has."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def hardware(self) -> dict[str, Any]:
         """Processor, number of cores, device."""
