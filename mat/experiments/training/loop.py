@@ -143,7 +143,7 @@ class Loop:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
-        torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step))
         known = self._counted()
         counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
         totals = progress.totals
