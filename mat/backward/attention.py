@@ -8,13 +8,14 @@ the plain one, whatever kernel it chooses: masks, causality and grouped queries 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mat.backward.functions import Join, Rows, Take
+from mat.backward.parts import active_heads, leave
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -62,15 +63,12 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any
             # the kernel draws its numbers itself, for all heads in one call: computed whole, then cut
             whole = plain(*args, **kwargs)
             on, off = heads.split(whole.shape[1])
-            return _joined(Take.apply(whole, on, 1), off.take(whole.detach(), 1), on, off)
+            return _joined(Take.apply(whole, on, 1), off.views(whole.detach(), 1), on, off)
         return _dropped_out(heads, q, k, v, mask, **named)
-    parts = [
-        (_taken(heads, which, q), _taken(heads, which, k), _taken(heads, which, v), _masked(heads, which, mask))
-        for which in (0, 1)
-    ]
-    active = plain(*parts[0][:3], attn_mask=parts[0][3], **named)
+    active = plain(*_active(heads, q, k, v), attn_mask=_masked(heads, mask), **named)
     with torch.no_grad():
-        constant = plain(*parts[1][:3], attn_mask=parts[1][3], **named)
+        runs = _constant(heads, mask, q, k, v)
+        constant = [plain(*run, attn_mask=own, **named) for own, *run in runs]
     return _joined(active, constant, *heads.split(q.shape[1]))
 
 
@@ -85,19 +83,15 @@ def _dropped_out(
     if named.get("is_causal"):
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
 
-    def group(which: int) -> Tensor:
-        parts = (_taken(heads, which, q), _taken(heads, which, k), _taken(heads, which, v))
-        keep = _taken(heads, which, noise)
-        return _math(*parts, _masked(heads, which, mask), keep, dropout_p, named.get("scale"))
-
-    active = group(0)
+    active = _math(_masked(heads, mask), dropout_p, named.get("scale"), *_active(heads, q, k, v, noise))
     with torch.no_grad():
-        constant = group(1)
+        runs = _constant(heads, mask, q, k, v, noise)
+        constant = [_math(own, dropout_p, named.get("scale"), *run) for own, *run in runs]
     return _joined(active, constant, *heads.split(q.shape[1]))
 
 
 def _math(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keep: Tensor, dropout_p: float, scale: float | None
+    mask: Tensor | None, dropout_p: float, scale: float | None, q: Tensor, k: Tensor, v: Tensor, keep: Tensor
 ) -> Tensor:
     """PyTorch's own composition, product for product, so that it rounds as the whole call would."""
     kind = q.dtype
@@ -113,20 +107,35 @@ def _math(
     return (torch.ops.aten._safe_softmax(scores, -1) * noise @ v).to(kind)
 
 
-def _taken(heads: Heads, which: int, tensor: Tensor) -> Tensor:
-    """Active heads (``which`` 0) are kept for the backward pass, so in memory of their own."""
-    rows = heads.split(tensor.shape[1])[which]
-    return rows.take(tensor.detach(), 1) if which else Take.apply(tensor, rows, 1)
+def _active(heads: Heads, *tensors: Tensor) -> list[Tensor]:
+    """The active heads of each: they are kept for the backward pass, so in memory of their own."""
+    taken = []
+    for tensor in tensors:
+        rows = heads.split(tensor.shape[1])[0]
+        own = active_heads(tensor, rows)
+        taken.append(Take.apply(tensor, rows, 1) if own is None else own)
+    return taken
 
 
-def _masked(heads: Heads, which: int, mask: Tensor | None) -> Tensor | None:
-    if mask is None or mask.dim() != 4 or mask.shape[1] == 1:
-        return mask
-    return _taken(heads, which, mask)
+def _masked(heads: Heads, mask: Tensor | None) -> Tensor | None:
+    return _active(heads, mask)[0] if mask is not None and _by_head(mask) else mask
 
 
-def _joined(active: Tensor, constant: Tensor, on: Rows, off: Rows) -> Tensor:
-    """Both groups in their places, (B, H, S, D) in the memory order (B, S, H, D) that fused kernels give."""
-    batch, length, width = active.shape[0], *active.shape[2:]
-    out = active.new_empty(batch, length, on.total, width).transpose(1, 2)
-    return Join.apply(active, constant, out, on, off)
+def _constant(heads: Heads, mask: Tensor | None, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Of each run of inactive heads its mask and its views of ``tensors``: they are not kept, so nothing is copied."""
+    parts = [heads.split(t.shape[1])[1].views(t, 1) for t in tensors]
+    masks: Sequence[Tensor | None] = [mask] * len(parts[0])
+    if mask is not None and _by_head(mask):
+        masks = heads.split(mask.shape[1])[1].views(mask, 1)
+    return zip(masks, *parts, strict=True)
+
+
+def _by_head(mask: Tensor) -> bool:
+    return mask.dim() == 4 and mask.shape[1] > 1
+
+
+def _joined(active: Tensor, constant: Sequence[Tensor], on: Rows, off: Rows) -> Tensor:
+    """The active heads and the parts of the others in their places; what is active of it goes along."""
+    out = Join.apply(active, on, off, *constant)
+    leave(out, active, on.blocks(out.shape[-1]))
+    return out

@@ -53,7 +53,7 @@ class Rows:
         """The active entries of ``tensor`` along ``dim``; a view where they are one run."""
         if self.whole:
             return tensor
-        parts = [tensor.narrow(dim, start, stop - start) for start, stop in self.runs]
+        parts = self.views(tensor, dim)
         return torch.cat(parts, dim) if len(parts) > 1 else parts[0] if parts else tensor.narrow(dim, 0, 0)
 
     def copy(self, tensor: Tensor, dim: int) -> Tensor:
@@ -61,12 +61,27 @@ class Rows:
         taken = self.take(tensor, dim)
         return taken.clone(memory_format=torch.contiguous_format) if len(self.runs) == 1 and not self.whole else taken
 
-    def put_into(self, out: Tensor, values: Tensor, dim: int) -> Tensor:
-        """Write ``values`` to the active entries of ``out`` along ``dim``; returns ``out``."""
-        parts = values.split([stop - start for start, stop in self.runs], dim) if self.runs else ()
-        for (start, stop), part in zip(self.runs, parts, strict=True):
+    def views(self, tensor: Tensor, dim: int) -> list[Tensor]:
+        """The active entries of ``tensor`` along ``dim``, one view for each run."""
+        return [tensor.narrow(dim, start, stop - start) for start, stop in self.runs]
+
+    def cut(self, values: Tensor, dim: int) -> tuple[Tensor, ...]:
+        """The active entries ``values``, one after the other along ``dim``, as one view for each run."""
+        return values.split([stop - start for start, stop in self.runs], dim) if self.runs else ()
+
+    def put_into(self, out: Tensor, values: Sequence[Tensor], dim: int) -> Tensor:
+        """Write ``values``, one for each run, to the active entries of ``out`` along ``dim``; returns ``out``."""
+        for (start, stop), part in zip(self.runs, values, strict=True):
             out.narrow(dim, start, stop - start).copy_(part)
         return out
+
+    def fill(self, out: Tensor, values: Tensor, dim: int) -> Tensor:
+        """Overwrite ``out``, whatever is in it: ``values`` at the active entries of ``dim``, zeros elsewhere."""
+        stops, starts = (0, *(stop for _, stop in self.runs)), (*(start for start, _ in self.runs), self.total)
+        for stop, start in zip(stops, starts, strict=True):
+            if start > stop:
+                out.narrow(dim, stop, start - stop).zero_()
+        return self.put_into(out, self.cut(values, dim), dim)
 
     def put(self, values: Tensor, dim: int) -> Tensor:
         """``values`` at the active entries of ``dim``, zeros elsewhere."""
@@ -74,7 +89,11 @@ class Rows:
             return values
         shape = list(values.shape)
         shape[dim] = self.total
-        return self.put_into(values.new_zeros(shape), values, dim)
+        return self.fill(values.new_empty(shape), values, dim)
+
+    def blocks(self, width: int) -> tuple[tuple[int, int], ...]:
+        """The runs of entries that are ``width`` times as many, in blocks of ``width``."""
+        return tuple((start * width, stop * width) for start, stop in self.runs)
 
 
 class Take(torch.autograd.Function):
@@ -89,24 +108,27 @@ class Take(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device).zero_()
-        return ctx.rows.put_into(full, g, ctx.dim), None, None
+        full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device)
+        return ctx.rows.fill(full, g, ctx.dim), None, None
 
 
 class Join(torch.autograd.Function):
-    """``active`` and ``constant`` in their places along dimension 1 of ``out``."""
+    """``active`` and the parts of ``constant`` in their places along dimension 1: (B, H, S, D) in the memory order
+    (B, S, H, D) that fused kernels give."""
 
     @staticmethod
-    def forward(ctx: Any, active: Tensor, constant: Tensor, out: Tensor, on: Rows, off: Rows) -> Tensor:
+    def forward(ctx: Any, active: Tensor, on: Rows, off: Rows, *constant: Tensor) -> Tensor:
         ctx.on = on
+        batch, _, length, width = active.shape
+        strides = (length * on.total * width, width, on.total * width, 1)
+        out = torch.empty_strided((batch, on.total, length, width), strides, dtype=active.dtype, device=active.device)
         off.put_into(out, constant, 1)
-        on.put_into(out, active, 1)
-        return out
+        return on.put_into(out, on.cut(active, 1), 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
-        return ctx.on.take(g, 1), None, None, None, None
+        return ctx.on.take(g, 1), None, None, *(None for _ in ctx.needs_input_grad[3:])
 
 
 @dataclass(frozen=True)
@@ -120,36 +142,64 @@ class Plan:
     detach: bool
     geometry: tuple = ()
 
+    @property
+    def active(self) -> int:
+        """Entries of the weight along ``dim`` that are active."""
+        return sum(self.weight.lengths)
+
+    @property
+    def sends_part(self) -> bool:
+        """Whether the gradient of the active outputs is all that the backward pass reads, and not of all outputs."""
+        some = not (self.weight.empty or self.weight.whole)
+        return self.detach and self.dim == 0 and some and (self.bias.empty or self.bias.runs == self.weight.runs)
+
 
 class SparseLinear(torch.autograd.Function):
-    """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces."""
+    """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces.
+
+    ``part``: the active columns of ``x``, where they are there by themselves (``mat.backward.parts``); they, and not
+    ``x``, then receive the gradient. The second result stands for the active ones of the first one's last dimension:
+    it has their shape and no memory, and passes on their gradient where a caller computes with them alone.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, *pieces: Tensor) -> Tensor:
-        ctx.plan = plan
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, part: Tensor | None, *pieces: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.plan, ctx.x_shape = plan, x.shape
+        ctx.set_materialize_grads(False)
         # columns of inactive slices are never needed again, so they are not kept for the backward pass
-        kept = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
-        ctx.save_for_backward(None if plan.weight.empty else kept, weight)
-        ctx.x_shape = x.shape
+        if part is None:
+            part = x if plan.dim == 0 or plan.weight.empty else plan.weight.copy(x, -1)
+        ctx.save_for_backward(None if plan.weight.empty else part, weight)
         # how a product is folded, and so rounded, depends on whether its weight is to be trained
-        return F.linear(x, weight.detach().requires_grad_(), bias)
+        out = F.linear(x, weight.detach().requires_grad_(), bias)
+        return out, out.new_empty(()).expand(*out.shape[:-1], plan.active) if plan.sends_part else None
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Any, g: Tensor | None, part: Tensor | None) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
-        g = g.reshape(-1, g.shape[-1])
         rows = plan.dim == 0
-        active_g = plan.weight.take(g, 1) if rows else g
-        gx = None
+        if part is None:
+            assert g is not None  # without any gradient there is no backward pass
+            g = g.reshape(-1, g.shape[-1])
+            active_g = plan.weight.take(g, 1) if rows else g
+        else:  # of rows, in ``detach``
+            active_g = part.reshape(-1, part.shape[-1])
+            if g is not None:
+                active_g = active_g + plan.weight.take(g.reshape(-1, g.shape[-1]), 1)
+        gx = gp = None
+        if ctx.needs_input_grad[4]:
+            gp = (active_g @ plan.weight.take(weight, 1)).reshape(*ctx.x_shape[:-1], plan.active)
         if ctx.needs_input_grad[0]:
             if not plan.detach:
                 gx = g @ weight
             elif rows:
                 gx = active_g @ plan.weight.take(weight, 0)
             else:
-                gx = plan.weight.put(g @ plan.weight.take(weight, 1), 1)
+                gx = plan.weight.put(active_g @ plan.weight.take(weight, 1), 1)
             gx = gx.reshape(ctx.x_shape)
         weights: list[Tensor] = []
         if not plan.weight.empty:
@@ -158,9 +208,16 @@ class SparseLinear(torch.autograd.Function):
             if rows:
                 weights = list((active_g.T @ x).split(plan.weight.lengths))
             else:
-                weights = [piece.T for piece in (x.T @ g).split(plan.weight.lengths)]
-        biases = () if plan.bias.empty else plan.bias.take(g, 1).sum(0).split(plan.bias.lengths)
-        return gx, None, None, None, *weights, *biases
+                weights = [piece.T for piece in (x.T @ active_g).split(plan.weight.lengths)]
+        biases: tuple[Tensor, ...] = ()
+        if not plan.bias.empty:
+            if rows and plan.bias.runs == plan.weight.runs:
+                own = active_g
+            else:
+                assert g is not None  # as ``Plan.sends_part`` has it
+                own = plan.bias.take(g, 1)
+            biases = own.sum(0).split(plan.bias.lengths)
+        return gx, None, None, None, gp, *weights, *biases
 
 
 # The backward nodes of functions that keep channels apart and have no parameters.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mat.backward.functions import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
+from mat.backward.parts import active_columns, leave
 from mat.errors import InputError
 from mat.partition.partition import Slice
 
@@ -128,7 +129,13 @@ class Product:
             bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
             return SparseConv2d.apply(x, weight, bias, self.current, wanted, *leaves)
-        return SparseLinear.apply(x, weight, bias, self.current, *leaves)
+        part = None
+        if self.detach and self.current.dim == 1 and (part := active_columns(x, self.current.weight)) is not None:
+            x = x.detach()
+        out, active = SparseLinear.apply(x, weight, bias, self.current, part, *leaves)
+        if active is not None:
+            leave(out, active, self.current.weight.runs)
+        return out
 
 
 def as_autocast(tensor: Tensor, device: str) -> Tensor:

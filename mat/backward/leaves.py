@@ -93,7 +93,7 @@ class Leaves(dict[Slice, nn.Parameter]):
         for piece, leaf in self.items():
             module, attribute = self._places[piece.parameter]
             whole = module._parameters.get(attribute)
-            if whole is not self.wholes[piece.parameter] or _memory(leaf) != _memory(whole):
+            if whole is None or whole is not self.wholes[piece.parameter] or _moved(leaf, whole):
                 raise InputError(
                     f"{piece.parameter!r} was moved or replaced after wrapping, so the optimizer no longer trains "
                     "it; call model.to(...), or load a state with assign=True, first and wrap afterwards"
@@ -118,6 +118,10 @@ class Leaves(dict[Slice, nn.Parameter]):
                     "attention whose query, key and value are not one tensor: partition_model(model, heads=False)), or "
                     "what is active was changed between a forward pass and its backward pass"
                 )
+
+
+def _moved(leaf: Tensor, whole: Tensor) -> bool:
+    return leaf is not whole and _memory(leaf) != _memory(whole)
 
 
 def _memory(tensor: Tensor) -> int:

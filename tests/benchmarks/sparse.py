@@ -2,9 +2,9 @@
 
 A step is forward, backward and AdamW; the dense one is plain PyTorch on the unwrapped model. For an active share s,
 round(s · count) modules of every kind are drawn at random, anew in each round; times and executed FLOPs are of the
-same set, the dense step is timed before and after each sparse one, and what counts is how far the ratio of times
-lies above the ratio of FLOPs. No test asserts these numbers. Parts are chosen by name (``--only bert memory``);
-``--device cuda`` runs the timings and the memory on a GPU.
+same set, the dense step is timed before and after each sparse one, and what counts is how far the ratio of times, on
+the clock and in CPU seconds, lies above the ratio of FLOPs. No test asserts these numbers. Parts are chosen by name
+(``--only bert memory``); ``--device cuda`` runs the timings and the memory on a GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,13 +78,23 @@ def stepper(model: nn.Module, parameters, inputs: dict[str, Tensor], labels: Ten
     return step
 
 
-def seconds(run: Callable[[], object], times: int = 1) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
+class Spent(NamedTuple):
+    """Seconds on the clock, and of the process's own computing, which other processes disturb less."""
+
+    clock: float
+    cpu: float
+
+    @classmethod
+    def by(cls, run: Callable[[], object]) -> Spent:
+        clock, cpu = time.perf_counter(), time.process_time()
         run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / times
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return cls(time.perf_counter() - clock, time.process_time() - cpu)
+
+    def beside(self, before: Spent, after: Spent) -> Spent:
+        """As ratios to the mean of two others."""
+        return Spent(*(2 * own / (a + b) for own, a, b in zip(self, before, after, strict=True)))
 
 
 def step_times(name: str, device: str, rounds: int) -> None:
@@ -102,31 +113,34 @@ def step_times(name: str, device: str, rounds: int) -> None:
     dense_macs, _ = executed_macs(functools.partial(forward_backward, model, inputs, labels), device)
     model.zero_grad(set_to_none=True)
     dense()
-    found: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, float], list[tuple[Spent, float]]] = {}
     changes = []
     for turn in range(rounds):
-        before = seconds(dense)
+        before = Spent.by(dense)
         for mode, (twin, sparse, step) in runs.items():
             for share in SHARES:
                 active = draw(sparse.partition, share, turn)
-                changes.append(seconds(functools.partial(sparse.set_active, active)) / before)
+                changes.append(Spent.by(functools.partial(sparse.set_active, active)).clock / before.clock)
                 macs, _ = executed_macs(functools.partial(forward_backward, twin, inputs, labels), device)
                 for leaf in sparse.parameters():
                     leaf.grad = None
                 step()  # memory settles into the new set's sizes, as within an interval between probes
-                taken = seconds(step)
-                after = seconds(dense)
-                found.setdefault((mode, share), []).append((taken / ((before + after) / 2), macs / dense_macs))
+                taken = Spent.by(step)
+                after = Spent.by(dense)
+                found.setdefault((mode, share), []).append((taken.beside(before, after), macs / dense_macs))
                 before = after
     rows = []
     for (mode, share), pairs in found.items():
-        above = sorted(taken - macs for taken, macs in pairs)
-        rows.append(
-            [mode, f"{share:g}", f"{statistics.median(macs for _, macs in pairs):.3f}",
-             f"{statistics.median(taken for taken, _ in pairs):.3f}",
-             f"{statistics.median(above):+.3f} [{above[0]:+.3f}, {above[-1]:+.3f}]"]
-        )  # fmt: skip
+        row = [mode, f"{share:g}", f"{statistics.median(macs for _, macs in pairs):.3f}"]
+        for kind in Spent._fields:
+            above = sorted(getattr(taken, kind) - macs for taken, macs in pairs)
+            row += [
+                f"{statistics.median(getattr(taken, kind) for taken, _ in pairs):.3f}",
+                f"{statistics.median(above):+.3f} [{above[0]:+.3f}, {above[-1]:+.3f}]",
+            ]
+        rows.append(row)
     header = ["mode", "active share", "FLOPs / dense", "time / dense", "time − FLOPs [range]"]
+    header += ["CPU seconds / dense", "CPU seconds − FLOPs [range]"]
     table(f"{title}: {dense_macs / 1e9:.1f} GMAC, {len(sparse.partition.modules)} modules", header, rows)
     print(f"\nchanging the active set / dense step: at most {max(changes):.4f}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from mat.errors import InputError
 from mat.experiments.checks import check_least, check_share
@@ -103,7 +103,16 @@ def build(settings: Settings, signature: Signature) -> nn.Module:
         pad_token_id=None,  # id 0 is a word like any other and gets its gradient; what is padding, a mask says
         **({"num_labels": signature.outputs} if classifies else {}),
     )
-    return (BertForSequenceClassification if classifies else BertForMaskedLM)(config)
+    model = (BertForSequenceClassification if classifies else BertForMaskedLM)(config)
+    model.register_forward_pre_hook(_broadcast_mask, with_kwargs=True)
+    return model
+
+
+def _broadcast_mask(model: nn.Module, args: tuple, inputs: dict[str, Tensor]) -> tuple[tuple, dict[str, Tensor]]:
+    """A hook that hands on ``attention_mask`` (B, S) as attention takes it, (B, 1, 1, S). Given as it is, transformers
+    looks whether it masks anything, and on a GPU the host waits for the answer."""
+    mask = inputs.get("attention_mask")
+    return args, inputs if mask is None else {**inputs, "attention_mask": mask[:, None, None].bool()}
 
 
 def _check(settings: Settings, signature: Signature) -> None:

@@ -114,6 +114,8 @@ def build(settings: Settings, signature: Signature) -> nn.Module:
     from transformers import SwitchTransformersConfig
     from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersStack
 
+    from mat.experiments.models.switch_experts import ask_once
+
     check_signature("switch", signature, *OBJECTIVES)
     length, outputs, causal = signature.length, signature.outputs, signature.objective == "causal_lm"
     config = SwitchTransformersConfig(
@@ -136,6 +138,7 @@ def build(settings: Settings, signature: Signature) -> nn.Module:
         use_cache=False,
     )
     stack = SwitchTransformersStack(config)
+    ask_once(stack)
     for block in stack.block if causal else ():
         del block.layer[1]  # the cross-attention: without an encoder nothing calls it
     # as transformers does in the models around the stack, where the embedding is shared

@@ -18,6 +18,7 @@ from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint
 from mat.experiments.training.evaluation import Evaluation
+from mat.experiments.training.loss_sum import LATE, LossSum
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Prefetch
@@ -40,7 +41,7 @@ class Progress:
     step: int = 0
     seconds_saved: float = 0.0
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
-    since: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "share": 0.0, "steps": 0})
+    since: dict[str, float] = field(default_factory=lambda: {"share": 0.0, "steps": 0})
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: executed.Memo = field(default_factory=dict)
     optimizer_macs: dict[tuple, int] = field(default_factory=dict)
@@ -78,8 +79,10 @@ class Loop:
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.prefetch = Prefetch(self.task, spec.seed, self.recipe.batch, self.steps)
+        self.prefetch = Prefetch(self.task, spec.seed, self.recipe.batch, self.steps, pinned=machine.device == "cuda")
         self.progress = Progress()
+        # a CPU has a loss when the call that computes it returns
+        self.loss_sum = LossSum(machine.device, LATE if machine.device == "cuda" else 0)
 
     def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
         """Steps that are trained, and steps that the learning rate's schedule goes over."""
@@ -140,18 +143,17 @@ class Loop:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
-        torch.manual_seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step))
         known = self._counted()
         counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
-        loss, totals = counted.result, progress.totals
+        totals = progress.totals
         totals["macs_executed"] += counted.macs
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
-        self._time(time.perf_counter() - start, counting=known != self._counted())
-        progress.since["loss"] += loss
+        self._time(start, counting=known != self._counted())
         progress.since["share"] += len(active) / len(self.controller.partition.modules)
         progress.since["steps"] += 1
         progress.step += 1
-        if not math.isfinite(loss):
+        if not self.loss_sum.add(counted.result):
             progress.diverged = True
         if progress.diverged or progress.step % self.recipe.evaluate_every == 0 or progress.step == self.steps:
             self._evaluate(report)
@@ -159,10 +161,14 @@ class Loop:
     def _counted(self) -> tuple[int, int]:
         return len(self.progress.step_macs), len(self.progress.optimizer_macs)
 
-    def _time(self, seconds: float, counting: bool) -> None:
+    def _time(self, start: float, counting: bool) -> None:
         """Counting is slow and no part of training: a counted step is taken to last as long as the next plain one,
-        or, when none follows, as the plain ones did on average."""
+        or, when none follows, as the plain ones did on average. Both are waited for, other steps only where a row of
+        the curve or a probe reads what they made (``_catch_up``)."""
         progress, totals = self.progress, self.progress.totals
+        if counting or progress.untimed:
+            self.machine.wait()
+        seconds = time.perf_counter() - start
         last = progress.step + 1 == self.steps
         if not counting:
             totals["seconds_train"] += seconds * (1 + progress.untimed)
@@ -173,7 +179,15 @@ class Loop:
             mean = totals["seconds_train"] / progress.timed if progress.timed else seconds
             totals["seconds_train"] += mean * progress.untimed
 
+    def _catch_up(self) -> None:
+        """Until the device has done the steps it was given: the time that this takes is theirs."""
+        start = time.perf_counter()
+        self.machine.wait()
+        self.progress.totals["seconds_train"] += time.perf_counter() - start
+
     def _begin(self) -> None:
+        if self.controller.due:
+            self._catch_up()
         if not (self.controller.due and self.controller.probes):
             self.controller.begin_step()
             return
@@ -201,7 +215,7 @@ class Loop:
         extra = model.extra_loss() if hasattr(model, "extra_loss") else None
         return loss, loss if extra is None else loss + extra
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, batch: Batch) -> Tensor:
         self.model.train()
         loss, minimised = self.losses(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -212,7 +226,7 @@ class Loop:
         else:
             memo[key], _ = elementwise.elementwise_macs(self._update)
         self.progress.totals["macs_optimizer"] += memo[key]
-        return loss.item()
+        return loss.detach()
 
     def _update(self) -> None:
         if self.recipe.clip:
@@ -220,8 +234,11 @@ class Loop:
         self.optimizer.step()
 
     def _evaluate(self, report: Report) -> None:
+        self._catch_up()
         progress, since = self.progress, self.progress.since
-        start = time.perf_counter()
+        start, total = time.perf_counter(), self.loss_sum.take()
+        if not math.isfinite(total):
+            progress.diverged = True
         score = self.evaluation.score("validation", self.model)
         loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
@@ -230,7 +247,7 @@ class Loop:
         row = {
             "step": progress.step,
             "epoch": progress.step / self.steps_per_epoch,
-            "train_loss": since["loss"] / steps if steps else math.nan,
+            "train_loss": total / steps if steps else math.nan,
             "val_loss": loss,
             "val_metric": metric,
             **{f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics},
@@ -238,7 +255,7 @@ class Loop:
             "active_share": since["share"] / steps if steps else math.nan,
         }
         progress.curve.append(row)
-        progress.since = {"loss": 0.0, "share": 0.0, "steps": 0}
+        progress.since = {"share": 0.0, "steps": 0}
         report(
             f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
             f"validation loss {loss:.4f}  {self.task.metrics[0].name} {metric:.4f}  active {row['active_share']:.0%}",
@@ -270,6 +287,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "controller": self.controller.state_dict(),
             "progress": vars(self.progress),
+            "loss_sum": self.loss_sum.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -277,6 +295,7 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
+        self.loss_sum.restore(state["loss_sum"])
 
 
 def initial_model(spec: Spec, task: Task, out: Path, machine: Machine) -> tuple[nn.Module, str | None]:

@@ -29,9 +29,21 @@ class Machine:
     device: str = "cpu"
 
     def take(self, batch: Batch) -> Batch:
-        """The batch on the device."""
-        inputs = {name: value.to(self.device) for name, value in batch.inputs.items()}
-        return Batch(inputs, batch.labels.to(self.device))
+        """The batch on the device; from pinned memory it goes over while the host does other things."""
+        inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.inputs.items()}
+        return Batch(inputs, batch.labels.to(self.device, non_blocking=True))
+
+    def seed(self, seed: int) -> None:
+        """Seed what draws from no generator of its own. ``torch.manual_seed`` would seed GPUs that are not in use, too,
+        and records a stack trace each time."""
+        torch.default_generator.manual_seed(seed)
+        if self.device == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def wait(self) -> None:
+        """Until the device has done what it was given; a CPU always has."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def hardware(self) -> dict[str, Any]:
         """Processor, number of cores, device."""

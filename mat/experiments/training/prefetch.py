@@ -18,10 +18,11 @@ class Prefetch:
     Args:
         size: samples per batch.
         steps: of the whole run; nothing is made beyond them.
+        pinned: in memory that a GPU reads by itself (``Machine.take``).
     """
 
-    def __init__(self, task: Task, seed: int, size: int, steps: int) -> None:
-        self.task, self.seed, self.size, self.steps = task, seed, size, steps
+    def __init__(self, task: Task, seed: int, size: int, steps: int, pinned: bool = False) -> None:
+        self.task, self.seed, self.size, self.steps, self.pinned = task, seed, size, steps, pinned
         self.per_epoch = task.steps_per_epoch(size)
         # the number of threads of an operator is each thread's own setting
         self._pool = ThreadPoolExecutor(1, "prefetch", torch.set_num_threads, (torch.get_num_threads(),))
@@ -36,7 +37,13 @@ class Prefetch:
 
     def _begin(self, step: int) -> Future[Batch]:
         epoch, within = divmod(step, self.per_epoch)
-        return self._pool.submit(self.task.batch, self.seed, epoch, within, self.size)
+        return self._pool.submit(self._make, epoch, within)
+
+    def _make(self, epoch: int, within: int) -> Batch:
+        batch = self.task.batch(self.seed, epoch, within, self.size)
+        if not self.pinned:
+            return batch
+        return Batch({name: value.pin_memory() for name, value in batch.inputs.items()}, batch.labels.pin_memory())
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

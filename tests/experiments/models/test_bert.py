@@ -201,3 +201,18 @@ def test_kernels_of_padded_texts_are_those_of_the_jacobian(estimator):
             ]
         )
         torch.testing.assert_close(kernels[module.name], j @ j.T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_mask_that_is_handed_on_gives_the_numbers_of_transformers(padded):
+    """Bit for bit those of the plain model, which makes its own of what it is given."""
+    model = made(CLASSES)
+    ids = torch.randint(11, (4, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(4, 6, dtype=torch.long)
+    if padded:
+        mask[1:, 3:] = 0
+    with torch.no_grad():
+        own = logits(model, {"input_ids": ids, "attention_mask": mask})
+        model._forward_pre_hooks.clear()
+        assert torch.equal(own, logits(model, {"input_ids": ids, "attention_mask": mask}))
+        assert torch.equal(own, logits(model, {"input_ids": ids})) == (not padded)

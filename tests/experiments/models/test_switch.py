@@ -280,3 +280,22 @@ def test_vanilla_learns_the_hidden_markov_text(tmp_path):
 def test_images_are_refused():
     with pytest.raises(InputError, match="needs a task with the objective"):
         switch.build(SETTINGS, Signature("image_classification", {"x": torch.zeros(1, 1, 8, 8)}, 10))
+
+
+@pytest.mark.parametrize("initialiser", [1.0, 8.0])
+def test_experts_asked_once_give_the_numbers_of_transformers(initialiser):
+    """Output and every gradient, bit for bit, also where an expert is sent nothing and tokens are beyond capacity."""
+    from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersExperts
+
+    results = []
+    for own in (True, False):
+        model = made(replace(SETTINGS, initialiser=initialiser, capacity=1.0, experts=6))
+        for module in model.modules():
+            if isinstance(module, SwitchTransformersExperts) and not own:
+                module.__class__ = SwitchTransformersExperts
+        logits = model(tokens(2))
+        logits.square().sum().backward()
+        results.append([logits, *(p.grad for p in model.parameters())])
+    untouched = [a is None for a in results[0]]
+    assert untouched == [b is None for b in results[1]]
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True) if a is not None)
