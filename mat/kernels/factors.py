@@ -24,6 +24,10 @@ class Dense:
         self.n, self.positions, self.width = values.shape
         self.dtype, self.device = values.dtype, values.device
 
+    def of(self, samples: slice, dtype: torch.dtype) -> Dense:
+        """Of some samples, in another precision."""
+        return Dense(self.values[samples].to(dtype))
+
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         """Entries ``start:stop`` of the width, for some samples: (samples, T, stop − start)."""
         return self.values[samples, :, start:stop]
@@ -32,6 +36,10 @@ class Dense:
         """Σ_t left[i, :, t] ⊗ self[i, t]: (n, rows, width), for ``left`` (n, rows, T)."""
         return torch.bmm(left, self.values)
 
+    def summed(self, left: Tensor) -> Tensor:
+        """The sum over the samples of ``times``: (rows, width), from one product."""
+        return left.transpose(1, 2).flatten(0, 1).T @ self.values.flatten(0, 1)
+
 
 class OneHot:
     """Rows picked by ids (n, T) from a table of ``width`` rows; ids outside 0 … width − 1 pick nothing."""
@@ -39,6 +47,9 @@ class OneHot:
     def __init__(self, ids: Tensor, width: int, dtype: torch.dtype) -> None:
         self.ids, self.width, self.dtype, self.device = ids, width, dtype, ids.device
         self.n, self.positions = ids.shape
+
+    def of(self, samples: slice, dtype: torch.dtype) -> OneHot:
+        return OneHot(self.ids[samples], self.width, dtype)
 
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         ids = self.ids[samples]
@@ -50,6 +61,11 @@ class OneHot:
         for into, ids, values in zip(out, self.ids, left, strict=True):
             into.index_add_(1, ids[ids >= 0], values[:, ids >= 0])
         return out
+
+    def summed(self, left: Tensor) -> Tensor:
+        ids, values = self.ids.flatten(), left.transpose(0, 1).flatten(1)
+        picked = ids >= 0
+        return left.new_zeros(left.shape[1], self.width).index_add_(1, ids[picked], values[:, picked])
 
 
 class Patches:
@@ -69,6 +85,9 @@ class Patches:
         self.out, self.taps = out, kernel[0] * kernel[1]
         self.positions, self.width = self.each * out[0] * out[1], channels * self.taps
         self.dtype, self.device = images.dtype, images.device
+
+    def of(self, samples: slice, dtype: torch.dtype) -> Patches:
+        return Patches(self.images[samples].to(dtype), self.kernel, self.geometry)
 
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         first, last = start // self.taps, -(-stop // self.taps)
@@ -97,6 +116,13 @@ class Patches:
         ]
         return torch.stack(found).flatten(2)
 
+    def summed(self, left: Tensor) -> Tensor:
+        rows = left.shape[1]
+        gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2).flatten(0, 1)
+        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
+        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
+        return torch.ops.aten.convolution_backward(gradients, self.images.flatten(0, 1), weight, *fixed)[1].flatten(1)
+
 
 Side = Dense | OneHot | Patches
 
@@ -114,6 +140,10 @@ class Factors(NamedTuple):
         """The same use of more samples."""
         left, right = [part.left for part in parts], [part.right for part in parts]
         return Factors(_stacked(left), _stacked(right), parts[0].row, parts[0].column)
+
+    def of(self, samples: slice, dtype: torch.dtype) -> Factors:
+        """The same use of some of the samples, both sides in the precision ``dtype``."""
+        return Factors(self.left.of(samples, dtype), self.right.of(samples, dtype), self.row, self.column)
 
     @property
     def swapped(self) -> Factors:

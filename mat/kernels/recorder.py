@@ -45,6 +45,8 @@ class Recorder(TorchFunctionMode):
         listener: called with a ``Call`` and the gradient at its output, during a backward pass.
     """
 
+    rules: Mapping[Any, Rule] = RULES
+
     def __init__(self, parameters: Mapping[str, nn.Parameter], n: int, copies: bool = True) -> None:
         """``copies``: give an output without samples, such as shared positions, a copy for each of them."""
         super().__init__()
@@ -55,25 +57,25 @@ class Recorder(TorchFunctionMode):
         self.listener: Callable[[Call, Tensor], None] = lambda call, gradient: None
         self._stored: dict[int, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in parameters.items():
-            self._stored.setdefault(_storage(parameter), []).append((name, parameter))
+            self._stored.setdefault(storage(parameter), []).append((name, parameter))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm:
-            _refuse_batch_statistics(self.n, *args, **kwargs)
+            self._batch_norm(*args, **kwargs)
         if not self._found((args, kwargs)):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             # its projections are calls of F.linear on (positions, samples, width), seen from inside only
-            rule = partial(RULES[F.linear], sample_dim=1)
+            rule = partial(self.rules[F.linear], sample_dim=1)
             inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, rule, a, k))
             return inside(*args, **kwargs)
-        return self._call(func, RULES.get(func), args, kwargs)
+        return self._call(func, self.rules.get(func), args, kwargs)
 
     def _call(self, func: Callable, rule: Rule | None, args: Any, kwargs: Any) -> Any:
         found = self._found((args, kwargs))
         call = self._ruled(rule, args, kwargs) if found and rule else None
-        output = func(*args, **kwargs)
+        output = self._output(func, args, kwargs, call)
         if call is None:
             written = func is torch.Tensor.__setitem__ or "out" in kwargs
             if written or not all(map(self._found, _tensors(output))):  # more than a view or an attribute
@@ -86,19 +88,34 @@ class Recorder(TorchFunctionMode):
             self.leaves.append(output.detach().requires_grad_())
             output = self.leaves[-1].clone(memory_format=torch.contiguous_format)
         for operand, locate in call.operands:
-            for name, parameter in self._stored.get(_storage(operand), []):
+            for name, parameter in self._stored.get(storage(operand), []):
                 make = locate(operand, parameter) if _is_part(operand, parameter) else None
                 if make is not None:
                     self.uses.append(Use(name, call, make))
                     found.discard(name)
         self.unknown |= found
-        output.register_hook(lambda gradient: self.listener(call, gradient))
+        self._follow(call, output)
         return output
+
+    def _batch_norm(self, *args: Any, **kwargs: Any) -> None:
+        """Before every batch norm."""
+        _refuse_batch_statistics(self.n, *args, **kwargs)
+
+    def _output(self, func: Callable, args: tuple, kwargs: dict, call: Call | None) -> Any:
+        """The function's own output."""
+        return func(*args, **kwargs)
+
+    def _follow(self, call: Call, output: Tensor) -> None:
+        output.register_hook(lambda gradient: self.listener(call, gradient))
+
+    def _exact(self, device: str) -> bool:
+        """Whether a function computes with its operands as they are given, and is recorded by autograd."""
+        return torch.is_grad_enabled() and not torch.is_autocast_enabled(device)
 
     def _ruled(self, rule: Rule, args: tuple, kwargs: dict) -> Call | None:
         """What the function's rule makes of the call; None where gradients are off or cast."""
         device = _tensors((args, kwargs))[0].device.type
-        if not torch.is_grad_enabled() or torch.is_autocast_enabled(device):
+        if not self._exact(device):
             return None
         try:
             call = rule(self.n, *args, **kwargs)
@@ -107,7 +124,7 @@ class Recorder(TorchFunctionMode):
         return None if call is not None and call.copies > 1 and not self.copies else call
 
     def _found(self, tree: Any) -> set[str]:
-        return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
+        return {name for tensor in _tensors(tree) for name, _ in self._stored.get(storage(tensor), [])}
 
     def to_trace(self, verify: bool) -> list[Call]:
         """Calls whose rows are to be traced to their samples: all, where there is a doubt or ``verify`` asks.
@@ -173,7 +190,7 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _storage(tensor: Tensor) -> int:
+def storage(tensor: Tensor) -> int:
     """Where the tensor's memory begins; −1 where it has no such place."""
     try:
         return tensor.untyped_storage().data_ptr()
