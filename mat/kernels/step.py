@@ -132,9 +132,12 @@ class StepKernels:
                 "with activation checkpointing a step's layers run twice, so its kernels cannot be read from it; use "
                 "another estimator, or model.gradient_checkpointing_disable()"
             )
+        # functions, which a copy of the model shares: they are for this model alone
+        before = lambda model, args, kwargs: self._before(args, kwargs) if model is self.model else None  # noqa: E731
+        after = lambda model, args, output: self._after(output) if model is self.model else None  # noqa: E731
         self._hooks = [
-            self.model.register_forward_pre_hook(self._before, with_kwargs=True),
-            self.model.register_forward_hook(self._after, always_call=True),
+            self.model.register_forward_pre_hook(before, with_kwargs=True),
+            self.model.register_forward_hook(after, always_call=True),
         ]
 
     def stop(self) -> None:
@@ -144,7 +147,7 @@ class StepKernels:
             hook.remove()
         self._hooks = []
 
-    def _before(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+    def _before(self, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
             return
         sizes = [len(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.dim()]
@@ -159,13 +162,13 @@ class StepKernels:
         self._context.enter_context(self.around())
         self._context.enter_context(self.recorder)
 
-    def _after(self, model: nn.Module, args: Any, output: Any) -> None:
+    def _after(self, output: Any) -> None:
         if not torch.is_grad_enabled():
             return
         self.stop()
         if output is None:  # the forward pass has raised an error
             return
-        logits = logits_of(output, model)
+        logits = logits_of(output, self.model)
         if logits.dim() < 1 or len(logits) != self.batch or not logits.requires_grad:
             raise InputError(
                 f"the model's outputs must be (B, …) for a batch of B = {self.batch} and take gradients, got shape "

@@ -67,13 +67,13 @@ class Loop:
         method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
         self.steps, self.scheduled = self._length(partition, follows)
-        samples = self.task.probe(spec.seed, spec.probe.n)
+        self.samples = machine.take(self.task.probe(spec.seed, spec.probe.n))
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.evaluation = Evaluation(self.task, self.outputs_per_sample, machine)
         self.model.to(machine.device)
-        self.controller = self._controller(partition, machine.take(samples), follows)
+        self.controller = self._controller(partition, self.samples, follows)
         self.ledger = executed.StepLedger(
             self.model, partition, "dense" if method.dense else method.mode, machine.device
         )
@@ -208,7 +208,8 @@ class Loop:
     def _recorded(self, batch: Batch, active: frozenset[str]) -> tuple[executed.Counted, float]:
         """A step whose kernels are read, and the seconds that its probe took in it.
 
-        The probe is charged with all products beside the pass, less what the weight gradients cost by themselves.
+        The probe is charged with all products beside the pass, less what the weight gradients cost by themselves. Its
+        seconds, which lie within the step, include the counting where an active set is counted.
         """
         recording, progress, totals = self.controller.recording, self.progress, self.progress.totals
         assert recording is not None  # as the caller knows

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
+from mat.kernels.estimators import STEP
 from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
 from mat.records.columns import SPECTRUM
@@ -111,12 +113,15 @@ class Branches(Session):
         loop = self.loop
         if loop.progress.diverged or loop.progress.step != step:
             return None
-        controller = loop.controller
-        probe = controller.partition, controller.probe_inputs
+        controller, labels = loop.controller, loop.samples.labels
+        probe = controller.partition, loop.samples.inputs
+        estimator = controller.estimator
+        if estimator.name == STEP:  # a checkpoint has no step: the estimator of the same rows
+            estimator = replace(estimator, name="loss")
         try:  # by itself, because the run is vanilla's, whose controller measures nothing
-            kernels = modular_ntk(loop.model, *probe, controller.estimator, labels=controller.probe_labels)
+            kernels = modular_ntk(loop.model, *probe, estimator, labels=labels)
             rows = kernels.table(controller.normalisation).to_dict("records")
-            norms = gradient_norms(loop.model, *probe, controller.probe_labels, loop.task.sample_losses)
+            norms = gradient_norms(loop.model, *probe, labels, loop.task.sample_losses)
         except FloatingPointError:
             return None
         found = {row["module"]: {**row, "gradient_norm": norms[row["module"]]} for row in rows}
