@@ -102,6 +102,13 @@ class Patches:
         columns = columns.transpose(1, 2)
         return columns if self.each == 1 else columns.reshape(-1, self.positions, stop - start)
 
+    def summed(self, left: Tensor) -> Tensor:
+        rows = left.shape[1]
+        gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2).flatten(0, 1)
+        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
+        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
+        return torch.ops.aten.convolution_backward(gradients, self.images.flatten(0, 1), weight, *fixed)[1].flatten(1)
+
     def times(self, left: Tensor) -> Tensor:
         """As weight gradients of convolutions, sample by sample: no patch is cut out, and it is two to three times
         faster than patches and batched products (measured; tests/benchmarks). One call with a group for each
@@ -115,13 +122,6 @@ class Patches:
             for g, x in zip(gradients, self.images, strict=True)
         ]
         return torch.stack(found).flatten(2)
-
-    def summed(self, left: Tensor) -> Tensor:
-        rows = left.shape[1]
-        gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2).flatten(0, 1)
-        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
-        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
-        return torch.ops.aten.convolution_backward(gradients, self.images.flatten(0, 1), weight, *fixed)[1].flatten(1)
 
 
 Side = Dense | OneHot | Patches

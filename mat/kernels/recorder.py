@@ -57,7 +57,7 @@ class Recorder(TorchFunctionMode):
         self.listener: Callable[[Call, Tensor], None] = lambda call, gradient: None
         self._stored: dict[int, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in parameters.items():
-            self._stored.setdefault(storage(parameter), []).append((name, parameter))
+            self._stored.setdefault(_storage(parameter), []).append((name, parameter))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -88,13 +88,13 @@ class Recorder(TorchFunctionMode):
             self.leaves.append(output.detach().requires_grad_())
             output = self.leaves[-1].clone(memory_format=torch.contiguous_format)
         for operand, locate in call.operands:
-            for name, parameter in self._stored.get(storage(operand), []):
+            for name, parameter in self._stored.get(_storage(operand), []):
                 make = locate(operand, parameter) if _is_part(operand, parameter) else None
                 if make is not None:
                     self.uses.append(Use(name, call, make))
                     found.discard(name)
         self.unknown |= found
-        self._follow(call, output)
+        self._listen(call, output)
         return output
 
     def _batch_norm(self, *args: Any, **kwargs: Any) -> None:
@@ -105,7 +105,7 @@ class Recorder(TorchFunctionMode):
         """The function's own output."""
         return func(*args, **kwargs)
 
-    def _follow(self, call: Call, output: Tensor) -> None:
+    def _listen(self, call: Call, output: Tensor) -> None:
         output.register_hook(lambda gradient: self.listener(call, gradient))
 
     def _exact(self, device: str) -> bool:
@@ -124,7 +124,7 @@ class Recorder(TorchFunctionMode):
         return None if call is not None and call.copies > 1 and not self.copies else call
 
     def _found(self, tree: Any) -> set[str]:
-        return {name for tensor in _tensors(tree) for name, _ in self._stored.get(storage(tensor), [])}
+        return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
 
     def to_trace(self, verify: bool) -> list[Call]:
         """Calls whose rows are to be traced to their samples: all, where there is a doubt or ``verify`` asks.
@@ -190,7 +190,7 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def storage(tensor: Tensor) -> int:
+def _storage(tensor: Tensor) -> int:
     """Where the tensor's memory begins; −1 where it has no such place."""
     try:
         return tensor.untyped_storage().data_ptr()

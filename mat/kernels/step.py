@@ -33,9 +33,10 @@ from mat.kernels.factors import Factors
 from mat.kernels.gradient_rules import RULES, batch_norm_in_training
 from mat.kernels.ntk import MEMORY, Kernels
 from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use, storage, trace_rows
+from mat.kernels.recorder import Recorder, Use
 from mat.kernels.request import owned_parameters, pieces_of
 from mat.kernels.step_products import Contribution, multiply
+from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Partition, Slice
 
 Targets = Mapping[Slice, nn.Parameter]  # a slice of the model's parameters -> what has its gradient
@@ -68,10 +69,10 @@ class StepRecorder(Recorder):
         return func(*args, **kwargs)
 
     def _constant(self, value: Any) -> Any:
-        return value.detach() if isinstance(value, Tensor) and storage(value) in self._stored else value
+        return value.detach() if isinstance(value, Tensor) and self._found(value) else value
 
-    def _follow(self, call: Call, output: Tensor) -> None:
-        super()._follow(call, output)
+    def _listen(self, call: Call, output: Tensor) -> None:
+        super()._listen(call, output)
         self.edges[id(call)] = torch.autograd.graph.get_gradient_edge(output)
 
 
@@ -81,9 +82,9 @@ class StepKernels:
     ``n``: samples, the first of the batch; None: all of it. ``targets``: what has the gradients of the slices that
     train; by default the parameters themselves. ``loss_scale``: what the loss is multiplied with before its backward
     pass, which is divided out: a GradScaler's scale, 1/k where the gradients of k batches are accumulated. ``verify``:
-    trace every row to its sample, as a first probe does, by two backward passes to the activations; without it that
-    happens where shapes do not show the samples. Rows are not traced for safety under batch statistics, which mix the
-    samples, nor under autocast. ``around``: entered for the forward pass. ``memory``: bytes of working space.
+    trace every row to its sample, as a first probe does, by backward passes to the activations (not under batch
+    statistics, which mix the samples); without it that happens where shapes do not show the samples. ``around``:
+    entered for the forward pass. ``memory``: bytes of working space.
 
     Attributes:
         kernels: None until the backward pass has ended.
@@ -180,29 +181,32 @@ class StepKernels:
                 f"no rule follows the use of {listed}, so their part of the step's kernels is not known; use another "
                 "estimator, which takes such parameters sample by sample"
             )
-        autocast = torch.is_autocast_enabled(logits.device.type)
-        calls = self.recorder.to_trace(self.verify and not (self.recorder.mixes or autocast))
+        calls = self.recorder.to_trace(self.verify and not self.recorder.mixes)
         if calls:
             self.watch(lambda: self._trace(logits, calls))
         self._begin(logits.device)
 
     def _trace(self, logits: Tensor, calls: list[Call]) -> None:
-        """Give the rows of ``calls`` their samples, by two backward passes from the logits.
+        """Give the rows of ``calls`` their samples, by backward passes from the logits.
 
         Raises InputError where a row belongs to more than one sample.
         """
         edges = [self.recorder.edges[id(call)] for call in calls]
-        scale = 1 + torch.arange(self.batch, dtype=logits.dtype, device=logits.device) / self.batch
-        cotangent = dense_cotangent(logits)
-        scaled = cotangent * scale.reshape(-1, *(1,) * (logits.dim() - 1))
-        plain, other = (
-            torch.autograd.grad(logits, edges, c, retain_graph=True, allow_unused=True) for c in (cotangent, scaled)
-        )
-        for call, one, two in zip(calls, plain, other, strict=True):
-            if one is None or two is None:
-                self._lost.add(id(call))
-            elif not trace_rows(call, one, two, scale):
-                names = sorted({use.parameter for use in self.recorder.uses if use.call is call})
+        found = torch.autograd.grad(logits, edges, cotangent := dense_cotangent(logits), True, allow_unused=True)
+        gradients = [gradient for gradient in found if gradient is not None]
+        self._lost = {id(call) for call, gradient in zip(calls, found, strict=True) if gradient is None}
+        base = tag_base({logits.dtype, *(gradient.dtype for gradient in gradients)})
+        traced = [call for call in calls if id(call) not in self._lost]
+        tracers = [Tracer(call, gradient, base) for call, gradient in zip(traced, gradients, strict=True)]
+        edges = [self.recorder.edges[id(call)] for call in traced]
+        for digits in tags(self.batch, base).to(logits.device) if tracers else ():
+            tag = (2.0**digits).to(logits.dtype).reshape(-1, *(1,) * (logits.dim() - 1))
+            tagged = torch.autograd.grad(logits, edges, cotangent * tag, retain_graph=True)
+            for tracer, gradient in zip(tracers, tagged, strict=True):
+                tracer.read(gradient)
+        for tracer in tracers:
+            if not tracer.assign():
+                names = sorted({use.parameter for use in self.recorder.uses if use.call is tracer.call})
                 raise InputError(
                     f"the rows that {', '.join(names)} are used on could not be traced to single samples; use another "
                     "estimator, whose passes are in evaluation mode"

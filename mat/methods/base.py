@@ -144,7 +144,9 @@ def probe_passes(measured: Collection[str], kernel: int) -> list[int]:
     """Backward passes of every measurement of a probe, each of which takes a forward pass, too; ``kernel``: of the
     kernel's estimator. One without a pass of its own (0) has both measurements from a training step, whose samples'
     gradients cost as much as a forward pass to form."""
-    return [kernel if what == SPECTRA else 1 for what in measured] if kernel else [0]
+    if not kernel:
+        return [0] if measured else []
+    return [kernel if what == SPECTRA else 1 for what in measured]
 
 
 def require_share(name: str, value: float) -> None:
