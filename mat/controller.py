@@ -89,6 +89,7 @@ class Controller:
         self.active = frozenset(partition.names)
         self.records: list[dict[str, Any]] = []
         self.recording: StepKernels | None = None
+        self.missed = False
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -187,9 +188,10 @@ class Controller:
         """Call before every training step: probes and selects when an interval begins, sets what trains.
 
         ``loss_scale``: what the step multiplies its loss with, which the estimator ``step`` divides out: a GradScaler's
-        scale, 1/k where the gradients of k batches are accumulated (the first of them is recorded). Raises InputError
-        without an adopted optimizer: one that holds whole parameters would train no slice; and where a step that was to
-        be recorded made no pass.
+        scale, 1/k where the gradients of k batches are accumulated (the first of them is recorded). A step that
+        overflows under a scale above 1 is not read, as a GradScaler skips it; the next one is recorded instead. Raises
+        InputError without an adopted optimizer: one that holds whole parameters would train no slice; and where a step
+        that was to be recorded made no pass.
         """
         self._refuse_closed()
         self.end_step()
@@ -197,7 +199,7 @@ class Controller:
             raise InputError(
                 "no optimizer trains the slices yet; call controller.adopt(optimizer) before the first step"
             )
-        record = self.due and bool(self.measured) and self.estimator.name == STEP
+        record = (self.due or self.missed) and bool(self.measured) and self.estimator.name == STEP
         if self.due and not record:
             self._select(self.step, *self.measure(first=not self.history))
         elif self.due and not self.method.reads:
@@ -235,9 +237,12 @@ class Controller:
         """
         if self.recording is None:
             return
-        kernels, self.recording = self.recording.kernels, None
+        kernels, scaled, self.recording = self.recording.kernels, self.recording.loss_scale > 1, None
         if kernels is None:
             raise InputError(NO_PASS)
+        self.missed = scaled and not all(bool(gram.isfinite().all()) for gram in kernels.values())
+        if self.missed:
+            return
         spectra = kernels if SPECTRA in self.measured else None
         norms = norms_of_kernels({name: kernels[name] for name in self.partition.names})
         self._select(self.step - 1, *self._seen(spectra, norms if GRADIENTS in self.measured else {}))
@@ -316,6 +321,7 @@ class Controller:
         return {
             "step": self.step,
             "active": sorted(self.active),
+            "missed": self.missed,
             "selection": {
                 **vars(self.selection),
                 "active": sorted(self.selection.active),
@@ -327,7 +333,7 @@ class Controller:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
-        self.step = state["step"]
+        self.step, self.missed = state["step"], state["missed"]
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})

@@ -321,6 +321,21 @@ def test_the_first_of_several_batches_is_recorded_and_the_scale_divided_out():
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+def test_a_step_that_overflows_under_its_scale_is_made_up_for_by_the_next():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Half(mode="exact"), every=3, estimator="step")
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+    seen = []
+    for scale in (1e308, 1e308, 2.0, 2.0, 1.0):
+        controller.begin_step(loss_scale=scale)
+        (case.loss() * scale * (10 if scale > 2 else 1)).backward()
+        controller.load_state_dict(controller.state_dict())
+        seen.append(len(controller.history))
+    assert seen == [0, 0, 1, 2, 2]
+    assert controller.history[0].lambda_max == pytest.approx(controller.history[1].lambda_max, rel=1e-9)
+    assert [row["step"] for row in controller.records[:: len(case.partition.modules)]] == [2, 3]
+
+
 def test_a_step_that_is_recorded_must_be_made():
     case = bert_case()
     controller = Controller(case.model, case.partition, MAT(), every=1, estimator="step")
