@@ -20,8 +20,9 @@ from mat.errors import InputError
 from mat.kernels.factors import Factors
 from mat.kernels.gram import Segment, add_grams, gram_of
 from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use, trace_rows
+from mat.kernels.recorder import Recorder, Use
 from mat.kernels.request import Grams, Request
+from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Slice
 
 # The largest kernels that ``full`` makes, all modules together, in bytes.
@@ -29,11 +30,13 @@ FULL_BYTES = 2**32
 
 
 class Found(NamedTuple):
-    """``grams``: of the modules. ``unknown``: parameters that could not be followed and have contributed nothing;
-    ``unseen``: parameters that no function was given; ``shape``: of one sample's logits."""
+    """``grams``: of the modules. ``unknown``: parameters that could not be followed and have contributed nothing,
+    ``untraced`` those of them whose rows are not each of one sample; ``unseen``: parameters that no function was given;
+    ``shape``: of one sample's logits."""
 
     grams: Grams
     unknown: set[str]
+    untraced: set[str]
     unseen: set[str]
     shape: torch.Size
 
@@ -41,8 +44,8 @@ class Found(NamedTuple):
 def kernels(request: Request, verify: bool) -> Found:
     """The kernels of the modules, as far as their parameters can be followed; all parameters are frozen.
 
-    ``verify``: trace every row to its sample, also where its shape says it. Raises InputError where the logits have
-    no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
+    ``verify``: trace every row to its sample, also where its shape says it, unless the functions behind it do. Raises
+    InputError where the logits have no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
     """
     recorder, logits = _recorded(request)
     n = request.n
@@ -60,13 +63,13 @@ def kernels(request: Request, verify: bool) -> Found:
     grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules}
     used = {use.parameter for use in recorder.uses}
     unseen = set(request.parameters) - used - recorder.unknown
-    found = Found(grams, recorder.unknown, unseen, logits.shape[1:])
+    found = Found(grams, recorder.unknown, set(), unseen, logits.shape[1:])
     if not (logits.requires_grad and recorder.leaves):
         if logits.requires_grad:  # they depend on what was used in a way that was not recorded
             recorder.unknown.update(used)
         return found
     try:
-        _backward_passes(request, recorder, logits, grams, verify)
+        found.untraced.update(_backward_passes(request, recorder, logits, grams, verify))
     except CheckpointError:  # what is recomputed is not recorded, and so not what was
         recorder.unknown.update(used)
         for gram in grams.values():
@@ -74,8 +77,11 @@ def kernels(request: Request, verify: bool) -> Found:
     return found
 
 
-def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool) -> None:
-    """All backward passes: first, where it is called for, those that trace every row to its sample."""
+def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool) -> set[str]:
+    """All backward passes: first, where it is called for, those that trace every row to its sample.
+
+    Returns the parameters with rows that cannot be traced.
+    """
     passes = request.estimator.count(logits[0].numel())
     collector = _Collector(request, recorder, grams)
 
@@ -85,37 +91,43 @@ def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams
         torch.autograd.grad(logits, recorder.leaves, cotangent, retain_graph=not last, allow_unused=True)
 
     cotangents = request.estimator.cotangents(logits, request.labels)
-    untraced = {id(call): call for call in recorder.to_trace(verify)}
-    if untraced:
+    doubtful = {id(call) for call in recorder.to_trace(logits, verify)}
+    if doubtful:
         single = passes == 1
         # with several cotangents a row may have no gradient from the first, so a dense one finds the samples
         cotangent = next(cotangents) if single else dense_cotangent(logits)
-        waiting: dict[int, Tensor] = {}
+        base = tag_base({logits.dtype, *(p.dtype for p in request.parameters.values())})
+        tracers: dict[int, Tracer] = {}
 
-        def first(call: Call, gradient: Tensor) -> None:
-            if id(call) in untraced:
-                waiting[id(call)] = gradient
+        def plain(call: Call, gradient: Tensor) -> None:
+            if id(call) in doubtful:
+                tracers[id(call)] = Tracer(call, gradient, base)
+
+        def tagged(call: Call, gradient: Tensor) -> None:
+            if id(call) not in tracers:
+                return
+            tracers[id(call)].read(gradient)
+            if place < len(digits):
+                return
+            tracer = tracers.pop(id(call))
+            if not tracer.assign():
+                collector.give_up(call)
             elif single:
-                collector.take(call, gradient)
+                collector.take(call, tracer.gradient)
 
-        def second(call: Call, gradient: Tensor) -> None:
-            if id(call) in waiting:
-                plain = waiting.pop(id(call))
-                if not trace_rows(call, plain, gradient, scale):
-                    collector.give_up(call)
-                elif single:
-                    collector.take(call, plain)
-
-        scale = 1 + torch.arange(request.n, dtype=logits.dtype, device=logits.device) / request.n
-        backward(cotangent, first, last=False)
-        backward(cotangent * scale.reshape(-1, *(1,) * (logits.dim() - 1)), second, last=single)
+        backward(cotangent, plain, last=False)
+        digits = tags(request.n, base).to(logits.device)
+        for place, row in enumerate(digits, 1):
+            factor = (2.0**row).to(logits.dtype).reshape(-1, *(1,) * (logits.dim() - 1))
+            backward(cotangent * factor, tagged, last=single and place == len(digits))
         if single:
             collector.finish()
-            return
+            return collector.untraced
     for done, cotangent in enumerate(cotangents, 1):
         backward(cotangent, collector.take, last=done == passes)
         collector.finish()
     collector.multiply_kept(passes)
+    return collector.untraced
 
 
 def _recorded(request: Request) -> tuple[Recorder, Tensor]:
@@ -147,6 +159,7 @@ class _Collector:
         self.of_call: dict[int, list[Use]] = {}
         for use in recorder.uses:
             self.of_call.setdefault(id(use.call), []).append(use)
+        self.untraced: set[str] = set()
         self.arrived: dict[str, list[Factors | Tensor]] = {}
         self.kept: dict[str, list[list[Factors | Tensor]]] | None = {} if request.full else None
 
@@ -164,6 +177,7 @@ class _Collector:
     def give_up(self, call: Call) -> None:
         for use in self.of_call[id(call)]:
             self.unknown.add(use.parameter)
+            self.untraced.add(use.parameter)
             self.arrived.pop(use.parameter, None)
 
     def finish(self) -> None:
@@ -178,26 +192,22 @@ class _Collector:
 
     def multiply_kept(self, k: int) -> None:
         """For ``full``: the samples once per logit, (c, i), put in the order (i, c)."""
-        for name, passes in (self.kept or {}).items():
-            if len(passes) < k or any(len(arrived) < self.expected[name] for arrived in passes):
-                self.unknown.add(name)  # some use has no gradient for some logits
-                continue
-            with torch.no_grad():
-                self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)], len(passes))
-
-    def _multiply(self, name: str, contributions: list[Factors | Tensor], k: int = 1) -> None:
-        first = contributions[0]
-        rows = first.left.n if isinstance(first, Factors) else len(first)
-        pieces, shape = self.request.pieces[name], self.request.parameters[name].shape
-        found = {module: self.grams[module].new_zeros(rows, rows) for module, _ in pieces}
-        if not _add(contributions, shape, pieces, found, self.request.memory):
-            self.unknown.add(name)
+        if self.kept is None:
             return
-        for module, gram in found.items():
-            if self.kept is not None:
-                n = rows // k
-                gram = gram.reshape(k, n, k, n).permute(1, 0, 3, 2).reshape(rows, rows)
-            self.grams[module] += gram
+        with torch.no_grad():
+            for name, passes in self.kept.items():
+                if len(passes) < k or any(len(arrived) < self.expected[name] for arrived in passes):
+                    self.unknown.add(name)  # some use has no gradient for some logits
+                else:
+                    self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)])
+            for gram in self.grams.values():
+                n = len(gram) // k
+                gram.copy_(gram.reshape(k, n, k, n).permute(1, 0, 3, 2).reshape(len(gram), -1))
+
+    def _multiply(self, name: str, contributions: list[Factors | Tensor]) -> None:
+        pieces, shape = self.request.pieces[name], self.request.parameters[name].shape
+        if not _add(contributions, shape, pieces, self.grams, self.request.memory):
+            self.unknown.add(name)
 
 
 def _add(
@@ -207,7 +217,8 @@ def _add(
     grams: Grams,
     memory: int,
 ) -> bool:
-    """Add the Gram matrices of the slices of one parameter; False where their form does not allow it."""
+    """Add the Gram matrices of the slices of one parameter; False, and nothing added, where their form does not
+    allow it."""
     formed = [part for part in contributions if isinstance(part, Tensor)]
     factors = [part for part in contributions if isinstance(part, Factors)]
     if not factors:

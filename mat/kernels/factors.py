@@ -15,6 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Where one convolution with a group for each sample is faster than one for each sample: from that many channels of
+# the images, up to that many entries of the weight (measured; tests/benchmarks).
+FEW_CHANNELS, SMALL_WEIGHT = 8, 2**16
+
 
 class Dense:
     """One factor as a tensor (n, T, width)."""
@@ -105,23 +109,25 @@ class Patches:
     def summed(self, left: Tensor) -> Tensor:
         rows = left.shape[1]
         gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2).flatten(0, 1)
-        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
-        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
-        return torch.ops.aten.convolution_backward(gradients, self.images.flatten(0, 1), weight, *fixed)[1].flatten(1)
+        return self._of_weight(gradients, self.images.flatten(0, 1), rows, 1).flatten(1)
 
     def times(self, left: Tensor) -> Tensor:
-        """As weight gradients of convolutions, sample by sample: no patch is cut out, and it is two to three times
-        faster than patches and batched products (measured; tests/benchmarks). One call with a group for each
-        sample is faster still for few channels, but ``torch.utils.flop_counter`` counts it n times over."""
-        rows = left.shape[1]
+        """As weight gradients of convolutions, so that no patch is cut out, which is two to three times faster than
+        patches and batched products: of one convolution with a group for each sample where weights are small, else
+        sample by sample (measured; tests/benchmarks)."""
+        rows, channels = left.shape[1], self.images.shape[2]
         gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2)
-        weight = left.new_empty(rows, self.images.shape[2], *self.kernel)
-        fixed = (None, *self.geometry, False, (0, 0), 1, (False, True, False))
-        found = [
-            torch.ops.aten.convolution_backward(g, x, weight, *fixed)[1]
-            for g, x in zip(gradients, self.images, strict=True)
-        ]
-        return torch.stack(found).flatten(2)
+        if channels >= FEW_CHANNELS and rows * self.width <= SMALL_WEIGHT:
+            images = self.images.transpose(0, 1).flatten(1, 2)
+            found = self._of_weight(gradients.transpose(0, 1).flatten(1, 2), images, self.n * rows, self.n)
+            return found.reshape(self.n, rows, -1)
+        each = zip(gradients, self.images, strict=True)
+        return torch.stack([self._of_weight(g, x, rows, 1) for g, x in each]).flatten(2)
+
+    def _of_weight(self, gradients: Tensor, images: Tensor, rows: int, groups: int) -> Tensor:
+        weight = gradients.new_empty(rows, images.shape[1] // groups, *self.kernel)
+        options = (None, *self.geometry, False, (0, 0), groups, (False, True, False))
+        return torch.ops.aten.convolution_backward(gradients, images, weight, *options)[1]
 
 
 Side = Dense | OneHot | Patches

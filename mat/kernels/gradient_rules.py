@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mat.kernels.factors import Dense, Factors, OneHot, Patches
-from mat.kernels.operands import Call, Layout, Locate, Make, call_of, matrix, vector
+from mat.kernels.operands import Call, Layout, Locate, Make, call_of, matrix, same_view, vector
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:
@@ -34,16 +34,12 @@ def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Loc
     def locate(operand: Tensor, parameter: Tensor) -> Make | None:
         turned = weight.dim() == 2 and not weight.is_contiguous()
         for seen, way in ((weight, transposed), (weight.T, not transposed))[: weight.dim()]:
-            if _same_view(seen, parameter):
+            if same_view(seen, parameter):
                 return lambda g: factors(way)(g, 0)
         stored, way = (weight.T, not transposed) if turned else (weight, transposed)
         return matrix(factors(way), stored.shape[-1])(stored, parameter)
 
     return locate
-
-
-def _same_view(a: Tensor, b: Tensor) -> bool:
-    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
 
 
 def linear(n: int, input: Tensor, weight: Tensor, bias: Tensor | None = None, sample_dim: int = 0) -> Call | None:

@@ -96,10 +96,12 @@ def gram_of(rows: Tensor) -> Tensor:
     n = len(rows)
     if n <= TILE:
         return (rows @ rows.T).double()
-    out = rows.new_zeros(n, n, dtype=torch.float64)
+    out = rows.new_empty(n, n, dtype=torch.float64)
     for a in range(0, n, TILE):
-        out[a : a + TILE, a:] = rows[a : a + TILE] @ rows[a:].T
-    return out.triu() + out.triu(1).T
+        tiles = rows[a : a + TILE] @ rows[a:].T
+        out[a : a + TILE, a:] = tiles
+        out[a + TILE :, a : a + TILE] = tiles[:, TILE:].T
+    return out
 
 
 def _gradients(factors: Sequence[Factors], start: int, stop: int, columns: int) -> Tensor:

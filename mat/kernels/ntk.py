@@ -72,11 +72,12 @@ def modular_ntk(
 
     ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits,
     labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working
-    space beside the activations of one forward pass. ``verify``: find by a second backward pass which sample
-    every row belongs to (a third, where there are several cotangents); without it, shapes are believed where
-    only one reading is likely. ``check``: how many of the first samples are compared with plain automatic
-    differentiation (0: none); modules that differ are differentiated sample by sample, with a warning.
-    ``remainder``: one more kernel, of the remainder; with it they add up to the kernel of all trainable parameters.
+    space beside the activations of one forward pass. ``verify``: where some function between a layer and the outputs
+    might mix or move samples, find by a second backward pass which sample every row belongs to (a third, where there
+    are several cotangents, and more for very many samples); without it, shapes are believed where only one reading is
+    likely. ``check``: how many of the first samples are compared with plain automatic differentiation (0: none);
+    modules that differ are differentiated sample by sample, with a warning. ``remainder``: one more kernel, of the
+    remainder; with it they add up to the kernel of all trainable parameters.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
     Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
@@ -92,7 +93,12 @@ def modular_ntk(
         found = batched.kernels(request, verify)
         slow = found.unknown | _used(request, found.unseen)
         if slow:
-            _warn("no rule follows their use", slow)
+            for why, names in (
+                ("no rule follows their use", slow - found.untraced),
+                ("their rows could not be traced to one sample each", found.untraced),
+            ):
+                if names:
+                    _warn(why, names)
             per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
         wrong = _wrong(request, found, min(check, request.n)) if check else set()
         if wrong:
@@ -148,20 +154,17 @@ def _wrong(request: Request, found: Found, few: int) -> set[str]:
     Allowed is 1 % (or 16 ε) of √(Θ_ii Θ_jj), and 1e-6 (or ε²) of the largest entry of all modules.
     """
     rows = few * (found.shape.numel() if request.full else 1)
-    exact = {name: gram.new_zeros(rows, rows) for name, gram in found.grams.items()}
-    per_sample.add_kernels(request, request.parameters, exact, few, found.shape)
+    near = torch.stack([gram[:rows, :rows] for gram in found.grams.values()])
+    exact = torch.zeros_like(near)
+    per_sample.add_kernels(request, request.parameters, dict(zip(found.grams, exact, strict=True)), few, found.shape)
     eps = torch.finfo(next(iter(request.parameters.values())).dtype).eps
     relative, absolute = max(1e-2, 16 * eps), max(1e-6, eps**2)
-    largest = [float(gram.diagonal().max()) for gram in exact.values() if gram.isfinite().all()]
-    floor = absolute * max(largest, default=0.0)
-    wrong = set()
-    for name, gram in exact.items():
-        scale = gram.diagonal().clamp(min=0).sqrt()
-        off = (found.grams[name][:rows, :rows] - gram).abs()
-        near = off <= relative * scale[:, None] * scale + floor
-        if gram.isfinite().all() and not near.all():  # an overflow is nobody's mistake: the spectrum says it
-            wrong.add(name)
-    return wrong
+    finite = exact.isfinite().all(2).all(1)  # an overflow is nobody's mistake: the spectrum says it
+    diagonal = exact.diagonal(dim1=1, dim2=2)
+    floor = absolute * diagonal[finite].max() if finite.any() else 0.0
+    scale = diagonal.clamp(min=0).sqrt()
+    wrong = ~((near - exact).abs() <= relative * scale[:, :, None] * scale[:, None, :] + floor)
+    return {name for name, off in zip(found.grams, (wrong.any(2).any(1) & finite).tolist(), strict=True) if off}
 
 
 def _warn(why: str, names: set[str]) -> None:

@@ -100,10 +100,17 @@ def offset(operand: Tensor, parameter: Tensor) -> int:
     return int(operand.storage_offset() - parameter.storage_offset())
 
 
+def same_view(a: Tensor, b: Tensor) -> bool:
+    """Whether both are the same entries in the same order, whatever the order of memory."""
+    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
+
+
 def matrix(factors: Callable[[Tensor, int], Factors], width: int) -> Locate:
     """A parameter used as a matrix of rows of ``width`` entries; ``factors(gradient, first row)``."""
 
     def locate(operand: Tensor, parameter: Tensor) -> Make | None:
+        if same_view(operand, parameter):
+            return lambda g: factors(g, 0)
         start = offset(operand, parameter)
         whole = operand.is_contiguous() and parameter.is_contiguous()
         if not whole or start % width or parameter.numel() % width:
@@ -117,7 +124,7 @@ def vector(reduce: Callable[[Tensor], Tensor], n: int) -> Locate:
     """A parameter whose per-sample gradients ``reduce`` forms: (n, numel of the operand)."""
 
     def locate(operand: Tensor, parameter: Tensor) -> Make | None:
-        if not (operand.is_contiguous() and parameter.is_contiguous()):
+        if not (same_view(operand, parameter) or (operand.is_contiguous() and parameter.is_contiguous())):
             return None
         start = offset(operand, parameter)
 

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from mat._torch_functional import multi_head_attention
 from mat.errors import InputError
 from mat.kernels.gradient_rules import RULES, Rule
 from mat.kernels.operands import Call, Make, offset
+from mat.kernels.sample_flow import keeps_samples
 
 _LINEAR = F.linear
 
@@ -53,6 +54,7 @@ class Recorder(TorchFunctionMode):
         self.n, self.copies = n, copies
         self.uses: list[Use] = []
         self.unknown: set[str] = set()
+        self._in_order: WeakIdKeyDictionary | None = WeakIdKeyDictionary()  # sample-major tensors; None: track lost
         self.leaves: list[Tensor] = []
         self.listener: Callable[[Call, Tensor], None] = lambda call, gradient: None
         self._stored: dict[int, list[tuple[str, nn.Parameter]]] = {}
@@ -64,13 +66,29 @@ class Recorder(TorchFunctionMode):
         if func is F.batch_norm:
             self._batch_norm(*args, **kwargs)
         if not self._found((args, kwargs)):
-            return func(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
+            output = func(*args, **kwargs)
+        elif func is F.multi_head_attention_forward:
             # its projections are calls of F.linear on (positions, samples, width), seen from inside only
             rule = partial(self.rules[F.linear], sample_dim=1)
             inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, rule, a, k))
-            return inside(*args, **kwargs)
-        return self._call(func, self.rules.get(func), args, kwargs)
+            output = inside(*args, **kwargs)
+        else:
+            output = self._call(func, self.rules.get(func), args, kwargs)
+        self._follow(func, args, kwargs, output)
+        return output
+
+    def _follow(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """Keep track of which tensors with a gradient are sample-major. ``_call`` says so where the track begins."""
+        if self._in_order is None:
+            return
+        given = [tensor for tensor in _tensors((args, kwargs)) if tensor.requires_grad]
+        made = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+        if not given or (not made and output is not None):
+            return
+        if all(t in self._in_order for t in given) and keeps_samples(self.n, func, args, kwargs, output):
+            self._in_order.update(dict.fromkeys(made, True))
+        else:
+            self._in_order = None
 
     def _call(self, func: Callable, rule: Rule | None, args: Any, kwargs: Any) -> Any:
         found = self._found((args, kwargs))
@@ -84,9 +102,13 @@ class Recorder(TorchFunctionMode):
             return output.clone() if func is torch.Tensor.detach else output
         if call.copies > 1:
             output = output.expand(call.copies, *output.shape[1:])
+        if call.layout.sample_dim or call.layout.rows % self.n:  # its rows are not those of sample-major tensors
+            self._in_order = None
         if not output.requires_grad:  # nothing before it is recorded: the backward pass ends here
             self.leaves.append(output.detach().requires_grad_())
             output = self.leaves[-1].clone(memory_format=torch.contiguous_format)
+            if self._in_order is not None:
+                self._in_order[output] = True
         for operand, locate in call.operands:
             for name, parameter in self._stored.get(_storage(operand), []):
                 make = locate(operand, parameter) if _is_part(operand, parameter) else None
@@ -126,41 +148,19 @@ class Recorder(TorchFunctionMode):
     def _found(self, tree: Any) -> set[str]:
         return {name for tensor in _tensors(tree) for name, _ in self._stored.get(_storage(tensor), [])}
 
-    def to_trace(self, verify: bool) -> list[Call]:
-        """Calls whose rows are to be traced to their samples: all, where there is a doubt or ``verify`` asks.
+    def to_trace(self, logits: Tensor, verify: bool) -> list[Call]:
+        """Calls whose rows are to be traced to their samples: none, where all that lies between them and the
+        ``logits`` keeps the samples apart and in order; else all, where there is a doubt or ``verify`` asks.
 
         In doubt are shapes that do not show the samples (tokens sent to an expert, windows of an image), shapes
         that can be read in two ways, and n rows where another call has several rows a sample.
         """
+        if self._in_order is not None and logits in self._in_order:
+            return []
         calls = list({id(use.call): use.call for use in self.uses}.values())
         several = any(call.layout.several for call in calls)
         doubt = any(not call.layout.clear or (several and not call.layout.certain) for call in calls)
         return calls if doubt or verify else []
-
-
-def trace_rows(call: Call, gradient: Tensor, scaled: Tensor, scale: Tensor) -> bool:
-    """Find the sample of every row of ``call`` from two gradients at its output; whether all were found.
-
-    ``scaled`` is the gradient when the outputs of sample i count ``scale[i]`` = 1 + i/n times. In evaluation
-    mode no output depends on another sample's rows, so a row's gradient is scaled by its own sample's factor,
-    as a whole: to within a quarter of the spacing, and of 0.1 % (or √ε of the precision, if that is more).
-    """
-    n = len(scale)
-    eps = max(1e-3, torch.finfo(gradient.dtype).eps ** 0.5)
-    rows, scaled = (tensor.reshape(call.layout.rows, -1).double() for tensor in (gradient, scaled))
-    weight = (rows * rows).sum(1)
-    # rows that are rounding errors beside the others are nobody's
-    used = weight > (16 * torch.finfo(gradient.dtype).eps) ** 2 * weight.max()
-    position = ((rows * scaled).sum(1) / weight.where(used, torch.ones_like(weight)) - 1) * n
-    sample = position.round().clamp(0, n - 1)
-    off = (scaled - rows * (1 + sample / n)[:, None]).norm(dim=1)
-    if not bool((off[used] <= min(0.25 / n, eps) * weight[used].sqrt()).all()):
-        return False
-    sample = sample.long().where(used, -torch.ones_like(sample, dtype=torch.long))
-    if call.layout.clear and torch.equal(sample[used], call.layout.expected.to(sample.device)[used]):
-        return True
-    call.layout.assign(sample)
-    return True
 
 
 def _refuse_batch_statistics(
@@ -187,7 +187,13 @@ def _is_part(view: Tensor, parameter: Tensor) -> bool:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, Mapping):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [tensor for part in tree for tensor in _tensors(part)]
 
 
 def _storage(tensor: Tensor) -> int:

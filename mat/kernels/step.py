@@ -181,7 +181,7 @@ class StepKernels:
                 f"no rule follows the use of {listed}, so their part of the step's kernels is not known; use another "
                 "estimator, which takes such parameters sample by sample"
             )
-        calls = self.recorder.to_trace(self.verify and not self.recorder.mixes)
+        calls = self.recorder.to_trace(logits, self.verify and not self.recorder.mixes)
         if calls:
             self.watch(lambda: self._trace(logits, calls))
         self._begin(logits.device)

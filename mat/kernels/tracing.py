@@ -37,7 +37,7 @@ class Tracer:
         self.sample, self.place, self.whole = 0, 0, True
         self.largest = _largest(self._rows(gradient))
         # rows that are rounding errors beside the others are nobody's
-        self.used = self.largest > 16 * torch.finfo(gradient.dtype).eps * self.largest.max()
+        self.used = self.largest > min(16 * torch.finfo(gradient.dtype).eps, 1e-3) * self.largest.max()
 
     def _rows(self, gradient: Tensor) -> Tensor:
         return gradient.reshape(self.call.layout.rows, -1)

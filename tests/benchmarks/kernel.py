@@ -1,9 +1,10 @@
 """What a probe costs beside a training step and beside other ways to a kernel: ``python -m tests.benchmarks.kernel``.
 
 A probe is one of ``sum_of_logits``, unless another estimator is named, and a later one of a controller's, unless it
-is called the first: the first traces every row to its sample by one backward pass more. Both compare one sample
-with automatic differentiation. Every row is a ratio of runs that took turns in one process. No test asserts these
-numbers. Parts are chosen by name (``--only step others``); ``--device cuda`` runs the timings on a GPU.
+is called the first: the first traces rows to their samples by one backward pass more, where some function might have
+moved them. Both compare one sample with automatic differentiation. Every row is a ratio of runs that took turns in one
+process, by the clock and in CPU seconds, which other processes disturb less. No test asserts these numbers. Parts are
+chosen by name (``--only step others``); ``--device cuda`` runs the timings on a GPU.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def beside_a_step(device: str, rounds: int) -> None:
         rows.append([name, modules, ratio(seconds, "first", "step"), ratio(seconds, "later", "step")])
     table(
         "Probe / one forward and backward pass of the same batch",
-        ["model", "modules", "first probe, rows traced", "later probe"],
+        ["model", "modules", "first probe", "later probe"],
         rows,
     )
 

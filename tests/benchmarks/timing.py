@@ -1,4 +1,4 @@
-"""Ratios of wall-clock times and of memory, taken in one process side by side, because machines are noisy."""
+"""Ratios of times and of memory, taken in one process side by side, because machines are noisy."""
 
 from __future__ import annotations
 
@@ -7,28 +7,38 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 
-def side_by_side(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, list[float]]:
+class Seconds(NamedTuple):
+    """Of one run: by the clock, and of this process on all processors, which other processes delay less."""
+
+    wall: float
+    cpu: float
+
+
+def side_by_side(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, list[Seconds]]:
     """Seconds of every run, ``rounds`` times in turn after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(Seconds(time.perf_counter() - wall, time.process_time() - cpu))
     return seconds
 
 
-def ratio(seconds: dict[str, list[float]], above: str, below: str) -> str:
-    """The median over rounds of the ratio of two runs, with its range."""
-    ratios = [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
-    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+def ratio(seconds: dict[str, list[Seconds]], above: str, below: str) -> str:
+    """The median over rounds of the ratio of two runs, with its range, and of their CPU seconds."""
+    pairs = list(zip(seconds[above], seconds[below], strict=True))
+    ratios = [a.wall / b.wall for a, b in pairs]
+    cpu = statistics.median(a.cpu / b.cpu for a, b in pairs)
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}], CPU {cpu:.2f}"
 
 
 def _measure(prepare: Callable, name: str, threads: int, pipe) -> None:

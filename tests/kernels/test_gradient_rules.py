@@ -12,7 +12,7 @@ from torch import nn
 from mat.errors import InputError
 from mat.kernels.gradient_rules import RULES
 from mat.kernels.recorder import Recorder
-from mat.partition.partition import Partition
+from mat.partition.partition import Module, Partition, Slice
 from tests.zoo import by_parameter, kernel_of, mean_logit, modular_ntk, naive_rows, randomise
 
 FAST, SLOW = "one pass", "sample loop"
@@ -436,3 +436,42 @@ def test_nothing_is_watched_outside_the_probe():
     with pytest.raises(ZeroDivisionError), Recorder(dict(model.named_parameters()), 3):
         model(tokens()) / (1 // 0)
     assert torch.overrides._get_current_function_mode() is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_channels_last_is_the_same_kernel_the_fast_way(groups, dim):
+    """Weights and images in another order of memory, cut along filters and along their channels."""
+    layer = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=groups), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 2))
+    model = randomise(Model(layer))
+    names = ["layer.0.weight", "layer.2.weight"]
+    cuts = [Module(f"{name}{a}", "filters", 0, (Slice(name, dim, a, a + 1),)) for name in names for a in (0, 1)]
+    partition = Partition.of(model, cuts)
+    plain = modular_ntk(model, partition, {"x": images()})
+    model.to(memory_format=torch.channels_last)
+    assert not layer[0].weight.is_contiguous()
+    kernels = modular_ntk(model, partition, {"x": images().contiguous(memory_format=torch.channels_last)})
+    assert set(kernels.ways.values()) == {FAST}
+    for name, gram in kernels.items():
+        torch.testing.assert_close(gram, plain[name], rtol=1e-12, atol=1e-12 * float(plain[name].abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [lambda: Stacked(), lambda: nn.Linear(4, 5)])
+def test_low_precision_takes_the_fast_way_and_is_right_to_its_precision(make, dtype):
+    """Rows are sent to experts and traced; more samples than the base of float16's digits."""
+    model, x = randomise(Model(make())).to(dtype), tokens(11, 4).to(dtype)
+    kernels = modular_ntk(model, by_parameter(model), {"x": x})
+    assert set(kernels.ways.values()) == {FAST}
+    rows = naive_rows(model.double(), {"x": x.double()}, mean_logit)
+    for name, gram in kernels.items():
+        exact = kernel_of(rows[name])
+        scale = exact.diagonal().sqrt()
+        # a few roundings on the way to each row, of which there are two in a product
+        assert ((gram - exact).abs() <= 16 * torch.finfo(dtype).eps * scale[:, None] * scale).all(), name
+
+
+def test_the_warning_says_that_rows_could_not_be_traced():
+    model = randomise(Model(nn.Linear(4, 3), lambda layer, x: layer(x[:1]).expand(len(x), -1, -1) * x[..., :1]))
+    with pytest.warns(UserWarning, match="could not be traced to one sample each.*layer.weight"):
+        modular_ntk(model, by_parameter(model), {"x": tokens()}, check=0)

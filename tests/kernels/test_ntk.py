@@ -63,7 +63,7 @@ def test_modules_and_remainder_add_up_to_the_full_kernel(name):
     torch.testing.assert_close(sum(grams.values()) + rest @ rest.T, whole @ whole.T, **TIGHT)
 
 
-@pytest.mark.filterwarnings("ignore:no rule follows their use.*relative_attention_bias")  # T5's, in the remainder
+@pytest.mark.filterwarnings("ignore:their rows could not be traced.*relative_attention_bias")  # T5's, in the remainder
 @pytest.mark.parametrize("estimator", ["sum_of_logits", "full"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_remainder_has_a_kernel_when_it_is_asked_for(name, estimator):
@@ -321,11 +321,14 @@ def test_experts_count_only_the_samples_that_are_routed_to_them():
         assert gram[~used].abs().sum() == gram[:, ~used].abs().sum() == 0
 
 
-def test_a_layer_of_windows_costs_one_backward_pass_more_and_others_none(monkeypatch):
+def test_a_layer_of_windows_or_experts_costs_one_backward_pass_more_and_others_none(monkeypatch):
     passes = []
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or real(*a, **k))
-    for name, expected in (("bert", 1), ("gpt2", 1), ("vit", 1), ("llama", 1), ("vgg", 1), ("swin", 2), ("switch", 2)):
+    known_by_shape = {"bert": 1, "gpt2": 1, "vit": 1, "llama": 1, "vgg": 1, "swin": 2, "switch": 2}
+    # torchvision's ViT swaps samples and positions inside nn.MultiheadAttention
+    known_by_function = {**known_by_shape, "vit": 2}
+    for name, expected in known_by_shape.items():
         one, passes[:] = animal(name), []
         # without a classifier on one position: its n rows beside many positions are a doubt of their own
         known = [p for p, _ in one.model.named_parameters() if p not in one.slow]
@@ -336,7 +339,7 @@ def test_a_layer_of_windows_costs_one_backward_pass_more_and_others_none(monkeyp
         assert len(passes) == expected, name
         passes[:] = []
         modular_ntk(one.model, partition, one.inputs, check=0)
-        assert len(passes) == 2, name
+        assert len(passes) == known_by_function[name], name
 
 
 class Mixer(torch.nn.Module):
@@ -402,7 +405,8 @@ def test_random_models_with_random_partitions(made, n, length, memory):
 
 def test_the_products_of_a_probe_are_counted_as_many_as_they_are():
     """Executed multiply-adds of a convolution's probe, by hand: forward, input gradient, per-sample weight
-    gradients, products of the samples. A grouped convolution would be counted n times over."""
+    gradients, products of the samples. Both ways to the weight gradients, a convolution with a group for each sample
+    and one for each sample, are in it."""
     n, channels, size = 70, 8, 5
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, channels, 3, padding=1),
