@@ -61,6 +61,9 @@ class Branches(Session):
         super().__init__(job, out, machine)
         loop = self.loop
         self.modules = loop.controller.partition.table()
+        self.estimator = loop.controller.estimator
+        if self.estimator.name == STEP:  # a checkpoint has no step: the estimator of the same rows
+            self.estimator = replace(self.estimator, name="loss")
         longest, last = max(job.settings.steps, job.settings.set_steps), self.checkpoints[-1][0]
         if last + longest > loop.steps:
             raise InputError(
@@ -115,11 +118,8 @@ class Branches(Session):
             return None
         controller, labels = loop.controller, loop.samples.labels
         probe = controller.partition, loop.samples.inputs
-        estimator = controller.estimator
-        if estimator.name == STEP:  # a checkpoint has no step: the estimator of the same rows
-            estimator = replace(estimator, name="loss")
         try:  # by itself, because the run is vanilla's, whose controller measures nothing
-            kernels = modular_ntk(loop.model, *probe, estimator, labels=labels)
+            kernels = modular_ntk(loop.model, *probe, self.estimator, labels=labels)
             rows = kernels.table(controller.normalisation).to_dict("records")
             norms = gradient_norms(loop.model, *probe, labels, loop.task.sample_losses)
         except FloatingPointError:
@@ -175,7 +175,7 @@ class Branches(Session):
             "noise": float(noise),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
             "probe_n": probe.n,
-            "estimator": probe.estimator,
+            "estimator": self.estimator.name,
             "normalisation": probe.normalisation,
         }
         ordered = [branch for step, _ in self.checkpoints for branch in self.branches(step)]
