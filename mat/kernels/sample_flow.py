@@ -149,7 +149,7 @@ def _item(n: int, output: Tensor, input: Tensor, index: Any) -> bool:
     if first is Ellipsis:  # the dimensions that it stands for begin with the first
         first = slice(None) if len(rest) - rest.count(None) < input.dim() else 0
     plain = all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in rest)
-    return isinstance(first, slice) and first == slice(None) and plain and _leads(n, input, output)
+    return isinstance(first, slice) and plain and _leads(n, input, output)
 
 
 def _methods(names: str) -> list[Callable]:

@@ -217,6 +217,11 @@ BALANCED = tokens(4, 2)
 BALANCED[..., 0] = torch.tensor([[1, -1], [1, 1], [-1, -1], [1, -1]]) * BALANCED[..., 0].abs()
 
 
+@torch.jit.script
+def out_of_sight(x: torch.Tensor) -> torch.Tensor:
+    return x.flip(0)
+
+
 def experts(layers, x):
     """Two experts, which ``BALANCED`` sends as many tokens each as it has samples."""
     flat = x.reshape(-1, x.shape[-1])
@@ -277,6 +282,12 @@ def by_keyword(layer, x):
 
 UNUSUAL = {
     "sorted": (lambda: nn.Linear(4, 3), sorted_by_value, tokens(4), FAST),
+    "flipped out of sight": (
+        lambda: nn.Linear(4, 3),
+        lambda layer, x: out_of_sight(layer(x.flip(0))).tanh(),
+        tokens(),
+        FAST,
+    ),
     "balanced experts": (lambda: nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)]), experts, BALANCED, FAST),
     "windows": (lambda: nn.MultiheadAttention(4, 2), windows, tokens(2, 6), FAST),
     "one by one": (lambda: nn.MultiheadAttention(4, 2), one_by_one, tokens(3, 5), FAST),
@@ -475,3 +486,23 @@ def test_the_warning_says_that_rows_could_not_be_traced():
     model = randomise(Model(nn.Linear(4, 3), lambda layer, x: layer(x[:1]).expand(len(x), -1, -1) * x[..., :1]))
     with pytest.warns(UserWarning, match="could not be traced to one sample each.*layer.weight"):
         modular_ntk(model, by_parameter(model), {"x": tokens()}, check=0)
+
+
+def test_outputs_that_come_from_out_of_sight_are_traced():
+    class Ends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return out_of_sight(self.layer(x.flip(0)))
+
+    check(Ends(), tokens(), FAST, check=0)
+
+
+def test_rows_that_are_no_whole_number_a_sample_are_in_doubt():
+    layer = nn.Linear(4, 2).requires_grad_(False)
+    recorder = Recorder(dict(layer.named_parameters()), 2)
+    with recorder:
+        out = layer(torch.ones(3, 4)).reshape(2, 3)
+    assert [call.layout.rows for call in recorder.to_trace(out, verify=False)] == [3]

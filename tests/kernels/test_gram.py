@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.kernels.factors import Dense, Factors, OneHot, Patches
+from mat.kernels.factors import FEW_CHANNELS, Dense, Factors, OneHot, Patches
 from mat.kernels.gram import ELEMENTWISE, FORMS, TILE, Segment, cheaper_form
 
 
@@ -98,7 +98,7 @@ def test_patches_are_what_a_convolution_multiplies(kernel, stride, padding, dila
     torch.testing.assert_close(middle, columns[1:, :, 1:])
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", [1, FEW_CHANNELS, FEW_CHANNELS + 1])
 @pytest.mark.parametrize("each", [1, 2])
 def test_gradients_of_convolutions_are_products_with_patches(channels, each):
     images = torch.randn(3, each, channels, 6, 5).double()
