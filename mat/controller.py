@@ -10,6 +10,10 @@ It sits in an ordinary training loop, with an ordinary optimizer:
 ...     loss_of(model, batch).backward()
 ...     optimizer.step()
 ...     optimizer.zero_grad()
+
+With the estimator ``step`` there are no probe samples: an interval's first step is recorded, and what is selected by
+its kernels trains from the step after it. All layers pass gradients on in the recorded forward and backward pass, as
+in ``exact``, whatever the method's mode; nothing but what is active trains.
 """
 
 from __future__ import annotations
@@ -25,10 +29,11 @@ from torch import Tensor, nn
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.kernels.estimators import Estimator, SampleLoss
-from mat.kernels.gradient_norms import gradient_norms
-from mat.kernels.ntk import check_normalisation, modular_ntk
+from mat.kernels.estimators import STEP, Estimator, SampleLoss
+from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
+from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
+from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition.partition import Partition, Slice
 from mat.seeds import stream_seed
@@ -40,9 +45,9 @@ class Controller:
     ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra or gradients.
     ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
     ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
-    gradients. ``counts``: active modules per interval of the run that the method follows. ``length``: steps of the
-    whole training, needed by methods that go by a schedule. Raises InputError when the method needs what was not
-    given.
+    gradients. ``n``: of the estimator ``step``, samples that are measured, the first of the recorded batch; None: all
+    of it. ``counts``: active modules per interval of the run that the method follows. ``length``: steps of the whole
+    training, needed by methods that go by a schedule. Raises InputError when the method needs what was not given.
     """
 
     def __init__(
@@ -58,17 +63,18 @@ class Controller:
         directions: int = 8,
         probe_labels: Tensor | None = None,
         loss: SampleLoss | None = None,
+        n: int | None = None,
         seed: int = 0,
         counts: Sequence[int] = (),
         length: int | None = None,
     ) -> None:
-        labelled = probe_labels is not None and loss is not None
+        labelled = estimator == STEP or (probe_labels is not None and loss is not None)
         self.measured = method.measured(labelled)
         check_normalisation(normalisation)
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
         self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
-        self.seed, self.counts, self.length = seed, tuple(counts), length
+        self.seed, self.counts, self.length, self.n = seed, tuple(counts), length, n
         self._check(labelled)
         self.depth = {module.name: module.layer for module in partition.modules}
         self._kind = {module.name: module.kind for module in partition.modules}
@@ -82,11 +88,23 @@ class Controller:
         self.selection = Selection(frozenset(partition.names))
         self.active = frozenset(partition.names)
         self.records: list[dict[str, Any]] = []
+        self.recording: StepKernels | None = None
+        self.missed = False
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
         name = type(self.method).__name__
-        if self.measured and (not isinstance(self.probe_inputs, Mapping) or not self.probe_inputs):
+        of_step = self.estimator.name == STEP
+        if of_step and self.probe_inputs is not None:
+            raise InputError(f"estimator {STEP!r} measures the samples of training steps: leave probe_inputs out")
+        if self.n is not None and not of_step:
+            raise InputError(f"n is of the estimator {STEP!r}; the others measure all samples of probe_inputs")
+        if of_step and self.method.observe and not (self.method.dense or self.method.mode == "exact"):
+            raise InputError(
+                f"a recorded step is exact, so observing it would change what {name} trains in mode detach; use "
+                "another estimator, or mode exact"
+            )
+        if self.measured and not of_step and (not isinstance(self.probe_inputs, Mapping) or not self.probe_inputs):
             got = "none" if self.probe_inputs is None else f"a {type(self.probe_inputs).__name__}"
             raise InputError(
                 f"{name} reads {' and '.join(sorted(self.measured))}: give it probe_inputs, a batch of samples by the "
@@ -149,6 +167,8 @@ class Controller:
         if self.closed:
             return
         self.closed = True
+        if self.recording is not None:
+            self.recording.stop()
         for adoption in self.adoptions:
             adoption.close()
         self.adoptions = []
@@ -167,30 +187,81 @@ class Controller:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def begin_step(self) -> None:
+    def begin_step(self, loss_scale: float = 1.0) -> None:
         """Call before every training step: probes and selects when an interval begins, sets what trains.
 
-        Raises InputError without an adopted optimizer: one that holds whole parameters would train no slice.
+        ``loss_scale``: what the step multiplies its loss with, which the estimator ``step`` divides out: a GradScaler's
+        scale, 1/k where the gradients of k batches are accumulated (the first of them is recorded). A step that
+        overflows under a scale above 1 is not read, as a GradScaler skips it; the next one is recorded instead. Raises
+        InputError without an adopted optimizer: one that holds whole parameters would train no slice; and where a step
+        that was to be recorded made no pass.
         """
         self._refuse_closed()
+        self.end_step()
         if self.sparse is not None and not self.adoptions:
             raise InputError(
                 "no optimizer trains the slices yet; call controller.adopt(optimizer) before the first step"
             )
-        if self.due:
-            self._select()
+        record = (self.due or self.missed) and bool(self.measured) and self.estimator.name == STEP
+        if self.due and not record:
+            self._select(self.step, *self.measure(first=not self.history))
+        elif self.due and not self.method.reads:
+            self._choose(self.step)
         active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
         if active != self.active:
             assert self.sparse is not None  # a dense method selects every module
             self.sparse.set_active(active)
             self.active = active
+        if record:
+            self._record(loss_scale)
         self.step += 1
 
-    def _select(self) -> None:
-        interval = self.step // self.every
-        rows, seen = self.measure(first=not self.history)
+    def _record(self, loss_scale: float) -> None:
+        """Read the kernels of the coming step."""
+        targets = None
+        if self.sparse is not None:
+            owner, training = self.sparse.leaves.owner, {*self.active, None}
+            targets = {piece: leaf for piece, leaf in self.sparse.leaves.items() if owner[piece] in training}
+        self.recording = StepKernels(
+            self.model,
+            self.partition.with_remainder() if self.method.remainder else self.partition,
+            self.n,
+            targets=targets,
+            loss_scale=loss_scale,
+            verify=not self.history,
+            around=nullcontext if self.sparse is None else self.sparse.dense,
+        )
+        self.recording.record()
+
+    def end_step(self) -> None:
+        """Select by what the step has recorded, if it has: ``begin_step`` and ``state_dict`` do so, too.
+
+        Raises InputError where it made no pass to be recorded.
+        """
+        if self.recording is None:
+            return
+        kernels, scaled, self.recording = self.recording.kernels, self.recording.loss_scale > 1, None
+        if kernels is None:
+            raise InputError(NO_PASS)
+        self.missed = scaled and not all(bool(gram.isfinite().all()) for gram in kernels.values())
+        if self.missed:
+            return
+        spectra = kernels if SPECTRA in self.measured else None
+        norms = norms_of_kernels({name: kernels[name] for name in self.partition.names})
+        self._select(self.step - 1, *self._seen(spectra, norms if GRADIENTS in self.measured else {}))
+
+    def _select(self, step: int, rows: list[dict[str, Any]], seen: Observation) -> None:
+        """Choose by what was ``seen`` at ``step``, and record it."""
         if self.measured:
             self.history.append(seen)
+        self._choose(step)
+        tau = np.nan if self.selection.threshold is None else self.selection.threshold
+        for row in rows:
+            chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
+            self.records.append({"interval": step // self.every, "step": step, **row, "tau": tau, **chosen})
+
+    def _choose(self, step: int) -> None:
+        interval = step // self.every
         context = Context(
             interval=interval,
             modules=self.partition.names,
@@ -201,13 +272,9 @@ class Controller:
             counts=self.counts,
             rng=np.random.default_rng(stream_seed(self.seed, "method", interval)),
             fixed=np.random.default_rng(stream_seed(self.seed, "method")),
-            progress=None if self.length is None else self.step / self.length,
+            progress=None if self.length is None else step / self.length,
         )
         self.selection = self.method.select(context)
-        tau = np.nan if self.selection.threshold is None else self.selection.threshold
-        for row in rows:
-            chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
-            self.records.append({"interval": interval, "step": self.step, **row, "tau": tau, **chosen})
 
     def measure(self, first: bool) -> tuple[list[dict[str, Any]], Observation]:
         """What the method's probe measures of the model as it is, and nothing changed: one row per module, with the
@@ -215,23 +282,19 @@ class Controller:
 
         ``first``: find the sample of every row, as a first probe does; later ones see the same shapes.
         """
-        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
-        rows, integral, norms = [{**row, **unseen} for row in self.partition.table()], np.empty(0), {}
+        kernels, norms = None, {}
         with self.sparse.dense() if self.sparse else nullcontext():
             if SPECTRA in self.measured:
-                rows, integral = self._spectra(first)
+                kernels = self._kernels(first)
             if GRADIENTS in self.measured:
                 inputs, labels, loss = self.probe_inputs, self.probe_labels, self.estimator.loss
                 assert inputs is not None and labels is not None and loss is not None  # as was checked
                 norms = gradient_norms(self.model, self.partition, inputs, labels, loss)
-        rows = [{**row, "gradient_norm": norms.get(row["module"], np.nan)} for row in rows]
-        largest = {row["module"]: row["lambda_max"] for row in rows} if SPECTRA in self.measured else {}
-        return rows, Observation(largest, integral, norms)
+        return self._seen(kernels, norms)
 
-    def _spectra(self, first: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """One row per module, and the integral NTK's eigenvalues, largest first."""
+    def _kernels(self, first: bool) -> Kernels:
         assert self.probe_inputs is not None  # as was checked
-        kernels = modular_ntk(
+        return modular_ntk(
             self.model,
             self.partition,
             self.probe_inputs,
@@ -240,16 +303,28 @@ class Controller:
             verify=first,
             remainder=self.method.remainder,
         )
-        integral = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
-        found = kernels.table(self.normalisation).to_dict("records")
-        rows = [{str(key): value for key, value in row.items()} for row in found]
-        return [row for row in rows if row["module"] in self.depth], eigenvalues(integral.cpu())
+
+    def _seen(self, kernels: Kernels | None, norms: Mapping[str, float]) -> tuple[list[dict[str, Any]], Observation]:
+        """One row per module, and the observation with the integral NTK's eigenvalues, largest first."""
+        unseen = vars(Spectrum(np.nan, np.nan, np.nan))
+        rows, largest, integral = [{**row, **unseen} for row in self.partition.table()], {}, np.empty(0)
+        if kernels is not None:
+            total = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
+            integral = eigenvalues(total.cpu())
+            found = kernels.table(self.normalisation).to_dict("records")
+            rows = [{str(key): value for key, value in row.items()} for row in found]
+            rows = [row for row in rows if row["module"] in self.depth]
+            largest = {row["module"]: row["lambda_max"] for row in rows}
+        rows = [{**row, "gradient_norm": norms.get(row["module"], np.nan)} for row in rows]
+        return rows, Observation(largest, integral, norms)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a later process needs to go on: plain numbers and lists."""
+        """Everything a later process needs to go on: plain numbers and lists. Between steps."""
+        self.end_step()
         return {
             "step": self.step,
             "active": sorted(self.active),
+            "missed": self.missed,
             "selection": {
                 **vars(self.selection),
                 "active": sorted(self.selection.active),
@@ -261,7 +336,7 @@ class Controller:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
-        self.step = state["step"]
+        self.step, self.missed = state["step"], state["missed"]
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})

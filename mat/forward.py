@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,11 @@ def forward(model: nn.Module, inputs: Inputs) -> Tensor:
 
     Raises InputError for any other output.
     """
-    output = model(**inputs)
+    return logits_of(model(**inputs), model)
+
+
+def logits_of(output: Any, model: nn.Module) -> Tensor:
+    """The logits in what ``model`` has returned; raises InputError where there are none."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(logits, Tensor):
         raise InputError(

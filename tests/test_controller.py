@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from mat import MAT, Controller, InputError, partition_model
+from mat.backward.sparse import SparseBackward
 from mat.kernels.ntk import modular_ntk
-from mat.methods.base import Method, Selection
+from mat.methods.base import Method, Selection, highest
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from mat.records.columns import PROBE_RECORD
-from tests.cases import bert_case, moved, per_sample, vgg_case
+from tests.cases import bert_case, logits, moved, per_sample, switch_case, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -142,6 +143,13 @@ def test_a_schedule_is_told_how_much_lies_behind():
         (Steep(), {"every": 1}, "Steep reads gradients: give it probe_labels, and loss"),
         (Late(), {"every": 1}, "Late goes by a schedule: give it length"),
         (Random(match="other"), {"every": 5}, "follows another run: give it counts"),
+        (MAT(), {"every": 5, "estimator": "step"}, "measures the samples of training steps: leave probe_inputs out"),
+        (MAT(), {"every": 5, "n": 3}, "n is of the estimator 'step'"),
+        (
+            Random(share=0.5, observe=True),
+            {"every": 5, "estimator": "step", "probe_inputs": None},
+            "a recorded step is exact, so observing it would change what Random trains",
+        ),
     ],
 )
 def test_what_is_missing_is_said_at_once(method, options, message):
@@ -210,3 +218,136 @@ def test_the_integral_may_include_the_remainder():
     assert seen["full"] - seen["modules"] == pytest.approx(traces["remainder"], rel=1e-6)
     with pytest.raises(InputError, match="integral must be one of modules, full"):
         MAT(integral="all")
+
+
+class Half(Method):
+    """The modules with the larger λ_max, half of them."""
+
+    reads = frozenset({"spectra", "gradients"})
+
+    def select(self, context):
+        seen = context.history[-1]
+        assert set(seen.gradient_norm) == set(context.modules)
+        return Selection(highest(context.modules, seen.lambda_max, len(context.modules) // 2))
+
+
+@pytest.mark.parametrize("make", [bert_case, vgg_case, switch_case])
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_recorded_step_is_exact_and_trains_what_is_active(make, mode):
+    """Its kernels are of all modules, and are those of `loss`; the selection by them acts from the next step on."""
+    case = make()
+    case.model.eval()
+    before = {name: value.clone() for name, value in case.model.state_dict().items()}
+    controller = Controller(case.model, case.partition, Half(mode=mode), every=2, estimator="step", n=3)
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+    controller.adopt(optimizer)
+    sets = []
+    for step in range(4):
+        controller.begin_step()
+        sets.append(controller.active)
+        optimizer.zero_grad()
+        expected, of_loss = step_of(make(), case.model.state_dict(), sets[-1])
+        per_sample(logits(case.model, case.inputs), case.labels).mean().backward()
+        if step % 2 == 0:
+            found = {name: leaf.grad for name, leaf in controller.named_parameters() if leaf.grad is not None}
+            assert set(found) == set(expected)
+            for name, gradient in expected.items():
+                torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+        before = {name: value.clone() for name, value in case.model.state_dict().items()}
+        optimizer.step()
+        for module in case.partition.modules:
+            assert any(moved(module, before, case.model.state_dict())) == (module.name in sets[-1])
+        controller.end_step()
+        if step % 2 == 0:
+            seen = controller.history[-1].lambda_max
+            exact = {row["module"]: row["lambda_max"] for row in of_loss.table().to_dict("records")}
+            assert seen == pytest.approx(exact, rel=1e-9, abs=1e-9 * max(exact.values()))
+    modules = len(case.partition.modules)
+    assert [len(active) for active in sets] == [modules, modules // 2, modules // 2, modules // 2]
+    assert sets[1] == sets[2] and [row["step"] for row in controller.records[::modules]] == [0, 2]
+    assert all(tuple(row) == PROBE_RECORD for row in controller.records)
+    assert {(row["estimator"], row["n"], row["way"]) for row in controller.records} == {("step", 3, "training step")}
+
+
+def step_of(case, state, active):
+    """The gradients that ``exact`` gives the active slices, and the kernels of the first three samples."""
+    plain = case.model.eval()
+    plain.load_state_dict(state)
+    sparse = SparseBackward(plain, case.partition, "exact")
+    sparse.set_active(active)
+    per_sample(logits(plain, case.inputs), case.labels).mean().backward()
+    found = {name: leaf.grad for name, leaf in sparse.named_parameters() if leaf.grad is not None}
+    sparse.close()
+    few = {name: value[:3] for name, value in case.inputs.items()}
+    options = {"labels": case.labels[:3], "loss": per_sample}
+    return found, modular_ntk(plain, case.partition, few, "loss", **options)
+
+
+def test_a_dense_run_that_observes_its_steps_trains_as_one_that_does_not():
+    """Up to rounding: a recorded step sums its gradients in another order."""
+
+    def train(observe):
+        case = bert_case()
+        options = {"estimator": "step"} if observe else {}
+        controller = Controller(case.model, case.partition, Vanilla(observe=observe), every=2, **options)
+        optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+        controller.adopt(optimizer)
+        for _ in range(5):
+            controller.begin_step()
+            optimizer.zero_grad()
+            case.loss().backward()
+            optimizer.step()
+        controller.state_dict()
+        return controller, case.model.state_dict()
+
+    (observed, one), (_, other) = train(True), train(False)
+    assert len(observed.history) == 3 and len(observed.records) == 3 * len(observed.partition.modules)
+    for name, value in other.items():
+        torch.testing.assert_close(one[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_the_first_of_several_batches_is_recorded_and_the_scale_divided_out():
+    case = bert_case()
+    seen = []
+    for parts in (1, 3):
+        controller = Controller(case.model, case.partition, Half(mode="exact"), every=1, estimator="step")
+        controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+        controller.begin_step(loss_scale=1 / parts)
+        for _ in range(parts):
+            (case.loss() / parts).backward()
+        controller.end_step()
+        seen.append((controller.history[0].lambda_max, [leaf.grad for leaf in controller.parameters()]))
+        controller.close()
+    assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-9)
+    for one, other in zip(seen[0][1], seen[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_that_overflows_under_its_scale_is_made_up_for_by_the_next():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Half(mode="exact"), every=3, estimator="step")
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+    seen = []
+    for scale in (1e308, 1e308, 2.0, 2.0, 1.0):
+        controller.begin_step(loss_scale=scale)
+        (case.loss() * scale * (10 if scale > 2 else 1)).backward()
+        controller.load_state_dict(controller.state_dict())
+        seen.append(len(controller.history))
+    assert seen == [0, 0, 1, 2, 2]
+    assert controller.history[0].lambda_max == pytest.approx(controller.history[1].lambda_max, rel=1e-9)
+    assert [row["step"] for row in controller.records[:: len(case.partition.modules)]] == [2, 3]
+
+
+def test_a_step_that_is_recorded_must_be_made():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, MAT(), every=1, estimator="step")
+    controller.adopt(torch.optim.SGD(case.model.parameters()))
+    controller.begin_step()
+    with pytest.raises(InputError, match="made no forward and backward pass"):
+        controller.begin_step()
+    controller = Controller(
+        plain := bert_case().model, case.partition, Vanilla(observe=True), every=1, estimator="step"
+    )
+    controller.begin_step()
+    controller.close()
+    assert not plain._forward_hooks and not plain._forward_pre_hooks

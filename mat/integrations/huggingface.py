@@ -22,6 +22,7 @@ from transformers.utils.generic import find_labels
 
 from mat.controller import Controller
 from mat.errors import InputError
+from mat.kernels.estimators import STEP
 from mat.methods.base import Method
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
@@ -32,8 +33,9 @@ class MATCallback(TrainerCallback, ExportableState):
     """Trains Trainer's model by ``method`` from the beginning of ``train()`` to its end.
 
     ``probe``: keyword inputs of n training samples (labels are dropped), or n, then drawn from the training set by
-    ``args.seed``. ``every``: optimizer steps between probes. ``partition``: a partition, or a function that makes one
-    of the model; ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator``.
+    ``args.seed``; under the option ``estimator="step"`` n, or None for all: the first samples of a recorded batch.
+    ``every``: optimizer steps between probes. ``partition``: a partition, or a function that makes one of the model;
+    ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator``.
 
     ``controller`` and its ``records`` stay after training; model and optimizer are plain again. Logs carry the mean
     ``active_share`` of the modules since the last log; loggers that stand before this callback find it in
@@ -78,8 +80,10 @@ class MATCallback(TrainerCallback, ExportableState):
         self.close()
         self._shares = []
         partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
-        probe = self.probe
-        if isinstance(probe, int):
+        probe, options = self.probe, {"seed": args.seed, **self.options}
+        if isinstance(probe, int) and options.get("estimator") == STEP:
+            probe, options["n"] = None, probe
+        elif isinstance(probe, int):
             probe = draw_probe(kwargs["train_dataloader"], probe, args.seed)
         self.controller = Controller(
             model,
@@ -87,7 +91,7 @@ class MATCallback(TrainerCallback, ExportableState):
             self.method,
             None if probe is None else _inputs(probe, model, args),
             every=self.every,
-            **{"seed": args.seed, **self.options},
+            **options,
         )
         try:
             if self.controller.periods:
@@ -121,7 +125,7 @@ class MATCallback(TrainerCallback, ExportableState):
         model, controller = kwargs["model"], self.controller
         assert controller is not None  # since training began
         with _bare(model):
-            controller.begin_step()
+            controller.begin_step(loss_scale=1 / args.gradient_accumulation_steps)
         self._shares.append(len(controller.active) / len(controller.partition.modules))
         # Trainer clips model.parameters() and logs their norm, but gradients are on the slices. Only within a step:
         # whoever copies, saves or counts between steps finds the model's own method
@@ -129,6 +133,10 @@ class MATCallback(TrainerCallback, ExportableState):
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         kwargs["model"].__dict__.pop("parameters", None)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        assert self.controller is not None  # since training began
+        self.controller.end_step()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         logs = kwargs["logs"]

@@ -95,7 +95,7 @@ def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams
     if doubtful:
         single = passes == 1
         # with several cotangents a row may have no gradient from the first, so a dense one finds the samples
-        cotangent = next(cotangents) if single else _dense_cotangent(logits)
+        cotangent = next(cotangents) if single else dense_cotangent(logits)
         base = tag_base({logits.dtype, *(p.dtype for p in request.parameters.values())})
         tracers: dict[int, Tracer] = {}
 
@@ -144,7 +144,7 @@ def _recorded(request: Request) -> tuple[Recorder, Tensor]:
             return recorder, request.logits()
 
 
-def _dense_cotangent(logits: Tensor) -> Tensor:
+def dense_cotangent(logits: Tensor) -> Tensor:
     """One in general position, so that no row's gradient vanishes by accident."""
     draws = torch.Generator().manual_seed(0)
     return torch.randn(logits.shape[1:], generator=draws).to(logits).expand_as(logits)
@@ -227,21 +227,28 @@ def _add(
         for module, piece in pieces:
             grams[module] += gram_of(piece.of(total, 1).reshape(len(total), -1))
         return True
-    columns = {part.right.width for part in factors}
-    if formed or len(columns) > 1:
+    matrix = None if formed else as_matrix(factors, shape, pieces[0][1].dim)
+    if matrix is None:
         return False
-    width = columns.pop()
-    dim = pieces[0][1].dim
-    inner = math.prod(shape[dim + 1 :])
-    if dim == 0 and inner % width == 0:
-        unit = inner // width  # rows of the matrix to one entry of the first dimension
-    elif inner * shape[dim] == width:
-        unit, factors = inner, [part.swapped for part in factors]
-    else:
-        return False
+    factors, unit = matrix
     segments = [Segment(p.start * unit, p.stop * unit, grams[module]) for module, p in pieces]
     add_grams(factors, segments, memory)
     return True
+
+
+def as_matrix(factors: Sequence[Factors], shape: torch.Size, dim: int) -> tuple[list[Factors], int] | None:
+    """The uses of a parameter as those of one matrix that is cut along its rows, which is the factors' own or its
+    transpose, and how many of its rows one entry of dimension ``dim`` is; None where their form does not allow it."""
+    columns = {part.right.width for part in factors}
+    if len(columns) > 1:
+        return None
+    width = columns.pop()
+    inner = math.prod(shape[dim + 1 :])
+    if dim == 0 and inner % width == 0:
+        return list(factors), inner // width
+    if inner * shape[dim] == width:
+        return [part.swapped for part in factors], inner
+    return None
 
 
 def _stack(parts: Sequence[Factors | Tensor]) -> Factors | Tensor:

@@ -8,6 +8,7 @@ of logits of one sample: classes, or positions × vocabulary.
 ``loss``           one, v = ∂ loss(x_i) / ∂ f(x_i): rows are per-sample loss gradients (empirical Fisher).
 ``trace``          k unit vectors; the kernels are added: Σ_c of the per-logit kernels.
 ``full``           k unit vectors; every pair of rows, (nk, nk), row (i, c) at i·k + c.
+``step``           no pass of its own: rows are the samples' shares of a training step (``mat.kernels.step``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from mat.errors import InputError
 
 # loss(logits (n, …), labels (n, …)) -> (n,): every sample's own loss
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
+
+STEP = "step"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Estimator:
 
 def backward_passes(name: str, directions: int, outputs: int) -> int:
     """How many the estimator ``name`` takes, with its ``directions`` and ``outputs`` = k logits a sample."""
-    return {"projected": directions, "trace": outputs, "full": outputs}.get(name, 1)
+    return {"projected": directions, "trace": outputs, "full": outputs, STEP: 0}.get(name, 1)
 
 
 def _sum_of_logits(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
@@ -90,6 +93,13 @@ def sample_losses(loss: SampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
     return losses
 
 
+def _of_a_step(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+    raise InputError(
+        f"estimator {STEP!r} takes its kernels from a training step and has no pass of its own: use a Controller, or "
+        "mat.kernels.step.step_kernels around the step"
+    )
+
+
 def _units(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
     k = logits[0].numel()
     for c in range(k):
@@ -104,4 +114,5 @@ ESTIMATORS: dict[str, Callable[[Estimator, Tensor, Tensor | None], Iterator[Tens
     "loss": _loss,
     "trace": _units,
     "full": _units,
+    STEP: _of_a_step,
 }

@@ -28,6 +28,10 @@ class Dense:
         self.n, self.positions, self.width = values.shape
         self.dtype, self.device = values.dtype, values.device
 
+    def of(self, samples: slice, dtype: torch.dtype) -> Dense:
+        """Of some samples, in another precision."""
+        return Dense(self.values[samples].to(dtype))
+
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         """Entries ``start:stop`` of the width, for some samples: (samples, T, stop − start)."""
         return self.values[samples, :, start:stop]
@@ -36,6 +40,10 @@ class Dense:
         """Σ_t left[i, :, t] ⊗ self[i, t]: (n, rows, width), for ``left`` (n, rows, T)."""
         return torch.bmm(left, self.values)
 
+    def summed(self, left: Tensor) -> Tensor:
+        """The sum over the samples of ``times``: (rows, width), from one product."""
+        return left.transpose(1, 2).flatten(0, 1).T @ self.values.flatten(0, 1)
+
 
 class OneHot:
     """Rows picked by ids (n, T) from a table of ``width`` rows; ids outside 0 … width − 1 pick nothing."""
@@ -43,6 +51,9 @@ class OneHot:
     def __init__(self, ids: Tensor, width: int, dtype: torch.dtype) -> None:
         self.ids, self.width, self.dtype, self.device = ids, width, dtype, ids.device
         self.n, self.positions = ids.shape
+
+    def of(self, samples: slice, dtype: torch.dtype) -> OneHot:
+        return OneHot(self.ids[samples], self.width, dtype)
 
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         ids = self.ids[samples]
@@ -54,6 +65,11 @@ class OneHot:
         for into, ids, values in zip(out, self.ids, left, strict=True):
             into.index_add_(1, ids[ids >= 0], values[:, ids >= 0])
         return out
+
+    def summed(self, left: Tensor) -> Tensor:
+        ids, values = self.ids.flatten(), left.transpose(0, 1).flatten(1)
+        picked = ids >= 0
+        return left.new_zeros(left.shape[1], self.width).index_add_(1, ids[picked], values[:, picked])
 
 
 class Patches:
@@ -74,6 +90,9 @@ class Patches:
         self.positions, self.width = self.each * out[0] * out[1], channels * self.taps
         self.dtype, self.device = images.dtype, images.device
 
+    def of(self, samples: slice, dtype: torch.dtype) -> Patches:
+        return Patches(self.images[samples].to(dtype), self.kernel, self.geometry)
+
     def part(self, samples: slice, start: int, stop: int) -> Tensor:
         first, last = start // self.taps, -(-stop // self.taps)
         images = self.images[samples, :, first:last].flatten(0, 1)
@@ -86,6 +105,11 @@ class Patches:
         # (samples·m, width, T/m) -> (samples, T, width)
         columns = columns.transpose(1, 2)
         return columns if self.each == 1 else columns.reshape(-1, self.positions, stop - start)
+
+    def summed(self, left: Tensor) -> Tensor:
+        rows = left.shape[1]
+        gradients = left.reshape(self.n, rows, self.each, *self.out).transpose(1, 2).flatten(0, 1)
+        return self._of_weight(gradients, self.images.flatten(0, 1), rows, 1).flatten(1)
 
     def times(self, left: Tensor) -> Tensor:
         """As weight gradients of convolutions, so that no patch is cut out, which is two to three times faster than
@@ -122,6 +146,10 @@ class Factors(NamedTuple):
         """The same use of more samples."""
         left, right = [part.left for part in parts], [part.right for part in parts]
         return Factors(_stacked(left), _stacked(right), parts[0].row, parts[0].column)
+
+    def of(self, samples: slice, dtype: torch.dtype) -> Factors:
+        """The same use of some of the samples, both sides in the precision ``dtype``."""
+        return Factors(self.left.of(samples, dtype), self.right.of(samples, dtype), self.row, self.column)
 
     @property
     def swapped(self) -> Factors:

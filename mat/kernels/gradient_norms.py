@@ -1,7 +1,7 @@
 """Gradient norms of modules: what a module's gradient says without any kernel.
 
 The mean loss over n samples has the gradient g = (1/n) Σ_i ∇ loss(x_i); a module's norm is that of its slices of g,
-which is (1/n)·√(1ᵀ Θ_l 1) with Θ_l the module's kernel by the estimator ``loss``.
+which is (1/n)·√(1ᵀ Θ_l 1) with Θ_l the module's kernel by the estimator ``loss`` or ``step``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from mat.forward import evaluation, forward
 from mat.kernels.estimators import SampleLoss, sample_losses
 from mat.partition.partition import Partition
+
+
+def norms_of_kernels(kernels: Mapping[str, Tensor]) -> dict[str, float]:
+    """(1/n)·√(1ᵀ Θ_l 1) of every module's kernel Θ_l (n, n) of per-sample gradients: the norm of their mean."""
+    return {name: float(gram.sum().clamp(min=0)) ** 0.5 / len(gram) for name, gram in kernels.items()}
 
 
 def gradient_norms(

@@ -200,6 +200,24 @@ def batch_norm(
     return _per_channel(n, normal, weight, bias)
 
 
+def batch_norm_in_training(
+    n: int,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call | None:
+    """With the batch's own statistics too: what its scale and shift get through the rows of each sample."""
+    if not training:
+        return batch_norm(n, input, running_mean, running_var, weight, bias, training, momentum, eps)
+    normal = F.batch_norm(input.detach(), None, None, None, None, True, 0.0, eps)
+    return _per_channel(n, normal, weight, bias)
+
+
 def _per_channel(n: int, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Call:
     """Scale and shift of channels, (N, C, …)."""
     layout = Layout(n, (len(normal),), normal, normal.dim() - 1)

@@ -12,7 +12,7 @@ product, so cutting a layer into more modules adds almost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,9 @@ TILE = 64
 
 # What one entry of an elementwise product and its summation costs, in multiply-adds of a matrix product.
 ELEMENTWISE = 24
+
+
+Seen = Callable[[Tensor, int], None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,11 @@ def add_grams(factors: Sequence[Factors], segments: Sequence[Segment], memory: i
     FORMS[cheaper_form(factors, segments)](factors, segments, memory)
 
 
-def formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int) -> None:
-    """Block of rows by block of rows, each formed and multiplied."""
+def formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int, seen: Seen | None = None) -> None:
+    """Block of rows by block of rows, each formed and multiplied.
+
+    ``seen``: is shown the per-sample gradients (n, rows, columns) of every block, with its first row.
+    """
     n, dtype = factors[0].left.n, factors[0].left.dtype
     columns = max(f.column + f.right.width for f in factors)
     # a row's gradients, and its factors where they are made for the purpose
@@ -78,6 +84,8 @@ def formed(factors: Sequence[Factors], segments: Sequence[Segment], memory: int)
     height = max(1, room // (n * (columns + made) * dtype.itemsize))
     for start, stop, members in _blocks(segments, height):
         block = _gradients(factors, start, stop, columns)
+        if seen is not None:
+            seen(block, start)
         for segment, low, high in members:
             # a view: the rows of one sample lie one after the other
             segment.gram.add_(gram_of(block[:, low - start : high - start].flatten(1)))

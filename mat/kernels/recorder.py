@@ -46,6 +46,8 @@ class Recorder(TorchFunctionMode):
         listener: called with a ``Call`` and the gradient at its output, during a backward pass.
     """
 
+    rules: Mapping[Any, Rule] = RULES
+
     def __init__(self, parameters: Mapping[str, nn.Parameter], n: int, copies: bool = True) -> None:
         """``copies``: give an output without samples, such as shared positions, a copy for each of them."""
         super().__init__()
@@ -62,16 +64,16 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm:
-            _refuse_batch_statistics(self.n, *args, **kwargs)
+            self._batch_norm(*args, **kwargs)
         if not self._found((args, kwargs)):
             output = func(*args, **kwargs)
         elif func is F.multi_head_attention_forward:
             # its projections are calls of F.linear on (positions, samples, width), seen from inside only
-            rule = partial(RULES[F.linear], sample_dim=1)
+            rule = partial(self.rules[F.linear], sample_dim=1)
             inside = multi_head_attention(linear=lambda *a, **k: self._call(_LINEAR, rule, a, k))
             output = inside(*args, **kwargs)
         else:
-            output = self._call(func, RULES.get(func), args, kwargs)
+            output = self._call(func, self.rules.get(func), args, kwargs)
         self._follow(func, args, kwargs, output)
         return output
 
@@ -91,7 +93,7 @@ class Recorder(TorchFunctionMode):
     def _call(self, func: Callable, rule: Rule | None, args: Any, kwargs: Any) -> Any:
         found = self._found((args, kwargs))
         call = self._ruled(rule, args, kwargs) if found and rule else None
-        output = func(*args, **kwargs)
+        output = self._output(func, args, kwargs, call)
         if call is None:
             written = func is torch.Tensor.__setitem__ or "out" in kwargs
             if written or not all(map(self._found, _tensors(output))):  # more than a view or an attribute
@@ -114,13 +116,28 @@ class Recorder(TorchFunctionMode):
                     self.uses.append(Use(name, call, make))
                     found.discard(name)
         self.unknown |= found
-        output.register_hook(lambda gradient: self.listener(call, gradient))
+        self._listen(call, output)
         return output
+
+    def _batch_norm(self, *args: Any, **kwargs: Any) -> None:
+        """Before every batch norm."""
+        _refuse_batch_statistics(self.n, *args, **kwargs)
+
+    def _output(self, func: Callable, args: tuple, kwargs: dict, call: Call | None) -> Any:
+        """The function's own output."""
+        return func(*args, **kwargs)
+
+    def _listen(self, call: Call, output: Tensor) -> None:
+        output.register_hook(lambda gradient: self.listener(call, gradient))
+
+    def _exact(self, device: str) -> bool:
+        """Whether a function computes with its operands as they are given, and is recorded by autograd."""
+        return torch.is_grad_enabled() and not torch.is_autocast_enabled(device)
 
     def _ruled(self, rule: Rule, args: tuple, kwargs: dict) -> Call | None:
         """What the function's rule makes of the call; None where gradients are off or cast."""
         device = _tensors((args, kwargs))[0].device.type
-        if not torch.is_grad_enabled() or torch.is_autocast_enabled(device):
+        if not self._exact(device):
             return None
         try:
             call = rule(self.n, *args, **kwargs)

@@ -49,8 +49,8 @@ class Request:
     ) -> Request:
         """Raises InputError for inputs that are no batch, labels that are not theirs, another model's partition."""
         n = _samples(inputs, labels)
-        pieces = _pieces(partition)
-        parameters = _owned(model, partition, pieces)
+        pieces = pieces_of(partition)
+        parameters = owned_parameters(model, partition, pieces)
         inputs = {name: _constant(value) for name, value in inputs.items()}
         return cls(model, inputs, labels, n, parameters, pieces, partition.names, estimator, memory)
 
@@ -121,7 +121,8 @@ def _entry(value: Any, i: int) -> Any:
     return value[i : i + 1] if isinstance(value, Tensor) and len(value) > 1 else value
 
 
-def _pieces(partition: Partition) -> Pieces:
+def pieces_of(partition: Partition) -> Pieces:
+    """Parameter -> (module, slice), in order of the slices."""
     found: dict[str, list[tuple[str, Slice]]] = {}
     for module in partition.modules:
         for piece in module.slices:
@@ -129,7 +130,7 @@ def _pieces(partition: Partition) -> Pieces:
     return {name: sorted(pieces, key=lambda pair: pair[1].start) for name, pieces in found.items()}
 
 
-def _owned(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
+def owned_parameters(model: nn.Module, partition: Partition, pieces: Pieces) -> dict[str, nn.Parameter]:
     """The parameters that modules own, empty ones left out.
 
     Raises InputError where the model does not have them as the partition does.

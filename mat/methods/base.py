@@ -142,7 +142,10 @@ class Matched(Method):
 
 def probe_passes(measured: Collection[str], kernel: int) -> list[int]:
     """Backward passes of every measurement of a probe, each of which takes a forward pass, too; ``kernel``: of the
-    kernel's estimator."""
+    kernel's estimator. One without a pass of its own (0) has both measurements from a training step, whose samples'
+    gradients cost as much as a forward pass to form."""
+    if not kernel:
+        return [0] if measured else []
     return [kernel if what == SPECTRA else 1 for what in measured]
 
 

@@ -18,6 +18,7 @@ from transformers import (
 
 from mat import MAT, Controller, InputError, MATCallback, partition_model
 from mat.integrations.huggingface import draw_probe
+from mat.kernels.ntk import modular_ntk
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
 from tests.rounding import ROUNDING
@@ -175,6 +176,37 @@ def test_resuming_from_a_checkpoint_is_exact(tmp_path, method):
     ]
     torch.testing.assert_close(*state, rtol=0, atol=0)
     assert len(state[0]["param_groups"][0]["params"]) < len(list(made.controller.partition.modules)) * 10
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_kernels_are_read_from_trainers_own_steps(tmp_path, accumulate):
+    """Of the step's first batch, undivided by how many are accumulated: what a plain loop of whole batches sees."""
+    option = {"estimator": "step", "seed": 0}
+    start, made = model().double(), callback(probe=3, **option)
+    one, made, _ = trained(tmp_path, copy.deepcopy(start), made, gradient_accumulation_steps=accumulate)
+    assert {(row["n"], row["way"]) for row in made.controller.records} == {(3, "training step")}
+    assert sorted({row["step"] for row in made.controller.records}) == [0, 2, 4] and made.controller.step == STEPS
+    first = [sample["input_ids"] for sample in data()[:3]], [sample["labels"] for sample in data()[:3]]
+    inputs, labels = {"input_ids": torch.stack(first[0])}, torch.stack(first[1])
+    loss = lambda logits, labels: torch.nn.functional.cross_entropy(logits, labels, reduction="none")  # noqa: E731
+    kernels = modular_ntk(start, partition_model(start), inputs, "loss", labels=labels, loss=loss)
+    expected = {row["module"]: row["lambda_max"] for row in kernels.table().to_dict("records")}
+    assert made.controller.history[0].lambda_max == pytest.approx(expected, rel=1e-9)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in one.modules())
+
+
+def test_a_training_whose_steps_are_recorded_resumes_exactly(tmp_path):
+    """Stopped right after a recorded step, with dropout and bf16."""
+    options = {"save_strategy": "steps", "save_steps": 3, "train_sampling_strategy": "random", "bf16": True}
+    make = lambda: callback(probe=None, estimator="step")  # noqa: E731
+    whole = trained(tmp_path / "whole", model(0.1), make(), **options)
+    trained(tmp_path / "part", model(0.1), make(), [Stop(3)], **options)
+    again, made = model(0.1), make()
+    trainer = Trainer(again, arguments(tmp_path / "part", **options), train_dataset=data(), callbacks=[made])
+    trainer.train(resume_from_checkpoint=True)
+    assert same(whole[0], again)
+    np.testing.assert_equal(made.controller.records, whole[1].controller.records)
+    assert {row["n"] for row in made.controller.records} == {BATCH}
 
 
 def test_a_plain_checkpoint_goes_on_with_mat_and_says_so(tmp_path):

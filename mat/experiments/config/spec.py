@@ -19,7 +19,7 @@ from pydantic import Field
 from mat.errors import InputError
 from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
-from mat.kernels.estimators import ESTIMATORS
+from mat.kernels.estimators import ESTIMATORS, STEP
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
 
@@ -72,9 +72,9 @@ class Probe:
     """What the kernel probe measures."""
 
     n: int = 64
-    """Training samples that the kernel is measured on."""
+    """Training samples that the kernel is measured on; with the estimator step, the first of a training batch."""
     estimator: str = "projected"
-    """Of the modular kernels: sum_of_logits, projected, trace, full or loss."""
+    """Of the modular kernels: sum_of_logits, projected, trace, full, loss or step."""
     normalisation: str = "raw"
     """Of the modules' eigenvalues: raw, cosine or per_parameter."""
     directions: int = 8
@@ -126,6 +126,13 @@ class Spec:
     start: Start | None
     seed: int
     threads: int
+
+    def __post_init__(self) -> None:
+        if self.probe.estimator == STEP and self.probe.n > self.recipe.batch:
+            raise InputError(
+                f"probe: the estimator {STEP} measures samples of one training batch, n of at most {self.recipe.batch} "
+                f"(recipe: batch), got {self.probe.n}"
+            )
 
     @classmethod
     def of(cls, given: Any, place: str = "", folder: Path = Path()) -> Spec:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mat.experiments.training.reference_run import Reference, reference
 from mat.experiments.training.resume import Report
 from mat.flops import elementwise, executed, nominal
 from mat.forward import forward
+from mat.kernels.estimators import STEP
 from mat.kernels.spectrum import eigen_macs
 from mat.methods.base import probe_passes
 from mat.partition.partition import Partition
@@ -44,6 +45,7 @@ class Progress:
     since: dict[str, float] = field(default_factory=lambda: {"share": 0.0, "steps": 0})
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: executed.Memo = field(default_factory=dict)
+    recorded_macs: executed.Memo = field(default_factory=dict)
     optimizer_macs: dict[tuple, int] = field(default_factory=dict)
     probe_macs: dict[tuple, int] = field(default_factory=dict)
     timed: int = 0
@@ -66,13 +68,13 @@ class Loop:
         method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
         self.steps, self.scheduled = self._length(partition, follows)
-        samples = self.task.probe(spec.seed, spec.probe.n)
+        self.samples = machine.take(self.task.probe(spec.seed, spec.probe.n))
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.evaluation = Evaluation(self.task, self.outputs_per_sample, machine)
         self.model.to(machine.device)
-        self.controller = self._controller(partition, machine.take(samples), follows)
+        self.controller = self._controller(partition, self.samples, follows)
         self.ledger = executed.StepLedger(
             self.model, partition, "dense" if method.dense else method.mode, machine.device
         )
@@ -92,17 +94,19 @@ class Loop:
 
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe
+        of_step = probe.estimator == STEP
         return Controller(
             self.model,
             partition,
             self.spec.method.settings,
-            samples.inputs,
+            None if of_step else samples.inputs,
             every=probe.every or self.steps_per_epoch,
             estimator=probe.estimator,
             normalisation=probe.normalisation,
             directions=probe.directions,
             probe_labels=samples.labels,
             loss=self.task.sample_losses,
+            n=probe.n if of_step else None,
             seed=self.spec.seed,
             counts=follows.counts,
             length=self.steps,
@@ -145,11 +149,14 @@ class Loop:
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
         self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step))
         known = self._counted()
-        counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs)
+        if self.controller.recording is None:
+            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), 0.0
+        else:
+            counted, beside = self._recorded(batch, active)
         totals = progress.totals
         totals["macs_executed"] += counted.macs
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
-        self._time(start, counting=known != self._counted())
+        self._time(start + beside, counting=known != self._counted())
         progress.since["share"] += len(active) / len(self.controller.partition.modules)
         progress.since["steps"] += 1
         progress.step += 1
@@ -159,7 +166,8 @@ class Loop:
             self._evaluate(report)
 
     def _counted(self) -> tuple[int, int]:
-        return len(self.progress.step_macs), len(self.progress.optimizer_macs)
+        progress = self.progress
+        return len(progress.step_macs) + len(progress.recorded_macs), len(progress.optimizer_macs)
 
     def _time(self, start: float, counting: bool) -> None:
         """Counting is slow and no part of training: a counted step is taken to last as long as the next plain one,
@@ -188,7 +196,7 @@ class Loop:
     def _begin(self) -> None:
         if self.controller.due:
             self._catch_up()
-        if not (self.controller.due and self.controller.probes):
+        if not (self.controller.due and self.controller.probes) or self.controller.estimator.name == STEP:
             self.controller.begin_step()
             return
         controller, totals, first = self.controller, self.progress.totals, not self.controller.history
@@ -201,9 +209,52 @@ class Loop:
         if routes or key not in memo:  # apart from the probe itself, because counting is slow
             memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.machine.device)
         totals["macs_executed_probe"] += memo[key]
+        self._charge_probe()
+
+    def _charge_probe(self) -> None:
+        """What the last probe costs by closed forms."""
+        controller, totals = self.controller, self.progress.totals
         for passes in probe_passes(controller.measured, controller.estimator.count(self.outputs_per_sample)):
             totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes)
+        modules = len(controller.partition.modules)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
+
+    def _recorded(self, batch: Batch, active: frozenset[str]) -> tuple[executed.Counted, float]:
+        """A step whose kernels are read, and the seconds that its probe took in it.
+
+        The probe is charged with all products beside the pass, less what the weight gradients cost by themselves. Its
+        seconds, which lie within the step, include the counting where an active set is counted.
+        """
+        recording, progress, totals = self.controller.recording, self.progress, self.progress.totals
+        assert recording is not None  # as the caller knows
+        again = self.ledger.experts == {} and bool(self.controller.history)  # the first traces every row
+        memo, key = progress.recorded_macs if again else {}, tuple(sorted(active))
+        counting, macs, seconds = key not in memo, 0, 0.0
+
+        def watch(run: Callable[[], None]) -> None:
+            nonlocal macs, seconds
+            start = time.perf_counter()
+            if counting:
+                macs += executed.macs_within(run)
+            else:
+                run()
+            seconds += time.perf_counter() - start
+
+        recording.watch = watch
+        counted = self.ledger.step(lambda: self._step(batch), active, memo)
+        start = time.perf_counter()
+        try:
+            self.controller.end_step()
+        except FloatingPointError:  # a kernel that is not finite: the gradients have overflowed
+            progress.diverged = True
+        else:
+            self._charge_probe()
+        seconds += time.perf_counter() - start
+        totals["seconds_probe"] += seconds
+        if counting:
+            progress.probe_macs[key] = macs - recording.macs
+        totals["macs_executed_probe"] += progress.probe_macs[key]
+        return replace(counted, macs=counted.macs - progress.probe_macs[key]), seconds
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it

@@ -81,6 +81,10 @@ def test_a_probe_is_one_forward_pass_and_two_more_per_backward_pass():
     assert cost({"name": "vanilla", "observe": True}).probes == (1 + 2 * 5) * eight + 3 * eight
     for estimator, backwards in (("sum_of_logits", 1), ("loss", 1), ("trace", 10), ("full", 10)):
         assert cost({"name": "mat"}, probe={"estimator": estimator}).probes == (1 + 2 * backwards) * eight
+    of_step = {"estimator": "step"}  # a pass of no own; forming a sample's gradient costs what its forward pass does
+    assert cost({"name": "mat"}, probe=of_step).probes == eight
+    assert cost({"name": "vanilla", "observe": True}, probe=of_step).probes == eight
+    assert cost({"name": "vanilla"}, probe=of_step).probes == 0
     per_epoch = cost({"name": "mat"}, probe={"every": None}).probes
     assert per_epoch == 3 * (1 + 2 * 5) * 6 * FORWARD
 

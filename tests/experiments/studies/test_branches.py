@@ -193,6 +193,17 @@ def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     assert early.loc[(early["branch"] == "none") & (early["part"] == MODULE), "train_loss_after"].notna().all()
 
 
+def test_where_runs_read_their_steps_a_checkpoint_is_measured_by_loss(tmp_path):
+    seen = []
+    for estimator in ("step", "loss"):
+        config = copy.deepcopy(CONFIG)
+        config["tasks"]["digits"]["probe"] |= {"estimator": estimator}
+        session = Branches(jobs_in(config)[0], tmp_path / estimator, Machine(cache=tmp_path))
+        assert session.estimator.name == "loss"
+        seen.append(session._spectra(0))
+    assert seen[0] == seen[1] and all(row["lambda_max"] > 0 for row in seen[0].values())
+
+
 def test_wrong_labels_that_a_set_answers_with_are_counted(tmp_path, monkeypatch):
     """A task whose first samples have wrong labels: the next class; the shares are those of the model's answers."""
     session = Branches(job(), tmp_path / "x", Machine(cache=tmp_path))

@@ -35,6 +35,7 @@ TEXT = {
     "recipe": {"lr": 0.01, "batch": 8, "epochs": 2, "evaluate_every": 5, "clip": 1.0},
     "probe": {"n": 6, "every": 3},
 }
+STEP = {"estimator": "step", "n": 6, "every": 3}
 ROUTED = {**TEXT, "model": {**TEXT["model"], "name": "switch", "initialiser": 2.0}}
 METHODS = {
     "vanilla": {"name": "vanilla", "observe": True},
@@ -92,7 +93,12 @@ def advanced(one, steps):
 
 
 @pytest.mark.parametrize(
-    ("base", "method"), [*((base, m) for base in (DIGITS, TEXT) for m in METHODS), (ROUTED, "random")]
+    ("base", "method"),
+    [
+        *((base, m) for base in (DIGITS, TEXT) for m in METHODS),
+        (ROUTED, "random"),
+        *(({**base, "probe": STEP}, m) for base in (DIGITS, TEXT, ROUTED) for m in ("vanilla", "mat")),
+    ],
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
@@ -174,9 +180,10 @@ def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
     assert curve["step"].iloc[-1] == final["steps"] < 20
 
 
+@pytest.mark.parametrize("estimator", ["projected", "step"])
 @pytest.mark.parametrize("method", ["mat", "vanilla"])
-def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, tmp_path):
-    given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1}}
+def test_a_run_whose_kernel_overflows_before_its_loss_is_recorded_too(method, estimator, tmp_path):
+    given = {**DIGITS, "method": METHODS[method], "probe": {"n": 6, "every": 1, "estimator": estimator}}
     given["recipe"] = {**DIGITS["recipe"], "lr": 1e18}
     assert trained(Spec.of(given), tmp_path / "run")["status"] == "diverged"
 
@@ -290,6 +297,41 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     assert probing.progress.totals["macs_executed_probe"] == first + later
     assert first > later > 0
     assert probing.progress.totals["macs_eigen"] == 2 * (len(probing.controller.partition.modules) + 1) * 144
+
+
+def test_a_recorded_step_costs_an_exact_one_and_the_probe_is_charged_with_the_rest(tmp_path):
+    """Executed: the closed form of an exact step, and all that ran beside it; nominal: a forward pass per sample."""
+    one, other = (loop(spec({**TEXT, "probe": STEP}), tmp_path) for _ in range(2))
+    other.controller.begin_step()
+    ran, _ = executed_macs(lambda: other._step(other.task.batch(0, 0, 0, 8)))
+    family, settings, totals = one.spec.model.module, one.spec.model.settings, one.progress.totals
+    expected, sizes = 0, set()
+    for step in range(7):
+        probed = totals["macs_executed_probe"]
+        one.advance(silent)
+        recorded = step % 3 == 0
+        active = one.controller.active
+        sizes.add(len(active))
+        mode = "exact" if recorded else "detach"
+        expected += family.work(settings, one.task.signature, 8).step(active, mode)
+        assert totals["macs_executed"] == expected
+        assert (totals["macs_executed_probe"] > probed) == recorded
+        if step == 0:
+            assert expected + totals["macs_executed_probe"] == ran
+    assert len(sizes) > 1, "nothing was ever left out, so nothing was tested"
+    assert totals["macs_nominal_probe"] == 3 * 6 * one.nominal.forward
+    assert totals["macs_eigen"] == 3 * (len(one.controller.partition.modules) + 1) * 144
+
+
+def test_what_a_recorded_step_costs_is_counted_once_for_an_active_set(tmp_path):
+    """The first traces every row to its sample and is dearer."""
+    one, costs = loop(spec({**TEXT, "probe": STEP}, "vanilla"), tmp_path), []
+    for _ in range(7):
+        before = one.progress.totals["macs_executed_probe"]
+        one.advance(silent)
+        costs.append(one.progress.totals["macs_executed_probe"] - before)
+    assert costs[0] > costs[3] == costs[6] > 0 and set(costs[1:3]) | set(costs[4:6]) == {0}
+    assert len(one.progress.recorded_macs) == 1
 
 
 def test_what_counting_takes_is_no_training_time(tmp_path, monkeypatch):
@@ -423,6 +465,10 @@ class TestBadInput:
     def test_a_probe_larger_than_the_data(self, tmp_path):
         with pytest.raises(InputError, match="probe size"):
             trained(Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 65}}), tmp_path / "run")
+
+    def test_more_samples_of_a_step_than_its_batch_has(self):
+        with pytest.raises(InputError, match=r"samples of one training batch, n of at most 8 \(recipe: batch\), got 9"):
+            Spec.of({**TEXT, "method": {"name": "mat"}, "probe": {"n": 9, "estimator": "step"}})
 
     def test_a_batch_larger_than_the_data(self, tmp_path):
         with pytest.raises(InputError, match="batch size"):

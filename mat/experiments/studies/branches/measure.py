@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
+from mat.kernels.estimators import STEP
 from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
 from mat.records.columns import SPECTRUM
@@ -59,6 +61,9 @@ class Branches(Session):
         super().__init__(job, out, machine)
         loop = self.loop
         self.modules = loop.controller.partition.table()
+        self.estimator = loop.controller.estimator
+        if self.estimator.name == STEP:  # a checkpoint has no step: the estimator of the same rows
+            self.estimator = replace(self.estimator, name="loss")
         longest, last = max(job.settings.steps, job.settings.set_steps), self.checkpoints[-1][0]
         if last + longest > loop.steps:
             raise InputError(
@@ -111,12 +116,12 @@ class Branches(Session):
         loop = self.loop
         if loop.progress.diverged or loop.progress.step != step:
             return None
-        controller = loop.controller
-        probe = controller.partition, controller.probe_inputs
+        controller, labels = loop.controller, loop.samples.labels
+        probe = controller.partition, loop.samples.inputs
         try:  # by itself, because the run is vanilla's, whose controller measures nothing
-            kernels = modular_ntk(loop.model, *probe, controller.estimator, labels=controller.probe_labels)
+            kernels = modular_ntk(loop.model, *probe, self.estimator, labels=labels)
             rows = kernels.table(controller.normalisation).to_dict("records")
-            norms = gradient_norms(loop.model, *probe, controller.probe_labels, loop.task.sample_losses)
+            norms = gradient_norms(loop.model, *probe, labels, loop.task.sample_losses)
         except FloatingPointError:
             return None
         found = {row["module"]: {**row, "gradient_norm": norms[row["module"]]} for row in rows}
@@ -170,7 +175,7 @@ class Branches(Session):
             "noise": float(noise),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
             "probe_n": probe.n,
-            "estimator": probe.estimator,
+            "estimator": self.estimator.name,
             "normalisation": probe.normalisation,
         }
         ordered = [branch for step, _ in self.checkpoints for branch in self.branches(step)]
