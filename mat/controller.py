@@ -14,8 +14,9 @@ It sits in an ordinary training loop, with an ordinary optimizer:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -25,12 +26,15 @@ from torch import Tensor, nn
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
+from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import Estimator, SampleLoss
 from mat.kernels.gradient_norms import gradient_norms
+from mat.kernels.growth import Growth
 from mat.kernels.ntk import check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition.partition import Partition, Slice
+from mat.prices import counted_prices
 from mat.seeds import stream_seed
 
 
@@ -40,9 +44,15 @@ class Controller:
     ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra or gradients.
     ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
     ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
-    gradients. ``counts``: active modules per interval of the run that the method follows. ``length``: steps of the
-    whole training, needed by methods that go by a schedule. Raises InputError when the method needs what was not
-    given.
+    gradients. ``counts``: active modules of the run that the method follows, by the step at which each of its intervals
+    began; this run's begin there too. ``length``: steps of the whole training, needed by methods that go by a schedule.
+
+    ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
+    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.budget``). It takes ``batch``, the
+    samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient norm where only
+    that is measured) stands still; those of a run that follows another are the other's.
+
+    Raises InputError when the method needs what was not given.
     """
 
     def __init__(
@@ -59,8 +69,11 @@ class Controller:
         probe_labels: Tensor | None = None,
         loss: SampleLoss | None = None,
         seed: int = 0,
-        counts: Sequence[int] = (),
+        counts: Mapping[int, int] | None = None,
         length: int | None = None,
+        budget: float | None = None,
+        batch: int | None = None,
+        growth: Growth | None = None,
     ) -> None:
         labelled = probe_labels is not None and loss is not None
         self.measured = method.measured(labelled)
@@ -68,8 +81,11 @@ class Controller:
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
         self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
-        self.seed, self.counts, self.length = seed, tuple(counts), length
+        self.seed, self.counts, self.length = seed, dict(sorted((counts or {}).items())), length
+        self.growth = None if self.counts else growth
         self._check(labelled)
+        if budget is not None and self.measured:
+            self._keep_to(budget, batch)
         self.depth = {module.name: module.layer for module in partition.modules}
         self._kind = {module.name: module.kind for module in partition.modules}
         self._size = {module.name: partition.size(module.slices) for module in partition.modules}
@@ -77,7 +93,8 @@ class Controller:
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
         self.adoptions: list[Adoption] = []
         self.closed = False
-        self.step = 0
+        self.step = self.interval = self.next = 0
+        self.stretch = 1
         self.history: list[Observation] = []
         self.selection = Selection(frozenset(partition.names))
         self.active = frozenset(partition.names)
@@ -99,6 +116,21 @@ class Controller:
             raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
         if getattr(self.method, "match", None) is not None and not self.counts:
             raise InputError(f"{name} follows another run: give it counts, or set a share")
+        if self.counts and next(iter(self.counts)) != 0:
+            raise InputError(f"counts are by the step at which an interval began, from 0 on, got {self.counts}")
+
+    def _keep_to(self, budget: float, batch: int | None) -> None:
+        """Probe no more than the budget allows."""
+        if batch is None:
+            raise InputError("a budget is a share of the training's compute: give batch, the samples of one step")
+        assert self.probe_inputs is not None  # as was checked
+        inputs, estimator = self.probe_inputs, self.estimator
+        prices = counted_prices(self.model, self.partition, _first(inputs, 1), batch, self.method.remainder)
+        wanted = Extent(_samples(inputs), estimator.directions, self.every)
+        found = choose(prices, budget, wanted, estimator.name, self.length)
+        self.probe_inputs, self.every = _first(inputs, found.n), found.every
+        self.probe_labels = None if self.probe_labels is None else self.probe_labels[: found.n]
+        self.estimator = replace(estimator, directions=found.directions)
 
     @property
     def probes(self) -> bool:
@@ -108,7 +140,12 @@ class Controller:
     @property
     def due(self) -> bool:
         """Whether the coming step begins a new interval."""
-        return self.step % self.every == 0
+        return self.step == self.next
+
+    @property
+    def extent(self) -> Extent:
+        """Samples (0 where nothing is measured), directions and steps of a plain interval."""
+        return Extent(_samples(self.probe_inputs or {}), self.estimator.directions, self.every)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.model.named_parameters() if self.sparse is None else self.sparse.named_parameters()
@@ -184,7 +221,7 @@ class Controller:
         self.step += 1
 
     def _select(self) -> None:
-        interval = self.step // self.every
+        interval = self.interval
         rows, seen = self.measure(first=not self.history)
         if self.measured:
             self.history.append(seen)
@@ -195,7 +232,7 @@ class Controller:
             kind=self._kind,
             size=self._size,
             history=tuple(self.history) if self.method.reads else (),
-            counts=self.counts,
+            counts=tuple(self.counts.values()),
             rng=np.random.default_rng(stream_seed(self.seed, "method", interval)),
             fixed=np.random.default_rng(stream_seed(self.seed, "method")),
             progress=None if self.length is None else self.step / self.length,
@@ -205,6 +242,16 @@ class Controller:
         for row in rows:
             chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
             self.records.append({"interval": interval, "step": self.step, **row, "tau": tau, **chosen})
+        self.interval += 1
+        self.next = self._next()
+
+    def _next(self) -> int:
+        """The step at which the interval that begins now is over."""
+        if self.growth is not None and len(self.history) > 1:
+            values = [seen.lambda_max or seen.gradient_norm for seen in self.history[-2:]]
+            self.stretch = self.growth.next(self.stretch, *values)
+        later = [start for start in self.counts if start > self.step]
+        return later[0] if later else self.step + self.stretch * self.every
 
     def measure(self, first: bool) -> tuple[list[dict[str, Any]], Observation]:
         """What the method's probe measures of the model as it is, and nothing changed: one row per module, with the
@@ -246,6 +293,9 @@ class Controller:
         """Everything a later process needs to go on: plain numbers and lists."""
         return {
             "step": self.step,
+            "interval": self.interval,
+            "next": self.next,
+            "stretch": self.stretch,
             "active": sorted(self.active),
             "selection": {
                 **vars(self.selection),
@@ -258,7 +308,8 @@ class Controller:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
-        self.step = state["step"]
+        self.step, self.interval = state["step"], state["interval"]
+        self.next, self.stretch = state["next"], state["stretch"]
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})
@@ -267,3 +318,12 @@ class Controller:
         self.active = frozenset(state["active"])
         if self.sparse is not None:
             self.sparse.set_active(self.active)
+
+
+def _samples(inputs: Mapping[str, Tensor]) -> int:
+    return max((len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim()), default=0)
+
+
+def _first(inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    """The first ``n`` samples; what all samples share stays."""
+    return {name: value[:n] if isinstance(value, Tensor) and value.dim() else value for name, value in inputs.items()}

@@ -17,6 +17,7 @@ from mat.controller import Controller
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint
+from mat.experiments.training.cost import extent
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
@@ -65,7 +66,8 @@ class Loop:
         method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
         self.steps, self.scheduled = self._length(partition, follows)
-        samples = self.task.probe(spec.seed, spec.probe.n)
+        self.extent = extent(spec, self.task.signature, self.steps_per_epoch)
+        samples = self.task.probe(spec.seed, self.extent.n)
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
@@ -94,15 +96,16 @@ class Loop:
             partition,
             self.spec.method.settings,
             samples.inputs,
-            every=probe.every or self.steps_per_epoch,
+            every=self.extent.every,
             estimator=probe.estimator,
             normalisation=probe.normalisation,
-            directions=probe.directions,
+            directions=self.extent.directions,
             probe_labels=samples.labels,
             loss=self.task.sample_losses,
             seed=self.spec.seed,
             counts=follows.counts,
             length=self.steps,
+            growth=probe.growth,
         )
 
     @property
@@ -188,7 +191,7 @@ class Loop:
             memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.machine.device)
         totals["macs_executed_probe"] += memo[key]
         for passes in probe_passes(controller.measured, controller.estimator.count(self.outputs_per_sample)):
-            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes)
+            totals["macs_nominal_probe"] += self.nominal.probe(self.extent.n, passes)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
