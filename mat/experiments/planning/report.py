@@ -99,7 +99,7 @@ def speeds_of(found: Iterable[Row], rate: float | None) -> tuple[dict[str, Speed
     each = sorted(one.setup for one in made.values())
     return made, [
         f"timed here just now on {len(made)} models of these shapes: {rates[0]:.3g} to {rates[-1]:.3g} GFLOP/s in",
-        f"training, and {each[0]:.2g} to {each[-1]:.2g} s a run to start and count; data, tables, figures are left out.",
+        f"training, and {each[0]:.2g} to {each[-1]:.2g} s a run to start and count; data, tables, figures left out.",
     ]
 
 
