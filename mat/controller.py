@@ -18,8 +18,9 @@ in ``exact``, whatever the method's mode; nothing but what is active trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -29,13 +30,16 @@ from torch import Tensor, nn
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
+from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
 from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
+from mat.kernels.growth import Growth
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition.partition import Partition, Slice
+from mat.prices import counted_prices
 from mat.seeds import stream_seed
 
 
@@ -46,8 +50,15 @@ class Controller:
     ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
     ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
     gradients. ``n``: of the estimator ``step``, samples that are measured, the first of the recorded batch; None: all
-    of it. ``counts``: active modules per interval of the run that the method follows. ``length``: steps of the whole
-    training, needed by methods that go by a schedule. Raises InputError when the method needs what was not given.
+    of it. ``counts``: active modules of the run that the method follows, by the step at which each of its intervals
+    began; this run's begin there too. ``length``: steps of the whole training, needed by methods that go by a schedule.
+
+    ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
+    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.budget``). It takes ``batch``, the
+    samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient norm where only
+    that is measured) stands still; those of a run that follows another are the other's.
+
+    Raises InputError when the method needs what was not given.
     """
 
     def __init__(
@@ -65,8 +76,11 @@ class Controller:
         loss: SampleLoss | None = None,
         n: int | None = None,
         seed: int = 0,
-        counts: Sequence[int] = (),
+        counts: Mapping[int, int] | None = None,
         length: int | None = None,
+        budget: float | None = None,
+        batch: int | None = None,
+        growth: Growth | None = None,
     ) -> None:
         labelled = estimator == STEP or (probe_labels is not None and loss is not None)
         self.measured = method.measured(labelled)
@@ -74,8 +88,12 @@ class Controller:
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
         self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
-        self.seed, self.counts, self.length, self.n = seed, tuple(counts), length, n
+        self.seed, self.length, self.n = seed, length, n
+        self.counts = dict(sorted((counts or {}).items()))
+        self.growth = None if self.counts else growth
         self._check(labelled)
+        if budget is not None and self.measured:
+            self._keep_to(budget, batch)
         self.depth = {module.name: module.layer for module in partition.modules}
         self._kind = {module.name: module.kind for module in partition.modules}
         self._size = {module.name: partition.size(module.slices) for module in partition.modules}
@@ -83,7 +101,8 @@ class Controller:
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
         self.adoptions: list[Adoption] = []
         self.closed = False
-        self.step = 0
+        self.step = self.interval = self.next = 0
+        self.stretch = 1
         self.history: list[Observation] = []
         self.selection = Selection(frozenset(partition.names))
         self.active = frozenset(partition.names)
@@ -120,6 +139,22 @@ class Controller:
             raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
         if getattr(self.method, "match", None) is not None and not self.counts:
             raise InputError(f"{name} follows another run: give it counts, or set a share")
+        if self.counts and next(iter(self.counts)) != 0:
+            raise InputError(f"counts are by the step at which an interval began, from 0 on, got {self.counts}")
+
+    def _keep_to(self, budget: float, batch: int | None) -> None:
+        """Probe no more than the budget allows."""
+        if batch is None:
+            raise InputError("a budget is a share of the training's compute: give batch, the samples of one step")
+        if self.probe_inputs is None:
+            raise InputError(f"estimator {STEP!r} has no samples to count a budget on: give n and every instead")
+        inputs, estimator = self.probe_inputs, self.estimator
+        prices = counted_prices(self.model, self.partition, _first(inputs, 1), batch, self.method.remainder)
+        wanted = Extent(_samples(inputs), estimator.directions, self.every)
+        found = choose(prices, budget, wanted, estimator.name, self.length)
+        self.probe_inputs, self.every = _first(inputs, found.n), found.every
+        self.probe_labels = None if self.probe_labels is None else self.probe_labels[: found.n]
+        self.estimator = replace(estimator, directions=found.directions)
 
     @property
     def probes(self) -> bool:
@@ -129,7 +164,12 @@ class Controller:
     @property
     def due(self) -> bool:
         """Whether the coming step begins a new interval."""
-        return self.step % self.every == 0
+        return self.step == self.next
+
+    @property
+    def extent(self) -> Extent:
+        """Samples (0 where nothing is measured), directions and steps of a plain interval."""
+        return Extent(self.n or _samples(self.probe_inputs or {}), self.estimator.directions, self.every)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.model.named_parameters() if self.sparse is None else self.sparse.named_parameters()
@@ -258,19 +298,28 @@ class Controller:
         tau = np.nan if self.selection.threshold is None else self.selection.threshold
         for row in rows:
             chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
-            self.records.append({"interval": step // self.every, "step": step, **row, "tau": tau, **chosen})
+            self.records.append({"interval": self.interval, "step": step, **row, "tau": tau, **chosen})
+        self.interval += 1
+        self.next = self._next(step)
+
+    def _next(self, step: int) -> int:
+        """The step at which the interval that began at ``step`` is over."""
+        if self.growth is not None and len(self.history) > 1:
+            values = [seen.lambda_max or seen.gradient_norm for seen in self.history[-2:]]
+            self.stretch = self.growth.next(self.stretch, *values)
+        later = [start for start in self.counts if start > step]
+        return later[0] if later else step + self.stretch * self.every
 
     def _choose(self, step: int) -> None:
-        interval = step // self.every
         context = Context(
-            interval=interval,
+            interval=self.interval,
             modules=self.partition.names,
             depth=self.depth,
             kind=self._kind,
             size=self._size,
             history=tuple(self.history) if self.method.reads else (),
-            counts=self.counts,
-            rng=np.random.default_rng(stream_seed(self.seed, "method", interval)),
+            counts=tuple(self.counts.values()),
+            rng=np.random.default_rng(stream_seed(self.seed, "method", self.interval)),
             fixed=np.random.default_rng(stream_seed(self.seed, "method")),
             progress=None if self.length is None else step / self.length,
         )
@@ -323,6 +372,9 @@ class Controller:
         self.end_step()
         return {
             "step": self.step,
+            "interval": self.interval,
+            "next": self.next,
+            "stretch": self.stretch,
             "active": sorted(self.active),
             "missed": self.missed,
             "selection": {
@@ -336,7 +388,8 @@ class Controller:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
-        self.step, self.missed = state["step"], state["missed"]
+        self.step, self.missed, self.interval = state["step"], state["missed"], state["interval"]
+        self.next, self.stretch = state["next"], state["stretch"]
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})
@@ -345,3 +398,12 @@ class Controller:
         self.active = frozenset(state["active"])
         if self.sparse is not None:
             self.sparse.set_active(self.active)
+
+
+def _samples(inputs: Mapping[str, Tensor]) -> int:
+    return max((len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim()), default=0)
+
+
+def _first(inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    """The first ``n`` samples; what all samples share stays."""
+    return {name: value[:n] if isinstance(value, Tensor) and value.dim() else value for name, value in inputs.items()}

@@ -9,10 +9,13 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
+from mat.kernels.budget import Extent, choose
+from mat.kernels.growth import Growth
 from mat.kernels.ntk import modular_ntk
 from mat.methods.base import Method, Selection, highest
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
+from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
 from tests.cases import bert_case, logits, moved, per_sample, switch_case, vgg_case
 
@@ -150,12 +153,68 @@ def test_a_schedule_is_told_how_much_lies_behind():
             {"every": 5, "estimator": "step", "probe_inputs": None},
             "a recorded step is exact, so observing it would change what Random trains",
         ),
+        (Random(match="other"), {"every": 5, "counts": {3: 1}}, "an interval began, from 0 on"),
+        (MAT(), {"every": 5, "budget": 0.5}, "give batch, the samples of one step"),
+        (MAT(), {"every": 5, "budget": 0.5, "batch": 0}, "batch must be the samples of a training step"),
+        (MAT(), {"every": 5, "budget": 1e-6, "batch": 3, "length": 10}, "pays for no probe"),
     ],
 )
 def test_what_is_missing_is_said_at_once(method, options, message):
     case = bert_case()
     with pytest.raises(InputError, match=message):
         Controller(case.model, case.partition, method, **{"probe_inputs": case.inputs, **options})
+
+
+def test_a_budget_cuts_the_probe_and_not_more_than_it_must():
+    every, steps = 100, 1000
+    found = []
+    for budget in (0.008, 0.08, 0.9):
+        case = bert_case(batch=12)
+        options = {"probe_labels": case.labels, "every": every, "length": steps, "budget": budget, "batch": 12}
+        controller = Controller(case.model, case.partition, MAT(), case.inputs, **options)
+        found.append(controller.extent)
+        prices = counted_prices(case.model, case.partition, case.example, 12, False)
+        assert controller.extent == choose(prices, budget, Extent(12, 8, every), "projected", steps)
+        controller.adopt(torch.optim.SGD(case.model.parameters(), lr=1e-3))
+        controller.begin_step()
+        assert {row["n"] for row in controller.records} == {controller.extent.n}
+        assert len(controller.probe_labels) == controller.extent.n
+        assert controller.estimator.directions == controller.extent.directions
+    assert found[0].every > every and found[0][:2] == (8, 1)
+    assert found[2] == Extent(12, 8, every)
+    assert found[0] != found[1] != found[2]
+
+
+def test_intervals_grow_while_the_ranking_stands_still():
+    """At a learning rate of 0 every probe is the one before; the interval doubles, up to four plain ones."""
+    case = bert_case()
+    growth = Growth(above=0.9, by=2, to=4)
+    controller = Controller(case.model, case.partition, MAT(), case.inputs, every=2, growth=growth)
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+    for _ in range(30):
+        controller.begin_step()
+    assert sorted({row["step"] for row in controller.records}) == [0, 2, 6, 14, 22]
+    assert sorted({row["interval"] for row in controller.records}) == [0, 1, 2, 3, 4]
+    with torch.no_grad():  # another ranking: the interval is the plain one again
+        for parameter in case.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    for _ in range(3):
+        controller.begin_step()
+    assert sorted({row["step"] for row in controller.records})[5:] == [30, 32]
+
+
+def test_a_run_that_follows_begins_its_intervals_where_the_other_did():
+    """By step, not by number: whatever its own interval is; after the other's last one, its own."""
+    case = bert_case()
+    options = {"counts": {0: 4, 2: 1, 6: 3}, "every": 3, "growth": Growth(above=-1)}
+    controller = Controller(case.model, case.partition, Random(match="other"), case.inputs, **options)
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=1e-3))
+    active = []
+    for _ in range(12):
+        controller.begin_step()
+        active.append(len(controller.active))
+    assert active == [4] * 2 + [1] * 4 + [3] * 6
+    assert sorted({row["step"] for row in controller.records}) == [0, 2, 6, 9]
 
 
 def test_resnet_and_its_downsampling_are_partitioned():

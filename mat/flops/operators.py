@@ -42,7 +42,7 @@ _GROUPS = {
         gather scatter scatter_add scatter_reduce masked_select masked_scatter take put nonzero nonzero_static argwhere
         one_hot bincount histc unique _unique2 unique_dim unique_consecutive sort argsort topk kthvalue searchsorted
         bucketize embedding embedding_dense_backward embedding_backward embedding_renorm _embedding_bag
-        _embedding_bag_forward_only _embedding_bag_dense_backward diff
+        _embedding_bag_forward_only _embedding_bag_dense_backward diff floor_divide
     """,
     "reductions and scans": """
         sum nansum mean prod max min amax amin aminmax argmax argmin all any count_nonzero var var_mean std std_mean

@@ -30,6 +30,6 @@ PROBE_COLUMNS = tuple(
 RUN_KEYS = (
     *("name", "labels", "spec", "seed", "code_hash", "code", "data_hash", "start_hash", "versions", "hardware"),
     *("threads", "charges_probe", "metrics", "loss_unit", "bounds", "sizes", "modules", "remainder_parameters"),
-    *("mode", "interval", "probe_n"),
+    *("mode", "interval", "probe_n", "probe_directions"),
 )
 FINAL_KEYS = ("status", "steps", "test_loss", "test_metric", "test_metrics", "best_val_loss", "best_step")

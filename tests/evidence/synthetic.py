@@ -165,6 +165,7 @@ def write_run(
         "bounds": dict(shape.bounds), "sizes": {"train": 1000, "validation": 100, "test": 100},
         "modules": modules, "remainder_parameters": 1000, "mode": behaviour.mode, "interval": interval,
         "probe_n": 64,
+        "probe_directions": 8,
     } | dict(record)  # fmt: skip
     curve = _curve(draw, shape, behaviour, seed, steps, every)
     probes = _probes(draw, modules, behaviour, steps, interval)

@@ -131,7 +131,7 @@ def test_every_method_trains_a_model(make, name, options):
         directions=2,
         probe_labels=case.labels,
         loss=per_sample,
-        counts=(3, 2),
+        counts={0: 3, 2: 2},
         length=4,
     )
     optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-2)

@@ -25,10 +25,11 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, mean_interval
-from mat.evidence.stats.rank_correlation import kendall, signs, spearman
+from mat.evidence.stats.rank_correlation import spearman
 from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, choose, tau
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
+from mat.ranking import kendall, signs
 from mat.records.studies import AGREEMENT
 
 COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")

@@ -106,7 +106,7 @@ def described(
 @click.option(
     "--only", default="", metavar="TERMS", help="labels or tags of tasks, labels of methods, as in glue,vanilla"
 )
-@click.option("--rate", type=float, metavar="GFLOP/s", help="of one worker (default: measured here in a second)")
+@click.option("--rate", type=float, metavar="GFLOP/s", help="of one worker (default: each model is timed here)")
 def plan(config: str, only: str, rate: float | None) -> None:
     """Say what a scale's runs would cost, before anything is run."""
     from mat.experiments.planning import report

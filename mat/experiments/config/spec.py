@@ -19,7 +19,9 @@ from pydantic import Field
 from mat.errors import InputError
 from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
+from mat.kernels.budget import check_budget
 from mat.kernels.estimators import ESTIMATORS, STEP
+from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
 
@@ -81,6 +83,16 @@ class Probe:
     """Of the estimator projected: random directions of the logits."""
     every: int | None = None
     """Steps from one probe to the next; none: an epoch's."""
+    budget: float | None = None
+    """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
+    (mat/kernels/budget.py). None: exactly these are."""
+    grow_above: float | None = None
+    """Kendall's τ_b with the probe before above which the ranking stands still and the next interval grows. None: all
+    intervals are equal."""
+    grow_by: int = 2
+    """What the interval is multiplied by when it grows, a whole number from 2 on."""
+    grow_to: int = 8
+    """The longest interval, as a multiple of every."""
 
     def __post_init__(self) -> None:
         check_least("n", self.n, 2)
@@ -89,6 +101,15 @@ class Probe:
         check_choice("normalisation", self.normalisation, NORMALISATIONS)
         if self.every is not None:
             check_least("every", self.every, 1)
+        if self.budget is not None:
+            check_budget(self.budget)
+        if self.grow_above is not None:
+            Growth(self.grow_above, self.grow_by, self.grow_to)
+
+    @property
+    def growth(self) -> Growth | None:
+        """How intervals grow, if they do."""
+        return None if self.grow_above is None else Growth(self.grow_above, self.grow_by, self.grow_to)
 
 
 @dataclass(frozen=True)

@@ -4,50 +4,48 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import torch
-
-from mat.errors import InputError
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import choose, select, terms_of
+from mat.experiments.planning import speed
 from mat.experiments.planning.rows import Row, rows
+from mat.experiments.planning.speed import Speed
 from mat.experiments.studies.registry import jobs
+from mat.experiments.training.cost import Shape
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 PARTS = ("train", "probe", "eval", "total")
-SIDE = 512  # of the matrices whose product is timed
-SECONDS = 0.5
 
 
 def report(config: str, only: str = "", rate: float | None = None, cores: int | None = None) -> str:
     """The plan of a scale's name or config file as text. Raises InputError for input that cannot be used.
 
-    ``only``: terms of a selection; ``rate``: GFLOP/s of one worker, measured without one; ``cores``: of this machine.
+    ``only``: terms of a selection; ``rate``: GFLOP/s of one worker, else each model is timed; ``cores``: of this
+    machine.
     """
     content, terms = read_scale(config), terms_of(only)
     runs = expand(content)
     tasks = {run.task for run in choose(runs, terms)}
     found = rows(select(runs, terms), [job for job in jobs(content) if job.task in tasks])
     threads = content.threads
-    rates, said = rates_of({row.precision for row in found} | {"float32"}, threads, rate)
+    speeds, said = speeds_of(found, rate)
     workers = max(1, (cores or _cores()) // threads)
-    hours = sum(row.hours(rates) for row in found)
+    hours = sum(map(hours_at(speeds), found))
     return "\n".join(
         [
             f"scale {content.scale}{', only ' if terms else ''}{','.join(terms)}: nothing has been run",
             "",
-            table(found, rates),
+            table(found, hours_at(speeds)),
+            *budgets(found),
             "",
             "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
-            f"{said}.",
+            *said,
             f"{number(hours)} hours of one worker are {number(hours / workers)} hours of {workers} workers "
             f"({workers} × {threads} threads) if none slows another.",
             "Training is an upper bound for methods that skip work: every step is counted with all modules active.",
             "Probes are counted as passes; with the kernels' own products tiny inputs cost up to 2.5 times as much.",
-            "The time is a lower bound: data, normalisation, small kernels and the optimizer are not counted.",
         ]
     )
 
@@ -56,7 +54,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def table(found: Sequence[Row], rates: Mapping[str, float]) -> str:
+def table(found: Sequence[Row], hours_of: Callable[[Row], float]) -> str:
     """The rows, the sum per tag (a task of two tags is in both sums) and the sum of all, as text."""
     sums = [
         (f"tag {tag}", [row for row in found if tag in row.tags])
@@ -71,7 +69,7 @@ def table(found: Sequence[Row], rates: Mapping[str, float]) -> str:
     for task, method, steps, part in lines:
         costs = [sum(row.cost[i] for row in part) for i in range(len(PARTS) - 1)]
         flops = [FLOPS_PER_MAC * macs / factor for macs in (*costs, sum(costs))]
-        hours = sum(row.hours(rates) for row in part)
+        hours = sum(map(hours_of, part))
         cells.append((task, method, str(sum(row.runs for row in part)), steps, *map(number, (*flops, hours))))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     aligned = [str.ljust, str.ljust, *[str.rjust] * (len(header) - 2)]  # texts to the left, numbers to the right
@@ -85,29 +83,39 @@ def number(value: float) -> str:
     return f"{value:.{min(6, max(0, 2 - math.floor(math.log10(value))))}f}" if value else "0"
 
 
-def rates_of(precisions: set[str], threads: int, rate: float | None) -> tuple[dict[str, float], str]:
-    """GFLOP/s by precision, and what they are."""
+def speeds_of(found: Iterable[Row], rate: float | None) -> tuple[dict[str, Speed], list[str]]:
+    """Speeds by what they depend on, and two lines that say what they are."""
+    specs = {speed.shapes(row.spec): row.spec for row in found}
     if rate is not None:
-        if not 0 < rate < float("inf"):
-            raise InputError(f"--rate must be a number of GFLOP/s above 0, got {rate}")
-        return dict.fromkeys(precisions, rate), f"at {rate:g} GFLOP/s, as given"
-    found = {name: measured_rate(name, threads) for name in sorted(precisions)}
-    speeds = ", ".join(f"{value:.3g} GFLOP/s in {name}" for name, value in found.items())
-    return found, f"at {speeds}: a {SIDE} × {SIDE} matrix product by {threads} threads here, just now"
+        one = Speed.of(rate)
+        bound = (
+            "The time is a lower bound: start-up, data, normalisation, small kernels, the optimizer are not counted."
+        )
+        return dict.fromkeys(specs, one), [f"at {rate:g} GFLOP/s, as given.", bound]
+    start = speed.start_seconds(next(iter(specs.values())))
+    timed = {key: speed.measured(spec) for key, spec in specs.items()}
+    made = {key: one._replace(setup=one.setup + start) for key, one in timed.items()}
+    rates = sorted(one.training for one in made.values())
+    each = sorted(one.setup for one in made.values())
+    return made, [
+        f"timed here just now on {len(made)} models of these shapes: {rates[0]:.3g} to {rates[-1]:.3g} GFLOP/s in",
+        f"training, and {each[0]:.2g} to {each[-1]:.2g} s a run to start and count; data, tables, figures left out.",
+    ]
 
 
-def measured_rate(precision: str, threads: int) -> float:
-    """GFLOP/s of a product of two matrices of ``SIDE`` rows and columns: the fastest within ``SECONDS``."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        a = torch.ones(SIDE, SIDE, dtype=getattr(torch, precision))
-        best, end = float("inf"), time.perf_counter() + SECONDS
-        a @ a  # the first one also sets things up
-        while time.perf_counter() < end or best == float("inf"):
-            start = time.perf_counter()
-            a @ a
-            best = min(best, time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(before)
-    return 2 * SIDE**3 / best / 1e9
+def hours_at(speeds: Mapping[str, Speed]) -> Callable[[Row], float]:
+    """The hours of a row's runs."""
+    return lambda row: row.hours(speeds[speed.shapes(row.spec)])
+
+
+def budgets(found: Iterable[Row]) -> list[str]:
+    """A line for every task and budget: what is probed within it."""
+    lines = []
+    for row in found:
+        budget, extent = row.spec.probe.budget, Shape(row.spec).extent
+        if budget is not None:
+            lines.append(
+                f"{row.task}: probes of n = {extent.n} samples, {extent.directions} directions, every {extent.every} "
+                f"steps, within {budget:.3g} of its training"
+            )
+    return ["", *dict.fromkeys(lines)] if lines else []

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.experiments.config.runs import Run
+from mat.experiments.config.spec import Spec
+from mat.experiments.planning.speed import Speed
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.session import Job
 from mat.experiments.training.cost import Cost, Shape, run_cost
-from mat.records.costs import FLOPS_PER_MAC
 
 
 class Macs(NamedTuple):
@@ -24,21 +25,19 @@ class Macs(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one task label and method: ``cost`` of all of them together, ``steps`` of each."""
+    """The runs of one task label and method: ``spec`` of one of them, ``cost`` of all together, ``steps`` of each."""
 
     task: str
     method: str
     tags: tuple[str, ...]
-    precision: str
+    spec: Spec
     runs: int
     steps: int
     cost: Macs
 
-    def hours(self, rates: Mapping[str, float]) -> float:
-        """Hours of one worker at ``rates`` (GFLOP/s by precision); probes and evaluation are in float32."""
-        seconds = self.cost.training / rates[self.precision]
-        seconds += (self.cost.probes + self.cost.evaluation) / rates["float32"]
-        return FLOPS_PER_MAC * seconds / 1e9 / 3600
+    def hours(self, speed: Speed) -> float:
+        """Hours of one worker."""
+        return speed.seconds(*self.cost, self.runs) / 3600
 
 
 def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
@@ -57,8 +56,7 @@ def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
         except InputError as error:
             raise InputError(f"tasks.{task} with {method}: {error}") from None
         together = Macs(*(len(same) * one for one in macs))
-        precision = same[0].spec.recipe.precision
-        found.append(Row(task, method, tags.get(task, ()), precision, len(same), steps, together))
+        found.append(Row(task, method, tags.get(task, ()), same[0].spec, len(same), steps, together))
     return found
 
 

@@ -2,12 +2,16 @@
 
 Training is the closed form of a step with every module active, an upper bound for methods that skip work. A kernel
 probe is a forward pass and the estimator's backward passes, each twice a forward pass (``mat.flops.nominal``), whether
-it is charged or only observed. Evaluation is of the validation split when it is due and of the test split at the end.
+it is charged or only observed. How much is probed within a budget (``extent``) follows from the task, the model and the
+recipe, and of the method only from whether it reads the remainder's kernel: runs that are compared have one probe set.
+Evaluation is of the validation split when it is due and of the test split at the end.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import torch
 
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
@@ -15,6 +19,7 @@ from mat.experiments.models.closed_form import REMAINDER
 from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Outline
 from mat.flops.nominal import probe_macs
+from mat.kernels.budget import Extent, Prices, choose
 from mat.kernels.estimators import backward_passes
 from mat.methods.base import probe_passes
 
@@ -47,6 +52,7 @@ class Shape:
         self.step = work.step(names, self.method.mode)
         self.forward = sum(one.forward for one in family.work(settings, outline.signature, 1).values())
         self.logits = logits(outline.signature)
+        self.extent = extent(spec, outline.signature, self.steps_per_epoch)
 
     def passes(self, estimator: str, directions: int, n: int) -> int:
         """MACs of a kernel probe of n samples."""
@@ -66,13 +72,46 @@ def logits(signature: Signature) -> int:
     return signature.outputs * (signature.length if signature.objective.endswith("_lm") else 1)
 
 
+def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:
+    """How much is probed: as the specification says, or what its budget allows of it. Raises InputError where a budget
+    allows no probe."""
+    probe = spec.probe
+    wanted = Extent(probe.n, probe.directions, probe.every or steps_per_epoch)
+    if probe.budget is None:
+        return wanted
+    steps = spec.recipe.epochs * steps_per_epoch
+    return choose(prices(spec, signature), probe.budget, wanted, probe.estimator, steps)
+
+
+def prices(spec: Spec, signature: Signature) -> Prices:
+    """Of probing and training, by the closed form; a step at its least trains the remainder alone, in ``detach``, and
+    sends no token to any expert."""
+    family, settings = spec.model.module, spec.model.settings
+    one, step = family.work(settings, signature, 1), family.work(settings, signature, spec.recipe.batch)
+    with torch.random.fork_rng(), torch.device("meta"):  # sizes only
+        partition = family.partition(settings, family.build(settings, signature))
+    modules = partition.modules if not spec.method.settings.remainder else partition.with_remainder().modules
+    forward, weights, inputs = map(sum, zip(*one.values(), strict=True))
+    parameters = sum(partition.size(module.slices) for module in modules)
+    unsure = sum(step[module.name].forward for module in partition.modules if module.kind == "expert")
+    return Prices(
+        step.step((), "detach") - unsure,
+        forward,
+        inputs,
+        weights,
+        parameters,
+        len(partition.modules),
+        logits(signature),
+    )
+
+
 def run_cost(spec: Spec) -> Cost:
     """Cost of one run. Raises InputError where task, model and recipe do not fit each other."""
     shape = Shape(spec)
-    probes = -(-shape.steps // (shape.probe.every or shape.steps_per_epoch))
-    kernel = backward_passes(shape.probe.estimator, shape.probe.directions, shape.logits)
+    probes = -(-shape.steps // shape.extent.every)
+    kernel = backward_passes(shape.probe.estimator, shape.extent.directions, shape.logits)
     passes = probe_passes(shape.method.measured(), kernel)
-    probe = sum(probe_macs(shape.forward, shape.probe.n, backwards) for backwards in passes)
+    probe = sum(probe_macs(shape.forward, shape.extent.n, backwards) for backwards in passes)
     evaluations = 1 + -(-shape.steps // shape.recipe.evaluate_every)
     samples = evaluations * shape.sizes["validation"] + shape.sizes["test"]
     return Cost(shape.steps, shape.steps * shape.step, probes * probe, samples * shape.forward)

@@ -17,6 +17,7 @@ from mat.controller import Controller
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint
+from mat.experiments.training.cost import extent
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.loss_sum import LATE, LossSum
 from mat.experiments.training.machine import Machine
@@ -68,7 +69,8 @@ class Loop:
         method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
         self.steps, self.scheduled = self._length(partition, follows)
-        self.samples = machine.take(self.task.probe(spec.seed, spec.probe.n))
+        self.extent = extent(spec, self.task.signature, self.steps_per_epoch)
+        self.samples = machine.take(self.task.probe(spec.seed, self.extent.n))
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
         with torch.no_grad():
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
@@ -100,16 +102,17 @@ class Loop:
             partition,
             self.spec.method.settings,
             None if of_step else samples.inputs,
-            every=probe.every or self.steps_per_epoch,
+            every=self.extent.every,
             estimator=probe.estimator,
             normalisation=probe.normalisation,
-            directions=probe.directions,
+            directions=self.extent.directions,
             probe_labels=samples.labels,
             loss=self.task.sample_losses,
-            n=probe.n if of_step else None,
+            n=self.extent.n if of_step else None,
             seed=self.spec.seed,
             counts=follows.counts,
             length=self.steps,
+            growth=probe.growth,
         )
 
     @property
@@ -215,7 +218,7 @@ class Loop:
         """What the last probe costs by closed forms."""
         controller, totals = self.controller, self.progress.totals
         for passes in probe_passes(controller.measured, controller.estimator.count(self.outputs_per_sample)):
-            totals["macs_nominal_probe"] += self.nominal.probe(self.spec.probe.n, passes)
+            totals["macs_nominal_probe"] += self.nominal.probe(self.extent.n, passes)
         modules = len(controller.partition.modules)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mat.errors import InputError
@@ -15,16 +15,16 @@ from mat.records.files import CURVE, FOLLOWED, PROBES, RUN, missing, read_json, 
 
 @dataclass(frozen=True)
 class Reference:
-    """``counts``: active modules per interval; ``macs``: all that was executed, charged probes included, None when
-    no run is followed."""
+    """``counts``: active modules by the step at which each interval began; ``macs``: all that was executed, charged
+    probes included, None when no run is followed."""
 
-    counts: tuple[int, ...] = ()
+    counts: Mapping[int, int] = field(default_factory=dict)
     macs: int | None = None
 
 
 def reference(spec: Spec, out: Path, modules: int) -> Reference:
     """What ``spec``'s method follows, if it does; ``out`` is its own run's folder. A run that diverged before it
-    selected any counts as one that trained all of the ``modules``.
+    selected any counts as one that trained all of the ``modules`` from its first step.
 
     Raises InputError when that run is not there.
     """
@@ -37,8 +37,8 @@ def reference(spec: Spec, out: Path, modules: int) -> Reference:
             f"{spec.method.name} follows the run {folder.name}, which is not at {folder} ({lacking[0]} is missing); "
             "train it first"
         )
-    active = read_parquet(folder / PROBES, ("interval", "active"))
-    counts = tuple(int(n) for n in active.groupby("interval", sort=True)["active"].sum()) or (modules,)
+    active = read_parquet(folder / PROBES, ("step", "active"))
+    counts = {int(step): int(n) for step, n in active.groupby("step")["active"].sum().items()} or {0: modules}
     last = read_parquet(folder / CURVE, CURVE_COLUMNS).iloc[-1]
     charged = read_json(folder / RUN)["charges_probe"]
     return Reference(counts, int(total_macs(last, "executed", charged)))

@@ -92,8 +92,9 @@ def record(loop: Loop) -> dict[str, Any]:
         "modules": partition.table(),
         "remainder_parameters": partition.size(partition.remainder),
         "mode": "dense" if method.dense else method.mode,
-        "interval": controller.every,
-        "probe_n": spec.probe.n,
+        "interval": loop.extent.every,
+        "probe_n": loop.extent.n,
+        "probe_directions": loop.extent.directions,
     }
 
 

@@ -19,9 +19,10 @@ from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
-from mat.evidence.stats.rank_correlation import kendall, signs, spearman
+from mat.evidence.stats.rank_correlation import spearman
 from mat.evidence.tables import agreement, estimator_choice
 from mat.evidence.tables.agreement import reference_of, summary
+from mat.ranking import kendall, signs
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
 from tests.evidence.written import CLAIMS, measured, write

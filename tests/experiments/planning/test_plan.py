@@ -5,18 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from mat.errors import InputError
 from mat.experiments import tasks
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
-from mat.experiments.planning import report
-from mat.experiments.planning.report import measured_rate, number
-from mat.experiments.planning.rows import Macs, Row, rows
+from mat.experiments.planning import report, speed
+from mat.experiments.planning.report import number
+from mat.experiments.planning.rows import rows
+from mat.experiments.planning.speed import Speed
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
-from mat.experiments.training.cost import run_cost
+from mat.experiments.training.cost import Shape, run_cost
 
 ROOT = Path(__file__).parents[3]
 VGG = {"name": "vgg", "plan": [4, "M", 8], "filter_groups": 2}
@@ -110,15 +112,15 @@ def test_a_row_is_all_the_runs_of_a_task_and_method():
     found = {(row.task, row.method): row for row in rows(expand_in(CONFIG))}
     assert list(found) == [(t, m) for t in ("images", "text") for m in ("vanilla", "mat", "random")]
     row = found["images", "mat"]
-    assert (row.runs, row.steps, row.tags, row.precision) == (3, 30, ("pictures",), "float32")
+    assert (row.runs, row.steps, row.tags, row.spec.method.name) == (3, 30, ("pictures",), "mat")
     assert row.cost.training == 3 * 30 * STEP
-    assert found["text", "vanilla"].precision == "bfloat16"
+    assert found["text", "vanilla"].spec.recipe.precision == "bfloat16"
 
 
-def test_hours_are_operations_over_the_rate_of_their_precision():
-    row = Row("t", "m", (), "bfloat16", 1, 1, Macs(9 * 10**12, 10**12, 8 * 10**11))
-    # 18 TFLOP at 5 GFLOP/s are an hour; 3.6 TFLOP at 1 GFLOP/s are another
-    assert row.hours({"float32": 1.0, "bfloat16": 5.0}) == pytest.approx(2.0)
+def test_seconds_are_operations_over_their_rates_and_a_start_per_run():
+    found = Speed(training=5.0, probes=1.0, evaluation=2.0, setup=7.0)
+    # 18 TFLOP at 5 GFLOP/s are an hour, 1.8 at 1 half an hour, 3.6 at 2 another half
+    assert found.seconds(9 * 10**12, 9 * 10**11, 18 * 10**11, 3) == pytest.approx(2 * 3600 + 3 * 7)
 
 
 def test_measurements_of_estimators_are_counted():
@@ -174,8 +176,7 @@ def test_the_report_fits_a_terminal_and_says_what_it_stands_on(config):
         "1 MAC = 2 FLOP",
     ):
         assert part in text
-    rated = {"float32": 3e-4, "bfloat16": 3e-4}
-    hours = sum(row.hours(rated) for row in rows(expand_in(CONFIG)))
+    hours = sum(row.hours(Speed.of(3e-4)) for row in rows(expand_in(CONFIG)))
     said = report.report(config, rate=3e-4, cores=5)
     assert f"{hours:.3f} hours of one worker are {hours / 5:.3f} hours" in said
 
@@ -215,18 +216,47 @@ def test_a_selection_is_planned_with_what_it_needs(config):
     assert not [line for line in text.splitlines() if line.startswith("text ")]
 
 
-def test_the_rate_is_measured_where_none_is_given(config, monkeypatch):
-    monkeypatch.setattr(
-        report, "measured_rate", lambda precision, threads: {"float32": 8.0, "bfloat16": 4.0}[precision]
-    )
-    text = report.report(config)
-    assert "4 GFLOP/s in bfloat16, 8 GFLOP/s in float32" in text
-    assert "512 × 512 matrix product by 1 threads" in text
+def test_models_are_timed_once_each_where_no_rate_is_given(config, monkeypatch):
+    timed = []
+
+    def measured(spec):
+        timed.append(spec.model.name)
+        return Speed(8.0, 4.0, 2.0, 1.5)
+
+    monkeypatch.setattr(speed, "measured", measured)
+    monkeypatch.setattr(speed, "start_seconds", lambda spec: 2.5)
+    text = report.report(config, cores=1)
+    assert timed == ["vgg", "bert"]
+    assert "timed here just now on 2 models of these shapes: 8 to 8 GFLOP/s in" in text
+    assert "4 to 4 s a run to start" in text
+    hours = sum(row.hours(Speed(8.0, 4.0, 2.0, 4.0)) for row in rows(expand_in(CONFIG)))
+    assert hours > 18 * 4 / 3600 and f"{number(hours)} hours of one worker" in text
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_a_measured_rate_is_that_of_this_machine():
-    assert 0.1 < measured_rate("float32", 1) < 1e5
+@pytest.mark.parametrize("label", ["images", "text"])
+def test_a_model_is_timed_as_it_is_trained(label):
+    """Random states and threads are left alone; rates are those of a machine."""
+    run = next(run for run in expand_in(CONFIG) if run.task == label)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    found = speed.measured(run.spec)
+    assert torch.equal(before, torch.get_rng_state()) and torch.get_num_threads() == threads
+    assert all(0 < value < 1e5 for value in found)
+
+
+def test_what_is_probed_within_a_budget_is_planned_and_said(config, tmp_path):
+    content = json.loads(Path(config).read_text())
+    content["tasks"]["images"]["probe"] |= {"n": 64, "budget": 0.4}
+    path = tmp_path / "budget.json"
+    path.write_text(json.dumps(content))
+    run = next(run for run in expand(read_scale(path)) if (run.task, run.method) == ("images", "mat"))
+    extent = Shape(run.spec).extent
+    assert extent.n < 64 and extent.every >= 4
+    text = report.report(str(path), rate=1.0)
+    assert text.count("images: probes of n = ") == 1
+    assert f"n = {extent.n} samples, {extent.directions} directions, every {extent.every} steps, within 0.4" in text
+    probes = -(-30 // extent.every)
+    assert run_cost(run.spec).probes == probes * (1 + 2 * extent.directions) * extent.n * FORWARD
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])

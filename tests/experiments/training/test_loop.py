@@ -11,6 +11,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash, run_modules
+from mat.experiments.training.cost import Shape
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import schedule
@@ -107,6 +108,21 @@ def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
     states = [timeless(advanced(one, 3).state()) for one in (first, second)]
     assert differences(*states) == []
+
+
+@pytest.mark.parametrize("method", ["mat", "vanilla"])
+def test_a_run_whose_intervals_grow_is_resumed_bit_for_bit(method, tmp_path):
+    base = {**TEXT, "probe": {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}}
+    made = spec(base, method)
+    whole, first = loop(made, tmp_path), loop(made, tmp_path)
+    advanced(whole, 12)
+    advanced(first, 4)  # within an interval that has grown
+    assert first.controller.stretch > 1 and not first.controller.due
+    resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
+    second = loop(made, tmp_path)
+    second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
+    advanced(second, 8)
+    assert differences(timeless(whole.state()), timeless(second.state())) == []
 
 
 def test_the_comparison_of_states_sees_another_seed(tmp_path):
@@ -256,6 +272,46 @@ def test_early_stopping_never_trains_longer():
     assert method.length(100, 7, 70) == (10, 10) and method.length(100, 7, 76) == (10, 10)
     assert method.length(100, 7, 1) == (1, 1), "one step at least"
     assert EarlyStop(match="mat", schedule="cut").length(100, 7, 70) == (10, 100)
+
+
+BUDGETS = {"digits": (DIGITS, 0.05), "text": ({**TEXT, "recipe": {**TEXT["recipe"], "epochs": 12}}, 0.2)}
+
+
+@pytest.mark.parametrize("method", ["mat", "mat_exact"])
+@pytest.mark.parametrize("name", BUDGETS)
+def test_the_probes_of_a_run_stay_within_its_budget(name, method, tmp_path):
+    """The first one, which finds every row's sample, and the eigenvalues included; and what was chosen is written."""
+    base, budget = BUDGETS[name]
+    made = spec({**base, "probe": {"n": 64, "every": 5, "budget": budget}}, method)
+    trained(made, tmp_path / "run")
+    last = pd.read_parquet(tmp_path / "run/curve.parquet").iloc[-1]
+    probes = last["macs_executed_probe"] + last["macs_eigen"]
+    assert 0 < probes <= budget * last["macs_executed"]
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    written = (record["probe_n"], record["probe_directions"], record["interval"])
+    assert written == loop(made, tmp_path).extent == Shape(made).extent
+    assert written[0] < 64 and written[2] >= 5
+    assert set(pd.read_parquet(tmp_path / "run/probes.parquet")["n"]) == {written[0]}
+
+
+def test_methods_of_one_task_have_one_probe_set_within_a_budget(tmp_path):
+    base = {**DIGITS, "probe": {"n": 64, "every": 5, "budget": 0.1}}
+    found = {loop(spec(base, method), tmp_path).extent for method in METHODS}
+    assert len(found) == 1
+
+
+def test_a_run_follows_one_whose_intervals_grew(tmp_path):
+    """Its intervals begin at the same steps, with as many active modules, whatever interval is its own."""
+    probe = {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}
+    other = Spec.of({**TEXT, "method": {"name": "mat"}, "probe": probe})
+    trained(other, tmp_path / other.name)
+    begun = pd.read_parquet(tmp_path / other.name / "probes.parquet").groupby("step")["active"].sum()
+    assert len(set(begun.index.to_series().diff().dropna())) > 1, "they grew"
+    for own in (probe, {"n": 6, "every": 5}):
+        made = Spec.of({**TEXT, "method": {"name": "random", "match": other.name}, "probe": own})
+        trained(made, tmp_path / made.name)
+        found = pd.read_parquet(tmp_path / made.name / "probes.parquet").groupby("step")["active"].sum()
+        assert found.equals(begun)
 
 
 def test_what_is_written(tmp_path):
