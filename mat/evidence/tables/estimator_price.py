@@ -1,7 +1,7 @@
 """The default estimator that the evidence asks for (X6b): the cheapest that ranks modules as the reference does.
 
-An *estimator* is a name with its directions, its positions and its n. A table of this rule has one row per family,
-share of training and estimator, with columns
+An *estimator* is a name with its directions, its positions and its n. The table that the rule reads
+(``price_list``) has one row per family, share of training and estimator, with columns
 
 ``tau_mean``, ``tau_low``, …   τ_b between its ranking of modules by λ_max on one probe set and the reference's, at the
                                reference's largest n, on another, disjoint probe set: samples' noise is in it, as it is

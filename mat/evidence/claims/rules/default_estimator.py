@@ -20,7 +20,7 @@ def reaches(tau: Interval, thresholds: Thresholds) -> str:
 def evaluate(case: Case) -> Outcome:
     """The default's τ_b, beside it the reference with itself on other samples, and the default that the rule picks."""
     tables, family, claim, _ = case
-    table = tables.made["estimator_price"]
+    table = tables.made["price_list"]
     choice = estimator_price.choose(table, claim.thresholds["reach_tau"])
     rows = estimator_price.at_end(table, family)
     own = rows[rows["is_default"]]
@@ -38,4 +38,4 @@ def evaluate(case: Case) -> Outcome:
     return decided(effects, lambda values: reaches(values[0], claim.thresholds), reason)
 
 
-RULE = Rule(evaluate, ("reach_tau",), families="estimator_price")
+RULE = Rule(evaluate, ("reach_tau",), families="price_list")
