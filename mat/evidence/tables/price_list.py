@@ -15,7 +15,7 @@ from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.stats.rank_correlation import kendall, signs
 from mat.evidence.tables import agreement
 from mat.evidence.tables.estimator_choice import tau
-from mat.evidence.tables.estimator_price import ESTIMATOR, Choice, at_end, choose, said
+from mat.evidence.tables.estimator_price import END, ESTIMATOR, Choice, at_end, choose, said
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
 
@@ -23,14 +23,18 @@ _COST = ["seconds", "macs", "macs_eigen", "epoch_seconds", "epoch_macs"]
 _ABOUT = ["model", "task", "logits", "model_positions", "scale", "code_hash"]
 
 
-def price_list(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
+def price_list(frame: pd.DataFrame, references: Sequence[str], reach: float) -> pd.DataFrame:
     """One row per family, share of training and estimator of the study's pooled tables (``agreement.load``).
 
     τ_b's mean, interval and deviation over ``n_seeds`` (NaN without a reference), the ``pairs`` of rankings it is the
     mean of and how many of them are ``degenerate``; means over seeds of a probe's and an epoch's cost, ``macs_share``
-    and ``seconds_share`` of an epoch; the family's ``reference`` and its n; ``is_default``, ``is_reference``.
+    and ``seconds_share`` of an epoch; the family's ``reference`` and its n; ``is_default``, ``is_reference``; and
+    ``is_picked``, by the rule with the bound ``reach``.
     """
-    return pd.concat([_family(one, references) for _, one in frame.groupby("family", sort=True)], ignore_index=True)
+    table = pd.concat([_family(one, references) for _, one in frame.groupby("family", sort=True)], ignore_index=True)
+    choice = choose(table, reach)
+    picked = [row["share"] == END and _picks(row, choice) for _, row in table.iterrows()]
+    return table.assign(is_picked=picked, reach=reach)
 
 
 def _family(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
@@ -43,7 +47,7 @@ def _family(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     costs = frame.groupby(keys)[_COST].mean()
     rows = []
     for key, cost in costs.iterrows():
-        own = pairs[(pairs[keys] == key).all(axis=1)]
+        own = pairs[(pairs[keys] == list(key)).all(axis=1)]
         value = mean_interval(own.groupby("seed")["tau"].mean()).cut(-1, 1)
         estimator = key[1:]
         rows.append({
@@ -76,16 +80,17 @@ def _pairs(frame: pd.DataFrame, reference: tuple[str, int, int, int]) -> pd.Data
     ranks = signs(wide.to_numpy(dtype=float))
     ordered = ranks.any(axis=1)
     cells = cells.assign(at=np.arange(len(cells)), degenerate=~ordered)
-    references = cells[(cells[ESTIMATOR] == reference).all(axis=1) & ordered][["share", "probe_set", "at"]]
+    references = cells[(cells[ESTIMATOR] == list(reference)).all(axis=1) & ordered][["share", "probe_set", "at"]]
     pairs = cells.merge(references, on="share", suffixes=("", "_reference"))
     pairs = pairs[pairs["probe_set"] != pairs["probe_set_reference"]]
     found = kendall(ranks[pairs["at"]], ranks[pairs["at_reference"]])
     return pairs.assign(tau=np.nan_to_num(found, nan=0.0), seed=frame["seed"].iloc[0])
 
 
-def markdown(table: pd.DataFrame, reach: float) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """The page: the default that the rule picks, the candidates, every family's frontier, how to read it."""
-    choice, families = choose(table, reach), table.drop_duplicates("family")
+    reach, families = float(table["reach"].iloc[0]), table.drop_duplicates("family")
+    choice = choose(table, reach)
     parts = [
         f"# What does an estimator cost, and how far can it be trusted? Scale {table['scale'].iloc[0]}",
         f"Made by `{format.command(table['scale'].iloc[0])}`; all numbers are in `price_list.csv`.",
@@ -98,12 +103,12 @@ def markdown(table: pd.DataFrame, reach: float) -> str:
         ),
         "## The frontier of every family at the end of training",
         "Estimators that no other one beats in both cost and the mean of τ_b, those of some positions included; beside "
-        "them the configured default, the reference with itself on other samples, and sum_of_logits at the default n, "
-        "the published reading.",
+        "them the configured default, what the rule picks, the reference with itself on other samples, and "
+        "sum_of_logits at the default n, the published reading.",
         format.markdown_table(
             ("family", "estimator", "τ_b with the reference", "MAC, % of an epoch", "CPU seconds, % of an epoch",
              "degenerate", "what it is"),
-            [line for family in families["family"] for line in _frontier(at_end(table, family), choice)],
+            [line for family in families["family"] for line in _frontier(at_end(table, family))],
         ),
         "## How to read it",
         "\n".join(f"- {note}" for note in _notes(families, reach)),
@@ -124,29 +129,28 @@ def _candidate(row: pd.Series) -> tuple[str, ...]:
     return (said(row), format.number(100 * row["cost"], 3), format.number(row["lowest"], 2), reaches)
 
 
-def _frontier(rows: pd.DataFrame, choice: Choice) -> list[tuple[str, ...]]:
+def _frontier(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     published = (rows["estimator"] == "sum_of_logits") & (rows["positions"] == 0)
     published &= rows["n"] == rows.loc[rows["is_default"], "n"].max()
-    beside = rows[rows["is_default"] | rows["is_reference"] | published]
+    beside = rows[rows["is_default"] | rows["is_reference"] | rows["is_picked"] | published]
     shown = pd.concat([best(rows, "macs_share", "tau_mean"), beside])
     shown = shown[~shown.index.duplicated()].sort_values("macs_share", kind="stable")
     return [
         (
             row["family"], said(row), format.interval(tau(row), 2), format.number(100 * row["macs_share"], 3),
             format.number(100 * row["seconds_share"], 3), f"{row['degenerate']} of {row['pairs']}",
-            ", ".join(_roles(row, published[at], choice)),
+            ", ".join(_roles(row, published[at])),
         )
         for at, row in shown.iterrows()
     ]  # fmt: skip
 
 
-def _roles(row: pd.Series, published: bool, choice: Choice) -> list[str]:
+def _roles(row: pd.Series, published: bool) -> list[str]:
     named = {"default": row["is_default"], "reference": row["is_reference"], "published": published}
-    named |= {"picked": picks(row, choice)}
-    return [name for name, holds in named.items() if holds]
+    return [name for name, holds in (named | {"picked": row["is_picked"]}).items() if holds]
 
 
-def picks(row: pd.Series, choice: Choice) -> bool:
+def _picks(row: pd.Series, choice: Choice) -> bool:
     """Whether a family's row is what the rule picks: where the model has no more positions, all of them are."""
     if choice.picked is None:
         return False
@@ -193,8 +197,8 @@ def _rule(given: Given) -> tuple[Sequence[str], float]:
 TABLE = Table(
     "price_list",
     "Price list of kernel estimators",
-    lambda given: price_list(agreement.load(given.measured), _rule(given)[0]),
-    lambda frame, given: markdown(frame, _rule(given)[1]),
+    lambda given: price_list(agreement.load(given.measured), *_rule(given)),
+    lambda frame, given: markdown(frame),
     reads=("claims",),
     needs="agreement",
     measured="results/{scale}/agreement/*.parquet",
