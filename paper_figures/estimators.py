@@ -1,4 +1,4 @@
-"""Figure: how far module rankings agree between kernel estimators, over n and over training, and at what cost."""
+"""Figure: how far module rankings agree between kernel estimators, over n and over training."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, MultipleLocator, NullFormatter, NullLocator, StrMethodFormatter
-from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, Style
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator, StrMethodFormatter
+from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Style
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.estimator_choice import TRAINED, at_default, changes
+from mat.evidence.tables.estimator_choice import TRAINED, changes
 
 FIGURE = {
     "title": "Agreement of estimators",
-    "about": ("Agreement of module rankings between kernel estimators, over n and over training, and what it costs."),
+    "about": "Agreement of module rankings between kernel estimators, over n and over training.",
     "reads": ("agreement",),
-    "held": "Kendall's τ_b; seeds and probe sets are in its footer; executed ledger for the cost.",
+    "held": "Kendall's τ_b; seeds and probe sets are in its footer.",
     "place": 130,
 }
 
@@ -32,6 +32,7 @@ PROJECTED = (  # in the order of their directions
     Style(GREEN, (0, (1, 1)), "^"),
     Style(SKY, (0, (3, 1, 1, 1)), "v"),
     Style(ORANGE, (0, (5, 1)), "P"),
+    Style(YELLOW, (0, (2, 1)), "X"),
 )
 CHANGES = {
     "reference": "estimator",
@@ -40,30 +41,29 @@ CHANGES = {
     "cosine": "cosine",
     "per_parameter": "per parameter",
 }
-HEIGHTS = (1.5, 1.35, 1.25, 1.0)
+HEIGHTS = (1.5, 1.35, 1.0)
 
 
 def draw(tables: Tables) -> Figure:
-    """Columns: families. Rows: τ_b with the reference over n, over training, against cost; default ranking
-    when one thing is changed."""
+    """Columns: families. Rows: τ_b with the reference over n, over training; default ranking when one
+    thing is changed."""
     table = tables.made.get("agreement")
     if table is None or table.empty:
         return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")
     styles = styles_of(table)
-    figure, axes = plt.subplots(4, len(families), figsize=(common.WIDTH, 7.9), squeeze=False, height_ratios=HEIGHTS)
+    figure, axes = plt.subplots(3, len(families), figsize=(common.WIDTH, 6.2), squeeze=False, height_ratios=HEIGHTS)
     low = lowest(table)
     for column, family in enumerate(families):
         rows = table[table["family"] == family]
         first, ours = rows.iloc[0], axes[:, column]
-        for ax, panel in zip(ours, (over_n, over_training, over_cost, changed), strict=True):
+        for ax, panel in zip(ours, (over_n, over_training, changed), strict=True):
             panel(ax, rows, styles)
             ax.grid(True)
-        for ax in ours[:3]:
+        for ax in ours[:2]:
             ax.set_ylim(low, 1.06)
             ax.yaxis.set_major_locator(MultipleLocator(0.25))
-        ours[2].set_xlim(0.6, 2 * max(1.0, table["cost_ratio"].max()))
-        ours[3].set_xlim(low, 1.06)
+        ours[2].set_xlim(low, 1.06)
         ours[0].set_title(
             f"{family} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
             f"reference: {shown(first['reference']) or 'none'}"
@@ -71,9 +71,9 @@ def draw(tables: Tables) -> Figure:
         if column:
             for ax in ours:
                 ax.tick_params(labelleft=False)
-    for ax, about in zip(axes[:3, 0], ("over n", f"over training, n = {sizes(table)}", "against cost"), strict=True):
+    for ax, about in zip(axes[:2, 0], ("over n", f"over training, n = {sizes(table)}"), strict=True):
         ax.set_ylabel(r"$\tau_b$ with the reference" + f"\n{about}")
-    axes[3][0].set_ylabel("default ranking,\none thing changed")
+    axes[2][0].set_ylabel("default ranking,\none thing changed")
     handles = [
         plt.Line2D([], [], color=style.colour, linestyle=style.line, marker=style.marker, label=shown(name))
         for name, style in styles.items()
@@ -84,7 +84,6 @@ def draw(tables: Tables) -> Figure:
         f"scale {tables.scope}  ·  n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's "
         f"mean over {int(table['probe_sets'].max())} disjoint probe sets",
         "all but the second row: checkpoints after the start, pooled  ·  a reference has no curve of its own",
-        "cost: executed ledger, kernels and eigenvalues of one probe of default n; sum_of_logits = 1",
     )
     return figure
 
@@ -145,28 +144,6 @@ def over_training(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> Non
     ax.set_xticks([2.0**place for place in range(len(shares))], [f"{100 * share:g} %" for share in shares])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("share of the training steps done")
-
-
-def over_cost(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
-    for _, row in at_default(rows, "reference").iterrows():
-        style = styles[row["estimator"]]
-        ax.errorbar(
-            row["cost_ratio"], row["tau_mean"], yerr=reach(pd.DataFrame([row])), color=style.colour,
-            marker=style.marker, markersize=6, linewidth=0.9, capsize=2,
-        )  # fmt: skip
-    own = rows[(rows["estimator"] == rows["reference"]) & (rows["n"] == rows["default_n"])]
-    if len(own):
-        dear = own["cost_ratio"].iloc[0]
-        ax.axvline(dear, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        ax.annotate(
-            "reference", (dear, 0), xycoords=("data", "axes fraction"), xytext=(-2, 3), rotation=90,
-            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="0.25",
-        )  # fmt: skip
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}×"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("cost of a probe")
 
 
 def changed(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:

@@ -9,6 +9,10 @@ of logits of one sample: classes, or positions × vocabulary.
 ``trace``          k unit vectors; the kernels are added: Σ_c of the per-logit kernels.
 ``full``           k unit vectors; every pair of rows, (nk, nk), row (i, c) at i·k + c.
 ``step``           no pass of its own: rows are the samples' shares of a training step (``mat.kernels.step``).
+
+A sample whose logits are (T, …), a text, has T *positions*. The first three can be of p of them, drawn once by the
+seed and the same for every sample: v is zero elsewhere and √(T/p) times as large there, which leaves ``projected``
+unbiased for ``trace``. It saves no multiply-adds: the backward pass goes through the zeros as through anything else.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mat.errors import InputError
+from mat.seeds import generator
 
 # loss(logits (n, …), labels (n, …)) -> (n,): every sample's own loss
 SampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -29,22 +34,31 @@ STEP = "step"
 
 @dataclass(frozen=True)
 class Estimator:
-    """A named choice with what it needs. ``directions`` and ``seed`` are of ``projected``, ``loss`` of ``loss``."""
+    """A named choice with what it needs. ``directions`` are of ``projected``, ``loss`` of ``loss``; ``seed`` draws
+    directions and positions. ``positions``: how many of a sample's logits' first dimension, all where that has no
+    more; 0: all. ``skip``: directions of the seed that are left out, before those that are taken."""
 
     name: str
     directions: int = 8
     seed: int = 0
     loss: SampleLoss | None = None
+    positions: int = 0
+    skip: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in ESTIMATORS:
             raise InputError(f"unknown estimator {self.name!r}; known: {', '.join(ESTIMATORS)}")
-        for name, least in (("directions", 1), ("seed", 0)):
+        for name, least in (("directions", 1), ("seed", 0), ("positions", 0), ("skip", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
         if self.name == "loss" and not callable(self.loss):
             raise InputError("estimator 'loss' needs labels and loss, a function (logits, labels) -> (n,)")
+        if self.positions and self.name not in POSITIONED:
+            raise InputError(
+                f"estimator {self.name!r} is of all positions, got positions = {self.positions}; those that can be of "
+                f"some are {', '.join(POSITIONED)}"
+            )
 
     def count(self, outputs: int) -> int:
         """Backward passes for ``outputs`` = k logits a sample."""
@@ -52,7 +66,22 @@ class Estimator:
 
     def cotangents(self, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """The cotangents for ``logits`` (n, …), one after the other; each sample's do not depend on the others."""
-        return ESTIMATORS[self.name](self, logits, labels)
+        found, shape = ESTIMATORS[self.name](self, logits, labels), logits.shape[1:]
+        if not 0 < self.positions < positions_of(shape):
+            return found
+        weights = logits.new_zeros(shape[0])
+        weights[self.drawn(shape[0])] = (shape[0] / self.positions) ** 0.5
+        weights = weights.reshape(-1, *[1] * (len(shape) - 1))
+        return (cotangent * weights for cotangent in found)
+
+    def drawn(self, length: int) -> Tensor:
+        """The positions (p,) taken of ``length`` ≥ p; drawn on the CPU, so that they are the same on every device."""
+        return torch.randperm(length, generator=generator(self.seed, "positions"))[: self.positions]
+
+
+def positions_of(shape: torch.Size) -> int:
+    """T, the positions of a sample whose logits have this ``shape``, (T, …) or (k,): those without any have one."""
+    return shape[0] if len(shape) > 1 else 1
 
 
 def backward_passes(name: str, directions: int, outputs: int) -> int:
@@ -67,8 +96,10 @@ def _sum_of_logits(estimator: Estimator, logits: Tensor, labels: Tensor | None) 
 def _projected(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
     # drawn on the CPU, so that they are the same on every device
     draws = torch.Generator().manual_seed(estimator.seed)
-    for _ in range(estimator.directions):
+    for at in range(estimator.skip + estimator.directions):
         signs = torch.randint(0, 2, logits.shape[1:], generator=draws) * 2 - 1
+        if at < estimator.skip:
+            continue
         yield (signs.to(logits) * estimator.directions**-0.5).expand_as(logits)
 
 
@@ -116,3 +147,4 @@ ESTIMATORS: dict[str, Callable[[Estimator, Tensor, Tensor | None], Iterator[Tens
     "full": _units,
     STEP: _of_a_step,
 }
+POSITIONED = ("sum_of_logits", "projected", "loss")  # those that can be of some positions alone

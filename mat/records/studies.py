@@ -11,8 +11,9 @@ JOB = (
 )
 # one row per checkpoint, probe set, estimator, n, normalisation and module
 AGREEMENT = (
-    *("step", "share", "probe_set", "n", "estimator", "directions", "normalisation"),
-    *("module", "kind", "layer", "parameters", *SPECTRUM, "seconds", "macs", "macs_eigen", "logits"),
+    *("step", "share", "probe_set", "n", "estimator", "directions", "positions", "normalisation"),
+    *("module", "kind", "layer", "parameters", *SPECTRUM, "seconds", "macs", "macs_eigen"),
+    *("epoch_seconds", "epoch_macs", "logits", "model_positions"),
     *("default_estimator", "default_directions", "default_normalisation", "default_n"),
 )
 READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")  # of a branch, before it and after

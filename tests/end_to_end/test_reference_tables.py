@@ -17,8 +17,8 @@ REGISTER = ROOT / "workflows/ambiguities.yaml"
 PARTS = sorted(path.parent.parent for path in (ROOT / "results").rglob("tables/runs.csv"))
 POOLED = ("runs.csv", "curves.parquet", "probes.parquet")
 STUDIED = (
-    "agreement.csv", "ceiling.csv", "ceiling_parts.csv", "trainability.csv", "trainability_modules.csv",
-    "generalisation.csv",
+    "agreement.csv", "price_list.csv", "ceiling.csv", "ceiling_parts.csv", "trainability.csv",
+    "trainability_modules.csv", "generalisation.csv",
 )  # fmt: skip
 COMMAND = re.compile(
     r"(`|<code>)[^`<\n]*\b(?:snakemake|python -m mat|mat)\b[^`<\n]*(`|</code>)|^.*\b(?:snakemake|-m mat)\b.*$", re.M

@@ -57,8 +57,9 @@ def limit(tables, models):
 
 
 def compare(tables, **options):
-    """Write the agreement table of invented measurements."""
-    write(tables, "agreement", measured=measured(measurements(**options), tables))
+    """Write the tables of invented measurements of estimators."""
+    for name in ("agreement", "price_list"):
+        write(tables, name, measured=measured(measurements(**options), tables))
 
 
 def test_a_script_runs_by_itself(demo, tmp_path):
@@ -81,11 +82,11 @@ def crowded(tmp_path_factory):
     collect_into(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
     # one family without a reference, one with three numbers of directions
     compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
-    bare = pd.read_csv(root / "tables/agreement.csv")
+    bare = {name: pd.read_csv(root / f"tables/{name}.csv") for name in ("agreement", "price_list")}
     many = [("sum_of_logits", 0, 1, 1), *(("projected", r, 1 / r, r) for r in (2, 8, 32, 128))]
     compare(root / "tables", families=["many"], seeds=[5], estimators=many, sizes=[64])
-    both = pd.concat([bare, pd.read_csv(root / "tables/agreement.csv")])
-    both.to_csv(root / "tables/agreement.csv", index=False)
+    for name, rows in bare.items():
+        pd.concat([rows, pd.read_csv(root / f"tables/{name}.csv")]).to_csv(root / f"tables/{name}.csv", index=False)
     limit(root / "tables", [SMALL["vgg"]])
     return root / "tables"
 
@@ -99,7 +100,7 @@ def empty(tmp_path_factory):
     return root / "tables"
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "ceiling", "sanity"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "frontier", "ceiling", "sanity"])
 def test_one_seed_many_modules_and_unknown_methods(crowded, name):
     assert drawn(name, crowded).texts[-1].get_text().startswith("scale demo")
 

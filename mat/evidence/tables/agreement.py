@@ -1,8 +1,9 @@
 """Do module rankings agree? Rank correlations of λ_max between estimators, normalisations and sample numbers.
 
 The tables of the study of this name come in, one row per module and measurement; a *ranking* is the λ_max of all
-modules of one model, at one checkpoint, on one probe set, by one estimator, normalisation and n. Rankings are
-compared by Kendall's τ_b and Spearman's ρ (both count ties), in four ways:
+modules of one model, at one checkpoint, on one probe set, by one estimator of all positions, normalisation and n. Which
+estimator is worth its cost is another table's (``price_list``). Rankings are compared by Kendall's τ_b and Spearman's ρ
+(both count ties), in four ways:
 
 ``reference``   with the family's reference estimator: same normalisation, probe set and n;
 ``largest_n``   with the same estimator on the largest n of the same probe set, which contains the n samples;
@@ -26,7 +27,7 @@ from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.stats.rank_correlation import spearman
-from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, choose, tau
+from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, tau
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
 from mat.ranking import kendall, signs
@@ -116,7 +117,7 @@ def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     deviation over probe sets within a seed and checkpoint. ``rankings``: pairs compared, ``degenerate`` of them
     without a correlation. Checkpoint ``trained`` pools those after the start.
     """
-    frame = named(frame)
+    frame = named(frame[frame["positions"] == 0])
     pairs = correlations(frame, references)
     later = pairs[pairs["share"] > 0].assign(checkpoint=TRAINED)
     pairs = pd.concat([pairs.assign(checkpoint=pairs["share"].map("{:g}".format)), later], ignore_index=True)
@@ -161,9 +162,9 @@ def load(files: Iterable[Path]) -> pd.DataFrame:
     return pool_studies.pool(files, AGREEMENT)
 
 
-def markdown(table: pd.DataFrame, margin: float) -> str:
-    """The page: what changes a ranking, every estimator beside the reference, the choice, how to read it."""
-    first, choice = table.iloc[0], choose(table, margin)
+def markdown(table: pd.DataFrame) -> str:
+    """The page: what changes a ranking, every estimator beside the reference, how to read it."""
+    first = table.iloc[0]
     families = table.drop_duplicates("family").sort_values("family")
     parts = [
         f"# Which estimator can be trusted? Scale {first['scale']}",
@@ -184,16 +185,6 @@ def markdown(table: pd.DataFrame, margin: float) -> str:
             ("family", "estimator", "τ_b", "Spearman ρ", "sd over probe sets", "degenerate", "cost",
              "MMAC per probe", "seconds per probe"),
             [_estimator(row) for _, row in at_default(table, "reference").iterrows()],
-        ),
-        "## The default estimator",
-        choice.reason,
-        format.markdown_table(
-            ("candidate", "cost", "largest shortfall from a family's best", f"within {margin:g}"),
-            [
-                (row["estimator"], format.number(row["cost_ratio"], 2), format.number(row["shortfall"], 3),
-                 "yes" if row["eligible"] else "no")
-                for _, row in choice.candidates.iterrows()
-            ],
         ),
         "## How to read it",
         "\n".join(f"- {note}" for note in _notes(families)),
@@ -226,13 +217,14 @@ def _notes(families: pd.DataFrame) -> list[str]:
         "The largest n contains the samples of the smaller ones, so that agreement rises with n by construction.",
         "Cost: executed multiply-adds of kernels and eigenvalues of one probe of the default n, relative to "
         "sum_of_logits; measured on the initial weights.",
-        "Seconds depend on the machine and on what else ran there.",
+        "Seconds are the CPU's and depend on it. What an estimator costs beside training, how far it agrees on other "
+        "samples, and which default follows: `price_list.md`.",
     ]
 
 
 def _rule(given: Given) -> Any:
-    """The claim whose rule reads this table: its order of references and its margin of the choice are the table's.
-    Raises InputError when there is none."""
+    """The claim whose rule reads this table: its order of references is the table's. Raises InputError when there is
+    none."""
     found = next((claim for claim in given.rules["claims"].claims if claim.measure == "rankings"), None)
     if found is None:
         raise InputError("claims.yaml: no claim has the measure 'rankings'; agreement needs its references")
@@ -248,7 +240,7 @@ TABLE = Table(
     "agreement",
     "Agreement of kernel estimators",
     _compute,
-    lambda frame, given: markdown(frame, _rule(given).thresholds["choice_margin"]),
+    lambda frame, given: markdown(frame),
     reads=("claims",),
     needs="agreement",
     measured="results/{scale}/agreement/*.parquet",

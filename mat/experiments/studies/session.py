@@ -77,6 +77,10 @@ class Session(ABC):
         self.checkpoints = checkpoints(job.settings.shares, self.loop.steps)
         self.stands_on = self.loop.stands_on
 
+    def advance(self, report: Report) -> None:
+        """One step of the run."""
+        self.loop.advance(report)
+
     @abstractmethod
     def measured(self, step: int, share: float) -> Iterator[str]:
         """Measure what has not been at a checkpoint, part by part, and yield the name of each."""
@@ -90,7 +94,7 @@ class Session(ABC):
         progress = self.loop.progress
         for step, share in self.checkpoints:
             while progress.step < step and not progress.diverged:
-                self.loop.advance(lambda line, done: report(line, 0.99 * done))
+                self.advance(lambda line, done: report(line, 0.99 * done))
                 yield
             for part in self.measured(step, share):
                 report(f"step {step}/{self.loop.steps}  {part}", 0.99 * share)

@@ -51,7 +51,7 @@ class Shape:
         self.modules = len(names)
         self.step = work.step(names, self.method.mode)
         self.forward = sum(one.forward for one in family.work(settings, outline.signature, 1).values())
-        self.logits = logits(outline.signature)
+        self.logits, self.positions = logits(outline.signature), positions(outline.signature)
         self.extent = extent(spec, outline.signature, self.steps_per_epoch)
 
     def passes(self, estimator: str, directions: int, n: int) -> int:
@@ -69,7 +69,12 @@ class Shape:
 
 def logits(signature: Signature) -> int:
     """k, the logits of one sample."""
-    return signature.outputs * (signature.length if signature.objective.endswith("_lm") else 1)
+    return signature.outputs * positions(signature)
+
+
+def positions(signature: Signature) -> int:
+    """How many of them a sample's logits have: a text's where every one is predicted, else one."""
+    return signature.length if signature.objective.endswith("_lm") else 1
 
 
 def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:

@@ -11,7 +11,7 @@ from tests.evidence.written import changed_claims, claim, write
 
 
 def test_the_repository_file_holds_every_claim(rules):
-    ids = (*(f"C{i}" for i in range(1, 9)), "X1", "X1b", *(f"X{i}" for i in range(2, 7)))
+    ids = (*(f"C{i}" for i in range(1, 9)), "X1", "X1b", *(f"X{i}" for i in range(2, 7)), "X6b")
     assert tuple(entry.id for entry in rules.claims) == ids
     assert all(entry.min_seeds == 3 for entry in rules.claims)
 

@@ -157,7 +157,7 @@ def test_without_a_reference_there_are_no_comparisons_with_one():
     assert "reference" not in set(frame["comparison"])
     assert estimator_choice.choose(frame, 0.05).picked is None
     assert math.isnan(estimator_choice.changes(frame, "bert")["reference"].mean)
-    assert "none" not in agreement.markdown(frame, 0.05).splitlines()[0]
+    assert "none" not in agreement.markdown(frame).splitlines()[0]
 
 
 class TestTheChoice:
@@ -267,7 +267,7 @@ class TestFiles:
         for name in ("agreement.csv", "agreement.md"):
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         page = (tmp_path / "a/agreement.md").read_text()
-        assert "The rule picks" in page and "reference" in page and "0 of 6" in page
+        assert "default n" in page and "reference" in page and "0 of 6" in page
         again = catalogue.load_made(tmp_path / "a", ["agreement"])["agreement"]
         assert {"0", "1", "trained"} == set(again["checkpoint"])
         assert catalogue.load_made(tmp_path, ["agreement"]) == {}

@@ -129,8 +129,9 @@ def test_measurements_of_estimators_are_counted():
     found = rows([], AGREEMENT.jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
     (row,) = found
     assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
-    # two checkpoints of three probe sets; trace is affordable at n = 4 only
-    assert row.cost.probes == 3 * 2 * 3 * (3 * 6 + 21 * 4) * FORWARD
+    # two checkpoints of three probe sets, trace is affordable at n = 4 only; at both n the probes of the prices, three
+    # of 1 direction, one of 2, one of 8
+    assert row.cost.probes == 3 * (2 * 3 * (3 * 6 + 21 * 4) + (3 * 3 + 5 + 17) * (4 + 6)) * FORWARD
     assert row.cost.training == 3 * 15 * STEP
     assert row.cost.evaluation == 3 * 30 * FORWARD  # before the first step; half-way no evaluation is due
 

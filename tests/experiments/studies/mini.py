@@ -10,7 +10,8 @@ AGREEMENT = {
     "shares": [0, 0.5, 1],
     "probe_sets": 2,
     "sizes": [2, 4],
-    "directions": [2, 6],
+    "directions": [1, 2, 6],
+    "reference_directions": 8,
     "full_rows": 20,
     "sample_passes": 40,
 }
@@ -34,7 +35,7 @@ def _scale(epochs, model, clip, **study):
                 "task": {"name": "digits"},
                 "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
                 "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 200, "epochs": epochs, "decay": "all"},
-                "probe": {"n": 4},
+                "probe": {"n": 4, "directions": 2},
             },
             "hmm": {
                 "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 4, "words": 24},

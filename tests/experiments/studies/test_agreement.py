@@ -9,11 +9,13 @@ import torch
 
 from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
+from mat.experiments.studies.agreement.price import KEY
 from mat.experiments.studies.agreement.settings import Settings
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
+from mat.flops.executed import executed_macs
 from mat.kernels.ntk import normalise
-from mat.kernels.spectrum import spectrum
+from mat.kernels.spectrum import eigen_macs, spectrum
 from tests.experiments.studies import mini
 
 CONFIG = mini.CONFIGS["agreement"]
@@ -21,34 +23,101 @@ jobs_in, job = partial(mini.jobs_in, "agreement"), partial(mini.job, "agreement"
 
 
 def test_every_affordable_combination_is_measured_once(agreement):
-    keys = ["step", "probe_set", "estimator", "directions", "n", "normalisation", "module"]
+    keys = ["step", "probe_set", "estimator", "directions", "positions", "n", "normalisation", "module"]
     assert not agreement.duplicated(keys).any()
-    assert set(agreement["step"]) == {0, 5, 10}
+    assert set(agreement["step"]) == {0, 5, 10} and set(agreement["positions"]) == {0}
     assert agreement.groupby(["estimator", "directions"])["n"].unique().map(list).to_dict() == {
         ("full", 0): [2],
         ("trace", 0): [2, 4],
         ("sum_of_logits", 0): [2, 4],
+        ("projected", 1): [2, 4],
         ("projected", 2): [2, 4],
         ("projected", 6): [2, 4],
+        ("projected", 8): [2, 4],
         ("loss", 0): [2, 4],
     }
     assert agreement.groupby(keys[:-1]).size().eq(4).all()
     assert np.isfinite(agreement["lambda_max"]).all()
     sets = [rows["lambda_max"].to_numpy() for _, rows in agreement.groupby("probe_set")]
-    assert not np.isclose(*sets).any(where=agreement["normalisation"].eq("raw").to_numpy()[: len(sets[0])])
+    assert not np.isclose(*sets).any()
+
+
+def test_the_default_alone_has_every_normalisation(agreement):
+    is_default = agreement["estimator"].eq("projected") & agreement["directions"].eq(2) & agreement["n"].eq(4)
+    assert set(agreement.loc[is_default, "normalisation"]) == {"raw", "cosine", "per_parameter"}
+    assert set(agreement.loc[~is_default, "normalisation"]) == {"raw"}
 
 
 def test_the_budget_leaves_out_what_is_too_dear():
-    settings = Settings(sizes=(4, 8, 64), directions=(8, 64), full_rows=80, sample_passes=512)
-    assert [tuple(found) for found in settings.measurements(10)] == [
-        ("full", 0, (4, 8)),
-        ("trace", 0, (4, 8)),
-        ("sum_of_logits", 0, (4, 8, 64)),
-        ("projected", 8, (4, 8, 64)),
-        ("loss", 0, (4, 8, 64)),
+    settings = Settings(sizes=(4, 8, 64), directions=(2, 8), positions=(3, 9), full_rows=80, sample_passes=256)
+    assert [tuple(found) for found in settings.measurements(10, 1)] == [
+        ("full", 0, 0, (4, 8), 0),
+        ("trace", 0, 0, (4, 8), 0),
+        ("sum_of_logits", 0, 0, (4, 8, 64), 0),
+        ("projected", 2, 0, (4, 8, 64), 0),
+        ("projected", 8, 0, (4, 8), 2),
+        ("loss", 0, 0, (4, 8, 64), 0),
     ]
-    names = [(found.estimator, found.directions) for found in settings.measurements(2080)]
-    assert names == [("sum_of_logits", 0), ("projected", 8), ("projected", 64), ("loss", 0)]
+    names = [(*found[:3], found.known) for found in settings.measurements(2080, 9)]
+    assert names == [
+        ("sum_of_logits", 0, 0, 0),
+        ("sum_of_logits", 0, 3, 0),
+        ("projected", 2, 0, 0),
+        ("projected", 8, 0, 2),
+        ("projected", 32, 0, 0),
+        ("projected", 2, 3, 0),
+        ("projected", 8, 3, 2),
+        ("loss", 0, 0, 0),
+        ("loss", 0, 3, 0),
+    ]
+
+
+@pytest.mark.parametrize("family", ["vgg", "bert"])
+def test_a_kernel_that_adds_directions_is_the_estimators_own(family, tmp_path):
+    """Fewer passes, the same kernels; the bound is of single precision, summed over the directions."""
+    session = Spectra(job(family, positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    added = [measurement for measurement, _ in session.kernels(1) if measurement.known]
+    assert {(m.directions, m.positions) for m in added} >= {(2, 0), (6, 0)} | ({(6, 2)} if family == "bert" else set())
+    for measurement, grams in session.kernels(1):
+        own = session.grams(session.estimator(measurement, 1), 1, measurement.sizes[-1])
+        for name, gram in grams.items():
+            torch.testing.assert_close(gram, own[name], rtol=1e-4, atol=1e-7)
+
+
+def test_the_reference_has_directions_of_its_own_and_positions_are_of_the_probe(tmp_path):
+    session = Spectra(job("bert", positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    drawn = {(m.directions, m.positions): session.estimator(m, 0) for m in session.measurements}
+    assert len({drawn[r, p].seed for r in (1, 2, 6) for p in (0, 2)}) == 1 != drawn[8, 0].seed
+    again = session.estimator(session.measurements[0], 1)
+    assert again.seed != drawn[0, 0].seed
+
+
+@pytest.mark.parametrize("family", ["vgg", "bert"])
+def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
+    session = Spectra(job(family, positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    table = session.probe(0, 0.0, 0) if family == "vgg" else None
+    for n in (2, 4):
+        rows = {tuple(row[key] for key in KEY): row for row in session._prices(n)}
+        for measurement in session.measurements:
+            if n not in measurement.sizes:
+                continue
+            row = rows.pop((*measurement[:3], n))
+            grams = {}
+            run = partial(session.grams, session.estimator(measurement, 0), 0, n)
+            assert row["macs"] == executed_macs(lambda run=run, grams=grams: grams.update(run()))[0], measurement
+            assert row["macs_eigen"] == sum(eigen_macs(len(gram)) for gram in grams.values())
+            assert row["seconds"] > 0
+        assert not rows
+    assert table is None or set(session.costs) == {2, 4}
+
+
+def test_an_epoch_is_the_steps_of_a_dense_run(agreement, tmp_path):
+    """All steps of a vanilla run execute the same; the closed form is another count of them."""
+    one = job()
+    loop = Loop(one.spec, tmp_path / "y", Machine(cache=tmp_path))
+    loop.advance(lambda line, share: None)
+    assert set(agreement["epoch_macs"]) == {loop.steps_per_epoch * loop.progress.totals["macs_executed"]}
+    assert agreement["epoch_seconds"].gt(0).all()
 
 
 @pytest.mark.parametrize("family", ["vgg", "bert"])
@@ -56,8 +125,8 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
     """What the measurement relies on: one call on the largest n gives the kernels of every smaller one."""
     session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
     for measurement in session.measurements:
-        largest = session._grams(measurement, 1, 4)
-        smaller = session._grams(measurement, 1, 2)
+        estimator = session.estimator(measurement, 1)
+        largest, smaller = session.grams(estimator, 1, 4), session.grams(estimator, 1, 2)
         for name, gram in smaller.items():
             block = largest[name][: len(gram), : len(gram)]
             torch.testing.assert_close(block, gram, rtol=1e-4, atol=1e-7)
@@ -66,9 +135,9 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
 def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
     session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
     table = session.probe(0, 0.0, 1)
-    measurement = next(m for m in session.measurements if m.estimator == "trace")
-    grams = session._grams(measurement, 1, 2)
-    rows = table[(table["estimator"] == "trace") & (table["n"] == 2)]
+    measurement = next(m for m in session.measurements if m.directions == 2)
+    grams = session.grams(session.estimator(measurement, 1), 1, 4)
+    rows = table[(table["directions"] == 2) & (table["n"] == 4)]
     assert set(rows["normalisation"]) == {"raw", "cosine", "per_parameter"}
     for row in rows.itertuples():
         seen = spectrum(normalise(grams[row.module], row.normalisation, row.parameters))

@@ -39,7 +39,7 @@ def test_a_resumed_measurement_is_bit_identical(study, last, before, number, tmp
     found = asked.measure(job(study), out, report=lambda line, share: resumed.append(line), save_every=0)
     assert not state.exists()
     assert not any(part in line for line in resumed for part in before), "it began again instead of going on"
-    clocks = found.columns.intersection(["seconds"])
+    clocks = found.columns.intersection(["seconds", "epoch_seconds"])
     pd.testing.assert_frame_equal(found.drop(columns=clocks), measured.drop(columns=clocks), check_exact=True)
     other = asked.measure(job(study, seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
     assert not np.array_equal(other[number], measured[number])
@@ -88,6 +88,8 @@ VGG = {"of": "digits"}
         ("agreement", {"sizes": [1, 4]}, "sizes must be whole numbers ≥ 2"),
         ("agreement", {"sizes": [2, 8]}, "sizes must hold the default n = 4"),
         ("agreement", {"directions": [0]}, "directions must be whole numbers ≥ 1"),
+        ("agreement", {"directions": [2, 8]}, "reference_directions must be 0 or more than the directions"),
+        ("agreement", {"positions": [4, 2]}, "positions must be whole numbers ≥ 1, increasing"),
         ("agreement", {"estimators": ["exact"]}, "estimators must be different ones of full, trace"),
         ("agreement", {"estimators": []}, "estimators must be different ones"),
         ("agreement", {"probe_sets": 0}, "probe_sets must be ≥ 1"),

@@ -1,46 +1,60 @@
-"""Measure module spectra on one run by every estimator, normalisation and number of samples (X6, A3).
+"""Measure module spectra on one run by every estimator and number of samples, and what each costs (X6, X6b, A3).
 
 The run is trained by its own loop; at each checkpoint every disjoint probe set is measured by every estimator that the
 budget allows (``agreement.settings``). Samples are independent in evaluation mode, so the kernel on the first n samples
 of a probe set is the leading block of the kernel on all of them: each estimator runs once per probe set, on its largest
-n. What a probe of the run's own n costs is measured apart, once per job, on the initial weights.
+n. The kernel of r directions is the mean of those of its directions, so that it adds to the one of fewer. What a probe
+costs is measured apart, once per job and n, on the initial weights (``agreement.price``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from mat.errors import InputError
+from mat.experiments.studies.agreement.price import KEY, prices
 from mat.experiments.studies.agreement.settings import Measurement
 from mat.experiments.studies.session import Job, Session
 from mat.experiments.training.machine import Machine
-from mat.flops.executed import executed_macs
-from mat.kernels.ntk import modular_ntk, normalise
-from mat.kernels.spectrum import Spectrum, eigen_macs, spectrum
+from mat.experiments.training.resume import Report
+from mat.forward import evaluation, forward
+from mat.kernels.estimators import Estimator, positions_of
+from mat.kernels.ntk import NORMALISATIONS, modular_ntk, normalise
+from mat.kernels.spectrum import Spectrum, spectrum
 from mat.seeds import stream_seed
+
+UNKNOWN = Spectrum(float("nan"), float("nan"), float("nan"))
 
 
 class Spectra(Session):
     """The run in training, its probe sets, and what has been measured so far.
 
     The table has one row per checkpoint × probe set × estimator × n × normalisation × module; a kernel that is not
-    finite has NaN. ``seconds`` and ``macs`` are of the kernels of a probe of the default n, ``macs_eigen`` of their
-    eigenvalues; NaN at other n.
+    finite has NaN. The default estimator has every normalisation, others have the default's. ``macs``
+    (executed) are of the kernels of one probe after a run's first, ``macs_eigen`` of their eigenvalues, ``seconds``
+    (CPU) of both; ``epoch_seconds`` and ``epoch_macs`` of an epoch of this run's training: the median step, and the
+    mean, times the steps; NaN before the first step.
     """
 
     rows = "spectra"
-    kept = ("tables", "costs")
+    kept = ("tables", "costs", "step_seconds")
 
     def __init__(self, job: Job, out: Path, machine: Machine) -> None:
         super().__init__(job, out, machine)
-        self.measurements = job.settings.measurements(self.loop.outputs_per_sample)
+        with torch.no_grad(), evaluation(self.loop.model):
+            example = {name: value.to(machine.device) for name, value in self.loop.task.signature.example.items()}
+            self.positions = positions_of(forward(self.loop.model, example).shape[1:])
+        self.measurements = job.settings.measurements(self.loop.outputs_per_sample, self.positions)
         if not self.measurements:
             raise InputError(
                 f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
@@ -49,12 +63,21 @@ class Spectra(Session):
         self.size = max(size for measurement in self.measurements for size in measurement.sizes)
         drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
         self.samples = machine.take(drawn)
+        probe = job.spec.probe
+        self.default = (probe.estimator, probe.directions * (probe.estimator == "projected"), 0, probe.n)
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
-        self.costs: dict[tuple[str, int, int], dict[str, float]] = {}
+        self.costs: dict[int, list[dict[str, Any]]] = {}
+        self.step_seconds: list[float] = []
+
+    def advance(self, report: Report) -> None:
+        """A training step, timed."""
+        start = time.process_time()
+        super().advance(report)
+        self.step_seconds.append(time.process_time() - start)
 
     def measured(self, step: int, share: float) -> Iterator[str]:
         """Measure the probe sets that have not been at a checkpoint; none where the run has diverged before."""
-        for probe_set in range(self.job.settings.probe_sets if self.loop.progress.step == step else 0):
+        for probe_set in range(self.settings.probe_sets if self.loop.progress.step == step else 0):
             if (step, probe_set) not in self.tables:
                 self.tables[step, probe_set] = self.probe(step, share, probe_set)
                 yield f"probe set {probe_set} measured"
@@ -63,71 +86,95 @@ class Spectra(Session):
         """All spectra of one probe set on the weights as they are."""
         modules = self.loop.controller.partition.table()
         rows: list[dict[str, Any]] = []
-        for measurement in self.measurements:
-            self._count(measurement)
-            grams = self._grams(measurement, probe_set, measurement.sizes[-1])
+        for n in self.settings.sizes:
+            if n not in self.costs:
+                self.costs[n] = self._prices(n)
+        for measurement, grams in self.kernels(probe_set):
             for n, module in product(measurement.sizes, modules):
-                gram = grams[module["module"]]
-                rank = len(gram) * n // measurement.sizes[-1]
-                for normalisation, seen in _spectra(gram[:rank, :rank], module["parameters"]).items():
-                    what = {"n": n, "estimator": measurement.estimator, "directions": measurement.directions}
-                    what |= {"normalisation": normalisation, **module, **vars(seen)}
+                key = (*measurement[:3], n)
+                asked = NORMALISATIONS if key == self.default else (self.job.spec.probe.normalisation,)
+                gram = _leading(grams[module["module"]], n, measurement.sizes[-1])
+                for normalisation, seen in _spectra(gram, module["parameters"], asked).items():
+                    what = {**dict(zip(KEY, key, strict=True)), "normalisation": normalisation, **module, **vars(seen)}
                     rows.append({"step": step, "share": share, "probe_set": probe_set, **what})
         return pd.DataFrame(rows)
 
-    def _grams(self, measurement: Measurement, probe_set: int, n: int) -> dict[str, Tensor]:
+    def kernels(self, probe_set: int) -> Iterator[tuple[Measurement, dict[str, Tensor]]]:
+        """Every measurement with its kernels on the weights as they are, at its largest n."""
+        before: dict[str, Tensor] = {}
+        for measurement in self.measurements:
+            n, r, known = measurement.sizes[-1], measurement.directions, measurement.known
+            estimator = self.estimator(measurement, probe_set)
+            if known:  # of the same seed, the directions that come after those
+                estimator = replace(estimator, directions=r - known, skip=known)
+            grams = self.grams(estimator, probe_set, n, check=0)
+            if known:
+                grams = {name: (known * before[name][:n, :n] + (r - known) * gram) / r for name, gram in grams.items()}
+            yield measurement, grams
+            before = grams
+
+    def _prices(self, n: int) -> list[dict[str, Any]]:
+        """Once per job; not at every checkpoint, because it hardly moves."""
+        asked = [one for one in self.measurements if n in one.sizes]
+
+        def probe(name: str, directions: int) -> dict[str, Tensor]:
+            return self.grams(self.estimator(Measurement(name, directions, 0, (n,)), 0), 0, n)
+
+        return prices(asked, n, self.loop.outputs_per_sample, probe, self.machine.device) if asked else []
+
+    def estimator(self, measurement: Measurement, probe_set: int) -> Estimator:
+        """Directions and positions are drawn once per probe set; those of the reference apart."""
+        name, r, positions, *_ = measurement
+        apart = ("reference",) if r == self.settings.reference_directions else ()
+        seed = stream_seed(self.job.spec.seed, "agreement", *apart, probe_set)
+        return Estimator(name, max(r, 1), seed, self.loop.task.sample_losses, positions)
+
+    def grams(self, estimator: Estimator, probe_set: int, n: int, check: int = 1) -> dict[str, Tensor]:
+        """Module -> its kernel on the first ``n`` samples, found and checked as a probe after a run's first does it."""
         first = probe_set * self.size
         chosen = slice(first, first + n)
         inputs = {name: value[chosen] for name, value in self.samples.inputs.items()}
-        options: dict[str, Any] = {}
-        if measurement.estimator == "loss":
-            options = {"labels": self.samples.labels[chosen], "loss": self.loop.task.sample_losses}
-        if measurement.estimator == "projected":
-            seed = stream_seed(self.job.spec.seed, "agreement", measurement.directions, probe_set)
-            options = {"directions": measurement.directions, "seed": seed}
+        labels = self.samples.labels[chosen] if estimator.name == "loss" else None
         model, partition = self.loop.model, self.loop.controller.partition
-        grams = modular_ntk(model, partition, inputs, measurement.estimator, verify=False, **options)
+        grams = modular_ntk(model, partition, inputs, estimator, labels=labels, verify=False, check=check)
         return {name: gram.cpu() for name, gram in grams.items()}
-
-    def _count(self, measurement: Measurement) -> None:
-        """The cost of a probe of the default n, once per job; not at every checkpoint, because it hardly moves."""
-        n = self.job.spec.probe.n
-        key = (measurement.estimator, measurement.directions, n)
-        if key in self.costs or n not in measurement.sizes:
-            return
-        start = time.perf_counter()
-        grams = self._grams(measurement, 0, n)
-        seconds = time.perf_counter() - start
-        macs, _ = executed_macs(lambda: self._grams(measurement, 0, n), self.machine.device)
-        eigen = sum(eigen_macs(len(gram)) for gram in grams.values())
-        self.costs[key] = {"seconds": seconds, "macs": macs, "macs_eigen": eigen}
 
     def table(self) -> pd.DataFrame:
         """Everything measured, with its costs."""
-        job, loop = self.job, self.loop
+        loop, probe = self.loop, self.job.spec.probe
         frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
-        keys = ["estimator", "directions", "n"]
-        cost = pd.DataFrame(
-            [dict(zip(keys, key, strict=True)) | seen for key, seen in self.costs.items()],
-            columns=[*keys, "seconds", "macs", "macs_eigen"],
-        )
-        probe = job.spec.probe
+        cost = pd.DataFrame([row for rows in self.costs.values() for row in rows])
+        steps, done = loop.steps_per_epoch, loop.progress.step
         about = {
+            "epoch_macs": steps * loop.progress.totals["macs_executed"] / done if done else np.nan,
+            "epoch_seconds": steps * float(np.median(self.step_seconds)) if done else np.nan,
             "logits": loop.outputs_per_sample,
-            "default_estimator": probe.estimator,
-            "default_directions": probe.directions * (probe.estimator == "projected"),
+            "model_positions": self.positions,
+            "default_estimator": self.default[0],
+            "default_directions": self.default[1],
             "default_normalisation": probe.normalisation,
             "default_n": probe.n,
         }
-        return frame.merge(cost, on=keys, how="left", validate="many_to_one").assign(**about)
+        return frame.merge(cost, on=KEY, how="left", validate="many_to_one").assign(**about)
 
 
-def _spectra(gram: Tensor, parameters: int) -> dict[str, Spectrum]:
-    """The spectrum under every normalisation, NaN where the kernel is not finite: a run that overflowed still
+def _leading(gram: Tensor, n: int, largest: int) -> Tensor:
+    """The block of the first ``n`` of the ``largest`` samples, each of as many rows."""
+    rows = len(gram) * n // largest
+    return gram[:rows, :rows]
+
+
+def _spectra(gram: Tensor, parameters: int, asked: tuple[str, ...]) -> dict[str, Spectrum]:
+    """The spectrum under the normalisations ``asked``, NaN where the kernel is not finite: a run that overflowed still
     has a table. ``per_parameter`` scales all eigenvalues alike, so it needs no solve of its own."""
+    found = {}
     try:
-        raw, cosine = spectrum(gram), spectrum(normalise(gram, "cosine", parameters))
+        if "cosine" in asked:
+            found["cosine"] = spectrum(normalise(gram, "cosine", parameters))
+        if {"raw", "per_parameter"} & set(asked):
+            raw = spectrum(gram)
+            scaled = Spectrum(raw.lambda_max / parameters, raw.trace / parameters, raw.effective_rank)
+            found |= {"raw": raw, "per_parameter": scaled}
     except FloatingPointError:
-        raw = cosine = Spectrum(float("nan"), float("nan"), float("nan"))
-    scaled = Spectrum(raw.lambda_max / parameters, raw.trace / parameters, raw.effective_rank)
-    return {"raw": raw, "cosine": cosine, "per_parameter": scaled}
+        return dict.fromkeys(asked, UNKNOWN)
+    return {name: found[name] for name in asked}

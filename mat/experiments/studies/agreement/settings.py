@@ -7,17 +7,21 @@ from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing, check_least
-from mat.kernels.estimators import backward_passes
+from mat.kernels.estimators import POSITIONED, backward_passes
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
 
 
 class Measurement(NamedTuple):
-    """One estimator with its number of directions (0: it takes none) and the sizes n it is affordable at."""
+    """One estimator with its number of directions (0: it takes none) and of positions (0: all), and the sizes n that
+    it is affordable at. ``known``: how many of its directions are those of the measurement before it, which has all
+    of these sizes."""
 
     estimator: str
     directions: int
+    positions: int
     sizes: tuple[int, ...]
+    known: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,43 +34,67 @@ class Settings:
     dearer).
     """
 
-    shares: tuple[float, ...] = (0, 0.1, 0.3, 1)
+    shares: tuple[float, ...] = (0, 0.3, 1)
     """Checkpoints, as increasing shares of the run's steps, in [0, 1]."""
-    probe_sets: int = 3
-    """Disjoint draws of as many training samples as the largest size."""
+    probe_sets: int = 2
+    """Disjoint draws of as many training samples as the largest size; on two at least a ranking can be compared with
+    the reference's on other samples."""
     sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
     """Numbers of samples, increasing; a probe takes the first so many of a draw."""
     estimators: tuple[str, ...] = ESTIMATORS
     """Of full, trace, sum_of_logits, projected and loss."""
-    directions: tuple[int, ...] = (8, 64)
+    directions: tuple[int, ...] = (1, 2, 4, 8)
     """Of the estimator projected: it is measured once with each, increasing."""
+    reference_directions: int = 32
+    """Of projected where it stands for trace: more than those, drawn apart from them, at all positions; 0: none."""
+    positions: tuple[int, ...] = ()
+    """Of a text's positions, increasing: sum_of_logits, projected and loss are measured at all of them, and at each of
+    these numbers that are fewer."""
     full_rows: int = 640
     """Largest matrix of the estimator full: n samples of k logits have n · k rows."""
     sample_passes: int = 4096
     """Largest product of samples and backward passes of an estimator."""
 
     def __post_init__(self) -> None:
-        for name in ("shares", "sizes", "estimators", "directions"):
+        for name in ("shares", "sizes", "estimators", "directions", "positions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_increasing("shares", self.shares, lambda v: 0 <= v <= 1, "shares in [0, 1]")
         check_increasing("sizes", self.sizes, lambda v: v >= 2, "whole numbers ≥ 2")
         check_increasing("directions", self.directions, lambda v: v >= 1, "whole numbers ≥ 1")
+        if self.positions:
+            check_increasing("positions", self.positions, lambda v: v >= 1, "whole numbers ≥ 1")
         unknown = [name for name in self.estimators if name not in ESTIMATORS]
         if unknown or not self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
                 f"estimators must be different ones of {', '.join(ESTIMATORS)}, got {list(self.estimators)}"
             )
-        for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1)):
+        if 0 < self.reference_directions <= max(self.directions):
+            raise InputError(
+                f"reference_directions must be 0 or more than the directions {list(self.directions)}, got "
+                f"{self.reference_directions}"
+            )
+        for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1), ("reference_directions", 0)):
             check_least(name, getattr(self, name), least)
 
-    def measurements(self, logits: int) -> list[Measurement]:
-        """What the budget allows for a model of ``logits`` outputs per sample."""
+    def measurements(self, logits: int, positions: int) -> list[Measurement]:
+        """What the budget allows for a model of ``logits`` outputs per sample, at so many ``positions`` of it."""
         found = []
         for name in self.estimators:
-            most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
-            rounds = [r for r in self.directions if r < logits] if name == "projected" else [0]
-            for r in rounds:
-                passes = backward_passes(name, r, logits)
-                sizes = tuple(n for n in self.sizes if n * passes <= most)
-                found += [Measurement(name, r, sizes)] if sizes else []
+            some = [p for p in self.positions if p < positions] if name in POSITIONED else []
+            asked = [(p, r, known) for p in (0, *some) for r, known in self._rounds(name, p, logits)]
+            for p, r, known in asked:
+                sizes = self._affordable(name, r, logits)
+                found += [Measurement(name, r, p, sizes, known)] if sizes else []
         return found
+
+    def _rounds(self, name: str, positions: int, logits: int) -> list[tuple[int, int]]:
+        """Numbers of directions, and how many of them are those of the one before."""
+        if name != "projected":
+            return [(0, 0)]
+        rounds = list(zip(self.directions, (0, *self.directions[:-1]), strict=True))
+        reference = [] if positions or not self.reference_directions else [(self.reference_directions, 0)]
+        return [(r, known) for r, known in (*rounds, *reference) if r < logits]
+
+    def _affordable(self, name: str, directions: int, logits: int) -> tuple[int, ...]:
+        most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
+        return tuple(n for n in self.sizes if n * backward_passes(name, directions, logits) <= most)

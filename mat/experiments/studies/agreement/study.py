@@ -11,14 +11,14 @@ from mat.experiments.training.cost import Cost, Shape
 
 
 def cost(job: Job, shape: Shape) -> Cost:
-    """A run without a test, to its last checkpoint, and every estimator on every probe set, at the largest n that its
-    budget allows."""
+    """A run without a test, to its last checkpoint; every estimator on every probe set, at the largest n that its
+    budget allows; and, once, the probes that prices follow from (``agreement.price``) at every n."""
     settings, steps = job.settings, shape.steps_to(max(job.settings.shares))
-    once = sum(
-        shape.passes(found.estimator, found.directions, found.sizes[-1])
-        for found in settings.measurements(shape.logits)
-    )
-    probes = len(settings.shares) * settings.probe_sets * once
+    found = settings.measurements(shape.logits, shape.positions)
+    once = sum(shape.passes(one.estimator, one.directions - one.known, one.sizes[-1]) for one in found)
+    priced = sum(shape.passes("projected", r, n) for n in settings.sizes for r in (1, 1, 1, 2, 8))
+    priced += 2 * sum(shape.passes("full", 0, n) for one in found if one.estimator == "full" for n in one.sizes)
+    probes = len(settings.shares) * settings.probe_sets * once + priced
     return Cost(steps, steps * shape.step, probes, shape.ends(steps) * shape.forward)
 
 

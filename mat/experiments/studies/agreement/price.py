@@ -1,0 +1,60 @@
+"""What a probe costs by every estimator, in executed multiply-adds and in CPU seconds.
+
+An estimator of b cotangents makes b backward passes through one forward pass, each with its Gram products: it costs
+a + b · c, whatever the cotangents are. a and c follow from two probes of ``projected``, with 1 and 2 directions for the
+multiply-adds and with 1 and 8 for the seconds. ``full`` alone, whose products are of all pairs of rows, is counted and
+timed itself. Cotangents of some positions alone are zero at the others, which saves nothing: they cost what all do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from torch import Tensor
+
+from mat.experiments.studies.agreement.settings import Measurement
+from mat.flops.executed import executed_macs
+from mat.kernels.estimators import backward_passes
+from mat.kernels.spectrum import eigen_macs, spectrum
+
+KEY = ["estimator", "directions", "positions", "n"]  # of a probe
+Probe = Callable[[str, int], dict[str, Tensor]]
+
+
+def prices(measurements: Sequence[Measurement], n: int, logits: int, probe: Probe, device: str) -> list[dict[str, Any]]:
+    """One row per measurement at ``n`` samples of ``logits`` outputs: ``KEY``, macs of the kernels, macs_eigen of their
+    eigenvalues, seconds of both. ``probe``: name and directions of an estimator -> its kernels on the samples."""
+
+    def counted(*asked: str | int) -> int:
+        return executed_macs(lambda: probe(*asked), device)[0]
+
+    def timed(*asked: str | int) -> float:
+        start = time.process_time()
+        for gram in probe(*asked).values():
+            with suppress(FloatingPointError):  # a kernel that is not finite has none
+                spectrum(gram)
+        return time.process_time() - start
+
+    modules = len(probe("projected", 1))
+    macs = {r: counted("projected", r) for r in (1, 2)}
+    seconds = {r: timed("projected", r) for r in (1, 8)}
+    rows = []
+    for estimator, directions, positions, *_ in measurements:
+        key = dict(zip(KEY, (estimator, directions, positions, n), strict=True))
+        more = backward_passes(estimator, directions, logits) - 1
+        cost = {
+            "seconds": seconds[1] + more * (seconds[8] - seconds[1]) / 7,
+            "macs": macs[1] + more * (macs[2] - macs[1]),
+            "macs_eigen": modules * eigen_macs(n),
+        }
+        if estimator == "full":
+            cost = {
+                "seconds": timed("full", 0),
+                "macs": counted("full", 0),
+                "macs_eigen": modules * eigen_macs(n * logits),
+            }
+        rows.append(key | cost)
+    return rows
