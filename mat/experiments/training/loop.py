@@ -239,11 +239,15 @@ class Loop:
         }
         progress.curve.append(row)
         progress.since = {"loss": 0.0, "share": 0.0, "steps": 0}
-        report(
-            f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
-            f"validation loss {loss:.4f}  {self.task.metrics[0].name} {metric:.4f}  active {row['active_share']:.0%}",
-            progress.step / self.steps,
-        )
+        said = [
+            f"step {row['step']}/{self.steps}",
+            f"epoch {row['epoch']:.2f}",
+            *([f"train loss {row['train_loss']:.4f}"] if steps else []),  # nothing has been trained before the first
+            f"validation loss {loss:.4f}",
+            f"{self.task.metrics[0].name} {metric:.4f}",
+            *([f"active {row['active_share']:.0%}"] if steps else []),
+        ]
+        report("  ".join(said), progress.step / self.steps)
 
     def finish(self) -> dict[str, Any]:
         """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""
