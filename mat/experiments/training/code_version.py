@@ -47,6 +47,14 @@ def modules(*origins: str | Path) -> dict[str, str]:
     return {name: found[name].digest for name in sorted(found) if found[name].digest}
 
 
+def imports(*origins: str | Path) -> list[str]:
+    """What modules import anywhere in their code, over any number of steps: modules, and names that stand in modules;
+    those of the library first."""
+    found = _closure(origins)
+    named = dict.fromkeys(name for source in found.values() for name in source.imports)
+    return [*found, *(name for name in named if name.partition(".")[0] != "mat")]
+
+
 def code_hash(found: Modules) -> str:
     """SHA-256 over modules."""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

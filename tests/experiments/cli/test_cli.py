@@ -47,7 +47,7 @@ def mat(*args, **environment):
 
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "kernels", "check-plugin", "step"]
 STEPS = (
-    *("fetch", "prepare", "measure", "ceiling", "collect", "table"),
+    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "draw"),
     *("provenance", "report", "reproducibility", "schema"),
 )
 
