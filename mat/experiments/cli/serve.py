@@ -12,7 +12,6 @@ import ctypes
 import gc
 import importlib
 import os
-import random
 import selectors
 import signal
 import socket
@@ -249,6 +248,5 @@ def forget_seeds() -> None:
     import numpy as np
     import torch
 
-    random.seed()
     np.random.seed()
     torch.default_generator.seed()
