@@ -1,5 +1,6 @@
 """The whole experiment: data, runs, tables, figures. `snakemake --cores all` runs the demo scale."""
 
+import sys
 from pathlib import Path
 
 
@@ -33,7 +34,18 @@ rule all:
         rules.reproducibility.output,
 
 
+onstart:
+    handover.start(plugins())
+    if sys.stderr.isatty():
+        progress.show(logger, to_do(), work(), sys.stderr)
+
+
+onerror:
+    progress.end(logger)
+
+
 onsuccess:
+    progress.end(logger)
     if all(
         Path(TABLES, name).exists() for name in ("results.csv", "verdicts.csv")
     ):  # not asked for some files only

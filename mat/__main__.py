@@ -6,7 +6,15 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 2, with one line, where only the library is installed."""
+    """Run the command line, or hand it over to a server where one is named; 2, with one line, where only the library
+    is installed."""
+    if argv is None:
+        from mat.experiments.cli.handover import handed_over
+
+        argv = sys.argv[1:]
+        status = handed_over(argv)
+        if status is not None:
+            return status
     try:
         from mat.experiments.cli.main import main as run
 

@@ -69,6 +69,13 @@ class Strict(BaseModel):
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
 
+class _Made(Strict):
+    """Base of the models that are made from records, whose texts are read from the record: pydantic need not look for
+    the source of a class that has none, which is slow."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 def wrong_keys(given: Mapping[Any, Any], known: Iterable[str], needed: Iterable[str], more: bool = False) -> str:
     """Which key is unknown, unless there may be ``more``, or missing, and what is known; "" where all is well."""
     unknown = [str(key) for key in given if key not in known and not more]
@@ -109,7 +116,7 @@ def model_of(record: type) -> type[Strict]:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
             default = ... if default is MISSING else default
             made[field.name] = (_lossless(hints[field.name]), Field(default, description=about.get(field.name)))
-    return create_model(record.__name__, __base__=Strict, __module__=record.__module__, **made)
+    return create_model(record.__name__, __base__=_Made, __module__=record.__module__, **made)
 
 
 @cache

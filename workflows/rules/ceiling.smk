@@ -10,8 +10,6 @@ rule ceiling:
         f"{TABLES}/ceiling.md",
     log:
         f"{MADE}/logs/ceiling.log",
-    benchmark:
-        f"{MADE}/benchmarks/ceiling.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1

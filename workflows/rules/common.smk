@@ -1,11 +1,15 @@
 """What the config expands to, and the functions that rules ask."""
 
 import json
+from contextlib import suppress
 from os import environ
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
+from mat.experiments.cli import handover, progress
+from mat.experiments.planning.rows import cost_of
 from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.config import selection
@@ -221,6 +225,30 @@ def figure_tables(wildcards):
 
 def run_folders(wildcards, input):
     return sorted({str(Path(file).parent) for file in input.runs})
+
+
+# what computes, by name: runs and the studies' jobs
+TRAINED = {**RUNS, **{name: job for jobs in JOBS.values() for name, job in jobs.items()}}
+
+
+def plugins():
+    """Our tasks, models and methods that runs and studies stand on."""
+    origins = {origin for one in TRAINED.values() for origin in one.spec.modules()}
+    return sorted(origin for origin in origins if isinstance(origin, str))
+
+
+def to_do():
+    """The names of the jobs that are to be run."""
+    return [progress.name_of(job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()]
+
+
+def work():
+    """Multiply-adds by run and study's job, of those that have a closed form."""
+    found = {}
+    for name, one in TRAINED.items():
+        with suppress(InputError):
+            found[name] = sum(cost_of(one)[1:])
+    return found
 
 
 def made(wildcards):

@@ -6,8 +6,6 @@ rule fetch:
         f"{RESULTS}/data/fetched/{{task}}.json",
     log:
         f"{RESULTS}/logs/fetch/{{task}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/fetch-{{task}}.tsv"
     retries: 3  # whole files stay, so that a try goes on where the last one was cut off
     conda:
         "../envs/mat.yaml"
@@ -28,8 +26,6 @@ rule prepare:
         f"{RESULTS}/data/{{task}}.json",
     log:
         f"{RESULTS}/logs/prepare/{{task}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/prepare-{{task}}.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1

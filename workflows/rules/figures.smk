@@ -11,8 +11,6 @@ rule figure:
         png=f"{FIGURES}/{{figure}}.png",
     log:
         f"{MADE}/logs/figures/{{figure}}.log",
-    benchmark:
-        f"{MADE}/benchmarks/figure-{{figure}}.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -22,4 +20,4 @@ rule figure:
         tables=TABLES,
         figures=subpath(output.pdf, parent=True),
     shell:
-        "python {input.script} --tables {params.tables:q} --out {params.figures:q} > {log:q} 2>&1"
+        "python -m mat step draw {input.script} --tables {params.tables:q} --out {params.figures:q} > {log:q} 2>&1"

@@ -13,8 +13,6 @@ rule provenance:
         f"{TABLES}/provenance.md",
     log:
         f"{MADE}/logs/provenance.log",
-    benchmark:
-        f"{MADE}/benchmarks/provenance.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -41,8 +39,6 @@ rule report:
         f"{MADE}/report.html",
     log:
         f"{MADE}/logs/report.log",
-    benchmark:
-        f"{MADE}/benchmarks/report.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -70,8 +66,6 @@ rule reproducibility:
         f"{MADE}/REPRODUCIBILITY.md",
     log:
         f"{MADE}/logs/reproducibility.log",
-    benchmark:
-        f"{MADE}/benchmarks/reproducibility.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1

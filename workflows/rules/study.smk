@@ -8,8 +8,6 @@ rule study:
         f"{RESULTS}/{{study}}/{{job}}.parquet",
     log:
         f"{RESULTS}/logs/{{study}}/{{job}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{study}}-{{job}}.tsv"
     wildcard_constraints:
         study=named(STUDIES),
     conda:

@@ -9,8 +9,6 @@ rule collect:
         POOLED,
     log:
         f"{MADE}/logs/collect.log",
-    benchmark:
-        f"{MADE}/benchmarks/collect.tsv"
     conda:
         "../envs/mat.yaml"
     threads: 1
@@ -34,8 +32,6 @@ rule table:
         [f"{TABLES}/{{table}}.{kind}" for kind in ("csv", "md", "tex")],
     log:
         f"{MADE}/logs/{{table}}.log",
-    benchmark:
-        f"{MADE}/benchmarks/{{table}}.tsv"
     wildcard_constraints:
         table=tables_with("csv", "md", "tex"),
     conda:

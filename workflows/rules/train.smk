@@ -8,8 +8,6 @@ rule train:
         [f"{RESULTS}/runs/{{run}}/{name}" for name in FILES],
     log:
         f"{RESULTS}/logs/train/{{run}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{run}}.tsv"
     wildcard_constraints:
         run=named(set(RUNS) - STARTS),
     conda:

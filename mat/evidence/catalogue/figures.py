@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 from mat.errors import InputError
@@ -48,13 +49,18 @@ def known(folder: Path) -> dict[str, Figure]:
 def of_script(path: Path) -> Figure | None:
     """What a script says of its figure; None where it has no ``FIGURE``. Raises InputError when that is no literal with
     the fields of ``Figure``."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(getattr(name, "id", "") == "FIGURE" for name in node.targets):
+    return _read(path.name, path.read_text(encoding="utf-8"))
+
+
+@cache
+def _read(name: str, script: str) -> Figure | None:
+    for node in ast.parse(script).body:
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "FIGURE" for target in node.targets):
             try:
-                return Figure(path.stem, **ast.literal_eval(node.value))
+                return Figure(Path(name).stem, **ast.literal_eval(node.value))
             except (TypeError, ValueError) as error:
                 allowed = ", ".join(one.name for one in fields(Figure)[1:])
-                raise InputError(f"{path.name}: FIGURE must be a literal with keys of {allowed}: {error}") from None
+                raise InputError(f"{name}: FIGURE must be a literal with keys of {allowed}: {error}") from None
     return None
 
 

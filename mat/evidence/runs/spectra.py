@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 
 def has_spectra(probes: pd.DataFrame) -> bool:
@@ -32,6 +31,8 @@ def rank_correlation(probes: pd.DataFrame, kind: str) -> float:
 
     A probe with fewer than three modules, or with a constant column, has no ρ and is left out.
     """
+    from scipy import stats
+
     values = []
     for group in _by_probe(probes, kind):
         known = group[np.isfinite(group["effective_rank"].to_numpy(dtype=float))]

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -80,6 +79,8 @@ def known(*intervals: Interval) -> bool:
 
 def half_width(deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
     """t·s/√n, Student's t with n − 1 degrees of freedom."""
+    from scipy import stats
+
     return float(stats.t.ppf((1 + confidence) / 2, n - 1) * deviation / np.sqrt(n))
 
 

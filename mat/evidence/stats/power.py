@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from scipy import optimize, special, stats
 
 from mat.evidence.stats.intervals import CONFIDENCE, LINKS, Interval
 
@@ -24,6 +23,8 @@ def power(effect: float, n: int, confidence: float = CONFIDENCE) -> float:
     P(|T| > t) with T noncentral t, ν = n − 1 and noncentrality δ = effect·√n, as E[Φ(δ − t·s) + Φ(−δ − t·s)] over
     s² ~ χ²_ν/ν, by Gauss–Legendre nodes in the probability of s: SciPy's own distribution is NaN in the far tail.
     """
+    from scipy import special, stats
+
     limit, where = stats.t.ppf((1 + confidence) / 2, n - 1), abs(effect) * np.sqrt(n)
     s = np.sqrt(stats.chi2.ppf(_NODES, n - 1) / (n - 1))
     return float(_WEIGHTS @ (special.ndtr(where - limit * s) + special.ndtr(-where - limit * s)))
@@ -32,6 +33,8 @@ def power(effect: float, n: int, confidence: float = CONFIDENCE) -> float:
 @cache
 def detectable_effect(n: int) -> float:
     """The smallest difference, in standard deviations, that ``n`` seeds show with power ``POWER``; NaN for n < 2."""
+    from scipy import optimize
+
     if n < 2:
         return float("nan")
     highest = 1.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from mat.ranking import kendall
 
@@ -24,6 +23,8 @@ def partial_spearman(x: Sequence[float], y: Sequence[float], controls: Sequence[
 
     NaN with fewer than ``LEAST`` values beside the controls, and where the controls leave nothing of ``x`` or ``y``.
     """
+    from scipy import stats
+
     ranks = [stats.rankdata(values) for values in (x, y, *controls)]
     m = len(ranks[0])
     if m < LEAST + len(controls):

@@ -23,13 +23,18 @@ DRAWN = {"n": 16, "length": 32}  # samples, and tokens a sample, of inputs drawn
 
 @click.command(short_help="Measure the kernels of a model's modules: λ_max, trace, effective rank.")
 @click.argument("where", metavar="[MODEL]", required=False)
-@click.option("--model", "function", metavar="FILE.py:FUNCTION", help="a function that returns (model, inputs)")
+@click.option(
+    "--model",
+    "function",
+    metavar="FILE.py:FUNCTION",
+    help="a function that returns (model, inputs) or (model, inputs, labels)",
+)
 @click.option(
     "--estimator",
     default="projected",
     show_default=True,
     metavar="NAME",
-    help="which rows: projected, sum_of_logits, trace or full",
+    help="which rows: projected, sum_of_logits, trace, full, or loss (cross entropy of labels)",
 )
 @click.option("--normalisation", default="raw", show_default=True, metavar="NAME", help="raw, cosine or per_parameter")
 @click.option("-n", "n", type=click.IntRange(1), help=f"samples to draw (default {DRAWN['n']})")
@@ -61,18 +66,22 @@ def kernels(
         raise InputError("give one of MODEL (a hub id or a folder) and --model FILE.py:FUNCTION")
     if function and (n, length) != (None, None):
         raise InputError("-n and --length are of inputs drawn for MODEL; the function of --model returns its own")
-    choice = Estimator(estimator, seed=seed)
+    if estimator == "loss" and not function:
+        raise InputError(
+            "estimator 'loss' needs labels: give --model FILE.py:FUNCTION that returns (model, inputs, labels)"
+        )
+    choice = Estimator(estimator, seed=seed, loss=cross_entropy if estimator == "loss" else None)
     check_normalisation(normalisation)
     torch.manual_seed(seed)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
         if function:
-            model, inputs, said = *of_function(function), f"model and inputs: {function}"
+            (model, inputs, labels), said = of_function(function), f"model and inputs: {function}"
         else:
             model, said = of_hub(where)
             inputs, drawn = random_inputs(model.config, n or DRAWN["n"], length or DRAWN["length"], seed)
-            said += f"\ninputs: {drawn}"
-        found = modular_ntk(model, partition_model(model), inputs, choice)
+            labels, said = None, f"{said}\ninputs: {drawn}"
+        found = modular_ntk(model, partition_model(model), inputs, choice, labels=labels)
     for warning in warned:
         print(f"mat: note: {warning.message}", file=sys.stderr)
     print(f"{said}\nkernels: {estimator}, {normalisation}, n = {found.n}, seed {seed}\n")
@@ -83,8 +92,17 @@ def kernels(
         table.to_csv(csv, index=False, lineterminator="\n")
 
 
-def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """What ``FILE.py:FUNCTION`` returns. Raises InputError, naming what is wrong, unless that is (model, inputs)."""
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,), the mean over a sample's positions: logits (n, …, classes), labels (n, …)."""
+    from torch.nn import functional
+
+    losses = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return losses.view(len(labels), -1).mean(1)
+
+
+def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor], Tensor | None]:
+    """What ``FILE.py:FUNCTION`` returns: model, inputs, and labels or None. Raises InputError, naming what is wrong,
+    for anything else."""
     from torch import nn
 
     file, colon, name = given.rpartition(":")
@@ -99,12 +117,12 @@ def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor]]:
         made = getattr(module, name)()
     except Exception as error:
         raise InputError(f"--model {given}: {type(error).__name__}: {' '.join(str(error).split())}") from None
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+    if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
         raise InputError(
             f"--model {given}: expected a tuple (model, inputs), an nn.Module and a mapping of its keyword arguments "
-            f"to tensors, got {type(made).__name__}"
+            f"to tensors, or (model, inputs, labels), got {type(made).__name__}"
         )
-    return made
+    return made if len(made) == 3 else (*made, None)
 
 
 def of_hub(where: str) -> tuple[nn.Module, str]:
@@ -127,7 +145,8 @@ def of_hub(where: str) -> tuple[nn.Module, str]:
         model, info = family.from_pretrained(where, output_loading_info=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"no model can be made of {where}: {reason}") from None
+        found = "" if folder.is_dir() else "there is no such folder, and as a hub id: "
+        raise InputError(f"no model can be made of {where}: {found}{reason}") from None
     missing = sorted(info["missing_keys"])
     but = f", but {len(missing)} tensors drawn at random: {', '.join(missing[:4])}" if missing else ""
     return model, f"model: {type(model).__name__}, weights from {where}{but}"

@@ -52,7 +52,7 @@ for command in SHOWN:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why)."""
     try:
-        with cli.make_context("mat", list(sys.argv[1:] if argv is None else argv)) as context:
+        with cli.make_context("mat", list(sys.argv[1:] if argv is None else argv), obj=main) as context:
             cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as done:  # help was asked for

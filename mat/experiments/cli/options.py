@@ -113,7 +113,7 @@ def reporter() -> Callable[[str, float], None]:
     bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}  {postfix}")
 
     def report(line: str, share: float) -> None:
-        bar.set_postfix_str(line.partition("  train loss")[2].strip(), refresh=False)
+        bar.set_postfix_str("  ".join(line.split("  ")[2:]), refresh=False)  # the bar says which step it is
         bar.update(100 * share - bar.n)
         if share >= 1:
             bar.close()

@@ -12,16 +12,26 @@ import click
 from mat.errors import InputError
 from mat.experiments.cli import options
 
-KINDS = ("tasks", "models", "methods")
+KINDS, BLOCKS = ("tasks", "models", "methods"), ("recipe", "probe")
 WIDTH, INDENT = 120, 40  # of lines, and of meanings in them
 
 
-@click.command("list", short_help="List tasks, models and methods with their settings.")
-@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.command("list", short_help="List tasks, models and methods, recipe and probe, with their settings.")
+@click.argument("kind", type=click.Choice([*KINDS, *BLOCKS]), required=False)
 def list_(kind: str | None) -> None:
-    """List tasks, models and methods, or one KIND of them, with their settings and defaults."""
-    for each in [kind] if kind else KINDS:
-        print("\n".join(listed(each.removesuffix("s"))), end="\n\n")
+    """List tasks, models, methods, recipe and probe, or one KIND of them, with their settings and defaults."""
+    for each in [kind] if kind else [*KINDS, *BLOCKS]:
+        lines = block(each) if each in BLOCKS else listed(each.removesuffix("s"))
+        print("\n".join(lines), end="\n\n")
+
+
+def block(name: str) -> Iterator[str]:
+    """The settings of a specification's ``recipe`` or ``probe``: a line each, default and meaning."""
+    from mat.experiments.config.spec import Probe, Recipe
+
+    record = {"recipe": Recipe, "probe": Probe}[name]
+    yield f"{name}: {(record.__doc__ or '').strip()}"
+    yield from _settings(name, record)
 
 
 def listed(kind: str) -> Iterator[str]:
@@ -38,12 +48,13 @@ def listed(kind: str) -> Iterator[str]:
         except InputError as error:  # another package's: it must not hide the rest
             headings[name] = f"cannot be used: {error}"
     everywhere = [line for line in next(iter(settings.values())) if all(line in own for own in settings.values())]
+    width = max(map(len, (*headings, "(every)")))
     yield f"{kind}s"
     if everywhere:
-        yield f"  {'(every)':<10} Settings that every {kind} has."
+        yield f"  {'(every)':<{width}} Settings that every {kind} has."
         yield from everywhere
     for name, heading in headings.items():
-        yield f"  {name:<10} {heading}"
+        yield f"  {name:<{width}} {heading}"
         yield from (line for line in settings.get(name, []) if line not in everywhere)
 
 
@@ -53,14 +64,18 @@ def _settings(kind: str, record: type) -> list[str]:
 
     meanings = descriptions(record)
     return [
-        textwrap.fill(
-            f"{f'    {kind}.{field.name} = {_default(field)}':<{INDENT}} {meanings.get(field.name, '')}".rstrip(),
-            WIDTH,
-            subsequent_indent=" " * (INDENT + 1),
-            break_long_words=False,
-        )
-        for field in fields(record)
+        _line(f"    {kind}.{field.name} = {_default(field)}", meanings.get(field.name, "")) for field in fields(record)
     ]
+
+
+def _line(setting: str, meaning: str) -> str:
+    """A setting and what it means, from the column of meanings on; below a setting that is too long for that."""
+    margin = " " * (INDENT + 1)
+    below = textwrap.wrap(meaning, WIDTH, initial_indent=margin, subsequent_indent=margin, break_long_words=False)
+    if below and len(setting) <= INDENT:
+        below[0] = setting.ljust(len(margin)) + below[0].lstrip()
+        return "\n".join(below)
+    return "\n".join([setting, *below])
 
 
 def _default(field: Field) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
+from mat.experiments.cli.serve import serve
 
 FIGURES = options.path("--figures", "folder of figures")
 
@@ -18,6 +20,7 @@ def step() -> None:
     """The steps of the pipeline, as the workflow calls them; `snakemake --cores all` calls them all in order."""
 
 
+step.add_command(serve)
 _of_a_task = options.together(
     click.option("--spec", required=True, metavar="JSON|FILE", help="a specification of the task's runs"),
     options.path("--out", "what was found: files or sizes, and hashes", "FILE"),
@@ -115,6 +118,20 @@ def table(name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambigu
     from mat.evidence.catalogue.tables import write
 
     write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
+
+
+@step.command()
+@click.argument("script", type=options.PATH)
+@options.tables
+@options.path("--out", "folder of the figure")
+def draw(script: Path, tables: Path, out: Path) -> None:
+    """Draw a figure.
+
+    The same as `python SCRIPT --tables DIR --out DIR`.
+    """
+    sys.argv = [str(script), "--tables", str(tables), "--out", str(out)]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
 
 
 @step.command()

@@ -15,7 +15,8 @@ from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
-NAMED = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # torchvision's and the paper's letters
+WIDTHS = (64, 128, 256, 512, 512)  # of the stages, each ended by a pooling (Simonyan and Zisserman 2015, table 1)
+NAMED = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2,) * 5, "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # layers
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ def layers(settings: Settings) -> tuple[int | str, ...]:
 def _entries(settings: Settings) -> tuple[int | str, ...]:
     if not isinstance(settings.plan, str):
         return settings.plan
-    from torchvision.models.vgg import cfgs
-
-    return tuple(cfgs[NAMED[settings.plan]])
+    stages = zip(WIDTHS, NAMED[settings.plan], strict=True)
+    return tuple(entry for width, count in stages for entry in (*[width] * count, "M"))
 
 
 def build(settings: Settings, signature: Signature) -> nn.Module:

@@ -52,7 +52,7 @@ def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
     found = []
     for (task, method), same in groups.items():
         try:
-            steps, *macs = _cost(same[0])
+            steps, *macs = cost_of(same[0])
         except InputError as error:
             raise InputError(f"tasks.{task} with {method}: {error}") from None
         together = Macs(*(len(same) * one for one in macs))
@@ -60,5 +60,6 @@ def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:
     return found
 
 
-def _cost(one: Run | Job) -> Cost:
+def cost_of(one: Run | Job) -> Cost:
+    """Of a run or a study's job. Raises InputError where task, model and recipe do not fit each other."""
     return STUDIES[one.study].cost(one, Shape(one.spec)) if isinstance(one, Job) else run_cost(one.spec)

@@ -43,8 +43,16 @@ def run_modules(spec: Spec, entry: str = TRAINING) -> dict[str, str]:
 def modules(*origins: str | Path) -> dict[str, str]:
     """Hash by module of what modules, or files of someone's own, stand on: themselves and what they import of the
     library. A file goes by its name, wherever it lies."""
-    names = tuple(one for one in origins if isinstance(one, str) and one.partition(".")[0] == "mat")
-    return dict(_closure(names, tuple(dict.fromkeys(file_of(one) for one in origins if one not in names))))
+    found = _closure(origins)
+    return {name: found[name].digest for name in sorted(found) if found[name].digest}
+
+
+def imports(*origins: str | Path) -> list[str]:
+    """What modules import anywhere in their code, over any number of steps: modules, and names that stand in modules;
+    those of the library first."""
+    found = _closure(origins)
+    named = dict.fromkeys(name for source in found.values() for name in source.imports)
+    return [*found, *(name for name in named if name.partition(".")[0] != "mat")]
 
 
 def code_hash(found: Modules) -> str:
@@ -52,20 +60,30 @@ def code_hash(found: Modules) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-@cache
-def _closure(names: tuple[str, ...], files: tuple[Path, ...]) -> Modules:
+def _closure(origins: tuple[str | Path, ...]) -> dict[str, _Source]:
+    """The sources of modules and files, and of what they import of the library."""
+    names = [one for one in origins if isinstance(one, str) and one.partition(".")[0] == "mat"]
+    files = dict.fromkeys(file_of(one) for one in origins if one not in names)
     found = {path.name: _source(path.read_bytes()) for path in files}
     waiting = [*names, *(name for source in found.values() for name in source.imports)]
     seen = set(REGISTRIES)
     while waiting:
         name = _home(waiting.pop())
-        path = _path(name)
-        if name in seen or path is None:
+        if name in seen:
             continue
         seen.add(name)
-        found[name] = _source(path.read_bytes())
-        waiting += [*found[name].imports, name.rpartition(".")[0]]
-    return {name: found[name].digest for name in sorted(found) if found[name].digest}
+        source = _module(name)
+        if source is not None:
+            found[name] = source
+            waiting += [*source.imports, name.rpartition(".")[0]]
+    return found
+
+
+@cache
+def _module(name: str) -> _Source | None:
+    """The source of a module of the library; None where no module has that name."""
+    path = _path(name)
+    return None if path is None else _source(path.read_bytes())
 
 
 def _home(name: str) -> str:

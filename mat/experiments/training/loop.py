@@ -26,7 +26,7 @@ from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.reference_run import Reference, reference
 from mat.experiments.training.resume import Report
 from mat.flops import elementwise, executed, nominal
-from mat.forward import forward
+from mat.forward import evaluation, forward
 from mat.kernels.estimators import STEP
 from mat.kernels.spectrum import eigen_macs
 from mat.methods.base import probe_passes
@@ -72,7 +72,7 @@ class Loop:
         self.extent = extent(spec, self.task.signature, self.steps_per_epoch)
         self.samples = machine.take(self.task.probe(spec.seed, self.extent.n))
         self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
-        with torch.no_grad():
+        with evaluation(self.model):  # nothing moves, batch statistics included
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.evaluation = Evaluation(self.task, self.outputs_per_sample, machine)
         self.model.to(machine.device)
@@ -310,11 +310,15 @@ class Loop:
         }
         progress.curve.append(row)
         progress.since = {"share": 0.0, "steps": 0}
-        report(
-            f"step {row['step']}/{self.steps}  epoch {row['epoch']:.2f}  train loss {row['train_loss']:.4f}  "
-            f"validation loss {loss:.4f}  {self.task.metrics[0].name} {metric:.4f}  active {row['active_share']:.0%}",
-            progress.step / self.steps,
-        )
+        said = [
+            f"step {row['step']}/{self.steps}",
+            f"epoch {row['epoch']:.2f}",
+            *([f"train loss {row['train_loss']:.4f}"] if steps else []),  # nothing has been trained before the first
+            f"validation loss {loss:.4f}",
+            f"{self.task.metrics[0].name} {metric:.4f}",
+            *([f"active {row['active_share']:.0%}"] if steps else []),
+        ]
+        report("  ".join(said), progress.step / self.steps)
 
     def finish(self) -> dict[str, Any]:
         """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""

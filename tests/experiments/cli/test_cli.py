@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pytest
 
 from mat import __main__ as mat_module
 from mat.experiments.cli.main import main
-from mat.experiments.cli.plugins import listed
+from mat.experiments.cli.plugins import INDENT, WIDTH, listed
 from mat.experiments.cli.train import described
+from mat.experiments.config.spec import Probe, Recipe
 from mat.methods.mat import MAT
 from mat.settings.strict import descriptions
 
@@ -45,7 +47,7 @@ def mat(*args, **environment):
 
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "kernels", "check-plugin", "step"]
 STEPS = (
-    *("fetch", "prepare", "measure", "ceiling", "collect", "table"),
+    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "draw"),
     *("provenance", "report", "reproducibility", "schema"),
 )
 
@@ -148,10 +150,11 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["lst"], "No such command 'lst'. Did you mean 'list'?"),
         (["train", "--oot", "x"], "No such option '--oot'"),
         (["train", "--seed", "one", "--out", "x"], "'one' is not a valid integer"),
-        (["list", "task"], "'task' is not one of 'tasks', 'models', 'methods'"),
+        (["list", "task"], "'task' is not one of 'tasks', 'models', 'methods', 'recipe', 'probe'"),
         (["kernels"], "give one of MODEL (a hub id or a folder) and --model FILE.py:FUNCTION"),
         (["kernels", "--model", "x.py:f"], "with a file that exists, got 'x.py:f'"),
-        (["kernels", ".", "--estimator", "loss"], "estimator 'loss' needs labels and loss"),
+        (["kernels", ".", "--estimator", "loss"], "estimator 'loss' needs labels: give --model FILE.py:FUNCTION"),
+        (["kernels", "/no/where"], "no model can be made of /no/where: there is no such folder, and as a hub id: "),
         (["kernels", ".", "--normalisation", "no"], "unknown normalisation 'no'"),
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
@@ -185,19 +188,38 @@ def test_list_of_one_kind_says_what_each_setting_means_and_once_what_all_have(ca
     assert lines[0] == "methods"
     assert not {"tasks", "models"} & set(lines)
     assert text.count("method.mode = 'detach'") == 1
-    assert lines.index("  (every)    Settings that every method has.") < lines.index(
+    assert lines.index("  (every)       Settings that every method has.") < lines.index(
         next(line for line in lines if line.startswith("  vanilla "))
     )
     meaning = text.partition("method.beta = 0.001")[2].partition("    method.")[0]
     assert " ".join(meaning.split()) == descriptions(MAT)["beta"]
 
 
+def test_list_says_what_recipe_and_probe_hold():
+    for block, record in (("recipe", Recipe), ("probe", Probe)):
+        lines = mat("list", block).stdout.splitlines()
+        named = [line.split()[0] for line in lines if line.startswith(f"    {block}.")]
+        assert named == [f"{block}.{field.name}" for field in fields(record)]
+
+
+def test_names_and_meanings_that_are_listed_begin_in_one_column():
+    lines = mat("list").stdout.splitlines()
+    for kind in ("tasks", "models", "methods"):
+        own = lines[lines.index(kind) + 1 :]
+        own = own[: own.index("")]
+        assert len({re.match(r"  \S+ +", line).end() for line in own if re.match(r"  \S", line)}) == 1
+    for line in lines:
+        if line.startswith("    ") and len(line) > WIDTH - 40 and " = (" not in line:
+            assert line[INDENT] == " " and line[INDENT + 1] != " "
+        assert len(line) <= WIDTH or " = (" in line or not line.startswith("    ")
+
+
 def test_a_package_s_plug_in_is_listed_and_one_that_cannot_be_used_hides_no_other(monkeypatch):
     points = [EntryPoint(name, f"{module}:METHOD", "mat.methods") for name, module in OTHERS.items()]
     monkeypatch.setattr("mat.experiments.config.plugins.entry_points", lambda group: points)
     lines = list(listed("method"))
-    assert lines[-2].startswith("  absent     cannot be used: ")
-    assert lines[-1] == "  other      Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
+    assert lines[-2].startswith("  absent        cannot be used: ")
+    assert lines[-1] == "  other         Vanilla: every module trains at every step; plain PyTorch, nothing skipped."
 
 
 OTHERS = {"absent": "nowhere_to_be_found", "other": "mat.methods.vanilla"}

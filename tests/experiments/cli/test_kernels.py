@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from mat.experiments.cli.kernels import random_inputs
+from mat.experiments.cli.kernels import of_function, random_inputs
 from mat.experiments.cli.main import main
 from mat.kernels.ntk import modular_ntk
 from mat.partition.discovery import partition_model
@@ -40,6 +40,9 @@ class Named(nn.Module):
 
     def forward(self, images):
         return self.head(self.conv(images).relu().mean((2, 3)))
+
+def labelled():
+    return *small(), torch.tensor([0, 1, 1])
 
 def nothing():
     return 3
@@ -117,12 +120,31 @@ def test_a_model_of_one_s_own_is_what_the_function_returns(tmp_path, capsys):
     assert "kernels: full, raw, n = 3, seed 0" in said
 
 
+def test_gradients_of_the_loss_are_measured_where_the_function_returns_labels(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside.py").write_text("CHANNELS = 4\n")
+    given, out = f"{tmp_path / 'mine.py'}:labelled", tmp_path / "table.csv"
+    assert main(["kernels", "--model", given, "--estimator", "loss", "--csv", str(out)]) == 0
+    torch.manual_seed(0)
+    model, inputs, labels = of_function(given)
+    log_shares = model(**inputs).log_softmax(1)
+    whole = sum(
+        parameter.square().sum().item()
+        for i in range(3)
+        for parameter in torch.autograd.grad(
+            -log_shares[i, labels[i]], [model.conv.weight, model.conv.bias], retain_graph=True
+        )
+    )
+    assert pd.read_csv(out)["trace"].sum() == pytest.approx(whole, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("function", "more", "message"),
     [
         ("nothing", [], "expected a tuple (model, inputs), an nn.Module and a mapping"),
         ("broken", [], "ValueError: of two lines"),
         ("absent", [], "has no attribute 'absent'"),
+        ("small", ["--estimator", "loss"], "estimator 'loss' needs labels, one entry per sample"),
         ("small", ["-n", "4"], "the function of --model returns its own"),
     ],
 )

@@ -23,7 +23,7 @@ CONFIG = {
 }
 
 
-fresh = code_version._closure.cache_clear
+fresh = code_version._module.cache_clear
 
 
 @pytest.fixture(scope="module")

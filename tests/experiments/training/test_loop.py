@@ -570,3 +570,14 @@ class TestBadInput:
     def test_a_matched_run_that_is_not_there(self, tmp_path):
         with pytest.raises(InputError, match="train it first"):
             train(Spec.of({**DIGITS, "method": {"name": "random", "match": "nowhere"}}), tmp_path / "run")
+
+
+def test_the_first_line_says_nothing_of_steps_because_there_was_none(tmp_path):
+    lines = []
+    trained(spec(), tmp_path / "a", report=lambda line, share: lines.append(line))
+    first, *others = lines
+    assert "validation loss" in first
+    assert "train loss" not in first
+    assert "active" not in first
+    assert others
+    assert all("train loss" in line and "active" in line for line in others)

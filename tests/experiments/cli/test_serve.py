@@ -1,0 +1,242 @@
+"""Commands that are handed over to a server: they find, compute and end as in processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mat.experiments.cli import handover, serve
+from mat.experiments.cli.main import main
+from mat.experiments.training import code_version
+
+MODULES = ("mat.experiments.tasks.digits", "mat.experiments.models.vgg", "mat.methods.mat")
+SPEC = {
+    "task": {"name": "digits"},
+    "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
+    "method": {"name": "mat"},
+    "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 100, "epochs": 2, "evaluate_every": 10},
+    "probe": {"n": 8},
+}
+FINDS = """
+import json, os, random, signal, sys
+import numpy, torch, threadpoolctl
+numpy.ones((2, 2)) @ numpy.ones((2, 2))
+print(json.dumps({
+    "folder": os.getcwd(), "umask": os.umask(0), "argv": sys.argv, "path": sys.path,
+    "variable": os.environ.get("TMPDIR"), "threads": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads(),
+    "pools": sorted((pool["filepath"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()
+                    if "numpy" in pool["filepath"] or "torch" in pool["filepath"]),
+    "signals": [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)],
+    "buffered": sys.stdout.line_buffering, "input": sys.stdin.read(), "cuda": torch.cuda.is_initialized(),
+}))
+print(json.dumps({
+    "parent": os.getppid(), "group": os.getpgid(0) == os.getpid(), "numpy": numpy.random.random(),
+    "torch": torch.initial_seed(), "python": random.random(), "vgg": "torchvision.models.vgg" in sys.modules,
+}))
+"""
+WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(300)"
+
+
+def environment(**others):
+    given = {name: value for name, value in serve.shared(os.environ).items() if name != "PYTEST_CURRENT_TEST"}
+    return {**given, "OMP_NUM_THREADS": "1", "PWD": "/", **others}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(handover.VARIABLE, "")
+        patch.delenv("PYTEST_CURRENT_TEST")  # changes from test to test
+        started = handover.start(MODULES)
+        path = os.environ[handover.VARIABLE]
+    started.path = path
+    yield started
+    started.stdin.close()
+    assert started.wait(30) == 0
+    assert not Path(path).parent.exists()
+
+
+def call(server, *args, **others):
+    """A command, by the server where one is given."""
+    named = {handover.VARIABLE: server.path} if server else {}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mat", *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**named, **others),
+    )
+
+
+def script(folder, text):
+    """A command that runs a script."""
+    path = folder / "script.py"
+    path.write_text(text)
+    return ["step", "draw", path, "--tables", folder, "--out", folder]
+
+
+def gone(process):
+    """Whether a process ends within a while."""
+    for _ in range(600):
+        if not Path(f"/proc/{process}").exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_path, threads):
+    asked = script(tmp_path, FINDS)
+    found = []
+    for by in (server, server, None):
+        made = call(by, *asked, OMP_NUM_THREADS=threads, TMPDIR=str(tmp_path))
+        out, error = made.communicate("text", timeout=300)
+        assert error == ""
+        found.append([json.loads(line) for line in out.splitlines()])
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert found[0][0]["torch"] == int(threads)
+    assert found[0][0]["input"] == "text"
+    assert [own["parent"] for _, own in found[:2]] == [server.pid] * 2
+    assert found[2][1]["parent"] == os.getpid()
+    assert all(own["group"] and own["vgg"] for _, own in found[:2])
+    for generator in ("numpy", "torch", "python"):
+        assert len({own[generator] for _, own in found}) == 3, generator
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path, threads):
+    spec = json.dumps({**SPEC, "threads": threads})
+    for by, name in ((server, "served"), (None, "own")):
+        made = call(by, "train", "--spec", spec, "--out", tmp_path / name, OMP_NUM_THREADS=str(threads))
+        _, error = made.communicate(timeout=300)
+        assert made.returncode == 0, error
+    for table in ("curve", "probes"):
+        one, other = (pd.read_parquet(tmp_path / name / f"{table}.parquet") for name in ("served", "own"))
+        clocks = [column for column in one if column.startswith("seconds")]
+        pd.testing.assert_frame_equal(one.drop(columns=clocks), other.drop(columns=clocks), check_exact=True)
+    one, other = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("served", "own"))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        ("raise SystemExit(3)", 3, ""),
+        ("print('out'); raise ValueError('why')", 1, "ValueError: why"),
+        ("raise KeyboardInterrupt", 130, "the same command resumes"),
+        ("import os; os.kill(os.getpid(), 9)", -9, ""),
+    ],
+)
+def test_a_command_ends_as_in_a_process_of_its_own(server, tmp_path, text, status, said):
+    for by in (server, None):
+        made = call(by, *script(tmp_path, text))
+        out, error = made.communicate(timeout=300)
+        assert made.returncode == status
+        assert said in error
+        assert out == ("out\n" if "out" in text else "")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_signal_to_the_caller_ends_the_command(server, tmp_path, number, status):
+    made = call(server, *script(tmp_path, WAITS))
+    process = int(made.stdout.readline())
+    assert process != made.pid
+    made.send_signal(number)
+    made.communicate(timeout=300)
+    assert made.returncode == status
+    assert gone(process)
+
+
+def test_the_server_has_no_thread_of_its_own(server, tmp_path):
+    call(server, *script(tmp_path, "")).communicate(timeout=300)
+    tasks = Path(f"/proc/{server.pid}/task").iterdir()
+    names = [(task / "comm").read_text().strip() for task in tasks]
+    assert len(names) - names.count("jemalloc_bg_thd") == 1
+
+
+@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGKILL"])
+def test_what_runs_ends_with_the_server(tmp_path, monkeypatch, how):
+    monkeypatch.setenv(handover.VARIABLE, "")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    server = handover.start(())
+    server.path = os.environ[handover.VARIABLE]
+    assert Path(server.path).parent.stat().st_mode & 0o777 == 0o700
+    made = call(server, *script(tmp_path, WAITS))
+    process = int(made.stdout.readline())
+    server.stdin.close() if how == "stdin" else server.send_signal(signal.Signals[how])
+    _, error = made.communicate(timeout=300)
+    assert made.returncode == 1
+    assert error == "mat: error: the server that ran the command has gone; run it again\n"
+    assert gone(process)
+    server.wait(30)
+    left = Path(server.path).parent
+    assert left.exists() == (how == "SIGKILL")
+    if how == "SIGKILL":
+        Path(server.path).unlink()
+        left.rmdir()
+
+
+def test_a_place_where_no_socket_can_be_is_said_in_one_line(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv(handover.VARIABLE, "")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert handover.start(()).wait(300) == 2
+    assert os.environ[handover.VARIABLE] == ""
+    error = capfd.readouterr().err
+    assert error.startswith(f"mat: error: cannot serve at {folder}")
+    assert error.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_server_the_command_runs_in_its_own_process(tmp_path):
+    done = call(None, "show", tmp_path / "nowhere", **{handover.VARIABLE: str(tmp_path / "none")})
+    _, error = done.communicate(timeout=300)
+    assert done.returncode == 2
+    assert re.match("mat: error: run directory .*nowhere is incomplete", error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"environment": environment(HF_HUB_OFFLINE="another")},
+        {"environment": environment(OMP_NUM_THREADS="")},
+        {"interpreter": ["another", *handover.interpreter()[1:]]},
+    ],
+    ids=["environment", "threads", "interpreter"],
+)
+def test_a_command_that_would_find_something_else_is_not_taken(change, monkeypatch):
+    asked = {"environment": environment(SHLVL="9", TMPDIR="/another"), "interpreter": handover.interpreter()}
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    server = serve.Server((), main)
+    assert server.takes(asked)
+    assert not server.takes({**asked, **change})
+
+
+@pytest.mark.parametrize("edit", ["change", "add", "remove"])
+def test_no_command_is_taken_once_the_code_has_changed(tmp_path, monkeypatch, edit):
+    monkeypatch.setattr(serve, "LIBRARY", tmp_path)
+    (tmp_path / "a.py").write_text("A = 1\n")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    server, asked = serve.Server((), main), {"environment": environment(), "interpreter": handover.interpreter()}
+    assert server.takes(asked)
+    name = "b.py" if edit == "add" else "a.py"
+    (tmp_path / name).unlink() if edit == "remove" else (tmp_path / name).write_text("A = 12\n")
+    assert not server.takes(asked)
+
+
+def test_what_is_imported_is_what_the_code_names_anywhere():
+    named = code_version.imports(code_version.TRAINING, *MODULES)
+    assert {"mat.experiments.training.loop", "mat.methods.mat", "torchvision.models.vgg.VGG"} <= set(named)
+    assert {"sklearn.datasets.load_digits", "safetensors.SafetensorError"} <= set(named)
+    assert not {"mat.experiments.models.bert", "mat.methods.vanilla", "transformers.BertForMaskedLM"} & set(named)
