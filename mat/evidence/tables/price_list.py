@@ -12,12 +12,12 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.stats.intervals import mean_interval
-from mat.evidence.stats.rank_correlation import kendall, signs
 from mat.evidence.tables import agreement
 from mat.evidence.tables.estimator_choice import tau
 from mat.evidence.tables.estimator_price import END, ESTIMATOR, Choice, at_end, choose, said
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
+from mat.ranking import kendall, signs
 
 _COST = ["seconds", "macs", "macs_eigen", "epoch_seconds", "epoch_macs"]
 _ABOUT = ["model", "task", "logits", "model_positions", "scale", "code_hash"]
