@@ -57,7 +57,7 @@ def draw(tables: Tables) -> Figure:
         f"scale {tables.scope}  ·  end of training, other samples  ·  n = {int(table['n_seeds'].max())} seeds: "
         f"means, 95 % t interval on the frontier  ·  dotted: {table['reach'].iloc[0]:g}, asked of the lower bound",
         "larger marks: more samples  ·  hollow: logits at some positions alone  ·  line: what no other beats in both",
-        "band: the reference with itself on other samples",
+        "band: the reference with itself on other samples  ·  multiply-adds: executed ledger",
     )
     return figure
 

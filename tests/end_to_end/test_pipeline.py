@@ -23,6 +23,7 @@ agreement:
   sizes: [4, 8]
   estimators: [trace, sum_of_logits, projected]
   directions: [4]
+  reference_directions: 16
   full_rows: 40
 """
 
@@ -152,7 +153,7 @@ def test_scores_and_what_vanilla_reached_come_out(pipeline):
 
 def test_estimators_are_compared(pipeline):
     table = pd.read_csv(pipeline.root / "results/mini/tables/agreement.csv")
-    assert table.groupby("family")["reference"].first().to_dict() == {"bert": "projected_4", "vgg": "trace"}
+    assert table.groupby("family")["reference"].first().to_dict() == {"bert": "projected_16", "vgg": "trace"}
     assert set(table["checkpoint"].astype(str)) == {"0", "1", "trained"}
     assert "default" in (pipeline.root / "results/mini/tables/agreement.md").read_text()
     assert (pipeline.root / "paper_figures/mini/estimators.png").stat().st_size > 20_000
@@ -234,7 +235,7 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
     before = whole.read_bytes()
     rules = {
         *("collect", "results", "scores", "controls", "rivals", "learning_rate", "wall_clock", "sensitivity"),
-        *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "figure"),
+        *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "price_list", "figure"),
         *("trainability", "trainability_modules", "generalisation"),
         *PAGES,
     }
@@ -286,7 +287,7 @@ def test_an_edited_level_and_an_edited_table_are_applied_without_training(pipeli
 
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     with pipeline.edited("workflows/claims.yaml", adding("# edited")):
-        judged = {"results", "verdicts", "agreement", "rivals", "wall_clock", "sensitivity"}
+        judged = {"results", "verdicts", "agreement", "price_list", "rivals", "wall_clock", "sensitivity"}
         assert planned(pipeline.dry_run()) == {*judged, "figure", *PAGES}
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from mat.errors import InputError
 from mat.flops.executed import executed_macs
 from mat.kernels.budget import LEAST, Extent, Prices, choose
-from mat.kernels.estimators import ESTIMATORS, Estimator
+from mat.kernels.estimators import ESTIMATORS, STEP, Estimator
 from mat.kernels.ntk import modular_ntk
 from mat.kernels.spectrum import eigen_macs
+from mat.kernels.step import step_kernels
 from mat.prices import counted_prices
 from tests.cases import bert_case, per_sample, vgg_case
 
@@ -108,13 +109,28 @@ def test_no_probe_runs_more_than_its_price(make, name, remainder):
             inputs = {key: value[:n] for key, value in case.inputs.items()}
             if name in ("full", "trace") and (prices.outputs > 64 or r > 1):
                 continue
-            run = lambda inputs=inputs, n=n, r=r: modular_ntk(  # noqa: E731
-                *(case.model, case.partition, inputs, Estimator(name, r, 0, per_sample)),
-                labels=case.labels[:n], remainder=remainder,
-            )  # fmt: skip
-            macs, kernels = executed_macs(run)
-            rows = len(next(iter(kernels.values())))
+            if name == STEP:
+                macs, rows = recorded_macs(case, n, remainder), n
+            else:
+                run = lambda inputs=inputs, n=n, r=r: modular_ntk(  # noqa: E731
+                    *(case.model, case.partition, inputs, Estimator(name, r, 0, per_sample)),
+                    labels=case.labels[:n], remainder=remainder,
+                )  # fmt: skip
+                macs, kernels = executed_macs(run)
+                rows = len(next(iter(kernels.values())))
             assert macs + (prices.modules + 1) * eigen_macs(rows) <= prices.probe(name, n, r)
+
+
+def recorded_macs(case, n, remainder):
+    """What reading the kernels of a whole batch's step runs beside the step."""
+
+    def recorded():
+        with step_kernels(case.model, case.partition, n, remainder=remainder):
+            case.loss().backward()
+
+    macs, plain = (executed_macs(run)[0] for run in (recorded, lambda: case.loss().backward()))
+    assert macs > plain
+    return macs - plain
 
 
 @pytest.mark.parametrize("make", [bert_case, vgg_case])

@@ -73,6 +73,8 @@ def call(server, *args, **others):
         stderr=subprocess.PIPE,
         text=True,
         env=environment(**named, **others),
+        # where the tests run in the background of a shell, they are started with it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

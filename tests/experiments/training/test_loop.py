@@ -347,11 +347,11 @@ def test_the_ledgers_of_a_run_are_those_of_its_steps(tmp_path):
     probing = loop(spec(TEXT, "mat"), tmp_path)
     controller = loop(spec(TEXT, "mat"), tmp_path).controller
     first, _ = executed_macs(controller.begin_step)
-    later, _ = executed_macs(lambda: controller.measure(first=False))  # the first traces rows to their samples
+    later, _ = executed_macs(lambda: controller.measure(first=False))
     for _ in range(4):
         probing.advance(silent)
     assert probing.progress.totals["macs_executed_probe"] == first + later
-    assert first > later > 0
+    assert first >= later > 0  # rows whose samples are known are traced by neither
     assert probing.progress.totals["macs_eigen"] == 2 * (len(probing.controller.partition.modules) + 1) * 144
 
 
