@@ -169,17 +169,17 @@ def test_what_is_missing_is_said_at_once(method, options, message):
 
 
 def test_positions_are_the_estimators_drawn_by_the_seed():
-    """The kernels of a probe are those of the estimator with the controller's seed; another seed draws others."""
-    found = []
-    for seed, positions in ((0, 2), (1, 2), (0, 0)):
+    """The kernels of a probe are those of the estimator with the controller's seed; seeds draw others."""
+    found = set()
+    for seed, positions in ((0, 0), *((seed, 1) for seed in range(4))):
         case = bert_case()
         asked = Estimator("sum_of_logits", seed=stream_seed(seed, "projection"), positions=positions)
         table = modular_ntk(case.model, case.partition, case.inputs, asked).table("raw")
         options = {"every": 1, "seed": seed, "positions": positions, "estimator": "sum_of_logits"}
         rows, _ = Controller(case.model, case.partition, MAT(), case.inputs, **options).measure(first=True)
         assert [row["lambda_max"] for row in rows] == list(table["lambda_max"])
-        found.append(list(table["lambda_max"]))
-    assert found[0] != found[1] and found[0] != found[2]
+        found.add((positions, *table["lambda_max"]))
+    assert len(found) > 2
 
 
 def test_a_budget_cuts_the_probe_and_not_more_than_it_must():
