@@ -130,6 +130,7 @@ def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, tmp_path):
+    """Where shapes show whose rows are whose; to trace them takes passes of the whole batch."""
     session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
     for n in (2, 4):
         macs = {row["estimator"]: row["macs"] for row in session._prices(n)}
