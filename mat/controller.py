@@ -47,7 +47,8 @@ class Controller:
     """Runs ``method`` on ``model``.
 
     ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra or gradients.
-    ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed.
+    ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed, as are
+    ``positions``, how many of a text's positions ``sum_of_logits``, ``projected`` and ``loss`` are of (0: all).
     ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
     gradients. ``n``: of the estimator ``step``, samples that are measured, the first of the recorded batch; None: all
     of it. ``counts``: active modules of the run that the method follows, by the step at which each of its intervals
@@ -72,6 +73,7 @@ class Controller:
         estimator: str = "projected",
         normalisation: str = "raw",
         directions: int = 8,
+        positions: int = 0,
         probe_labels: Tensor | None = None,
         loss: SampleLoss | None = None,
         n: int | None = None,
@@ -86,7 +88,7 @@ class Controller:
         self.measured = method.measured(labelled)
         check_normalisation(normalisation)
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
-        self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss)
+        self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss, positions)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
         self.seed, self.length, self.n = seed, length, n
         self.counts = dict(sorted((counts or {}).items()))

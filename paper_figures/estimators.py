@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator, StrMethodFormatter
-from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Style
+from styles import BLACK, BLUE, GREEN, INDIGO, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Style
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.estimator_choice import TRAINED, changes
@@ -27,6 +27,7 @@ STYLES = {
     "loss": Style(PURPLE, "--", "D"),
     "trace": Style(BLUE, "-.", "s"),
     "full": Style(BLACK, "-", "*"),
+    "step": Style(INDIGO, "--", "h"),
 }
 PROJECTED = (  # in the order of their directions
     Style(GREEN, (0, (1, 1)), "^"),

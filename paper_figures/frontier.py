@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
-from styles import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from styles import BLACK, BLUE, GREEN, INDIGO, ORANGE, PURPLE, SKY, VERMILION
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.estimator_choice import tau
@@ -24,7 +24,13 @@ FIGURE = {
     "held": "Kendall's τ_b with the reference on other samples, at the end of training; executed ledger.",
     "place": 131,
 }
-MARKS = {"sum_of_logits": (VERMILION, "o"), "loss": (PURPLE, "D"), "trace": (BLUE, "s"), "full": (BLACK, "p")}
+MARKS = {
+    "sum_of_logits": (VERMILION, "o"),
+    "loss": (PURPLE, "D"),
+    "trace": (BLUE, "s"),
+    "full": (BLACK, "p"),
+    "step": (INDIGO, "*"),
+}
 PROJECTED = ((GREEN, "^"), (GREEN, "v"), (GREEN, "<"), (GREEN, ">"), (SKY, "P"), (SKY, "X"))  # by directions
 COSTS = {"macs_share": "multiply-adds", "seconds_share": "CPU seconds"}
 CHOSEN = {"is_default": ("o", BLACK, "the default"), "is_picked": ("s", ORANGE, "what the rule picks")}

@@ -10,6 +10,7 @@ import torch
 from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
 from mat.kernels.budget import Extent, choose
+from mat.kernels.estimators import Estimator
 from mat.kernels.growth import Growth
 from mat.kernels.ntk import modular_ntk
 from mat.methods.base import Method, Selection, highest
@@ -17,6 +18,7 @@ from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
 from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
+from mat.seeds import stream_seed
 from tests.cases import bert_case, logits, moved, per_sample, switch_case, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
@@ -148,6 +150,7 @@ def test_a_schedule_is_told_how_much_lies_behind():
         (Random(match="other"), {"every": 5}, "follows another run: give it counts"),
         (MAT(), {"every": 5, "estimator": "step"}, "measures the samples of training steps: leave probe_inputs out"),
         (MAT(), {"every": 5, "n": 3}, "n is of the estimator 'step'"),
+        (MAT(), {"every": 5, "estimator": "full", "positions": 2}, "'full' is of all positions, got positions = 2"),
         (
             Random(share=0.5, observe=True),
             {"every": 5, "estimator": "step", "probe_inputs": None},
@@ -163,6 +166,20 @@ def test_what_is_missing_is_said_at_once(method, options, message):
     case = bert_case()
     with pytest.raises(InputError, match=message):
         Controller(case.model, case.partition, method, **{"probe_inputs": case.inputs, **options})
+
+
+def test_positions_are_the_estimators_drawn_by_the_seed():
+    """The kernels of a probe are those of the estimator with the controller's seed; seeds draw others."""
+    found = set()
+    for seed, positions in ((0, 0), *((seed, 1) for seed in range(4))):
+        case = bert_case()
+        asked = Estimator("sum_of_logits", seed=stream_seed(seed, "projection"), positions=positions)
+        table = modular_ntk(case.model, case.partition, case.inputs, asked).table("raw")
+        options = {"every": 1, "seed": seed, "positions": positions, "estimator": "sum_of_logits"}
+        rows, _ = Controller(case.model, case.partition, MAT(), case.inputs, **options).measure(first=True)
+        assert [row["lambda_max"] for row in rows] == list(table["lambda_max"])
+        found.add((positions, *table["lambda_max"]))
+    assert len(found) > 2
 
 
 def test_a_budget_cuts_the_probe_and_not_more_than_it_must():

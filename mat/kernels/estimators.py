@@ -54,11 +54,7 @@ class Estimator:
                 raise InputError(f"{name} must be a whole number ≥ {least}, got {value!r}")
         if self.name == "loss" and not callable(self.loss):
             raise InputError("estimator 'loss' needs labels and loss, a function (logits, labels) -> (n,)")
-        if self.positions and self.name not in POSITIONED:
-            raise InputError(
-                f"estimator {self.name!r} is of all positions, got positions = {self.positions}; those that can be of "
-                f"some are {', '.join(POSITIONED)}"
-            )
+        check_positions(self.name, self.positions)
 
     def count(self, outputs: int) -> int:
         """Backward passes for ``outputs`` = k logits a sample."""
@@ -77,6 +73,15 @@ class Estimator:
     def drawn(self, length: int) -> Tensor:
         """The positions (p,) taken of ``length`` ≥ p; drawn on the CPU, so that they are the same on every device."""
         return torch.randperm(length, generator=generator(self.seed, "positions"))[: self.positions]
+
+
+def check_positions(name: str, positions: int) -> None:
+    """Raise InputError where the estimator ``name`` cannot be of some ``positions`` alone; 0: all."""
+    if positions and name not in POSITIONED:
+        raise InputError(
+            f"estimator {name!r} is of all positions, got positions = {positions}; those that can be of some are "
+            f"{', '.join(POSITIONED)}"
+        )
 
 
 def positions_of(shape: torch.Size) -> int:

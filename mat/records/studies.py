@@ -14,7 +14,7 @@ AGREEMENT = (
     *("step", "share", "probe_set", "n", "estimator", "directions", "positions", "normalisation"),
     *("module", "kind", "layer", "parameters", *SPECTRUM, "seconds", "macs", "macs_eigen"),
     *("epoch_seconds", "epoch_macs", "logits", "model_positions"),
-    *("default_estimator", "default_directions", "default_normalisation", "default_n"),
+    *("default_estimator", "default_directions", "default_positions", "default_normalisation", "default_n"),
 )
 READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")  # of a branch, before it and after
 # one row per checkpoint and branch

@@ -34,6 +34,7 @@ def _table(
     normalisations: Mapping[str, float] = NORMALISATIONS,
     sample_noise: float = 0.3,
     positions: Sequence[int] = (0,),
+    default_positions: int = 0,
 ) -> pd.DataFrame:
     """log λ_max is the module's number plus noise of estimator, normalisation and n (``sample_noise``/√n per probe
     set), so that less noise means more agreement. The default alone has every normalisation. A model has 9 positions
@@ -59,6 +60,7 @@ def _table(
         lambda_max=largest, trace=2 * largest, effective_rank=2.0,
         scale="demo", family=family, task="digits", model="vgg", seed=seed, job=f"{family}-s{seed}", setup=family,
         logits=10, model_positions=9 if max(positions) else 1, steps=100, diverged=False, epoch_macs=1e9,
-        epoch_seconds=2.0, default_estimator="sum_of_logits", default_directions=0, default_normalisation="raw",
-        default_n=64, code_hash="c0de", data_hash="da7a", code='{"mat.controller": "c0de"}',
+        epoch_seconds=2.0, default_estimator="sum_of_logits", default_directions=0, default_positions=default_positions,
+        default_normalisation="raw", default_n=64, code_hash="c0de", data_hash="da7a",
+        code='{"mat.controller": "c0de"}',
     )  # fmt: skip

@@ -45,6 +45,7 @@ def _family(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
     pairs = pd.concat([_pairs(one, reference) for _, one in frame.groupby("seed", sort=True)], ignore_index=True)
     keys = ["share", *ESTIMATOR]
     costs = frame.groupby(keys)[_COST].mean()
+    default = tuple(first[f"default_{name}"] for name in ESTIMATOR)
     rows = []
     for key, cost in costs.iterrows():
         own = pairs[(pairs[keys] == list(key)).all(axis=1)]
@@ -56,9 +57,9 @@ def _family(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
             "pairs": len(own), "degenerate": int(own["degenerate"].sum()), **cost,
             "macs_share": (cost["macs"] + cost["macs_eigen"]) / cost["epoch_macs"],
             "seconds_share": cost["seconds"] / cost["epoch_seconds"],
-            "is_default": estimator == (first["default_estimator"], first["default_directions"], 0, first["default_n"]),
-            "is_reference": estimator == reference, "reference": name or "", "reference_n": reference[-1],
-            "modules": modules, "probe_sets": frame["probe_set"].nunique(), **first[_ABOUT],
+            "is_default": estimator == default, "is_reference": estimator == reference,
+            "reference": name or "", "reference_n": reference[-1], "modules": modules,
+            "probe_sets": frame["probe_set"].nunique(), **first[_ABOUT],
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -20,7 +20,7 @@ from mat.errors import InputError
 from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
 from mat.kernels.budget import check_budget
-from mat.kernels.estimators import ESTIMATORS, STEP
+from mat.kernels.estimators import ESTIMATORS, STEP, check_positions
 from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
@@ -81,6 +81,9 @@ class Probe:
     """Of the modules' eigenvalues: raw, cosine or per_parameter."""
     directions: int = 8
     """Of the estimator projected: random directions of the logits."""
+    positions: int = 0
+    """Of the estimators sum_of_logits, projected and loss: how many of a text's positions, drawn once by the seed; all
+    where the model has no more. 0: all."""
     every: int | None = None
     """Steps from one probe to the next; none: an epoch's."""
     budget: float | None = None
@@ -97,7 +100,9 @@ class Probe:
     def __post_init__(self) -> None:
         check_least("n", self.n, 2)
         check_least("directions", self.directions, 1)
+        check_least("positions", self.positions, 0)
         check_choice("estimator", self.estimator, tuple(ESTIMATORS))
+        check_positions(self.estimator, self.positions)
         check_choice("normalisation", self.normalisation, NORMALISATIONS)
         if self.every is not None:
             check_least("every", self.every, 1)

@@ -106,6 +106,7 @@ class Loop:
             estimator=probe.estimator,
             normalisation=probe.normalisation,
             directions=self.extent.directions,
+            positions=probe.positions,
             probe_labels=samples.labels,
             loss=self.task.sample_losses,
             n=self.extent.n if of_step else None,

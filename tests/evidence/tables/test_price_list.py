@@ -13,6 +13,7 @@ from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import pool
+from mat.evidence.tables.estimator_price import candidates
 from mat.evidence.tables.price_list import best, markdown, price_list
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
@@ -81,6 +82,22 @@ def test_the_default_and_the_reference_are_one_row_each_of_every_checkpoint():
         assert list(rows["estimator"]) == [estimator] * 2 and list(rows["share"]) == [0, 1]
         assert set(rows["n"]) == {64} and set(rows["positions"]) == {0}
     assert frame["is_picked"].sum() == 1 and frame.loc[frame["is_picked"], "share"].eq(1).all()
+
+
+def test_a_default_of_some_positions_is_the_row_at_those():
+    frame = table(families=["vgg"], positions=(0, 4), default_positions=4)
+    rows = frame[frame["is_default"]]
+    assert list(rows["share"]) == [0, 1]
+    assert set(rows["estimator"]) == {"sum_of_logits"} and set(rows["n"]) == {64} and set(rows["positions"]) == {4}
+
+
+def test_an_estimator_that_a_family_has_at_fewer_n_is_a_candidate_at_those():
+    """A step's kernel is of no more samples than a batch has."""
+    frame = table(families=["bert", "vgg"], estimators=[*ESTIMATORS, ("step", 0, 0.0, 0.01)])
+    small = frame[(frame["family"] == "bert") | (frame["estimator"] != "step") | (frame["n"] == 16)]
+    found = candidates(small)
+    assert set(found.loc[found["estimator"] == "step", "n"]) == {16}
+    assert set(found.loc[found["estimator"] == "loss", "n"]) == {16, 64}
 
 
 def test_what_is_picked_is_marked_in_every_family_also_where_all_positions_stand_for_some():

@@ -22,6 +22,20 @@ CONFIG = mini.CONFIGS["agreement"]
 jobs_in, job = partial(mini.jobs_in, "agreement"), partial(mini.job, "agreement")
 
 
+def of_model(task, **model):
+    """The first job of a task, with other settings of its model."""
+    config = copy.deepcopy(CONFIG)
+    config["tasks"][task]["model"] |= model
+    return next(each for each in jobs_in(config) if each.task == task)
+
+
+def with_probe(task, **probe):
+    """The first job of a task, measured at 2 positions as well, with other settings of its probe."""
+    config = mini.config_of("agreement", positions=[2])
+    config["tasks"][task]["probe"] |= {"directions": 6, **probe}
+    return next(each for each in jobs_in(config) if each.task == task)
+
+
 def test_every_affordable_combination_is_measured_once(agreement):
     keys = ["step", "probe_set", "estimator", "directions", "positions", "n", "normalisation", "module"]
     assert not agreement.duplicated(keys).any()
@@ -35,6 +49,7 @@ def test_every_affordable_combination_is_measured_once(agreement):
         ("projected", 6): [2, 4],
         ("projected", 8): [2, 4],
         ("loss", 0): [2, 4],
+        ("step", 0): [2, 4],
     }
     assert agreement.groupby(keys[:-1]).size().eq(4).all()
     assert np.isfinite(agreement["lambda_max"]).all()
@@ -50,15 +65,16 @@ def test_the_default_alone_has_every_normalisation(agreement):
 
 def test_the_budget_leaves_out_what_is_too_dear():
     settings = Settings(sizes=(4, 8, 64), directions=(2, 8), positions=(3, 9), full_rows=80, sample_passes=256)
-    assert [tuple(found) for found in settings.measurements(10, 1)] == [
+    assert [tuple(found) for found in settings.measurements(10, 1, 8)] == [
         ("full", 0, 0, (4, 8), 0),
         ("trace", 0, 0, (4, 8), 0),
         ("sum_of_logits", 0, 0, (4, 8, 64), 0),
         ("projected", 2, 0, (4, 8, 64), 0),
         ("projected", 8, 0, (4, 8), 2),
         ("loss", 0, 0, (4, 8, 64), 0),
+        ("step", 0, 0, (4, 8), 0),
     ]
-    names = [(*found[:3], found.known) for found in settings.measurements(2080, 9)]
+    names = [(*found[:3], found.known) for found in settings.measurements(2080, 9, 3)]
     assert names == [
         ("sum_of_logits", 0, 0, 0),
         ("sum_of_logits", 0, 3, 0),
@@ -102,13 +118,96 @@ def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
             if n not in measurement.sizes:
                 continue
             row = rows.pop((*measurement[:3], n))
-            grams = {}
-            run = partial(session.grams, session.estimator(measurement, 0), 0, n)
-            assert row["macs"] == executed_macs(lambda run=run, grams=grams: grams.update(run()))[0], measurement
+            macs, grams = executed_macs(partial(session.grams, session.estimator(measurement, 0), 0, n))
+            if measurement.estimator == "step":  # the step itself is training's
+                macs -= executed_macs(session.training_step(0).plain)[0]
+            assert row["macs"] == macs > 0, measurement
             assert row["macs_eigen"] == sum(eigen_macs(len(gram)) for gram in grams.values())
-            assert row["seconds"] > 0
+            assert row["seconds"] > 0 or measurement.estimator == "step"
         assert not rows
     assert table is None or set(session.costs) == {2, 4}
+
+
+@pytest.mark.parametrize("family", ["vgg", "bert"])
+def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, tmp_path):
+    """Where shapes show whose rows are whose; to trace them takes passes of the whole batch."""
+    session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    for n in (2, 4):
+        macs = {row["estimator"]: row["macs"] for row in session._prices(n)}
+        assert 0 < macs["step"] < macs["loss"]
+
+
+def test_a_steps_spectra_are_those_of_the_loss_where_nothing_mixes_or_drops(tmp_path):
+    """The recipe's batch is 200, of which four are read: their part of the mean, times 200, is their own gradient."""
+    session = Spectra(of_model("digits", batch_norm=False), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    for _ in range(2):
+        session.advance(lambda line, share: None)
+    table = session.probe(2, 0.5, 1)
+    step, loss = (table[table["estimator"] == name] for name in ("step", "loss"))
+    assert list(step["module"]) == list(loss["module"]) and list(step["n"]) == list(loss["n"])
+    assert len(step) == 2 * 4  # sizes, modules
+    for name in ("lambda_max", "trace", "effective_rank"):
+        np.testing.assert_allclose(step[name], loss[name], rtol=1e-4)
+
+
+def test_under_batch_norm_the_batch_is_the_recipes(tmp_path):
+    """Every one of its 200 samples is in the statistics, no other one is."""
+    session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    measurement = next(m for m in session.measurements if m.estimator == "step")
+    found = []
+    for place in (None, 399, 199):
+        if place is not None:
+            session.samples.inputs["x"][place] += 1
+        found.append(session.grams(session.estimator(measurement, 0), 0, 4))
+    for module, gram in found[0].items():
+        assert torch.equal(gram, found[1][module]) and not torch.equal(gram, found[2][module])
+
+
+@pytest.mark.parametrize(("task", "model"), [("digits", {"batch_norm": True}), ("hmm", {"dropout": 0.5})])
+def test_measuring_a_step_leaves_the_run_as_it_was(task, model, tmp_path):
+    """Modes, gradients, batch statistics, generators; and what it draws is its own."""
+    session = Spectra(of_model(task, **model), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session.advance(lambda line, share: None)
+    own = session.loop.model
+    own.eval()
+    next(own.modules()).training = True  # no mode that a call would set
+    state = copy.deepcopy(own.state_dict())
+    gradients = {name: (p.grad, p.grad.clone()) for name, p in own.named_parameters() if p.grad is not None}
+    modes, drawn = [module.training for module in own.modules()], torch.get_rng_state()
+    measurement = next(m for m in session.measurements if m.estimator == "step")
+    first = session.grams(session.estimator(measurement, 0), 0, 4)
+    assert gradients and torch.equal(torch.get_rng_state(), drawn)
+    assert [module.training for module in own.modules()] == modes
+    for name, value in own.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    for name, parameter in own.named_parameters():
+        if name in gradients:
+            assert parameter.grad is gradients[name][0] and torch.equal(parameter.grad, gradients[name][1]), name
+    torch.rand(3)
+    again = session.grams(session.estimator(measurement, 0), 0, 4)
+    other = session.grams(session.estimator(measurement, 0), 1, 4)
+    for name, gram in first.items():
+        assert torch.equal(gram, again[name]) and not torch.equal(gram, other[name])
+
+
+def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_path):
+    """At all positions too, which the table of agreement is of; and more positions than there are are all."""
+    for asked, default in ((2, 2), (9, 0)):
+        made = with_probe("hmm", positions=asked)
+        session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
+        table = session.probe(0, 0.0, 0)
+        normalised = table[table["normalisation"] == "cosine"]
+        assert session.default == ("projected", 6, default, 4)
+        assert set(zip(*(normalised[key] for key in KEY), strict=True)) == {
+            ("projected", 6, p, 4) for p in {0, default}
+        }
+        session.tables[0, 0] = table
+        assert set(session.table()["default_positions"]) == {default}
+
+
+def test_a_default_at_positions_that_are_not_measured_is_refused():
+    with pytest.raises(InputError, match=r"positions must hold the default's, positions = 3, got \[2\]"):
+        with_probe("hmm", positions=3)
 
 
 def test_an_epoch_is_the_steps_of_a_dense_run(agreement, tmp_path):
@@ -149,7 +248,7 @@ def test_probe_sets_are_disjoint_and_paired_by_seed(tmp_path):
     sessions = [Spectra(job("bert", seed), tmp_path / "x", Machine(cache=tmp_path)) for seed in (0, 0, 1)]
     first, again, other = (s.samples.inputs["input_ids"] for s in sessions)
     assert torch.equal(first, again) and not torch.equal(first, other)
-    assert len(first) == 2 * 4
+    assert len(first) == 2 * 16  # a training step's batch
     pixels = Spectra(job(), tmp_path / "x", Machine(cache=tmp_path)).samples.inputs["x"]
     assert len(pixels.flatten(1).unique(dim=0)) == len(pixels)
 

@@ -294,6 +294,16 @@ def test_the_probes_of_a_run_stay_within_its_budget(name, method, tmp_path):
     assert set(pd.read_parquet(tmp_path / "run/probes.parquet")["n"]) == {written[0]}
 
 
+def test_a_run_is_probed_at_the_positions_of_its_specification(tmp_path):
+    """Of the same name, samples and directions; all of them are another run."""
+    some, every = (spec({**TEXT, "probe": {**TEXT["probe"], "positions": positions}}) for positions in (2, 0))
+    assert some.name != every.name
+    chosen = [loop(made, tmp_path).controller for made in (some, every)]
+    assert [controller.estimator.positions for controller in chosen] == [2, 0]
+    seen = [controller.measure(first=True)[1].lambda_max for controller in chosen]
+    assert seen[0].keys() == seen[1].keys() and seen[0] != seen[1]
+
+
 def test_methods_of_one_task_have_one_probe_set_within_a_budget(tmp_path):
     base = {**DIGITS, "probe": {"n": 64, "every": 5, "budget": 0.1}}
     found = {loop(spec(base, method), tmp_path).extent for method in METHODS}

@@ -3,14 +3,16 @@
 The run is trained by its own loop; at each checkpoint every disjoint probe set is measured by every estimator that the
 budget allows (``agreement.settings``). Samples are independent in evaluation mode, so the kernel on the first n samples
 of a probe set is the leading block of the kernel on all of them: each estimator runs once per probe set, on its largest
-n. The kernel of r directions is the mean of those of its directions, so that it adds to the one of fewer. What a probe
-costs is measured apart, once per job and n, on the initial weights (``agreement.price``).
+n. So is the kernel of a training step (estimator ``step``): it is made on as many samples as the recipe's batch has,
+the first of the probe set, of which the first n are read. The kernel of r directions is the mean of those of its
+directions, so that it adds to the one of fewer. What a probe costs is measured apart, once per job and n, on the
+initial weights (``agreement.price``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -24,11 +26,13 @@ from torch import Tensor
 from mat.errors import InputError
 from mat.experiments.studies.agreement.price import KEY, prices
 from mat.experiments.studies.agreement.settings import Measurement
+from mat.experiments.studies.agreement.training_step import TrainingStep
 from mat.experiments.studies.session import Job, Session
+from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.resume import Report
 from mat.forward import evaluation, forward
-from mat.kernels.estimators import Estimator, positions_of
+from mat.kernels.estimators import STEP, Estimator, positions_of
 from mat.kernels.ntk import NORMALISATIONS, modular_ntk, normalise
 from mat.kernels.spectrum import Spectrum, spectrum
 from mat.seeds import stream_seed
@@ -40,7 +44,8 @@ class Spectra(Session):
     """The run in training, its probe sets, and what has been measured so far.
 
     The table has one row per checkpoint × probe set × estimator × n × normalisation × module; a kernel that is not
-    finite has NaN. The default estimator has every normalisation, others have the default's. ``macs``
+    finite has NaN. The default estimator, at its positions and at all, has every normalisation, others have the
+    default's. ``macs``
     (executed) are of the kernels of one probe after a run's first, ``macs_eigen`` of their eigenvalues, ``seconds``
     (CPU) of both; ``epoch_seconds`` and ``epoch_macs`` of an epoch of this run's training: the median step, and the
     mean, times the steps; NaN before the first step.
@@ -54,20 +59,30 @@ class Spectra(Session):
         with torch.no_grad(), evaluation(self.loop.model):
             example = {name: value.to(machine.device) for name, value in self.loop.task.signature.example.items()}
             self.positions = positions_of(forward(self.loop.model, example).shape[1:])
-        self.measurements = job.settings.measurements(self.loop.outputs_per_sample, self.positions)
+        batch = job.spec.recipe.batch
+        self.measurements = job.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
         if not self.measurements:
             raise InputError(
                 f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
                 "sample_passes, or measure sum_of_logits"
             )
         self.size = max(size for measurement in self.measurements for size in measurement.sizes)
+        if any(measurement.estimator == STEP for measurement in self.measurements):
+            self.size = max(self.size, batch)
         drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
         self.samples = machine.take(drawn)
         probe = job.spec.probe
-        self.default = (probe.estimator, probe.directions * (probe.estimator == "projected"), 0, probe.n)
+        some = probe.positions if probe.positions < self.positions else 0
+        self.default = (probe.estimator, probe.directions * (probe.estimator == "projected"), some, probe.n)
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
         self.costs: dict[int, list[dict[str, Any]]] = {}
         self.step_seconds: list[float] = []
+
+    @property
+    def default_of_all_positions(self) -> tuple[str, int, int, int]:
+        """What stands for the default where estimators of some positions are left out (the table of agreement)."""
+        name, directions, _, n = self.default
+        return (name, directions, 0, n)
 
     def advance(self, report: Report) -> None:
         """A training step, timed."""
@@ -92,7 +107,8 @@ class Spectra(Session):
         for measurement, grams in self.kernels(probe_set):
             for n, module in product(measurement.sizes, modules):
                 key = (*measurement[:3], n)
-                asked = NORMALISATIONS if key == self.default else (self.job.spec.probe.normalisation,)
+                default = key in (self.default, self.default_of_all_positions)
+                asked = NORMALISATIONS if default else (self.job.spec.probe.normalisation,)
                 gram = _leading(grams[module["module"]], n, measurement.sizes[-1])
                 for normalisation, seen in _spectra(gram, module["parameters"], asked).items():
                     what = {**dict(zip(KEY, key, strict=True)), "normalisation": normalisation, **module, **vars(seen)}
@@ -120,7 +136,8 @@ class Spectra(Session):
         def probe(name: str, directions: int) -> dict[str, Tensor]:
             return self.grams(self.estimator(Measurement(name, directions, 0, (n,)), 0), 0, n)
 
-        return prices(asked, n, self.loop.outputs_per_sample, probe, self.machine.device) if asked else []
+        step = self.training_step(0)
+        return prices(asked, n, self.loop.outputs_per_sample, probe, step, self.machine.device) if asked else []
 
     def estimator(self, measurement: Measurement, probe_set: int) -> Estimator:
         """Directions and positions are drawn once per probe set; those of the reference apart."""
@@ -131,13 +148,24 @@ class Spectra(Session):
 
     def grams(self, estimator: Estimator, probe_set: int, n: int, check: int = 1) -> dict[str, Tensor]:
         """Module -> its kernel on the first ``n`` samples, found and checked as a probe after a run's first does it."""
-        first = probe_set * self.size
-        chosen = slice(first, first + n)
-        inputs = {name: value[chosen] for name, value in self.samples.inputs.items()}
-        labels = self.samples.labels[chosen] if estimator.name == "loss" else None
-        model, partition = self.loop.model, self.loop.controller.partition
-        grams = modular_ntk(model, partition, inputs, estimator, labels=labels, verify=False, check=check)
+        if estimator.name == STEP:
+            grams: Mapping[str, Tensor] = self.training_step(probe_set).kernels(n)
+        else:
+            inputs, labels = self.first(n, probe_set)
+            labels = labels if estimator.name == "loss" else None
+            model, partition = self.loop.model, self.loop.controller.partition
+            grams = modular_ntk(model, partition, inputs, estimator, labels=labels, verify=False, check=check)
         return {name: gram.cpu() for name, gram in grams.items()}
+
+    def training_step(self, probe_set: int) -> TrainingStep:
+        """A step of the run on the probe set's first samples, as many as a batch has."""
+        batch, seed = self.first(self.job.spec.recipe.batch, probe_set), self.job.spec.seed
+        return TrainingStep(self.loop, batch, stream_seed(seed, "agreement", STEP, probe_set))
+
+    def first(self, n: int, probe_set: int) -> Batch:
+        """The first ``n`` samples of a probe set."""
+        chosen = slice(probe_set * self.size, probe_set * self.size + n)
+        return Batch({name: value[chosen] for name, value in self.samples.inputs.items()}, self.samples.labels[chosen])
 
     def table(self) -> pd.DataFrame:
         """Everything measured, with its costs."""
@@ -152,6 +180,7 @@ class Spectra(Session):
             "model_positions": self.positions,
             "default_estimator": self.default[0],
             "default_directions": self.default[1],
+            "default_positions": self.default[2],
             "default_normalisation": probe.normalisation,
             "default_n": probe.n,
         }

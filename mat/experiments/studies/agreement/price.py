@@ -3,7 +3,10 @@
 An estimator of b cotangents makes b backward passes through one forward pass, each with its Gram products: it costs
 a + b · c, whatever the cotangents are. a and c follow from two probes of ``projected``, with 1 and 2 directions for the
 multiply-adds and with 1 and 8 for the seconds. ``full`` alone, whose products are of all pairs of rows, is counted and
-timed itself. Cotangents of some positions alone are zero at the others, which saves nothing: they cost what all do.
+timed itself. ``step`` costs what a training step takes more when its kernels are read, the passes that trace rows to
+samples included where shapes do not show them (experts); in seconds that is the median of three differences, which
+noise can make negative. Cotangents of some positions alone are zero at the others, which saves
+nothing: they cost what all do.
 """
 
 from __future__ import annotations
@@ -11,36 +14,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from statistics import median
 from typing import Any
 
 from torch import Tensor
 
 from mat.experiments.studies.agreement.settings import Measurement
+from mat.experiments.studies.agreement.training_step import TrainingStep
 from mat.flops.executed import executed_macs
-from mat.kernels.estimators import backward_passes
+from mat.kernels.estimators import STEP, backward_passes
 from mat.kernels.spectrum import eigen_macs, spectrum
 
 KEY = ["estimator", "directions", "positions", "n"]  # of a probe
 Probe = Callable[[str, int], dict[str, Tensor]]
+REPEATS = 3  # of a step and its recorded twin
 
 
-def prices(measurements: Sequence[Measurement], n: int, logits: int, probe: Probe, device: str) -> list[dict[str, Any]]:
+def prices(
+    measurements: Sequence[Measurement], n: int, logits: int, probe: Probe, step: TrainingStep, device: str
+) -> list[dict[str, Any]]:
     """One row per measurement at ``n`` samples of ``logits`` outputs: ``KEY``, macs of the kernels, macs_eigen of their
-    eigenvalues, seconds of both. ``probe``: name and directions of an estimator -> its kernels on the samples."""
+    eigenvalues, seconds of both. ``probe``: name and directions of an estimator -> its kernels on the samples;
+    ``step``: what the estimator ``step`` is read from."""
 
-    def counted(*asked: str | int) -> int:
-        return executed_macs(lambda: probe(*asked), device)[0]
+    def counted(run: Callable[[], dict[str, Tensor]]) -> int:
+        return executed_macs(run, device)[0]
 
-    def timed(*asked: str | int) -> float:
+    def timed(run: Callable[[], dict[str, Tensor]]) -> float:
         start = time.process_time()
-        for gram in probe(*asked).values():
+        for gram in run().values():
             with suppress(FloatingPointError):  # a kernel that is not finite has none
                 spectrum(gram)
         return time.process_time() - start
 
     modules = len(probe("projected", 1))
-    macs = {r: counted("projected", r) for r in (1, 2)}
-    seconds = {r: timed("projected", r) for r in (1, 8)}
+    macs = {r: counted(partial(probe, "projected", r)) for r in (1, 2)}
+    seconds = {r: timed(partial(probe, "projected", r)) for r in (1, 8)}
     rows = []
     for estimator, directions, positions, *_ in measurements:
         key = dict(zip(KEY, (estimator, directions, positions, n), strict=True))
@@ -52,9 +62,13 @@ def prices(measurements: Sequence[Measurement], n: int, logits: int, probe: Prob
         }
         if estimator == "full":
             cost = {
-                "seconds": timed("full", 0),
-                "macs": counted("full", 0),
+                "seconds": timed(partial(probe, "full", 0)),
+                "macs": counted(partial(probe, "full", 0)),
                 "macs_eigen": modules * eigen_macs(n * logits),
             }
+        elif estimator == STEP:
+            recorded = partial(step.kernels, n)
+            cost["seconds"] = median(timed(recorded) - timed(step.plain) for _ in range(REPEATS))
+            cost["macs"] = counted(recorded) - counted(step.plain)
         rows.append(key | cost)
     return rows

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing, check_least
-from mat.kernels.estimators import POSITIONED, backward_passes
+from mat.kernels.estimators import POSITIONED, STEP, backward_passes
 
-ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss")
+ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss", STEP)
 
 
 class Measurement(NamedTuple):
@@ -31,7 +31,7 @@ class Settings:
     The budget, k being the logits of one sample: an estimator of b backward passes (k for ``full`` and
     ``trace``, r for ``projected``, else 1) at sizes n with n·b ≤ ``sample_passes``; ``full`` besides only with
     n·k ≤ ``full_rows`` (its matrix is nk × nk); ``projected`` only with r < k (with more, ``trace`` is exact and no
-    dearer).
+    dearer). ``step``, which has no pass of its own, at sizes up to the recipe's batch.
     """
 
     shares: tuple[float, ...] = (0, 0.3, 1)
@@ -42,7 +42,7 @@ class Settings:
     sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
     """Numbers of samples, increasing; a probe takes the first so many of a draw."""
     estimators: tuple[str, ...] = ESTIMATORS
-    """Of full, trace, sum_of_logits, projected and loss."""
+    """Of full, trace, sum_of_logits, projected, loss and step."""
     directions: tuple[int, ...] = (1, 2, 4, 8)
     """Of the estimator projected: it is measured once with each, increasing."""
     reference_directions: int = 32
@@ -76,14 +76,15 @@ class Settings:
         for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1), ("reference_directions", 0)):
             check_least(name, getattr(self, name), least)
 
-    def measurements(self, logits: int, positions: int) -> list[Measurement]:
-        """What the budget allows for a model of ``logits`` outputs per sample, at so many ``positions`` of it."""
+    def measurements(self, logits: int, positions: int, batch: int) -> list[Measurement]:
+        """What the budget allows for a model of ``logits`` outputs per sample, at so many ``positions`` of it, that is
+        trained on ``batch`` samples a step."""
         found = []
         for name in self.estimators:
             some = [p for p in self.positions if p < positions] if name in POSITIONED else []
             asked = [(p, r, known) for p in (0, *some) for r, known in self._rounds(name, p, logits)]
             for p, r, known in asked:
-                sizes = self._affordable(name, r, logits)
+                sizes = self._affordable(name, r, logits, batch)
                 found += [Measurement(name, r, p, sizes, known)] if sizes else []
         return found
 
@@ -95,6 +96,8 @@ class Settings:
         reference = [] if positions or not self.reference_directions else [(self.reference_directions, 0)]
         return [(r, known) for r, known in (*rounds, *reference) if r < logits]
 
-    def _affordable(self, name: str, directions: int, logits: int) -> tuple[int, ...]:
+    def _affordable(self, name: str, directions: int, logits: int, batch: int) -> tuple[int, ...]:
+        if name == STEP:
+            return tuple(n for n in self.sizes if n <= batch)
         most = self.sample_passes if name != "full" else min(self.sample_passes, self.full_rows)
         return tuple(n for n in self.sizes if n * backward_passes(name, directions, logits) <= most)
