@@ -83,7 +83,7 @@ def crowded(tmp_path_factory):
     # one family without a reference, one with three numbers of directions
     compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
     bare = {name: pd.read_csv(root / f"tables/{name}.csv") for name in ("agreement", "price_list")}
-    many = [("sum_of_logits", 0, 1, 1), *(("projected", r, 1 / r, r) for r in (2, 8, 32, 128))]
+    many = [("sum_of_logits", 0, 1, 1), ("step", 0, 0.2, 0.1), *(("projected", r, 1 / r, r) for r in (2, 8, 32, 128))]
     compare(root / "tables", families=["many"], seeds=[5], estimators=many, sizes=[64])
     for name, rows in bare.items():
         pd.concat([rows, pd.read_csv(root / f"tables/{name}.csv")]).to_csv(root / f"tables/{name}.csv", index=False)
