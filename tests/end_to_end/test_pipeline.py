@@ -27,6 +27,7 @@ agreement:
   directions: [4]
   reference_directions: 16
   full_rows: 40
+  sample_passes: 640
 """
 
 
