@@ -37,7 +37,6 @@ print(*sorted({*PIPELINE} & {*sys.modules}))
 """
 
 WITHOUT = """
-import sys
 sys.modules.update(dict.fromkeys(PIPELINE))  # None: as if it were not installed
 import torch
 from torch import nn
@@ -81,12 +80,8 @@ def in_a_fresh_interpreter(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_no_room_of_the_library_imports_the_pipeline():
-    assert in_a_fresh_interpreter(EVERY_ROOM) == ""
-
-
-def test_it_works_where_nothing_of_the_pipeline_is_installed():
-    in_a_fresh_interpreter(WITHOUT)
+def test_no_room_of_the_library_imports_the_pipeline_and_it_works_where_nothing_of_that_is_installed():
+    assert in_a_fresh_interpreter(EVERY_ROOM + WITHOUT) == ""
 
 
 def test_the_library_imports_what_it_declares():

@@ -113,11 +113,10 @@ def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_
         assert len({own[generator] for _, own in found}) == 3, generator
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path, threads):
-    spec = json.dumps({**SPEC, "threads": threads})
+def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path):
+    spec = json.dumps({**SPEC, "threads": 2})  # the server has one
     for by, name in ((server, "served"), (None, "own")):
-        made = call(by, "train", "--spec", spec, "--out", tmp_path / name, OMP_NUM_THREADS=str(threads))
+        made = call(by, "train", "--spec", spec, "--out", tmp_path / name, OMP_NUM_THREADS="2")
         _, error = made.communicate(timeout=300)
         assert made.returncode == 0, error
     for table in ("curve", "probes"):
