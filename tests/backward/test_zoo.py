@@ -41,7 +41,7 @@ def scalar(output):
 
 def loss(one, training=False):
     one.model.train(training)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return scalar(logits(one.model, one.inputs))
 
 

@@ -407,7 +407,7 @@ class TestRouting:
                 batch["input_ids"][:] = seed % 11
 
             def run(batch=batch):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)
                 logits(model, batch).logsumexp(-1).sum().backward()
 
             counted = ledger.step(run, active, memo)

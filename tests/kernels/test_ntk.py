@@ -162,11 +162,7 @@ def test_a_module_the_output_ignores_has_a_zero_kernel():
 @pytest.mark.parametrize(
     ("name", "estimator"),
     [(name, "sum_of_logits") for name in CASES]
-    + [
-        (name, estimator)
-        for name in ("resnet", "bert", "switch_causal")
-        for estimator in ("projected", "trace", "full")
-    ],
+    + list(itertools.product(("resnet", "bert", "switch_causal"), ("projected", "trace", "full"))),
 )
 def test_a_probe_leaves_the_model_as_it_was(name, estimator):
     case = CASES[name]()
