@@ -174,6 +174,7 @@ def _case(
 ) -> Case:
     """``shapes``: word ids and images are drawn, of these shapes; any other input is as it is given."""
     with torch.random.fork_rng():
+        # torch.manual_seed would record a stack trace each time
         torch.default_generator.manual_seed(seed)
         inputs = dict(shapes)
         if "x" in shapes:

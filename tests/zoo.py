@@ -235,6 +235,7 @@ def animal(name: str) -> Animal:
 @functools.cache
 def _made(name: str) -> Animal:
     with torch.random.fork_rng():
+        # torch.manual_seed would record a stack trace each time
         torch.default_generator.manual_seed(0)
         made = ZOO[name]()
         randomise(made.model)

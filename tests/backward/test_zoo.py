@@ -41,6 +41,7 @@ def scalar(output):
 
 def loss(one, training=False):
     one.model.train(training)
+    # torch.manual_seed would record a stack trace each time
     torch.default_generator.manual_seed(0)
     return scalar(logits(one.model, one.inputs))
 
