@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
@@ -51,11 +54,25 @@ def logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     return output if isinstance(output, Tensor) else output.logits
 
 
+def copied(make: Callable[..., Case]) -> Callable[..., Case]:
+    """``make`` with each of its cases made once; what is returned is a copy that may be trained."""
+    made = functools.cache(make)
+
+    @functools.wraps(make)
+    def copy_of(*args, **options) -> Case:
+        case = made(*args, **options)
+        return replace(case, model=copy.deepcopy(case.model), inputs=dict(case.inputs))
+
+    return copy_of
+
+
+@copied
 def vgg_case(batch: int = 5, groups: int = 2, seed: int = 0, batch_norm: bool = True) -> Case:
     settings = vgg.Settings(plan=(4, "M", 6, 8, "M"), filter_groups=groups, batch_norm=batch_norm)
     return _case(vgg, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
 
 
+@copied
 def bert_case(
     batch: int = 3, length: int = 6, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True
 ) -> Case:
@@ -63,6 +80,7 @@ def bert_case(
     return _case(bert, settings, "masked_lm", {"input_ids": torch.zeros(batch, length)}, 11, (batch, length), seed)
 
 
+@copied
 def bert_classification_case(batch: int = 4, length: int = 6, seed: int = 0) -> Case:
     """Pairs of sentences; the first text is full, the others are padded."""
     settings = bert.Settings(layers=2, width=12, heads=3, ffn_groups=2, positions=length + 2)
@@ -76,12 +94,14 @@ def bert_classification_case(batch: int = 4, length: int = 6, seed: int = 0) -> 
     return _case(bert, settings, "text_classification", inputs, 3, (batch,), seed, vocabulary=11)
 
 
+@copied
 def resnet_case(batch: int = 5, groups: int = 2, seed: int = 0) -> Case:
     """Its first block has an identity for a shortcut, the others a convolution; odd sizes are halved."""
     settings = resnet.Settings(blocks=(1, 1, 1, 1), stem="small", width=4, filter_groups=groups)
     return _case(resnet, settings, "image_classification", {"x": torch.randn(batch, 2, 9, 10)}, 3, (batch,), seed)
 
 
+@copied
 def vit_case(batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3, head_outputs: bool = True) -> Case:
     """Four patches and the class token."""
     settings = vit.Settings(
@@ -90,6 +110,7 @@ def vit_case(batch: int = 4, ffn_groups: int = 2, seed: int = 0, heads: int = 3,
     return _case(vit, settings, "image_classification", {"x": torch.randn(batch, 2, 8, 8)}, 3, (batch,), seed)
 
 
+@copied
 def switch_case(
     batch: int = 3,
     length: int = 12,
@@ -153,7 +174,8 @@ def _case(
 ) -> Case:
     """``shapes``: word ids and images are drawn, of these shapes; any other input is as it is given."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        # torch.manual_seed would record a stack trace each time
+        torch.default_generator.manual_seed(seed)
         inputs = dict(shapes)
         if "x" in shapes:
             inputs["x"] = torch.randn(shapes["x"].shape).double()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -226,8 +228,15 @@ def quietly(model: nn.Module, **options) -> Partition:
 
 
 def animal(name: str) -> Animal:
+    """A copy of the one that is made of this name."""
+    return copy.deepcopy(_made(name))
+
+
+@functools.cache
+def _made(name: str) -> Animal:
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        # torch.manual_seed would record a stack trace each time
+        torch.default_generator.manual_seed(0)
         made = ZOO[name]()
         randomise(made.model)
     return made

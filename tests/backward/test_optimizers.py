@@ -98,8 +98,10 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize(("name", "way"), [way for way in WAYS if way[0] in ELEMENTWISE])
-@pytest.mark.parametrize("build", [vgg_case, bert_case])
+@pytest.mark.parametrize(
+    ("name", "build", "way"),
+    [(name, vgg_case if way.get("foreach") else bert_case, way) for name, way in WAYS if name in ELEMENTWISE],
+)
 def test_with_all_modules_active_it_is_plain_training(name, build, way):
     case, plain = build(), build()
     adopted, reference = (built(one.model, name, **way) for one in (case, plain))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -62,6 +62,7 @@ def assert_equal_to(case, active, dense, got):
 
 
 @pytest.mark.parametrize("name", CASES)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_exact_gives_active_modules_their_full_gradient(name, data):
     case = CASES[name]()
@@ -71,6 +72,7 @@ def test_exact_gives_active_modules_their_full_gradient(name, data):
 
 
 @pytest.mark.parametrize("name", CASES)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_detach_equals_a_model_written_with_detach(name, data):
     case = CASES[name]()

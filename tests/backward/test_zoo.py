@@ -41,7 +41,8 @@ def scalar(output):
 
 def loss(one, training=False):
     one.model.train(training)
-    torch.manual_seed(0)
+    # torch.manual_seed would record a stack trace each time
+    torch.default_generator.manual_seed(0)
     return scalar(logits(one.model, one.inputs))
 
 
@@ -230,8 +231,7 @@ def test_gradient_checkpointing(name, mode, reentrant):
             torch.testing.assert_close(got[piece], gradient, **TOLERANCE)
 
 
-@pytest.mark.parametrize("mode", ["exact", "detach"])
-@pytest.mark.parametrize("name", ["bert", "vgg"])
+@pytest.mark.parametrize(("name", "mode"), [("bert", "detach"), ("vit", "exact"), ("vgg", "exact"), ("vgg", "detach")])
 def test_a_compiled_forward_follows_the_active_set(name, mode):
     one = animal(name)
     one.model.eval()

@@ -125,6 +125,11 @@ def test_the_example_passes_and_so_do_ours():
         ),
         (
             "highest(context.modules, moved, self.count)",
+            "frozenset([context.modules[__import__('torch').randint(len(context.modules), (1,))]])",
+            "select is not pure",
+        ),
+        (
+            "highest(context.modules, moved, self.count)",
             "frozenset([min(context.modules)])",
             "depends on the modules' names",
         ),

@@ -32,7 +32,7 @@ case_of = functools.cache(lambda name: CASES[name]())
 def active_sets(name):
     """No module, all, and some of them, few and many."""
     names, draws = case_of(name).partition.names, random.Random(name)
-    shares = (0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
+    shares = (0.1, 0.3, 0.5, 0.7, 0.9)
     some = [frozenset(n for n in names if draws.random() < share) for share in shares]
     return [frozenset(), frozenset(names), *some]
 
@@ -391,7 +391,7 @@ class TestRouting:
     """The experts' cost is that of the rows that were routed to them in this very step."""
 
     @pytest.mark.parametrize("mode", ["exact", "detach", "dense"])
-    @settings(max_examples=4)  # of four batches each
+    @settings(max_examples=2)  # of four batches each
     @given(data=st.data())
     def test_a_remembered_step_costs_what_it_would_be_counted_at(self, mode, data):
         model = made_switch()
@@ -407,7 +407,7 @@ class TestRouting:
                 batch["input_ids"][:] = seed % 11
 
             def run(batch=batch):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)
                 logits(model, batch).logsumexp(-1).sum().backward()
 
             counted = ledger.step(run, active, memo)

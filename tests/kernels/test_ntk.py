@@ -27,6 +27,8 @@ from tests.zoo import naive_rows as naive_parameter_rows
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 case_of = functools.cache(lambda name: CASES[name]())
+# for estimators of every logit: of the Switches the shorter one, which has half as many
+OF_LOGITS = [name for name in CASES if name not in ("switch", "switch_rows_only")]
 
 
 @functools.cache
@@ -64,8 +66,9 @@ def test_modules_and_remainder_add_up_to_the_full_kernel(name):
 
 
 @pytest.mark.filterwarnings("ignore:their rows could not be traced.*relative_attention_bias")  # T5's, in the remainder
-@pytest.mark.parametrize("estimator", ["sum_of_logits", "full"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "estimator"), [(name, "sum_of_logits") for name in CASES] + [(name, "full") for name in OF_LOGITS]
+)
 def test_the_remainder_has_a_kernel_when_it_is_asked_for(name, estimator):
     """Against the loop and, with the modules', the kernel of a partition with one module that is everything."""
     case, grams = case_of(name), kernels_of(name, estimator, remainder=True)
@@ -95,7 +98,7 @@ def test_the_remainder_is_a_row_of_the_table_and_no_name_of_a_module():
         modular_ntk(case.model, case.partition.with_remainder(), case.inputs, remainder=True)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_sum_of_logits_follows_from_full(name):
     """(1/k) Σ_cc' of the full kernel's (i, c), (j, c') entries, exactly."""
     full, grams, n = kernels_of(name, "full"), kernels_of(name), len(case_of(name).labels)
@@ -125,7 +128,7 @@ def test_full_matches_finite_differences_of_the_outputs():
     torch.testing.assert_close(full, jacobian @ jacobian.T, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 @pytest.mark.parametrize("estimator", ["sum_of_logits", "projected", "trace", "full"])
 def test_kernels_are_symmetric_positive_and_bounded_by_their_trace(name, estimator):
     for gram in kernels_of(name, estimator).values():
@@ -156,8 +159,11 @@ def test_a_module_the_output_ignores_has_a_zero_kernel():
     assert spectrum(gram).lambda_max == spectrum(gram).effective_rank == 0
 
 
-@pytest.mark.parametrize("estimator", ["sum_of_logits", "projected", "trace", "full"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "estimator"),
+    [(name, "sum_of_logits") for name in CASES]
+    + list(itertools.product(("resnet", "bert", "switch_causal"), ("projected", "trace", "full"))),
+)
 def test_a_probe_leaves_the_model_as_it_was(name, estimator):
     case = CASES[name]()
     case.model.train()
@@ -192,7 +198,7 @@ def by_logit(name):
     return naive(case_of(name), units)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_trace_is_the_sum_of_the_per_logit_kernels(name):
     kernels = kernels_of(name, "trace")
     for module, rows in by_logit(name).items():
@@ -200,7 +206,7 @@ def test_trace_is_the_sum_of_the_per_logit_kernels(name):
         torch.testing.assert_close(kernels[module], expected, **TIGHT)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_full_is_every_pair_of_rows(name):
     kernels = kernels_of(name, "full")
     for module, rows in by_logit(name).items():
@@ -208,7 +214,7 @@ def test_full_is_every_pair_of_rows(name):
         torch.testing.assert_close(kernels[module], rows @ rows.T, **TIGHT)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_trace_and_projected_follow_from_full(name):
     """trace: Σ_c of full's (i, c), (j, c); projected: the mean over its directions of ε full εᵀ; exactly."""
     case = case_of(name)
@@ -389,7 +395,7 @@ def partitioned(draw):
     return model, Partition.of(model, [together, *rest])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=25)
 @given(partitioned(), st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 2000, 2**28]))
 def test_random_models_with_random_partitions(made, n, length, memory):
     model, partition = made

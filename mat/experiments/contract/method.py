@@ -82,7 +82,8 @@ def _select(asked: Method, world: World, t: int, state: int, renamed: bool = Fal
     """What is chosen while the global random states are those of ``state``, which are put back."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        random.seed(state), np.random.seed(state), torch.manual_seed(state)
+        # torch.manual_seed would record a stack trace each time
+        random.seed(state), np.random.seed(state), torch.default_generator.manual_seed(state)
         try:
             return asked.select(world.at(t, asked, renamed))
         finally:

@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
     def model(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             return self.module.build(self.settings, self.signature).double()
 
 
