@@ -88,7 +88,7 @@ def crowded(tmp_path_factory):
     for name, rows in bare.items():
         pd.concat([rows, pd.read_csv(root / f"tables/{name}.csv")]).to_csv(root / f"tables/{name}.csv", index=False)
     limit(root / "tables", [SMALL["vgg"]])
-    return root / "tables"
+    return catalogue.load(root / "tables")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def empty(tmp_path_factory):
     root = tmp_path_factory.mktemp("empty")
     methods = {"vanilla": replace(METHODS["vanilla"], observes=False)}
     collect_into(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
-    return root / "tables"
+    return catalogue.load(root / "tables")
 
 
 @pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "estimators", "frontier", "ceiling", "sanity"])

@@ -12,18 +12,15 @@ from scipy import stats
 
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
-from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.rules.rankings import survives
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.claims.verdicts import verdicts
-from mat.evidence.runs import pool
-from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.rank_correlation import spearman
 from mat.evidence.tables import agreement, estimator_choice
 from mat.evidence.tables.agreement import reference_of, summary
 from mat.ranking import kendall, signs
-from tests.evidence.synthetic import METHODS, write_runs
+from tests.evidence.synthetic import METHODS, collected
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
 from tests.evidence.written import CLAIMS, measured, write
 
@@ -213,48 +210,47 @@ def test_survival(parts, verdict):
 
 
 class TestTheClaim:
-    def judged(self, root, **options):
-        runs = write_runs(root, tasks=["digits"], methods={"vanilla": METHODS["vanilla"]})
-        made = {"agreement": table(**options)} if options else {}
-        rules = load_claims(CLAIMS)
-        found = verdicts(replace(pool.collect(runs), made=made), rules)
-        return found[found["claim"] == "X6"]
+    @pytest.fixture
+    def judged(self, rules):
+        """What X6 says of invented measurements; of none without options."""
+        alone = replace(rules, claims=tuple(claim for claim in rules.claims if claim.id == "X6"))
+        runs = collected(tasks=("digits",), methods={"vanilla": METHODS["vanilla"]})
+        return lambda **how: verdicts(replace(runs, made={"agreement": table(**how)} if how else {}), alone)
 
-    def test_supported_when_every_change_is_survived(self, tmp_path):
+    def test_supported_when_every_change_is_survived(self, judged):
         exact = [(name, r, 0.0, passes) for name, r, _, passes in ESTIMATORS]
         calm = {"raw": 0.0, "cosine": 0.01, "per_parameter": 0.0}
-        found = self.judged(tmp_path, estimators=exact, normalisations=calm, sample_noise=0.01)
+        found = judged(estimators=exact, normalisations=calm, sample_noise=0.01)
         assert set(found["verdict"]) == {"supported"}
         assert set(found["task"]) == {"all", "bert", "switch", "vgg"}
         assert (found["task"] == "vgg").sum() == 5
         assert found["unit"].iloc[1] == "Kendall τ_b" and found["n"].min() == 3
         assert "reference full. The rule picks" in found["reason"].iloc[1]
 
-    def test_a_lost_normalisation_makes_it_partly(self, tmp_path):
+    def test_a_lost_normalisation_makes_it_partly(self, judged):
         exact = [(name, r, 0.0, passes) for name, r, _, passes in ESTIMATORS]
         wild = {"raw": 0.0, "cosine": 50.0, "per_parameter": 0.0}
-        found = self.judged(tmp_path, estimators=exact, normalisations=wild, sample_noise=0.01, modules=24)
+        found = judged(families=["vgg"], estimators=exact, normalisations=wild, sample_noise=0.01, modules=24)
         assert set(found["verdict"]) == {"partly"}
 
-    def test_nothing_survives(self, tmp_path):
+    def test_nothing_survives(self, judged):
         wild = {"raw": 0.0, "cosine": 50.0, "per_parameter": 50.0}
-        found = self.judged(
-            tmp_path, estimators=[(n, r, 50.0, p) for n, r, _, p in ESTIMATORS], normalisations=wild, modules=24
-        )
+        noisy = [(n, r, 50.0, p) for n, r, _, p in ESTIMATORS]
+        found = judged(families=["vgg"], estimators=noisy, normalisations=wild, modules=24)
         assert set(found["verdict"]) == {"not supported"}
 
-    def test_a_change_that_was_not_measured_leaves_it_open(self, tmp_path):
+    def test_a_change_that_was_not_measured_leaves_it_open(self, judged):
         exact = [(name, r, 0.0, passes) for name, r, _, passes in ESTIMATORS]
         calm = {"raw": 0.0, "cosine": 0.0, "per_parameter": 0.0}
-        found = self.judged(tmp_path, estimators=exact, normalisations=calm, sizes=(16, 64), sample_noise=0)
+        found = judged(families=["vgg"], estimators=exact, normalisations=calm, sizes=(16, 64), sample_noise=0)
         assert set(found["verdict"]) == {"inconclusive"}
 
-    def test_too_few_seeds_are_inconclusive(self, tmp_path):
-        found = self.judged(tmp_path, seeds=(0, 1))
+    def test_too_few_seeds_are_inconclusive(self, judged):
+        found = judged(families=["vgg"], seeds=(0, 1))
         assert set(found["verdict"]) == {"inconclusive"}
 
-    def test_a_scale_without_estimators_is_not_tested(self, tmp_path):
-        found = self.judged(tmp_path)
+    def test_a_scale_without_estimators_is_not_tested(self, judged):
+        found = judged()
         assert list(found["verdict"]) == ["not tested at this scale"]
         assert "Nothing was measured" in found["reason"].item()
 

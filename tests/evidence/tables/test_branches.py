@@ -9,7 +9,6 @@ from scipy import stats
 
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
-from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.rules.generalisation import harms
 from mat.evidence.claims.rules.trainability import goes_with
 from mat.evidence.claims.verdicts import verdicts
@@ -17,7 +16,7 @@ from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches, generalisation, trainability
 from tests.evidence import synthetic_branches
-from tests.evidence.written import CLAIMS, measured, write
+from tests.evidence.written import measured, write
 
 
 def made(folder, **options):
@@ -30,6 +29,13 @@ def tables_of(files, folder):
     write(folder, *names, measured=files)
     found = catalogue.load_made(folder, names)
     return [found[name] for name in names[:2]]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with the tables of the default branches and their pages, and the two tables."""
+    folder = tmp_path_factory.mktemp("branches")
+    return folder, made(folder)
 
 
 def test_the_plain_correlation_is_spearmans():
@@ -118,16 +124,16 @@ def test_differences_between_sets_are_paired_and_in_the_units_they_say(tmp_path)
     assert table.groupby("measure")["unit"].first()["val_loss_change"] == "nats"
 
 
-def test_pages_say_what_they_stand_on(tmp_path):
-    made(tmp_path)
-    page = (tmp_path / "trainability.md").read_text()
+def test_pages_say_what_they_stand_on(written, tmp_path):
+    folder, _ = written
+    page = (folder / "trainability.md").read_text()
     assert "n = 3 seeds" in page and "λ_max given gradient norm" in page and "`trainability.csv`" in page
     assert "vgg, ρ of the loss decrease over all checkpoints: λ_max is above 0" in page
     assert "λ_max given gradient norm and parameters is" in page and "how Adam starts" in page
-    page = (tmp_path / "generalisation.md").read_text()
+    page = (folder / "generalisation.md").read_text()
     assert "| vgg | all | top − bottom |" in page and "memorised" in page
     assert "top minus that after bottom is below 0" in page
-    _, quiet = made(tmp_path / "quiet", noise=0)
+    _, quiet = made(tmp_path, noise=0, families=["bert"])
     assert "Wrong training labels, %" not in generalisation.markdown(quiet)
 
 
@@ -179,9 +185,11 @@ def test_the_rule_of_c3(top, none, memorised, verdict):
         ({"seeds": (0, 1)}, "inconclusive", "inconclusive"),
     ],
 )
-def test_claims_are_judged_per_family(tmp_path, tables, options, c2, c3):
-    found = dict(zip(("trainability", "generalisation"), made(tmp_path, **options), strict=True))
-    frame = verdicts(replace(tables, made=found), load_claims(CLAIMS))
+def test_claims_are_judged_per_family(tmp_path, tables, rules, written, options, c2, c3):
+    both = made(tmp_path, **options) if options else written[1]
+    found = dict(zip(("trainability", "generalisation"), both, strict=True))
+    alone = replace(rules, claims=tuple(claim for claim in rules.claims if claim.id in ("C2", "C3")))
+    frame = verdicts(replace(tables, made=found), alone)
     for claim, verdict in (("C2", c2), ("C3", c3)):
         rows = frame[(frame["claim"] == claim) & (frame["task"] != "all")]
         assert set(rows["task"]) == {"bert", "vgg"}
@@ -203,9 +211,9 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path):
         tables_of(measured([frames[0].query("part == 'module'")], tmp_path / "c"), tmp_path)
 
 
-def test_the_same_tables_give_the_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        made(tmp_path / name)
+def test_the_same_tables_give_the_same_bytes(written, tmp_path):
+    folder, _ = written
+    made(tmp_path)
     for file in ("trainability.csv", "trainability.md", "generalisation.csv", "trainability_modules.csv"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert len(pd.read_csv(tmp_path / "a" / "trainability_modules.csv")) == 2 * 3 * 2 * 12
+        assert (folder / file).read_bytes() == (tmp_path / file).read_bytes()
+    assert len(pd.read_csv(tmp_path / "trainability_modules.csv")) == 2 * 3 * 2 * 12

@@ -1,5 +1,7 @@
 """A repository whose numbers are traced."""
 
+from functools import cache
+
 from mat.evidence.catalogue.tables import load
 from mat.evidence.claims.load import load_claims
 from mat.evidence.trace import number
@@ -8,6 +10,12 @@ from tests.evidence.written import CLAIMS
 TABLES = "results/demo/tables"
 
 
+@cache
+def rules():
+    """The repository's claims file."""
+    return load_claims(CLAIMS)
+
+
 def traced(root, *words):
     """The numbers that ``words`` name."""
-    return number.trace(root / TABLES, words, load_claims(CLAIMS), load(root / TABLES), root)
+    return number.trace(root / TABLES, words, rules(), load(root / TABLES), root)

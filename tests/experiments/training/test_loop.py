@@ -96,9 +96,10 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((base, m) for base in (DIGITS, TEXT) for m in METHODS),
+        *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
+        *((TEXT, m) for m in ("mat", "mat_exact", "random")),
         (ROUTED, "random"),
-        *(({**base, "probe": STEP}, m) for base in (DIGITS, TEXT, ROUTED) for m in ("vanilla", "mat")),
+        *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
     ],
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
