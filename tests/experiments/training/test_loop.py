@@ -97,7 +97,7 @@ def advanced(one, steps):
     ("base", "method"),
     [
         *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
-        *((TEXT, m) for m in ("mat", "mat_exact", "random")),
+        *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
     ],
