@@ -48,7 +48,7 @@ def draw(tables: Tables) -> Figure:
         for ax, cost in zip(axes[:, column], COSTS, strict=True):
             panel(ax, rows, cost, marks)
         first = table[table["family"] == family].iloc[0]
-        reference = f"{shown(first['reference'])}, n = {first['reference_n']}" if first["reference"] else "none"
+        reference = f"{shown(first['reference'])}\nn = {first['reference_n']}" if first["reference"] else "none"
         axes[0][column].set_title(f"{family} ({first['task']})\nreference: {reference}", fontsize=7.5)
         axes[1][column].set_xlabel("a probe, % of an epoch")
     low = table.loc[table["share"] == 1, "tau_mean"].min()
