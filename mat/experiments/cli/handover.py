@@ -28,6 +28,7 @@ THREADS = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     "VECLIB_MAXIMUM_THREADS",
 )
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # from the caller to its command
 # what a shell and Snakemake set for each job; nothing that is read when something is imported
 OWN = {*THREADS, "TMPDIR", "TMP", "TEMPDIR", "TEMP", "PWD", "OLDPWD", "SHLVL", "_", VARIABLE}
 
@@ -50,6 +51,7 @@ def handed_over(argv: list[str]) -> int | None:
         "folder": os.getcwd(),
         "environment": dict(os.environ),
         "umask": _umask(),
+        "ignored": [number for number in PASSED_ON if signal.getsignal(number) == signal.SIG_IGN],
         "interpreter": interpreter(),
     }
     with socket.socket(socket.AF_UNIX) as connection:
@@ -63,7 +65,7 @@ def handed_over(argv: list[str]) -> int | None:
 
 
 def _waited_for(connection: socket.socket) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in PASSED_ON:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda received, _: connection.send(bytes([received])))
     try:

@@ -139,8 +139,9 @@ class Server:
             server = os.getppid()
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, *handover.PASSED_ON):
+                usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, signal.SIG_IGN if number in call["ignored"] else usual)
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
                 if os.getppid() != server:
