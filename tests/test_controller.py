@@ -47,6 +47,14 @@ def test_the_examples_in_the_readme_run(capsys, tmp_path, monkeypatch):
     assert not any("forward" in vars(module) for module in scope["model"].modules())
 
 
+def step(case, controller, optimizer):
+    """One of an ordinary training loop."""
+    controller.begin_step()
+    optimizer.zero_grad()
+    case.loss().backward()
+    optimizer.step()
+
+
 def test_probes_come_at_every_interval_and_leave_training_alone():
     """A dense run that observes spectra trains to the same weights as one that does not."""
     finals = []
@@ -56,10 +64,7 @@ def test_probes_come_at_every_interval_and_leave_training_alone():
         optimizer = torch.optim.AdamW(case.model.parameters(), lr=1e-2)
         controller.adopt(optimizer)
         for _ in range(5):
-            controller.begin_step()
-            optimizer.zero_grad()
-            case.loss().backward()
-            optimizer.step()
+            step(case, controller, optimizer)
         assert len(controller.history) == (3 if observe else 0)
         finals.append(case.model.state_dict())
     assert all(torch.equal(finals[0][key], finals[1][key]) for key in finals[0])
@@ -73,11 +78,8 @@ def test_only_the_selected_modules_train():
     controller.adopt(optimizer)
     ever = set()
     for _ in range(3):
-        controller.begin_step()
+        step(case, controller, optimizer)
         ever |= controller.active
-        optimizer.zero_grad()
-        case.loss().backward()
-        optimizer.step()
     assert 0 < len(ever) < len(case.partition.modules)
     for module in case.partition.modules:
         assert any(moved(module, before, case.model.state_dict())) == (module.name in ever)
@@ -369,10 +371,7 @@ def test_a_dense_run_that_observes_its_steps_trains_as_one_that_does_not():
         optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
         controller.adopt(optimizer)
         for _ in range(5):
-            controller.begin_step()
-            optimizer.zero_grad()
-            case.loss().backward()
-            optimizer.step()
+            step(case, controller, optimizer)
         controller.state_dict()
         return controller, case.model.state_dict()
 

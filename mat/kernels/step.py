@@ -122,9 +122,8 @@ class StepKernels:
         self.watch: Callable[[Callable[[], None]], None] = lambda run: run()
         self._context = ExitStack()
         self._hooks: list[Any] = []
-        self._lost: set[int] = (
-            set()
-        )  # calls that the logits do not depend on, so that nobody knows whose rows are whose
+        # calls that the logits do not depend on, so that nobody knows whose rows are whose
+        self._lost: set[int] = set()
 
     def record(self) -> None:
         """Wait for the model's next forward pass with gradients."""

@@ -22,16 +22,10 @@ from mat.experiments.cli.train import described
 from mat.experiments.config.spec import Probe, Recipe
 from mat.methods.mat import MAT
 from mat.settings.strict import descriptions
+from tests.experiments.cli.small_run import SPEC
 
 ROOT = Path(__file__).parents[3]
 
-SPEC = {
-    "task": {"name": "digits"},
-    "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
-    "method": {"name": "mat"},
-    "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 100, "epochs": 2, "evaluate_every": 10},
-    "probe": {"n": 8},
-}
 CIFAR = json.dumps({**SPEC, "task": {"name": "cifar10"}})
 SHORT = {**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}, "seed": 3}
 

@@ -15,15 +15,9 @@ import pytest
 from mat.experiments.cli import handover, serve
 from mat.experiments.cli.main import main
 from mat.experiments.training import code_version
+from tests.experiments.cli.small_run import SPEC
 
 MODULES = ("mat.experiments.tasks.digits", "mat.experiments.models.vgg", "mat.methods.mat")
-SPEC = {
-    "task": {"name": "digits"},
-    "model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2},
-    "method": {"name": "mat"},
-    "recipe": {"optimizer": "sgd", "lr": 0.05, "batch": 100, "epochs": 2, "evaluate_every": 10},
-    "probe": {"n": 8},
-}
 FINDS = """
 import json, os, random, signal, sys
 import numpy, torch, threadpoolctl

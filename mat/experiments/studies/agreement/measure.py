@@ -45,10 +45,9 @@ class Spectra(Session):
 
     The table has one row per checkpoint × probe set × estimator × n × normalisation × module; a kernel that is not
     finite has NaN. The default estimator, at its positions and at all, has every normalisation, others have the
-    default's. ``macs``
-    (executed) are of the kernels of one probe after a run's first, ``macs_eigen`` of their eigenvalues, ``seconds``
-    (CPU) of both; ``epoch_seconds`` and ``epoch_macs`` of an epoch of this run's training: the median step, and the
-    mean, times the steps; NaN before the first step.
+    default's. ``macs`` (executed) are of the kernels of one probe after a run's first, ``macs_eigen`` of their
+    eigenvalues, ``seconds`` (CPU) of both; ``epoch_seconds`` and ``epoch_macs`` of an epoch of this run's training: the
+    median step, and the mean, times the steps; NaN before the first step.
     """
 
     rows = "spectra"

@@ -5,8 +5,8 @@ a + b · c, whatever the cotangents are. a and c follow from two probes of ``pro
 multiply-adds and with 1 and 8 for the seconds. ``full`` alone, whose products are of all pairs of rows, is counted and
 timed itself. ``step`` costs what a training step takes more when its kernels are read, the passes that trace rows to
 samples included where shapes do not show them (experts); in seconds that is the median of three differences, which
-noise can make negative. Cotangents of some positions alone are zero at the others, which saves
-nothing: they cost what all do.
+noise can make negative. Cotangents of some positions alone are zero at the others, which saves nothing: they cost what
+all do.
 """
 
 from __future__ import annotations
