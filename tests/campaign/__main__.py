@@ -16,10 +16,10 @@ from typing import Any
 
 from mat.experiments.cli import serve
 from mat.records.files import write_text
-from tests.campaign import bench, disks, files, kills, table, together
+from tests.campaign import bench, configs, disks, files, kills, table, together, workflow
 from tests.campaign.outcomes import GOOD, Outcome
 
-PARTS = {"kills": kills, "files": files, "disks": disks, "together": together}
+PARTS = {"kills": kills, "files": files, "configs": configs, "disks": disks, "together": together, "workflow": workflow}
 MODULES = (
     *(f"mat.experiments.tasks.{name}" for name in ("digits", "hmm", "cifar10")),
     *(f"mat.experiments.models.{name}" for name in ("vgg", "bert")),

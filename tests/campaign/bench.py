@@ -101,7 +101,7 @@ class Bench:
         """How the run below ``folder`` differs from the undisturbed one, "" for not at all: in all that is read of it,
         times apart where it was trained again."""
         found = computed(partial(content, folder / self.cases[name].name))
-        keep = (lambda key: _is_result(key)) if retrained else (lambda key: True)
+        keep = (lambda key: is_result(key)) if retrained else (lambda key: True)
         expected = {key: value for key, value in self.whole[name].items() if keep(key)}
         other = [key for key, value in expected.items() if found.get(key) != value]
         return f"{name}: other {', '.join(other)[:200]}" if other else ""
@@ -135,7 +135,7 @@ def _exactly(column: pd.Series) -> str:
     return repr(values.tolist()) if values.dtype == object else f"{values.dtype} {values.tobytes().hex()}"
 
 
-def _is_result(key: str) -> bool:
+def is_result(key: str) -> bool:
     """Whether two trainings of one run give the same there."""
     file, _, part = key.partition(":")
     if file in (RUN, FINAL):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.campaign.bench import Bench
 from tests.campaign.commands import done, nothing
-from tests.campaign.outcomes import Ended, Judged, Verdict, judged
+from tests.campaign.outcomes import Judged, Verdict, judged
 
 COUNT, SHARE = 36, 0.1
 ENOUGH = "64m"
@@ -65,7 +65,7 @@ class Disk:
 
 def _is_half(path: Path) -> bool:
     """Whether it is something that was being written."""
-    return path.is_file() and path.name.rpartition(".")[2].isdecimal() or path.suffix == ".partial"
+    return (path.is_file() and path.name.rpartition(".")[2].isdecimal()) or path.suffix == ".partial"
 
 
 def _files(bench: Bench, name: str) -> list[Path]:

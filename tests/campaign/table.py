@@ -15,7 +15,7 @@ PACKAGES = ("torch", "pandas", "pyarrow", "snakemake")
 
 
 def page(found: Sequence[Outcome], seconds: Mapping[str, float], planned: Mapping[str, int], command: str) -> str:
-    """``seconds`` and the number of attacks that were ``planned``, by part; ``command``: what carries them out again."""
+    """``seconds`` and the number of attacks that were ``planned``, by part; ``command``: what repeats them."""
     verdicts = list(Verdict)
     head = ["attack", "tried", *(verdict.value for verdict in verdicts)]
     rows = [_row(kind, [one for one in found if one.kind == kind]) for kind in dict.fromkeys(o.kind for o in found)]
@@ -35,12 +35,11 @@ def page(found: Sequence[Outcome], seconds: Mapping[str, float], planned: Mappin
             "",
             *(f"| {' | '.join(map(str, line))} |" for line in lines),
             "",
-            "*recovered*: the result is that of an undisturbed run, bit for bit, by the same command given again; of a",
-            "config, the value is an allowed one and the run has it in its record. *clear error*: one line and an error",
-            "status, and nothing was trained or lost. *lost*: what had been done is not to be had again by the command",
-            "that the page on interruptions names, or the error came after the training. *silent*: success was",
-            "reported, and the result is another one; or the command did not end. *traceback*: an error that is not one",
-            "line.",
+            "*recovered*: the result is that of an undisturbed run, bit for bit, by the same command given again; of",
+            "a config, a value that is allowed and that the run has in its record. *clear error*: one line and an",
+            "error status; nothing was trained or lost. *lost*: what had been done is not to be had again by the",
+            "command that the line names, or the error came after training. *silent*: success was reported with",
+            "another result, or the command did not end. *traceback*: an error that is not one line.",
             *(["", *_listed(bad)] if bad else []),
         ]
     )

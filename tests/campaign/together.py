@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from tests.campaign.bench import Bench
 from tests.campaign.commands import Command, done
-from tests.campaign.files import pool, show
 from tests.campaign.outcomes import Judged, Verdict, judged, refused, worst
 
 KIND, COUNT, SHARE = "two at once", 24, 0.1
@@ -37,15 +36,8 @@ class Together:
         argv = bench.cases[self.subject].argv(folder)
         first = Command(argv, folder)
         time.sleep(self.moment * bench.seconds[self.subject])
-        if self.beside == "the same":
-            others = [Command(argv, folder).wait()]
-            ended = [first.wait(), *others]
-            found = [refused(one) for one in ended]
-        else:
-            reader = show if self.beside == "show" else pool
-            read = reader(bench, folder)
-            ended = [first.wait()]
-            found = [refused(ended[0]), read]
+        ended = [done(self._beside(bench, argv), folder), first.wait()]
+        found = [refused(one) for one in ended]
         if all(one.status for one in ended):
             return worst([one for one in found if one])
         again = done(argv, folder)
@@ -53,6 +45,14 @@ class Together:
         if last[0] is Verdict.CLEAR:
             last = Verdict.LOST, last[1]
         return worst([last, *(one for one in found if one)])
+
+    def _beside(self, bench: Bench, argv: list[object]) -> list[object]:
+        first, second = (bench.cases[name].name for name in ("first", "second"))
+        return {
+            "the same": argv,
+            "show": ["show", first],
+            "collect": ["step", "collect", first, second, "--tables", "pooled"],
+        }[self.beside]
 
 
 def planned(rng: random.Random) -> list[Together]:
