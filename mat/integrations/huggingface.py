@@ -35,7 +35,8 @@ class MATCallback(TrainerCallback, ExportableState):
     ``probe``: keyword inputs of n training samples (labels are dropped), or n, then drawn from the training set by
     ``args.seed``; under the option ``estimator="step"`` n, or None for all: the first samples of a recorded batch.
     ``every``: optimizer steps between probes. ``partition``: a partition, or a function that makes one of the model;
-    ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator``.
+    ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator`` or ``budget``; its
+    ``length`` and ``batch`` are Trainer's.
 
     ``controller`` and its ``records`` stay after training; model and optimizer are plain again. Logs carry the mean
     ``active_share`` of the modules since the last log; loggers that stand before this callback find it in
@@ -80,7 +81,8 @@ class MATCallback(TrainerCallback, ExportableState):
         self.close()
         self._shares = []
         partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
-        probe, options = self.probe, {"seed": args.seed, **self.options}
+        batch = args.train_batch_size * args.gradient_accumulation_steps
+        probe, options = self.probe, {"seed": args.seed, "length": state.max_steps, "batch": batch, **self.options}
         if isinstance(probe, int) and options.get("estimator") == STEP:
             probe, options["n"] = None, probe
         elif isinstance(probe, int):

@@ -183,25 +183,39 @@ class Spec:
     @property
     def json(self) -> str:
         """All of it as JSON, which ``of`` reads again."""
-        return self._text("plain")
+        return json.dumps(self._all("plain"), sort_keys=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names a run: all of it without the folders of files and without settings that are None, so that a new
+        one, off by default, renames none."""
+        return _without_none(self._all("identity"))
 
     @cached_property
     def name(self) -> str:
-        """Of task, model and method, the seed, and a hash of the whole: of ``json`` without the folders of files."""
-        digest = hashlib.sha256(self._text("identity").encode()).hexdigest()[:12]
+        """Of task, model and method, the seed, and a hash of ``identity``."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.task.name}-{self.model.name}-{self.method.name}-s{self.seed}-{digest}"
 
     def modules(self) -> list[str | Path]:
         """What task, model and method are: dotted modules, or files of the user's own."""
         return [self.task.origin, self.model.origin, self.method.origin]
 
-    def _text(self, how: str) -> str:
+    def _all(self, how: str) -> dict[str, Any]:
         whole = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain = {
+        return {
             name: getattr(part, how) if isinstance(part, Plugin) else asdict(part) if is_dataclass(part) else part
             for name, part in whole.items()
         }
-        return json.dumps(plain, sort_keys=True)
+
+
+def _without_none(given: Any) -> Any:
+    """Mappings, at every depth, without the keys whose value is None."""
+    if isinstance(given, list | tuple):
+        return [_without_none(value) for value in given]
+    if isinstance(given, dict):
+        return {key: _without_none(value) for key, value in given.items() if value is not None}
+    return given
 
 
 class _Given(Strict):

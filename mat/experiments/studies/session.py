@@ -41,12 +41,12 @@ class Job:
     @cached_property
     def name(self) -> str:
         """Family, seed and the hash of specification and settings."""
-        return f"{self.family}-s{self.spec.seed}-{self._digest(json.loads(self.spec.json))}"
+        return f"{self.family}-s{self.spec.seed}-{self._digest(self.spec.identity)}"
 
     @property
     def setup(self) -> str:
         """The hash of specification and settings without the seed: jobs that share it may be pooled."""
-        return self._digest({k: v for k, v in json.loads(self.spec.json).items() if k != "seed"})
+        return self._digest({k: v for k, v in self.spec.identity.items() if k != "seed"})
 
     def _digest(self, spec: dict[str, Any]) -> str:
         text = json.dumps([spec, asdict(self.settings)], sort_keys=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mat.experiments.studies.agreement.settings import Measurement
 from mat.experiments.studies.agreement.training_step import TrainingStep
 from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
+from mat.experiments.training.cost import Shape
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.resume import Report
 from mat.forward import evaluation, forward
@@ -72,7 +74,8 @@ class Spectra(Session):
         self.samples = machine.take(drawn)
         probe = job.spec.probe
         some = probe.positions if probe.positions < self.positions else 0
-        self.default = (probe.estimator, probe.directions * (probe.estimator == "projected"), some, probe.n)
+        extent = Shape(job.spec).extent
+        self.default = (probe.estimator, extent.directions * (probe.estimator == "projected"), some, extent.n)
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
         self.costs: dict[int, list[dict[str, Any]]] = {}
         self.step_seconds: list[float] = []
@@ -135,8 +138,10 @@ class Spectra(Session):
         def probe(name: str, directions: int) -> dict[str, Tensor]:
             return self.grams(self.estimator(Measurement(name, directions, 0, (n,)), 0), 0, n)
 
-        step = self.training_step(0)
-        return prices(asked, n, self.loop.outputs_per_sample, probe, step, self.machine.device) if asked else []
+        if not asked:
+            return []
+        logits, modules = self.loop.outputs_per_sample, len(self.loop.controller.partition.names)
+        return prices(asked, n, logits, modules, probe, partial(self.training_step, 0), self.machine.device)
 
     def estimator(self, measurement: Measurement, probe_set: int) -> Estimator:
         """Directions and positions are drawn once per probe set; those of the reference apart."""
@@ -181,7 +186,7 @@ class Spectra(Session):
             "default_directions": self.default[1],
             "default_positions": self.default[2],
             "default_normalisation": probe.normalisation,
-            "default_n": probe.n,
+            "default_n": self.default[3],
         }
         return frame.merge(cost, on=KEY, how="left", validate="many_to_one").assign(**about)
 

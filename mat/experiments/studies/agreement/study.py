@@ -21,7 +21,7 @@ def cost(job: Job, shape: Shape) -> Cost:
     found = [one for one in found if one.estimator != STEP]
     once = sum(shape.passes(one.estimator, one.directions - one.known, one.sizes[-1]) for one in found)
     once += bool(recorded) * shape.step
-    priced = sum(shape.passes("projected", r, n) for n in settings.sizes for r in (1, 1, 1, 2, 8))
+    priced = sum(shape.passes("projected", r, n) for n in settings.sizes for r in (1, 1, 2, 8))
     priced += 2 * sum(shape.passes("full", 0, n) for one in found if one.estimator == "full" for n in one.sizes)
     priced += 2 * (REPEATS + 1) * len(recorded) * shape.step
     probes = len(settings.shares) * settings.probe_sets * once + priced
@@ -30,10 +30,10 @@ def cost(job: Job, shape: Shape) -> Cost:
 
 def check(job: Job) -> None:
     """The probe of a family's task label is the default that the estimators are judged beside."""
-    probe, settings = job.spec.probe, job.settings
-    if probe.n not in settings.sizes:
-        raise InputError(f"sizes must hold the default n = {probe.n}, got {list(settings.sizes)}")
-    if 0 < probe.positions < Shape(job.spec).positions and probe.positions not in settings.positions:
+    probe, shape, settings = job.spec.probe, Shape(job.spec), job.settings
+    if shape.extent.n not in settings.sizes:
+        raise InputError(f"sizes must hold the default n = {shape.extent.n}, got {list(settings.sizes)}")
+    if 0 < probe.positions < shape.positions and probe.positions not in settings.positions:
         raise InputError(
             f"positions must hold the default's, positions = {probe.positions}, got {list(settings.positions)}"
         )

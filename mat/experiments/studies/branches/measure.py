@@ -174,7 +174,7 @@ class Branches(Session):
             "metric": task.metrics[0].name,
             "noise": float(noise),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
-            "probe_n": probe.n,
+            "probe_n": self.loop.extent.n,
             "estimator": self.estimator.name,
             "normalisation": probe.normalisation,
         }
