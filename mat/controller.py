@@ -72,7 +72,7 @@ class Controller:
         every: int,
         estimator: str = "projected",
         normalisation: str = "raw",
-        directions: int = 8,
+        directions: int = 4,
         positions: int = 0,
         probe_labels: Tensor | None = None,
         loss: SampleLoss | None = None,

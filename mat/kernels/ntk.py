@@ -61,7 +61,7 @@ def modular_ntk(
     *,
     labels: Tensor | None = None,
     loss: SampleLoss | None = None,
-    directions: int = 8,
+    directions: int = 4,
     seed: int = 0,
     memory: int = MEMORY,
     verify: bool = True,

@@ -73,13 +73,13 @@ class Recipe:
 class Probe:
     """What the kernel probe measures."""
 
-    n: int = 64
+    n: int = 128
     """Training samples that the kernel is measured on; with the estimator step, the first of a training batch."""
     estimator: str = "projected"
     """Of the modular kernels: sum_of_logits, projected, trace, full, loss or step."""
     normalisation: str = "raw"
     """Of the modules' eigenvalues: raw, cosine or per_parameter."""
-    directions: int = 8
+    directions: int = 4
     """Of the estimator projected: random directions of the logits."""
     positions: int = 0
     """Of the estimators sum_of_logits, projected and loss: how many of a text's positions, drawn once by the seed; all

@@ -11,6 +11,7 @@ from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
 from mat.experiments.studies.agreement.price import KEY
 from mat.experiments.studies.agreement.settings import Settings
+from mat.experiments.training.cost import Shape
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.flops.executed import executed_macs
@@ -205,9 +206,21 @@ def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_p
         assert set(session.table()["default_positions"]) == {default}
 
 
-def test_a_default_at_positions_that_are_not_measured_is_refused():
-    with pytest.raises(InputError, match=r"positions must hold the default's, positions = 3, got \[2\]"):
-        with_probe("hmm", positions=3)
+def test_a_default_is_measured_beside_what_is_asked_for(tmp_path):
+    made = with_probe("hmm", positions=3, n=5, directions=7)
+    session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
+    assert session.default == ("projected", 7, 3, 5)
+    table = session.probe(0, 0.0, 0)
+    assert session.default in set(zip(*(table[key] for key in KEY), strict=True))
+    assert {*made.settings.sizes, 5} == {n for one in session.measurements for n in one.sizes}
+
+
+def test_a_default_is_what_its_budget_leaves_of_it():
+    made = with_probe("hmm", n=16, directions=7, budget=0.6)
+    extent = Shape(made.spec).extent
+    assert (extent.n, extent.directions) < (16, 7)
+    beside = made.settings.beside(made.spec.probe, extent)
+    assert extent.n in beside.sizes and extent.directions in beside.directions and 16 not in beside.sizes
 
 
 def test_an_epoch_is_the_steps_of_a_dense_run(agreement, tmp_path):

@@ -86,7 +86,6 @@ VGG = {"of": "digits"}
         ("agreement", {"shares": [0, 2]}, "shares must be shares in"),
         ("agreement", {"shares": [1, 0]}, "increasing"),
         ("agreement", {"sizes": [1, 4]}, "sizes must be whole numbers ≥ 2"),
-        ("agreement", {"sizes": [2, 8]}, "sizes must hold the default n = 4"),
         ("agreement", {"directions": [0]}, "directions must be whole numbers ≥ 1"),
         ("agreement", {"directions": [2, 8]}, "reference_directions must be 0 or more than the directions"),
         ("agreement", {"positions": [4, 2]}, "positions must be whole numbers ≥ 1, increasing"),

@@ -61,7 +61,9 @@ class Spectra(Session):
             example = {name: value.to(machine.device) for name, value in self.loop.task.signature.example.items()}
             self.positions = positions_of(forward(self.loop.model, example).shape[1:])
         batch = job.spec.recipe.batch
-        self.measurements = job.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
+        probe, extent = job.spec.probe, Shape(job.spec).extent
+        self.settings = job.settings.beside(probe, extent)
+        self.measurements = self.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
         if not self.measurements:
             raise InputError(
                 f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
@@ -70,11 +72,9 @@ class Spectra(Session):
         self.size = max(size for measurement in self.measurements for size in measurement.sizes)
         if any(measurement.estimator == STEP for measurement in self.measurements):
             self.size = max(self.size, batch)
-        drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
+        drawn = self.loop.task.probe(job.spec.seed, self.settings.probe_sets * self.size)
         self.samples = machine.take(drawn)
-        probe = job.spec.probe
         some = probe.positions if probe.positions < self.positions else 0
-        extent = Shape(job.spec).extent
         self.default = (probe.estimator, extent.directions * (probe.estimator == "projected"), some, extent.n)
         self.tables: dict[tuple[int, int], pd.DataFrame] = {}
         self.costs: dict[int, list[dict[str, Any]]] = {}
