@@ -231,6 +231,10 @@ def run_folders(wildcards, input):
 TRAINED = {**RUNS, **{name: job for jobs in JOBS.values() for name, job in jobs.items()}}
 
 
+# jobs that take longer to import for once, with all that any job may need, than each for itself what it needs
+FEW = 4
+
+
 def plugins():
     """Our tasks, models and methods that runs and studies stand on."""
     origins = {origin for one in TRAINED.values() for origin in one.spec.modules()}
