@@ -34,7 +34,7 @@ class Run:
 def from_folders(tables: Tables, root: Path) -> Tables:
     """The tables, with every run whose folder is there read from that folder again."""
     places = {run: run_folder(tables.scale, run, root) for run in tables.runs["run"]}
-    read = {run: pool.read_run(folder) for run, folder in places.items() if is_there(folder)}
+    read = {run: pool.read_run(folder, run) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
     rows = pd.DataFrame([record for record, *_ in read.values()]).set_index("run")

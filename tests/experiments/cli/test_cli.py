@@ -67,7 +67,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, capsys):
         command("train", "--spec", spec, "--out", tmp_path / "a", "--save-every", 0), stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob(".state/*.pt")):
+    while not list(tmp_path.glob(".state/*/0*")):
         assert process.poll() is None, "it ended before a state was saved"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -279,7 +279,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr("mat.experiments.planning.report.report", interrupted)
     assert main(["plan", "--config", "demo"]) == 130
-    assert "the same command resumes from the last saved state" in capsys.readouterr().err
+    assert "interrupted; give the same command again" in capsys.readouterr().err
 
 
 def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):
