@@ -187,3 +187,11 @@ def test_runs_that_follow_the_paired_run_of_one_label_may_be_pooled(runs):
 def test_find_looks_into_nested_settings():
     assert find({"a": {"b": {"key": 3}}, "c": 1}, "key") == 3
     assert find({"a": {"b": 2}}, "key") is None
+
+
+def test_half_a_table_of_runs_is_refused(runs, tmp_path):
+    pooled.save(collect(runs), tmp_path)
+    lines = (tmp_path / "runs.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "runs.csv").write_text("".join(lines[: len(lines) // 2]))
+    with pytest.raises(InputError, match=r"other runs in runs\.csv than in curves\.parquet"):
+        pooled.load(tmp_path)
