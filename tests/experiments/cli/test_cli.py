@@ -153,7 +153,7 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
         (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
-        (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
+        (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere.sha256 cannot be read"),
         (["step", "table", "branches", "--tables", "t"], "unknown table 'branches'; expected one of "),
         (["step", "measure", "studies", "--job", "{}", "--out", "x"], "studies"),
     ],
