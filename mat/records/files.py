@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield half
-        if path.is_dir():
+        if path.is_dir() and half.is_dir():  # a file takes the place of no folder: that is an OSError
             shutil.rmtree(path)
         os.replace(half, path)
     finally:

@@ -101,7 +101,7 @@ def _read(option: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{option}: cannot read {path}: {error.strerror}") from None
+        raise InputError(f"{option}: cannot read {str(path)[:200]}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{option}: {path} is not text in UTF-8: {error}") from None
     except ValueError as error:  # a name that no file can have

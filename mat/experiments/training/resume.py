@@ -126,8 +126,11 @@ def save_state(states: Path, state: Mapping[str, Any]) -> None:
     number = int(before[-1].name) + 1 if before else 1
     with replacing(states / f"{number:06d}") as half:
         half.mkdir()
-        with (half / STATE).open("wb") as file:  # whose errors are the system's, unlike torch's
-            torch.save(dict(state), file)
+        try:
+            with (half / STATE).open("wb") as file:
+                torch.save(dict(state), file)
+        except RuntimeError as error:  # torch's own, after the system's: a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         write_seal(half / SEAL, [STATE])
     for old in before[: 1 - KEPT]:
         remove(old)

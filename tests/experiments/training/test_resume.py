@@ -1,6 +1,7 @@
 """States: what is saved is whole or passed over, runs nothing, and is there after an interrupt."""
 
 import os
+import resource
 import signal
 from typing import ClassVar
 
@@ -67,6 +68,20 @@ def test_a_damaged_state_is_said_and_the_one_before_is_gone_on_from(tmp_path_fac
     path.write_bytes(damaged)
     assert resume.load_state(states, {"data_hash": "d"}, lambda line, share: said.append(line))["n"] == 1
     assert len(said) == 1 and "000002" in said[0] and "damaged" in said[0]
+
+
+def test_a_disk_that_takes_no_more_is_the_systems_error_and_leaves_the_state_before(tmp_path):
+    saved(tmp_path, 1)
+    limit, usual = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            resume.save_state(tmp_path, {"identity": {}, "weights": torch.zeros(10**6)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, usual)
+    assert [path.name for path in tmp_path.iterdir()] == ["000001"]
+    assert resume.load_state(tmp_path, {})["n"] == 1
 
 
 class Planted:
