@@ -22,7 +22,8 @@ from mat.experiments.config.runs import expand as expand_config
 from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
-from mat.records.files import CHECKPOINT, FILES, FOLLOWED
+from mat.records.run import CHECKPOINT, FILES
+from mat.records.seal import beside
 
 
 def read_config():
@@ -127,10 +128,15 @@ def run_inputs(wildcards):
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
     if run.follows:
-        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FOLLOWED]
+        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FILES]
     if run.starts_from:
-        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in CHECKPOINT]
+        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in (*FILES, *CHECKPOINT)]
     return needed
+
+
+def sealed(path):
+    """A file and its seal."""
+    return [path, str(beside(Path(path)))]
 
 
 def run_spec(wildcards):

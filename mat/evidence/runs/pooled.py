@@ -137,11 +137,16 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote. Raises InputError when a file is missing."""
+    """Read what ``save`` wrote. Raises InputError when a file is missing, or they are not of the same runs."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    tables = Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    if set(tables.curves["run"]) != set(runs["run"]):
+        raise InputError(
+            f"{folder} has other runs in runs.csv than in curves.parquet: one was cut off; collect them again"
+        )
+    return tables

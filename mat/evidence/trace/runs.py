@@ -35,7 +35,7 @@ def from_folders(tables: Tables, tasks: Collection[str], root: Path) -> Tables:
     """The tables, with every run of these tasks whose folder is there read from that folder again."""
     named = tables.runs.loc[tables.runs["task"].isin(tasks), "run"]
     places = {run: run_folder(tables.scale, run, root) for run in named}
-    read = {run: pool.read_run(folder) for run, folder in places.items() if is_there(folder)}
+    read = {run: pool.read_run(folder, run) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
     rows = pd.DataFrame([record for record, *_ in read.values()]).set_index("run")

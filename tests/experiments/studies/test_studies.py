@@ -12,6 +12,7 @@ from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.session import checkpoints
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash
+from mat.records.seal import beside, write_seal
 from tests.experiments.studies.mini import CONFIGS, config_of, job, jobs_in
 
 every_study = pytest.mark.parametrize("study", STUDIES)
@@ -50,11 +51,15 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(study, tm
     measured, out, lines = request.getfixturevalue(study), tmp_path / "vgg.parquet", []
     asked = STUDIES[study].session
     measured.to_parquet(out, index=False)
+    write_seal(beside(out), [out.name])
     found = asked.measure(job(study), out, report=lambda line, share: lines.append(line))
     assert len(found) == len(measured) and "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
         asked.measure(job(study, seed=1), out)
     out.write_text("nothing")
+    with pytest.raises(InputError, match=r"is not what .* was written for"):
+        asked.measure(job(study), out)
+    write_seal(beside(out), [out.name])
     with pytest.raises(InputError, match="no table of this measurement"):
         asked.measure(job(study), out)
 

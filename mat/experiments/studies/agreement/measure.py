@@ -76,7 +76,7 @@ class Spectra(Session):
         self.samples = machine.take(drawn)
         some = probe.positions if probe.positions < self.positions else 0
         self.default = (probe.estimator, extent.directions * (probe.estimator == "projected"), some, extent.n)
-        self.tables: dict[tuple[int, int], pd.DataFrame] = {}
+        self.tables: dict[tuple[int, int], list[dict[str, Any]]] = {}
         self.costs: dict[int, list[dict[str, Any]]] = {}
         self.step_seconds: list[float] = []
 
@@ -99,8 +99,8 @@ class Spectra(Session):
                 self.tables[step, probe_set] = self.probe(step, share, probe_set)
                 yield f"probe set {probe_set} measured"
 
-    def probe(self, step: int, share: float, probe_set: int) -> pd.DataFrame:
-        """All spectra of one probe set on the weights as they are."""
+    def probe(self, step: int, share: float, probe_set: int) -> list[dict[str, Any]]:
+        """All spectra of one probe set on the weights as they are, a row each."""
         modules = self.loop.controller.partition.table()
         rows: list[dict[str, Any]] = []
         for n in self.settings.sizes:
@@ -115,7 +115,7 @@ class Spectra(Session):
                 for normalisation, seen in _spectra(gram, module["parameters"], asked).items():
                     what = {**dict(zip(KEY, key, strict=True)), "normalisation": normalisation, **module, **vars(seen)}
                     rows.append({"step": step, "share": share, "probe_set": probe_set, **what})
-        return pd.DataFrame(rows)
+        return rows
 
     def kernels(self, probe_set: int) -> Iterator[tuple[Measurement, dict[str, Tensor]]]:
         """Every measurement with its kernels on the weights as they are, at its largest n."""
@@ -174,7 +174,7 @@ class Spectra(Session):
     def table(self) -> pd.DataFrame:
         """Everything measured, with its costs."""
         loop, probe = self.loop, self.job.spec.probe
-        frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
+        frame = pd.DataFrame([row for key in sorted(self.tables) for row in self.tables[key]])
         cost = pd.DataFrame([row for rows in self.costs.values() for row in rows])
         steps, done = loop.steps_per_epoch, loop.progress.step
         about = {
