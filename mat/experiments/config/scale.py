@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from mat.errors import InputError
-from mat.experiments.config.blocks import CeilingBlock, Label, MethodBlock, Seeds, StudyBlock, TaskBlock
+from mat.experiments.config.blocks import CeilingBlock, MethodBlock, Place, Seeds, StudyBlock, TaskBlock
 from mat.experiments.config.plugins import Plugin
-from mat.experiments.config.spec import Probe, Recipe, Spec
+from mat.experiments.config.spec import THREADS, Probe, Recipe, Spec
+from mat.settings.label import Label
 from mat.settings.strict import Strict, read, validate
 from mat.settings.yaml_file import read_yaml
 
@@ -26,13 +27,13 @@ class ScaleConfig(Strict):
 
     scale: Label
     """Its name, which results are kept under."""
-    seeds: Annotated[Seeds, Field(min_length=1)]
+    seeds: Seeds
     """Every run is made with each of them."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1, le=THREADS)] = 1
     """CPU threads of one run; part of its identity, because sums depend on it in the last bit."""
-    data: str | None = None
+    data: Place | None = None
     """A mirror of data sets in hub layout; without it the hub is asked."""
-    cache: str | None = None
+    cache: Place | None = None
     """Where downloaded and prepared data go."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train."""
