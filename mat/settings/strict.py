@@ -145,6 +145,7 @@ def _check_values(given: Any, place: str) -> None:
     a plug-in's own settings say is held to it, too."""
     if isinstance(given, Mapping):
         for key, value in given.items():
+            _check_values(key, f"{place}: a key".lstrip(": "))
             _check_values(value, f"{place}.{key}".lstrip("."))
     elif isinstance(given, list | tuple):
         for number, value in enumerate(given):

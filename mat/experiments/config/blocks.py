@@ -40,6 +40,17 @@ InputName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 
 
+class RunLabels(Strict):
+    """What tables call a run by."""
+
+    scale: Label
+    """Of its scale."""
+    task: Label
+    """Of what is trained."""
+    method: Label
+    """Of what it is trained by."""
+
+
 class StartBlock(Strict):
     """Where a task's initial weights come from: a run of this config, or a published checkpoint."""
 

@@ -158,7 +158,22 @@ def read_scale(given: str | Path, overrides: Mapping[str, Any] | None = None, co
         raise InputError(f"unknown key {unknown[0]!r} beside the config; known: {', '.join(('seeds', *MACHINE))}")
     if "seeds" in changes:
         changes["seeds"] = seeds_of(changes["seeds"])
-    return ScaleConfig.of({**content, **changes}, path)
+    config = ScaleConfig.of(content, path)
+    with config.named:
+        _check_own_seeds(config)
+    return ScaleConfig.of({**content, **changes}, path) if changes else config
+
+
+def _check_own_seeds(config: ScaleConfig) -> None:
+    """Refuse seeds of a block that are none of the file's: nothing would be run with them. Seeds that are given beside
+    the file may leave some out."""
+    blocks = {f"tasks.{label}": block for label, block in config.tasks.items()}
+    blocks |= {f"methods.{label}": block for label, block in config.methods.items()}
+    blocks |= {name: block for name in ("agreement", "branches") if (block := getattr(config, name)) is not None}
+    for place, block in blocks.items():
+        unknown = [seed for seed in block.seeds or () if seed not in config.seeds]
+        if unknown:
+            raise InputError(f"{place}.seeds: expected some of the scale's {config.seeds}, got {unknown[0]}; change it")
 
 
 def seeds_of(given: Any) -> Any:
