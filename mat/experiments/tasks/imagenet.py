@@ -99,7 +99,7 @@ def sources(settings: Settings) -> tuple[Source, ...]:
 
 def _is_folder_name(name: object) -> bool:
     """Whether ``name`` is one part of a path, so that it leads nowhere else."""
-    return isinstance(name, str) and Path(name).name == name and "\0" not in name
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name and "\0" not in name
 
 
 def _classes(folder: Path) -> list[str]:
