@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from mat.experiments.cli import handover, progress
-from mat.experiments.planning.rows import cost_of
+from mat.experiments.planning.rows import cost_of, rows
 from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.config import selection
@@ -66,6 +66,7 @@ def expand_scale():
         runs = expand_config(CONTENT)
         ceiling.models_of(CONTENT)
         studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
+        rows(runs, [job for found in studies.values() for job in found])  # what does not fit is refused here
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}

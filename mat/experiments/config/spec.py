@@ -25,6 +25,8 @@ from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
 
+THREADS = 1024  # of one run, at most
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -228,4 +230,4 @@ class _Given(Strict):
     probe: Any = Field(default_factory=dict)
     start: Any = None
     seed: int = Field(0, ge=0)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=THREADS)
