@@ -8,6 +8,7 @@ active rows (or columns) carry gradient to the input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,46 @@ class Join(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         return ctx.on.take(g, 1), None, None, *(None for _ in ctx.needs_input_grad[3:])
+
+
+class Composed(torch.autograd.Function):
+    """softmax(scale · Q Kᵀ + mask) V as PyTorch composes it, product for product, of which some heads are constants.
+
+    ``whole``: query, key, value (B, H, S, D) and mask (…, S, S) or None, of all heads. ``noise``: for dropout, which
+    of the (B, H, S, S) are kept and their share. ``on``: the active heads. Extra arguments are the active ones of
+    query, key and value, and the mask that goes with them, which receive the gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, whole: tuple, noise: tuple | None, scale: float | None, on: Rows, *active: Tensor | None
+    ) -> Tensor:
+        q, k, v, mask = whole
+        ctx.kind, ctx.on = q.dtype, on
+        wide = torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else q.dtype
+        q, k, v = q.to(wide), k.to(wide), v.to(wide)
+        root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else abs(scale))
+        ctx.roots = -root if scale is not None and scale < 0 else root, root
+        scores = (q * ctx.roots[0]) @ (k.transpose(-2, -1) * root)
+        weights = torch.ops.aten._safe_softmax(scores if mask is None else scores + mask, -1)
+        kept = None if noise is None else noise[0].to(wide).div_(noise[1])
+        ctx.save_for_backward(*active, *(None if t is None else on.copy(t, 1) for t in (weights, kept)))
+        return ((weights if kept is None else weights * kept) @ v).to(ctx.kind)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Any:
+        q, k, v, mask, weights, kept = ctx.saved_tensors
+        wide, (first, second) = weights.dtype, ctx.roots
+        g = ctx.on.take(g, 1).to(wide)
+        sent = g @ v.to(wide).transpose(-2, -1)
+        dropped = weights if kept is None else weights * kept
+        scores = torch.ops.aten._softmax_backward_data(sent if kept is None else sent * kept, weights, -1, wide)
+        gq = scores @ (k.to(wide) * second) * first
+        gk = scores.transpose(-2, -1) @ (q.to(wide) * first) * second
+        gv = dropped.transpose(-2, -1) @ g
+        gm = scores.sum_to_size(mask.shape).to(mask.dtype) if ctx.needs_input_grad[7] else None
+        return None, None, None, None, gq.to(ctx.kind), gk.to(ctx.kind), gv.to(ctx.kind), gm
 
 
 @dataclass(frozen=True)

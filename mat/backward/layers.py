@@ -139,8 +139,11 @@ class Product:
 
 
 def as_autocast(tensor: Tensor, device: str) -> Tensor:
-    """The tensor as autocast on ``device`` would cast it for a product: to its type, unless it is float64."""
-    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.get_autocast_dtype(device))
+    """The tensor as autocast on ``device`` would cast it for a product: to its type, unless it is float64 or no real
+    number."""
+    if tensor.dtype == torch.float64 or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
 
 
 class Assembled:
