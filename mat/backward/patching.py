@@ -19,10 +19,7 @@ _LINEAR, _SDPA, _MULTI_HEAD = F.linear, F.scaled_dot_product_attention, F.multi_
 
 
 class StandIn:
-    """What stands in for a module's method, ``name``, until ``remove``.
-
-    A copy or a pickle of the model is a plain model: this becomes the class's own method, bound to the copy.
-    """
+    """What stands in for a module's method, ``name``, until ``remove``."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         self.module, self.name, self.original = module, name, getattr(module, name)
@@ -37,10 +34,26 @@ class StandIn:
                 setattr(self.module, self.name, self.replaced)
 
     def __deepcopy__(self, memo: dict) -> MethodType:
-        return _own_method(memo[id(self.module)], self.name)
+        """For modules that copy their attributes themselves (torch.fx): the class's own method, bound to the copy."""
+        return MethodType(getattr(type(self.module), self.name), memo[id(self.module)])
 
-    def __reduce__(self) -> Any:
-        return _own_method, (self.module, self.name)
+
+class Reduce(StandIn):
+    """A wrapped module's ``__reduce_ex__``, which copies and pickles are made by: they are of the plain module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module, "__reduce_ex__")
+
+    def __call__(self, protocol: Any) -> Any:
+        own = vars(self.module)
+        stand_ins = [value for value in own.values() if isinstance(value, StandIn)]
+        for stand_in in stand_ins:
+            stand_in.remove()
+        try:
+            made = self.original(protocol)
+            return tuple(dict(own) if part is own else part for part in made) if isinstance(made, tuple) else made
+        finally:
+            own.update({stand_in.name: stand_in for stand_in in stand_ins})
 
 
 class Forward(StandIn):
@@ -71,11 +84,6 @@ class ZeroGrad(StandIn):
         for leaf in self.leaves():
             if leaf.grad is not None:
                 leaf.grad = None if set_to_none else torch.zeros_like(leaf)
-
-
-def _own_method(module: nn.Module, name: str) -> MethodType:
-    """The method of the module's class, bound to it."""
-    return MethodType(getattr(type(module), name), module)
 
 
 class InsideAttention(TorchFunctionMode):

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mat.backward.attention import Heads
-from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
+from mat.backward.layers import Product, SparseLayer, sparse_layer
 from mat.backward.leaves import Leaves
-from mat.backward.patching import Forward, InsideAttention, StandIn, ZeroGrad
+from mat.backward.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
 from mat.errors import InputError
 from mat.partition.partition import Partition, Slice
 from mat.partition.projections import parent, within
@@ -68,6 +68,7 @@ class SparseBackward:
             self.leaves.densify()
         self.set_active(partition.names)
         self._stand_ins: list[StandIn] = [ZeroGrad(model, self.parameters), *self._forwards()]
+        self._stand_ins += [Reduce(module) for module in {stand_in.module: None for stand_in in self._stand_ins}]
         # the hook is global: it must not keep this object, or the model, alive
         check = weakref.WeakMethod(self._before_step)
         guard = register_optimizer_step_pre_hook(lambda *args: (found := check()) and found(*args))
@@ -140,19 +141,14 @@ class SparseBackward:
     def dense(self) -> Iterator[None]:
         """Within it the model runs its own, plain forward: for kernel probes and anything needing dense autograd."""
         before, self._enabled = self._enabled, False
-        whole = [layer for layer in self._layers.values() if isinstance(layer, Whole)]
-        for layer in whole:
-            layer.plan(lambda piece: True)
         try:
             yield
         finally:
             self._enabled = before
-            for layer in whole:
-                layer.plan(self._is_active)
             self._dense_grads = {name: p.grad for name, p in self.leaves.wholes.items()}
 
     def close(self) -> None:
-        """Give the model its plain forward, flags and memory layout back.
+        """Give the model its plain forward and memory layout back.
 
         Values stay. The leaves of cut parameters are the model's no longer: an optimizer that still holds them is
         refused at its next step.
@@ -160,9 +156,6 @@ class SparseBackward:
         self._closed = True
         for stand_in in self._stand_ins:
             stand_in.remove()
-        for layer in self._layers.values():
-            if isinstance(layer, Whole):
-                layer.plan(lambda piece: True)
         self.leaves.undo_densify()
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:

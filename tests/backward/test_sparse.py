@@ -14,6 +14,7 @@ from torch import nn
 
 from mat.backward.attention import Heads, attend
 from mat.backward.functions import Rows, Take
+from mat.backward.patching import StandIn
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.partition.discovery import partition_model
@@ -190,21 +191,28 @@ def test_somebody_elses_forward_is_called_and_is_there_again_afterwards():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_copy_of_a_wrapped_model_is_a_plain_model(name):
+    """Deep copies, saved models and averages of weights have no attribute, flag or class of ours."""
     case = CASES[name]()
-    sparse = SparseBackward(case.model, case.partition, "detach")
-    copied, pickled = copy.deepcopy(case.model), io.BytesIO()
+    partition = partition_model(case.model, layers=True) if name == "vit" else case.partition
+    attributes = [set(vars(module)) for module in case.model.modules()]
+    sparse, pickled = SparseBackward(case.model, partition, "detach"), io.BytesIO()
+    sparse.set_active([])
+    copied, average = copy.deepcopy(case.model), torch.optim.swa_utils.AveragedModel(case.model).module
     torch.save(case.model, pickled)
+    assert b"mat.backward" not in pickled.getvalue()
     pickled.seek(0)
     loaded = torch.load(pickled, weights_only=False)
     before = logits(case.model, case.inputs).detach()
-    sparse.set_active([])
     with torch.no_grad():
         for parameter in case.model.parameters():
             parameter.add_(1.0)
-    for other in (copied, loaded):
+    for other in (copied, loaded, average):
+        assert [set(vars(module)) for module in other.modules()] == attributes
         torch.testing.assert_close(logits(other, case.inputs), before, **TOLERANCE)
         case.loss(other).backward()
         assert all(p.grad is not None for p in other.parameters())
+        SparseBackward(other, Partition.of(other, partition.modules)).close()
+    assert any(isinstance(value, StandIn) for module in case.model.modules() for value in vars(module).values())
 
 
 def test_optimizer_state_is_that_of_the_modules_ever_active():
