@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mat.backward.once import once
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Take(torch.autograd.Function):
         return rows.copy(x, dim)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device)
         return ctx.rows.fill(full, g, ctx.dim), None, None
@@ -127,7 +128,7 @@ class Join(torch.autograd.Function):
         return on.put_into(out, on.cut(active, 1), 1)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         return ctx.on.take(g, 1), None, None, *(None for _ in ctx.needs_input_grad[3:])
 
@@ -157,7 +158,7 @@ class Composed(torch.autograd.Function):
         return ((weights if kept is None else weights * kept) @ v).to(ctx.kind)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         q, k, v, mask, weights, kept = ctx.saved_tensors
         wide, (first, second) = weights.dtype, ctx.roots
@@ -218,7 +219,7 @@ class SparseLinear(torch.autograd.Function):
         return out, out.new_empty(()).expand(*out.shape[:-1], plan.active) if plan.sends_part else None
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor | None, part: Tensor | None) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -298,7 +299,7 @@ class SparseConv2d(torch.autograd.Function):
         return F.conv2d(x, weight, bias, *plan.geometry)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -348,7 +349,7 @@ class SparseBatchNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, scale, *statistics = ctx.saved_tensors
         rows, wants_x = ctx.rows, ctx.needs_input_grad[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 from mat._torch_functional import multi_head_attention
@@ -59,15 +61,23 @@ class Reduce(StandIn):
 class Forward(StandIn):
     """A wrapped module's ``forward``: ``run`` where ``wanted`` and gradients are recorded, else its own.
 
+    ``lost``: it ``trains``, and was called inside reentrant checkpointing none of whose inputs took a gradient.
+
     Inside a compiled model it is a graph break: what is active changes from step to step.
     """
 
-    def __init__(self, module: nn.Module, wanted: Callable[[], bool], run: Callable) -> None:
+    def __init__(
+        self, module: nn.Module, wanted: Callable[[], bool], trains: Callable[[], bool], run: Callable
+    ) -> None:
         super().__init__(module, "forward")
-        self.wanted, self.run = wanted, torch.compiler.disable(run)
+        self.wanted, self.trains, self.run = wanted, trains, torch.compiler.disable(run)
+        self.lost = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not (self.wanted() and torch.is_grad_enabled()):
+        if not self.wanted():
+            return self.original(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            self.lost = self.lost or (not torch.compiler.is_compiling() and self.trains() and _without_graph())
             return self.original(*args, **kwargs)
         return self.run(self.original, *args, **kwargs)
 
@@ -84,6 +94,19 @@ class ZeroGrad(StandIn):
         for leaf in self.leaves():
             if leaf.grad is not None:
                 leaf.grad = None if set_to_none else torch.zeros_like(leaf)
+
+
+def _without_graph() -> bool:
+    """Whether this is called in the forward pass of a function, such as reentrant checkpointing, that records no graph
+    of its own and none of whose inputs takes a gradient."""
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) is not None:
+        frame, code = caller, caller.f_code
+        if code.co_name == "forward" and code.co_argcount:
+            found = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(found, FunctionCtx) and not any(getattr(found, "needs_input_grad", (True,))):
+                return True
+    return False
 
 
 class InsideAttention(TorchFunctionMode):
