@@ -161,15 +161,17 @@ class Composed(torch.autograd.Function):
     @once
     def backward(ctx: Any, g: Tensor) -> Any:
         q, k, v, mask, weights, kept = ctx.saved_tensors
-        wide, (first, second) = weights.dtype, ctx.roots
-        g = ctx.on.take(g, 1).to(wide)
-        sent = g @ v.to(wide).transpose(-2, -1)
-        dropped = weights if kept is None else weights * kept
-        scores = torch.ops.aten._softmax_backward_data(sent if kept is None else sent * kept, weights, -1, wide)
-        gq = scores @ (k.to(wide) * second) * first
-        gk = scores.transpose(-2, -1) @ (q.to(wide) * first) * second
-        gv = dropped.transpose(-2, -1) @ g
-        gm = scores.sum_to_size(mask.shape).to(mask.dtype) if ctx.needs_input_grad[7] else None
+        # a backward pass may be made under autocast, which these products are not
+        with torch.autocast(g.device.type, enabled=False):
+            wide, (first, second) = weights.dtype, ctx.roots
+            g = ctx.on.take(g, 1).to(wide)
+            sent = g @ v.to(wide).transpose(-2, -1)
+            dropped = weights if kept is None else weights * kept
+            scores = torch.ops.aten._softmax_backward_data(sent if kept is None else sent * kept, weights, -1, wide)
+            gq = scores @ (k.to(wide) * second) * first
+            gk = scores.transpose(-2, -1) @ (q.to(wide) * first) * second
+            gv = dropped.transpose(-2, -1) @ g
+            gm = scores.sum_to_size(mask.shape).to(mask.dtype) if ctx.needs_input_grad[7] else None
         return None, None, None, None, gq.to(ctx.kind), gk.to(ctx.kind), gv.to(ctx.kind), gm
 
 

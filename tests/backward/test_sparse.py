@@ -374,6 +374,7 @@ def test_attention_is_the_whole_call_bit_for_bit(kind, options, autocast):
             torch.manual_seed(1)
             with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
                 found.append(run(q, k, v, dropout_p=p, **given))
+                assert all(g.isfinite().all() for g in torch.autograd.grad(found[-1].sum(), (q, k, v)))
         assert found[0].dtype == found[1].dtype and found[0].stride() == found[1].stride() and torch.equal(*found)
 
 
