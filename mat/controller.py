@@ -252,6 +252,7 @@ class Controller:
         active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
         if active != self.active:
             assert self.sparse is not None  # a dense method selects every module
+            self.sparse.end_turns(active)
             self.sparse.set_active(active)
             self.active = active
         if record:
