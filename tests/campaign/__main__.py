@@ -1,0 +1,107 @@
+"""``python -m tests.campaign``: carry out the attacks of every part, and write the table."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mat.experiments.cli import serve
+from mat.records.files import write_text
+from tests.campaign import bench, configs, disks, files, kills, table, together, workflow
+from tests.campaign.outcomes import GOOD, Outcome
+
+PARTS = {"kills": kills, "files": files, "configs": configs, "disks": disks, "together": together, "workflow": workflow}
+MODULES = (
+    *(f"mat.experiments.tasks.{name}" for name in ("digits", "hmm", "cifar10")),
+    *(f"mat.experiments.models.{name}" for name in ("vgg", "bert")),
+    *(f"mat.methods.{name}" for name in ("mat", "vanilla", "controls")),
+)
+FORKS = multiprocessing.get_context("fork")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 where every attack ended well, 1 otherwise."""
+    asked = _options().parse_args(argv)
+    only = asked.only.partition("/")
+    parts = {name: part for name, part in PARTS.items() if not asked.only or name == only[0]}
+    if not parts:
+        raise SystemExit(f"--only: expected one of {', '.join(PARTS)}, or one and /NUMBER, got {asked.only}")
+    serve.import_all(MODULES)
+    root = Path(tempfile.mkdtemp(prefix="mat-campaign-"))
+    found, seconds, planned = [], {}, {}
+    try:
+        start = time.monotonic()
+        made = bench.made(root)
+        seconds["preparation"] = time.monotonic() - start
+        whole = sum(part.SHARE for part in parts.values())
+        for name, part in parts.items():
+            attacks = list(enumerate(part.planned(random.Random(f"{asked.seed} {name}"))))
+            attacks = [attacks[int(only[2])]] if only[2] else _some(attacks, asked.count)
+            start = time.monotonic()
+            until = start + 60 * asked.minutes * part.SHARE / whole
+            found += carried_out(name, attacks, made, until, asked.workers)
+            seconds[name], planned[name] = time.monotonic() - start, len(attacks)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    text = table.page(found, seconds, planned, " ".join(["python -m tests.campaign", *(argv or sys.argv[1:])]))
+    print(text)
+    if asked.out:
+        write_text(text, asked.out)
+    return int(any(one.verdict not in GOOD for one in found))
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.add_argument("--only", default="", metavar="PART[/NUMBER]", help=f"{', '.join(PARTS)}; or one attack of it")
+    parser.add_argument("--seed", type=int, default=0, help="what attacks are drawn by")
+    parser.add_argument("--minutes", type=float, default=60, help="the most that all parts take, without preparation")
+    parser.add_argument("--count", type=int, metavar="N", help="attacks of each part, spread over it (default: all)")
+    parser.add_argument("--quick", dest="count", action="store_const", const=6, help="the same as --count 6")
+    parser.add_argument("--workers", type=int, default=2, help="attacks at a time")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write")
+    return parser
+
+
+def _some(attacks: Sequence, count: int | None) -> list:
+    """``count`` of the attacks, from the first to the last."""
+    if count is None or count >= len(attacks):
+        return list(attacks)
+    return [attacks[i * len(attacks) // count] for i in range(count)]
+
+
+def carried_out(part: str, attacks: list, made: bench.Bench, until: float, workers: int) -> list[Outcome]:
+    """What comes of the numbered attacks of a ``part``, in their order, of those that begin before ``until``."""
+    _now.update(part=part, attacks=attacks, made=made, until=until)  # the workers are forks: they have it
+    with FORKS.Pool(workers) as pool:
+        return [one for one in pool.imap(_one, range(len(attacks))) if one is not None]
+
+
+_now: dict[str, Any] = {}
+
+
+def _one(place: int) -> Outcome | None:
+    number, attack = _now["attacks"][place]
+    if time.monotonic() > _now["until"]:
+        return None
+    name = f"{_now['part']}/{number}"
+    try:
+        verdict, why = attack.carry_out(_now["made"])
+    except Exception as error:  # of the attack itself, not of what it attacks
+        raise RuntimeError(f"{name} {attack.what}: {type(error).__name__}: {error}") from error
+    print(f"{name} {verdict.value}: {attack.what} {why[:200]}", file=sys.stderr, flush=True)
+    return Outcome(name, attack.kind, attack.what, verdict, why)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # unloading what was imported takes long, and some libraries complain of it
