@@ -65,7 +65,9 @@ def partition_model(
 
     Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
-    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers.
+    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers. Modules come in the
+    order in which the model registers their parts; ``d`` counts blocks and convolutions together. The last
+    convolution of a model without other matrices is its output head and stays in the remainder.
 
     Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
     once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
