@@ -37,12 +37,12 @@ class Filters:
 
 
 def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
-    """Every ``nn.Conv2d`` in order, except the patch embedding of a transformer."""
-    patches = patch_embeddings(model, found)
+    """Every ``nn.Conv2d`` in order, except the patch embedding of a transformer and an output head."""
+    left = patch_embeddings(model, found) | output_convolution(model)
     norms = normalised_by(model)
     made = []
     for path, module in model.named_modules():
-        if _is_convolution(module) and path not in patches:
+        if _is_convolution(module) and path not in left:
             places = [(path, module)] + ([norms[path]] if path in norms else [])
             owners = [
                 join(place, name)
@@ -70,6 +70,20 @@ def patch_embeddings(model: nn.Module, found: list[Block]) -> set[str]:
         if all(order[path] <= order[other] for other in rest):
             tiles.add(path)
     return tiles
+
+
+def output_convolution(model: nn.Module) -> set[str]:
+    """The last convolution of a model without other matrices: the output head, as in SqueezeNet.
+
+    With it in the remainder the loss has a graph whatever is active.
+    """
+    last, held = "", set()
+    for path, module in model.named_modules():
+        if _is_convolution(module):
+            last = path
+            held.add(join(path, "weight"))
+    others = any(p.dim() > 1 and name not in held for name, p in model.named_parameters())
+    return set() if others or len(held) < 2 else {last}
 
 
 def repeated_blocks(model: nn.Module, paths: list[str], found: list[Block]) -> dict[str, str | None]:

@@ -65,7 +65,9 @@ def partition_model(
 
     Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
-    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers.
+    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers. Modules come in the
+    order in which the model registers their parts; ``d`` counts blocks and convolutions together. The last
+    convolution of a model without other matrices is its output head and stays in the remainder.
 
     Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
     once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
@@ -77,24 +79,21 @@ def partition_model(
     attentions: list[Attention] = []
     if layers:
         modules = _layers(model, found, convs)
+        attentions = [Attention(unit.core, ()) for block in found for _, unit in block.heads]
     else:
         modules = []
-        for block in found:
-            if heads:
-                for qualifier, unit in block.heads:
-                    prefix = f"{block.name}.{qualifier}." if qualifier else f"{block.name}."
-                    names = [f"{prefix}head{h}" for h in range(unit.groups)]
-                    modules += [
-                        Module(name, "head", block.depth, unit.slices(h, head_outputs)) for h, name in enumerate(names)
-                    ]
-                    attentions.append(Attention(unit.core, tuple(names)))
-            modules += _feed_forward(block, ffn_groups, experts)
-        if filter_groups:
-            for depth, conv in enumerate(convs):
-                modules += [
-                    Module(f"conv{depth}.filters{group}", "filters", depth, slices)
-                    for group, slices in enumerate(conv.groups(filter_groups))
-                ]
+        for depth, part in enumerate(_in_order(model, found, convs)):
+            if isinstance(part, Filters):
+                groups = part.groups(filter_groups) if filter_groups else []
+                modules += [Module(f"conv{depth}.filters{g}", "filters", depth, own) for g, own in enumerate(groups)]
+                continue
+            name = f"layer{depth}" if part.name.startswith("layer") else part.name
+            for qualifier, unit in part.heads if heads else ():
+                stem = ".".join(filter(None, (name, qualifier, "head")))
+                names = [f"{stem}{h}" for h in range(unit.groups)]
+                modules += [Module(n, "head", depth, unit.slices(h, head_outputs)) for h, n in enumerate(names)]
+                attentions.append(Attention(unit.core, tuple(names)))
+            modules += _feed_forward(part, name, depth, ffn_groups, experts)
     modules = _trainable(model, modules)
     if not modules:
         raise InputError(
@@ -133,15 +132,22 @@ def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
     return kept
 
 
-def _feed_forward(block: Block, ffn_groups: int, experts: bool) -> Iterable[Module]:
+def _in_order(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Block | Filters]:
+    """Blocks and convolutions in one order, the model's."""
+    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
+    first = {block.path: block.heads[0][1].core for block in found}
+    return sorted((*found, *convs), key=lambda part: order[first.get(part.path, part.path)])
+
+
+def _feed_forward(block: Block, name: str, depth: int, ffn_groups: int, experts: bool) -> Iterable[Module]:
     for qualifier, ffn in block.ffns:
-        stem = ".".join(filter(None, (block.name, qualifier, "ffn")))
+        stem = ".".join(filter(None, (name, qualifier, "ffn")))
         for group, slices in enumerate(ffn.groups(ffn_groups) if ffn_groups else ()):
-            yield Module(stem if ffn_groups == 1 else f"{stem}{group}", "ffn", block.depth, slices)
+            yield Module(stem if ffn_groups == 1 else f"{stem}{group}", "ffn", depth, slices)
     for qualifier, unit in block.experts:
-        stem = ".".join(filter(None, (block.name, qualifier, "expert")))
+        stem = ".".join(filter(None, (name, qualifier, "expert")))
         for expert, slices in enumerate(unit.slices if experts else ()):
-            yield Module(f"{stem}{expert}", "expert", block.depth, slices)
+            yield Module(f"{stem}{expert}", "expert", depth, slices)
 
 
 def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Module]:

@@ -48,7 +48,7 @@ class Module:
 @dataclass(frozen=True)
 class Attention:
     """A submodule ``core`` whose forward computes attention over these head modules, in order: one for each head
-    or, under grouped queries, for each key/value head."""
+    or, under grouped queries, for each key/value head; over none where heads are no modules of their own."""
 
     core: str
     heads: tuple[str, ...]

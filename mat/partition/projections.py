@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -74,6 +74,14 @@ def ancestors(path: str) -> Iterator[str]:
     while path:
         path = parent(path)
         yield path
+
+
+def nearest(path: str, others: Collection[str]) -> str | None:
+    """The deepest module that holds ``path`` and one of ``others``."""
+    for above in (path, *ancestors(path)):
+        if any(within(other, above) for other in others):
+            return above
+    return None
 
 
 def split(width: int, groups: int, path: str) -> list[tuple[int, int]]:
