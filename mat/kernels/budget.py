@@ -53,7 +53,8 @@ class Prices:
         A forward pass; a backward pass to the layers' inputs per cotangent, and two that find every row's sample; per
         cotangent the Gram matrices, by forming the samples' gradients and multiplying them, or by inner products of
         positions, which ``mat.kernels.gram`` counts at half and so may take twice as much; the outputs of a few
-        samples in other batches; one sample's comparison with plain differentiation; an eigenvalue solve per module, and one of the integral NTK.
+        samples in other batches; one sample's comparison with plain differentiation; an eigenvalue solve per module,
+        and one of the integral NTK.
         """
         passes = backward_passes(estimator, directions, self.outputs)
         each = self.outputs if estimator == "full" else 1  # rows of one sample

@@ -12,7 +12,7 @@ from torch import nn
 
 from mat.partition.blocks import CONTAINERS, Block, own_class
 from mat.partition.partition import Slice
-from mat.partition.projections import ancestors, join, parent, split, within
+from mat.partition.projections import ancestors, join, own_parameter, parent, split, within
 
 PLAIN = tuple(container.forward for container in CONTAINERS)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -48,7 +48,7 @@ def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
                 join(place, name)
                 for place, holder in places
                 for name in ("weight", "bias")
-                if holder._parameters.get(name) is not None
+                if own_parameter(holder, name) is not None
             ]
             made.append(Filters(path, module.out_channels, tuple(owners)))
     return made
@@ -133,7 +133,7 @@ def normalised_by(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
     waiting = {path for path, m in modules.items() if _is_convolution(m) and path in once}
     found: dict[str, str] = {}
     for path, module in modules.items():
-        if type(module).forward is nn.Sequential.forward:
+        if getattr(type(module), "forward", None) is nn.Sequential.forward:  # a scripted class has none
             chain = [join(path, name) for name in module._modules]
             for place, following in pairwise(chain):
                 if place in waiting:
@@ -181,4 +181,4 @@ def _traced(path: str, module: nn.Module, waiting: set[str]) -> dict[str, str]:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module._parameters.get("weight") is not None
+    return isinstance(module, nn.Conv2d) and own_parameter(module, "weight") is not None

@@ -45,15 +45,20 @@ class Projection:
 
 def projection(path: str, module: nn.Module | None) -> Projection | None:
     """The map of an ``nn.Linear``, or of a layer with a transposed (in, out) weight and its width in ``nf``."""
-    weight = None if module is None else module._parameters.get("weight")
+    weight = None if module is None else own_parameter(module, "weight")
     if module is None or weight is None or weight.dim() != 2:
         return None
-    bias = join(path, "bias") if module._parameters.get("bias") is not None else None
+    bias = join(path, "bias") if own_parameter(module, "bias") is not None else None
     if isinstance(module, nn.Linear):
         return Projection(join(path, "weight"), bias, *weight.shape)
     if getattr(module, "nf", None) == weight.shape[1]:
         return Projection(join(path, "weight"), bias, weight.shape[1], weight.shape[0], dim=1)
     return None
+
+
+def own_parameter(module: nn.Module, name: str) -> nn.Parameter | None:
+    """The parameter that a module, scripted ones too, has by this name itself; None for anything that is computed."""
+    return dict(module.named_parameters(recurse=False, remove_duplicate=False)).get(name)
 
 
 def join(path: str, name: str) -> str:

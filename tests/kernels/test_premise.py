@@ -219,7 +219,11 @@ def test_activations_that_take_gradients_by_a_hook_change_nothing():
     model = Model()
     partition = by_parameter(model.second)
     plain = modular_ntk(model.second, partition, {"input": samples()})
-    model.second.register_forward_pre_hook(lambda module, args: args[0].requires_grad_())
+
+    def take_gradients(module, args, kwargs):
+        kwargs["input"].requires_grad_()
+
+    model.second.register_forward_pre_hook(take_gradients, with_kwargs=True)
     kernels = modular_ntk(model.second, partition, {"input": samples()})
     assert kernels.ways == plain.ways and set(plain.ways.values()) == {"one pass"}
     for name, gram in plain.items():
