@@ -24,6 +24,7 @@ from mat.kernels.batched import Found
 from mat.kernels.estimators import Estimator, SampleLoss
 from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
+from mat.partition.effect import confirm, listed
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")
@@ -70,18 +71,20 @@ def modular_ntk(
 ) -> Kernels:
     """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
-    ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits,
-    labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working
-    space beside the activations of one forward pass. ``verify``: where some function between a layer and the outputs
-    might mix or move samples, find by a second backward pass which sample every row belongs to (a third, where there
-    are several cotangents, and more for very many samples); without it, shapes are believed where only one reading is
-    likely. ``check``: how many of the first samples are compared with plain automatic differentiation (0: none);
-    modules that differ are differentiated sample by sample, with a warning. ``remainder``: one more kernel, of the
-    remainder; with it they add up to the kernel of all trainable parameters.
+    ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits, labels
+    -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working space beside
+    the activations of one forward pass. ``verify``: where some function between a layer and the outputs might mix or
+    move samples, find by a second backward pass which sample every row belongs to (a third, where there are several
+    cotangents, and more for very many samples); without it, shapes are believed where only one reading is likely. It
+    also confirms how a partition was cut (``mat.partition.effect``). ``check``: how many of the first samples are
+    compared with plain automatic differentiation (0: none); modules that differ are differentiated sample by sample,
+    with a warning. ``remainder``: one more kernel, of the remainder; with it they add up to the kernel of all trainable
+    parameters.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
-    Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
-    samples, samples that depend on each other through batch statistics, or a ``full`` kernel beyond 4 GiB.
+    Raises InputError for a partition that gradients contradict, unknown or missing choices, inputs that are no
+    batch, outputs without a dimension of samples, samples that depend on each other through batch statistics, or a
+    ``full`` kernel beyond 4 GiB.
     """
     if not isinstance(estimator, Estimator):
         estimator = Estimator(estimator, directions, seed, loss)
@@ -89,9 +92,14 @@ def modular_ntk(
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
     partition = partition.with_remainder() if remainder else partition
     request = Request.of(model, partition, inputs, labels, estimator, memory)
+    if verify:
+        confirm(model, partition, request.inputs)
     with evaluation(model):
         found = batched.kernels(request, verify)
-        slow = found.unknown | _used(request, found.unseen)
+        used = _used(request, found.unseen)
+        slow = found.unknown | used
+        if verify:
+            _warn_of_idle(partition, found.unseen - used)
         if slow:
             for why, names in (
                 ("no rule follows their use", slow - found.untraced),
@@ -167,6 +175,16 @@ def _wrong(request: Request, found: Found, few: int) -> set[str]:
     return {name for name, off in zip(found.grams, (wrong.any(2).any(1) & finite).tolist(), strict=True) if off}
 
 
+def _warn_of_idle(partition: Partition, idle: Collection[str]) -> None:
+    """Name the modules on which no output depends; experts may be chosen by other samples."""
+    own = {m.name: {piece.parameter for piece in m.slices} for m in partition.modules if m.kind != "expert"}
+    if names := [name for name, parameters in own.items() if parameters and parameters.issubset(idle)]:
+        warnings.warn(
+            "the outputs in evaluation mode do not depend on these modules, so their kernels are 0; "
+            f"partition_model(model, example=inputs) leaves them to the remainder: {listed(names)}",
+            stacklevel=3,
+        )
+
+
 def _warn(why: str, names: set[str]) -> None:
-    listed = ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed}", stacklevel=3)
+    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed(sorted(names))}", stacklevel=3)
