@@ -92,10 +92,10 @@ def modular_ntk(
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
     partition = partition.with_remainder() if remainder else partition
     request = Request.of(model, partition, inputs, labels, estimator, memory)
-    if verify:
-        confirm(model, partition, request.inputs)
     with evaluation(model):
         found = batched.kernels(request, verify)
+        if verify:  # behind the refusals of inputs, which cost less
+            confirm(model, partition, request.inputs)
         used = _used(request, found.unseen)
         slow = found.unknown | used
         if verify:
