@@ -38,6 +38,7 @@ from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
+from mat.partition.effect import confirm
 from mat.partition.partition import Partition, Slice
 from mat.prices import counted_prices
 from mat.seeds import stream_seed
@@ -341,6 +342,8 @@ class Controller:
             if GRADIENTS in self.measured:
                 inputs, labels, loss = self.probe_inputs, self.probe_labels, self.estimator.loss
                 assert inputs is not None and labels is not None and loss is not None  # as was checked
+                if first and kernels is None:
+                    confirm(self.model, self.partition, inputs)
                 norms = gradient_norms(self.model, self.partition, inputs, labels, loss)
         return self._seen(kernels, norms)
 

@@ -114,19 +114,25 @@ class InsideAttention(TorchFunctionMode):
 
     ``products``: by the id of their weight, for attentions that hand weights to ``F.linear`` without calling
     the layer (nn.MultiheadAttention, torchvision's Swin). ``heads``: which heads are active, for
-    scaled_dot_product_attention; None where all are to be differentiated.
+    scaled_dot_product_attention; None where all are to be differentiated. ``entered``: what the attention was called
+    with. Dimension 1 of a query is heads where dimensions 0 and 2 are the samples and positions of the first (B, S, d)
+    among that, or within nn.MultiheadAttention; any other call is left whole, which is right whatever it holds.
     """
 
-    def __init__(self, products: Mapping[int, Product], heads: Heads | None) -> None:
+    def __init__(self, products: Mapping[int, Product], heads: Heads | None, entered: Iterable[Any]) -> None:
         super().__init__()
         self.products, self.heads = products, heads
+        states = (x for x in entered if isinstance(x, Tensor) and x.dim() == 3 and x.is_floating_point())
+        self.positions = next((tuple(x.shape[:2]) for x in states), None)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is _LINEAR:
             return self.linear(*args, **kwargs)
         if func is _SDPA:
-            return self.attention(*args, **kwargs)
+            query = args[0] if args else kwargs["query"]
+            known = query.dim() == 4 and (query.shape[0], query.shape[2]) == self.positions
+            return self.attention(*args, **kwargs) if known else _SDPA(*args, **kwargs)
         if func is _MULTI_HEAD:
             inside = multi_head_attention(linear=self.linear, scaled_dot_product_attention=self.attention)
             return inside(*args, **kwargs)

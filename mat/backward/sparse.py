@@ -99,7 +99,7 @@ class SparseBackward:
 
             def run(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 heads = None if any(product.lent for product in inside) else self._heads[core]
-                with InsideAttention(by_weight, heads):
+                with InsideAttention(by_weight, heads, (*args, *kwargs.values())):
                     return own(*args, **kwargs)
 
             return run

@@ -24,6 +24,7 @@ from mat.kernels.estimators import Estimator, SampleLoss
 from mat.kernels.reasons import Why
 from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
+from mat.partition.effect import confirm, idle_parameters, listed
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")
@@ -73,18 +74,18 @@ def modular_ntk(
     One sample's outputs may have any shape, (n, …) in all; (n,) are one logit each. ``estimator``: a name, or an
     ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits, labels -> (n,)) belong to ``loss``,
     ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working space beside the activations of one
-    forward pass. ``verify``: compare the outputs of a few samples with those in another batch, alone, and with the
-    generators in another state; and where some function between a layer and the outputs might mix or move samples, find
-    by a second backward pass which sample every row belongs to (a third, where there are several cotangents, and more
-    for very many samples). Without it, shapes are believed where only one reading is likely. ``check``: how many of the
-    first samples are compared with plain automatic differentiation (0: none); modules that differ are differentiated
-    sample by sample, with a warning. ``remainder``: one more kernel, of the remainder; with it they add up to the
-    kernel of all trainable parameters.
+    forward pass. ``verify``: confirm how the partition was cut (``mat.partition.effect``); compare the outputs of a few
+    samples with those in another batch, alone, and with the generators in another state; and where some function
+    between a layer and the outputs might mix or move samples, find by a second backward pass which sample every row
+    belongs to (a third, where there are several cotangents, and more for very many samples). Without it, shapes are
+    believed where only one reading is likely. ``check``: how many of the first samples are compared with plain
+    automatic differentiation (0: none); modules that differ are differentiated sample by sample, with a warning.
+    ``remainder``: one more kernel, of the remainder; with it they add up to the kernel of all trainable parameters.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
-    Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
-    samples, outputs that depend on the other samples of a batch or on chance (``mat.kernels.premise``), or a ``full``
-    kernel beyond 4 GiB.
+    Raises InputError for a partition that gradients contradict, unknown or missing choices, inputs that are no batch,
+    outputs without a dimension of samples, outputs that depend on the other samples of a batch or on chance
+    (``mat.kernels.premise``), or a ``full`` kernel beyond 4 GiB.
     """
     if not isinstance(estimator, Estimator):
         estimator = Estimator(estimator, directions, seed, loss)
@@ -94,11 +95,15 @@ def modular_ntk(
     request = Request.of(model, partition, inputs, labels, estimator, memory)
     with evaluation(model):
         found = batched.kernels(request, verify)
+        if verify:  # behind the refusals of inputs, which cost less
+            confirm(model, partition, request.inputs)
         slow = set(found.unfollowed)
         if slow:
             for why in Why:
                 _warn(why, {name for name, reason in found.unfollowed.items() if reason is why})
             per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
+        if verify:
+            _warn_of_idle(request, partition, found.grams)
         wrong = _wrong(request, found, min(check, request.n)) if check else set()
         if wrong:
             _warn(Why.DIFFERENT, wrong)
@@ -155,5 +160,16 @@ def _wrong(request: Request, found: Found, few: int) -> set[str]:
 def _warn(why: Why, names: set[str]) -> None:
     if not names:
         return
-    listed = ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed}", stacklevel=3)
+    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed(sorted(names))}", stacklevel=3)
+
+
+def _warn_of_idle(request: Request, partition: Partition, grams: Grams) -> None:
+    """Name the modules on which no output depends; experts may be chosen by other samples."""
+    asleep = [m for m in partition.modules if m.slices and m.kind != "expert" and not grams[m.name].any()]
+    idle = idle_parameters(request.model, request.inputs) if asleep else set()
+    if names := [m.name for m in asleep if {piece.parameter for piece in m.slices} <= idle]:
+        warnings.warn(
+            "the outputs in evaluation mode do not depend on these modules, so their kernels are 0; "
+            f"partition_model(model, example=inputs) leaves them to the remainder: {listed(names)}",
+            stacklevel=3,
+        )

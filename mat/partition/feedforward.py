@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from mat.partition.attention import Heads
-from mat.partition.partition import Slice
-from mat.partition.projections import Projection, ancestors, join, nearest, parent, projection, split, within
+from mat.partition.partition import Premise, Slice
+from mat.partition.projections import Projection, ancestors, join, nearest, parent, premise, projection, split, within
 
 # Tells the map back to the residual stream where f = d leaves it open.
 DOWN = ("output.dense", "lin2", "linear2", "wo", "down_proj", "c_proj", "fc2")
@@ -26,6 +26,11 @@ class FeedForward:
     @property
     def weights(self) -> set[str]:
         return {self.down.weight, *(up.weight for up in self.ups)}
+
+    @property
+    def premise(self) -> Premise:
+        """That every neuron's rows feed its own column."""
+        return premise(self.path, self.ups, self.down, self.down.columns)
 
     def groups(self, count: int) -> list[tuple[Slice, ...]]:
         """Slices of ``count`` equal groups of neurons."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.partition.partition import Slice
+from mat.partition.partition import Premise, Slice
+
+Runs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ def projection(path: str, module: nn.Module | None) -> Projection | None:
 def own_parameter(module: nn.Module, name: str) -> nn.Parameter | None:
     """The parameter that a module, scripted ones too, has by this name itself; None for anything that is computed."""
     return dict(module.named_parameters(recurse=False, remove_duplicate=False)).get(name)
+
+
+def premise(where: str, sources: Sequence[Projection], sink: Projection, count: int) -> Premise:
+    """That ``sources`` feed ``sink`` in ``count`` equal runs."""
+    rows = tuple(Slice(p.weight, p.dim, p.offset, p.offset + p.rows) for p in sources)
+    return Premise(where, rows, sink.column_slice(0, sink.columns), count)
+
+
+def joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    """``slices`` with those that go on where another of the same parameter ends made one with it."""
+    found: list[Slice] = []
+    for piece in slices:
+        before = (other for other in found if (*astuple(other)[:2], other.stop) == astuple(piece)[:3])
+        if last := next(before, None):
+            found[found.index(last)] = replace(last, stop=piece.stop)
+        else:
+            found.append(piece)
+    return tuple(found)
 
 
 def join(path: str, name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -26,7 +27,7 @@ from mat.errors import InputError
 Record = TypeVar("Record")
 
 Real = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]  # a number as it was written
-LARGEST = 2**31 - 1  # of any number; what a setting is for may allow less
+LARGEST = 2**31 - 1  # of any whole number; what a setting is for may allow less
 LONGEST = 4096  # characters of any text
 QUOTED = 200  # characters of a value in an error
 WANTED = {
@@ -150,10 +151,10 @@ def _check_values(given: Any, place: str) -> None:
     elif isinstance(given, list | tuple):
         for number, value in enumerate(given):
             _check_values(value, f"{place}.{number}".lstrip("."))
-    elif isinstance(given, int | float) and not abs(given) <= LARGEST:
-        raise InputError(
-            f"{place}: expected a finite number, at most {LARGEST:,} in size, got {_short(given)}; change it"
-        )
+    elif isinstance(given, float) and not math.isfinite(given):
+        raise InputError(f"{place}: expected a finite number, got {given}; change it")
+    elif isinstance(given, int) and not abs(given) <= LARGEST:
+        raise InputError(f"{place}: expected a number of at most {LARGEST:,} in size, got {_short(given)}; change it")
     elif isinstance(given, str) and not (given.isprintable() and len(given) <= LONGEST):
         raise InputError(
             f"{place}: expected one line of text, at most {LONGEST:,} characters that can be printed, got "

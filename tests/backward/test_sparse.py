@@ -479,3 +479,36 @@ def test_dense_gradients_are_no_reason_to_refuse_and_strangers_are_left_alone():
     case.loss().backward()
     optimizer.step()
     sparse.close()
+
+
+def test_heads_folded_into_the_batch_have_the_plain_gradient_in_detach():
+    """Dimension 1 of what its attention computes is frames, as many as there are heads."""
+
+    class Axial(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads = 4
+            self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(16, 16) for _ in range(4))
+
+        def forward(self, x):
+            n, frames, tokens, _ = x.shape
+
+            def folded(layer):
+                heads = layer(x).view(n, frames, tokens, 4, 4).permute(0, 3, 1, 2, 4)
+                return heads.reshape(4 * n, frames, tokens, 4)
+
+            y = nn.functional.scaled_dot_product_attention(*map(folded, (self.q_proj, self.k_proj, self.v_proj)))
+            return self.o_proj(y.view(n, 4, frames, tokens, 4).permute(0, 2, 3, 1, 4).reshape(x.shape))
+
+    torch.manual_seed(0)
+    model, x = nn.ModuleDict({"axial": Axial()}).double(), torch.randn(3, 4, 5, 16, dtype=torch.float64)
+    model["axial"](x).square().sum().backward()
+    plain = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    sparse = SparseBackward(model, partition_model(model), "detach")
+    sparse.set_active({"layer0.head1"})
+    model["axial"](x).square().sum().backward()
+    leaves = dict(sparse.named_parameters())
+    for name in ("q_proj", "k_proj", "v_proj"):
+        got = leaves[f"axial.{name}.weight[4:8]"].grad
+        torch.testing.assert_close(got, plain[f"axial.{name}.weight"][4:8])

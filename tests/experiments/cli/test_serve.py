@@ -137,7 +137,7 @@ def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path
     [
         ("raise SystemExit(3)", 3, ""),
         ("print('out'); raise ValueError('why')", 1, "ValueError: why"),
-        ("raise KeyboardInterrupt", 130, "the same command resumes"),
+        ("raise KeyboardInterrupt", 130, "give the same command again"),
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
     ],
 )
