@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -143,12 +143,15 @@ def is_result(key: str) -> bool:
     return file not in (CURVE, PROBES) or CLOCK not in part
 
 
-def made(root: Path) -> Bench:
-    """A bench in the new folder ``root``: each case trained once, and once until it had saved three states."""
+def made(root: Path, names: Container[str] | None = None) -> Bench:
+    """A bench in the folder ``root`` with these cases, or all: each trained once, the first two also until three states
+    were saved, and pooled."""
     data = root / "mirror"
-    computed(partial(_mirror, data))
-    known = cases(data)
+    known = {name: case for name, case in cases(data).items() if names is None or name in names}
+    if "pictures" in known:
+        computed(partial(_mirror, data))
     bench = Bench(root, known, {}, {}, {})
+    (bench.runs / "cache").mkdir(parents=True)
     for name, case in known.items():
         bench.operations[name] = _trained(bench, name, case)
         bench.whole[name] = computed(partial(content, bench.runs / case.name))
@@ -156,8 +159,8 @@ def made(root: Path) -> Bench:
         folder = root / "halfway" / name
         shutil.copytree(bench.runs / "cache", folder / "cache")
         Command(known[name].argv(folder), folder, killed_at(4, folder / ".state", ["os.rename"])).wait()
-    for tables, names in (("tables", ("first", "second")), ("other_tables", ("second", "follower"))):
-        _well(["step", "collect", *(bench.runs / known[name].name for name in names), "--tables", root / tables], root)
+    for tables, pooled in (("tables", ("first", "second")), ("other_tables", ("second",))):
+        _well(["step", "collect", *(bench.runs / known[name].name for name in pooled), "--tables", root / tables], root)
         _well(["step", "table", "results", "--tables", root / tables], REPOSITORY)
     return replace(bench, shown=_well(["show", bench.runs / known["first"].name], root))
 

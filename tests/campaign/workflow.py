@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from snakemake import cli
 
+from mat.records.files import write_text
 from tests.campaign.bench import REPOSITORY, SMALL, Bench, content, is_result
 from tests.campaign.commands import Command, computed
 from tests.campaign.outcomes import Ended, Judged, Verdict
@@ -115,7 +116,7 @@ def undisturbed(bench: Bench) -> tuple[float, dict[str, str]]:
         ended = start(place).wait(PATIENCE)
         if ended.status != 0:
             raise RuntimeError(ended.said[-2000:])
-        kept.write_text(yaml.safe_dump([time.monotonic() - began, results(place)]))
+        write_text(yaml.safe_dump([time.monotonic() - began, results(place)]), kept)
     whole, expected = yaml.safe_load(kept.read_text())
     return whole, expected
 
@@ -133,6 +134,6 @@ def results(place: Path) -> dict[str, str]:
 
 def planned(rng: random.Random) -> list[WorkflowKill]:
     return [
-        WorkflowKill(tuple(rng.random() for _ in range(rng.choice((1, 1, 2)))), SIGNALS[i % 4], i % 6 == 5)
+        WorkflowKill(tuple(rng.random() for _ in range(rng.choice((1, 1, 2)))), rng.choice(SIGNALS), i % 4 == 3)
         for i in range(COUNT)
     ]
