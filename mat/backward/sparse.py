@@ -43,6 +43,11 @@ REFUSED = {
 }
 
 
+# hooks of what is gone, which do nothing: garbage may be collected while an optimizer goes through its hooks, so they
+# are taken out when the next ones come
+_IDLE: list[Any] = []
+
+
 class SparseBackward:
     """Gives ``model`` a backward pass that follows a set of active modules.
 
@@ -74,6 +79,8 @@ class SparseBackward:
         self.set_active(partition.names)
         self._stand_ins: list[StandIn] = [ZeroGrad(model, self.parameters), *self._forwards()]
         self._stand_ins += [Reduce(module) for module in {stand_in.module: None for stand_in in self._stand_ins}]
+        while _IDLE:
+            _IDLE.pop().remove()
         # the hooks are global: they must not keep this object, or the model, alive
         for register, method in (
             (register_optimizer_step_pre_hook, self._before_step),
@@ -82,7 +89,7 @@ class SparseBackward:
         ):
             check = weakref.WeakMethod(method)
             guard = register(lambda *args, check=check: (found := check()) and found(*args))
-            weakref.finalize(self, guard.remove)
+            weakref.finalize(self, _IDLE.append, guard)
 
     def _layer(self, path: str) -> SparseLayer:
         pieces = self.leaves.of_layer(path)

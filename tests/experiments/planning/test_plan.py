@@ -42,6 +42,7 @@ CONFIG = {
             "task": {"name": "stub", "objective": "masked_lm", "train": 64},
             "model": {"name": "bert", "layers": 1, "width": 8, "heads": 2},
             "recipe": {"batch": 32, "precision": "bfloat16"},
+            "probe": {"n": 64, "directions": 8},
             "tags": ["texts", "small"],
         },
     },

@@ -203,7 +203,7 @@ def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_p
         assert set(zip(*(normalised[key] for key in KEY), strict=True)) == {
             ("projected", 6, p, 4) for p in {0, default}
         }
-        session.tables[0, 0] = table
+        session.tables[0, 0] = table.to_dict("records")
         assert set(session.table()["default_positions"]) == {default}
 
 
@@ -211,7 +211,7 @@ def test_a_default_is_measured_beside_what_is_asked_for(tmp_path):
     made = with_probe("hmm", positions=3, n=5, directions=7)
     session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
     assert session.default == ("projected", 7, 3, 5)
-    table = session.probe(0, 0.0, 0)
+    table = pd.DataFrame(session.probe(0, 0.0, 0))
     assert session.default in set(zip(*(table[key] for key in KEY), strict=True))
     assert {*made.settings.sizes, 5} == {n for one in session.measurements for n in one.sizes}
 
