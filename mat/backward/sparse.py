@@ -27,7 +27,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from mat.backward.attention import Heads
-from mat.backward.layers import Product, SparseLayer, sparse_layer
+from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
 from mat.backward.modes import MODES
 from mat.backward.parallel import refuse_active_wrapper, refuse_parallel, refuse_wrapper
@@ -103,11 +103,13 @@ class SparseBackward:
 
         def attend(core: str) -> Callable[..., Any]:
             inside = [product for path, product in products.items() if within(path, core)]
+            mine = self._layers.get(core)
+            whole = mine if isinstance(mine, Whole) else None  # it has parameters of its own, such as position biases
 
             def run(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 heads = None if any(product.lent for product in inside) else self._heads[core]
                 with InsideAttention(by_weight, heads, (*args, *kwargs.values())):
-                    return own(*args, **kwargs)
+                    return own(*args, **kwargs) if whole is None else whole(own, *args, **kwargs)
 
             return run
 

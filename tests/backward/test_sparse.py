@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import gc
 import io
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -512,3 +514,22 @@ def test_heads_folded_into_the_batch_have_the_plain_gradient_in_detach():
     for name in ("q_proj", "k_proj", "v_proj"):
         got = leaves[f"axial.{name}.weight[4:8]"].grad
         torch.testing.assert_close(got, plain[f"axial.{name}.weight"][4:8])
+
+
+def test_garbage_collected_between_the_hooks_of_a_step_disturbs_no_step():
+    """Hooks of a model that is gone are taken out, but not while an optimizer goes through them."""
+    case = bert_case()
+    other = [SparseBackward(case.model, case.partition, "exact")]
+    weights = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weights], lr=0.1)
+
+    def collect(*args):
+        other.clear()
+        del case.model
+        gc.collect()
+
+    optimizer.register_step_post_hook(collect)
+    gone = weakref.ref(other[0])
+    weights.sum().backward()
+    optimizer.step()
+    assert gone() is None

@@ -135,9 +135,9 @@ def run_inputs(wildcards):
     return needed
 
 
-def sealed(path):
-    """A file and its seal."""
-    return [path, str(beside(Path(path)))]
+def seal_of(path):
+    """The file of sums beside a file that is read back."""
+    return str(beside(Path(path)))
 
 
 def run_spec(wildcards):
