@@ -146,9 +146,12 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
 
 
 def _pool(frames: Sequence[pd.DataFrame], order: str) -> pd.DataFrame:
-    keys = ["task", "method", "seed", order] + (["module"] if order == "interval" else [])
-    known = [frame for frame in frames if len(frame)] or frames[:1]
-    pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
+    """All rows by task, method, seed, ``order`` and module. Each frame is of one run, so that frames are sorted, and no
+    second copy of all rows is."""
+    keys = [order] + (["module"] if order == "interval" else [])
+    known = [frame.sort_values(keys, kind="stable") for frame in frames if len(frame)]
+    known.sort(key=lambda frame: tuple(frame[["task", "method", "seed"]].iloc[0]))
+    pooled = pd.concat(known or frames[:1], ignore_index=True)
     own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
 

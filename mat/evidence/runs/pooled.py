@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
@@ -101,7 +102,7 @@ class Tables:
 
     def probes_of(self, run: str) -> pd.DataFrame:
         """One run's probes, by interval and module."""
-        rows = self.probes[self.probes["run"] == run]
+        rows = self.probes.take(self._probe_rows.get(run, []))
         return rows.sort_values(["interval", "module"], ignore_index=True)
 
     @cached_property
@@ -121,6 +122,11 @@ class Tables:
         numbers = self.curves.select_dtypes("number")
         groups = numbers.groupby(self.curves["run"], sort=False)
         return {run: rows.sort_values("step", ignore_index=True) for run, rows in groups}
+
+    @cached_property
+    def _probe_rows(self) -> dict[str, np.ndarray]:
+        """Places of each run's probes: looked up once, for a scan per run grows with the square of the runs."""
+        return self.probes.groupby("run").indices
 
     def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
         """``measure(run row, curve)`` of every finished run, as a series over seeds."""

@@ -195,3 +195,18 @@ def test_half_a_table_of_runs_is_refused(runs, tmp_path):
     (tmp_path / "runs.csv").write_text("".join(lines[: len(lines) // 2]))
     with pytest.raises(InputError, match=r"other runs in runs\.csv than in curves\.parquet"):
         pooled.load(tmp_path)
+
+
+def test_no_scan_of_all_probes_is_made_for_a_run(tables, monkeypatch):
+    """Rows compared with a run's name, over all runs: none, so that the work grows with the rows and not with runs ×
+    rows."""
+    scanned = []
+    equals = pd.Series.__eq__
+    monkeypatch.setattr(pd.Series, "__eq__", lambda self, other: scanned.append(len(self)) or equals(self, other))
+    found = {run: tables.probes_of(run) for run in tables.runs["run"]}
+    assert not scanned
+    monkeypatch.undo()
+    for run, probes in found.items():
+        own = tables.probes[tables.probes["run"] == run].sort_values(["interval", "module"], ignore_index=True)
+        pd.testing.assert_frame_equal(probes, own)
+    assert tables.probes_of("no such run").empty
