@@ -35,7 +35,8 @@ rule all:
 
 
 onstart:
-    handover.start(plugins())
+    if len(to_do()) > FEW:
+        handover.start(plugins())
     if sys.stderr.isatty():
         progress.show(logger, to_do(), work(), sys.stderr)
 

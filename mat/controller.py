@@ -38,6 +38,7 @@ from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
+from mat.partition.effect import confirm
 from mat.partition.partition import Partition, Slice
 from mat.prices import counted_prices
 from mat.seeds import stream_seed
@@ -72,7 +73,7 @@ class Controller:
         every: int,
         estimator: str = "projected",
         normalisation: str = "raw",
-        directions: int = 8,
+        directions: int = 4,
         positions: int = 0,
         probe_labels: Tensor | None = None,
         loss: SampleLoss | None = None,
@@ -252,6 +253,7 @@ class Controller:
         active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
         if active != self.active:
             assert self.sparse is not None  # a dense method selects every module
+            self.sparse.end_turns(active)
             self.sparse.set_active(active)
             self.active = active
         if record:
@@ -340,6 +342,8 @@ class Controller:
             if GRADIENTS in self.measured:
                 inputs, labels, loss = self.probe_inputs, self.probe_labels, self.estimator.loss
                 assert inputs is not None and labels is not None and loss is not None  # as was checked
+                if first and kernels is None:
+                    confirm(self.model, self.partition, inputs)
                 norms = gradient_norms(self.model, self.partition, inputs, labels, loss)
         return self._seen(kernels, norms)
 

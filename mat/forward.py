@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mat._torch_checkpoint import without_checkpoints
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
 
 
 def forward(model: nn.Module, inputs: Inputs) -> Tensor:
-    """The logits of ``model``, called with keyword ``inputs``; a Hugging Face output gives its ``.logits``.
+    """The logits of ``model``, called with keyword ``inputs``; an output or a mapping gives its ``logits``.
 
     Raises InputError for any other output.
     """
@@ -24,18 +25,29 @@ def forward(model: nn.Module, inputs: Inputs) -> Tensor:
 
 def logits_of(output: Any, model: nn.Module) -> Tensor:
     """The logits in what ``model`` has returned; raises InputError where there are none."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = output if isinstance(output, Tensor) else named
     if not isinstance(logits, Tensor):
+        keys = f" of {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
         raise InputError(
-            f"{type(model).__name__} returned {type(output).__name__} without logits; a tensor or an output with "
-            "logits is expected: use a model with a head, or wrap it in a module that returns the tensor"
+            f"{type(model).__name__} returned {type(output).__name__}{keys} without logits; a tensor, or an output or "
+            "mapping with logits, is expected: use a model with a head, or wrap it in a module that returns the tensor"
+        )
+    if logits.is_complex():
+        raise InputError(
+            f"{type(model).__name__} returned complex logits, {logits.dtype}; real ones are expected: return "
+            "torch.view_as_real(…) of them, or their magnitudes"
         )
     return logits
 
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, no autocast; modes, flags and generators are put back afterwards."""
+    """Evaluation mode, frozen parameters, no autocast, blocks run plainly where they would be checkpointed: what is
+    frozen needs no recomputing, and a reentrant checkpoint hides its block's parameters.
+
+    Modes, flags and generators are put back afterwards.
+    """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     device = next(model.parameters()).device
@@ -47,6 +59,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.random.fork_rng(cuda),
         torch.autocast(device.type, enabled=False),
         torch.enable_grad(),
+        without_checkpoints(),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()

@@ -190,6 +190,7 @@ def test_a_budget_cuts_the_probe_and_not_more_than_it_must():
     for budget in (0.008, 0.08, 0.9):
         case = bert_case(batch=12)
         options = {"probe_labels": case.labels, "every": every, "length": steps, "budget": budget, "batch": 12}
+        options["directions"] = 8
         controller = Controller(case.model, case.partition, MAT(), case.inputs, **options)
         found.append(controller.extent)
         prices = counted_prices(case.model, case.partition, case.example, 12, False)

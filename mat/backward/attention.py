@@ -7,17 +7,19 @@ the plain one, whatever kernel it chooses: masks, causality and grouped queries 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
-from mat.backward.functions import Join, Rows, Take
+from mat.backward.functions import Composed, Join, Rows, Take
+from mat.backward.layers import as_autocast
 from mat.backward.parts import active_heads, leave
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+_MATH = SDPBackend.MATH.value
 
 
 class Heads:
@@ -42,7 +44,7 @@ class Heads:
 
 
 def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any) -> Tensor:
-    """``plain`` (F.scaled_dot_product_attention) on these arguments, inactive heads as constants.
+    """``plain`` (F.scaled_dot_product_attention) on these arguments, bit for bit, inactive heads as constants.
 
     Query, key and value are (B, H, S, D); a call of any other form is left whole, and its inactive heads
     then receive gradients that nobody reads.
@@ -52,19 +54,32 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any
     if any(t.dim() != 4 or t.shape[1] % heads.total for t in (q, k, v)):
         return plain(*args, **kwargs)
     if not heads.active:
-        with torch.no_grad():
-            return plain(*args, **kwargs)
+        return plain(*args, **kwargs).detach()
     if len(heads.active) == heads.total:
         return plain(*args, **kwargs)
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        q, k, v = (as_autocast(t, device) for t in (q, k, v))
+        mask = None if mask is None else as_autocast(mask, device)
+    with torch.autocast(device, enabled=False):
+        return _cut(plain, heads, q, k, v, mask, **named)
+
+
+def _cut(
+    plain: Callable[..., Tensor], heads: Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **named: Any
+) -> Tensor:
+    """By the kernel that the whole call takes: its choice depends on what the two groups would not show it."""
+    dropout, grouped = named.get("dropout_p", 0.0), named.get("enable_gqa", False)
+    math = torch._fused_sdp_choice(q, k, v, mask, **named) == _MATH
+    if (dropout and q.device.type != "cpu") or (math and grouped):
+        # a kernel draws its numbers itself, for all heads in one call: computed whole, then cut
+        whole = plain(q, k, v, mask, **named)
+        on, off = heads.split(whole.shape[1])
+        return _joined(Take.apply(whole, on, 1), off.views(whole.detach(), 1), on, off)
     if mask is not None and mask.dim() == 3:  # broadcast over the samples
         mask = mask[None]
-    if named.get("dropout_p", 0.0):
-        if q.device.type != "cpu" or named.get("enable_gqa"):
-            # the kernel draws its numbers itself, for all heads in one call: computed whole, then cut
-            whole = plain(*args, **kwargs)
-            on, off = heads.split(whole.shape[1])
-            return _joined(Take.apply(whole, on, 1), off.views(whole.detach(), 1), on, off)
-        return _dropped_out(heads, q, k, v, mask, **named)
+    if math:
+        return _composed(heads, q, k, v, mask, **named)
     active = plain(*_active(heads, q, k, v), attn_mask=_masked(heads, mask), **named)
     with torch.no_grad():
         runs = _constant(heads, mask, q, k, v)
@@ -72,39 +87,34 @@ def attend(plain: Callable[..., Tensor], heads: Heads, *args: Any, **kwargs: Any
     return _joined(active, constant, *heads.split(q.shape[1]))
 
 
-def _dropped_out(
-    heads: Heads, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float, **named: Any
+def _composed(
+    heads: Heads,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **_: Any,
 ) -> Tensor:
-    """With dropout a CPU takes the math path; its random numbers are drawn here for all heads, as it would."""
-    if torch.is_autocast_enabled(q.device.type):
-        kind = torch.get_autocast_dtype(q.device.type)
-        q, k, v = q.to(kind), k.to(kind), v.to(kind)
-    noise = torch.empty((*q.shape[:3], k.shape[2]), dtype=torch.bool, device=q.device).bernoulli_(1 - dropout_p)
-    if named.get("is_causal"):
+    """PyTorch's own composition of products and a softmax, with its random numbers drawn here as it would.
+
+    How a product rounds depends on where the heads lie in memory, so the forward pass is of all heads at once.
+    """
+    keep = None
+    if dropout_p:
+        shape = (*q.shape[:3], k.shape[2])
+        keep = torch.empty(shape, dtype=torch.bool, device=q.device).bernoulli_(1 - dropout_p)
+    if is_causal:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-
-    active = _math(_masked(heads, mask), dropout_p, named.get("scale"), *_active(heads, q, k, v, noise))
-    with torch.no_grad():
-        runs = _constant(heads, mask, q, k, v, noise)
-        constant = [_math(own, dropout_p, named.get("scale"), *run) for own, *run in runs]
-    return _joined(active, constant, *heads.split(q.shape[1]))
-
-
-def _math(
-    mask: Tensor | None, dropout_p: float, scale: float | None, q: Tensor, k: Tensor, v: Tensor, keep: Tensor
-) -> Tensor:
-    """PyTorch's own composition, product for product, so that it rounds as the whole call would."""
-    kind = q.dtype
-    if kind in (torch.float16, torch.bfloat16):
-        q, k, v = q.float(), k.float(), v.float()
-    root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else abs(scale))
-    scores = (q * (-root if scale is not None and scale < 0 else root)) @ (k.transpose(-2, -1) * root)
+    bias = mask
     if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, float("-inf"))
-    if mask is not None:
-        scores = scores + mask
-    noise = keep.to(scores.dtype).div_(1 - dropout_p)
-    return (torch.ops.aten._safe_softmax(scores, -1) * noise @ v).to(kind)
+        bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
+    whole = tuple(None if t is None else t.detach() for t in (q, k, v, bias))
+    noise = None if keep is None else (keep, 1 - dropout_p)
+    on = heads.split(q.shape[1])[0]
+    return Composed.apply(whole, noise, scale, on, *_active(heads, q, k, v), _masked(heads, bias))
 
 
 def _active(heads: Heads, *tensors: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ active rows (or columns) carry gradient to the input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mat.backward.once import once
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Take(torch.autograd.Function):
         return rows.copy(x, dim)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device)
         return ctx.rows.fill(full, g, ctx.dim), None, None
@@ -126,9 +128,51 @@ class Join(torch.autograd.Function):
         return on.put_into(out, on.cut(active, 1), 1)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         return ctx.on.take(g, 1), None, None, *(None for _ in ctx.needs_input_grad[3:])
+
+
+class Composed(torch.autograd.Function):
+    """softmax(scale · Q Kᵀ + mask) V as PyTorch composes it, product for product, of which some heads are constants.
+
+    ``whole``: query, key, value (B, H, S, D) and mask (…, S, S) or None, of all heads. ``noise``: for dropout, which
+    of the (B, H, S, S) are kept and their share. ``on``: the active heads. Extra arguments are the active ones of
+    query, key and value, and the mask that goes with them, which receive the gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, whole: tuple, noise: tuple | None, scale: float | None, on: Rows, *active: Tensor | None
+    ) -> Tensor:
+        q, k, v, mask = whole
+        ctx.kind, ctx.on = q.dtype, on
+        wide = torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else q.dtype
+        q, k, v = q.to(wide), k.to(wide), v.to(wide)
+        root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else abs(scale))
+        ctx.roots = -root if scale is not None and scale < 0 else root, root
+        scores = (q * ctx.roots[0]) @ (k.transpose(-2, -1) * root)
+        weights = torch.ops.aten._safe_softmax(scores if mask is None else scores + mask, -1)
+        kept = None if noise is None else noise[0].to(wide).div_(noise[1])
+        ctx.save_for_backward(*active, *(None if t is None else on.copy(t, 1) for t in (weights, kept)))
+        return ((weights if kept is None else weights * kept) @ v).to(ctx.kind)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, g: Tensor) -> Any:
+        q, k, v, mask, weights, kept = ctx.saved_tensors
+        # a backward pass may be made under autocast, which these products are not
+        with torch.autocast(g.device.type, enabled=False):
+            wide, (first, second) = weights.dtype, ctx.roots
+            g = ctx.on.take(g, 1).to(wide)
+            sent = g @ v.to(wide).transpose(-2, -1)
+            dropped = weights if kept is None else weights * kept
+            scores = torch.ops.aten._softmax_backward_data(sent if kept is None else sent * kept, weights, -1, wide)
+            gq = scores @ (k.to(wide) * second) * first
+            gk = scores.transpose(-2, -1) @ (q.to(wide) * first) * second
+            gv = dropped.transpose(-2, -1) @ g
+            gm = scores.sum_to_size(mask.shape).to(mask.dtype) if ctx.needs_input_grad[7] else None
+        return None, None, None, None, gq.to(ctx.kind), gk.to(ctx.kind), gv.to(ctx.kind), gm
 
 
 @dataclass(frozen=True)
@@ -177,7 +221,7 @@ class SparseLinear(torch.autograd.Function):
         return out, out.new_empty(()).expand(*out.shape[:-1], plan.active) if plan.sends_part else None
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor | None, part: Tensor | None) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -257,7 +301,7 @@ class SparseConv2d(torch.autograd.Function):
         return F.conv2d(x, weight, bias, *plan.geometry)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -307,7 +351,7 @@ class SparseBatchNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, scale, *statistics = ctx.saved_tensors
         rows, wants_x = ctx.rows, ctx.needs_input_grad[0]

@@ -104,6 +104,7 @@ class Product:
             active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
             rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], length)
             self.leaves += [leaf for _, leaf in active]
+        self.trains = bool(self.leaves)
         dim = 1 - self.dim if self.transposed else self.dim
         conv = isinstance(self.layer, nn.Conv2d)
         geometry = (self.layer.stride, self.layer.padding, self.layer.dilation) if conv else ()
@@ -138,9 +139,17 @@ class Product:
         return out
 
 
+def lent(layer: nn.Module, own: Mapping[str, Any]) -> bool:
+    """Whether the layer holds parameters that are not its ``own``, as within ``torch.func.functional_call``."""
+    return any(layer._parameters[name] is not parameter for name, parameter in own.items())
+
+
 def as_autocast(tensor: Tensor, device: str) -> Tensor:
-    """The tensor as autocast on ``device`` would cast it for a product: to its type, unless it is float64."""
-    return tensor if tensor.dtype == torch.float64 else tensor.to(torch.get_autocast_dtype(device))
+    """The tensor as autocast on ``device`` would cast it for a product: to its type, unless it is float64 or no real
+    number."""
+    if tensor.dtype == torch.float64 or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
 
 
 class Assembled:
@@ -157,6 +166,7 @@ class Assembled:
 
     def plan(self, is_active: IsActive) -> None:
         self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
+        self.trains = bool(self.active)
         self.rows = None
         if self.channels:
             scales, shifts = ([(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both())
@@ -165,7 +175,7 @@ class Assembled:
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         table: dict[str, Any] = self.layer._parameters
-        if any(table[name] is not own for name, own in self.own.items()):  # lent, as products may be
+        if lent(self.layer, self.own):
             return original(*args, **kwargs)
         if self.rows is not None and not self.rows.whole:
             if self.rows.empty:
@@ -202,7 +212,7 @@ class _BatchNorms(TorchFunctionMode):
 
 
 class Whole:
-    """A layer of any type whose parameters are not cut: those that are inactive require no gradient.
+    """A layer of any type whose parameters are not cut: those that are inactive require no gradient while it runs.
 
     In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm), or
     it holds other layers: residual paths may lead through it, and carry their gradient.
@@ -210,20 +220,26 @@ class Whole:
 
     def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
+        self.own = dict(layer._parameters)
         long = any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
         self.detach = detach and long and not any(True for _ in layer.children())
 
     def plan(self, is_active: IsActive) -> None:
         found = [pair for pairs in self.pieces.values() for pair in pairs]
-        for piece, leaf in found:
-            leaf.requires_grad_(is_active(piece))
-        self.constant = self.detach and not any(is_active(piece) for piece, _ in found)
+        self.asleep = [leaf for piece, leaf in found if not is_active(piece)]
+        self.trains = len(self.asleep) < len(found)
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
-        if not self.constant:
+        if lent(self.layer, self.own):
             return original(*args, **kwargs)
-        with torch.no_grad():
-            return original(*args, **kwargs)
+        for leaf in self.asleep:
+            leaf.requires_grad_(False)
+        try:
+            with torch.set_grad_enabled(self.trains or not self.detach):
+                return original(*args, **kwargs)
+        finally:
+            for leaf in self.asleep:
+                leaf.requires_grad_(True)
 
 
 SparseLayer = Product | Assembled | Whole

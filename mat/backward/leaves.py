@@ -92,7 +92,7 @@ class Leaves(dict[Slice, nn.Parameter]):
         """Raise InputError where a parameter has left the storage that its leaves share, or was frozen."""
         for piece, leaf in self.items():
             module, attribute = self._places[piece.parameter]
-            whole = module._parameters.get(attribute)
+            whole = getattr(module, attribute, None)
             if whole is None or whole is not self.wholes[piece.parameter] or _moved(leaf, whole):
                 raise InputError(
                     f"{piece.parameter!r} was moved or replaced after wrapping, so the optimizer no longer trains "

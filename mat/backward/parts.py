@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mat.backward.functions import Rows
+from mat.backward.once import once
 
 _VIEWS = {f"{name}Backward0" for name in ("View", "UnsafeView", "Transpose", "Permute", "ReshapeAlias", "Unsqueeze")}
 _PART = "_mat_active_part"
@@ -71,6 +71,6 @@ class _Heads(torch.autograd.Function):
         return rows.copy(heads, 2).transpose(1, 2)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         return g.transpose(1, 2).flatten(2), None, None

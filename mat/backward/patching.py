@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 from mat._torch_functional import multi_head_attention
@@ -19,10 +21,7 @@ _LINEAR, _SDPA, _MULTI_HEAD = F.linear, F.scaled_dot_product_attention, F.multi_
 
 
 class StandIn:
-    """What stands in for a module's method, ``name``, until ``remove``.
-
-    A copy or a pickle of the model is a plain model: this becomes the class's own method, bound to the copy.
-    """
+    """What stands in for a module's method, ``name``, until ``remove``."""
 
     def __init__(self, module: nn.Module, name: str) -> None:
         self.module, self.name, self.original = module, name, getattr(module, name)
@@ -37,24 +36,48 @@ class StandIn:
                 setattr(self.module, self.name, self.replaced)
 
     def __deepcopy__(self, memo: dict) -> MethodType:
-        return _own_method(memo[id(self.module)], self.name)
+        """For modules that copy their attributes themselves (torch.fx): the class's own method, bound to the copy."""
+        return MethodType(getattr(type(self.module), self.name), memo[id(self.module)])
 
-    def __reduce__(self) -> Any:
-        return _own_method, (self.module, self.name)
+
+class Reduce(StandIn):
+    """A wrapped module's ``__reduce_ex__``, which copies and pickles are made by: they are of the plain module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module, "__reduce_ex__")
+
+    def __call__(self, protocol: Any) -> Any:
+        own = vars(self.module)
+        stand_ins = [value for value in own.values() if isinstance(value, StandIn)]
+        for stand_in in stand_ins:
+            stand_in.remove()
+        try:
+            made = self.original(protocol)
+            return tuple(dict(own) if part is own else part for part in made) if isinstance(made, tuple) else made
+        finally:
+            own.update({stand_in.name: stand_in for stand_in in stand_ins})
 
 
 class Forward(StandIn):
     """A wrapped module's ``forward``: ``run`` where ``wanted`` and gradients are recorded, else its own.
 
+    ``lost``: it ``trains``, and was called inside reentrant checkpointing none of whose inputs took a gradient.
+
     Inside a compiled model it is a graph break: what is active changes from step to step.
     """
 
-    def __init__(self, module: nn.Module, wanted: Callable[[], bool], run: Callable) -> None:
+    def __init__(
+        self, module: nn.Module, wanted: Callable[[], bool], trains: Callable[[], bool], run: Callable
+    ) -> None:
         super().__init__(module, "forward")
-        self.wanted, self.run = wanted, torch.compiler.disable(run)
+        self.wanted, self.trains, self.run = wanted, trains, torch.compiler.disable(run)
+        self.lost = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not (self.wanted() and torch.is_grad_enabled()):
+        if not self.wanted():
+            return self.original(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            self.lost = self.lost or (not torch.compiler.is_compiling() and self.trains() and _without_graph())
             return self.original(*args, **kwargs)
         return self.run(self.original, *args, **kwargs)
 
@@ -73,9 +96,17 @@ class ZeroGrad(StandIn):
                 leaf.grad = None if set_to_none else torch.zeros_like(leaf)
 
 
-def _own_method(module: nn.Module, name: str) -> MethodType:
-    """The method of the module's class, bound to it."""
-    return MethodType(getattr(type(module), name), module)
+def _without_graph() -> bool:
+    """Whether this is called in the forward pass of a function, such as reentrant checkpointing, that records no graph
+    of its own and none of whose inputs takes a gradient."""
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) is not None:
+        frame, code = caller, caller.f_code
+        if code.co_name == "forward" and code.co_argcount:
+            found = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(found, FunctionCtx) and not any(getattr(found, "needs_input_grad", (True,))):
+                return True
+    return False
 
 
 class InsideAttention(TorchFunctionMode):
@@ -83,19 +114,25 @@ class InsideAttention(TorchFunctionMode):
 
     ``products``: by the id of their weight, for attentions that hand weights to ``F.linear`` without calling
     the layer (nn.MultiheadAttention, torchvision's Swin). ``heads``: which heads are active, for
-    scaled_dot_product_attention; None where all are to be differentiated.
+    scaled_dot_product_attention; None where all are to be differentiated. ``entered``: what the attention was called
+    with. Dimension 1 of a query is heads where dimensions 0 and 2 are the samples and positions of the first (B, S, d)
+    among that, or within nn.MultiheadAttention; any other call is left whole, which is right whatever it holds.
     """
 
-    def __init__(self, products: Mapping[int, Product], heads: Heads | None) -> None:
+    def __init__(self, products: Mapping[int, Product], heads: Heads | None, entered: Iterable[Any]) -> None:
         super().__init__()
         self.products, self.heads = products, heads
+        states = (x for x in entered if isinstance(x, Tensor) and x.dim() == 3 and x.is_floating_point())
+        self.positions = next((tuple(x.shape[:2]) for x in states), None)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is _LINEAR:
             return self.linear(*args, **kwargs)
         if func is _SDPA:
-            return self.attention(*args, **kwargs)
+            query = args[0] if args else kwargs["query"]
+            known = query.dim() == 4 and (query.shape[0], query.shape[2]) == self.positions
+            return self.attention(*args, **kwargs) if known else _SDPA(*args, **kwargs)
         if func is _MULTI_HEAD:
             inside = multi_head_attention(linear=self.linear, scaled_dot_product_attention=self.attention)
             return inside(*args, **kwargs)

@@ -17,27 +17,35 @@ How each layer runs is in ``mat.backward.layers``, attention in ``mat.backward.a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from mat.backward.attention import Heads
 from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
-from mat.backward.patching import Forward, InsideAttention, StandIn, ZeroGrad
+from mat.backward.modes import MODES
+from mat.backward.parallel import refuse_active_wrapper, refuse_parallel, refuse_wrapper
+from mat.backward.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
+from mat.backward.promises import Promises
 from mat.errors import InputError
 from mat.partition.partition import Partition, Slice
 from mat.partition.projections import parent, within
 
-MODES = ("exact", "detach")
 REFUSED = {
     torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
     torch.optim.SparseAdam: "takes sparse gradients only, and slices have dense ones",
 }
+
+
+# hooks of what is gone, which do nothing: garbage may be collected while an optimizer goes through its hooks, so they
+# are taken out when the next ones come
+_IDLE: list[Any] = []
 
 
 class SparseBackward:
@@ -48,17 +56,19 @@ class SparseBackward:
     >>> sparse.set_active({"layer0.head1", "layer1.ffn"})
 
     Raises InputError for an unknown mode, a layer that cannot be cut into slices (by name), a tied parameter
-    inside a module, or a model that is wrapped already. Move the model to its device before wrapping it.
+    inside a module, a model that is wrapped already, or one that several processes or devices train. Move the model
+    to its device before wrapping it.
     """
 
     def __init__(self, model: nn.Module, partition: Partition, mode: str = "exact") -> None:
         if mode not in MODES:
             raise InputError(f"unknown backward mode {mode!r}; known: {', '.join(MODES)}")
+        refuse_parallel(model)
         _refuse_wrapped(model)
         _refuse_tied(model, partition)
         self.model, self.partition, self.mode = model, partition, mode
         self.leaves = Leaves(model, partition)
-        self._enabled, self._closed = True, False
+        self._enabled, self._closed, self.promises = True, False, Promises()
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
         self._layers = {path: self._layer(path) for path in paths}
@@ -68,10 +78,18 @@ class SparseBackward:
             self.leaves.densify()
         self.set_active(partition.names)
         self._stand_ins: list[StandIn] = [ZeroGrad(model, self.parameters), *self._forwards()]
-        # the hook is global: it must not keep this object, or the model, alive
-        check = weakref.WeakMethod(self._before_step)
-        guard = register_optimizer_step_pre_hook(lambda *args: (found := check()) and found(*args))
-        weakref.finalize(self, guard.remove)
+        self._stand_ins += [Reduce(module) for module in {stand_in.module: None for stand_in in self._stand_ins}]
+        while _IDLE:
+            _IDLE.pop().remove()
+        # the hooks are global: they must not keep this object, or the model, alive
+        for register, method in (
+            (register_optimizer_step_pre_hook, self._before_step),
+            (register_optimizer_step_post_hook, self._after_step),
+            (register_module_module_registration_hook, self._registered),
+        ):
+            check = weakref.WeakMethod(method)
+            guard = register(lambda *args, check=check: (found := check()) and found(*args))
+            weakref.finalize(self, _IDLE.append, guard)
 
     def _layer(self, path: str) -> SparseLayer:
         pieces = self.leaves.of_layer(path)
@@ -85,20 +103,26 @@ class SparseBackward:
 
         def attend(core: str) -> Callable[..., Any]:
             inside = [product for path, product in products.items() if within(path, core)]
+            mine = self._layers.get(core)
+            whole = mine if isinstance(mine, Whole) else None  # it has parameters of its own, such as position biases
 
             def run(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                 heads = None if any(product.lent for product in inside) else self._heads[core]
-                with InsideAttention(by_weight, heads):
-                    return own(*args, **kwargs)
+                with InsideAttention(by_weight, heads, (*args, *kwargs.values())):
+                    return own(*args, **kwargs) if whole is None else whole(own, *args, **kwargs)
 
             return run
 
         layers = {path: layer for path, layer in self._layers.items() if path not in self._cores}
         for path, run in {**layers, **{core: attend(core) for core in self._cores}}.items():
-            yield Forward(self.model.get_submodule(path), self._wanted, run)
+            inside = [layer for own, layer in self._layers.items() if own == path or within(own, path)]
+            yield Forward(self.model.get_submodule(path), self._wanted, _trains(inside), run)
 
     def _wanted(self) -> bool:
-        return self._enabled and not self._closed
+        if self._closed or not self._enabled:
+            return False
+        refuse_active_wrapper()
+        return True
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every trainable leaf once, modules first; a slice's name is ``parameter[start:stop]``."""
@@ -140,19 +164,14 @@ class SparseBackward:
     def dense(self) -> Iterator[None]:
         """Within it the model runs its own, plain forward: for kernel probes and anything needing dense autograd."""
         before, self._enabled = self._enabled, False
-        whole = [layer for layer in self._layers.values() if isinstance(layer, Whole)]
-        for layer in whole:
-            layer.plan(lambda piece: True)
         try:
             yield
         finally:
             self._enabled = before
-            for layer in whole:
-                layer.plan(self._is_active)
             self._dense_grads = {name: p.grad for name, p in self.leaves.wholes.items()}
 
     def close(self) -> None:
-        """Give the model its plain forward, flags and memory layout back.
+        """Give the model its plain forward and memory layout back.
 
         Values stay. The leaves of cut parameters are the model's no longer: an optimizer that still holds them is
         refused at its next step.
@@ -160,9 +179,6 @@ class SparseBackward:
         self._closed = True
         for stand_in in self._stand_ins:
             stand_in.remove()
-        for layer in self._layers.values():
-            if isinstance(layer, Whole):
-                layer.plan(lambda piece: True)
         self.leaves.undo_densify()
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
@@ -183,13 +199,64 @@ class SparseBackward:
         if held & self.leaves.ids:
             refuse_optimizer(optimizer)
             self.leaves.check_storage()
+            refuse_parallel(self.model)
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
+            if not _has_closure(args, kwargs):
+                self.promises.trained(self._owners(held, active=True), self._lost())
+            self.promises.before_step(optimizer, self._owners(held, active=False))
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.leaves.densify()
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
+        if self._closed or not held & self.leaves.ids:
+            return
+        active = self._owners(held, active=True)
+        if _has_closure(args, kwargs):  # it has made the gradients
+            self.leaves.refuse_strays(self._is_active, self._dense_grads)
+            self.promises.trained(active, self._lost())
+        self.promises.spend(list(active))
+        self.promises.after_step(optimizer, self._owners(held, active=False))
+
+    def _lost(self) -> bool:
+        """Whether a layer has lost its gradient since this was last asked."""
+        forwards = [one for one in self._stand_ins if isinstance(one, Forward)]
+        found = any(forward.lost for forward in forwards)
+        for forward in forwards:
+            forward.lost = False
+        return found
+
+    def _owners(self, held: Collection[int], active: bool) -> dict[nn.Parameter, str]:
+        """Leaves of modules that are active, or that are not, by whose they are; of those whose ids are ``held``."""
+        owner = self.leaves.owner
+        return {
+            leaf: name
+            for piece, leaf in self.leaves.items()
+            if (name := owner[piece]) is not None and (name in self.active) == active and id(leaf) in held
+        }
+
+    def _registered(self, module: nn.Module, name: str, submodule: nn.Module | None) -> None:
+        """A module has been given to another: to one that would train it in parallel, perhaps."""
+        if submodule is self.model and not self._closed:
+            refuse_wrapper(module)
+
+    def end_turns(self, modules: Collection[str]) -> None:
+        """Say so once where the modules that would not be active, with these ``modules``, lose gradients unused."""
+        ids = self.leaves.ids
+        falling = {leaf: name for leaf, name in self._owners(ids, active=True).items() if name not in modules}
+        self.promises.dropped(falling)
 
     def _is_active(self, piece: Slice) -> bool:
         owner = self.leaves.owner[piece]
         return owner is None or owner in self.active
+
+
+def _trains(layers: Sequence[SparseLayer]) -> Callable[[], bool]:
+    return lambda: any(layer.trains for layer in layers)
+
+
+def _has_closure(args: tuple, kwargs: dict) -> bool:
+    return any(callable(value) for value in (*args[1:], *kwargs.values()))
 
 
 def refuse_optimizer(optimizer: torch.optim.Optimizer) -> None:

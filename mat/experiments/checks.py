@@ -43,6 +43,13 @@ def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
+def check_most(name: str, value: int, most: int) -> None:
+    """Raise InputError unless ``value`` is at most ``most``: what is larger is a slip that would end in a memory error,
+    after a long wait."""
+    if value > most:
+        raise InputError(f"{name} must be ≤ {most}, got {value!r}")
+
+
 def check_least(name: str, value: int, least: int) -> None:
     """Raise InputError unless ``value`` is at least ``least``."""
     if value < least:

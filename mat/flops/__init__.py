@@ -1,1 +1,6 @@
 """Count: compute in the nominal and the executed ledger, and the optimizer's own work."""
+
+from mat.flops.executed import executed_macs
+from mat.flops.nominal import nominal
+
+__all__ = ["executed_macs", "nominal"]

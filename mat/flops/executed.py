@@ -54,7 +54,26 @@ def macs_within(run: Callable[[], Any]) -> int:
 
 
 def _counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.aten.convolution_backward: _convolution_backward,
+            torch.ops.aten.mkldnn_rnn_layer: _recurrent_layer,
+            torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_layer_backward,
+        },
+    )
+
+
+def _recurrent_layer(
+    x: torch.Size, of_input: torch.Size, of_state: torch.Size, *rest: Any, out_shape: Any = None
+) -> int:
+    """FLOPs of a recurrent layer in one direction (CPU): every step of a sequence is multiplied with both weights."""
+    return 2 * x[:-1].numel() * (of_input.numel() + of_state.numel())
+
+
+def _recurrent_layer_backward(*args: Any, out_shape: Any = None) -> int:
+    """The gradients of inputs and states, and those of the weights, cost what the forward pass did, each."""
+    return 2 * _recurrent_layer(*args)
 
 
 def _convolution_backward(

@@ -28,17 +28,17 @@ _GROUPS = {
     "memory: allocation, copies, changes of place or type": """
         empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros zero ones
         ones_like new_ones full full_like new_full fill scalar_tensor arange linspace eye clone copy _to_copy to
-        type_as contiguous resize set lift lift_fresh lift_fresh_copy _unsafe_view reshape _reshape_copy _reshape_alias
+        type_as contiguous resize set lift lift_fresh lift_fresh_copy reshape _reshape_alias
         as_strided cat stack hstack vstack concat pad constant_pad_nd reflection_pad1d reflection_pad2d
         replication_pad1d replication_pad2d repeat repeat_interleave tile roll flip tril triu tril_indices triu_indices
         pixel_shuffle pixel_unshuffle channel_shuffle im2col col2im unfold_backward slice_backward select_backward
         slice_scatter select_scatter diagonal_scatter diag_embed meshgrid size item _local_scalar_dense is_nonzero
-        equal allclose _assert_async _assert_scalar _functional_sym_constrain_range _chunk_cat split_with_sizes_copy
-        unbind_copy _pack_padded_sequence _pad_packed_sequence record_stream _has_compatible_shallow_copy_type
+        equal allclose _assert_async _assert_scalar _functional_sym_constrain_range _chunk_cat _pack_padded_sequence
+        _pad_packed_sequence record_stream _has_compatible_shallow_copy_type
         _fused_sdp_choice is_same_size _efficientzerotensor
     """,
     "indexing, sorting, counting": """
-        index index_select index_put _index_put_impl _unsafe_index _unsafe_index_put index_add index_copy index_fill
+        index index_select index_put _index_put_impl index_add index_copy index_fill
         gather scatter scatter_add scatter_reduce masked_select masked_scatter take put nonzero nonzero_static argwhere
         one_hot bincount histc unique _unique2 unique_dim unique_consecutive sort argsort topk kthvalue searchsorted
         bucketize embedding embedding_dense_backward embedding_backward embedding_renorm _embedding_bag
@@ -110,13 +110,18 @@ def is_pointwise(name: str) -> bool:
 
 
 def _variants(operator: str) -> Iterable[str]:
-    """The operator, and what it is a variant of: add_ → add, _foreach_add_ → add."""
+    """The operator, and what it is a variant of: add_ → add, _foreach_add_ → add, unsafe_split → split."""
     yield operator
     if operator.endswith("_") and not operator.endswith("__"):
         operator = operator[:-1]
         yield operator
     if operator.startswith("_foreach_"):
         yield operator.removeprefix("_foreach_")
+    for prefix in ("unsafe_", "_unsafe_"):  # of a view: its output is checked for less
+        if operator.startswith(prefix):
+            yield operator.removeprefix(prefix)
+    if operator.endswith("_copy"):  # of a view: its output is memory of its own
+        yield operator.removesuffix("_copy")
 
 
 @cache

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mat.errors import InputError
 from mat.flops.operators import bound_macs, is_free, math_attention, overloads, refuse_unknown
+from mat.forward import forward
 
 
 @dataclass
@@ -138,8 +139,7 @@ class _Positional(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *values: Tensor) -> Tensor:
-        output = self.model(**dict(zip(self.names, values, strict=True)))
-        return output if isinstance(output, Tensor) else output.logits
+        return forward(self.model, dict(zip(self.names, values, strict=True)))
 
 
 def _flat(value: Any) -> list[Any]:

@@ -32,10 +32,12 @@ from mat.seeds import generator, stream_seed
 class MATCallback(TrainerCallback, ExportableState):
     """Trains Trainer's model by ``method`` from the beginning of ``train()`` to its end.
 
-    ``probe``: keyword inputs of n training samples (labels are dropped), or n, then drawn from the training set by
-    ``args.seed``; under the option ``estimator="step"`` n, or None for all: the first samples of a recorded batch.
+    ``probe``: keyword inputs of n training samples, or n, then drawn from the training set by ``args.seed``; under
+    the option ``estimator="step"`` n, or None for all: the first samples of a recorded batch. Labels are dropped, but
+    where the decoder of a model is fed by them in training, it is probed so.
     ``every``: optimizer steps between probes. ``partition``: a partition, or a function that makes one of the model;
-    ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator``.
+    ``partition_model`` by default. ``options``: more of ``Controller``'s, such as ``estimator`` or ``budget``; its
+    ``length`` and ``batch`` are Trainer's.
 
     ``controller`` and its ``records`` stay after training; model and optimizer are plain again. Logs carry the mean
     ``active_share`` of the modules since the last log; loggers that stand before this callback find it in
@@ -80,7 +82,8 @@ class MATCallback(TrainerCallback, ExportableState):
         self.close()
         self._shares = []
         partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
-        probe, options = self.probe, {"seed": args.seed, **self.options}
+        batch = args.train_batch_size * args.gradient_accumulation_steps
+        probe, options = self.probe, {"seed": args.seed, "length": state.max_steps, "batch": batch, **self.options}
         if isinstance(probe, int) and options.get("estimator") == STEP:
             probe, options["n"] = None, probe
         elif isinstance(probe, int):
@@ -189,7 +192,18 @@ def _bare(model: Any) -> Iterator[None]:
 def _inputs(batch: Mapping[str, Any], model: nn.Module, args: TrainingArguments) -> dict[str, Tensor]:
     labels = {"label", "labels", "label_ids", *(args.label_names or find_labels(type(model)))}
     device = next(model.parameters()).device
-    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor) and name not in labels}
+    tensors = {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+    inputs = {name: value for name, value in tensors.items() if name not in labels}
+    # in training the decoder is fed the labels, shifted
+    shifted = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shifted is None or not {"decoder_input_ids", "decoder_inputs_embeds"}.isdisjoint(inputs):
+        return inputs
+    if "labels" not in tensors:
+        raise InputError(
+            f"{type(model).__name__} decodes from its labels in training: give the probe labels or decoder_input_ids; "
+            f"got {', '.join(batch)}"
+        )
+    return {**inputs, "decoder_input_ids": shifted(labels=tensors["labels"])}
 
 
 def _refuse(args: TrainingArguments) -> None:

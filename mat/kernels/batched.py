@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointError
+from torch.autograd.graph import GradientEdge
 
 from mat.errors import InputError
 from mat.kernels.factors import Factors
 from mat.kernels.gram import Segment, add_grams, gram_of
 from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use
-from mat.kernels.request import Grams, Request
+from mat.kernels.premise import check_premise
+from mat.kernels.reasons import Why
+from mat.kernels.recorder import Recorder, Use, graph_ends
+from mat.kernels.request import Grams, Request, taking_gradients
 from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Slice
 
@@ -30,27 +32,27 @@ FULL_BYTES = 2**32
 
 
 class Found(NamedTuple):
-    """``grams``: of the modules. ``unknown``: parameters that could not be followed and have contributed nothing,
-    ``untraced`` those of them whose rows are not each of one sample; ``unseen``: parameters that no function was given;
-    ``shape``: of one sample's logits."""
+    """``grams``: of the modules. ``unfollowed``: parameters that could not be followed and have contributed nothing,
+    and why. ``shape``: of one sample's logits."""
 
     grams: Grams
-    unknown: set[str]
-    untraced: set[str]
-    unseen: set[str]
+    unfollowed: dict[str, Why]
     shape: torch.Size
 
 
 def kernels(request: Request, verify: bool) -> Found:
     """The kernels of the modules, as far as their parameters can be followed; all parameters are frozen.
 
-    ``verify``: trace every row to its sample, also where its shape says it, unless the functions behind it do. Raises
-    InputError where the logits have no dimension of samples, or ``full`` kernels would be larger than 4 GiB.
+    ``verify``: compare outputs with those of samples in other batches (``mat.kernels.premise``), and trace every row to
+    its sample, also where its shape says it, unless the functions behind it do. Raises InputError where the logits have
+    no dimension of samples or depend on the batch, or ``full`` kernels would be larger than 4 GiB.
     """
     recorder, logits = _recorded(request)
     n = request.n
-    if logits.dim() < 2 or len(logits) != n:
-        raise InputError(f"the model's outputs must be (n, …) with n = {n} samples, got shape {tuple(logits.shape)}")
+    if logits.dim() < 1 or len(logits) != n:
+        raise InputError(
+            f"the model's outputs must be (n,) or (n, …) with n = {n} samples, got shape {tuple(logits.shape)}"
+        )
     outputs = logits[0].numel()
     size = n * outputs if request.full else n
     needed = len(request.modules) * size * size * 8
@@ -61,34 +63,33 @@ def kernels(request: Request, verify: bool) -> Found:
             "fewer samples, or 'trace' or 'projected'"
         )
     grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules}
-    used = {use.parameter for use in recorder.uses}
-    unseen = set(request.parameters) - used - recorder.unknown
-    found = Found(grams, recorder.unknown, set(), unseen, logits.shape[1:])
-    if not (logits.requires_grad and recorder.leaves):
-        if logits.requires_grad:  # they depend on what was used in a way that was not recorded
-            recorder.unknown.update(used)
-        return found
-    try:
-        found.untraced.update(_backward_passes(request, recorder, logits, grams, verify))
-    except CheckpointError:  # what is recomputed is not recorded, and so not what was
-        recorder.unknown.update(used)
-        for gram in grams.values():
-            gram.zero_()
-    return found
+    if verify:
+        check_premise(request, logits.detach())
+    ends = graph_ends(logits) if logits.requires_grad else []
+    unfollowed = recorder.unfollowed(leaf for leaf, _ in ends)
+    if ends:
+        _backward_passes(request, recorder, logits, [edge for _, edge in ends], grams, unfollowed, verify)
+    return Found(grams, unfollowed, logits.shape[1:])
 
 
-def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams: Grams, verify: bool) -> set[str]:
-    """All backward passes: first, where it is called for, those that trace every row to its sample.
-
-    Returns the parameters with rows that cannot be traced.
-    """
+def _backward_passes(
+    request: Request,
+    recorder: Recorder,
+    logits: Tensor,
+    ends: Sequence[GradientEdge],
+    grams: Grams,
+    unfollowed: dict[str, Why],
+    verify: bool,
+) -> None:
+    """All backward passes, to the ``ends`` of the graph: first, where it is called for, those that trace every row to
+    its sample. Adds to ``unfollowed`` what cannot be traced or multiplied."""
     passes = request.estimator.count(logits[0].numel())
-    collector = _Collector(request, recorder, grams)
+    collector = _Collector(request, recorder, grams, unfollowed)
 
     def backward(cotangent: Tensor, listener: Callable[[Call, Tensor], None], last: bool) -> None:
         recorder.listener = listener
-        # gradients at the leaves are returned and dropped; those at the uses went to the listener
-        torch.autograd.grad(logits, recorder.leaves, cotangent, retain_graph=not last, allow_unused=True)
+        # gradients at the ends are returned and dropped; those at the uses went to the listener
+        torch.autograd.grad(logits, ends, cotangent, retain_graph=not last, allow_unused=True)
 
     cotangents = request.estimator.cotangents(logits, request.labels)
     doubtful = {id(call) for call in recorder.to_trace(logits, verify)}
@@ -122,26 +123,27 @@ def _backward_passes(request: Request, recorder: Recorder, logits: Tensor, grams
             backward(cotangent * factor, tagged, last=single and place == len(digits))
         if single:
             collector.finish()
-            return collector.untraced
+            return
     for done, cotangent in enumerate(cotangents, 1):
         backward(cotangent, collector.take, last=done == passes)
         collector.finish()
     collector.multiply_kept(passes)
-    return collector.untraced
 
 
 def _recorded(request: Request) -> tuple[Recorder, Tensor]:
     """The forward pass, recorded; once more without copies for models that cannot do with the shape of one."""
     try:
-        recorder = Recorder(request.parameters, request.n)
-        with recorder:
-            return recorder, request.logits()
+        return _run(request, copies=True)
     except InputError:
         raise
     except Exception:
-        recorder = Recorder(request.parameters, request.n, copies=False)
-        with recorder:
-            return recorder, request.logits()
+        return _run(request, copies=False)
+
+
+def _run(request: Request, copies: bool) -> tuple[Recorder, Tensor]:
+    recorder = Recorder(request.parameters, request.n, copies)
+    with taking_gradients(request.parameters.values()), recorder:
+        return recorder, request.logits()
 
 
 def dense_cotangent(logits: Tensor) -> Tensor:
@@ -153,13 +155,12 @@ def dense_cotangent(logits: Tensor) -> Tensor:
 class _Collector:
     """Gathers the contributions to each parameter until all of its uses have spoken."""
 
-    def __init__(self, request: Request, recorder: Recorder, grams: Grams) -> None:
-        self.request, self.grams, self.unknown = request, grams, recorder.unknown
+    def __init__(self, request: Request, recorder: Recorder, grams: Grams, unfollowed: dict[str, Why]) -> None:
+        self.request, self.grams, self.unfollowed = request, grams, unfollowed
         self.expected = Counter(use.parameter for use in recorder.uses)
         self.of_call: dict[int, list[Use]] = {}
         for use in recorder.uses:
             self.of_call.setdefault(id(use.call), []).append(use)
-        self.untraced: set[str] = set()
         self.arrived: dict[str, list[Factors | Tensor]] = {}
         self.kept: dict[str, list[list[Factors | Tensor]]] | None = {} if request.full else None
 
@@ -167,7 +168,7 @@ class _Collector:
         """The gradient at the output of ``call`` has come."""
         with torch.no_grad():
             for use in self.of_call.get(id(call), []):
-                if use.parameter in self.unknown:
+                if use.parameter in self.unfollowed:
                     continue
                 arrived = self.arrived.setdefault(use.parameter, [])
                 arrived.append(use.make(gradient))
@@ -176,8 +177,7 @@ class _Collector:
 
     def give_up(self, call: Call) -> None:
         for use in self.of_call[id(call)]:
-            self.unknown.add(use.parameter)
-            self.untraced.add(use.parameter)
+            self.unfollowed.setdefault(use.parameter, Why.UNTRACED)
             self.arrived.pop(use.parameter, None)
 
     def finish(self) -> None:
@@ -197,7 +197,7 @@ class _Collector:
         with torch.no_grad():
             for name, passes in self.kept.items():
                 if len(passes) < k or any(len(arrived) < self.expected[name] for arrived in passes):
-                    self.unknown.add(name)  # some use has no gradient for some logits
+                    self.unfollowed[name] = Why.UNEVEN
                 else:
                     self._multiply(name, [_stack(same) for same in zip(*passes, strict=True)])
             for gram in self.grams.values():
@@ -207,7 +207,7 @@ class _Collector:
     def _multiply(self, name: str, contributions: list[Factors | Tensor]) -> None:
         pieces, shape = self.request.pieces[name], self.request.parameters[name].shape
         if not _add(contributions, shape, pieces, self.grams, self.request.memory):
-            self.unknown.add(name)
+            self.unfollowed[name] = Why.MIXED
 
 
 def _add(

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from mat.errors import InputError
 from mat.kernels.estimators import backward_passes
 from mat.kernels.gram import TILE
+from mat.kernels.premise import FEW
 from mat.kernels.spectrum import eigen_macs
 
 LEAST = 8  # samples: fewer eigenvalues than that hold no rank to choose by
@@ -51,8 +52,9 @@ class Prices:
 
         A forward pass; a backward pass to the layers' inputs per cotangent, and two that find every row's sample; per
         cotangent the Gram matrices, by forming the samples' gradients and multiplying them, or by inner products of
-        positions, which ``mat.kernels.gram`` counts at half and so may take twice as much; one sample's comparison with
-        plain differentiation; an eigenvalue solve per module, and one of the integral NTK.
+        positions, which ``mat.kernels.gram`` counts at half and so may take twice as much; the outputs of a few
+        samples in other batches; one sample's comparison with plain differentiation; an eigenvalue solve per module,
+        and one of the integral NTK.
         """
         passes = backward_passes(estimator, directions, self.outputs)
         each = self.outputs if estimator == "full" else 1  # rows of one sample
@@ -61,7 +63,7 @@ class Prices:
         multiplied = times * rows * min(rows, (rows + TILE) // 2) * self.parameters
         compared = self.forward + passes * (self.inputs + self.weights) + times * each**2 * self.parameters
         return (
-            n * self.forward
+            (n + FEW + 1) * self.forward
             + (passes + 2) * n * self.inputs
             + 2 * (formed + multiplied)
             + compared

@@ -39,7 +39,7 @@ class Estimator:
     more; 0: all. ``skip``: directions of the seed that are left out, before those that are taken."""
 
     name: str
-    directions: int = 8
+    directions: int = 4
     seed: int = 0
     loss: SampleLoss | None = None
     positions: int = 0

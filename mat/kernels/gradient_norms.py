@@ -40,7 +40,7 @@ def gradient_norms(
     gradients = dict(zip(parameters, found, strict=True))
     norms = {
         module.name: sum(
-            piece.of(gradients[piece.parameter]).double().square().sum().item()
+            piece.of(gradients[piece.parameter]).abs().double().square().sum().item()
             for piece in module.slices
             if gradients[piece.parameter] is not None
         )

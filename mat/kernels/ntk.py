@@ -11,7 +11,6 @@ in one pass (``mat.kernels.batched``); one that a function without a rule uses i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
 
 import pandas as pd
 import torch
@@ -22,8 +21,10 @@ from mat.forward import Inputs, evaluation
 from mat.kernels import batched, per_sample
 from mat.kernels.batched import Found
 from mat.kernels.estimators import Estimator, SampleLoss
+from mat.kernels.reasons import Why
 from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
+from mat.partition.effect import confirm, idle_parameters, listed
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")
@@ -61,7 +62,7 @@ def modular_ntk(
     *,
     labels: Tensor | None = None,
     loss: SampleLoss | None = None,
-    directions: int = 8,
+    directions: int = 4,
     seed: int = 0,
     memory: int = MEMORY,
     verify: bool = True,
@@ -70,18 +71,21 @@ def modular_ntk(
 ) -> Kernels:
     """The kernel of every module on the samples ``inputs``: keyword arguments of the model, tensors (n, …).
 
-    ``estimator``: a name, or an ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits,
-    labels -> (n,)) belong to ``loss``, ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working
-    space beside the activations of one forward pass. ``verify``: where some function between a layer and the outputs
-    might mix or move samples, find by a second backward pass which sample every row belongs to (a third, where there
-    are several cotangents, and more for very many samples); without it, shapes are believed where only one reading is
-    likely. ``check``: how many of the first samples are compared with plain automatic differentiation (0: none);
-    modules that differ are differentiated sample by sample, with a warning. ``remainder``: one more kernel, of the
-    remainder; with it they add up to the kernel of all trainable parameters.
+    One sample's outputs may have any shape, (n, …) in all; (n,) are one logit each. ``estimator``: a name, or an
+    ``Estimator`` that holds the choices as well. ``labels`` and ``loss`` (logits, labels -> (n,)) belong to ``loss``,
+    ``directions`` and ``seed`` to ``projected``. ``memory``: bytes of working space beside the activations of one
+    forward pass. ``verify``: confirm how the partition was cut (``mat.partition.effect``); compare the outputs of a few
+    samples with those in another batch, alone, and with the generators in another state; and where some function
+    between a layer and the outputs might mix or move samples, find by a second backward pass which sample every row
+    belongs to (a third, where there are several cotangents, and more for very many samples). Without it, shapes are
+    believed where only one reading is likely. ``check``: how many of the first samples are compared with plain
+    automatic differentiation (0: none); modules that differ are differentiated sample by sample, with a warning.
+    ``remainder``: one more kernel, of the remainder; with it they add up to the kernel of all trainable parameters.
 
     The model is probed in evaluation mode and left as it was: mode, gradients, ``requires_grad``, generators.
-    Raises InputError for unknown or missing choices, inputs that are no batch, outputs without a dimension of
-    samples, samples that depend on each other through batch statistics, or a ``full`` kernel beyond 4 GiB.
+    Raises InputError for a partition that gradients contradict, unknown or missing choices, inputs that are no batch,
+    outputs without a dimension of samples, outputs that depend on the other samples of a batch or on chance
+    (``mat.kernels.premise``), or a ``full`` kernel beyond 4 GiB.
     """
     if not isinstance(estimator, Estimator):
         estimator = Estimator(estimator, directions, seed, loss)
@@ -91,18 +95,18 @@ def modular_ntk(
     request = Request.of(model, partition, inputs, labels, estimator, memory)
     with evaluation(model):
         found = batched.kernels(request, verify)
-        slow = found.unknown | _used(request, found.unseen)
+        if verify:  # behind the refusals of inputs, which cost less
+            confirm(model, partition, request.inputs)
+        slow = set(found.unfollowed)
         if slow:
-            for why, names in (
-                ("no rule follows their use", slow - found.untraced),
-                ("their rows could not be traced to one sample each", found.untraced),
-            ):
-                if names:
-                    _warn(why, names)
+            for why in Why:
+                _warn(why, {name for name, reason in found.unfollowed.items() if reason is why})
             per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
+        if verify:
+            _warn_of_idle(request, partition, found.grams)
         wrong = _wrong(request, found, min(check, request.n)) if check else set()
         if wrong:
-            _warn("a comparison with plain automatic differentiation failed", wrong)
+            _warn(Why.DIFFERENT, wrong)
             again = {name for name in request.pieces if request.owners(name) & wrong}
             grams = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
             per_sample.add_kernels(request, again, grams, request.n, found.shape)
@@ -133,20 +137,6 @@ def check_normalisation(name: str) -> None:
         raise InputError(f"unknown normalisation {name!r}; known: {', '.join(NORMALISATIONS)}")
 
 
-def _used(request: Request, names: Collection[str]) -> set[str]:
-    """Which of the parameters the outputs depend on after all, through code that calls no torch function."""
-    parameters = {name: request.parameters[name] for name in names}
-    if not parameters:
-        return set()
-    for parameter in parameters.values():
-        parameter.requires_grad_()
-    logits = request.logits()
-    gradients = per_sample.gradients_of(logits, torch.ones_like(logits), list(parameters.values()))
-    for parameter in parameters.values():
-        parameter.requires_grad_(False)
-    return {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-
-
 def _wrong(request: Request, found: Found, few: int) -> set[str]:
     """Modules whose kernels on the first ``few`` samples are not those of plain automatic differentiation, beyond
     what the parameters' precision ε explains.
@@ -167,6 +157,19 @@ def _wrong(request: Request, found: Found, few: int) -> set[str]:
     return {name for name, off in zip(found.grams, (wrong.any(2).any(1) & finite).tolist(), strict=True) if off}
 
 
-def _warn(why: str, names: set[str]) -> None:
-    listed = ", ".join(sorted(names)[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed}", stacklevel=3)
+def _warn(why: Why, names: set[str]) -> None:
+    if not names:
+        return
+    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed(sorted(names))}", stacklevel=3)
+
+
+def _warn_of_idle(request: Request, partition: Partition, grams: Grams) -> None:
+    """Name the modules on which no output depends; experts may be chosen by other samples."""
+    asleep = [m for m in partition.modules if m.slices and m.kind != "expert" and not grams[m.name].any()]
+    idle = idle_parameters(request.model, request.inputs) if asleep else set()
+    if names := [m.name for m in asleep if {piece.parameter for piece in m.slices} <= idle]:
+        warnings.warn(
+            "the outputs in evaluation mode do not depend on these modules, so their kernels are 0; "
+            f"partition_model(model, example=inputs) leaves them to the remainder: {listed(names)}",
+            stacklevel=3,
+        )

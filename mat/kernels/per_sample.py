@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mat.kernels.request import Grams, Request
+from mat.kernels.request import Grams, Request, taking_gradients
 from mat.partition.partition import Slice
 
 
@@ -26,11 +26,8 @@ def add_kernels(request: Request, names: Collection[str], grams: Grams, n: int, 
     sizes = {name: rows * p.numel() * p.element_size() for name, p in parameters.items()}
     for group in _groups(sizes, request.memory):
         chosen = [parameters[name] for name in group]
-        for parameter in chosen:
-            parameter.requires_grad_()
-        jacobians = _jacobians(request, chosen, n, shape)
-        for parameter in chosen:
-            parameter.requires_grad_(False)
+        with taking_gradients(chosen):
+            jacobians = _jacobians(request, chosen, n, shape)
         for name, jacobian in zip(group, jacobians, strict=True):
             _add(jacobian, parameters[name].shape, request.pieces[name], grams, request.full)
 
@@ -52,9 +49,11 @@ def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: 
     """Per parameter the rows (n, cotangents, numel)."""
     found: list[list[Tensor]] = [[] for _ in parameters]
     for i in range(n):
-        logits = request.logits_of(i, shape)
+        logits = request.logits_of([i], shape)
         for cotangent in request.estimator.cotangents(logits, request.label_of(i)):
-            gradients = gradients_of(logits, cotangent, parameters)
+            gradients: Sequence[Tensor | None] = [None] * len(parameters)
+            if logits.requires_grad:
+                gradients = torch.autograd.grad(logits, parameters, cotangent, retain_graph=True, allow_unused=True)
             for rows, gradient, parameter in zip(found, gradients, parameters, strict=True):
                 if gradient is None:
                     gradient = torch.zeros_like(parameter)
@@ -62,17 +61,12 @@ def _jacobians(request: Request, parameters: list[nn.Parameter], n: int, shape: 
     return [torch.stack([row.detach().flatten() for row in rows]).reshape(n, len(rows) // n, -1) for rows in found]
 
 
-def gradients_of(logits: Tensor, cotangent: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
-    """Of the parameters; None for one that the logits do not depend on."""
-    if not logits.requires_grad:
-        return [None] * len(parameters)
-    return torch.autograd.grad(logits, parameters, cotangent, retain_graph=True, allow_unused=True)
-
-
 def _add(jacobian: Tensor, shape: torch.Size, pieces: Sequence[tuple[str, Slice]], grams: Grams, full: bool) -> None:
     n, k, _ = jacobian.shape
     jacobian = jacobian.reshape(n, k, *shape)
     for module, piece in pieces:
         rows = piece.of(jacobian, 2).reshape(n * k if full else n, -1)
+        if rows.is_complex():  # two real parameters each, whose gradients autograd gives as one number
+            rows = torch.view_as_real(rows).flatten(1)
         # summing over the cotangents is what multiplying rows laid end to end does
         grams[module] += (rows @ rows.T).double()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +64,19 @@ class Request:
         """Of all samples, (n, …) if the model is one that can be probed."""
         return forward(self.model, self.inputs)
 
-    def logits_of(self, i: int, shape: torch.Size) -> Tensor:
-        """Of sample ``i`` alone, (1, *shape), ``shape`` being that of a sample's logits in the batch.
+    def logits_of(self, samples: Sequence[int], shape: torch.Size) -> Tensor:
+        """Of a batch of some of the samples, (m, *shape), ``shape`` being that of a sample's logits in the whole batch.
 
-        Raises InputError where it has another number of logits alone.
+        Raises InputError where they have another number of logits then.
         """
-        logits = forward(self.model, {name: _entry(value, i) for name, value in self.inputs.items()})
-        if logits.numel() != shape.numel():
+        logits = forward(self.model, {name: _entries(value, self.n, samples) for name, value in self.inputs.items()})
+        if logits.numel() != len(samples) * shape.numel():
             raise InputError(
-                f"one sample alone has outputs of shape {tuple(logits.shape)}, in the batch {tuple(shape)}; "
-                "the model's outputs must not depend on how many samples it is given"
+                f"{len(samples)} of the {self.n} samples have outputs of shape {tuple(logits.shape)}, expected "
+                f"{(len(samples), *shape)} as in the whole batch; the model's outputs must not depend on which samples "
+                "it is given together"
             )
-        return logits.reshape(1, *shape)  # a model that squeezes leaves out the one sample's dimension
+        return logits.reshape(len(samples), *shape)  # a model that squeezes leaves out the one sample's dimension
 
     def label_of(self, i: int) -> Tensor | None:
         """Of sample ``i``, (1, …)."""
@@ -117,8 +119,8 @@ def _constant(value: Any) -> Any:
         return value.clone() if value.is_inference() else value.detach()
 
 
-def _entry(value: Any, i: int) -> Any:
-    return value[i : i + 1] if isinstance(value, Tensor) and len(value) > 1 else value
+def _entries(value: Any, n: int, samples: Sequence[int]) -> Any:
+    return value[list(samples)] if isinstance(value, Tensor) and len(value) == n else value
 
 
 def pieces_of(partition: Partition) -> Pieces:
@@ -145,3 +147,15 @@ def owned_parameters(model: nn.Module, partition: Partition, pieces: Pieces) -> 
                 f"{type(model).__name__} {has}; make the partition of this model"
             )
     return {name: parameter for name, parameter in named.items() if name in pieces and parameter.numel()}
+
+
+@contextmanager
+def taking_gradients(parameters: Collection[nn.Parameter]) -> Iterator[None]:
+    """Within it these parameters of a frozen model take gradients."""
+    for parameter in parameters:
+        parameter.requires_grad_()
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)

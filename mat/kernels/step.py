@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mat.errors import InputError
 from mat.forward import logits_of
@@ -33,7 +33,7 @@ from mat.kernels.factors import Factors
 from mat.kernels.gradient_rules import RULES, batch_norm_in_training
 from mat.kernels.ntk import MEMORY, Kernels
 from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use
+from mat.kernels.recorder import Recorder, Use, graph_ends
 from mat.kernels.request import owned_parameters, pieces_of
 from mat.kernels.step_products import Contribution, multiply
 from mat.kernels.tracing import Tracer, tag_base, tags
@@ -60,16 +60,7 @@ class StepRecorder(Recorder):
         self.mixes |= training or args[5:6] == (True,)
 
     def _exact(self, device: str) -> bool:
-        return torch.is_grad_enabled()
-
-    def _output(self, func: Callable, args: tuple, kwargs: dict, call: Call | None) -> Any:
-        if call is None:
-            return func(*args, **kwargs)
-        args, kwargs = tree_map(self._constant, (args, kwargs))
-        return func(*args, **kwargs)
-
-    def _constant(self, value: Any) -> Any:
-        return value.detach() if isinstance(value, Tensor) and self._found(value) else value
+        return True
 
     def _listen(self, call: Call, output: Tensor) -> None:
         super()._listen(call, output)
@@ -174,11 +165,12 @@ class StepKernels:
                 f"the model's outputs must be (B, …) for a batch of B = {self.batch} and take gradients, got shape "
                 f"{tuple(logits.shape)}"
             )
-        if self.recorder.unknown:
-            listed = ", ".join(sorted(self.recorder.unknown)[:6])
+        unfollowed = self.recorder.unfollowed(leaf for leaf, _ in graph_ends(logits))
+        if unfollowed:
+            listed = ", ".join(sorted(unfollowed)[:6])
             raise InputError(
-                f"no rule follows the use of {listed}, so their part of the step's kernels is not known; use another "
-                "estimator, which takes such parameters sample by sample"
+                f"{next(iter(unfollowed.values()))}, so their part of the step's kernels is not known: {listed}; use "
+                "another estimator, which takes such parameters sample by sample"
             )
         calls = self.recorder.to_trace(logits, self.verify and not self.recorder.mixes)
         if calls:
@@ -275,9 +267,12 @@ class StepKernels:
                     leaf.grad += gradient
 
     def _finish(self) -> None:
-        """The end of the backward pass: uses that have had no gradient contribute nothing."""
+        """The end of the backward pass: uses that have had no gradient contribute nothing, calls without rows zero."""
         for name in list(self.arrived):
             self._multiply(name)
+        for name in self.recorder.empty:
+            for leaf in self.wanted[name].values():
+                leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         self.stop()
         factor = (self.batch / self.loss_scale) ** 2
         grams = {module: gram * factor for module, gram in self.grams.items()}

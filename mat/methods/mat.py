@@ -90,8 +90,8 @@ class MAT(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_share("alpha", self.alpha)
-        if not (isinstance(self.beta, int | float) and self.beta >= 0):
-            raise InputError(f"beta must be a number ≥ 0, got {self.beta!r}")
+        if not (isinstance(self.beta, int | float) and 0 <= self.beta < float("inf")):
+            raise InputError(f"beta must be a finite number ≥ 0, got {self.beta!r}")
         require_one_of("policy", self.policy, ("both", "modular", "temporal"))
         require_one_of("threshold", self.threshold, ("rank", "top", "quantile", "share"))
         require_one_of("integral", self.integral, ("modules", "full"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.partition.partition import Slice
-from mat.partition.projections import Projection, join, parent, projection
+from mat.partition.partition import Premise, Slice
+from mat.partition.projections import Projection, Runs, join, parent, premise, projection
 
 # Where a family keeps query, key, value and output, seen from the module that computes the attention.
 SEPARATE = (
@@ -49,18 +49,34 @@ class Heads:
         return self.output.rows
 
     @property
+    def inputs(self) -> tuple[Projection, ...]:
+        return self.query, self.key, self.value
+
+    @property
     def weights(self) -> set[str]:
         return {self.query.weight, self.key.weight, self.value.weight, self.output.weight}
 
     def slices(self, group: int, outputs: bool) -> tuple[Slice, ...]:
         """What key/value group ``group`` owns; with a group per head, what that head owns."""
-        queries = self.query.rows // self.groups
-        keys = self.key.rows // self.groups
-        start, stop = group * queries, (group + 1) * queries
-        found = self.query.row_slices(start, stop)
-        for place in (self.key, self.value):
-            found += place.row_slices(group * keys, (group + 1) * keys)
-        return (*found, self.output.column_slice(start, stop)) if outputs else tuple(found)
+        runs = [[_run(place.rows, self.groups, group)] for place in self.inputs]
+        return self.cut(runs, [_run(self.output.columns, self.groups, group)], outputs)
+
+    def cut(self, rows: Sequence[Runs], columns: Runs, outputs: bool) -> tuple[Slice, ...]:
+        """These runs of rows of query, key and value, with their biases, and of columns of the output."""
+        found = [self.output.column_slice(*run) for run in columns if outputs]
+        for place, runs in reversed(list(zip(self.inputs, rows, strict=True))):
+            found = [piece for run in runs for piece in place.row_slices(*run)] + found
+        return tuple(found)
+
+    @property
+    def premise(self) -> Premise:
+        """That a group's rows feed its own columns."""
+        return premise(self.core, self.inputs, self.output, self.groups)
+
+
+def _run(length: int, count: int, i: int) -> tuple[int, int]:
+    """The ``i``-th of ``count`` equal runs."""
+    return length // count * i, length // count * (i + 1)
 
 
 def attentions(model: nn.Module) -> Iterator[Heads]:

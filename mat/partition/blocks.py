@@ -8,7 +8,7 @@ from torch import nn
 
 from mat.partition.attention import Heads, attentions
 from mat.partition.feedforward import Experts, FeedForward, feed_forwards
-from mat.partition.projections import ancestors, join, parent, within
+from mat.partition.projections import ancestors, join, nearest, parent, within
 
 CROSS = ("cross", "encdec", "encoder_attn", "multihead_attn")  # what names a second attention in a block
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
@@ -20,7 +20,6 @@ class Block:
 
     path: str
     name: str
-    depth: int
     heads: tuple[tuple[str, Heads], ...]
     ffns: tuple[tuple[str, FeedForward], ...]
     experts: tuple[tuple[str, Experts], ...]
@@ -41,10 +40,10 @@ def blocks(model: nn.Module) -> list[Block]:
     parts: list[FeedForward | Experts] = [*dense, *experts]
     homes: dict[str | None, list[Heads]] = {}
     for heads in found:
-        homes.setdefault(_nearest(heads.core, [p.path for p in parts]), []).append(heads)
+        homes.setdefault(nearest(heads.core, [p.path for p in parts]), []).append(heads)
     grouped: list[tuple[str, list[Heads], list[FeedForward | Experts]]] = []
     for home, inside in homes.items():
-        own = [p for p in parts if _nearest(p.path, [h.core for h in found]) == home]
+        own = [p for p in parts if nearest(p.path, [h.core for h in found]) == home]
         if own and home is not None and _roles(home, inside) is not None:
             grouped.append((_whole(model, modules, home), inside, own))
         else:
@@ -54,7 +53,7 @@ def blocks(model: nn.Module) -> list[Block]:
     stacks = {parent(path) for path, _, _ in grouped}
     counts: dict[str, int] = {}
     made = []
-    for depth, (path, inside, own) in enumerate(grouped):
+    for path, inside, own in grouped:
         prefix = "layer" if crossed in (set(), stacks) else "decoder" if parent(path) in crossed else "encoder"
         name = f"{prefix}{counts.get(prefix, 0)}"
         counts[prefix] = counts.get(prefix, 0) + 1
@@ -62,7 +61,7 @@ def blocks(model: nn.Module) -> list[Block]:
         attention = tuple(sorted(roles, key=lambda pair: bool(pair[0])))
         ffns = _qualified(path, [p for p in own if isinstance(p, FeedForward)])
         mixtures = _qualified(path, [p for p in own if isinstance(p, Experts)])
-        made.append(Block(path, name, depth, attention, ffns, mixtures))
+        made.append(Block(path, name, attention, ffns, mixtures))
     return made
 
 
@@ -81,14 +80,6 @@ def stacks(model: nn.Module, found: list[Block]) -> set[str]:
 def own_class(module: nn.Module) -> bool:
     """Whether the module's class is not one of torch's own."""
     return not type(module).__module__.startswith("torch.nn.")
-
-
-def _nearest(path: str, others: list[str]) -> str | None:
-    """The deepest module that holds ``path`` and one of ``others``."""
-    for above in (path, *ancestors(path)):
-        if any(within(other, above) for other in others):
-            return above
-    return None
 
 
 def _roles(block: str, inside: list[Heads]) -> list[str] | None:

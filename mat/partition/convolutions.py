@@ -12,7 +12,7 @@ from torch import nn
 
 from mat.partition.blocks import CONTAINERS, Block, own_class
 from mat.partition.partition import Slice
-from mat.partition.projections import ancestors, join, parent, split, within
+from mat.partition.projections import ancestors, join, own_parameter, parent, split, within
 
 PLAIN = tuple(container.forward for container in CONTAINERS)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -37,18 +37,18 @@ class Filters:
 
 
 def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
-    """Every ``nn.Conv2d`` in order, except the patch embedding of a transformer."""
-    patches = patch_embeddings(model, found)
+    """Every ``nn.Conv2d`` in order, except the patch embedding of a transformer and an output head."""
+    left = patch_embeddings(model, found) | output_convolution(model)
     norms = normalised_by(model)
     made = []
     for path, module in model.named_modules():
-        if _is_convolution(module) and path not in patches:
+        if _is_convolution(module) and path not in left:
             places = [(path, module)] + ([norms[path]] if path in norms else [])
             owners = [
                 join(place, name)
                 for place, holder in places
                 for name in ("weight", "bias")
-                if holder._parameters.get(name) is not None
+                if own_parameter(holder, name) is not None
             ]
             made.append(Filters(path, module.out_channels, tuple(owners)))
     return made
@@ -70,6 +70,20 @@ def patch_embeddings(model: nn.Module, found: list[Block]) -> set[str]:
         if all(order[path] <= order[other] for other in rest):
             tiles.add(path)
     return tiles
+
+
+def output_convolution(model: nn.Module) -> set[str]:
+    """The last convolution of a model without other matrices: the output head, as in SqueezeNet.
+
+    With it in the remainder the loss has a graph whatever is active.
+    """
+    last, held = "", set()
+    for path, module in model.named_modules():
+        if _is_convolution(module):
+            last = path
+            held.add(join(path, "weight"))
+    others = any(p.dim() > 1 and name not in held for name, p in model.named_parameters())
+    return set() if others or len(held) < 2 else {last}
 
 
 def repeated_blocks(model: nn.Module, paths: list[str], found: list[Block]) -> dict[str, str | None]:
@@ -119,7 +133,7 @@ def normalised_by(model: nn.Module) -> dict[str, tuple[str, nn.Module]]:
     waiting = {path for path, m in modules.items() if _is_convolution(m) and path in once}
     found: dict[str, str] = {}
     for path, module in modules.items():
-        if type(module).forward is nn.Sequential.forward:
+        if getattr(type(module), "forward", None) is nn.Sequential.forward:  # a scripted class has none
             chain = [join(path, name) for name in module._modules]
             for place, following in pairwise(chain):
                 if place in waiting:
@@ -167,4 +181,4 @@ def _traced(path: str, module: nn.Module, waiting: set[str]) -> dict[str, str]:
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module._parameters.get("weight") is not None
+    return isinstance(module, nn.Conv2d) and own_parameter(module, "weight") is not None

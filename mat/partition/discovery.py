@@ -30,15 +30,20 @@ table of the names that families give them), linear maps d → f → d beside an
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from mat.errors import InputError
+from mat.forward import Inputs
+from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
-from mat.partition.partition import Attention, Module, Partition, Slice
-from mat.partition.projections import within
+from mat.partition.effect import CONTRADICTED, UNSEEN, Trace, idle_parameters, listed
+from mat.partition.feedforward import FeedForward
+from mat.partition.partition import Attention, Module, Partition, Premise, Slice
+from mat.partition.projections import joined, within
 from mat.partition.unrecognised import not_asked_for, unrecognised
 
 
@@ -51,6 +56,7 @@ def partition_model(
     head_outputs: bool = True,
     experts: bool = True,
     layers: bool = False,
+    example: Inputs | None = None,
 ) -> Partition:
     """The partition of ``model`` into attention heads, feed-forward blocks, experts and filter groups.
 
@@ -65,7 +71,15 @@ def partition_model(
 
     Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
-    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers.
+    ``layer{d}`` where only some stacks have cross-attention; ``layer{d}`` alone for whole layers. Modules come in the
+    order in which the model registers their parts; ``d`` counts blocks and convolutions together. The last
+    convolution of a model without other matrices is its output head and stays in the remainder.
+
+    ``example``: keyword inputs of the model, of which two samples are run in evaluation mode. Attention heads and
+    feed-forward neurons are then confirmed by gradients (``mat.partition.effect``): heads that names and shapes cut
+    wrongly are cut as the gradients say; what they contradict otherwise, and modules on which the outputs do not depend
+    (auxiliary heads, but not experts), stay in the remainder, by name in a warning. Without it the first kernels of a
+    partition refuse what gradients contradict.
 
     Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
     once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
@@ -75,27 +89,28 @@ def partition_model(
     found = blocks(model)
     convs = convolutions(model, found)
     attentions: list[Attention] = []
+    premises = [] if layers else _premises(model, found, heads, ffn_groups > 0)
+    effect = _Effect(model, premises, example)
     if layers:
         modules = _layers(model, found, convs)
+        attentions = [Attention(unit.core, ()) for block in found for _, unit in block.heads]
     else:
         modules = []
-        for block in found:
-            if heads:
-                for qualifier, unit in block.heads:
-                    prefix = f"{block.name}.{qualifier}." if qualifier else f"{block.name}."
-                    names = [f"{prefix}head{h}" for h in range(unit.groups)]
-                    modules += [
-                        Module(name, "head", block.depth, unit.slices(h, head_outputs)) for h, name in enumerate(names)
-                    ]
-                    attentions.append(Attention(unit.core, tuple(names)))
-            modules += _feed_forward(block, ffn_groups, experts)
-        if filter_groups:
-            for depth, conv in enumerate(convs):
-                modules += [
-                    Module(f"conv{depth}.filters{group}", "filters", depth, slices)
-                    for group, slices in enumerate(conv.groups(filter_groups))
-                ]
-    modules = _trainable(model, modules)
+        for depth, part in enumerate(_in_order(model, found, convs)):
+            if isinstance(part, Filters):
+                groups = part.groups(filter_groups) if filter_groups else []
+                modules += [Module(f"conv{depth}.filters{g}", "filters", depth, own) for g, own in enumerate(groups)]
+                continue
+            name = f"layer{depth}" if part.name.startswith("layer") else part.name
+            for qualifier, unit in part.heads if heads else ():
+                stem = ".".join(filter(None, (name, qualifier, "head")))
+                cut = effect.heads(unit, head_outputs)
+                names = [f"{stem}{h}" for h in range(len(cut))]
+                modules += [Module(n, "head", depth, own) for n, own in zip(names, cut, strict=True)]
+                attentions.append(Attention(unit.core, tuple(names) if len(cut) == unit.groups else ()))
+            ffns = [(qualifier, unit) for qualifier, unit in part.ffns if effect.neurons(unit)]
+            modules += _feed_forward(replace(part, ffns=tuple(ffns)), name, depth, ffn_groups, experts)
+    modules = effect.moving(_trainable(model, modules))
     if not modules:
         raise InputError(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
@@ -105,8 +120,10 @@ def partition_model(
         )
     kept = {module.name for module in modules}
     attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
-    partition = Partition.of(model, modules, attentions)
-    purposely = not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
+    partition = Partition.of(model, modules, attentions, premises if example is None else ())
+    for warning in effect.warnings():
+        warnings.warn(f"{type(model).__name__}: {warning}", stacklevel=2)
+    purposely = effect.idle | not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
     missed = [name for name in unrecognised(model, partition) if name not in purposely]
     if missed:
         warnings.warn(
@@ -115,6 +132,65 @@ def partition_model(
             stacklevel=2,
         )
     return partition
+
+
+def _premises(model: nn.Module, found: list[Block], heads: bool, neurons: bool) -> list[Premise]:
+    """What the trainable attentions and feed-forward blocks are cut by."""
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    units: list[Heads | FeedForward] = []
+    for block in found:
+        units += [unit for _, unit in block.heads if heads]
+        units += [unit for _, unit in block.ffns if neurons]
+    return [unit.premise for unit in units if unit.weights <= trains]
+
+
+class _Effect:
+    """What gradients on an ``example`` say of ``premises`` and modules; without one nothing is contradicted."""
+
+    def __init__(self, model: nn.Module, premises: Sequence[Premise], example: Inputs | None) -> None:
+        self.idle: set[str] = set()
+        self.verdicts: dict[Premise, str] = {}
+        self.mixed: list[str] = []
+        self.unused: list[str] = []
+        if example is not None:
+            self.idle = idle_parameters(model, example)
+            self.trace = Trace.of(model, premises, example)
+            self.verdicts = self.trace.verdicts(premises)
+
+    def neurons(self, unit: FeedForward) -> bool:
+        """Whether the rows of ``unit`` may be cut from each other."""
+        if self.verdicts.get(unit.premise) == CONTRADICTED:
+            self.mixed.append(unit.path)
+        return unit.path not in self.mixed
+
+    def heads(self, unit: Heads, outputs: bool) -> list[tuple[Slice, ...]]:
+        """What each head owns; none where all of them mix."""
+        if self.verdicts.get(unit.premise) != CONTRADICTED:
+            return [unit.slices(h, outputs) for h in range(unit.groups)]
+        groups = self.trace.groups(unit.premise)
+        if len(groups) == 1 or not all(any(rows) for rows, _ in groups):
+            self.mixed.append(unit.core)
+            return []
+        return [joined(unit.cut(rows, columns, outputs)) for rows, columns in groups]
+
+    def moving(self, modules: list[Module]) -> list[Module]:
+        """``modules`` without those on which the outputs do not depend; experts may be chosen by other samples."""
+        own = {module.name: {piece.parameter for piece in module.slices} for module in modules}
+        self.unused = [m.name for m in modules if m.kind != "expert" and own[m.name] <= self.idle]
+        return [module for module in modules if module.name not in self.unused]
+
+    def warnings(self) -> Iterator[str]:
+        """What is left to the remainder, or could not be looked at."""
+        if self.mixed:
+            yield f"gradients contradict the names and shapes of {listed(self.mixed)}, which stay in the remainder"
+        if self.unused:
+            yield (
+                "the outputs in evaluation mode do not depend on these modules, which stay in the remainder: "
+                f"{listed(self.unused)}"
+            )
+        unseen = [premise.where for premise, verdict in self.verdicts.items() if verdict == UNSEEN]
+        if unseen:
+            yield f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}"
 
 
 def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
@@ -133,15 +209,22 @@ def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
     return kept
 
 
-def _feed_forward(block: Block, ffn_groups: int, experts: bool) -> Iterable[Module]:
+def _in_order(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Block | Filters]:
+    """Blocks and convolutions in one order, the model's."""
+    order = {path: i for i, (path, _) in enumerate(model.named_modules())}
+    first = {block.path: block.heads[0][1].core for block in found}
+    return sorted((*found, *convs), key=lambda part: order[first.get(part.path, part.path)])
+
+
+def _feed_forward(block: Block, name: str, depth: int, ffn_groups: int, experts: bool) -> Iterable[Module]:
     for qualifier, ffn in block.ffns:
-        stem = ".".join(filter(None, (block.name, qualifier, "ffn")))
+        stem = ".".join(filter(None, (name, qualifier, "ffn")))
         for group, slices in enumerate(ffn.groups(ffn_groups) if ffn_groups else ()):
-            yield Module(stem if ffn_groups == 1 else f"{stem}{group}", "ffn", block.depth, slices)
+            yield Module(stem if ffn_groups == 1 else f"{stem}{group}", "ffn", depth, slices)
     for qualifier, unit in block.experts:
-        stem = ".".join(filter(None, (block.name, qualifier, "expert")))
+        stem = ".".join(filter(None, (name, qualifier, "expert")))
         for expert, slices in enumerate(unit.slices if experts else ()):
-            yield Module(f"{stem}{expert}", "expert", block.depth, slices)
+            yield Module(f"{stem}{expert}", "expert", depth, slices)
 
 
 def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Module]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from mat.partition.attention import Heads
-from mat.partition.partition import Slice
-from mat.partition.projections import Projection, ancestors, join, parent, projection, split, within
+from mat.partition.partition import Premise, Slice
+from mat.partition.projections import Projection, ancestors, join, nearest, parent, premise, projection, split, within
 
 # Tells the map back to the residual stream where f = d leaves it open.
 DOWN = ("output.dense", "lin2", "linear2", "wo", "down_proj", "c_proj", "fc2")
@@ -26,6 +26,11 @@ class FeedForward:
     @property
     def weights(self) -> set[str]:
         return {self.down.weight, *(up.weight for up in self.ups)}
+
+    @property
+    def premise(self) -> Premise:
+        """That every neuron's rows feed its own column."""
+        return premise(self.path, self.ups, self.down, self.down.columns)
 
     def groups(self, count: int) -> list[tuple[Slice, ...]]:
         """Slices of ``count`` equal groups of neurons."""
@@ -51,8 +56,10 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
     free = dict(_free_projections(modules, found))
     dense: dict[str, FeedForward] = {}
     experts: dict[str, Experts] = {}
+    order = {path: i for i, path in enumerate(modules)}
+    last = {place.weight: order[path] for path, place in free.items()}
     for width in sorted({heads.width for heads in found}):
-        fits = _of_width(modules, free, width)
+        fits = {path: ffn for path, ffn in _of_width(modules, free, width).items() if width in _widths(path, found)}
         for path in sorted({parent(path) for path in fits}):
             mine = [ffn for place, ffn in fits.items() if parent(place) == path]
             holders = [name for name, child in modules[path].named_children() if any(True for _ in child.parameters())]
@@ -61,9 +68,17 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
                 if routers:
                     experts[path] = _separate_experts(modules, path, mine, routers)
                     fits = {place: ffn for place, ffn in fits.items() if parent(place) != path}
-        dense.update(fits)
+        for place, ffn in fits.items():  # maps d → f and f → d beside attentions of both widths: the later leads back
+            if place not in dense or last[ffn.down.weight] > last[dense[place].down.weight]:
+                dense[place] = ffn
         experts.update({e.path: e for e in _stacked_experts(model, modules, found, width)})
     return list(dense.values()), list(experts.values())
+
+
+def _widths(path: str, found: list[Heads]) -> set[int]:
+    """Of the residual streams that a feed-forward block at ``path`` may write to: those of the nearest attentions."""
+    home = nearest(path, [heads.core for heads in found])
+    return {heads.width for heads in found if home is not None and within(heads.core, home)}
 
 
 def _free_projections(modules: dict[str, nn.Module], found: list[Heads]) -> Iterator[tuple[str, Projection]]:

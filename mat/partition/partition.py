@@ -48,23 +48,44 @@ class Module:
 @dataclass(frozen=True)
 class Attention:
     """A submodule ``core`` whose forward computes attention over these head modules, in order: one for each head
-    or, under grouped queries, for each key/value head."""
+    or, under grouped queries, for each key/value head; over none where heads are no modules of their own."""
 
     core: str
     heads: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Premise:
+    """What names and shapes say of the maps at ``where``: the outputs ``sources`` feed the inputs ``sink``, both in
+    ``count`` equal runs, run i of each source that of the sink and no other."""
+
+    where: str
+    sources: tuple[Slice, ...]
+    sink: Slice
+    count: int
+
+
+@dataclass(frozen=True)
 class Partition:
-    """Modules and remainder: disjoint, and together every trainable parameter of the model."""
+    """Modules and remainder: disjoint, and together every trainable parameter of the model.
+
+    ``premises``: what the modules were cut by and no gradient has confirmed yet (``mat.partition.effect``).
+    """
 
     modules: tuple[Module, ...]
     remainder: tuple[Slice, ...]
     shapes: Mapping[str, tuple[int, ...]]
     attentions: tuple[Attention, ...] = field(default=())
+    premises: tuple[Premise, ...] = field(default=())
 
     @classmethod
-    def of(cls, model: nn.Module, modules: Iterable[Module], attentions: Iterable[Attention] = ()) -> Partition:
+    def of(
+        cls,
+        model: nn.Module,
+        modules: Iterable[Module],
+        attentions: Iterable[Attention] = (),
+        premises: Iterable[Premise] = (),
+    ) -> Partition:
         """Complete ``modules`` with the remainder of ``model``'s trainable parameters.
 
         Raises InputError when there is no module, a name repeats, a slice does not fit its parameter,
@@ -89,7 +110,7 @@ class Partition:
         remainder: list[Slice] = []
         for name, shape in shapes.items():
             remainder += _gaps(name, shape, taken.get(name, []))
-        return cls(modules, tuple(remainder), shapes, tuple(attentions))
+        return cls(modules, tuple(remainder), shapes, tuple(attentions), tuple(premises))
 
     @property
     def names(self) -> tuple[str, ...]:

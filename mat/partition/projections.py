@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.partition.partition import Slice
+from mat.partition.partition import Premise, Slice
+
+Runs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,38 @@ class Projection:
 
 def projection(path: str, module: nn.Module | None) -> Projection | None:
     """The map of an ``nn.Linear``, or of a layer with a transposed (in, out) weight and its width in ``nf``."""
-    weight = None if module is None else module._parameters.get("weight")
+    weight = None if module is None else own_parameter(module, "weight")
     if module is None or weight is None or weight.dim() != 2:
         return None
-    bias = join(path, "bias") if module._parameters.get("bias") is not None else None
+    bias = join(path, "bias") if own_parameter(module, "bias") is not None else None
     if isinstance(module, nn.Linear):
         return Projection(join(path, "weight"), bias, *weight.shape)
     if getattr(module, "nf", None) == weight.shape[1]:
         return Projection(join(path, "weight"), bias, weight.shape[1], weight.shape[0], dim=1)
     return None
+
+
+def own_parameter(module: nn.Module, name: str) -> nn.Parameter | None:
+    """The parameter that a module, scripted ones too, has by this name itself; None for anything that is computed."""
+    return dict(module.named_parameters(recurse=False, remove_duplicate=False)).get(name)
+
+
+def premise(where: str, sources: Sequence[Projection], sink: Projection, count: int) -> Premise:
+    """That ``sources`` feed ``sink`` in ``count`` equal runs."""
+    rows = tuple(Slice(p.weight, p.dim, p.offset, p.offset + p.rows) for p in sources)
+    return Premise(where, rows, sink.column_slice(0, sink.columns), count)
+
+
+def joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    """``slices`` with those that go on where another of the same parameter ends made one with it."""
+    found: list[Slice] = []
+    for piece in slices:
+        before = (other for other in found if (*astuple(other)[:2], other.stop) == astuple(piece)[:3])
+        if last := next(before, None):
+            found[found.index(last)] = replace(last, stop=piece.stop)
+        else:
+            found.append(piece)
+    return tuple(found)
 
 
 def join(path: str, name: str) -> str:
@@ -74,6 +99,14 @@ def ancestors(path: str) -> Iterator[str]:
     while path:
         path = parent(path)
         yield path
+
+
+def nearest(path: str, others: Collection[str]) -> str | None:
+    """The deepest module that holds ``path`` and one of ``others``."""
+    for above in (path, *ancestors(path)):
+        if any(within(other, above) for other in others):
+            return above
+    return None
 
 
 def split(width: int, groups: int, path: str) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mat.partition.attention import POSITION_TABLES
 from mat.partition.blocks import CONTAINERS, Block, blocks, own_class, stacks
-from mat.partition.convolutions import patch_embeddings
+from mat.partition.convolutions import output_convolution, patch_embeddings
 from mat.partition.partition import Partition
 from mat.partition.projections import join, parent, projection, within
 
@@ -28,13 +28,13 @@ def unrecognised(model: nn.Module, partition: Partition) -> list[str]:
     found = blocks(model)
     modules = dict(model.named_modules())
     routers = {name for block in found for _, experts in block.experts for name in experts.routers}
-    patches = patch_embeddings(model, found)
+    ends = patch_embeddings(model, found) | output_convolution(model)
     repeated = [*stacks(model, found), *_siblings(model, found)]
     left = dict.fromkeys(piece.parameter for piece in partition.remainder if len(partition.shapes[piece.parameter]) > 1)
     names = []
     for name in left:
         path, _, attribute = name.rpartition(".")
-        if name in routers or path in patches or not _works(modules[path], attribute, partition.shapes[name]):
+        if name in routers or path in ends or not _works(modules[path], attribute, partition.shapes[name]):
             continue
         if any(word in path.split(".") for word in POSITION_TABLES):
             continue

@@ -1,9 +1,10 @@
-"""Files of records: their names in a run's folder, one way to write and one to read them."""
+"""Files of records: their names, one way to write and one to read them."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,9 @@ import pandas as pd
 from mat.errors import InputError
 
 RUN, CURVE, PROBES, FINAL = "run.json", "curve.parquet", "probes.parquet", "final.json"
-FILES = (RUN, CURVE, PROBES, FINAL)  # of a run's folder; it is complete with the last
-FOLLOWED = (RUN, PROBES, CURVE)  # what another run's method reads of it
-CHECKPOINT = ("checkpoint/config.json", "checkpoint/model.safetensors")
 
 
-def missing(folder: Path, names: Sequence[str] = FILES) -> list[str]:
+def missing(folder: Path, names: Sequence[str]) -> list[str]:
     """Those of ``names`` that are no file in ``folder``."""
     return [name for name in names if not (folder / name).is_file()]
 
@@ -33,13 +31,26 @@ def replacing(path: Path) -> Iterator[Path]:
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield half
-        if path.is_dir():
+        if path.is_dir() and half.is_dir():  # a file takes the place of no folder: that is an OSError
             shutil.rmtree(path)
         os.replace(half, path)
     finally:
-        if half.is_dir():
-            shutil.rmtree(half)
-        half.unlink(missing_ok=True)
+        remove(half)
+
+
+def leftovers(folder: Path, start: str = ".") -> list[Path]:
+    """What killed processes left half written in ``folder``, of names that begin with ``start``."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name.startswith(start) and re.fullmatch(r"\..+\.\d+", path.name)]
+
+
+def remove(path: Path) -> None:
+    """Remove the file or folder ``path`` if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(content: str, path: Path) -> None:
@@ -63,7 +74,7 @@ def read_json(path: Path, again: str = "repeat the run") -> dict[str, Any]:
     """A JSON object. Raises InputError, saying ``again``, where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); was its writing interrupted? {again}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold one JSON object, got {type(content).__name__}")

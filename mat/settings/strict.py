@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -26,6 +27,9 @@ from mat.errors import InputError
 Record = TypeVar("Record")
 
 Real = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]  # a number as it was written
+LARGEST = 2**31 - 1  # of any whole number; what a setting is for may allow less
+LONGEST = 4096  # characters of any text
+QUOTED = 200  # characters of a value in an error
 WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -43,6 +47,7 @@ WANTED = {
     "too_short": "{min_length} at least",
     "too_long": "{max_length} at most",
     "string_pattern_mismatch": "a name that matches {pattern}",
+    "string_too_short": "a text",
 }
 
 
@@ -50,7 +55,7 @@ class Strict(BaseModel):
     """A block of a config: no unknown keys, no conversion of types; a text after a field documents it."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=True, use_attribute_docstrings=True
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     @model_validator(mode="before")
@@ -100,6 +105,7 @@ def read(record: type[Record], given: Any, place: str) -> Record:
 
 def validate(model: type[Block], given: Any, place: str = "") -> Block:
     """``given``, plain values as JSON has them, as a ``model``. Raises InputError naming the first wrong place."""
+    _check_values(given, place)
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -135,6 +141,33 @@ def descriptions(record: type) -> dict[str, str]:
     return found
 
 
+def _check_values(given: Any, place: str) -> None:
+    """Refuse, at any depth, numbers that are not finite or too large for any setting, and texts of several lines: what
+    a plug-in's own settings say is held to it, too."""
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            _check_values(key, f"{place}: a key".lstrip(": "))
+            _check_values(value, f"{place}.{key}".lstrip("."))
+    elif isinstance(given, list | tuple):
+        for number, value in enumerate(given):
+            _check_values(value, f"{place}.{number}".lstrip("."))
+    elif isinstance(given, float) and not math.isfinite(given):
+        raise InputError(f"{place}: expected a finite number, got {given}; change it")
+    elif isinstance(given, int) and not abs(given) <= LARGEST:
+        raise InputError(f"{place}: expected a number of at most {LARGEST:,} in size, got {_short(given)}; change it")
+    elif isinstance(given, str) and not (given.isprintable() and len(given) <= LONGEST):
+        raise InputError(
+            f"{place}: expected one line of text, at most {LONGEST:,} characters that can be printed, got "
+            f"{_short(given)}; change it"
+        )
+
+
+def _short(value: Any) -> str:
+    """A value as it is quoted in a line."""
+    said = repr(value)
+    return said if len(said) <= QUOTED else f"{said[:QUOTED]}…"
+
+
 def _lossless(hint: Any) -> Any:
     """The type with every float in it replaced by ``Real``, and tuples written as lists."""
     if hint is float:
@@ -166,7 +199,7 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
         value = value[key]
     if found[0]["loc"][-1:] == ("[key]",):
         value = path[-1]
-    return f"{where}: expected {' or '.join(wanted)}, got {value!r}; change it"
+    return f"{where}: expected {' or '.join(wanted)}, got {_short(value)}; change it"
 
 
 def _real(loc: Sequence[Any], given: Any) -> tuple[Any, ...]:

@@ -2,14 +2,13 @@
 
 Every row is a ratio of runs that took turns in one process: a forward and backward pass with every weight gradient,
 read or not, without tracing (as at every recorded step but the first), and without the optimizer, whose work is the
-same. CPU seconds, or wall-clock on a GPU (``--device cuda``). No test asserts these numbers.
+same. No test asserts these numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import time
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from mat.kernels.step import step_kernels
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 from tests.benchmarks.kernel import bert, step, vgg16
-from tests.benchmarks.timing import ratio, table
+from tests.benchmarks.timing import ratio, side_by_side, table
 
 SHAPES = {
     "BERT-small (4 × 512, 8 heads, S 128), batch 32": (lambda: bert(4, 512, 8, 32), (32, 8)),
@@ -33,13 +32,6 @@ def read_step(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor, parti
         step(model, inputs, labels)
 
 
-def seconds(device: str) -> float:
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def measure(device: str, rounds: int) -> None:
     rows = []
     for name, (make, sizes) in SHAPES.items():
@@ -50,13 +42,7 @@ def measure(device: str, rounds: int) -> None:
         plain = functools.partial(step, model, *given)
         for n in sizes:
             runs = {"plain": plain, "read": functools.partial(read_step, model, *given, partition, n)}
-            took: dict[str, list[float]] = {key: [] for key in runs}
-            for turn in range(rounds + 1):
-                for key, run in runs.items():
-                    start = seconds(device)
-                    run()
-                    if turn:
-                        took[key].append(seconds(device) - start)
+            took = side_by_side(runs, rounds)
             macs = {key: executed_macs(run, device)[0] for key, run in runs.items()}
             rows.append([name, str(n), ratio(took, "read", "plain"), f"{macs['read'] / macs['plain']:.3f}"])
     table("A step whose kernels are read / the step", ["model", "n", "seconds", "multiply-adds"], rows)

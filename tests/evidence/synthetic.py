@@ -15,6 +15,9 @@ import pandas as pd
 
 from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs.pooled import Tables
+from mat.records.files import CURVE, FINAL, PROBES, RUN
+from mat.records.run import RECORDS
+from mat.records.seal import SEAL, write_seal
 
 
 @dataclass(frozen=True)
@@ -182,16 +185,24 @@ def write_run(
         "best_val_loss": None if diverged else float(curve["val_loss"].min()),
         "best_step": None if diverged else int(curve["step"][curve["val_loss"].idxmin()]),
     }  # fmt: skip
-    curve.to_parquet(path / "curve.parquet", index=False)
-    probes.to_parquet(path / "probes.parquet", index=False)
-    (path / "run.json").write_text(json.dumps(run))
-    (path / "final.json").write_text(json.dumps(final))
+    curve.to_parquet(path / CURVE, index=False)
+    probes.to_parquet(path / PROBES, index=False)
+    (path / RUN).write_text(json.dumps(run))
+    (path / FINAL).write_text(json.dumps(final))
+    seal(path)
+
+
+def seal(path: Path) -> None:
+    """Seal a run directory as it is."""
+    write_seal(path / SEAL, RECORDS)
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change keys of a run directory's run.json in place."""
-    file = path / "run.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    """Change keys of a run directory's run.json in place, as if it had been written so: its specification has its seed,
+    too."""
+    run = json.loads((path / RUN).read_text()) | changes
+    (path / RUN).write_text(json.dumps(run | {"spec": run["spec"] | {"seed": run["seed"]}}))
+    seal(path)
 
 
 def changed(**methods: Mapping[str, Any]) -> dict[str, Behaviour]:

@@ -13,6 +13,7 @@ import yaml
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.runs import pool, pooled
+from mat.records.seal import beside, write_seal
 
 ROOT = Path(__file__).parents[2]
 RULE_FILES = {name: ROOT / file.path for name, file in catalogue.rule_files().items()}
@@ -32,6 +33,7 @@ def measured(frames: Iterable[pd.DataFrame], folder: Path) -> list[Path]:
     for number, frame in enumerate(frames):
         files.append(folder / f"{number}.parquet")
         frame.to_parquet(files[-1], index=False)
+        write_seal(beside(files[-1]), [files[-1].name])
     return files
 
 

@@ -544,3 +544,18 @@ class TestOptimizer:
         later = optimizer_key(sgd)
         model.bias.grad = torch.ones(5)
         assert [first, later, optimizer_key(sgd)] == [((1, 20, 0, 0),), ((1, 20, 1, 20),), ((2, 25, 1, 20),)]
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_recurrent_layers_cost_a_product_with_each_weight_at_every_step(kind, bidirectional):
+    """Forward B·T·Σ|W|; backward that twice, less the gradient of what is no parameter's: all inputs take one here."""
+    layer = getattr(torch.nn, kind)(3, 4, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    weights = sum(p.numel() for p in layer.parameters() if p.dim() == 2)
+    x = torch.randn(2, 5, 3, requires_grad=True)
+    with torch.no_grad():
+        assert executed_macs(lambda: layer(x))[0] == 2 * 5 * weights
+    macs, _ = executed_macs(lambda: layer(x)[0].sum().backward())
+    assert (
+        2 * 5 * 3 * weights * 0.85 <= macs <= 2 * 5 * 3 * weights
+    )  # a cell's first state is zero and takes no gradient

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 pytest.importorskip("accelerate")
+import transformers
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -285,6 +286,32 @@ def test_a_number_of_samples_is_enough_of_a_probe(tmp_path):
     made = callback(probe=6)
     trained(tmp_path, made=made)
     assert made.controller.probe_inputs.keys() == {"input_ids"} and len(made.controller.history) == 3
+
+
+@pytest.mark.parametrize("kind", ["T5", "Bart"])
+def test_a_decoder_is_probed_on_what_training_feeds_it(tmp_path, kind):
+    torch.manual_seed(0)
+    sizes = {
+        "T5": {"d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
+        "Bart": {
+            **{f"{part}_{what}": n for part in ("encoder", "decoder") for what, n in (("layers", 1), ("ffn_dim", 16))},
+            **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+        },
+    }[kind]
+    config = getattr(transformers, f"{kind}Config")(vocab_size=20, d_model=8, **sizes)
+    one = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+    samples = [{"input_ids": torch.randint(3, 20, (6,)), "labels": torch.randint(3, 20, (4,))} for _ in range(8)]
+    fed, made = [], callback(probe=8, every=1, estimator="sum_of_logits")
+    one.get_decoder().register_forward_pre_hook(
+        lambda _, args, kwargs: fed.append(kwargs["input_ids"]) if one.training else None, with_kwargs=True
+    )
+    options = {"per_device_train_batch_size": 8, "max_steps": 1, "learning_rate": 0.0}
+    Trainer(one, arguments(tmp_path, **options), train_dataset=samples, callbacks=[made]).train()
+    probed = made.controller.probe_inputs["decoder_input_ids"]
+    assert len(fed) == 1 and sorted(probed.tolist()) == sorted(fed[0].tolist())
+    with pytest.raises(InputError, match="decodes from its labels in training"):
+        made = callback(probe={"input_ids": samples[0]["input_ids"][None]})
+        Trainer(one, arguments(tmp_path, **options), train_dataset=samples, callbacks=[made]).train()
 
 
 def test_an_error_in_training_leaves_a_model_that_can_be_given_back(tmp_path):

@@ -150,10 +150,10 @@ def test_counted_prices_are_those_of_the_closed_form(make):
 
 
 def test_a_price_by_hand():
-    """10 samples, 2 directions: forward 10·5; inputs (2 + 2)·10·3; Gram 2·(2·10·4 + 2·10·10·6); the comparison
-    5 + 2·(3 + 4) + 2·6; three eigenvalue solves."""
+    """10 samples, 2 directions: forward 10·5 and 5·5 in other batches; inputs (2 + 2)·10·3; Gram
+    2·(2·10·4 + 2·10·10·6); the comparison 5 + 2·(3 + 4) + 2·6; three eigenvalue solves."""
     prices = Prices(step=100, forward=5, inputs=3, weights=4, parameters=6, modules=2, outputs=7)
-    expected = 50 + 120 + 2 * (80 + 1200) + 31 + 3 * (2 * 10**3 // 3)
+    expected = 75 + 120 + 2 * (80 + 1200) + 31 + 3 * (2 * 10**3 // 3)
     assert prices.probe("projected", 10, 2) == expected
     # one wanted interval of 1000 steps has room for it at a budget of expected / 100 000 exactly, and not below
     wanted = Extent(10, 2, 1000)

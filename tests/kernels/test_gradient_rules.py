@@ -292,7 +292,13 @@ UNUSUAL = {
     "windows": (lambda: nn.MultiheadAttention(4, 2), windows, tokens(2, 6), FAST),
     "one by one": (lambda: nn.MultiheadAttention(4, 2), one_by_one, tokens(3, 5), FAST),
     "repeated positions": (lambda: nn.Embedding(5, 4), repeated_positions, tokens(), SLOW),
-    "without gradient": (lambda: nn.Linear(4, 3), without_gradient, tokens(), SLOW),
+    "without gradient": (lambda: nn.Linear(4, 3), without_gradient, tokens(), FAST),
+    "by its data": (
+        lambda: nn.Linear(4, 3),
+        lambda layer, x: F.linear(x, layer.weight.data) * layer(x),
+        tokens(),
+        FAST,
+    ),
     "sparse gradients": (
         lambda: nn.EmbeddingBag(7, 4, sparse=True, mode="sum"),
         lambda e, x: e((x[..., 0].abs() * 3).long().clamp(0, 6)),
@@ -482,8 +488,12 @@ def test_low_precision_takes_the_fast_way_and_is_right_to_its_precision(make, dt
         assert ((gram - exact).abs() <= 16 * torch.finfo(dtype).eps * scale[:, None] * scale).all(), name
 
 
+POSITIONS = tokens(1, 5)
+
+
 def test_the_warning_says_that_rows_could_not_be_traced():
-    model = randomise(Model(nn.Linear(4, 3), lambda layer, x: layer(x[:1]).expand(len(x), -1, -1) * x[..., :1]))
+    """One table for all samples, whose rows are of each of them."""
+    model = randomise(Model(nn.Linear(4, 3), lambda layer, x: layer(POSITIONS).expand(len(x), -1, -1) * x[..., :1]))
     with pytest.warns(UserWarning, match="could not be traced to one sample each.*layer.weight"):
         modular_ntk(model, by_parameter(model), {"x": tokens()}, check=0)
 
@@ -501,7 +511,7 @@ def test_outputs_that_come_from_out_of_sight_are_traced():
 
 
 def test_rows_that_are_no_whole_number_a_sample_are_in_doubt():
-    layer = nn.Linear(4, 2).requires_grad_(False)
+    layer = nn.Linear(4, 2)
     recorder = Recorder(dict(layer.named_parameters()), 2)
     with recorder:
         out = layer(torch.ones(3, 4)).reshape(2, 3)

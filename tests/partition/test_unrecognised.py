@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
 import transformers as hf
 from torch import nn
 
+from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.partition.discovery import partition_model
 from mat.partition.unrecognised import unrecognised
@@ -148,3 +150,18 @@ def test_frozen_modules_are_no_part_of_a_partition():
         partition_model(model)
     with pytest.raises(InputError, match="at least one module"):
         partition_model(model.requires_grad_(False))
+
+
+def test_a_scripted_part_is_left_to_the_remainder():
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), scripted, nn.Flatten(), nn.Linear(128, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        partition = partition_model(model)
+    assert {piece.parameter for found in partition.modules for piece in found.slices} == {"0.weight", "0.bias"}
+    sparse = SparseBackward(model, partition)
+    sparse.set_active(partition.names[:1])
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    assert [leaf.grad is not None for leaf in sparse.module_parameters(partition.names[0])] == [True, True]
+    assert not any(leaf.grad is not None for name in partition.names[1:] for leaf in sparse.module_parameters(name))
+    assert model[1][0].weight.grad is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import transformers as hf
 
+from mat.backward.sparse import SparseBackward
 from mat.partition.discovery import partition_model
-from tests.partition.families import BERT, BOTH, T5, module, swin
+from tests.partition.families import BERT, BOTH, T5, WAVES, module, swin
 from tests.partition.test_convolutions import densenet, narrow_vgg, resnet
 from tests.partition.test_partition import assert_disjoint_and_complete
 from tests.zoo import quietly
@@ -61,3 +62,14 @@ def test_a_stage_that_holds_transformer_blocks_is_no_layer_itself():
     held = [{".".join(s.parameter.split(".")[:4]) for s in m.slices} for m in partition.modules]
     blocks = [{f"stages.{i}.blocks.{j}"} for i, j in ((0, 0), (1, 0), (1, 1))]
     assert [h for h in held if h in blocks] == blocks
+
+
+def test_whole_layers_of_swin_train_as_selected():
+    model = swin()
+    partition = quietly(model, layers=True)
+    sparse = SparseBackward(model, partition, "exact")
+    sparse.set_active({"layer1"})
+    model(WAVES.float()).square().sum().backward()
+    moved = {name for name, leaf in sparse.named_parameters() if leaf.grad is not None}
+    owned = {piece.parameter for module in partition.modules for piece in module.slices}
+    assert moved & owned == {piece.parameter for piece in module(partition, "layer1").slices}

@@ -26,6 +26,14 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
     assert missing(tmp_path, ["checkpoint/new", "checkpoint/old"]) == ["checkpoint/old"]
 
 
+def test_a_file_takes_the_place_of_no_folder(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "a").write_text("a")
+    with pytest.raises(IsADirectoryError):
+        write_text("new", tmp_path / "kept")
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "a"]
+
+
 def test_what_is_written_is_read_again(tmp_path):
     write_json({"b": 1, "a": [None, "é"]}, tmp_path / "a.json")
     assert read_json(tmp_path / "a.json") == {"a": [None, "é"], "b": 1}

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from mat.experiments.cli import handover, progress
-from mat.experiments.planning.rows import cost_of
+from mat.experiments.planning.rows import cost_of, rows
 from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.config import selection
@@ -22,7 +22,8 @@ from mat.experiments.config.runs import expand as expand_config
 from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
-from mat.records.files import CHECKPOINT, FILES, FOLLOWED
+from mat.records.run import CHECKPOINT, FILES
+from mat.records.seal import beside
 
 
 def read_config():
@@ -65,6 +66,7 @@ def expand_scale():
         runs = expand_config(CONTENT)
         ceiling.models_of(CONTENT)
         studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
+        rows(runs, [job for found in studies.values() for job in found])  # what does not fit is refused here
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
@@ -127,10 +129,15 @@ def run_inputs(wildcards):
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
     if run.follows:
-        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FOLLOWED]
+        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FILES]
     if run.starts_from:
-        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in CHECKPOINT]
+        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in (*FILES, *CHECKPOINT)]
     return needed
+
+
+def seal_of(path):
+    """The file of sums beside a file that is read back."""
+    return str(beside(Path(path)))
 
 
 def run_spec(wildcards):
@@ -229,6 +236,10 @@ def run_folders(wildcards, input):
 
 # what computes, by name: runs and the studies' jobs
 TRAINED = {**RUNS, **{name: job for jobs in JOBS.values() for name, job in jobs.items()}}
+
+
+# jobs that take longer to import for once, with all that any job may need, than each for itself what it needs
+FEW = 4
 
 
 def plugins():

@@ -23,7 +23,8 @@ rule prepare:
     input:
         rules.fetch.output,
     output:
-        f"{RESULTS}/data/{{task}}.json",
+        made=f"{RESULTS}/data/{{task}}.json",
+        seal=seal_of(f"{RESULTS}/data/{{task}}.json"),
     log:
         f"{RESULTS}/logs/prepare/{{task}}.log",
     conda:
@@ -35,4 +36,4 @@ rule prepare:
         spec=task_spec,
         code=data_code,
     shell:
-        "python -m mat step prepare --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m mat step prepare --spec {params.spec:q} --out {output.made} > {log} 2>&1"

@@ -5,7 +5,8 @@ rule study:
     input:
         job_data,
     output:
-        f"{RESULTS}/{{study}}/{{job}}.parquet",
+        made=f"{RESULTS}/{{study}}/{{job}}.parquet",
+        seal=seal_of(f"{RESULTS}/{{study}}/{{job}}.parquet"),
     log:
         f"{RESULTS}/logs/{{study}}/{{job}}.log",
     wildcard_constraints:
@@ -20,5 +21,5 @@ rule study:
         device=DEVICE,
         code=job_code,
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat step measure {wildcards.study} --job {params.job:q} --out {output}"
+        "OMP_NUM_THREADS={threads} python -m mat step measure {wildcards.study} --job {params.job:q} --out {output.made}"
         " --device {params.device} > {log} 2>&1"

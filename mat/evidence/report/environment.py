@@ -14,6 +14,7 @@ from mat.evidence.text import format
 from mat.records.costs import flop_unit
 
 SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
+MOST_RUNS, MOST_SEEDS = 240, 24  # that a page lists one by one: it does not grow with the number of runs
 _NOT_METHODS = ("__init__", "base")
 
 
@@ -26,11 +27,10 @@ def scope(tables: Tables) -> str:
     """How many runs of what, over which seeds, in one sentence."""
     runs = tables.runs
     diverged = int((runs["status"] == "diverged").sum())
-    seeds = ", ".join(map(str, sorted(runs["seed"].unique())))
     return (
         f"{_count(len(runs), 'run')} of {_count(runs['task'].nunique(), 'task')} and "
-        f"{_count(runs['method'].nunique(), 'method')}, seeds {seeds}; {diverged} diverged; {hours(tables):.2f} hours "
-        "of training, probes and evaluation."
+        f"{_count(runs['method'].nunique(), 'method')}, seeds {_seeds(runs, ', ')}; {diverged} diverged; "
+        f"{hours(tables):.2f} hours of training, probes and evaluation."
     )
 
 
@@ -40,7 +40,7 @@ def spent(tables: Tables) -> str:
     for (task, method), runs in tables.runs.groupby(["task", "method"], sort=True):
         parts = runs[list(SPENT)].sum() / 3600
         rows.append(
-            (task, method, " ".join(map(str, sorted(runs["seed"]))), str((runs["status"] == "diverged").sum()),
+            (format.plain(task), format.plain(method), _seeds(runs, " "), str((runs["status"] == "diverged").sum()),
              *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
         )  # fmt: skip
     total = tables.runs[list(SPENT)].sum() / 3600
@@ -54,26 +54,34 @@ def machines(tables: Tables) -> str:
     """Which hardware the runs saw, and the versions of what computed."""
     runs = tables.runs
     seen = runs.groupby(["device", "cpu", "cores", "threads"], dropna=False).size().reset_index(name="runs")
-    rows = [(str(r.device), str(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()]
+    rows = [
+        (format.plain(r.device), format.plain(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs))
+        for r in seen.itertuples()
+    ]
     table = format.markdown_table(("device", "processor", "cores", "threads per run", "runs"), rows)
     versions = [
-        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna())))))
+        (
+            format.plain(name.removeprefix("version_")),
+            format.plain(", ".join(sorted(set(map(str, runs[name].dropna()))))),
+        )
         for name in runs.columns[runs.columns.str.startswith("version_")]
     ]
     return "\n\n".join([table, format.markdown_table(("package", "version"), versions)])
 
 
 def listing(tables: Tables) -> str:
-    """Every run in a few columns; all of them are in ``runs.csv``."""
+    """The first ``MOST_RUNS`` runs in a few columns; all of them, and all columns, are in ``runs.csv``."""
     rows = []
-    for run in tables.runs.itertuples():
+    for run in tables.runs.head(MOST_RUNS).itertuples():
         rows.append(
-            (run.run, run.task, run.method, str(run.seed), run.status, f"{run.metric} {run.test_metric:.4g}",
-             f"{run.test_loss:.4g} {run.loss_unit}", str(run.steps),
+            (*map(format.plain, (run.run, run.task, run.method)), str(run.seed), run.status,
+             f"{format.plain(run.metric)} {run.test_metric:.4g}",
+             f"{run.test_loss:.4g} {format.plain(run.loss_unit)}", str(run.steps),
              f"{run.seconds_train + run.seconds_probe + run.seconds_eval:.1f}", run.spec_hash)
         )  # fmt: skip
     header = ("run", "task", "method", "seed", "status", "test metric", "test loss", "steps", "seconds")
-    return format.markdown_table((*header, "specification"), rows)
+    table, more = format.markdown_table((*header, "specification"), rows), len(tables.runs) - len(rows)
+    return f"{table}\n\nAnd {more} more, in `runs.csv`." if more else table
 
 
 def in_short(results: pd.DataFrame) -> str:
@@ -91,8 +99,8 @@ def in_short(results: pd.DataFrame) -> str:
     rows = []
     for _, row in results.iterrows():
         cells = [_reached(row) if how is None else _shown(row, *how, factor) for how in shown.values()]
-        metric = str(row["metric"]).replace("_", " ")
-        rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
+        metric = format.plain(str(row["metric"]).replace("_", " "))
+        rows.append((format.plain(row["task"]), format.plain(row["method"]), str(row["n_finished"]), metric, *cells))
     return format.markdown_table(header, rows)
 
 
@@ -121,6 +129,14 @@ def _reached(row: pd.Series) -> str:
     if "n_reached_vanilla_best_executed" not in row.index:
         return format.MISSING
     return f"{row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']}"
+
+
+def _seeds(runs: pd.DataFrame, separator: str) -> str:
+    """The seeds one by one, or the least and the largest of many."""
+    seeds = sorted(runs["seed"].unique())
+    if len(seeds) > MOST_SEEDS:
+        return f"{seeds[0]} to {seeds[-1]} ({len(seeds)} of them)"
+    return separator.join(map(str, seeds))
 
 
 def _count(number: int, word: str) -> str:

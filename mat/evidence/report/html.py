@@ -1,4 +1,5 @@
-"""The report as one page that needs nothing else: tables, files and pictures are inside it, nothing is fetched.
+"""The report as one page that needs nothing else: tables, files and pictures are inside it, nothing is fetched
+(files larger than ``LARGE`` are linked).
 
 Markdown is rendered by markdown-it-py; template, style and script are in ``workflows/report``. The same inputs give
 the same bytes: the page has no dates.
@@ -22,9 +23,10 @@ from markupsafe import Markup
 from mat.errors import InputError
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.report import erratum
-from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, title
+from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, link, title
 from mat.evidence.text.format import MISSING
 
+LARGE = 1 << 20  # bytes; a larger file, such as all runs' curves, lies beside the page and is no part of it
 TALL = 24  # rows of a table that scrolls within its box
 SHORT, LONG = 24, 60  # characters of a cell that stays on one line, of one that gets some width
 _TYPES = {
@@ -36,8 +38,9 @@ _NUMBER = re.compile(r"[\s\d.,:;%×/+\-−–≥≤<>\[\]()e*]*(?: of \d+\)?)?(?
 _COLOURED = (*VERDICTS, "reached", "not reached", "no level stated")
 
 
-def page(source: Source, assets: Path) -> str:
-    """The whole page. ``assets``: the folder with ``page.html.j2``, ``page.css`` and ``page.js``.
+def page(source: Source, assets: Path, folder: Path) -> str:
+    """The whole page. ``assets``: the folder with ``page.html.j2``, ``page.css`` and ``page.js``; ``folder``: where the
+    page will lie, from which files larger than ``LARGE`` are linked.
 
     Raises InputError when one of them is missing.
     """
@@ -51,7 +54,7 @@ def page(source: Source, assets: Path) -> str:
         title=title(source),
         erratum=Markup(render("\n\n".join(erratum.note(source.erratum)), "erratum")),
         lead=Markup(render(lead(source), "top")),
-        sections=[_section(chapter) for chapter in chapters(source)],
+        sections=[_section(chapter, folder) for chapter in chapters(source)],
         style=Markup(style.strip()),
         script=Markup(script.strip()),
     )
@@ -98,7 +101,7 @@ def data_uri(path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: Section, folder: Path) -> dict[str, Any]:
     html = render(section.text, section.anchor)
     if section.anchor == "register":
         html = re.sub(r"(<td[^>]*)>(A\d+)</td>", r'\1 id="\2">\2</td>', html)
@@ -107,25 +110,26 @@ def _section(section: Section) -> dict[str, Any]:
         "title": section.title,
         "label": section.label or section.title,
         "html": Markup(html),
-        "files": list(map(_file, section.files)),
+        "files": [_file(path, folder) for path in section.files],
         "command": section.command,
-        "pictures": list(map(_picture, section.pictures)),
-        "inside": list(map(_section, section.inside)),
+        "pictures": [_picture(picture, folder) for picture in section.pictures],
+        "inside": [_section(part, folder) for part in section.inside],
     }
 
 
-def _file(path: Path) -> dict[str, str]:
+def _file(path: Path, folder: Path) -> dict[str, str]:
     size = path.stat().st_size
-    return {"name": path.name, "uri": data_uri(path), "size": f"{size / 1024:.0f} kB" if size >= 1024 else f"{size} B"}
+    uri = link(path, folder) if size > LARGE else data_uri(path)
+    return {"name": path.name, "uri": uri, "size": f"{size / 1024:.0f} kB" if size >= 1024 else f"{size} B"}
 
 
-def _picture(picture: Picture) -> dict[str, Any]:
+def _picture(picture: Picture, folder: Path) -> dict[str, Any]:
     width, height = png_size(picture.png)
     caption = re.sub(r"</?p>", "", render(picture.caption, picture.name)).strip()
     return {
         "name": picture.name, "title": picture.title, "caption": Markup(caption), "alt": picture.caption.split("`")[0],
         "uri": data_uri(picture.png), "width": width, "height": height,
-        "pdf": None if picture.pdf is None else _file(picture.pdf),
+        "pdf": None if picture.pdf is None else _file(picture.pdf, folder),
     }  # fmt: skip
 
 

@@ -6,16 +6,17 @@ import hashlib
 import json
 from pathlib import Path
 
+from mat.records import seal
 from mat.records.files import missing
+from mat.records.run import FILES
 from mat.settings.yaml_file import read_yaml
 
 
 def sha256(path: Path) -> str:
     """SHA-256 in hexadecimal: of a file's bytes; of a YAML file's content, so that a comment makes nothing stale."""
-    content = path.read_bytes()
-    if path.suffix == ".yaml":
-        content = json.dumps(read_yaml(path), sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()
+    if path.suffix != ".yaml":
+        return seal.sha256(path)
+    return hashlib.sha256(json.dumps(read_yaml(path), sort_keys=True).encode()).hexdigest()
 
 
 def run_folder(scale: str, run: str, root: Path) -> Path:
@@ -25,7 +26,7 @@ def run_folder(scale: str, run: str, root: Path) -> Path:
 
 def is_there(folder: Path) -> bool:
     """Whether a run's folder has all its files."""
-    return not missing(folder)
+    return not missing(folder, FILES)
 
 
 def relative(path: Path, root: Path) -> str:

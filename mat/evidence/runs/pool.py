@@ -19,9 +19,9 @@ from mat.errors import InputError
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pool_studies import one_value
 from mat.evidence.runs.pooled import Tables
+from mat.records import run as records
 from mat.records.code import refuse_mixture
-from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
-from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN, missing, read_json, read_parquet, require
+from mat.records.columns import CURVE_COLUMNS, PROBE_COLUMNS
 
 LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
@@ -55,24 +55,10 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
 
 
-def read_run(directory: Path) -> Run:
-    """One run directory as (row of ``runs``, specification, labelled curve, labelled probes)."""
-    lacking = missing(directory)
-    if lacking:
-        raise InputError(
-            f"run directory {directory} is incomplete: expected {', '.join(FILES)}, missing {', '.join(lacking)}; let "
-            "the run finish (it resumes from its own state) or leave the directory out"
-        )
-    run, final = read_json(directory / RUN), read_json(directory / FINAL)
-    require(directory / RUN, run, RUN_KEYS)
-    require(directory / FINAL, final, FINAL_KEYS)
-    curve = read_parquet(directory / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX)
-    curve = curve.sort_values("step", ignore_index=True)
-    probes = read_parquet(directory / PROBES, PROBE_COLUMNS)
-    if curve.empty:
-        raise InputError(
-            f"{directory / CURVE} holds no evaluation: expected one row per evaluation, step 0 included; repeat the run"
-        )
+def read_run(directory: Path, name: str | None = None) -> Run:
+    """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, labelled curve,
+    labelled probes). Raises InputError as ``mat.records.run.read_run`` does."""
+    run, final, curve, probes = records.read_run(directory, name)
     record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
     return record, run["spec"], curve.assign(**labels), probes.assign(**labels)
@@ -80,8 +66,6 @@ def read_run(directory: Path) -> Run:
 
 def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
     """The row of ``runs`` for one run: labels, identity, outcome, circumstances."""
-    if final["status"] not in STATUSES:
-        raise InputError(f"run {run['name']} has status '{final['status']}', expected one of {', '.join(STATUSES)}")
     last, hardware = curve.iloc[-1], run["hardware"]
     row = {
         "scale": run["labels"]["scale"], "task": run["labels"]["task"], "method": run["labels"]["method"],
@@ -162,9 +146,12 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
 
 
 def _pool(frames: Sequence[pd.DataFrame], order: str) -> pd.DataFrame:
-    keys = ["task", "method", "seed", order] + (["module"] if order == "interval" else [])
-    known = [frame for frame in frames if len(frame)] or frames[:1]
-    pooled = pd.concat(known, ignore_index=True).sort_values(keys, ignore_index=True, kind="stable")
+    """All rows by task, method, seed, ``order`` and module. Each frame is of one run, so that frames are sorted, and no
+    second copy of all rows is."""
+    keys = [order] + (["module"] if order == "interval" else [])
+    known = [frame.sort_values(keys, kind="stable") for frame in frames if len(frame)]
+    known.sort(key=lambda frame: tuple(frame[["task", "method", "seed"]].iloc[0]))
+    pooled = pd.concat(known or frames[:1], ignore_index=True)
     own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
 

@@ -11,16 +11,19 @@ import pandas as pd
 from mat.errors import InputError
 from mat.records.code import refuse_mixture
 from mat.records.files import read_parquet
+from mat.records.seal import beside, check_seal
 from mat.records.studies import JOB
+
+AGAIN = "move it and its seal away and measure it again"
 
 
 def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
     """Pool measurement tables with these columns beside those that say what a row is of.
 
-    Raises InputError for none, for an unreadable one, and for mixtures: of scales or code versions, of setups or data
-    within a family, or a family's seed given twice.
+    Raises InputError for none, for one that is not as it was written, and for mixtures: of scales or code versions, of
+    setups or data within a family, or a family's seed given twice.
     """
-    frames = [read_parquet(path, (*JOB, *columns), "measure it again") for path in map(Path, files)]
+    frames = [_read(path, columns) for path in map(Path, files)]
     if not frames:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)
@@ -34,6 +37,11 @@ def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
         if rows["seed"].duplicated().any() or len(frames) > len(jobs):
             raise InputError(f"expected each seed of family {family} once; give one table per job")
     return pooled.drop(columns="code")
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    check_seal(beside(path), [path.name], AGAIN)
+    return read_parquet(path, (*JOB, *columns), AGAIN)
 
 
 def one_value(rows: pd.DataFrame, column: str, where: str, what: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
@@ -101,7 +102,7 @@ class Tables:
 
     def probes_of(self, run: str) -> pd.DataFrame:
         """One run's probes, by interval and module."""
-        rows = self.probes[self.probes["run"] == run]
+        rows = self.probes.take(self._probe_rows.get(run, []))
         return rows.sort_values(["interval", "module"], ignore_index=True)
 
     @cached_property
@@ -122,6 +123,11 @@ class Tables:
         groups = numbers.groupby(self.curves["run"], sort=False)
         return {run: rows.sort_values("step", ignore_index=True) for run, rows in groups}
 
+    @cached_property
+    def _probe_rows(self) -> dict[str, np.ndarray]:
+        """Places of each run's probes: looked up once, for a scan per run grows with the square of the runs."""
+        return self.probes.groupby("run").indices
+
     def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
         """``measure(run row, curve)`` of every finished run, as a series over seeds."""
         rows = self._finished_rows.get((task, method), ())
@@ -137,11 +143,16 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote. Raises InputError when a file is missing."""
+    """Read what ``save`` wrote. Raises InputError when a file is missing, or they are not of the same runs."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    tables = Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    if set(tables.curves["run"]) != set(runs["run"]):
+        raise InputError(
+            f"{folder} has other runs in runs.csv than in curves.parquet: one was cut off; collect them again"
+        )
+    return tables

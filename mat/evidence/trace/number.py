@@ -77,7 +77,7 @@ def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables
     frame = catalogue.read(path, ("seed", *(table.texts if table else ())))
     column, rows = _named(name, frame, rest)
     table = traced_tables().get(name)
-    fresh = tables if table is None else from_folders(tables, root)
+    fresh = tables if table is None else from_folders(tables, _tasks(frame.loc[rows], tables), root)
     return [_traced(name, table, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
 
 
@@ -209,6 +209,12 @@ def only_claim(claims: Claims, row: pd.Series) -> Claims:
     if "claim" not in row.index:
         return claims
     return replace(claims, claims=tuple(one for one in claims.claims if one.id == row["claim"]))
+
+
+def _tasks(rows: pd.DataFrame, tables: Tables) -> set[str]:
+    """The tasks whose runs rows stand on: their own where each names one, else all."""
+    every, own = set(tables.runs["task"]), set(rows.get("task", ()))
+    return own if own and own <= every else every
 
 
 def _value(table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str) -> float | None:

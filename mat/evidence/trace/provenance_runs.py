@@ -14,7 +14,7 @@ from mat.evidence.runs.files import is_there, relative, run_folder, sha256, shor
 from mat.evidence.runs.pool import read_run, specification_hash
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
-from mat.records.files import FILES
+from mat.records.run import FILES
 
 _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
 _DIGITS = 1e-8  # relative: runs.csv has ten significant digits
@@ -55,7 +55,7 @@ def _check_folder(
         if sha256(folder / name) != digest:
             yield f"{said}/{name} is not the file that was recorded: the run was made again since"
     try:
-        again, spec, curve, probes = read_run(folder)
+        again, spec, curve, probes = read_run(folder, row["run"])
     except InputError as error:
         yield str(error)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +31,11 @@ class Run:
     command: str
 
 
-def from_folders(tables: Tables, root: Path) -> Tables:
-    """The tables, with every run whose folder is there read from that folder again."""
-    places = {run: run_folder(tables.scale, run, root) for run in tables.runs["run"]}
-    read = {run: pool.read_run(folder) for run, folder in places.items() if is_there(folder)}
+def from_folders(tables: Tables, tasks: Collection[str], root: Path) -> Tables:
+    """The tables, with every run of these tasks whose folder is there read from that folder again."""
+    named = tables.runs.loc[tables.runs["task"].isin(tasks), "run"]
+    places = {run: run_folder(tables.scale, run, root) for run in named}
+    read = {run: pool.read_run(folder, run) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
     rows = pd.DataFrame([record for record, *_ in read.values()]).set_index("run")

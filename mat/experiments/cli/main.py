@@ -3,6 +3,7 @@ so that help and listings come at once."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -26,6 +27,16 @@ Examples:
   mat plan --config subset --only glue,vanilla
   mat kernels path/to/huggingface/model -n 16
 """
+DO = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full: make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow it or choose another place"),
+    errno.EROFS: "choose a place that can be written",
+    **dict.fromkeys(
+        (errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+        "a file stands where a folder belongs, or a folder where a file does: move it away",
+    ),
+    errno.ENOENT: "check the name",
+}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, step)
 
@@ -64,13 +75,26 @@ def main(argv: list[str] | None = None) -> int:
         return _refused(" ".join(error.format_message().split()) + _help_hint(error))
     except InputError as error:
         return _refused(str(error))
-    except KeyboardInterrupt:
-        print("mat: interrupted; the same command resumes from the last saved state", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"mat: interrupted; {error if error.args else 'give the same command again'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as for a command that SIGPIPE ends
+    except OSError as error:
+        return _refused(_of_the_system(error))
+    except UnicodeDecodeError as error:
+        return _refused(
+            f"expected text in UTF-8, got {bytes(error.object[:20])!r}: {error.reason}; save the file as UTF-8"
+        )
     return 0
+
+
+def _of_the_system(error: OSError) -> str:
+    """One line: the file, what the system said of it, and what to do. What was saved before stays as it was."""
+    place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    said = error.strerror or " ".join(str(error).split())
+    return f"{place}{said}; {DO.get(error.errno, 'mend that')} and give the same command again"
 
 
 def _refused(why: str) -> int:

@@ -90,7 +90,7 @@ def mapping(option: str, given: str) -> dict[str, Any]:
     text = given if given.lstrip().startswith("{") else _read(option, Path(given))
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{option} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{option} must be a JSON mapping, got {text[:60]}")
@@ -99,9 +99,13 @@ def mapping(option: str, given: str) -> dict[str, Any]:
 
 def _read(option: str, path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{option}: cannot read {path}: {error.strerror}") from None
+        raise InputError(f"{option}: cannot read {str(path)[:200]}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{option}: {path} is not text in UTF-8: {error}") from None
+    except ValueError as error:  # a name that no file can have
+        raise InputError(f"{option}: expected JSON or the name of a file, got {str(path)[:60]!r}: {error}") from None
 
 
 def reporter() -> Callable[[str, float], None]:
@@ -113,6 +117,9 @@ def reporter() -> Callable[[str, float], None]:
     bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}  {postfix}")
 
     def report(line: str, share: float) -> None:
+        if not line.startswith("step "):  # said once, and no progress
+            bar.write(line, file=sys.stderr)
+            return
         bar.set_postfix_str("  ".join(line.split("  ")[2:]), refresh=False)  # the bar says which step it is
         bar.update(100 * share - bar.n)
         if share >= 1:

@@ -52,8 +52,10 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
     from mat.experiments.config.spec import Spec
     from mat.experiments.training.prepare import check
     from mat.records.files import write_json
+    from mat.records.seal import beside, write_seal
 
     write_json(check(Spec.of(options.mapping("--spec", spec)), options.machine_of(data, cache)), out)
+    write_seal(beside(out), [out.name])
 
 
 @step.command()
@@ -83,9 +85,13 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
     from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
     from mat.experiments.studies.ceiling import parts, savings, subjects_of
+    from mat.records.files import read_json
+    from mat.records.seal import beside, check_seal
 
     asked = ScaleConfig.of(options.mapping("--config", config))
-    found = subjects_of(asked, {path.stem: options.mapping(str(path), str(path)) for path in prepared})
+    for path in prepared:
+        check_seal(beside(path), [path.name], "prepare the task again")
+    found = subjects_of(asked, {path.stem: read_json(path) for path in prepared})
     catalogue.store("ceiling_parts", parts(found, asked), tables)
     catalogue.store("ceiling", savings(found, asked), tables)
 

@@ -62,18 +62,21 @@ def train(
 
     A run that was interrupted goes on from its last saved state when the same command is given again.
     """
+    from mat.experiments.config.blocks import RunLabels
     from mat.experiments.config.spec import Spec
     from mat.experiments.training.run import train as train_run
+    from mat.settings.strict import validate
 
     machine = options.machine_of(data, cache, device)
     names = {"task": task, "model": model, "method": method}
+    called = None if labels is None else validate(RunLabels, options.mapping("--labels", labels), "--labels")
     run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
     print(f"mat: {run.name} -> {out}", file=sys.stderr)
     final = train_run(
         run,
         out,
         machine,
-        labels=None if labels is None else options.mapping("--labels", labels),
+        labels=None if called is None else called.model_dump(),
         report=options.reporter(),
         save_every=save_every,
         keep=checkpoint,

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mat.experiments.config.spec import Probe, Recipe
 from mat.experiments.task_signature import OBJECTIVES
+from mat.settings.label import Label
 from mat.settings.strict import Real, Strict, model_of
 
 
@@ -30,11 +31,24 @@ def _of_one_sample(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
     return shapes
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(_different)]
-Names = Annotated[list[str], AfterValidator(_different)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
+Labels = Annotated[list[Label], AfterValidator(_different)]
 PluginBlock = dict[str, Any]
-Label = Annotated[str, Field(pattern=r"^[\w.-]+$")]
-Family = Annotated[str, Field(pattern=r"^[\w-]+$")]
+Place = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(ge=1)]
+InputName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+
+
+class RunLabels(Strict):
+    """What tables call a run by."""
+
+    scale: Label
+    """Of its scale."""
+    task: Label
+    """Of what is trained."""
+    method: Label
+    """Of what it is trained by."""
 
 
 class StartBlock(Strict):
@@ -44,7 +58,7 @@ class StartBlock(Strict):
     """Label of the task whose run of the same seed it starts from; that run's model must be bert."""
     method: str | None = None
     """Label of the method of that run."""
-    hub: str | None = None
+    hub: Repository | None = None
     """A model repository of the hub, such as google-bert/bert-base-uncased."""
     revision: str | None = None
     """The repository's commit, 40 hexadecimal digits."""
@@ -72,11 +86,11 @@ class TaskBlock(Strict):
     """What the kernel probe measures."""
     start: StartBlock | None = None
     """Where the initial weights come from; without it they are drawn by the seed."""
-    methods: Annotated[Names, Field(min_length=1)] | None = None
+    methods: Annotated[Labels, Field(min_length=1)] | None = None
     """Labels of the methods that it is trained by; all of them without it."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""
-    tags: Names = Field([])
+    tags: Labels = Field([])
     """Names that it can be selected by."""
 
 
@@ -91,7 +105,7 @@ class MethodBlock(Strict):
     """Settings that replace those of the task's recipe."""
     probe: model_of(Probe) = Field(default_factory=model_of(Probe))
     """Settings that replace those of the task's probe."""
-    lr_factor: Annotated[Real, Field(gt=0, allow_inf_nan=False)] = 1
+    lr_factor: Annotated[Real, Field(gt=0)] = 1
     """Factor on the task's learning rate."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""
@@ -100,7 +114,7 @@ class MethodBlock(Strict):
 class FamilyBlock(Strict):
     """What a study measures: a run by vanilla of a task label, with settings of its own."""
 
-    of: str
+    of: Label
     """Label of the task whose data, model, recipe and probe it has."""
     task: dict[str, Any] = Field({})
     """Settings that replace those of the task (in branches)."""
@@ -115,7 +129,7 @@ class StudyBlock(Strict):
 
     model_config = ConfigDict(extra="allow")
 
-    families: Annotated[dict[Family, FamilyBlock], Field(min_length=1)]
+    families: Annotated[dict[Label, FamilyBlock], Field(min_length=1)]
     """What it is measured on, by a name of its own."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is measured with; all of them without it."""
@@ -154,13 +168,11 @@ class ModelShapes(Strict):
     """The model by ``name`` and its settings."""
     objective: Literal[tuple(OBJECTIVES)]
     """What it is trained for."""
-    shapes: Annotated[
-        dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]], AfterValidator(_of_one_sample)
-    ]
+    shapes: Annotated[dict[InputName, Annotated[list[Positive], Field(min_length=1)]], AfterValidator(_of_one_sample)]
     """Of every input, for one sample: the first number is 1."""
-    outputs: Annotated[int, Field(ge=1)]
+    outputs: Positive
     """Logits per prediction: classes, or size of the vocabulary."""
-    batch: Annotated[int, Field(ge=1)]
+    batch: Positive
     """Samples per step."""
     reported: Compute | None = None
     """What the paper reports for it."""
@@ -171,11 +183,11 @@ class ModelShapes(Strict):
 class CeilingBlock(Strict):
     """What a step can save at most, by the closed forms, for the scale's tasks and for models given by their shapes."""
 
-    draws: Annotated[int, Field(ge=1)] = 200
+    draws: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Random active sets per share."""
     seed: Annotated[int, Field(ge=0)] = 0
     """What they are drawn by."""
     reported: Reported
     """What the page compares them with."""
-    models: dict[str, ModelShapes] = Field({})
+    models: dict[Label, ModelShapes] = Field({})
     """Models by a label of their own, none a task's."""

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -20,6 +19,7 @@ from mat.errors import InputError
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
 from mat.methods import METHODS
+from mat.settings.label import RULE, is_label
 from mat.settings.strict import read
 
 OURS = {"task": TASKS, "model": MODELS, "method": METHODS}
@@ -115,8 +115,8 @@ def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tup
             raise InputError(f"{place}.file: expected the path of a Python file, got {given['file']!r}")
         path = folder / given["file"]
         _check_python(path, f"{place}.file")
-        if not re.fullmatch(r"[\w.-]+", path.stem):
-            raise InputError(f"{place}.file: a name is made of letters, digits and ._-, got {path.stem!r}")
+        if not is_label(path.stem):
+            raise InputError(f"{place}.file: its name becomes a label; {RULE}; got {path.stem!r}; rename it")
         return path.stem, path
     name = given["name"]
     origin = OURS[kind].get(name) if isinstance(name, str) else None

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from mat.errors import InputError
-from mat.experiments.config.blocks import CeilingBlock, Label, MethodBlock, Seeds, StudyBlock, TaskBlock
+from mat.experiments.config.blocks import CeilingBlock, MethodBlock, Place, Seeds, StudyBlock, TaskBlock
 from mat.experiments.config.plugins import Plugin
-from mat.experiments.config.spec import Probe, Recipe, Spec
+from mat.experiments.config.spec import THREADS, Probe, Recipe, Spec
+from mat.settings.label import Label
 from mat.settings.strict import Strict, read, validate
 from mat.settings.yaml_file import read_yaml
 
@@ -26,13 +27,13 @@ class ScaleConfig(Strict):
 
     scale: Label
     """Its name, which results are kept under."""
-    seeds: Annotated[Seeds, Field(min_length=1)]
+    seeds: Seeds
     """Every run is made with each of them."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1, le=THREADS)] = 1
     """CPU threads of one run; part of its identity, because sums depend on it in the last bit."""
-    data: str | None = None
+    data: Place | None = None
     """A mirror of data sets in hub layout; without it the hub is asked."""
-    cache: str | None = None
+    cache: Place | None = None
     """Where downloaded and prepared data go."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train."""
@@ -157,7 +158,22 @@ def read_scale(given: str | Path, overrides: Mapping[str, Any] | None = None, co
         raise InputError(f"unknown key {unknown[0]!r} beside the config; known: {', '.join(('seeds', *MACHINE))}")
     if "seeds" in changes:
         changes["seeds"] = seeds_of(changes["seeds"])
-    return ScaleConfig.of({**content, **changes}, path)
+    config = ScaleConfig.of(content, path)
+    with config.named:
+        _check_own_seeds(config)
+    return ScaleConfig.of({**content, **changes}, path) if changes else config
+
+
+def _check_own_seeds(config: ScaleConfig) -> None:
+    """Refuse seeds of a block that are none of the file's: nothing would be run with them. Seeds that are given beside
+    the file may leave some out."""
+    blocks = {f"tasks.{label}": block for label, block in config.tasks.items()}
+    blocks |= {f"methods.{label}": block for label, block in config.methods.items()}
+    blocks |= {name: block for name in ("agreement", "branches") if (block := getattr(config, name)) is not None}
+    for place, block in blocks.items():
+        unknown = [seed for seed in block.seeds or () if seed not in config.seeds]
+        if unknown:
+            raise InputError(f"{place}.seeds: expected some of the scale's {config.seeds}, got {unknown[0]}; change it")
 
 
 def seeds_of(given: Any) -> Any:

@@ -25,6 +25,8 @@ from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
 
+THREADS = 1024  # of one run, at most
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -73,13 +75,13 @@ class Recipe:
 class Probe:
     """What the kernel probe measures."""
 
-    n: int = 64
+    n: int = 128
     """Training samples that the kernel is measured on; with the estimator step, the first of a training batch."""
     estimator: str = "projected"
     """Of the modular kernels: sum_of_logits, projected, trace, full, loss or step."""
     normalisation: str = "raw"
     """Of the modules' eigenvalues: raw, cosine or per_parameter."""
-    directions: int = 8
+    directions: int = 4
     """Of the estimator projected: random directions of the logits."""
     positions: int = 0
     """Of the estimators sum_of_logits, projected and loss: how many of a text's positions, drawn once by the seed; all
@@ -183,25 +185,39 @@ class Spec:
     @property
     def json(self) -> str:
         """All of it as JSON, which ``of`` reads again."""
-        return self._text("plain")
+        return json.dumps(self._all("plain"), sort_keys=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names a run: all of it without the folders of files and without settings that are None, so that a new
+        one, off by default, renames none."""
+        return _without_none(self._all("identity"))
 
     @cached_property
     def name(self) -> str:
-        """Of task, model and method, the seed, and a hash of the whole: of ``json`` without the folders of files."""
-        digest = hashlib.sha256(self._text("identity").encode()).hexdigest()[:12]
+        """Of task, model and method, the seed, and a hash of ``identity``."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.task.name}-{self.model.name}-{self.method.name}-s{self.seed}-{digest}"
 
     def modules(self) -> list[str | Path]:
         """What task, model and method are: dotted modules, or files of the user's own."""
         return [self.task.origin, self.model.origin, self.method.origin]
 
-    def _text(self, how: str) -> str:
+    def _all(self, how: str) -> dict[str, Any]:
         whole = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain = {
+        return {
             name: getattr(part, how) if isinstance(part, Plugin) else asdict(part) if is_dataclass(part) else part
             for name, part in whole.items()
         }
-        return json.dumps(plain, sort_keys=True)
+
+
+def _without_none(given: Any) -> Any:
+    """Mappings, at every depth, without the keys whose value is None."""
+    if isinstance(given, list | tuple):
+        return [_without_none(value) for value in given]
+    if isinstance(given, dict):
+        return {key: _without_none(value) for key, value in given.items() if value is not None}
+    return given
 
 
 class _Given(Strict):
@@ -214,4 +230,4 @@ class _Given(Strict):
     probe: Any = Field(default_factory=dict)
     start: Any = None
     seed: int = Field(0, ge=0)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=THREADS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from mat.errors import InputError
+from mat.experiments.checks import check_most
+
+MOST = {"layers": 1024, "width": 1 << 16, "experts": 4096}  # beyond any model published; GPT-3 has 96 of 12288
 
 
 def check_sizes(layers: int, width: int, heads: int, least: int = 1, why: str = "") -> None:
@@ -14,6 +17,8 @@ def check_sizes(layers: int, width: int, heads: int, least: int = 1, why: str = 
             f"layers ≥ {least}{reason} and a width that heads divide are expected, got layers={layers}, "
             f"width={width}, heads={heads}"
         )
+    check_most("layers", layers, MOST["layers"])
+    check_most("width", width, MOST["width"])
 
 
 def check_groups(ffn_groups: int, neurons: int) -> None:

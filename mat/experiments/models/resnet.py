@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice
+from mat.experiments.checks import check_choice, check_most
+from mat.experiments.models.checks import MOST
 from mat.experiments.models.closed_form import REMAINDER, Work, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum
 from mat.experiments.task_signature import Signature, check_signature
@@ -36,12 +37,14 @@ class Settings:
         whole = all(isinstance(count, int) and not isinstance(count, bool) for count in self.blocks)
         if len(self.blocks) != 4 or not whole or min(self.blocks) < 1:
             raise InputError(f"blocks must be four whole numbers ≥ 1, one per stage, got {self.blocks}")
+        check_most("blocks", max(self.blocks), MOST["layers"])
         check_choice("stem", self.stem, STEMS)
         if self.filter_groups < 1 or self.width < 1 or self.width % self.filter_groups:
             raise InputError(
                 f"a width ≥ 1 that filter_groups ≥ 1 divides is expected, got width={self.width}, "
                 f"filter_groups={self.filter_groups}"
             )
+        check_most("width", self.width, MOST["width"])
 
 
 def build(settings: Settings, signature: Signature) -> nn.Module:

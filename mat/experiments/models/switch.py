@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least, check_share
-from mat.experiments.models.checks import check_sizes
+from mat.experiments.checks import check_least, check_most, check_share
+from mat.experiments.models.checks import MOST, check_sizes
 from mat.experiments.models.closed_form import Layers, feed_forward, product, transformer
 from mat.experiments.task_signature import Signature, check_signature
 from mat.partition.discovery import partition_model
@@ -54,6 +54,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
         check_least("experts", self.experts, 2)
+        check_most("experts", self.experts, MOST["experts"])
         check_share("dropout", self.dropout)
         for name in ("capacity", "initialiser"):
             if not 0 < getattr(self, name) < math.inf:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least
+from mat.experiments.checks import check_least, check_most
+from mat.experiments.models.checks import MOST
 from mat.experiments.models.closed_form import REMAINDER, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network
 from mat.experiments.task_signature import Signature, check_signature
@@ -38,6 +39,7 @@ class Settings:
                 raise InputError(f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}")
         else:
             object.__setattr__(self, "plan", tuple(self.plan))
+            check_most("the number of entries of plan", len(self.plan), MOST["layers"])
         entries = _entries(self)
         bad = [entry for entry in entries if entry != "M" and not (type(entry) is int and entry > 0)]
         if bad or all(entry == "M" for entry in entries):
@@ -48,6 +50,7 @@ class Settings:
         for entry in entries:
             if entry != "M" and abs(entry * self.width - round(entry * self.width)) > 1e-6:
                 raise InputError(f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number")
+        check_most("the widest convolution", max(w for w in layers(self) if w != "M"), MOST["width"])
         uneven = [w for w in layers(self) if w != "M" and (w < 1 or w % self.filter_groups)]
         if uneven:
             raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")

@@ -84,7 +84,7 @@ def number(value: float) -> str:
 
 
 def speeds_of(found: Iterable[Row], rate: float | None) -> tuple[dict[str, Speed], list[str]]:
-    """Speeds by what they depend on, and two lines that say what they are."""
+    """Speeds by what they depend on, and lines that say what they are."""
     specs = {speed.shapes(row.spec): row.spec for row in found}
     if rate is not None:
         one = Speed.of(rate)
@@ -92,14 +92,14 @@ def speeds_of(found: Iterable[Row], rate: float | None) -> tuple[dict[str, Speed
             "The time is a lower bound: start-up, data, normalisation, small kernels, the optimizer are not counted."
         )
         return dict.fromkeys(specs, one), [f"at {rate:g} GFLOP/s, as given.", bound]
-    start = speed.start_seconds(next(iter(specs.values())))
+    start = speed.start_seconds(next(iter(specs.values())))  # not of each: they are forks of one
     timed = {key: speed.measured(spec) for key, spec in specs.items()}
-    made = {key: one._replace(setup=one.setup + start) for key, one in timed.items()}
-    rates = sorted(one.training for one in made.values())
-    each = sorted(one.setup for one in made.values())
-    return made, [
-        f"timed here just now on {len(made)} models of these shapes: {rates[0]:.3g} to {rates[-1]:.3g} GFLOP/s in",
-        f"training, and {each[0]:.2g} to {each[-1]:.2g} s a run to start and count; data, tables, figures left out.",
+    rates = sorted(one.training for one in timed.values())
+    each = sorted(one.setup for one in timed.values())
+    return timed, [
+        f"timed here just now on {len(timed)} models of these shapes: {rates[0]:.3g} to {rates[-1]:.3g} GFLOP/s in",
+        f"training, {each[0]:.2g} to {each[-1]:.2g} s a run to build and count, and once {start:.2g} s for the process",
+        "that all of a workflow's runs share; data, tables, figures left out.",
     ]
 
 

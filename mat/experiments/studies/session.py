@@ -23,7 +23,8 @@ from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import HERE, Machine, versions
 from mat.experiments.training.resume import SAVE_EVERY, Report, silent
 from mat.records.code import differences
-from mat.records.files import write_parquet
+from mat.records.files import remove, write_parquet
+from mat.records.seal import beside, check_seal, write_seal
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Job:
     @cached_property
     def name(self) -> str:
         """Family, seed and the hash of specification and settings."""
-        return f"{self.family}-s{self.spec.seed}-{self._digest(json.loads(self.spec.json))}"
+        return f"{self.family}-s{self.spec.seed}-{self._digest(self.spec.identity)}"
 
     @property
     def setup(self) -> str:
         """The hash of specification and settings without the seed: jobs that share it may be pooled."""
-        return self._digest({k: v for k, v in json.loads(self.spec.json).items() if k != "seed"})
+        return self._digest({k: v for k, v in self.spec.identity.items() if k != "seed"})
 
     def _digest(self, spec: dict[str, Any]) -> str:
         text = json.dumps([spec, asdict(self.settings)], sort_keys=True)
@@ -140,6 +141,11 @@ class Session(ABC):
         Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
         before any training for input that cannot be used.
         """
+        with resume.alone(out):
+            return cls._measure(job, out, machine, report, save_every)
+
+    @classmethod
+    def _measure(cls, job: Job, out: Path, machine: Machine, report: Report, save_every: float) -> pd.DataFrame:
         code = cls.modules(job)
         table = finished(out, job, code)
         if table is not None:
@@ -148,22 +154,25 @@ class Session(ABC):
         torch.set_num_threads(job.spec.threads)
         session = cls(job, out, machine)
         identity = {"run": job.name, "code_hash": code_hash(code)}
-        state_file = resume.state_path(out, identity["code_hash"])
-        resume.complete(session, state_file, identity, report, save_every)
+        states = resume.state_path(out, identity["code_hash"])
+        resume.complete(session, states, identity, report, save_every)
         session.loop.prefetch.close()
         table = session.table().assign(
             **session.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
         )
         write_parquet(table, out)
-        state_file.unlink(missing_ok=True)
+        write_seal(beside(out), [out.name])
+        remove(states)
         report(f"{len(table)} {cls.rows} written to {out}", 1.0)
         return table
 
 
 def finished(out: Path, job: Job, code: Mapping[str, str]) -> pd.DataFrame | None:
-    """The table at ``out`` if it is this job's by this code; InputError if it is another's."""
-    if not out.exists():
+    """The table at ``out`` if it is this job's by this code; InputError if it is another's, or damaged. One without
+    its seal was not finished."""
+    if not (out.exists() and beside(out).is_file()):
         return None
+    check_seal(beside(out), [out.name], "move both away to measure it again")
     try:
         found = pd.read_parquet(out)
         name, theirs = found["job"].iloc[0], json.loads(found["code"].iloc[0])

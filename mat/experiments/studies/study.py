@@ -22,15 +22,13 @@ class Study:
     """A question that is asked of families of models, each in the training of its own run by vanilla.
 
     ``name``: of the config's block, the command and the folder of its tables; ``settings``: the dataclass of what is
-    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run; ``check``: raises
-    InputError, saying why, for a job that cannot be measured.
+    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run.
     """
 
     name: str
     settings: type
     session: type[Session]
     cost: Callable[[Job, Shape], Cost]
-    check: Callable[[Job], None] = lambda job: None
 
     def job(self, given: Mapping[str, Any]) -> Job:
         """A job from its JSON content. Raises InputError."""
@@ -57,10 +55,6 @@ class Study:
                 for seed in own_seeds(block, config.seeds):
                     spec = trained.spec(vanilla, seed=seed, threads=config.threads)
                     found.append(Job(self.name, config.scale, family, entry.of, spec, settings))
-                    try:
-                        self.check(found[-1])
-                    except InputError as error:
-                        raise InputError(f"{place}: {error}") from None
         return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mat.experiments.tasks.base import Metric, Outline, check_numbers, fixed_order
+from mat.experiments.tasks.base import LONGEST, Metric, Outline, check_numbers, fixed_order
 from mat.experiments.tasks.hmm import cls_id, source_hash, vocabulary
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
@@ -51,7 +51,7 @@ class Settings:
     """What the source is made by; equal ones give equal ids."""
 
     def __post_init__(self) -> None:
-        check_numbers("acceptability", self, train=(2,), validation=(2,), test=(2,), length=(2,))
+        check_numbers("acceptability", self, train=(2,), validation=(2,), test=(2,), length=(2, LONGEST))
         check_numbers("acceptability", self, window=(2, self.length))
         check_source(self.words, self.topics, self.syntax, self.source_seed, "acceptability setting")
 

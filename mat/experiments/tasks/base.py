@@ -23,6 +23,7 @@ from mat.experiments.task_signature import Signature
 from mat.seeds import generator, stream_seed
 
 SPLITS = ("train", "validation", "test")
+LONGEST = 1 << 15  # tokens of a text: attention goes with the square
 
 
 class Metric(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 
 from mat.errors import InputError
 from mat.experiments.checks import check_choice
-from mat.experiments.tasks.base import Outline, check_numbers, divide, division
+from mat.experiments.tasks.base import LONGEST, Outline, check_numbers, divide, division
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key
 from mat.experiments.tasks.storage.mirror import Source
@@ -64,7 +64,7 @@ class Settings:
         names = (*MODELS, *wikitext_files.CONFIGS)
         check_choice("glue setting 'tokenizer'", self.tokenizer, names)
         check_tokenizer("glue", self.tokenizer, self.vocab_size, self.lowercase, names)
-        limits = {"length": (2 + len(SUBSETS[self.subset].columns), 1 << 15)}
+        limits = {"length": (2 + len(SUBSETS[self.subset].columns), LONGEST)}
         check_numbers("glue", self, **limits, train_examples=(1,), validation_examples=(1,))
         if self.validation_examples is not None and self.subset == "mrpc":
             raise InputError(

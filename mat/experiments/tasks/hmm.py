@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import Outline, check_numbers, hash_arrays
+from mat.experiments.tasks.base import LONGEST, Outline, check_numbers, hash_arrays
 from mat.experiments.tasks.label_noise import replaced
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
@@ -48,7 +48,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_objective("hmm", self.objective)
-        check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2,))
+        check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2, LONGEST))
         check_source(self.words, self.topics, self.syntax, self.source_seed, "hmm setting")
         check_share("hmm setting 'token_noise'", self.token_noise)
 

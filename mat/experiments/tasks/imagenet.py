@@ -18,6 +18,7 @@ from mat.experiments.tasks.storage.cache import cached
 from mat.experiments.tasks.storage.mirror import Source
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
+PIXELS = 2**26  # of an image, at most; ImageNet's largest has 61 million
 CLASSES = 1000
 TRAIN = 1_281_167  # 732 to 1300 of a class
 VAL = 50_000
@@ -47,7 +48,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
-            named = all(isinstance(name, str) and name for name in self.classes)
+            named = all(map(_is_folder_name, self.classes))
             if not named or len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
                 raise InputError(
                     "Expected imagenet setting 'classes' to be two or more different names of folders, got "
@@ -94,6 +95,11 @@ def outline(settings: Settings) -> Outline:
 def sources(settings: Settings) -> tuple[Source, ...]:
     """Nothing: ImageNet is not on the hub without registration."""
     return ()
+
+
+def _is_folder_name(name: object) -> bool:
+    """Whether ``name`` is one part of a path, so that it leads nowhere else."""
+    return isinstance(name, str) and name not in ("", "..") and Path(name).name == name and "\0" not in name
 
 
 def _classes(folder: Path) -> list[str]:
@@ -145,6 +151,8 @@ def _decode(path: Path, side: int) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
+            if image.width * image.height > PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, more than {PIXELS:,}")
             whole = image.convert("RGB")
     except Exception as error:  # damaged bytes make decoders fail in many ways
         raise InputError(

@@ -19,7 +19,8 @@ from mat.experiments.tasks.storage.hub import hub_file
 from mat.experiments.tasks.storage.mirror import PlainFile
 from mat.experiments.tasks.text.tokenizer import published
 from mat.experiments.training.machine import Machine
-from mat.records.files import CHECKPOINT, missing, replacing
+from mat.records.files import missing, replacing
+from mat.records.run import CHECKPOINT, FILES, read_run
 
 NAMES = tuple(Path(name).name for name in CHECKPOINT)
 WORDS = "vocab.txt"
@@ -28,12 +29,13 @@ SAME = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
 def is_complete(out: Path) -> bool:
-    """Whether the run directory ``out`` holds its checkpoint."""
-    return not missing(out, CHECKPOINT)
+    """Whether the run directory ``out`` holds a finished run and its checkpoint."""
+    return not missing(out, (*FILES, *CHECKPOINT))
 
 
-def save(model: nn.Module, task: Task, out: Path) -> None:
-    """Write ``checkpoint`` into the run directory ``out``: configuration, weights and, where there is one, tokenizer.
+def save(model: nn.Module, task: Task, out: Path) -> list[str]:
+    """Write ``checkpoint`` into the run directory ``out``: configuration, weights and, where there is one, tokenizer;
+    the names of its files from there.
 
     ``transformers`` reads it with ``from_pretrained``. Raises InputError for a model that is not of transformers.
     """
@@ -43,6 +45,7 @@ def save(model: nn.Module, task: Task, out: Path) -> None:
         model.save_pretrained(half)
         if task.tokenizer is not None:
             (half / "tokenizer.json").write_text(task.tokenizer)
+    return [path.relative_to(out).as_posix() for path in (out / "checkpoint").rglob("*") if path.is_file()]
 
 
 def check_savable(model: nn.Module) -> None:
@@ -125,6 +128,7 @@ def _folder(where: Start, out: Path, machine: Machine) -> Path:
                 f"the run starts from {where.run}, whose checkpoint is not at {out.parent / where.run}; train it "
                 "first, with --checkpoint"
             )
+        read_run(out.parent / where.run, where.run, CHECKPOINT)  # which the seal is of, too
         return out.parent / where.run / "checkpoint"
     files = [hub_file(one, machine.data, machine.cache) for one in sources(where)]
     return files[0].parent
@@ -136,7 +140,9 @@ def _read(folder: Path) -> tuple[nn.Module, set[str]]:
 
     try:
         with torch.random.fork_rng(), _quiet():
-            model, about = AutoModel.from_pretrained(folder, output_loading_info=True, local_files_only=True)
+            model, about = AutoModel.from_pretrained(
+                folder, output_loading_info=True, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"cannot read the checkpoint {folder}: {reason}; replace it by a whole one") from None

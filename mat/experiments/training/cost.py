@@ -43,6 +43,8 @@ class Shape:
         self.method = spec.method.settings
         if self.recipe.batch > self.sizes["train"]:
             raise InputError(f"a batch of {self.recipe.batch} is more than the {self.sizes['train']} samples")
+        if self.probe.n > self.sizes["train"]:
+            raise InputError(f"a probe of {self.probe.n} samples is more than the {self.sizes['train']} samples")
         self.steps_per_epoch = self.sizes["train"] // self.recipe.batch
         self.steps = self.recipe.epochs * self.steps_per_epoch
         family, settings = spec.model.module, spec.model.settings

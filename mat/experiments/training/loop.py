@@ -122,7 +122,7 @@ class Loop:
         return {
             "data_hash": self.task.data_hash,
             "start_hash": self.start_hash,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "device": self.machine.device,
         }
 

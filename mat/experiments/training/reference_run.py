@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
-from mat.records.columns import CURVE_COLUMNS
 from mat.records.costs import total_macs
-from mat.records.files import CURVE, FOLLOWED, PROBES, RUN, missing, read_json, read_parquet
+from mat.records.files import RUN, missing, read_json
+from mat.records.run import FILES, read_run
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,21 @@ def reference(spec: Spec, out: Path, modules: int) -> Reference:
     """What ``spec``'s method follows, if it does; ``out`` is its own run's folder. A run that diverged before it
     selected any counts as one that trained all of the ``modules`` from its first step.
 
-    Raises InputError when that run is not there.
+    Raises InputError when that run is not there, or not as it was written.
     """
     folder = _folder(spec, out)
     if folder is None:
         return Reference()
-    lacking = missing(folder, FOLLOWED)
+    lacking = missing(folder, FILES)
     if lacking:
         raise InputError(
             f"{spec.method.name} follows the run {folder.name}, which is not at {folder} ({lacking[0]} is missing); "
             "train it first"
         )
-    active = read_parquet(folder / PROBES, ("step", "active"))
-    counts = {int(step): int(n) for step, n in active.groupby("step")["active"].sum().items()} or {0: modules}
-    last = read_parquet(folder / CURVE, CURVE_COLUMNS).iloc[-1]
-    charged = read_json(folder / RUN)["charges_probe"]
-    return Reference(counts, int(total_macs(last, "executed", charged)))
+    found = read_run(folder, folder.name)
+    active = found.probes.groupby("step")["active"].sum()
+    counts = {int(step): int(n) for step, n in active.items()} or {0: modules}
+    return Reference(counts, int(total_macs(found.curve.iloc[-1], "executed", found.run["charges_probe"])))
 
 
 def reference_modules(spec: Spec, out: Path) -> Mapping[str, str]:

@@ -20,7 +20,9 @@ from mat.experiments.training.reference_run import reference_modules
 from mat.experiments.training.resume import Report
 from mat.records.code import differences
 from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
-from mat.records.files import CURVE, FINAL, PROBES, RUN, read_json, write_json, write_parquet
+from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, remove, write_json, write_parquet
+from mat.records.run import FILES, RECORDS, read_run
+from mat.records.seal import SEAL, write_seal
 
 AGAIN = "move the folder away, or choose another one"
 
@@ -40,12 +42,27 @@ def train(
     ``keep``: write the weights at the end too, as a checkpoint that other runs can start from
     (``mat.experiments.training.checkpoint``). ``labels``: names of scale, task and method in tables.
 
-    Resumes from the state of an interrupted process; a run that is finished there is not trained again.
+    Resumes from the state of an interrupted process; a run that is finished there is not trained again. Outputs are
+    written one by one, each as a whole, and sealed at the end: what lacks the seal is written again.
     ``report(line, share)`` is called at every evaluation with a line of text and the share of steps done;
     the state is saved every ``save_every`` seconds.
     A loss that is not finite ends the run with status ``diverged`` and no error.
     Raises InputError before any training for input that cannot be used.
     """
+    check_writable(out)
+    with resume.alone(out):
+        return _train(spec, out, machine, labels, report, save_every, keep)
+
+
+def _train(
+    spec: Spec,
+    out: Path,
+    machine: Machine,
+    labels: Mapping[str, str] | None,
+    report: Report,
+    save_every: float,
+    keep: bool,
+) -> dict[str, Any]:
     code = {**reference_modules(spec, out), **run_modules(spec)}
     finished = check_out(out, spec.name, code)
     if finished is not None and (not keep or checkpoint.is_complete(out)):
@@ -56,18 +73,19 @@ def train(
     if keep:
         checkpoint.check_savable(loop.model)
     identity = {"run": spec.name, "code_hash": code_hash(code)}
-    state_file = resume.state_path(out, identity["code_hash"])
-    resume.complete(loop, state_file, identity, report, save_every)
+    states = resume.state_path(out, identity["code_hash"])
+    resume.complete(loop, states, identity, report, save_every)
     final = loop.finish()
-    if keep:
-        checkpoint.save(loop.model, loop.task, out)
+    (out / SEAL).unlink(missing_ok=True)  # of a run that is finished and did not keep its weights
+    kept = checkpoint.save(loop.model, loop.task, out) if keep else []
     labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
     about = {**record(loop), "labels": labels, "code": code, "code_hash": identity["code_hash"]}
     write_json(about, out / RUN, sort_keys=True)
     write_parquet(pd.DataFrame(loop.progress.curve), out / CURVE)
     write_parquet(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
-    write_json(final, out / FINAL, sort_keys=True)  # the last: a folder that has it is complete
-    state_file.unlink(missing_ok=True)
+    write_json(final, out / FINAL, sort_keys=True)
+    write_seal(out / SEAL, [*RECORDS, *kept])
+    remove(states)
     return final
 
 
@@ -98,27 +116,33 @@ def record(loop: Loop) -> dict[str, Any]:
     }
 
 
-def check_out(out: Path, name: str, code: Mapping[str, str]) -> dict[str, Any] | None:
-    """Make sure that ``out`` can take the run ``name``; what its final.json holds if it is finished there.
-
-    ``code``: the modules that the run stands on. Raises InputError when ``out`` is no folder that can be written, or
-    holds another run, or this one by another version of the code.
-    """
+def check_writable(out: Path) -> None:
+    """Make the folder ``out``. Raises InputError when it is none that can be written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".writable").touch()
         (out / ".writable").unlink()
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
-    if not (out / RUN).exists():
+
+
+def check_out(out: Path, name: str, code: Mapping[str, str]) -> dict[str, Any] | None:
+    """Make sure that ``out`` can take the run ``name``; what its final.json holds if it is finished there.
+
+    ``code``: the modules that the run stands on. Raises InputError when ``out`` holds another run, or this one by
+    another version of the code, or damaged.
+    """
+    finished = None if missing(out, FILES) else read_run(out)
+    try:
+        found = read_json(out / RUN) if finished is None else finished.run
+    except InputError:  # nothing, or what an interrupted process left: it is written again
         return None
-    found = read_json(out / RUN, AGAIN)
     if found.get("name") != name:
         raise InputError(f"{out} holds the run {found.get('name')!r}, not {name!r}; choose another folder")
     changed = differences(found.get("code", {}), code)
     if changed:
         raise InputError(f"{out} was made by other code: {', '.join(changed)} changed; {AGAIN}")
-    return read_json(out / FINAL, AGAIN) if (out / FINAL).exists() else None
+    return None if finished is None else finished.final
 
 
 def probes_table(records: list[Mapping[str, Any]], steps_per_epoch: int) -> pd.DataFrame:

@@ -286,9 +286,10 @@ class TestFiles:
             agreement.load([])
         with pytest.raises(InputError, match="lacks the columns kind"):
             agreement.load(measured([frames[0].drop(columns="kind")], tmp_path / "b"))
-        (tmp_path / "c.parquet").write_text("x")
-        with pytest.raises(InputError, match="not a readable Parquet"):
-            agreement.load([tmp_path / "c.parquet"])
+        (damaged,) = measured(frames, tmp_path / "c")
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        with pytest.raises(InputError, match=r"is not what 0\.parquet\.sha256 beside it was written for"):
+            agreement.load([damaged])
 
     def test_a_claims_file_without_the_rule_is_refused(self, tmp_path):
         text = CLAIMS.read_text()

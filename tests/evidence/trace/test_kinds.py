@@ -12,8 +12,8 @@ from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
-from mat.records.files import FILES
-from tests.evidence.synthetic import MANY, write_runs
+from mat.records.run import FILES
+from tests.evidence.synthetic import MANY, seal, write_runs
 from tests.evidence.trace.repository import TABLES, traced
 from tests.evidence.written import CLAIMS, write
 
@@ -125,7 +125,7 @@ def change_seconds(folder):
 
 
 def lose_rows(folder):
-    changed_curve(folder, lambda frame: frame.iloc[:-1])
+    changed_curve(folder, lambda frame: frame.drop(index=3))
 
 
 def change_specification(folder):
@@ -147,6 +147,7 @@ CHANGES = {
 def test_run_folders_that_say_something_else_are_found_at_once(repository):
     for run, (change, *_) in CHANGES.items():
         change(repository / "results/demo/runs" / run)
+        seal(repository / "results/demo/runs" / run)
     with pytest.raises(InputError) as error:
         files.check(repository / TABLES, CLAIMS, repository)
     for run, (_, *messages) in CHANGES.items():

@@ -16,7 +16,7 @@ from mat.evidence.runs.pooled import save
 from mat.evidence.trace import page, provenance
 from mat.experiments.cli.main import main
 from tests.evidence.report.test_report import png
-from tests.evidence.synthetic import write_runs
+from tests.evidence.synthetic import seal, write_runs
 from tests.evidence.trace.repository import TABLES, traced
 from tests.evidence.written import CLAIMS, ROOT, write
 
@@ -139,6 +139,7 @@ def spoil_runs(root):
 def retrain(root):
     path = root / "results/demo/runs/digits-mat-0/run.json"
     path.write_text(path.read_text().replace("c0de" * 10, "beef" * 10))
+    seal(path.parent)
 
 
 def lose_table(root):

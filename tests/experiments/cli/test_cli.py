@@ -67,7 +67,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, capsys):
         command("train", "--spec", spec, "--out", tmp_path / "a", "--save-every", 0), stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob(".state/*.pt")):
+    while not list(tmp_path.glob(".state/*/0*")):
         assert process.poll() is None, "it ended before a state was saved"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -153,7 +153,7 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
         (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
-        (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere is not a readable Parquet file"),
+        (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere.sha256 cannot be read"),
         (["step", "table", "branches", "--tables", "t"], "unknown table 'branches'; expected one of "),
         (["step", "measure", "studies", "--job", "{}", "--out", "x"], "studies"),
     ],
@@ -279,7 +279,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr("mat.experiments.planning.report.report", interrupted)
     assert main(["plan", "--config", "demo"]) == 130
-    assert "the same command resumes from the last saved state" in capsys.readouterr().err
+    assert "interrupted; give the same command again" in capsys.readouterr().err
 
 
 def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):

@@ -79,6 +79,18 @@ def script(folder, text):
     return ["step", "draw", path, "--tables", folder, "--out", folder]
 
 
+def ends_with(server, folder, end):
+    """A command that waits ends with its server, and says why."""
+    made = call(server, *script(folder, WAITS))
+    process = int(made.stdout.readline())
+    end()
+    _, error = made.communicate(timeout=300)
+    assert made.returncode == 1
+    assert error == "mat: error: the server that ran the command has gone; run it again\n"
+    assert gone(process)
+    server.wait(30)
+
+
 def gone(process):
     """Whether a process ends within a while."""
     for _ in range(600):
@@ -88,17 +100,16 @@ def gone(process):
     return False
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_path, threads):
+def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_path):
     asked = script(tmp_path, FINDS)
     found = []
     for by in (server, server, None):
-        made = call(by, *asked, OMP_NUM_THREADS=threads, TMPDIR=str(tmp_path))
+        made = call(by, *asked, OMP_NUM_THREADS="2", TMPDIR=str(tmp_path))  # the server has one
         out, error = made.communicate("text", timeout=300)
         assert error == ""
         found.append([json.loads(line) for line in out.splitlines()])
     assert found[0][0] == found[1][0] == found[2][0]
-    assert found[0][0]["torch"] == int(threads)
+    assert found[0][0]["torch"] == 2
     assert found[0][0]["input"] == "text"
     assert [own["parent"] for _, own in found[:2]] == [server.pid] * 2
     assert found[2][1]["parent"] == os.getpid()
@@ -108,9 +119,9 @@ def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_
 
 
 def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path):
-    spec = json.dumps({**SPEC, "threads": 2})  # the server has one
+    spec = {**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}, "threads": 2}  # the server has one
     for by, name in ((server, "served"), (None, "own")):
-        made = call(by, "train", "--spec", spec, "--out", tmp_path / name, OMP_NUM_THREADS="2")
+        made = call(by, "train", "--spec", json.dumps(spec), "--out", tmp_path / name, OMP_NUM_THREADS="2")
         _, error = made.communicate(timeout=300)
         assert made.returncode == 0, error
     for table in ("curve", "probes"):
@@ -126,7 +137,7 @@ def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path
     [
         ("raise SystemExit(3)", 3, ""),
         ("print('out'); raise ValueError('why')", 1, "ValueError: why"),
-        ("raise KeyboardInterrupt", 130, "the same command resumes"),
+        ("raise KeyboardInterrupt", 130, "give the same command again"),
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
     ],
 )
@@ -159,21 +170,13 @@ def test_the_server_has_no_thread_of_its_own(server, tmp_path):
     assert len(names) - names.count("jemalloc_bg_thd") == 1
 
 
-@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGKILL"])
-def test_what_runs_ends_with_the_server(tmp_path, monkeypatch, how):
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_what_runs_ends_with_a_server_that_is_ended(tmp_path, monkeypatch, how):
     monkeypatch.setenv(handover.VARIABLE, "")
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     server = handover.start(())
     server.path = os.environ[handover.VARIABLE]
-    assert Path(server.path).parent.stat().st_mode & 0o777 == 0o700
-    made = call(server, *script(tmp_path, WAITS))
-    process = int(made.stdout.readline())
-    server.stdin.close() if how == "stdin" else server.send_signal(signal.Signals[how])
-    _, error = made.communicate(timeout=300)
-    assert made.returncode == 1
-    assert error == "mat: error: the server that ran the command has gone; run it again\n"
-    assert gone(process)
-    server.wait(30)
+    ends_with(server, tmp_path, lambda: server.send_signal(signal.Signals[how]))
     left = Path(server.path).parent
     assert left.exists() == (how == "SIGKILL")
     if how == "SIGKILL":
@@ -235,3 +238,10 @@ def test_what_is_imported_is_what_the_code_names_anywhere():
     assert {"mat.experiments.training.loop", "mat.methods.mat", "torchvision.models.vgg.VGG"} <= set(named)
     assert {"sklearn.datasets.load_digits", "safetensors.SafetensorError"} <= set(named)
     assert not {"mat.experiments.models.bert", "mat.methods.vanilla", "transformers.BertForMaskedLM"} & set(named)
+
+
+def test_what_runs_ends_with_a_server_whose_input_ends(server, tmp_path):
+    """The last: it ends the server of the tests above, which leaves nothing behind."""
+    path = Path(server.path)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    ends_with(server, tmp_path, server.stdin.close)

@@ -137,6 +137,18 @@ def test_a_specification_survives_json_and_names_itself(seed, alpha, lr, n, meth
     assert made.method.settings == again.method.settings
 
 
+def test_a_setting_that_is_none_names_nothing():
+    def named(**probe):
+        given = {"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "mat"}, "probe": probe}
+        return Spec.of(given)
+
+    plain, budgeted = named(), named(budget=0.1)
+    assert json.loads(plain.json)["probe"]["budget"] is None
+    assert "budget" not in plain.identity["probe"] and "start" not in plain.identity
+    assert budgeted.identity["probe"] == {**plain.identity["probe"], "budget": 0.1}
+    assert budgeted.name != plain.name
+
+
 def test_a_default_that_is_written_out_is_the_same_run():
     short = expand(CONFIG)
     long = expand(changed("methods.mat", {"name": "mat", "alpha": 0.1, "beta": 1e-3, "mode": "detach"}))

@@ -42,6 +42,7 @@ CONFIG = {
             "task": {"name": "stub", "objective": "masked_lm", "train": 64},
             "model": {"name": "bert", "layers": 1, "width": 8, "heads": 2},
             "recipe": {"batch": 32, "precision": "bfloat16"},
+            "probe": {"n": 64, "directions": 8},
             "tags": ["texts", "small"],
         },
     },
@@ -129,9 +130,9 @@ def test_measurements_of_estimators_are_counted():
     found = rows([], AGREEMENT.jobs(ScaleConfig.of({**CONFIG, "agreement": block})))
     (row,) = found
     assert (row.task, row.method, row.runs, row.steps) == ("images", "(agreement: vgg)", 3, 15)
-    # two checkpoints of three probe sets, trace is affordable at n = 4 only; at both n the probes of the prices, three
+    # two checkpoints of three probe sets, trace is affordable at n = 4 only; at both n the probes of the prices, two
     # of 1 direction, one of 2, one of 8
-    assert row.cost.probes == 3 * (2 * 3 * (3 * 6 + 21 * 4) + (3 * 3 + 5 + 17) * (4 + 6)) * FORWARD
+    assert row.cost.probes == 3 * (2 * 3 * (3 * 6 + 21 * 4) + (2 * 3 + 5 + 17) * (4 + 6)) * FORWARD
     assert row.cost.training == 3 * 15 * STEP
     assert row.cost.evaluation == 3 * 30 * FORWARD  # before the first step; half-way no evaluation is due
 
@@ -229,9 +230,9 @@ def test_models_are_timed_once_each_where_no_rate_is_given(config, monkeypatch):
     text = report.report(config, cores=1)
     assert timed == ["vgg", "bert"]
     assert "timed here just now on 2 models of these shapes: 8 to 8 GFLOP/s in" in text
-    assert "4 to 4 s a run to start" in text
-    hours = sum(row.hours(Speed(8.0, 4.0, 2.0, 4.0)) for row in rows(expand_in(CONFIG)))
-    assert hours > 18 * 4 / 3600 and f"{number(hours)} hours of one worker" in text
+    assert "1.5 to 1.5 s a run to build and count, and once 2.5 s for the process" in text
+    hours = sum(row.hours(Speed(8.0, 4.0, 2.0, 1.5)) for row in rows(expand_in(CONFIG)))
+    assert hours > 18 * 1.5 / 3600 and f"{number(hours)} hours of one worker" in text
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -41,7 +41,7 @@ def _scale(epochs, model, clip, **study):
                 "task": {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 4, "words": 24},
                 "model": {"width": 8, "heads": 2, **model},
                 "recipe": {"lr": 0.01, "batch": 16, "epochs": epochs, "clip": clip},
-                "probe": {"n": 4},
+                "probe": {"n": 4, "directions": 2},
             },
         },
         **study,

@@ -4,6 +4,7 @@ import copy
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
 from mat.experiments.studies.agreement.price import KEY
 from mat.experiments.studies.agreement.settings import Settings
+from mat.experiments.training.cost import Shape
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.flops.executed import executed_macs
@@ -111,7 +113,7 @@ def test_the_reference_has_directions_of_its_own_and_positions_are_of_the_probe(
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
     session = Spectra(job(family, positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
-    table = session.probe(0, 0.0, 0) if family == "vgg" else None
+    table = pd.DataFrame(session.probe(0, 0.0, 0)) if family == "vgg" else None
     for n in (2, 4):
         rows = {tuple(row[key] for key in KEY): row for row in session._prices(n)}
         for measurement in session.measurements:
@@ -142,7 +144,7 @@ def test_a_steps_spectra_are_those_of_the_loss_where_nothing_mixes_or_drops(tmp_
     session = Spectra(of_model("digits", batch_norm=False), tmp_path / "x.parquet", Machine(cache=tmp_path))
     for _ in range(2):
         session.advance(lambda line, share: None)
-    table = session.probe(2, 0.5, 1)
+    table = pd.DataFrame(session.probe(2, 0.5, 1))
     step, loss = (table[table["estimator"] == name] for name in ("step", "loss"))
     assert list(step["module"]) == list(loss["module"]) and list(step["n"]) == list(loss["n"])
     assert len(step) == 2 * 4  # sizes, modules
@@ -195,19 +197,31 @@ def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_p
     for asked, default in ((2, 2), (9, 0)):
         made = with_probe("hmm", positions=asked)
         session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
-        table = session.probe(0, 0.0, 0)
+        table = pd.DataFrame(session.probe(0, 0.0, 0))
         normalised = table[table["normalisation"] == "cosine"]
         assert session.default == ("projected", 6, default, 4)
         assert set(zip(*(normalised[key] for key in KEY), strict=True)) == {
             ("projected", 6, p, 4) for p in {0, default}
         }
-        session.tables[0, 0] = table
+        session.tables[0, 0] = table.to_dict("records")
         assert set(session.table()["default_positions"]) == {default}
 
 
-def test_a_default_at_positions_that_are_not_measured_is_refused():
-    with pytest.raises(InputError, match=r"positions must hold the default's, positions = 3, got \[2\]"):
-        with_probe("hmm", positions=3)
+def test_a_default_is_measured_beside_what_is_asked_for(tmp_path):
+    made = with_probe("hmm", positions=3, n=5, directions=7)
+    session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
+    assert session.default == ("projected", 7, 3, 5)
+    table = pd.DataFrame(session.probe(0, 0.0, 0))
+    assert session.default in set(zip(*(table[key] for key in KEY), strict=True))
+    assert {*made.settings.sizes, 5} == {n for one in session.measurements for n in one.sizes}
+
+
+def test_a_default_is_what_its_budget_leaves_of_it():
+    made = with_probe("hmm", n=16, directions=7, budget=0.6)
+    extent = Shape(made.spec).extent
+    assert (extent.n, extent.directions) < (16, 7)
+    beside = made.settings.beside(made.spec.probe, extent)
+    assert extent.n in beside.sizes and extent.directions in beside.directions and 16 not in beside.sizes
 
 
 def test_an_epoch_is_the_steps_of_a_dense_run(agreement, tmp_path):
@@ -233,7 +247,7 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
 
 def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
     session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
-    table = session.probe(0, 0.0, 1)
+    table = pd.DataFrame(session.probe(0, 0.0, 1))
     measurement = next(m for m in session.measurements if m.directions == 2)
     grams = session.grams(session.estimator(measurement, 1), 1, 4)
     rows = table[(table["directions"] == 2) & (table["n"] == 4)]

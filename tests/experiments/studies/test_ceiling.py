@@ -14,6 +14,7 @@ from mat.evidence.tables import ceiling
 from mat.experiments.cli.main import main
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import kind_of, models_of, parts, savings, subjects_of
+from mat.records.seal import beside, write_seal
 from tests.cases import CASES
 
 CONFIG = {
@@ -228,6 +229,7 @@ def test_without_a_block_there_is_no_ceiling_and_without_models_only_tasks():
 def test_the_command_writes_the_tables_that_the_figure_reads(tmp_path, capsys):
     prepared = tmp_path / "digits.json"
     prepared.write_text(json.dumps(PREPARED["digits"]))
+    write_seal(beside(prepared), [prepared.name])
     given = ["step", "ceiling", "--config", json.dumps(CONFIG), "--tables", str(tmp_path / "tables")]
     assert main([*given, str(prepared)]) == 0
     found = catalogue.load_made(tmp_path / "tables", ["ceiling_parts", "ceiling"])

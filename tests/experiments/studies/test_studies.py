@@ -12,6 +12,7 @@ from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.session import checkpoints
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash
+from mat.records.seal import beside, write_seal
 from tests.experiments.studies.mini import CONFIGS, config_of, job, jobs_in
 
 every_study = pytest.mark.parametrize("study", STUDIES)
@@ -50,11 +51,15 @@ def test_a_finished_table_is_not_measured_again_and_another_is_refused(study, tm
     measured, out, lines = request.getfixturevalue(study), tmp_path / "vgg.parquet", []
     asked = STUDIES[study].session
     measured.to_parquet(out, index=False)
+    write_seal(beside(out), [out.name])
     found = asked.measure(job(study), out, report=lambda line, share: lines.append(line))
     assert len(found) == len(measured) and "already finished" in lines[0]
     with pytest.raises(InputError, match="holds vgg-s0-"):
         asked.measure(job(study, seed=1), out)
     out.write_text("nothing")
+    with pytest.raises(InputError, match=r"is not what .* was written for"):
+        asked.measure(job(study), out)
+    write_seal(beside(out), [out.name])
     with pytest.raises(InputError, match="no table of this measurement"):
         asked.measure(job(study), out)
 
@@ -86,7 +91,6 @@ VGG = {"of": "digits"}
         ("agreement", {"shares": [0, 2]}, "shares must be shares in"),
         ("agreement", {"shares": [1, 0]}, "increasing"),
         ("agreement", {"sizes": [1, 4]}, "sizes must be whole numbers ≥ 2"),
-        ("agreement", {"sizes": [2, 8]}, "sizes must hold the default n = 4"),
         ("agreement", {"directions": [0]}, "directions must be whole numbers ≥ 1"),
         ("agreement", {"directions": [2, 8]}, "reference_directions must be 0 or more than the directions"),
         ("agreement", {"positions": [4, 2]}, "positions must be whole numbers ≥ 1, increasing"),

@@ -16,6 +16,8 @@ from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.prepare import check
 from mat.experiments.training.run import record, train
+from mat.records.run import CHECKPOINT, RECORDS
+from mat.records.seal import SEAL, write_seal
 
 TEXT = {
     "task": {"name": "hmm", "length": 8, "train": 64, "validation": 16, "test": 16},
@@ -116,10 +118,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder, changes, message):
 
 
 def test_other_token_ids_of_the_same_number_are_refused(folder, tmp_path):
-    shutil.copytree(folder / name(folder), tmp_path / "other")
-    config = tmp_path / "other/checkpoint/config.json"
+    other = shutil.copytree(folder / name(folder), tmp_path / name(folder))
+    config = other / "checkpoint/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "vocabulary_hash": "0" * 64}))
-    made = spec(start={"run": "other"})
+    write_seal(other / SEAL, (*RECORDS, *CHECKPOINT))
+    made = spec(start={"run": other.name})
     with pytest.raises(InputError, match=r"trained on other token ids than the task hmm"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
 
@@ -129,11 +132,15 @@ def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder
     with pytest.raises(InputError, match=r"nowhere, whose checkpoint is not at .* train it first"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
     shutil.copytree(folder / name(folder), tmp_path / "nowhere")
-    weights = tmp_path / "nowhere/checkpoint/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(InputError, match="cannot read the checkpoint"):
+    with pytest.raises(InputError, match=r"is of the run .*, expected 'nowhere'"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
-    (tmp_path / "nowhere/checkpoint/config.json").write_text("{")
+    damaged = shutil.copytree(folder / name(folder), tmp_path / name(folder))
+    made = spec(start={"run": damaged.name})
+    weights = damaged / "checkpoint/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"model\.safetensors is not what SHA256SUMS beside it was written for"):
+        Loop(made, tmp_path / made.name, Machine(cache=folder))
+    write_seal(damaged / SEAL, (*RECORDS, *CHECKPOINT))
     with pytest.raises(InputError, match="cannot read the checkpoint"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
 
@@ -197,5 +204,6 @@ def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder,
     assert len(collect(runs).runs) == 2
     record = json.loads((runs[0] / "run.json").read_text())
     (runs[0] / "run.json").write_text(json.dumps({**record, "start_hash": "0" * 64}))
+    write_seal(runs[0] / SEAL, RECORDS)
     with pytest.raises(InputError, match=r"different start_hash: expected one in task hmm, seed 0"):
         collect(runs)

@@ -22,7 +22,8 @@ from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
-from mat.records.files import FILES
+from mat.records.run import FILES, RECORDS
+from mat.records.seal import SEAL, write_seal
 
 DIGITS = {
     "task": {"name": "digits"},
@@ -105,8 +106,8 @@ def advanced(one, steps):
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     made = spec(base, method)
     first, second = advanced(loop(made, tmp_path), 7), loop(made, tmp_path)  # amid an epoch and a probe interval
-    resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
-    second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
+    resume.save_state(tmp_path / "states", {**first.state(), "identity": first.stands_on})
+    second.restore(resume.load_state(tmp_path / "states", second.stands_on))
     states = [timeless(advanced(one, 3).state()) for one in (first, second)]
     assert differences(*states) == []
 
@@ -119,9 +120,9 @@ def test_a_run_whose_intervals_grow_is_resumed_bit_for_bit(method, tmp_path):
     advanced(whole, 12)
     advanced(first, 4)  # within an interval that has grown
     assert first.controller.stretch > 1 and not first.controller.due
-    resume.save_state(tmp_path / "state.pt", {**first.state(), "identity": first.stands_on})
+    resume.save_state(tmp_path / "states", {**first.state(), "identity": first.stands_on})
     second = loop(made, tmp_path)
-    second.restore(resume.load_state(tmp_path / "state.pt", second.stands_on))
+    second.restore(resume.load_state(tmp_path / "states", second.stands_on))
     advanced(second, 8)
     assert differences(timeless(whole.state()), timeless(second.state())) == []
 
@@ -568,15 +569,16 @@ class TestBadInput:
         record = json.loads((tmp_path / "run/run.json").read_text())
         record["code"]["mat.controller"] = "0" * 16
         (tmp_path / "run/run.json").write_text(json.dumps(record))
+        write_seal(tmp_path / "run" / SEAL, RECORDS)
         with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
             trained(made, tmp_path / "run")
 
     def test_a_state_of_other_data(self, tmp_path):
         one = loop(spec(), tmp_path)
         one.advance(silent)
-        resume.save_state(tmp_path / "s.pt", {**one.state(), "identity": {**one.stands_on, "data_hash": "x"}})
+        resume.save_state(tmp_path / "states", {**one.state(), "identity": {**one.stands_on, "data_hash": "x"}})
         with pytest.raises(InputError, match="data_hash 'x'"):
-            resume.load_state(tmp_path / "s.pt", one.stands_on)
+            resume.load_state(tmp_path / "states", one.stands_on)
 
     def test_a_matched_run_that_is_not_there(self, tmp_path):
         with pytest.raises(InputError, match="train it first"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mat.experiments.studies.agreement.settings import Measurement
 from mat.experiments.studies.agreement.training_step import TrainingStep
 from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
+from mat.experiments.training.cost import Shape
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.resume import Report
 from mat.forward import evaluation, forward
@@ -59,7 +61,9 @@ class Spectra(Session):
             example = {name: value.to(machine.device) for name, value in self.loop.task.signature.example.items()}
             self.positions = positions_of(forward(self.loop.model, example).shape[1:])
         batch = job.spec.recipe.batch
-        self.measurements = job.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
+        probe, extent = job.spec.probe, Shape(job.spec).extent
+        self.settings = job.settings.beside(probe, extent)
+        self.measurements = self.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
         if not self.measurements:
             raise InputError(
                 f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
@@ -68,12 +72,11 @@ class Spectra(Session):
         self.size = max(size for measurement in self.measurements for size in measurement.sizes)
         if any(measurement.estimator == STEP for measurement in self.measurements):
             self.size = max(self.size, batch)
-        drawn = self.loop.task.probe(job.spec.seed, job.settings.probe_sets * self.size)
+        drawn = self.loop.task.probe(job.spec.seed, self.settings.probe_sets * self.size)
         self.samples = machine.take(drawn)
-        probe = job.spec.probe
         some = probe.positions if probe.positions < self.positions else 0
-        self.default = (probe.estimator, probe.directions * (probe.estimator == "projected"), some, probe.n)
-        self.tables: dict[tuple[int, int], pd.DataFrame] = {}
+        self.default = (probe.estimator, extent.directions * (probe.estimator == "projected"), some, extent.n)
+        self.tables: dict[tuple[int, int], list[dict[str, Any]]] = {}
         self.costs: dict[int, list[dict[str, Any]]] = {}
         self.step_seconds: list[float] = []
 
@@ -96,8 +99,8 @@ class Spectra(Session):
                 self.tables[step, probe_set] = self.probe(step, share, probe_set)
                 yield f"probe set {probe_set} measured"
 
-    def probe(self, step: int, share: float, probe_set: int) -> pd.DataFrame:
-        """All spectra of one probe set on the weights as they are."""
+    def probe(self, step: int, share: float, probe_set: int) -> list[dict[str, Any]]:
+        """All spectra of one probe set on the weights as they are, a row each."""
         modules = self.loop.controller.partition.table()
         rows: list[dict[str, Any]] = []
         for n in self.settings.sizes:
@@ -112,7 +115,7 @@ class Spectra(Session):
                 for normalisation, seen in _spectra(gram, module["parameters"], asked).items():
                     what = {**dict(zip(KEY, key, strict=True)), "normalisation": normalisation, **module, **vars(seen)}
                     rows.append({"step": step, "share": share, "probe_set": probe_set, **what})
-        return pd.DataFrame(rows)
+        return rows
 
     def kernels(self, probe_set: int) -> Iterator[tuple[Measurement, dict[str, Tensor]]]:
         """Every measurement with its kernels on the weights as they are, at its largest n."""
@@ -135,8 +138,10 @@ class Spectra(Session):
         def probe(name: str, directions: int) -> dict[str, Tensor]:
             return self.grams(self.estimator(Measurement(name, directions, 0, (n,)), 0), 0, n)
 
-        step = self.training_step(0)
-        return prices(asked, n, self.loop.outputs_per_sample, probe, step, self.machine.device) if asked else []
+        if not asked:
+            return []
+        logits, modules = self.loop.outputs_per_sample, len(self.loop.controller.partition.names)
+        return prices(asked, n, logits, modules, probe, partial(self.training_step, 0), self.machine.device)
 
     def estimator(self, measurement: Measurement, probe_set: int) -> Estimator:
         """Directions and positions are drawn once per probe set; those of the reference apart."""
@@ -169,7 +174,7 @@ class Spectra(Session):
     def table(self) -> pd.DataFrame:
         """Everything measured, with its costs."""
         loop, probe = self.loop, self.job.spec.probe
-        frame = pd.concat([self.tables[key] for key in sorted(self.tables)], ignore_index=True)
+        frame = pd.DataFrame([row for key in sorted(self.tables) for row in self.tables[key]])
         cost = pd.DataFrame([row for rows in self.costs.values() for row in rows])
         steps, done = loop.steps_per_epoch, loop.progress.step
         about = {
@@ -181,7 +186,7 @@ class Spectra(Session):
             "default_directions": self.default[1],
             "default_positions": self.default[2],
             "default_normalisation": probe.normalisation,
-            "default_n": probe.n,
+            "default_n": self.default[3],
         }
         return frame.merge(cost, on=KEY, how="left", validate="many_to_one").assign(**about)
 

@@ -32,11 +32,17 @@ REPEATS = 3  # of a step and its recorded twin
 
 
 def prices(
-    measurements: Sequence[Measurement], n: int, logits: int, probe: Probe, step: TrainingStep, device: str
+    measurements: Sequence[Measurement],
+    n: int,
+    logits: int,
+    modules: int,
+    probe: Probe,
+    step: Callable[[], TrainingStep],
+    device: str,
 ) -> list[dict[str, Any]]:
-    """One row per measurement at ``n`` samples of ``logits`` outputs: ``KEY``, macs of the kernels, macs_eigen of their
-    eigenvalues, seconds of both. ``probe``: name and directions of an estimator -> its kernels on the samples;
-    ``step``: what the estimator ``step`` is read from."""
+    """One row per measurement at ``n`` samples of ``logits`` outputs and so many ``modules``: ``KEY``, macs of the
+    kernels, macs_eigen of their eigenvalues, seconds of both. ``probe``: name and directions of an estimator -> its
+    kernels on the samples; ``step``: makes what the estimator ``step`` is read from, where that is asked for."""
 
     def counted(run: Callable[[], dict[str, Tensor]]) -> int:
         return executed_macs(run, device)[0]
@@ -48,7 +54,6 @@ def prices(
                 spectrum(gram)
         return time.process_time() - start
 
-    modules = len(probe("projected", 1))
     macs = {r: counted(partial(probe, "projected", r)) for r in (1, 2)}
     seconds = {r: timed(partial(probe, "projected", r)) for r in (1, 8)}
     rows = []
@@ -67,8 +72,9 @@ def prices(
                 "macs_eigen": modules * eigen_macs(n * logits),
             }
         elif estimator == STEP:
-            recorded = partial(step.kernels, n)
-            cost["seconds"] = median(timed(recorded) - timed(step.plain) for _ in range(REPEATS))
-            cost["macs"] = counted(recorded) - counted(step.plain)
+            made = step()
+            recorded = partial(made.kernels, n)
+            cost["seconds"] = median(timed(recorded) - timed(made.plain) for _ in range(REPEATS))
+            cost["macs"] = counted(recorded) - counted(made.plain)
         rows.append(key | cost)
     return rows

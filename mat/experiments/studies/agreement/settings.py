@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing, check_least
+from mat.experiments.config.spec import Probe
+from mat.kernels.budget import Extent
 from mat.kernels.estimators import POSITIONED, STEP, backward_passes
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss", STEP)
@@ -40,16 +42,16 @@ class Settings:
     """Disjoint draws of as many training samples as the largest size; on two at least a ranking can be compared with
     the reference's on other samples."""
     sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
-    """Numbers of samples, increasing; a probe takes the first so many of a draw."""
+    """Numbers of samples, increasing, beside the default's; a probe takes the first so many of a draw."""
     estimators: tuple[str, ...] = ESTIMATORS
     """Of full, trace, sum_of_logits, projected, loss and step."""
     directions: tuple[int, ...] = (1, 2, 4, 8)
-    """Of the estimator projected: it is measured once with each, increasing."""
+    """Of the estimator projected: it is measured once with each, increasing, and with the default's."""
     reference_directions: int = 32
     """Of projected where it stands for trace: more than those, drawn apart from them, at all positions; 0: none."""
     positions: tuple[int, ...] = ()
     """Of a text's positions, increasing: sum_of_logits, projected and loss are measured at all of them, and at each of
-    these numbers that are fewer."""
+    these numbers that are fewer; the default's is one of them."""
     full_rows: int = 640
     """Largest matrix of the estimator full: n samples of k logits have n · k rows."""
     sample_passes: int = 4096
@@ -75,6 +77,17 @@ class Settings:
             )
         for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1), ("reference_directions", 0)):
             check_least(name, getattr(self, name), least)
+
+    def beside(self, probe: Probe, extent: Extent) -> Settings:
+        """With the default among what is measured: the family's own probe, as far as its budget goes (``extent``)."""
+        projected = (extent.directions,) if probe.estimator == "projected" else ()
+        some = (probe.positions,) if probe.positions else ()
+        return replace(
+            self,
+            sizes=sorted({*self.sizes, extent.n}),
+            directions=sorted({*self.directions, *projected}),
+            positions=sorted({*self.positions, *some}),
+        )
 
     def measurements(self, logits: int, positions: int, batch: int) -> list[Measurement]:
         """What the budget allows for a model of ``logits`` outputs per sample, at so many ``positions`` of it, that is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
 from mat.experiments.studies.agreement.price import REPEATS
 from mat.experiments.studies.agreement.settings import Settings
@@ -15,28 +14,17 @@ from mat.kernels.estimators import STEP
 def cost(job: Job, shape: Shape) -> Cost:
     """A run without a test, to its last checkpoint; every estimator on every probe set, at the largest n that its
     budget allows; and, once, the probes and steps that prices follow from (``agreement.price``) at every n."""
-    settings, steps = job.settings, shape.steps_to(max(job.settings.shares))
+    settings, steps = job.settings.beside(job.spec.probe, shape.extent), shape.steps_to(max(job.settings.shares))
     found = settings.measurements(shape.logits, shape.positions, shape.recipe.batch)
     recorded = [n for one in found if one.estimator == STEP for n in one.sizes]
     found = [one for one in found if one.estimator != STEP]
     once = sum(shape.passes(one.estimator, one.directions - one.known, one.sizes[-1]) for one in found)
     once += bool(recorded) * shape.step
-    priced = sum(shape.passes("projected", r, n) for n in settings.sizes for r in (1, 1, 1, 2, 8))
+    priced = sum(shape.passes("projected", r, n) for n in settings.sizes for r in (1, 1, 2, 8))
     priced += 2 * sum(shape.passes("full", 0, n) for one in found if one.estimator == "full" for n in one.sizes)
     priced += 2 * (REPEATS + 1) * len(recorded) * shape.step
     probes = len(settings.shares) * settings.probe_sets * once + priced
     return Cost(steps, steps * shape.step, probes, shape.ends(steps) * shape.forward)
 
 
-def check(job: Job) -> None:
-    """The probe of a family's task label is the default that the estimators are judged beside."""
-    probe, settings = job.spec.probe, job.settings
-    if probe.n not in settings.sizes:
-        raise InputError(f"sizes must hold the default n = {probe.n}, got {list(settings.sizes)}")
-    if 0 < probe.positions < Shape(job.spec).positions and probe.positions not in settings.positions:
-        raise InputError(
-            f"positions must hold the default's, positions = {probe.positions}, got {list(settings.positions)}"
-        )
-
-
-AGREEMENT = Study("agreement", Settings, Spectra, cost, check=check)
+AGREEMENT = Study("agreement", Settings, Spectra, cost)

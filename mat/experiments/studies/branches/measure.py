@@ -76,7 +76,7 @@ class Branches(Session):
         self.held_out = loop.evaluation.cut(next(loop.task.batches("validation", held_out)))
         self.val_samples = {MODULE: held_out, SET: loop.task.sizes["validation"]}
         self.corrupted = loop.task.corrupted()
-        self.done: dict[Branch, dict[str, Any]] = {}
+        self.done: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.seen: dict[int, dict[str, dict[str, float]] | None] = {}
         self._checkpoint: _Checkpoint | None = None
 
@@ -84,7 +84,7 @@ class Branches(Session):
         """Train the branches of a checkpoint that have not been."""
         for branch in self.branches(step):
             if branch not in self.done:
-                self.done[branch] = self.row(branch, share)
+                self.done[tuple(branch)] = self.row(branch, share)  # plain, as what is saved is
                 yield f"{branch.part} {branch.name}"
 
     def branches(self, step: int) -> list[Branch]:
@@ -174,7 +174,7 @@ class Branches(Session):
             "metric": task.metrics[0].name,
             "noise": float(noise),
             "corrupted": 0 if self.corrupted is None else int((self.corrupted[1] != NOT_COUNTED).sum()),
-            "probe_n": probe.n,
+            "probe_n": self.loop.extent.n,
             "estimator": self.estimator.name,
             "normalisation": probe.normalisation,
         }

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mat.errors import InputError
 from mat.experiments.tasks.storage.cache import read_arrays
 
 T = TypeVar("T")
@@ -27,13 +28,15 @@ class Pictures(NamedTuple):
     """Images of one size and their labels.
 
     ``pixels``: uint8 [N, C, H, W], possibly memory-mapped; ``labels``: int64 [N]; ``digests``: SHA-256 of each image's
-    bytes, uint8 [N, 32]; ``moments``: sum and sum of squares of each image's pixels, int64 [N, 2, C].
+    bytes, uint8 [N, 32]; ``moments``: sum and sum of squares of each image's pixels, int64 [N, 2, C]; ``place``: where
+    they are kept.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     digests: np.ndarray
     moments: np.ndarray
+    place: str = "memory"
 
 
 class Part(NamedTuple):
@@ -48,8 +51,17 @@ class Part(NamedTuple):
         return self.pictures.labels[self.rows]
 
     def pixels(self, index: np.ndarray | slice) -> Tensor:
-        """A copy of the images ``index`` of the part, uint8 [n, C, H, W]."""
-        return torch.from_numpy(self.pictures.pixels[self.rows[index]])
+        """A copy of the images ``index`` of the part, uint8 [n, C, H, W]. Raises InputError where one is not the image
+        that the data's hash stands for."""
+        rows = self.rows[index]
+        found = self.pictures.pixels[rows]
+        for row, image in zip(rows, found, strict=True):
+            if hashlib.sha256(image.data).digest() != self.pictures.digests[row].tobytes():
+                raise InputError(
+                    f"image {row} of {self.pictures.place} is not the one that was decoded; remove it, and the same "
+                    "command decodes it again"
+                )
+        return torch.from_numpy(found)
 
 
 def pictures_of(pixels: np.ndarray, labels: np.ndarray) -> Pictures:
@@ -73,20 +85,21 @@ def write_pictures(
     It decodes in as many threads as torch uses, which changes no result; the first item's error that comes up ends it.
     """
     folder.mkdir()
-    count = len(labels)
-    pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (count, *shape))
+    count, row = len(labels), 0
     digests, moments = np.empty((count, 32), np.uint8), np.empty((count, 2, shape[0]), np.int64)
 
-    def put(numbered: tuple[int, T]) -> None:
-        row, item = numbered
-        pixels[row] = decode(item)
-        digests[row], moments[row] = _facts(pixels[row])
+    def made(item: T) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        image = np.ascontiguousarray(decode(item))
+        return image, *_facts(image)
 
-    numbered = enumerate(items)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        while chunk := list(islice(numbered, CHUNK)):
-            list(pool.map(put, chunk))
-    pixels.flush()
+    items = iter(items)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, (folder / "pixels.npy").open("wb") as file:
+        about = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        np.lib.format.write_array_header_1_0(file, about)
+        while chunk := list(islice(items, CHUNK)):
+            for image, digests[row], moments[row] in pool.map(made, chunk):
+                file.write(image.data)  # not through a memory map, which dies of a full disk without a word
+                row += 1
     np.savez(folder / "facts.npz", labels=labels, digests=digests, moments=moments)
 
 
@@ -94,7 +107,7 @@ def read_pictures(folder: Path) -> Pictures:
     """What `write_pictures` wrote, memory-mapped. Raises ValueError or OSError where it is damaged."""
     facts = read_arrays(folder / "facts.npz")
     mapped = np.load(folder / "pixels.npy", mmap_mode="r")
-    found = Pictures(np.asarray(mapped), facts["labels"], facts["digests"], facts["moments"])
+    found = Pictures(np.asarray(mapped), facts["labels"], facts["digests"], facts["moments"], str(folder))
     if len(found.pixels) != len(found.labels):
         raise ValueError(f"{len(found.pixels)} images with {len(found.labels)} labels")
     for row in (0, -1):  # what a crash leaves unwritten is zeros, most likely at the end

@@ -145,7 +145,8 @@ def _decode(source: HubImages, encoded: Any, path: Path, row: int) -> np.ndarray
 
     try:
         with Image.open(io.BytesIO(encoded["bytes"])) as image:
-            size, pixels = image.size, np.asarray(image.convert("RGB"))
+            size = image.size  # of the header: another size is not decoded
+            pixels = np.asarray(image.convert("RGB")) if size == (source.side, source.side) else None
     except Exception as error:  # damaged bytes make decoders fail in many ways
         raise InputError(
             f"Expected an image in column '{source.image}', row {row} of {path}, got "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 from filelock import FileLock
+
+from mat.records.files import remove
 
 T = TypeVar("T")
 
@@ -52,11 +53,3 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a .npz file; its checksums are checked."""
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
-
-
-def remove(path: Path) -> None:
-    """Remove the file or folder ``path`` if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

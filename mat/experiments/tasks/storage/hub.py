@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mat.errors import InputError
-from mat.experiments.tasks.storage.cache import cached, remove
-from mat.experiments.tasks.storage.mirror import (
-    Origin,
-    PlainFile,
-    Source,
-    describe,
-    file_digest,
-    mirror_files,
-    opened,
-    plain_file,
-)
+from mat.experiments.tasks.storage.cache import cached
+from mat.experiments.tasks.storage.mirror import Origin, PlainFile, Source, describe, mirror_files, opened, plain_file
+from mat.records.files import remove
+from mat.records.seal import sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,7 +73,7 @@ def content_key(origin: Origin, split: str, data: Path | None) -> str:
         digest.update(f"{origin.repo} {origin.part} {origin.revision} {split}".encode())
     else:
         for path in mirror_files(origin, split, data):
-            digest.update(file_digest(path))
+            digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()[:16]
 
 
@@ -128,7 +121,7 @@ def _root(source: Source, data: Path | None, cache: Path) -> Path:
 
     def read(mark: Path) -> None:
         for file in json.loads(mark.read_text())["files"]:
-            if (root / file["name"]).stat().st_size != file["bytes"]:
+            if sha256(root / file["name"]) != file["sha256"]:
                 raise ValueError(f"{file['name']} is not what was downloaded")
 
     cached(root / f"{name}.json", make, read)

@@ -6,7 +6,6 @@ single files of a model's repository.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mat.errors import InputError
+from mat.records.seal import sha256
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -123,13 +123,7 @@ def describe(source: Source, root: Path) -> dict[str, Any]:
 
 def _file(path: Path, root: Path) -> dict[str, Any]:
     name = path.relative_to(root).as_posix()
-    return {"name": name, "bytes": path.stat().st_size, "sha256": file_digest(path).hex()}
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 @contextmanager

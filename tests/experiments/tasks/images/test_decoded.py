@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mat.errors import InputError
 from mat.experiments.tasks.images.decoded import (
     CHUNK,
     Part,
@@ -30,7 +31,7 @@ def written(folder: Path) -> Path:
 def test_what_is_written_is_read_memory_mapped(tmp_path: Path) -> None:
     found = read_pictures(written(tmp_path / "entry"))
     in_memory = pictures_of(PIXELS, LABELS)
-    for name in found._fields:
+    for name in found._fields[:-1]:
         np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name))
     assert isinstance(found.pixels.base, np.memmap)
     assert not found.pixels.flags.writeable
@@ -100,3 +101,14 @@ def test_the_first_image_that_fails_is_the_one_reported(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=f"image {CHUNK + 3}$"):
         write_pictures(tmp_path / "entry", np.zeros(count, int), (3, 4, 5), range(count), decode)
+
+
+def test_any_flipped_bit_of_an_image_is_found_when_it_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "entry") / "pixels.npy"
+    content = bytearray(path.read_bytes())
+    content[-PIXELS[0].size * 4 + 7] ^= 4  # in the fourth from the end
+    path.write_bytes(content)
+    part = Part(read_pictures(tmp_path / "entry"), np.arange(COUNT))
+    assert part.pixels(slice(0, COUNT - 4)).numpy().tolist() == PIXELS[:-4].tolist()
+    with pytest.raises(InputError, match=f"image {COUNT - 4} of .*entry is not the one that was decoded; remove it"):
+        part.pixels(np.array([0, COUNT - 4]))

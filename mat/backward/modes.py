@@ -1,0 +1,6 @@
+"""The modes of the sparse backward pass, and what holds in them; read without torch, too."""
+
+from __future__ import annotations
+
+MODES = ("exact", "detach")
+DETACHED = "detach: selected modules below a layer that is wholly inactive and has no path beside it get no gradient"

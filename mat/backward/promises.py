@@ -1,0 +1,137 @@
+"""What is promised of every step of an optimizer, checked by effect: what sleeps does not move, what is active trains.
+
+An optimizer of one's own may take "no gradient" for zero, and then decays and drifts what is asleep. No type tells so:
+the bits of what is asleep are compared around the first steps, around the first after each selection, and now and then.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mat.backward.modes import DETACHED
+from mat.errors import InputError
+
+FIRST = 8
+EVERY = 17  # a prime: what an optimizer does at every k-th step meets it, too
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+Asleep = Mapping[nn.Parameter, str]  # leaf -> its module
+
+
+def fingerprints(leaves: Sequence[Tensor]) -> Tensor:
+    """The sum of each leaf's bits, read as integers: (len(leaves),)."""
+    real = [torch.view_as_real(leaf.detach()) if leaf.is_complex() else leaf.detach() for leaf in leaves]
+    return torch.stack([t.view(_BITS[t.element_size()]).sum(dtype=torch.int64).to(leaves[0].device) for t in real])
+
+
+@dataclass
+class Steps:
+    """Of one optimizer: steps so far, what was asleep at the last, and its fingerprints while they are compared."""
+
+    count: int = 0
+    asleep: frozenset[str] | None = None
+    leaves: list[nn.Parameter] = field(default_factory=list)
+    before: Tensor | None = None
+    after: dict[nn.Parameter, int] = field(default_factory=dict)
+
+
+class Promises:
+    """Watches the steps of any number of optimizers; what is said once is said once for all of them."""
+
+    def __init__(self) -> None:
+        self._steps: weakref.WeakKeyDictionary[Optimizer, Steps] = weakref.WeakKeyDictionary()
+        self._spent: dict[nn.Parameter, tuple[weakref.ref[Tensor], int]] = {}
+        self._said: set[str] = set()
+
+    def before_step(self, optimizer: Optimizer, asleep: Asleep) -> None:
+        """Take the fingerprints of what is ``asleep`` and in the optimizer, where they are due."""
+        steps = self._steps.setdefault(optimizer, Steps())
+        names = frozenset(asleep.values())
+        due = steps.count < FIRST or names != steps.asleep or steps.count % EVERY == 0
+        steps.count, steps.asleep = steps.count + 1, names
+        steps.leaves, steps.before = list(asleep), fingerprints(list(asleep)) if due and asleep else None
+        if steps.before is not None:
+            found = zip(steps.leaves, steps.before.tolist(), strict=True)
+            moved = {asleep[leaf] for leaf, bits in found if steps.after.get(leaf, bits) != bits}
+            if moved:
+                self._say(
+                    "moved",
+                    f"{_listed(moved)} changed while not active, between two steps of the optimizer: by a decay or an "
+                    "average by hand, which must leave alone what has no gradient; loading weights is no matter",
+                )
+        steps.after = {}
+
+    def after_step(self, optimizer: Optimizer, asleep: Asleep) -> None:
+        """Raise InputError where the step has moved what is ``asleep``."""
+        steps = self._steps.get(optimizer)
+        if steps is None or steps.before is None or set(steps.leaves) != set(asleep):
+            return
+        before, steps.before = steps.before.tolist(), None
+        after = fingerprints(steps.leaves).tolist()
+        moved = {asleep[leaf] for leaf, a, b in zip(steps.leaves, before, after, strict=True) if a != b}
+        if moved:
+            raise InputError(
+                f"a step of {type(optimizer).__name__} has moved modules that are not active ({_listed(moved)}): it "
+                "must skip parameters whose .grad is None, as those of torch.optim do; do so, or use one of these"
+            )
+        steps.after = dict(zip(steps.leaves, after, strict=True))
+
+    def trained(self, active: Mapping[nn.Parameter, str], lost: bool) -> None:
+        """Say so once where no gradient has come to a module, of which ``active`` has the leaves of a step.
+
+        Raises InputError where reentrant checkpointing has ``lost`` it.
+        """
+        reached = {name for leaf, name in active.items() if leaf.grad is not None}
+        missed = {*active.values()} - reached
+        if missed and lost:
+            raise InputError(
+                f"reentrant checkpointing cuts off the gradient of {_listed(missed)}, as nothing below takes one: use "
+                "checkpoint(..., use_reentrant=False), gradient_checkpointing_enable({'use_reentrant': False}), or let "
+                "its inputs require gradients (model.enable_input_require_grads())"
+            )
+        if missed:
+            self._say(
+                "missed",
+                f"no gradient reaches {_listed(missed)}, active as they are, so they do not train: either the loss "
+                f"does not depend on them (torch.no_grad, a part not called), or, in mode {DETACHED}",
+            )
+
+    def spend(self, leaves: Sequence[nn.Parameter]) -> None:
+        """The gradients of ``leaves`` have been in a step."""
+        for leaf in leaves:
+            if leaf.grad is not None:
+                self._spent[leaf] = weakref.ref(leaf.grad), leaf.grad._version
+
+    def dropped(self, leaves: Mapping[nn.Parameter, str]) -> None:
+        """Say so once where gradients of ``leaves``, which fall asleep, have been in no step."""
+        lost = {name for leaf, name in leaves.items() if leaf.grad is not None and self._waits(leaf, leaf.grad)}
+        if lost:
+            self._say(
+                "dropped",
+                f"gradients of {_listed(lost)}, whose turn ends, are dropped before any optimizer step: select once "
+                "per optimizer step, before the first of the batches that are accumulated for it",
+            )
+
+    def _waits(self, leaf: nn.Parameter, gradient: Tensor) -> bool:
+        """Neither in a step, nor zero, nor of a step that overflowed."""
+        made, version = self._spent.get(leaf, (lambda: None, 0))
+        if made() is gradient and version == gradient._version:
+            return False
+        return bool(gradient.any()) and bool(gradient.isfinite().all())
+
+    def _say(self, what: str, text: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(text, stacklevel=2)
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")

@@ -1,0 +1,277 @@
+"""Confirm by effect what names and shapes say: which outputs of which maps feed which inputs of the map behind them.
+
+One forward pass is cut at every map of a premise: what a map puts out becomes a leaf, so the gradient of one map's
+input reaches the maps that feed it directly, and no others. With the inputs of run i kept by a factor s_i, the
+gradients at the outputs of run i are s_i times those with all factors 1 exactly where they feed no other run. The
+factors are ±1, ±2, ±4 and ±8: no product with them rounds, so what is left to compare is a few units of precision.
+⌈log₈ n⌉ passes, of all premises at once, tell n runs apart; only one that is contradicted has every run kept alone.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointError
+
+from mat._torch_functional import multi_head_attention
+from mat.errors import InputError
+from mat.forward import Inputs, evaluation
+from mat.partition.partition import Partition, Premise, Slice
+from mat.partition.projections import Runs
+
+FEW = 2  # samples
+FACTORS = (1.0, 2.0, 4.0, 8.0, -1.0, -2.0, -4.0, -8.0)
+CONFIRMED, CONTRADICTED, UNSEEN = "confirmed", "contradicted", "unseen"
+
+_LINEAR, _ADDMM, _MULTI_HEAD = F.linear, torch.addmm, F.multi_head_attention_forward
+
+
+def confirm(model: nn.Module, partition: Partition, inputs: Inputs) -> None:
+    """Confirm ``partition``'s premises by gradients on the first samples of ``inputs``, and leave model and generators
+    as they were.
+
+    Warns of those that no gradient reaches. Raises InputError where one contradicts them.
+    """
+    if not partition.premises:
+        return
+    verdicts = Trace.of(model, partition.premises, inputs).verdicts(partition.premises)
+    wrong = [premise.where for premise, verdict in verdicts.items() if verdict == CONTRADICTED]
+    if wrong:
+        raise InputError(
+            "modules were cut by names and shapes, but gradients show that rows of one feed columns of others in "
+            f"{listed(wrong)}; make the partition with partition_model(model, example=inputs), which cuts by effect"
+        )
+    unseen = [premise.where for premise, verdict in verdicts.items() if verdict == UNSEEN]
+    if unseen:
+        warnings.warn(
+            f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}",
+            stacklevel=3,
+        )
+
+
+def idle_parameters(model: nn.Module, inputs: Inputs) -> set[str]:
+    """Parameters on which nothing that ``model`` puts out in evaluation mode depends: its logits, if it has any."""
+    parameters = dict(model.named_parameters())
+    with evaluation(model), _buffers_kept(model):
+        for parameter in parameters.values():
+            if parameter.is_floating_point():
+                parameter.requires_grad_()
+        output = model(**_first(inputs))
+        logits = getattr(output, "logits", None)
+        found = [t for t in tree_leaves(output if logits is None else logits) if isinstance(t, Tensor)]
+        found = [t for t in found if t.requires_grad]
+        asked = {name: p for name, p in parameters.items() if p.requires_grad}
+        gradients: Sequence[Tensor | None] = [None] * len(asked)
+        if found:
+            ones = [torch.ones_like(t) for t in found]
+            gradients = torch.autograd.grad(found, list(asked.values()), ones, allow_unused=True)
+    return {name for name, gradient in zip(asked, gradients, strict=True) if gradient is None}
+
+
+def listed(names: Sequence[str]) -> str:
+    """At most six of ``names``; '' is the model itself."""
+    shown = ", ".join(name or "the model" for name in names[:6])
+    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+class Trace:
+    """One forward pass, cut at maps: by a map's weight what went in at every call, and what came out from which row
+    on, as a leaf (…, rows)."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, list[Tensor]] = {}
+        self.outputs: dict[str, list[tuple[int, Tensor]]] = {}
+
+    @classmethod
+    def of(cls, model: nn.Module, premises: Sequence[Premise], inputs: Inputs) -> Trace:
+        """Run ``model`` on the first samples of ``inputs``; model and generators are left as they were."""
+        trace = cls()
+        with evaluation(model), _buffers_kept(model), _Cutting(model, premises, trace):
+            model(**_first(inputs))
+        return trace
+
+    def verdicts(self, premises: Sequence[Premise]) -> dict[Premise, str]:
+        """Of every premise: ``confirmed``, ``contradicted`` (a row feeds columns of another run, or nothing feeds the
+        columns), or ``unseen`` (a map was not called where a gradient could follow)."""
+        try:
+            plain = self._gradients({premise: torch.ones(premise.sink.stop) for premise in premises})
+            found = {premise: self._first_look(premise, plain[premise]) for premise in premises}
+            open_ = [premise for premise, verdict in found.items() if verdict == CONFIRMED]
+            for digit in range(max((_digits(premise.count) for premise in open_), default=0)):
+                codes = {premise: _codes(premise.count, digit) for premise in open_}
+                again = self._gradients({p: _spread(code, p.sink.stop) for p, code in codes.items()})
+                for p, code in codes.items():
+                    if not all(
+                        _scaled(before, after, _spread(code, source.stop - source.start))
+                        for source, before, after in zip(p.sources, plain[p], again[p], strict=True)
+                    ):
+                        found[p] = CONTRADICTED
+        except CheckpointError:  # what runs again in the backward pass is not cut
+            return dict.fromkeys(premises, UNSEEN)
+        return found
+
+    def _first_look(self, premise: Premise, gradients: Sequence[Tensor | None]) -> str:
+        seen = [source.parameter in self.outputs for source in premise.sources]
+        if premise.sink.parameter not in self.inputs or not all(seen):
+            return UNSEEN
+        lengths = [premise.sink.stop, *(source.stop - source.start for source in premise.sources)]
+        fits = all(length % premise.count == 0 for length in lengths)
+        return CONFIRMED if fits and any(gradient is not None for gradient in gradients) else CONTRADICTED
+
+    def groups(self, premise: Premise) -> list[tuple[list[Runs], Runs]]:
+        """What belongs together by effect: runs of columns that share a row, with those rows, source by source."""
+        count, width = premise.count, premise.sink.stop // premise.count
+        kept = (_spread((torch.arange(count) == m).float(), premise.sink.stop) for m in range(count))
+        answers = [self._gradients({premise: factors})[premise] for factors in kept]
+        tables = []
+        for source, runs in zip(premise.sources, zip(*answers, strict=True), strict=True):
+            none = torch.zeros(source.stop - source.start)
+            table = torch.stack([none if g is None else g.abs().amax(0).double().cpu() for g in runs], 1)
+            eps = max((torch.finfo(g.dtype).eps for g in runs if g is not None), default=0.0)
+            tables.append(table > 8 * eps * table.amax(1, keepdim=True))
+        home = list(range(count))
+        for row in torch.cat(tables).unique(dim=0):
+            fed = {home[m] for m in row.nonzero().flatten().tolist()}
+            home = [min(fed) if h in fed else h for h in home]
+        found = []
+        for h in sorted(set(home)):
+            members = torch.tensor([other == h for other in home])
+            own = [_runs((table & members).any(1)) for table in tables]
+            found.append((own, _runs(members.repeat_interleave(width))))
+        return found
+
+    def _gradients(self, factors: Mapping[Premise, Tensor]) -> dict[Premise, list[Tensor | None]]:
+        """Of every source the gradients (calls, rows) at its rows, with the columns of its sink kept by factors;
+        None where the sink does not depend on it."""
+        sinks, cotangents = [], []
+        for premise, factor in factors.items():
+            for x in self.inputs.get(premise.sink.parameter, ()):
+                if x.requires_grad and x.shape[-1] == len(factor):
+                    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+                    sinks.append(x)
+                    cotangents.append((noise * factor).to(x))
+        leaves = [leaf for calls in self.outputs.values() for _, leaf in calls]
+        found: Sequence[Tensor | None] = [None] * len(leaves)
+        if sinks and leaves:
+            found = torch.autograd.grad(sinks, leaves, cotangents, retain_graph=True, allow_unused=True)
+        at = {id(leaf): gradient for leaf, gradient in zip(leaves, found, strict=True)}
+        return {premise: [self._rows(source, at) for source in premise.sources] for premise in factors}
+
+    def _rows(self, source: Slice, at: Mapping[int, Tensor | None]) -> Tensor | None:
+        parts, rows = [], source.stop - source.start
+        for start, leaf in self.outputs.get(source.parameter, ()):
+            gradient, begin = at[id(leaf)], source.start - start
+            if gradient is not None and 0 <= begin <= leaf.shape[-1] - rows:
+                flat = gradient.reshape(-1, leaf.shape[-1]).narrow(1, begin, rows)
+                parts.append(flat.nan_to_num(0.0, 0.0, 0.0))
+        return torch.cat(parts) if parts else None
+
+
+def _digits(count: int) -> int:
+    return math.ceil(math.log(count, len(FACTORS)) - 1e-9)
+
+
+def _codes(count: int, digit: int) -> Tensor:
+    return torch.tensor([FACTORS[m // len(FACTORS) ** digit % len(FACTORS)] for m in range(count)])
+
+
+def _spread(codes: Tensor, length: int) -> Tensor:
+    """One entry for every unit of equal runs."""
+    return codes.repeat_interleave(length // len(codes))
+
+
+def _scaled(before: Tensor | None, after: Tensor | None, factors: Tensor) -> bool:
+    """Whether every row's gradients were multiplied by its factor, as exactly as their precision has it."""
+    if before is None or after is None:
+        return before is after
+    if not before.numel():
+        return True
+    info, expected = torch.finfo(before.dtype), before * factors.to(before)
+    allowed = 8 * info.eps * expected.abs().amax(0) + info.tiny + info.eps**2 * expected.abs().max()
+    return bool(((after - expected).abs().amax(0) <= allowed).all())
+
+
+def _runs(kept: Tensor) -> Runs:
+    """Runs ``start:stop`` of the true entries of ``kept`` (n,)."""
+    runs: Runs = []
+    for i in kept.nonzero().flatten().tolist():
+        if runs and runs[-1][1] == i:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def _first(inputs: Inputs) -> dict[str, Any]:
+    """The first samples; what all samples share stays."""
+    return {
+        name: value[:FEW].clone() if isinstance(value, Tensor) and value.dim() else value
+        for name, value in inputs.items()
+    }
+
+
+class _Cutting(TorchFunctionMode):
+    """Cuts a forward pass at the maps of ``premises``: functions that are called with their weight or rows of it."""
+
+    def __init__(self, model: nn.Module, premises: Sequence[Premise], trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+        names = {piece.parameter for premise in premises for piece in (*premise.sources, premise.sink)}
+        self.weights = {id(p): (name, p) for name, p in model.named_parameters() if name in names}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is _LINEAR:
+            return self.linear(*args, **kwargs)
+        if func is _ADDMM and len(args) == 3 and id(args[2]) in self.weights:  # a layer with an (in, out) weight
+            return self._cut(self.weights[id(args[2])][0], 0, args[1], func(*args, **kwargs))
+        if func is _MULTI_HEAD:
+            return multi_head_attention(linear=self.linear)(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        output = _LINEAR(input, weight, bias)
+        base = weight if id(weight) in self.weights else weight._base
+        if base is None or id(base) not in self.weights:
+            return output
+        name, whole = self.weights[id(base)]
+        if weight.dim() != 2 or weight.stride() != whole.stride() or weight.shape[1] != whole.shape[1]:
+            return output
+        start = int(weight.storage_offset() - whole.storage_offset()) // max(whole.stride(0), 1)
+        return self._cut(name, start, input, output)
+
+    def _cut(self, name: str, start: int, input: Tensor, output: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return output
+        self.trace.inputs.setdefault(name, []).append(input.clone())
+        leaf = output.detach().requires_grad_()
+        self.trace.outputs.setdefault(name, []).append((start, leaf))
+        return leaf.clone()  # which may be changed in place
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers that a forward pass changes are put back."""
+    before = [
+        (module, name, buffer, buffer.clone(), buffer._version)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, values, version in before:
+                module._buffers[name] = buffer
+                if buffer._version != version:
+                    buffer.copy_(values)

@@ -1,0 +1,227 @@
+"""What is promised holds in anyone's loop, or is refused: own optimizers, wrappers and lost gradients."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from mat import InputError
+from mat.backward.promises import EVERY, fingerprints
+from mat.backward.sparse import SparseBackward
+from mat.partition.partition import Module, Partition, Slice
+from tests.cases import bert_case, vgg_case
+
+
+class Drifting(torch.optim.Optimizer):
+    """Takes no gradient for zero; ``way`` is how it moves what it has."""
+
+    def __init__(self, parameters, way, every=1):
+        super().__init__(parameters, {})
+        self.way, self.every, self.count = way, every, 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.count += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                if self.count % self.every == 0:
+                    self.way(p)
+
+
+def decay(p):
+    p.mul_(0.999)
+
+
+def decay_unseen(p):
+    p.data.mul_(0.999)  # moves no version counter
+
+
+def by_fixed_step(p):
+    p.sub_(1e-3)
+
+
+def wrapped(mode="exact", keep=1):
+    case = bert_case()
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(case.partition.names[:keep])
+    return case, sparse
+
+
+def step(case, optimizer):
+    case.loss().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("way", [decay, decay_unseen, by_fixed_step])
+def test_an_optimizer_that_moves_what_is_asleep_is_refused_at_its_first_step(way):
+    case, sparse = wrapped()
+    with pytest.raises(InputError, match=r"a step of Drifting has moved modules that are not active \(layer"):
+        step(case, Drifting(sparse.parameters(), way))
+    sparse.close()
+
+
+def test_what_an_optimizer_does_now_and_then_is_found_though_nobody_looks_at_every_step():
+    _, sparse = wrapped()
+    optimizer = Drifting(sparse.parameters(), decay, every=12)
+    with pytest.raises(InputError, match="has moved modules"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no gradient reaches anything
+        while optimizer.count < 12 * EVERY:
+            optimizer.step()
+    assert optimizer.count > 12, "control: its first move was not looked at"
+    sparse.close()
+
+
+def test_every_change_of_a_bit_shows():
+    for kind in (torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.uint8):
+        leaf = torch.ones(3, 4).to(kind)[:, ::2]
+        before, other = fingerprints([leaf, leaf]), leaf.clone()
+        assert torch.equal(fingerprints([leaf, other]), before)
+        other.view(-1)[3] = 2
+        assert (fingerprints([leaf, other]) != before).tolist() == [False, True]
+
+
+def test_a_decay_by_hand_is_said_once_and_an_optimizer_that_keeps_its_promise_is_not_blamed():
+    case, sparse = wrapped()
+    optimizer = torch.optim.AdamW(sparse.parameters(), weight_decay=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(case, optimizer)
+        step(case, optimizer)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            step(case, optimizer)
+            with torch.no_grad():
+                for leaf in sparse.parameters():
+                    leaf.mul_(0.999)
+    assert ["changed while not active, between two steps" in str(w.message) for w in said] == [True]
+    sparse.close()
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_an_active_module_that_no_gradient_reaches_is_named_once(closure):
+    case = vgg_case(batch_norm=False)
+    sparse = SparseBackward(case.model, case.partition, "detach")
+    sparse.set_active({name for name in case.partition.names if not name.startswith("conv2")})
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+
+    def loss():
+        value = case.loss()
+        value.backward()
+        return value
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            if closure:
+                optimizer.step(loss)
+            else:
+                loss()
+                optimizer.step()
+    assert [str(w.message).startswith("no gradient reaches conv") for w in said] == [True]
+    sparse.close()
+
+
+def test_gradients_that_a_turn_ends_before_any_step_are_said_to_be_dropped():
+    case, sparse = wrapped(keep=2)
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    first, second = case.partition.names[:2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        case.loss().backward()
+        sparse.end_turns([first, second])
+        optimizer.step()
+        sparse.end_turns([second])  # they have been in a step
+        sparse.model.zero_grad(set_to_none=False)
+        sparse.end_turns([second])  # and these are none
+        case.loss().backward()
+    with pytest.warns(UserWarning, match=f"gradients of {first}, whose turn ends, are dropped"):
+        sparse.end_turns([second])
+    sparse.close()
+
+
+@pytest.fixture
+def one_process():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_parallel_wrapper_is_refused_whenever_it_comes(one_process):
+    case = bert_case()
+    outside = DistributedDataParallel(case.model)
+    with pytest.raises(InputError, match="does not work with DistributedDataParallel"):
+        SparseBackward(outside, case.partition)
+    sparse = SparseBackward(case.model, case.partition)
+    with pytest.raises(InputError, match="does not work with DistributedDataParallel"):
+        outside(**case.inputs)  # made before
+    for wrapper in (DistributedDataParallel, DataParallel, type("DeepSpeedEngine", (nn.Sequential,), {})):
+        with pytest.raises(InputError, match=f"does not work with {wrapper.__name__}"):
+            wrapper(case.model)  # made afterwards
+    nn.Sequential(case.model)  # anything else may hold it
+    sparse.close()
+    DataParallel(case.model)
+
+
+def test_several_processes_are_refused_by_name(one_process, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    case = bert_case()
+    with pytest.raises(InputError, match=r"several processes \(2 in torch.distributed\)"):
+        SparseBackward(case.model, case.partition)
+
+
+@pytest.mark.parametrize("build", [bert_case, vgg_case])
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_second_derivatives_are_refused_where_they_are_taken_and_not_before(build, mode):
+    case = build()
+    sparse = SparseBackward(case.model, case.partition, mode)
+    sparse.set_active(case.partition.names[::2])
+    leaves = [leaf for leaf in sparse.parameters() if leaf.requires_grad]
+    plain, graphed = (torch.autograd.grad(case.loss(), leaves, create_graph=c, allow_unused=True) for c in (0, 1))
+    pairs = [(a, b) for a, b in zip(plain, graphed, strict=True) if a is not None]
+    assert all(torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(InputError, match="has no second derivatives"):
+        sum(b.square().sum() for _, b in pairs).backward()
+    sparse.close()
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant):
+        super().__init__()
+        torch.manual_seed(0)
+        self.low, self.block, self.top = nn.Linear(6, 8), nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 3)
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        h = torch.tanh(self.low(x))
+        return self.top(checkpoint(self.block, h, use_reentrant=self.reentrant))
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_what_reentrant_checkpointing_would_cut_off_is_refused_and_trains_without(mode):
+    x, found = torch.randn(4, 6), {}
+    for reentrant in (False, True):
+        model = Checkpointed(reentrant)
+        owned = {"low": ["low.weight", "low.bias"], "block": ["block.0.weight", "block.0.bias"]}
+        modules = [
+            Module(name, "layer", i, tuple(Slice(p, 0, 0, 8) for p in owned[name])) for i, name in enumerate(owned)
+        ]
+        sparse = SparseBackward(model, Partition.of(model, modules), mode)
+        sparse.set_active(["block"])
+        if reentrant:
+            optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+            model(x).sum().backward()
+            with pytest.raises(InputError, match="reentrant checkpointing cuts off the gradient of block"):
+                optimizer.step()
+            with torch.no_grad():
+                model(x)  # nobody wants a gradient
+            sparse.set_active(["low", "block"])
+        model(x).sum().backward()
+        found[reentrant] = model.block[0].weight.grad
+        sparse.close()
+    assert torch.equal(found[True], found[False])
