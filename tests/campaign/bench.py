@@ -15,7 +15,8 @@ import pandas as pd
 
 from mat.experiments.config.spec import Spec
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
-from mat.records.files import CURVE, FILES, FINAL, PROBES, RUN
+from mat.records.files import CURVE, FINAL, PROBES, RUN
+from mat.records.run import RECORDS
 from tests.campaign.commands import Command, computed, counting, done, killed_at, nothing
 from tests.experiments.cli.small_run import SPEC
 from tests.experiments.tasks.made_images import write_images
@@ -110,7 +111,7 @@ class Bench:
 def content(run: Path) -> dict[str, str]:
     """What a run's folder holds, by file and part."""
     found = {}
-    for name in FILES:
+    for name in RECORDS:
         try:
             if name.endswith(".json"):
                 parts = {key: json.dumps(value, sort_keys=True) for key, value in json.loads(_text(run / name)).items()}
@@ -158,7 +159,8 @@ def made(root: Path, names: Container[str] | None = None) -> Bench:
     for name in ("first", "second"):
         folder = root / "halfway" / name
         shutil.copytree(bench.runs / "cache", folder / "cache")
-        Command(known[name].argv(folder), folder, killed_at(4, folder / ".state", ["os.rename"])).wait()
+        after = killed_at(1 + 2 * 3, folder / ".state", ["os.rename"])  # each state's seal and its folder
+        Command(known[name].argv(folder), folder, after).wait()
     for tables, pooled in (("tables", ("first", "second")), ("other_tables", ("second",))):
         _well(["step", "collect", *(bench.runs / known[name].name for name in pooled), "--tables", root / tables], root)
         _well(["step", "table", "results", "--tables", root / tables], REPOSITORY)

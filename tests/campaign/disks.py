@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.campaign.outcomes import Judged, Verdict, judged
 COUNT, SHARE = 36, 0.1
 ENOUGH = "64m"
 SUBJECTS = ("first", "text", "pictures")
+HALF = re.compile(r"^\..+\.\d+$|\.partial$")  # something that was being written
 WAYS = ("full disk", "limit on files", "read-only disk")
 
 
@@ -59,13 +61,8 @@ class Disk:
             verdict, why = judged(again, bench.difference(self.subject, folder) if again.status == 0 else "")
             if verdict is not Verdict.RECOVERED:
                 return Verdict.LOST, f"with room again: {why}"
-            left = [str(path.relative_to(folder)) for path in folder.rglob(".*") if _is_half(path)]
+            left = [str(path.relative_to(folder)) for path in folder.rglob("*") if HALF.search(path.name)]
             return (Verdict.SILENT, f"left behind: {', '.join(left)}") if left else found
-
-
-def _is_half(path: Path) -> bool:
-    """Whether it is something that was being written."""
-    return (path.is_file() and path.name.rpartition(".")[2].isdecimal()) or path.suffix == ".partial"
 
 
 def _files(bench: Bench, name: str) -> list[Path]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mat.records.files import CHECKPOINT, FILES, FOLLOWED
+from mat.experiments.training.resume import STATE
+from mat.records.run import CHECKPOINT, FILES
+from mat.records.seal import SEAL
 from tests.campaign.bench import REPOSITORY, Bench
 from tests.campaign.commands import done
 from tests.campaign.outcomes import Judged, judged, worst
@@ -73,11 +75,12 @@ TARGETS = (
             f"{{first}}/{name}",
             RUNS,
             f"{{second}}/{name}",
-            (show, pool, *([train("follower")] if name in FOLLOWED else []), train("first")),
+            (show, pool, train("follower"), train("first")),
         )
         for name in FILES
     ),
-    Target(".state/{first}*", (), "{halfway}/second/.state/*.pt", (train("first"),)),
+    *(Target(f".state/{{first}}-*/*/{name}", (), f"{{halfway}}/second/.state/*/*/{name}", (train("first"),))
+      for name in (STATE, SEAL)),
     *(Target(f"{{text}}/{name}", ("text", "other_text"), f"{{other_text}}/{name}", (train("started"),))
       for name in CHECKPOINT),
     *(Target(f"tables/{name}", (), "{tables}/" + name, (table,)) for name in POOLED),

@@ -52,7 +52,7 @@ class Kill:
             if "Traceback" in ended.said:
                 return Verdict.TRACEBACK, ended.last
             trained |= any(int(step) > 0 for step in STEP.findall(ended.said))
-            saved |= any((folder / ".state").glob("*.pt"))
+            saved |= any((folder / ".state").glob("*/*/*"))
         again = done(argv, folder)
         verdict, why = judged(again, bench.difference(self.subject, folder))
         if verdict is Verdict.CLEAR:  # the work that was done is not to be had by the same command
