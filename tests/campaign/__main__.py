@@ -17,7 +17,7 @@ from typing import Any
 from mat.experiments.cli import serve
 from mat.records.files import write_text
 from tests.campaign import bench, configs, disks, files, kills, table, together, workflow
-from tests.campaign.outcomes import GOOD, Outcome
+from tests.campaign.outcomes import GOOD, Outcome, Verdict
 
 PARTS = {"kills": kills, "files": files, "configs": configs, "disks": disks, "together": together, "workflow": workflow}
 MODULES = (
@@ -95,8 +95,9 @@ def _one(place: int) -> Outcome | None:
     name = f"{_now['part']}/{number}"
     try:
         verdict, why = attack.carry_out(_now["made"])
-    except Exception as error:  # of the attack itself, not of what it attacks
-        raise RuntimeError(f"{name} {attack.what}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # of the attack itself: it counts as a bad end, and the others go on
+        verdict, why = Verdict.TRACEBACK, f"the attack failed: {type(error).__name__}: {error}"
+    why = why.replace(f"{_now['made'].root}/", "")  # the same page anywhere
     print(f"{name} {verdict.value}: {attack.what} {why[:200]}", file=sys.stderr, flush=True)
     return Outcome(name, attack.kind, attack.what, verdict, why)
 

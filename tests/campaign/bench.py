@@ -118,7 +118,7 @@ def content(run: Path) -> dict[str, str]:
                 frame = pd.read_parquet(run / name)
                 parts = {column: _exactly(frame[column]) for column in frame}
             found |= {f"{name}:{key}": value for key, value in parts.items()}
-        except (OSError, ValueError, AttributeError) as error:
+        except Exception as error:  # damaged files fail in many ways
             found[f"{name}:"] = str(error)
     for path in sorted((run / "checkpoint").glob("*")):
         found[f"{path.name}:checkpoint"] = path.read_bytes().hex()

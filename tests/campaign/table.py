@@ -37,9 +37,10 @@ def page(found: Sequence[Outcome], seconds: Mapping[str, float], planned: Mappin
             "",
             "*recovered*: the result is that of an undisturbed run, bit for bit, by the same command given again; of",
             "a config, a value that is allowed and that the run has in its record. *clear error*: one line and an",
-            "error status; nothing was trained or lost. *lost*: what had been done is not to be had again by the",
-            "command that the line names, or the error came after training. *silent*: success was reported with",
-            "another result, or the command did not end. *traceback*: an error that is not one line.",
+            "error status; nothing was trained or lost. *lost*: what had been done is not to be had again by the same",
+            "command (of the workflow: and what Snakemake asks for), or the error came after training. *silent*:",
+            "success was reported with another result, the command did not end, or the plan accepted what the workflow",
+            "refuses. *traceback*: an error that is not one line.",
             *(["", *_listed(bad)] if bad else []),
         ]
     )
