@@ -53,7 +53,7 @@ def draw(tables: Tables) -> Figure:
         return common.nothing(tables, "No estimators were compared at this scale.")
     families = tables.families_of("agreement")
     styles = styles_of(table)
-    figure, axes = plt.subplots(3, len(families), figsize=(common.WIDTH, 6.2), squeeze=False, height_ratios=HEIGHTS)
+    figure, axes = plt.subplots(3, len(families), figsize=(common.WIDTH, 6.4), squeeze=False, height_ratios=HEIGHTS)
     low = lowest(table)
     for column, family in enumerate(families):
         rows = table[table["family"] == family]
@@ -67,7 +67,8 @@ def draw(tables: Tables) -> Figure:
         ours[2].set_xlim(low, 1.06)
         ours[0].set_title(
             f"{family} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
-            f"reference: {shown(first['reference']) or 'none'}"
+            f"reference: {shown(first['reference']) or 'none'}",
+            fontsize=7,
         )
         if column:
             for ax in ours:
@@ -79,7 +80,7 @@ def draw(tables: Tables) -> Figure:
         plt.Line2D([], [], color=style.colour, linestyle=style.line, marker=style.marker, label=shown(name))
         for name, style in styles.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=3)
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, handlelength=3)
     common.footer(
         figure,
         f"scale {tables.scope}  ·  n = {int(table['n_seeds'].max())} seeds: mean and 95 % t interval of each seed's "
@@ -144,7 +145,7 @@ def over_training(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> Non
     ax.set_xscale("log", base=2)  # evenly spaced, whatever the shares are
     ax.set_xticks([2.0**place for place in range(len(shares))], [f"{100 * share:g} %" for share in shares])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("share of the training steps done")
+    ax.set_xlabel("share of training")
 
 
 def changed(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
@@ -157,7 +158,7 @@ def changed(ax: Axes, rows: pd.DataFrame, styles: dict[str, Style]) -> None:
         ax.errorbar(value.mean, place, xerr=common.bars(value), color=BLACK, marker="o", linewidth=0.9, capsize=2)
     ax.set_yticks(range(len(CHANGES)), list(CHANGES.values()))
     ax.set_ylim(len(CHANGES) - 0.5, -0.5)
-    ax.set_xlabel(r"$\tau_b$ with the default ranking")
+    ax.set_xlabel(r"$\tau_b$ with the default")
 
 
 def curves(ax: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style], apart: float) -> None:

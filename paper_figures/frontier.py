@@ -61,9 +61,10 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         f"scale {tables.scope}  ·  end of training, other samples  ·  n = {int(table['n_seeds'].max())} seeds: "
-        f"means, 95 % t interval on the frontier  ·  dotted: {table['reach'].iloc[0]:g}, asked of the lower bound",
+        "means, 95 % t interval on the frontier",
         "larger marks: more samples  ·  hollow: logits at some positions alone  ·  line: what no other beats in both",
         "band: the reference with itself on other samples  ·  multiply-adds: executed ledger",
+        f"dotted: {table['reach'].iloc[0]:g}, asked of the lower bound",
     )
     return figure
 
