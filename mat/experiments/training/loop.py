@@ -71,7 +71,7 @@ class Loop:
         self.steps, self.scheduled = self._length(partition, follows)
         self.extent = extent(spec, self.task.signature, self.steps_per_epoch)
         self.samples = machine.take(self.task.probe(spec.seed, self.extent.n))
-        self.nominal = nominal.nominal(self.model, partition, self.task.signature.example)
+        self.nominal = nominal(self.model, partition, self.task.signature.example)
         with evaluation(self.model):  # nothing moves, batch statistics included
             self.outputs_per_sample = forward(self.model, self.task.signature.example).numel()
         self.evaluation = Evaluation(self.task, self.outputs_per_sample, machine)
