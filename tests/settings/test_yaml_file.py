@@ -113,10 +113,3 @@ def test_what_is_given_beside_the_file_replaces_it(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read_scale(path, given)
-
-
-def test_runs_have_the_names_of_the_committed_ones():
-    lines = (ROOT / "results/demo/tables/runs.csv").read_text().splitlines()
-    place = lines[0].split(",").index("run")
-    committed = {line.split(",")[place] for line in lines[1:]}
-    assert committed == {run.spec.name for run in expand(read_scale(ROOT / "workflows/config/demo.yaml"))}

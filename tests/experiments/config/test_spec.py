@@ -137,6 +137,13 @@ def test_a_specification_survives_json_and_names_itself(seed, alpha, lr, n, meth
     assert made.method.settings == again.method.settings
 
 
+def test_a_name_stays_as_it_is():
+    """A new name would leave every run that there is behind: it is changed on purpose or not at all."""
+    given = {"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "mat"}, "seed": 3}
+    made = Spec.of({**given, "recipe": {"epochs": 2}, "probe": {"n": 8, "directions": 2}})
+    assert made.name == "digits-vgg-mat-s3-7585d5caff19"
+
+
 def test_a_setting_that_is_none_names_nothing():
     def named(**probe):
         given = {"task": {"name": "digits"}, "model": {"name": "vgg"}, "method": {"name": "mat"}, "probe": probe}
