@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from mat.records.seal import SEAL
 from tests.campaign.bench import Bench
 from tests.campaign.commands import Command, done, killed_at, nothing
 from tests.campaign.outcomes import Judged, Verdict, judged
@@ -52,7 +53,7 @@ class Kill:
             if "Traceback" in ended.said:
                 return Verdict.TRACEBACK, ended.last
             trained |= any(int(step) > 0 for step in STEP.findall(ended.said))
-            saved |= any((folder / ".state").glob("*/*/*"))
+            saved |= any((folder / ".state").glob(f"*/[0-9]*/{SEAL}"))
         again = done(argv, folder)
         verdict, why = judged(again, bench.difference(self.subject, folder))
         if verdict is Verdict.CLEAR:  # the work that was done is not to be had by the same command

@@ -66,9 +66,10 @@ def found(tmp_path_factory):
 
 
 def test_attacks_that_the_commands_withstand_end_well(found):
-    ends = [verdict for verdict, _ in found[:8]]
+    *ends, together = [verdict for verdict, _ in found[:8]]
     clear, recovered = "clear error", "recovered"
-    assert ends == [recovered, recovered, clear, clear, clear, recovered, recovered, recovered], found
+    assert ends == [recovered, recovered, clear, clear, clear, recovered, recovered], found
+    assert together in (clear, recovered)  # the second one finds the first one at work, or done
 
 
 def test_a_reader_that_hides_damage_is_called_silent(found):

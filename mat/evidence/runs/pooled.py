@@ -13,11 +13,15 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
-from mat.records.files import write_parquet, write_text
+from mat.records.files import require, write_parquet, write_text
 
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
+_NUMBERS = (
+    *("seed", "steps", "test_loss", "test_metric", "best_val_loss", "best_step", "interval", "probe_n", "modules"),
+    *("remainder_parameters", "seconds_train", "seconds_probe", "seconds_eval", "seconds_data", "epochs", "threads"),
+)
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
@@ -143,16 +147,30 @@ def save(tables: Tables, folder: Path) -> None:
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote. Raises InputError when a file is missing, or they are not of the same runs."""
+    """Read what ``save`` wrote. Raises InputError when a file is missing or damaged, or they are of different runs."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
-    runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
+    runs, curves, probes = (_read(folder / name) for name in FILES)
+    require(folder / "runs.csv", runs, (*_TEXT, *_NUMBERS))
+    wrong = [name for name in _NUMBERS if runs[name].dtype.kind not in "if"]
+    if wrong:
+        raise InputError(f"{folder / 'runs.csv'} is damaged: expected numbers as {wrong[0]}; collect the runs again")
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    tables = Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    for name, table in (("curves.parquet", curves), ("probes.parquet", probes)):
+        require(folder / name, table, ["run"])
+    tables = Tables(runs, curves, probes)
     if set(tables.curves["run"]) != set(runs["run"]):
         raise InputError(
             f"{folder} has other runs in runs.csv than in curves.parquet: one was cut off; collect them again"
         )
     return tables
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=_TEXT) if path.suffix == ".csv" else pd.read_parquet(path)
+    except Exception as error:  # damaged files fail in many ways
+        why = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is damaged ({type(error).__name__}: {why}); collect the runs again") from None

@@ -12,6 +12,7 @@ from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning import speed
 from mat.experiments.planning.rows import Row, rows
 from mat.experiments.planning.speed import Speed
+from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import jobs
 from mat.experiments.training.cost import Shape
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
@@ -27,6 +28,7 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
     """
     content, terms = read_scale(config), terms_of(only)
     runs = expand(content)
+    ceiling.models_of(content)  # costs nothing, but a mistake in it ends the workflow
     tasks = {run.task for run in choose(runs, terms)}
     found = rows(select(runs, terms), [job for job in jobs(content) if job.task in tasks])
     threads = content.threads

@@ -267,6 +267,15 @@ def test_impossible_rates_are_refused(config, rate):
         report.report(config, rate=rate)
 
 
+def test_a_mistake_in_the_ceiling_is_found_by_the_plan_too(config):
+    entry = {"model": {"name": "bert", "widht": 8}, "objective": "masked_lm", "shapes": {"input_ids": [1, 8]}}
+    reported = {"active_share": 0.3, "savings": [20, 50]}
+    ceiling = {"reported": reported, "models": {"big": {**entry, "outputs": 16, "batch": 4}}}
+    Path(config).write_text(json.dumps({**CONFIG, "ceiling": ceiling}))
+    with pytest.raises(InputError, match=r"ceiling\.models\.big\.model: unknown key 'widht'"):
+        report.report(config, rate=1)
+
+
 def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert read_scale("demo").scale == "demo"
