@@ -35,8 +35,7 @@ rule all:
 
 
 onstart:
-    if len(to_do()) > FEW:
-        handover.start(plugins())
+    handover.start(plugins())
     if sys.stderr.isatty():
         progress.show(logger, to_do(), work(), sys.stderr)
 

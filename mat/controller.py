@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
+from mat.forward import first
 from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
 from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
@@ -152,10 +153,10 @@ class Controller:
         if self.probe_inputs is None:
             raise InputError(f"estimator {STEP!r} has no samples to count a budget on: give n and every instead")
         inputs, estimator = self.probe_inputs, self.estimator
-        prices = counted_prices(self.model, self.partition, _first(inputs, 1), batch, self.method.remainder)
+        prices = counted_prices(self.model, self.partition, first(inputs, 1), batch, self.method.remainder)
         wanted = Extent(_samples(inputs), estimator.directions, self.every)
         found = choose(prices, budget, wanted, estimator.name, self.length)
-        self.probe_inputs, self.every = _first(inputs, found.n), found.every
+        self.probe_inputs, self.every = first(inputs, found.n), found.every
         self.probe_labels = None if self.probe_labels is None else self.probe_labels[: found.n]
         self.estimator = replace(estimator, directions=found.directions)
 
@@ -408,8 +409,3 @@ class Controller:
 
 def _samples(inputs: Mapping[str, Tensor]) -> int:
     return max((len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim()), default=0)
-
-
-def _first(inputs: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-    """The first ``n`` samples; what all samples share stays."""
-    return {name: value[:n] if isinstance(value, Tensor) and value.dim() else value for name, value in inputs.items()}

@@ -15,6 +15,11 @@ from mat.errors import InputError
 Inputs = Mapping[str, Tensor]
 
 
+def first(inputs: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The first ``n`` samples; what all samples share stays."""
+    return {name: value[:n] if isinstance(value, Tensor) and value.dim() else value for name, value in inputs.items()}
+
+
 def forward(model: nn.Module, inputs: Inputs) -> Tensor:
     """The logits of ``model``, called with keyword ``inputs``; an output or a mapping gives its ``logits``.
 

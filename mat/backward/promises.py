@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mat.backward.modes import DETACHED
-from mat.errors import InputError
+from mat.errors import InputError, listed
+from mat.modes import DETACHED
 
 FIRST = 8
 EVERY = 17  # a prime: what an optimizer does at every k-th step meets it, too
@@ -63,8 +63,8 @@ class Promises:
             if moved:
                 self._say(
                     "moved",
-                    f"{_listed(moved)} changed while not active, between two steps of the optimizer: by a decay or an "
-                    "average by hand, which must leave alone what has no gradient; loading weights is no matter",
+                    f"{listed(sorted(moved))} changed while not active, between two steps of the optimizer: by a decay "
+                    "or an average by hand, which must leave alone what has no gradient; loading weights is no matter",
                 )
         steps.after = {}
 
@@ -78,8 +78,8 @@ class Promises:
         moved = {asleep[leaf] for leaf, a, b in zip(steps.leaves, before, after, strict=True) if a != b}
         if moved:
             raise InputError(
-                f"a step of {type(optimizer).__name__} has moved modules that are not active ({_listed(moved)}): it "
-                "must skip parameters whose .grad is None, as those of torch.optim do; do so, or use one of these"
+                f"a step of {type(optimizer).__name__} has moved modules that are not active ({listed(sorted(moved))}):"
+                " it must skip parameters whose .grad is None, as those of torch.optim do; do so, or use one of these"
             )
         steps.after = dict(zip(steps.leaves, after, strict=True))
 
@@ -92,15 +92,16 @@ class Promises:
         missed = {*active.values()} - reached
         if missed and lost:
             raise InputError(
-                f"reentrant checkpointing cuts off the gradient of {_listed(missed)}, as nothing below takes one: use "
-                "checkpoint(..., use_reentrant=False), gradient_checkpointing_enable({'use_reentrant': False}), or let "
-                "its inputs require gradients (model.enable_input_require_grads())"
+                f"reentrant checkpointing cuts off the gradient of {listed(sorted(missed))}, as nothing below takes "
+                "one: use checkpoint(..., use_reentrant=False), "
+                "gradient_checkpointing_enable({'use_reentrant': False}), or let its inputs require gradients "
+                "(model.enable_input_require_grads())"
             )
         if missed:
             self._say(
                 "missed",
-                f"no gradient reaches {_listed(missed)}, active as they are, so they do not train: either the loss "
-                f"does not depend on them (torch.no_grad, a part not called), or, in mode {DETACHED}",
+                f"no gradient reaches {listed(sorted(missed))}, active as they are, so they do not train: either the "
+                f"loss does not depend on them (torch.no_grad, a part not called), or, in mode {DETACHED}",
             )
 
     def spend(self, leaves: Sequence[nn.Parameter]) -> None:
@@ -115,8 +116,8 @@ class Promises:
         if lost:
             self._say(
                 "dropped",
-                f"gradients of {_listed(lost)}, whose turn ends, are dropped before any optimizer step: select once "
-                "per optimizer step, before the first of the batches that are accumulated for it",
+                f"gradients of {listed(sorted(lost))}, whose turn ends, are dropped before any optimizer step: select "
+                "once per optimizer step, before the first of the batches that are accumulated for it",
             )
 
     def _waits(self, leaf: nn.Parameter, gradient: Tensor) -> bool:
@@ -130,8 +131,3 @@ class Promises:
         if what not in self._said:
             self._said.add(what)
             warnings.warn(text, stacklevel=2)
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")

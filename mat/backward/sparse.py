@@ -29,11 +29,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from mat.backward.attention import Heads
 from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
-from mat.backward.modes import MODES
 from mat.backward.parallel import refuse_active_wrapper, refuse_parallel, refuse_wrapper
 from mat.backward.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
 from mat.backward.promises import Promises
 from mat.errors import InputError
+from mat.modes import MODES
 from mat.partition.partition import Partition, Slice
 from mat.partition.projections import parent, within
 
@@ -41,7 +41,6 @@ REFUSED = {
     torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
     torch.optim.SparseAdam: "takes sparse gradients only, and slices have dense ones",
 }
-
 
 # hooks of what is gone, which do nothing: garbage may be collected while an optimizer goes through its hooks, so they
 # are taken out when the next ones come
@@ -201,9 +200,10 @@ class SparseBackward:
             self.leaves.check_storage()
             refuse_parallel(self.model)
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
+            active, asleep = self._owners(held)
             if not _has_closure(args, kwargs):
-                self.promises.trained(self._owners(held, active=True), self._lost())
-            self.promises.before_step(optimizer, self._owners(held, active=False))
+                self.promises.trained(active, self._lost())
+            self.promises.before_step(optimizer, asleep)
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.leaves.densify()
 
@@ -211,12 +211,12 @@ class SparseBackward:
         held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
         if self._closed or not held & self.leaves.ids:
             return
-        active = self._owners(held, active=True)
+        active, asleep = self._owners(held)
         if _has_closure(args, kwargs):  # it has made the gradients
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
             self.promises.trained(active, self._lost())
         self.promises.spend(list(active))
-        self.promises.after_step(optimizer, self._owners(held, active=False))
+        self.promises.after_step(optimizer, asleep)
 
     def _lost(self) -> bool:
         """Whether a layer has lost its gradient since this was last asked."""
@@ -226,14 +226,15 @@ class SparseBackward:
             forward.lost = False
         return found
 
-    def _owners(self, held: Collection[int], active: bool) -> dict[nn.Parameter, str]:
-        """Leaves of modules that are active, or that are not, by whose they are; of those whose ids are ``held``."""
-        owner = self.leaves.owner
-        return {
-            leaf: name
-            for piece, leaf in self.leaves.items()
-            if (name := owner[piece]) is not None and (name in self.active) == active and id(leaf) in held
-        }
+    def _owners(self, held: Collection[int]) -> tuple[dict[nn.Parameter, str], dict[nn.Parameter, str]]:
+        """Leaves of modules that are active, and of those that are not, by whose they are, with ids ``held``."""
+        active: dict[nn.Parameter, str] = {}
+        asleep: dict[nn.Parameter, str] = {}
+        for piece, leaf in self.leaves.items():
+            name = self.leaves.owner[piece]
+            if name is not None and id(leaf) in held:
+                (active if name in self.active else asleep)[leaf] = name
+        return active, asleep
 
     def _registered(self, module: nn.Module, name: str, submodule: nn.Module | None) -> None:
         """A module has been given to another: to one that would train it in parallel, perhaps."""
@@ -242,8 +243,8 @@ class SparseBackward:
 
     def end_turns(self, modules: Collection[str]) -> None:
         """Say so once where the modules that would not be active, with these ``modules``, lose gradients unused."""
-        ids = self.leaves.ids
-        falling = {leaf: name for leaf, name in self._owners(ids, active=True).items() if name not in modules}
+        active, _ = self._owners(self.leaves.ids)
+        falling = {leaf: name for leaf, name in active.items() if name not in modules}
         self.promises.dropped(falling)
 
     def _is_active(self, piece: Slice) -> bool:

@@ -1,6 +1,5 @@
 """Count: compute in the nominal and the executed ledger, and the optimizer's own work."""
 
 from mat.flops.executed import executed_macs
-from mat.flops.nominal import nominal
 
-__all__ = ["executed_macs", "nominal"]
+__all__ = ["executed_macs"]

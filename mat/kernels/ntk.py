@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mat.errors import InputError
+from mat.errors import InputError, listed
 from mat.forward import Inputs, evaluation
 from mat.kernels import batched, per_sample
 from mat.kernels.batched import Found
@@ -24,7 +24,7 @@ from mat.kernels.estimators import Estimator, SampleLoss
 from mat.kernels.reasons import Why
 from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
-from mat.partition.effect import confirm, idle_parameters, listed
+from mat.partition.effect import confirm, idle_parameters
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mat.errors import InputError
+from mat.errors import InputError, listed
 from mat.forward import logits_of
 from mat.kernels.batched import dense_cotangent
 from mat.kernels.estimators import STEP, Estimator
@@ -167,10 +167,9 @@ class StepKernels:
             )
         unfollowed = self.recorder.unfollowed(leaf for leaf, _ in graph_ends(logits))
         if unfollowed:
-            listed = ", ".join(sorted(unfollowed)[:6])
             raise InputError(
-                f"{next(iter(unfollowed.values()))}, so their part of the step's kernels is not known: {listed}; use "
-                "another estimator, which takes such parameters sample by sample"
+                f"{next(iter(unfollowed.values()))}, so their part of the step's kernels is not known: "
+                f"{listed(sorted(unfollowed))}; use another estimator, which takes such parameters sample by sample"
             )
         calls = self.recorder.to_trace(logits, self.verify and not self.recorder.mixes)
         if calls:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mat.errors import InputError
+from mat.modes import MODES
 
 SPECTRA, GRADIENTS = "spectra", "gradients"
 
@@ -81,7 +82,7 @@ class Method:
         return False
 
     def __post_init__(self) -> None:
-        require_one_of("mode", self.mode, ("exact", "detach"))
+        require_one_of("mode", self.mode, MODES)
         if self.observe and self.reads:
             raise InputError(
                 f"observe is for methods that read nothing; this one reads {' and '.join(sorted(self.reads))}, "

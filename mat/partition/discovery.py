@@ -35,12 +35,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from mat.errors import InputError
+from mat.errors import InputError, listed
 from mat.forward import Inputs
 from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
-from mat.partition.effect import CONTRADICTED, UNSEEN, Trace, idle_parameters, listed
+from mat.partition.effect import CONTRADICTED, Trace, idle_parameters, unconfirmed
 from mat.partition.feedforward import FeedForward
 from mat.partition.partition import Attention, Module, Partition, Premise, Slice
 from mat.partition.projections import joined, within
@@ -188,9 +188,8 @@ class _Effect:
                 "the outputs in evaluation mode do not depend on these modules, which stay in the remainder: "
                 f"{listed(self.unused)}"
             )
-        unseen = [premise.where for premise, verdict in self.verdicts.items() if verdict == UNSEEN]
-        if unseen:
-            yield f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}"
+        if doubt := unconfirmed(self.verdicts):
+            yield doubt
 
 
 def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:

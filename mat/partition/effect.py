@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointError
 
 from mat._torch_functional import multi_head_attention
-from mat.errors import InputError
-from mat.forward import Inputs, evaluation
+from mat.errors import InputError, listed
+from mat.forward import Inputs, evaluation, first
 from mat.partition.partition import Partition, Premise, Slice
 from mat.partition.projections import Runs
 
@@ -50,12 +50,15 @@ def confirm(model: nn.Module, partition: Partition, inputs: Inputs) -> None:
             "modules were cut by names and shapes, but gradients show that rows of one feed columns of others in "
             f"{listed(wrong)}; make the partition with partition_model(model, example=inputs), which cuts by effect"
         )
+    if doubt := unconfirmed(verdicts):
+        warnings.warn(doubt, stacklevel=3)
+
+
+def unconfirmed(verdicts: Mapping[Premise, str]) -> str | None:
+    """What is to be said of premises that no gradient reaches; None where there is none."""
     unseen = [premise.where for premise, verdict in verdicts.items() if verdict == UNSEEN]
-    if unseen:
-        warnings.warn(
-            f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}",
-            stacklevel=3,
-        )
+    said = f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}"
+    return said if unseen else None
 
 
 def idle_parameters(model: nn.Module, inputs: Inputs) -> set[str]:
@@ -75,12 +78,6 @@ def idle_parameters(model: nn.Module, inputs: Inputs) -> set[str]:
             ones = [torch.ones_like(t) for t in found]
             gradients = torch.autograd.grad(found, list(asked.values()), ones, allow_unused=True)
     return {name for name, gradient in zip(asked, gradients, strict=True) if gradient is None}
-
-
-def listed(names: Sequence[str]) -> str:
-    """At most six of ``names``; '' is the model itself."""
-    shown = ", ".join(name or "the model" for name in names[:6])
-    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 class Trace:
@@ -212,11 +209,8 @@ def _runs(kept: Tensor) -> Runs:
 
 
 def _first(inputs: Inputs) -> dict[str, Any]:
-    """The first samples; what all samples share stays."""
-    return {
-        name: value[:FEW].clone() if isinstance(value, Tensor) and value.dim() else value
-        for name, value in inputs.items()
-    }
+    """The first samples, which the model may change in place."""
+    return {name: v.clone() if isinstance(v, Tensor) else v for name, v in first(inputs, FEW).items()}
 
 
 class _Cutting(TorchFunctionMode):

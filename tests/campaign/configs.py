@@ -178,9 +178,7 @@ class HostileLabel:
     def carry_out(self, bench: Bench) -> Judged:
         place = bench.place()
         if self.where.startswith("run's "):
-            labels = {"scale": "s", "task": "t", "method": "m", self.where.removeprefix("run's "): self.label}
-            found = trained(json.dumps(SMALL), place, "--labels", json.dumps(labels))
-            return self._in_tables(place) if found[0] is Verdict.RECOVERED else found
+            return self._trained(self.where.removeprefix("run's "), place)
         config = read_yaml(SCALE)
         if self.where == "tag":
             config["tasks"]["digits"]["tags"] = [self.label]
@@ -195,7 +193,11 @@ class HostileLabel:
         found = read_as_scale(yaml.safe_dump(config), place)
         if found[0] is not Verdict.RECOVERED or self.where in ("tag", "family"):
             return self._harmless() if found[0] is Verdict.RECOVERED else found
-        labels = {"scale": "s", "task": "t", "method": "m", self.where: self.label}
+        return self._trained(self.where, place)
+
+    def _trained(self, what: str, place: Path) -> Judged:
+        """A run whose scale, task or method has the label."""
+        labels = {"scale": "s", "task": "t", "method": "m", what: self.label}
         found = trained(json.dumps(SMALL), place, "--labels", json.dumps(labels))
         return self._in_tables(place) if found[0] is Verdict.RECOVERED else found
 

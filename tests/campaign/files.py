@@ -91,7 +91,7 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Damage:
-    """``where``: the share of the file at which it happens; ``bit``: of the byte there; ``seed``: of the noise."""
+    """``where``: the share of the file at which it happens; ``bit``: of the byte there."""
 
     target: Target
     damage: str

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from mat.experiments.cli import handover, progress
-from mat.experiments.planning.rows import cost_of, rows
+from mat.experiments.planning.rows import cost_of, rows, whole
 from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.config import selection
@@ -18,7 +18,6 @@ from mat.evidence.catalogue import figures, tables
 from mat.evidence.runs import pooled
 from mat.evidence.tables.sanity import levels_of
 from mat.experiments.config.plugins import Plugin
-from mat.experiments.config.runs import expand as expand_config
 from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
@@ -63,17 +62,18 @@ def expand_scale():
     run of the scale starts from them; the tasks; by study, its jobs by name; whether a level for vanilla is stated. A
     config that cannot be used ends here, before any job."""
     try:
-        runs = expand_config(CONTENT)
-        ceiling.models_of(CONTENT)
-        studies = {name: study.jobs(CONTENT) for name, study in STUDIES.items()}
-        rows(runs, [job for found in studies.values() for job in found])  # what does not fit is refused here
+        runs, measured = whole(CONTENT)
+        rows(runs, measured)  # what does not fit is refused here
         levels = levels_of(Path(workflow.basedir, LEVELS), SCALE, CONTENT.tasks)
         tasks = sorted({run.task for run in selection.choose(runs, ONLY)})
         chosen = {run.spec.name: run for run in selection.select(runs, ONLY)}
     except InputError as error:
         raise WorkflowError(str(error))
     starts = {run.starts_from for run in runs} & set(chosen)
-    jobs = {name: {job.name: job for job in found if job.task in tasks} for name, found in studies.items()}
+    jobs = {name: {} for name in STUDIES}
+    for job in measured:
+        if job.task in tasks:
+            jobs[job.study][job.name] = job
     return chosen, starts, tasks, jobs, levels is not None
 
 
@@ -236,10 +236,6 @@ def run_folders(wildcards, input):
 
 # what computes, by name: runs and the studies' jobs
 TRAINED = {**RUNS, **{name: job for jobs in JOBS.values() for name, job in jobs.items()}}
-
-
-# jobs that take longer to import for once, with all that any job may need, than each for itself what it needs
-FEW = 4
 
 
 def plugins():

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mat.backward.sparse import MODES, SparseBackward
+from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.contract import record
 from mat.experiments.models.closed_form import REMAINDER
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
 from mat.forward import forward
+from mat.modes import MODES
 
 BATCH, SETS = 3, 4
 NEEDED = ("Settings", "build", "partition", "work")

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import product as product_of
 from typing import Any, NamedTuple
 
-from mat.backward.sparse import MODES
 from mat.errors import InputError
+from mat.modes import MODES
 from mat.partition.partition import REMAINDER as REMAINDER
 
 

@@ -6,14 +6,11 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import read_scale
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning import speed
-from mat.experiments.planning.rows import Row, rows
+from mat.experiments.planning.rows import Row, rows, whole
 from mat.experiments.planning.speed import Speed
-from mat.experiments.studies import ceiling
-from mat.experiments.studies.registry import jobs
 from mat.experiments.training.cost import Shape
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
@@ -27,10 +24,9 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
     machine.
     """
     content, terms = read_scale(config), terms_of(only)
-    runs = expand(content)
-    ceiling.models_of(content)  # costs nothing, but a mistake in it ends the workflow
+    runs, jobs = whole(content)
     tasks = {run.task for run in choose(runs, terms)}
-    found = rows(select(runs, terms), [job for job in jobs(content) if job.task in tasks])
+    found = rows(select(runs, terms), [job for job in jobs if job.task in tasks])
     threads = content.threads
     speeds, said = speeds_of(found, rate)
     workers = max(1, (cores or _cores()) // threads)

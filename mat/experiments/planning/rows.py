@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.config.runs import Run
+from mat.experiments.config.runs import Run, expand
+from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.config.spec import Spec
 from mat.experiments.planning.speed import Speed
+from mat.experiments.studies import ceiling
 from mat.experiments.studies.registry import STUDIES
+from mat.experiments.studies.registry import jobs as jobs_of
 from mat.experiments.studies.session import Job
 from mat.experiments.training.cost import Cost, Shape, run_cost
 
@@ -38,6 +41,14 @@ class Row:
     def hours(self, speed: Speed) -> float:
         """Hours of one worker."""
         return speed.seconds(*self.cost, self.runs) / 3600
+
+
+def whole(config: ScaleConfig) -> tuple[list[Run], list[Job]]:
+    """The runs of a scale and the jobs of its studies, its ceilings read beside them. Raises InputError where any of
+    it cannot be used."""
+    runs = expand(config)
+    ceiling.models_of(config)
+    return runs, jobs_of(config)
 
 
 def rows(runs: Iterable[Run], jobs: Iterable[Job] = ()) -> list[Row]:

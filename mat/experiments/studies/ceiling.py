@@ -24,13 +24,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mat.backward.sparse import MODES
 from mat.errors import InputError
 from mat.experiments.config.blocks import ModelShapes
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.models.closed_form import REMAINDER, Work
 from mat.experiments.task_signature import Signature
+from mat.modes import MODES
 from mat.seeds import stream_seed
 from mat.settings.strict import validate
 

@@ -25,7 +25,8 @@ from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.reference_run import Reference, reference
 from mat.experiments.training.resume import Report
-from mat.flops import elementwise, executed, nominal
+from mat.flops import elementwise, executed
+from mat.flops.nominal import nominal
 from mat.forward import evaluation, forward
 from mat.kernels.estimators import STEP
 from mat.kernels.spectrum import eigen_macs

@@ -1,4 +1,4 @@
-"""The modes of the sparse backward pass, and what holds in them; read without torch, too."""
+"""The modes of the sparse backward pass, and what holds in them."""
 
 from __future__ import annotations
 
