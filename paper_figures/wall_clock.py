@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import common
 import numpy as np
+import pandas as pd
 import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,6 +24,22 @@ FIGURE = {
 }
 
 LEDGER = "executed"
+
+
+class Clock(NamedTuple):
+    """Seconds of a run: what they are called, what is said of them, their values by seed."""
+
+    name: str
+    about: str
+    measure: Callable[[Tables, str, str], pd.Series]
+
+
+CLOCKS = {
+    "reference": Clock(
+        "reference seconds", "reference seconds: by arithmetic from step times", over_seeds.reference_seconds
+    ),
+    "clock": Clock("seconds", "seconds as clocked, beside whatever else ran", over_seeds.wall_clock),
+}
 GROUPS = (*method_groups.MAIN, "rivals")
 NCOLS = 5
 LEAST = -200.0  # percent: three times vanilla's cost; what is dearer stands at the edge with its numbers
@@ -27,7 +47,8 @@ LEAST = -200.0  # percent: three times vanilla's cost; what is dearer stands at 
 
 def draw(tables: Tables) -> Figure:
     """One panel per task: saving in FLOP to the right, in seconds upwards; on the diagonal they are equal."""
-    shown = {task: found for task in tables.tasks if (found := savings(tables, task))}
+    clock = "reference" if "step_times" in tables.made else "clock"
+    shown = {task: found for task in tables.tasks if (found := savings(tables, task, clock))}
     if not shown:
         return common.nothing(tables, f"No method shares a finished seed with {REFERENCE}.")
     methods = method_groups.ordered(set().union(*shown.values()))
@@ -41,29 +62,29 @@ def draw(tables: Tables) -> Figure:
         common.task_title(ax, task)
         ax.set_xlabel("saving in FLOP, %")
         if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("saving in seconds, %")
+            ax.set_ylabel(f"saving in {CLOCKS[clock].name}, %")
     handles = styles.method_handles(methods)
     figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3)
     common.footer(
         figure,
         f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *methods])}, paired with {REFERENCE}: "
         "geometric mean with 95 % intervals",
-        f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither  ·  hardware: "
-        f"{hardware(tables)}",
+        f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither  ·  "
+        f"{CLOCKS[clock].about}  ·  hardware: {hardware(tables)}",
         "on the diagonal a saved FLOP saves its time; below it, it saves less  ·  shaded: dearer than vanilla",
     )
     return figure
 
 
-def savings(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
-    """(saving in FLOP, saving in seconds), percent of vanilla's whole run of the same seed, by method."""
+def savings(tables: Tables, task: str, clock: str) -> dict[str, tuple[Interval, Interval]]:
+    """(saving in FLOP, saving in seconds of ``clock``), percent of vanilla's whole run of the same seed, by method."""
     found = {}
     for method in method_groups.of_groups(tables.methods(task), GROUPS):
         if method == REFERENCE:
             continue
         flops, seconds = (
             [over_seeds.whole_run_macs(tables, task, name, LEDGER) for name in (method, REFERENCE)],
-            [over_seeds.wall_clock(tables, task, name) for name in (method, REFERENCE)],
+            [CLOCKS[clock].measure(tables, task, name) for name in (method, REFERENCE)],
         )
         value = saving_percent(*flops), saving_percent(*seconds)
         if all(one.n for one in value):

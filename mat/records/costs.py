@@ -21,6 +21,7 @@ LEDGERS = ("executed", "nominal")
 COST_LINES = (
     *("macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen"),
     *("macs_eval", "macs_optimizer", "seconds_train", "seconds_data", "seconds_probe", "seconds_eval"),
+    *("seconds_cpu_train", "seconds_cpu_probe"),
 )
 
 
@@ -41,6 +42,12 @@ def total_macs(costs: Mapping[str, Any] | pd.DataFrame, ledger: str, charged: bo
 def total_seconds(costs: Mapping[str, float], charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
     return float(costs["seconds_train"] + (costs["seconds_probe"] if charged else 0.0))
+
+
+def total_cpu_seconds(costs: Mapping[str, float], charged: bool) -> float:
+    """The same in CPU seconds of the process; NaN for costs that were recorded without them."""
+    train, probe = (costs.get(f"seconds_cpu_{what}", float("nan")) for what in ("train", "probe"))
+    return float(train + (probe if charged else 0.0))
 
 
 def flop_unit(largest: float) -> tuple[float, str]:

@@ -16,6 +16,11 @@ AGREEMENT = (
     *("epoch_seconds", "epoch_macs", "logits", "model_positions"),
     *("default_estimator", "default_directions", "default_positions", "default_normalisation", "default_n"),
 )
+# one row per round, mode and active share; of a probe, too
+STEP_TIMES = (
+    *("turn", "mode", "active_share", "active", "modules", "macs", "dense_macs", "timed"),
+    *("seconds", "cpu_seconds", "dense_seconds", "dense_cpu_seconds"),
+)
 READ = ("train_loss", "val_loss", "val_metric", "memorised", "true")  # of a branch, before it and after
 # one row per checkpoint and branch
 BRANCHES = (

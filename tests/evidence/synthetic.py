@@ -231,6 +231,8 @@ def _curve(
             "macs_nominal_probe": 0.9 * probe, "macs_executed_probe": probe, "macs_eigen": 0.01 * probe,
             "macs_eval": shape.macs * (step // every + 1), "macs_optimizer": 0.02 * train,
             "seconds_data": 0.001 * step,
+            "seconds_cpu_train": 0.028 * step * (0.3 + 0.7 * behaviour.cost),
+            "seconds_cpu_probe": 0.001 * probe / shape.macs,
             "seconds_train": 0.03 * step * (0.3 + 0.7 * behaviour.cost),
             "seconds_probe": 0.001 * probe / shape.macs, "seconds_eval": 0.01 * (step // every + 1),
             "active_share": np.where(step == 0, np.nan, share),

@@ -109,3 +109,21 @@ def write_branches(tables: Path, seeds: int = 3) -> None:
                     )  # fmt: skip
     for name, rows in (("trainability_modules", modules), ("trainability", rhos), ("generalisation", sets)):
         pd.DataFrame(rows).to_csv(tables / f"{name}.csv", index=False)
+
+
+def step_times(tasks: Iterable[str], macs: float, overhead: float = 0.0) -> pd.DataFrame:
+    """A dense step of ``macs`` lasts 1 s; a sparse one as much of it as of its MACs, and ``overhead`` more."""
+    rows = [
+        {
+            "scale": "demo", "task": task, "mode": mode, "active_share": share, "active": 1, "rounds": 3,
+            "macs_ratio": ratio, "seconds_ratio": ratio + overhead, "seconds_ratio_low": ratio + overhead - 0.01,
+            "seconds_ratio_high": ratio + overhead + 0.02, "other_clock_ratio": ratio, "dense_macs": macs,
+            "dense_seconds": 1.0, "clock": "CPU seconds", "modules": 4, "model": "bert", "device": "cpu",
+            "cpu": "a processor", "threads": 1, "code_hash": "c0de",
+        }
+        for task in tasks
+        for mode, share, ratio in (
+            ("detach", 0.0, 0.3), ("detach", 1.0, 1.0), ("exact", 0.0, 0.6), ("exact", 1.0, 1.0), ("probe", 1.0, 4.0)
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

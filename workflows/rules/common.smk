@@ -175,6 +175,11 @@ def job_threads(wildcards):
     return job_named(wildcards).spec.threads
 
 
+def job_cores(wildcards):
+    """All that there are, for a job beside which nothing may run."""
+    return workflow.cores if STUDIES[wildcards.study].alone else job_threads(wildcards)
+
+
 def job_code(wildcards):
     return code_version.code_hash(STUDIES[wildcards.study].session.modules(job_named(wildcards)))
 

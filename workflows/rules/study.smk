@@ -13,13 +13,14 @@ rule study:
         study=named(STUDIES),
     conda:
         "../envs/mat.yaml"
-    threads: job_threads
+    threads: job_cores
     resources:
         mem_mb=3000,
     params:
         job=job_json,
+        threads=job_threads,
         device=DEVICE,
         code=job_code,
     shell:
-        "OMP_NUM_THREADS={threads} python -m mat step measure {wildcards.study} --job {params.job:q} --out {output.made}"
+        "OMP_NUM_THREADS={params.threads} python -m mat step measure {wildcards.study} --job {params.job:q} --out {output.made}"
         " --device {params.device} > {log} 2>&1"

@@ -110,7 +110,7 @@ TABLE = Table(
     "Verdicts by task",
     lambda given: verdicts(given.tables, given.rules["claims"]),
     lambda frame, given: page.markdown(frame, given.rules["claims"], given.tables.command),
-    reads=("runs", "agreement", "price_list", "sanity", "trainability", "generalisation", "claims"),
+    reads=("runs", "agreement", "price_list", "step_times", "sanity", "trainability", "generalisation", "claims"),
     texts=(
         *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
         *("seeds_needed", "sanity", "reason"),

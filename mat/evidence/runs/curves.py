@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
-from mat.records.costs import probe_macs, total_macs, total_seconds
+from mat.records.costs import probe_macs, total_cpu_seconds, total_macs, total_seconds
 
 Charged = tuple[pd.DataFrame, bool]  # a curve, and whether its run is charged for its probes
 
@@ -124,6 +124,11 @@ def probe_share(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
 def wall_clock(curve: pd.DataFrame, charged: bool) -> float:
     """Seconds of training, plus probes when the run is charged for them; evaluation is left out."""
     return total_seconds(curve.iloc[-1], charged)
+
+
+def cpu_seconds(curve: pd.DataFrame, charged: bool) -> float:
+    """The same in CPU seconds; NaN for a curve that was recorded without them."""
+    return total_cpu_seconds(curve.iloc[-1], charged)
 
 
 def wall_clock_to_convergence(curve: pd.DataFrame, charged: bool, rule: Convergence) -> float:

@@ -7,6 +7,7 @@ import pandas as pd
 from mat.evidence.runs import curves as measures
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.evidence.runs.step_time import StepTimes
 from mat.evidence.stats.intervals import Interval, mean_interval
 
 
@@ -80,6 +81,26 @@ def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Conv
     return tables.by_seed(
         task, method, lambda run, curve: measures.wall_clock_to_convergence(curve, run["charges_probe"], rule)
     )
+
+
+def cpu_seconds(tables: Tables, task: str, method: str) -> pd.Series:
+    """CPU seconds of training and charged probes by seed; NaN for runs recorded without them."""
+    return tables.by_seed(task, method, lambda run, curve: measures.cpu_seconds(curve, run["charges_probe"]))
+
+
+def step_times(tables: Tables, task: str) -> StepTimes | None:
+    """The task's step times; None where none were measured."""
+    found = tables.made.get("step_times")
+    rows = None if found is None else found[found["task"] == task]
+    return None if rows is None or rows.empty else StepTimes.of(rows)
+
+
+def reference_seconds(tables: Tables, task: str, method: str) -> pd.Series:
+    """Seconds of the whole run by seed, by arithmetic from step times (``runs.step_time``); NaN without them."""
+    times = step_times(tables, task)
+    if times is None:
+        return tables.by_seed(task, method, lambda run, curve: float("nan"))
+    return tables.by_seed(task, method, lambda run, curve: times.seconds(curve, run["mode"], run["charges_probe"]))
 
 
 def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:

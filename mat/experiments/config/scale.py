@@ -19,6 +19,7 @@ from mat.settings.strict import Strict, read, validate
 from mat.settings.yaml_file import read_yaml
 
 CONFIGS = Path("workflows/config")
+MEASURED = ("agreement", "branches", "step_times")  # blocks of studies that train or time runs
 MACHINE = ("data", "cache", "device")  # where and on what it runs: no part of any specification
 
 
@@ -45,6 +46,8 @@ class ScaleConfig(Strict):
     """Which kernel estimators can be trusted (X6, A3)."""
     branches: StudyBlock | None = None
     """Modules, and sets of them, trained alone from checkpoints (C2, C3)."""
+    step_times: StudyBlock | None = None
+    """Seconds of a training step at active shares, in turn with dense steps (X2)."""
     ceiling: CeilingBlock | None = None
     """What a step can save at most, by the closed forms."""
 
@@ -169,7 +172,7 @@ def _check_own_seeds(config: ScaleConfig) -> None:
     the file may leave some out."""
     blocks = {f"tasks.{label}": block for label, block in config.tasks.items()}
     blocks |= {f"methods.{label}": block for label, block in config.methods.items()}
-    blocks |= {name: block for name in ("agreement", "branches") if (block := getattr(config, name)) is not None}
+    blocks |= {name: block for name in MEASURED if (block := getattr(config, name)) is not None}
     for place, block in blocks.items():
         unknown = [seed for seed in block.seeds or () if seed not in config.seeds]
         if unknown:

@@ -7,9 +7,10 @@ from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
 from mat.experiments.studies.session import Job
+from mat.experiments.studies.step_times.study import STEP_TIMES
 from mat.experiments.studies.study import Study
 
-STUDIES = {study.name: study for study in (AGREEMENT, BRANCHES)}
+STUDIES = {study.name: study for study in (AGREEMENT, BRANCHES, STEP_TIMES)}
 
 
 def find(name: str) -> Study:

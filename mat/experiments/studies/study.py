@@ -22,13 +22,16 @@ class Study:
     """A question that is asked of families of models, each in the training of its own run by vanilla.
 
     ``name``: of the config's block, the command and the folder of its tables; ``settings``: the dataclass of what is
-    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run.
+    measured; ``session``: measures one job; ``cost``: of one job, with the numbers of its run. ``own``: its families
+    are tasks as they are, whatever their runs start from. ``alone``: nothing else may run beside its jobs.
     """
 
     name: str
     settings: type
     session: type[Session]
     cost: Callable[[Job, Shape], Cost]
+    own: bool = False
+    alone: bool = False
 
     def job(self, given: Mapping[str, Any]) -> Job:
         """A job from its JSON content. Raises InputError."""
@@ -51,17 +54,30 @@ class Study:
             vanilla = config.plugin("method", {"name": "vanilla"}, "method")
             for family, entry in block.families.items():
                 place = f"{self.name}.families.{family}"
-                trained = _trained(config, entry, place)
+                trained = _own(config, entry, place) if self.own else _trained(config, entry, place)
                 for seed in own_seeds(block, config.seeds):
                     spec = trained.spec(vanilla, seed=seed, threads=config.threads)
                     found.append(Job(self.name, config.scale, family, entry.of, spec, settings))
         return found
 
 
-def _trained(config: ScaleConfig, entry: FamilyBlock, place: str) -> Trained:
-    """What a family's run trains."""
+def _own(config: ScaleConfig, entry: FamilyBlock, place: str) -> Trained:
+    """What a task trains, as it is."""
+    _check_task(config, entry, place)
+    given = [name for name in ("task", "model", "recipe") if getattr(entry, name)]
+    if given:
+        raise InputError(f"{place}: expected of alone, got {', '.join(given)} too; it is measured on tasks as they are")
+    return config.of_task(entry.of)
+
+
+def _check_task(config: ScaleConfig, entry: FamilyBlock, place: str) -> None:
     if entry.of not in config.tasks:
         raise InputError(f"{place}.of: expected one of the tasks {', '.join(config.tasks)}, got {entry.of!r}")
+
+
+def _trained(config: ScaleConfig, entry: FamilyBlock, place: str) -> Trained:
+    """What a family's run trains."""
+    _check_task(config, entry, place)
     block = config.tasks[entry.of]
     if block.start is not None:
         raise InputError(f"{place}: {entry.of} starts from another run; choose a task that does not")

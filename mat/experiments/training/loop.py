@@ -20,7 +20,7 @@ from mat.experiments.training import checkpoint
 from mat.experiments.training.cost import extent
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.loss_sum import LATE, LossSum
-from mat.experiments.training.machine import Machine
+from mat.experiments.training.machine import Machine, Spent
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.reference_run import Reference, reference
@@ -145,9 +145,9 @@ class Loop:
             self._evaluate(report)
             return
         active = self.controller.active
-        start = time.perf_counter()
+        start = Spent.until_now()
         batch = self.prefetch.take(progress.step)
-        progress.totals["seconds_data"] += time.perf_counter() - start
+        progress.totals["seconds_data"] += time.perf_counter() - start.clock
         rate = schedule(self.recipe, progress.step, self.scheduled)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
@@ -155,7 +155,7 @@ class Loop:
         self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step))
         known = self._counted()
         if self.controller.recording is None:
-            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), 0.0
+            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), Spent()
         else:
             counted, beside = self._recorded(batch, active)
         totals = progress.totals
@@ -174,29 +174,35 @@ class Loop:
         progress = self.progress
         return len(progress.step_macs) + len(progress.recorded_macs), len(progress.optimizer_macs)
 
-    def _time(self, start: float, counting: bool) -> None:
+    def _spend(self, what: str, spent: Spent) -> None:
+        totals = self.progress.totals
+        totals[f"seconds_{what}"] += spent.clock
+        totals[f"seconds_cpu_{what}"] += spent.cpu
+
+    def _time(self, start: Spent, counting: bool) -> None:
         """Counting is slow and no part of training: a counted step is taken to last as long as the next plain one,
         or, when none follows, as the plain ones did on average. Both are waited for, other steps only where a row of
         the curve or a probe reads what they made (``_catch_up``)."""
         progress, totals = self.progress, self.progress.totals
         if counting or progress.untimed:
             self.machine.wait()
-        seconds = time.perf_counter() - start
+        spent = Spent.until_now() - start
         last = progress.step + 1 == self.steps
         if not counting:
-            totals["seconds_train"] += seconds * (1 + progress.untimed)
+            self._spend("train", spent * (1 + progress.untimed))
             progress.timed, progress.untimed = progress.timed + 1 + progress.untimed, 0
             return
         progress.untimed += 1
         if last:
-            mean = totals["seconds_train"] / progress.timed if progress.timed else seconds
-            totals["seconds_train"] += mean * progress.untimed
+            trained = Spent(totals["seconds_train"], totals["seconds_cpu_train"])
+            mean = trained * (1 / progress.timed) if progress.timed else spent
+            self._spend("train", mean * progress.untimed)
 
     def _catch_up(self) -> None:
         """Until the device has done the steps it was given: the time that this takes is theirs."""
-        start = time.perf_counter()
+        start = Spent.until_now()
         self.machine.wait()
-        self.progress.totals["seconds_train"] += time.perf_counter() - start
+        self._spend("train", Spent.until_now() - start)
 
     def _begin(self) -> None:
         if self.controller.due:
@@ -205,9 +211,9 @@ class Loop:
             self.controller.begin_step()
             return
         controller, totals, first = self.controller, self.progress.totals, not self.controller.history
-        start = time.perf_counter()
+        start = Spent.until_now()
         controller.begin_step()
-        totals["seconds_probe"] += time.perf_counter() - start
+        self._spend("probe", Spent.until_now() - start)
         modules, memo = len(controller.partition.modules), self.progress.probe_macs
         key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
         routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
@@ -224,8 +230,8 @@ class Loop:
         modules = len(controller.partition.modules)
         totals["macs_eigen"] += (modules + 1) * eigen_macs(len(controller.history[-1].integral))
 
-    def _recorded(self, batch: Batch, active: frozenset[str]) -> tuple[executed.Counted, float]:
-        """A step whose kernels are read, and the seconds that its probe took in it.
+    def _recorded(self, batch: Batch, active: frozenset[str]) -> tuple[executed.Counted, Spent]:
+        """A step whose kernels are read, and what its probe took in it.
 
         The probe is charged with all products beside the pass, less what the weight gradients cost by themselves. Its
         seconds, which lie within the step, include the counting where an active set is counted.
@@ -234,32 +240,32 @@ class Loop:
         assert recording is not None  # as the caller knows
         again = self.ledger.experts == {} and bool(self.controller.history)  # the first traces every row
         memo, key = progress.recorded_macs if again else {}, tuple(sorted(active))
-        counting, macs, seconds = key not in memo, 0, 0.0
+        counting, macs, spent = key not in memo, 0, Spent()
 
         def watch(run: Callable[[], None]) -> None:
-            nonlocal macs, seconds
-            start = time.perf_counter()
+            nonlocal macs, spent
+            start = Spent.until_now()
             if counting:
                 macs += executed.macs_within(run)
             else:
                 run()
-            seconds += time.perf_counter() - start
+            spent += Spent.until_now() - start
 
         recording.watch = watch
         counted = self.ledger.step(lambda: self._step(batch), active, memo)
-        start = time.perf_counter()
+        start = Spent.until_now()
         try:
             self.controller.end_step()
         except FloatingPointError:  # a kernel that is not finite: the gradients have overflowed
             progress.diverged = True
         else:
             self._charge_probe()
-        seconds += time.perf_counter() - start
-        totals["seconds_probe"] += seconds
+        spent += Spent.until_now() - start
+        self._spend("probe", spent)
         if counting:
             progress.probe_macs[key] = macs - recording.macs
         totals["macs_executed_probe"] += progress.probe_macs[key]
-        return replace(counted, macs=counted.macs - progress.probe_macs[key]), seconds
+        return replace(counted, macs=counted.macs - progress.probe_macs[key]), spent
 
     def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it

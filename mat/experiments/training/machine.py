@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,29 @@ _PACKAGES = (
     *("torch", "torchvision", "transformers", "datasets", "tokenizers"),
     *("fvcore", "numpy", "scipy", "scikit-learn", "pillow"),
 )
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and CPU seconds of this process on all its processors, threads that make batches included:
+    other processes disturb these less."""
+
+    clock: float = 0.0
+    cpu: float = 0.0
+
+    @classmethod
+    def until_now(cls) -> Spent:
+        """From an arbitrary beginning: differences mean something."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.clock + other.clock, self.cpu + other.cpu)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.clock - other.clock, self.cpu - other.cpu)
+
+    def __mul__(self, factor: float) -> Spent:
+        return Spent(self.clock * factor, self.cpu * factor)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mat.evidence.runs import over_seeds, pool, pooled
 from mat.evidence.stats.intervals import mean_interval
 from mat.experiments.config.scale import read_scale
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
+from tests.evidence.synthetic_tables import step_times
 from tests.evidence.written import RULE_FILES, changed_claims, claim, write
 
 CLAIMS = RULE_FILES["claims"]
@@ -33,9 +34,9 @@ def only(rules, *names):
     return replace(rules, claims=tuple(claim for claim in rules.claims if claim.id in names))
 
 
-def judged(rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm"):
-    """Two functions of a claim's id: its verdict on one task, and the reason."""
-    tables = collected(tasks=[task], methods=methods, seeds=seeds, diverged=diverged)
+def judged(rules, methods, seeds=(0, 1, 2), diverged=(), task="hmm", made=None):
+    """Two functions of a claim's id: its verdict on one task, and the reason; ``made``: tables beside the runs."""
+    tables = replace(collected(tasks=[task], methods=methods, seeds=seeds, diverged=diverged), made=made or {})
 
     @cache
     def row(name):
@@ -245,14 +246,17 @@ def test_vgg_tasks_named_are_those_of_the_configs(rules):
 
 
 @pytest.mark.parametrize(
-    ("mat", "verdict", "why"),
+    ("mat", "overhead", "verdict", "why"),
     [
-        ({"cost": 0.5, "probe": 0.1}, "supported", "saving in seconds of the whole run"),
-        ({"cost": 1.4}, "inconclusive", "no FLOP saving that could survive"),
+        ({"cost": 0.5, "probe": 0.1}, 0.0, "supported", "saving in reference seconds of the whole run"),
+        ({"cost": 0.5, "probe": 0.1}, 0.5, "not supported", "CPU seconds of steps beside dense ones on a processor"),
+        ({"cost": 0.5, "probe": 0.1}, None, "not tested at this scale", "No step times of hmm were measured"),
+        ({"cost": 1.4}, 0.0, "inconclusive", "no FLOP saving that could survive"),
     ],
 )
-def test_savings_in_seconds(rules, mat, verdict, why):
-    found, reasons = judged(rules, changed(mat=mat))
+def test_savings_in_seconds(rules, mat, overhead, verdict, why):
+    made = {} if overhead is None else {"step_times": step_times(["hmm"], TASKS["hmm"].macs, overhead)}
+    found, reasons = judged(rules, changed(mat=mat), made=made)
     assert found("X2") == verdict
     assert why in reasons("X2")
 

@@ -20,3 +20,8 @@ def agreement(tmp_path_factory):
 @pytest.fixture(scope="session")
 def branches(tmp_path_factory):
     return _measured("branches", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def step_times(tmp_path_factory):
+    return _measured("step_times", tmp_path_factory)

@@ -23,6 +23,12 @@ BRANCHES = {
     "samples": 8,
     "validation_samples": 8,
 }
+STEP_TIMES = {
+    "families": {"vgg": {"of": "digits"}, "bert": {"of": "hmm"}},
+    "active_shares": [0, 0.5, 1],
+    "rounds": 2,
+    "steps": 1,
+}
 
 
 def _scale(epochs, model, clip, **study):
@@ -51,6 +57,7 @@ def _scale(epochs, model, clip, **study):
 CONFIGS = {
     "agreement": _scale(2, {"name": "bert", "layers": 1}, 0.0, agreement=AGREEMENT),
     "branches": _scale(3, {"name": "switch", "layers": 2}, 1.0, branches=BRANCHES),
+    "step_times": _scale(3, {"name": "switch", "layers": 2}, 1.0, step_times=STEP_TIMES),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, not_tested, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds
 from mat.evidence.stats.intervals import Interval, known, saving_percent
@@ -27,8 +27,11 @@ def survives_as_time(flop: Interval, seconds: Interval, thresholds: Thresholds) 
 
 
 def evaluate(case: Case) -> Outcome:
-    """Whole runs decide, convergence is shown beside."""
+    """Whole runs decide, by reference seconds; those that were clocked, and convergence, are shown beside."""
     tables, task, claim, convergence = case
+    times = over_seeds.step_times(tables, task)
+    if times is None:
+        return not_tested(f"No step times of {task} were measured: clocked seconds alone decide nothing.")
     labels = claim.one("method"), claim.one("reference")
 
     def effect(what: str, ledger: str, decides: bool, measure: Callable[..., pd.Series], *how: object) -> Effect:
@@ -37,12 +40,16 @@ def evaluate(case: Case) -> Outcome:
 
     effects = [
         effect("FLOP of the whole run", claim.ledger, True, over_seeds.whole_run_macs, claim.ledger),
-        effect("seconds of the whole run", "none", True, over_seeds.wall_clock),
+        effect("reference seconds of the whole run", "none", True, over_seeds.reference_seconds),
+        effect("seconds on the clock of the whole run", "none", False, over_seeds.wall_clock),
         effect("FLOP to convergence", claim.ledger, False, over_seeds.convergence_macs, claim.ledger, convergence),
         effect("seconds to convergence", "none", False, over_seeds.wall_clock_to_convergence, convergence),
     ]
     none = "" if effects[0].interval.low > 0 else " There is no FLOP saving that could survive."
-    reason = f"{say(*effects)}.{none} Seconds are of this machine, and of what else ran there beside."
+    reason = (
+        f"{say(*effects)}.{none} Reference seconds follow from {times.clock} of steps beside dense ones on "
+        f"{times.cpu}, which spread by {100 * times.spread:.1f} % of a dense step at most."
+    )
     return decided(effects, lambda values: survives_as_time(*values, claim.thresholds), reason)
 
 
