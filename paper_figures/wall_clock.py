@@ -20,6 +20,7 @@ FIGURE = {
     "title": "Seconds beside FLOPs",
     "about": "Saved FLOPs beside saved seconds.",
     "needs": (("vanilla",), ("MAT", "baselines", "rivals", "controls", "learning rates", "sensitivity", "others")),
+    "beside": ("step_times",),
     "place": 110,
 }
 

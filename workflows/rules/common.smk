@@ -231,8 +231,8 @@ def report_code(wildcards):
 
 
 def figure_tables(wildcards):
-    """The pooled runs, which every figure reads, and the tables of its own."""
-    return [f"{TABLES}/{name}" for name in figures.known(SCRIPTS)[wildcards.figure].sources]
+    """The pooled runs, which every figure reads, and those of its tables that the scale has."""
+    return [f"{TABLES}/{name}" for name in figures.known(SCRIPTS)[wildcards.figure].sources(RECORDS)]
 
 
 def run_folders(wildcards, input):

@@ -21,7 +21,7 @@ class Figure:
     """A figure: ``name`` of its script and files, ``title``, ``about`` (one or two sentences), shown at ``place``.
 
     ``reads``: the tables it is drawn from beside the pooled runs; without one of them at a scale there is no figure.
-    ``needs``: labels or groups of methods; of each tuple one must have runs. ``held``: n, unit and ledger, for the
+    ``beside``: tables that it reads where a scale has them. ``needs``: labels or groups of methods; of each tuple one must have runs. ``held``: n, unit and ledger, for the
     caption; ``{seeds}`` is replaced by the n of its runs, or of the table ``counted`` where one is named.
     """
 
@@ -29,15 +29,15 @@ class Figure:
     title: str
     about: str = ""
     reads: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     needs: tuple[tuple[str, ...], ...] = ()
     held: str = LEDGER
     counted: str = ""
     place: int = 1000
 
-    @property
-    def sources(self) -> list[str]:
-        """The tables it is drawn from, by file name."""
-        return [*pooled.FILES, *(f"{name}.csv" for name in self.reads)]
+    def sources(self, there: Collection[str]) -> list[str]:
+        """The tables it is drawn from, by file name, where the tables ``there`` are."""
+        return [*pooled.FILES, *(f"{name}.csv" for name in (*self.reads, *self.beside) if name in there)]
 
 
 def known(folder: Path) -> dict[str, Figure]:
