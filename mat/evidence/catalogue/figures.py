@@ -21,8 +21,9 @@ class Figure:
     """A figure: ``name`` of its script and files, ``title``, ``about`` (one or two sentences), shown at ``place``.
 
     ``reads``: the tables it is drawn from beside the pooled runs; without one of them at a scale there is no figure.
-    ``beside``: tables that it reads where a scale has them. ``needs``: labels or groups of methods; of each tuple one must have runs. ``held``: n, unit and ledger, for the
-    caption; ``{seeds}`` is replaced by the n of its runs, or of the table ``counted`` where one is named.
+    ``beside``: tables that it reads where a scale has them. ``needs``: labels or groups of methods; of each tuple one
+    must have runs. ``held``: n, unit and ledger, for the caption; ``{seeds}`` is replaced by the n of its runs, or of
+    the table ``counted`` where one is named.
     """
 
     name: str
