@@ -18,7 +18,7 @@ from mat.experiments.tasks.base import SPLITS, Outline, check_numbers, fixed_ord
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key
 from mat.experiments.tasks.storage.mirror import Source
-from mat.experiments.tasks.text import wikitext_files
+from mat.experiments.tasks.text import prepared, wikitext_files
 from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
 from mat.experiments.tasks.text.tokenizer import Subwords, encode
 from mat.experiments.tasks.text.tokenizer_choice import (
@@ -98,14 +98,32 @@ def load(settings: Settings, data: Path | None, cache: Path) -> TokenTask:
 
     Raises InputError: files or columns are not as on the hub, or too little text for the blocks asked for.
     """
-    words = load_tokenizer(settings.tokenizer_name, settings.vocab_size, settings.lowercase, data, cache)
+    words, streams = _tokens(settings, data, cache)
     rows = {}
     for split, wanted in settings.wanted.items():
-        stream = _cached_stream(settings.config, split, words, data, cache)
-        rows[split] = choose(cut(stream, settings, words), wanted, split)
+        rows[split] = choose(cut(streams[split], settings, words), wanted, split)
     task = TokenTask("wikitext", rows, words.vocabulary, settings.objective)
     task.vocabulary_hash, task.tokenizer = words.hash, words.json
     return task
+
+
+def prepare(settings: Settings, data: Path | None, cache: Path, mirror: Path) -> None:
+    """Put the tokenised text into ``mirror``, from which the same task can be loaded. Raises InputError as ``load``."""
+    prepared.write(_place(mirror, settings), *_tokens(settings, data, cache))
+
+
+def _place(mirror: Path, settings: Settings) -> Path:
+    how = (settings.tokenizer, settings.vocab_size, settings.lowercase)
+    return prepared.place(mirror, settings.config, *how)
+
+
+def _tokens(settings: Settings, data: Path | None, cache: Path) -> prepared.Tokens:
+    """The tokenizer and the stream of every split: as the mirror holds them prepared, else made of its text."""
+    found = None if data is None else prepared.read(_place(data, settings), SPLITS)
+    if found is not None:
+        return found
+    words = load_tokenizer(settings.tokenizer_name, settings.vocab_size, settings.lowercase, data, cache)
+    return words, {split: _cached_stream(settings.config, split, words, data, cache) for split in SPLITS}
 
 
 def sources(settings: Settings) -> tuple[Source, ...]:

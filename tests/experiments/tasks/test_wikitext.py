@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mat.errors import InputError
+from mat.experiments.tasks.base import SPLITS
+from mat.experiments.tasks.storage.cache import read_arrays
 from mat.experiments.tasks.text.language_modelling import Rows
 from mat.experiments.tasks.text.tokenizer_choice import TRAINED_SIZE
-from mat.experiments.tasks.wikitext import Settings, choose, load, outline, sources
+from mat.experiments.tasks.wikitext import Settings, choose, load, outline, prepare, sources
 from tests.experiments.tasks.made_text import BERT, write_lines
 
+ROOT = Path(__file__).parents[3]
 SMALL = {"vocab_size": 300, "length": 16}
 
 
@@ -118,3 +123,32 @@ def test_estimates_are_within_a_tenth_of_the_real_text(settings: dict, real_text
     assert estimate.signature.outputs == real.signature.outputs
     for split, count in real.sizes.items():
         assert estimate.sizes[split] == pytest.approx(count, rel=0.1), split
+
+
+def test_prepared_token_ids_are_the_same_task_without_text_or_tokenizers(text_mirror, tmp_path) -> None:
+    settings, mirror = Settings(**SMALL, train_blocks=20), tmp_path / "mirror"
+    usual = load(settings, text_mirror, tmp_path / "cache")
+    prepare(settings, text_mirror, tmp_path / "cache", mirror)
+    code = f"""
+import sys
+for name in ("tokenizers", "datasets", "pyarrow", "transformers", "huggingface_hub"):
+    sys.modules[name] = None
+from pathlib import Path
+from mat.experiments.tasks.wikitext import Settings, load
+task = load(Settings(**{SMALL!r}, train_blocks=20), Path({str(mirror)!r}), Path({str(tmp_path / "none")!r}))
+print(task.data_hash, task.vocabulary_hash, task.sizes)
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    assert said.strip() == f"{usual.data_hash} {usual.vocabulary_hash} {usual.sizes}"
+    (path,) = mirror.rglob("*.npz")
+    assert all(array.dtype == np.uint16 for name, array in read_arrays(path).items() if name in SPLITS)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"is not what .* prepare it again, or remove it"):
+        load(settings, mirror, tmp_path / "cache")
+
+
+def test_text_prepared_otherwise_is_not_taken(text_mirror, tmp_path) -> None:
+    prepare(Settings(**SMALL), text_mirror, tmp_path, text_mirror_copy := tmp_path / "mirror")
+    for other in ({"vocab_size": 301}, {"lowercase": True}, {"config": "wikitext-2-raw-v1"}):
+        with pytest.raises(InputError, match="mirror"):
+            load(Settings(**{**SMALL, **other}), text_mirror_copy, tmp_path / "none")
