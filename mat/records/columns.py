@@ -39,7 +39,7 @@ _TEXTS = frozenset(
     (
         *("module", "kind", "estimator", "normalisation", "way", "default_estimator", "default_normalisation"),
         *("scale", "family", "task", "model", "job", "setup", "code_hash", "code", "data_hash", "device", "cpu"),
-        *("part", "branch", "members", "loss_unit", "metric"),
+        *("part", "branch", "members", "loss_unit", "metric", "mode"),
     )
 )
 _VERSION = "version_"

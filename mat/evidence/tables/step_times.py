@@ -12,6 +12,7 @@ from mat.evidence.runs import pool_studies
 from mat.evidence.runs.step_time import PROBE
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
+from mat.records.files import ENDING
 from mat.records.studies import STEP_TIMES
 
 KEY = ["mode", "active_share"]
@@ -99,7 +100,7 @@ TABLE = Table(
     lambda frame, given: markdown(frame),
     reads=(),
     needs="step_times",
-    measured="results/{scale}/step_times/*.parquet",
+    measured=f"results/{{scale}}/step_times/*{ENDING}",
     texts=("scale", "task", "mode", "clock", "model", "device", "cpu", "code_hash"),
     place=81,
 )

@@ -11,7 +11,7 @@ from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.step_times.measure import _Side, draw
 from mat.experiments.training.machine import HERE
-from mat.records.files import write_parquet
+from mat.records.files import ENDING, write_record
 from mat.records.seal import beside, write_seal
 from tests.experiments.studies import mini
 
@@ -20,8 +20,8 @@ STUDY = STUDIES["step_times"]
 
 
 def test_a_row_for_every_round_mode_and_share_and_one_for_the_probe(step_times, tmp_path):
-    frame, out = step_times, tmp_path / "vgg.parquet"
-    write_parquet(frame, out)
+    frame, out = step_times, tmp_path / f"vgg{ENDING}"
+    write_record(frame, out)
     write_seal(beside(out), [out.name])
     assert len(frame) == 2 * (2 * 3 + 1)
     assert (frame[["seconds", "cpu_seconds", "dense_seconds", "dense_cpu_seconds"]] > 0).all().all()
