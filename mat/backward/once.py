@@ -21,7 +21,8 @@ class Once(torch.autograd.Function):
     went in, and which raises it inside torch.func's transforms."""
 
     def __init_subclass__(cls) -> None:
-        cls.forward, cls.backward = staticmethod(_linked(cls.forward)), staticmethod(_refusing(cls.backward))
+        for name, wrapped in (("forward", _linked(cls.forward)), ("backward", _refusing(cls.backward))):
+            setattr(cls, name, staticmethod(wrapped))
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
