@@ -195,9 +195,8 @@ class _Effect:
         """``unit``, turned as the effect has it; None where its rows may not be cut from each other."""
         if self.verdicts.get(unit.premise) != CONTRADICTED:
             return unit
-        others = list(unit.turned())
-        right = self.trace.verdicts([other.premise for other in others])
-        found = [other for other in others if right[other.premise] == CONFIRMED]
+        # one by one: they are about the same maps
+        found = [o for o in unit.turned() if CONFIRMED in self.trace.verdicts([o.premise]).values()]
         if len(found) != 1:
             self.mixed.append(unit.path)
         return found[0] if len(found) == 1 else None
