@@ -39,7 +39,7 @@ from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
-from mat.partition.effect import confirm
+from mat.partition.effect.verdicts import confirm
 from mat.partition.partition import Partition, Slice
 from mat.prices import counted_prices
 from mat.seeds import stream_seed

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mat.backward.once import once
+from mat.backward.once import Once
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,19 @@ class Rows:
         return tuple((start * width, stop * width) for start, stop in self.runs)
 
 
-class Take(torch.autograd.Function):
+class Constant(Once):
+    """``x``, which takes a gradient and sends none back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return None
+
+
+class Take(Once):
     """``rows.copy(x, dim)``; the gradient of the other entries is zero, in memory laid out as ``x`` is."""
 
     @staticmethod
@@ -108,13 +120,12 @@ class Take(torch.autograd.Function):
         return rows.copy(x, dim)
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         full = torch.empty_strided(*ctx.layout, dtype=g.dtype, device=g.device)
         return ctx.rows.fill(full, g, ctx.dim), None, None
 
 
-class Join(torch.autograd.Function):
+class Join(Once):
     """``active`` and the parts of ``constant`` in their places along dimension 1: (B, H, S, D) in the memory order
     (B, S, H, D) that fused kernels give."""
 
@@ -128,12 +139,11 @@ class Join(torch.autograd.Function):
         return on.put_into(out, on.cut(active, 1), 1)
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         return ctx.on.take(g, 1), None, None, *(None for _ in ctx.needs_input_grad[3:])
 
 
-class Composed(torch.autograd.Function):
+class Composed(Once):
     """softmax(scale · Q Kᵀ + mask) V as PyTorch composes it, product for product, of which some heads are constants.
 
     ``whole``: query, key, value (B, H, S, D) and mask (…, S, S) or None, of all heads. ``noise``: for dropout, which
@@ -158,7 +168,6 @@ class Composed(torch.autograd.Function):
         return ((weights if kept is None else weights * kept) @ v).to(ctx.kind)
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         q, k, v, mask, weights, kept = ctx.saved_tensors
         # a backward pass may be made under autocast, which these products are not
@@ -198,7 +207,7 @@ class Plan:
         return self.detach and self.dim == 0 and some and (self.bias.empty or self.bias.runs == self.weight.runs)
 
 
-class SparseLinear(torch.autograd.Function):
+class SparseLinear(Once):
     """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces.
 
     ``part``: the active columns of ``x``, where they are there by themselves (``mat.backward.parts``); they, and not
@@ -221,7 +230,6 @@ class SparseLinear(torch.autograd.Function):
         return out, out.new_empty(()).expand(*out.shape[:-1], plan.active) if plan.sends_part else None
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor | None, part: Tensor | None) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -287,7 +295,7 @@ def wanted_channels(x: Tensor) -> Rows | None:
     return rows if rows is not None and rows.total == x.shape[1] and not rows.whole else None
 
 
-class SparseConv2d(torch.autograd.Function):
+class SparseConv2d(Once):
     """``F.conv2d`` with zero padding and one group; slices are output channels. ``wanted``: the input channels
     whose gradient is to be computed, None for all."""
 
@@ -301,7 +309,6 @@ class SparseConv2d(torch.autograd.Function):
         return F.conv2d(x, weight, bias, *plan.geometry)
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         plan: Plan = ctx.plan
         x, weight = ctx.saved_tensors
@@ -331,7 +338,7 @@ def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, w
     return gx if wanted is None or gx is None else wanted.put(gx, 1)
 
 
-class SparseBatchNorm(torch.autograd.Function):
+class SparseBatchNorm(Once):
     """``F.batch_norm`` whose inactive channels are constants; extra arguments are the active pieces of the scale,
     then those of the shift. Only active channels are kept for the backward pass. ``options``: running mean and
     variance, whether it trains, momentum, ε."""
@@ -351,7 +358,6 @@ class SparseBatchNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         x, scale, *statistics = ctx.saved_tensors
         rows, wants_x = ctx.rows, ctx.needs_input_grad[0]

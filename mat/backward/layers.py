@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
-from mat.backward.functions import Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
+from mat.backward.functions import Constant, Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
 from mat.backward.parts import active_columns, leave
 from mat.errors import InputError
 from mat.partition.partition import Slice
@@ -27,8 +28,10 @@ BATCH_NORM = inspect.signature(F.batch_norm)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool) -> SparseLayer:
-    """The sparse form of ``layer``. ``whole``: no parameter of it is cut.
+def sparse_layer(
+    layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool, attends: bool = False
+) -> SparseLayer:
+    """The sparse form of ``layer``. ``whole``: no parameter of it is cut. ``attends``: it is part of an attention.
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
@@ -41,7 +44,7 @@ def sparse_layer(layer: nn.Module, path: str, detach: bool, pieces: Pieces, whol
     if isinstance(layer, NORMS) or (set(pieces) == {"bias"} and isinstance(layer, nn.Linear | nn.Conv2d)):
         return Assembled(layer, detach, pieces)
     if whole:
-        return Whole(layer, detach, pieces)
+        return Whole(layer, detach, pieces, attends)
     if isinstance(layer, nn.Conv2d):
         raise InputError(
             f"{path!r}: only a plain convolution with one group and numeric zero padding can be cut into slices; leave "
@@ -216,30 +219,45 @@ class Whole:
 
     In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm), or
     it holds other layers: residual paths may lead through it, and carry their gradient.
+
+    ``attends``: as part of an attention (a table of position biases) it may choose the kernel, which rounds in its own
+    way, by what takes a gradient: then what is inactive does, and sends none back.
     """
 
-    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
-        self.layer, self.pieces = layer, pieces
+    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces, attends: bool = False) -> None:
+        self.layer, self.pieces, self.attends = layer, pieces, attends
         self.own = dict(layer._parameters)
         long = any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
         self.detach = detach and long and not any(True for _ in layer.children())
 
     def plan(self, is_active: IsActive) -> None:
-        found = [pair for pairs in self.pieces.values() for pair in pairs]
-        self.asleep = [leaf for piece, leaf in found if not is_active(piece)]
+        found = [(name, piece, leaf) for name, pairs in self.pieces.items() for piece, leaf in pairs]
+        self.asleep = {name: leaf for name, piece, leaf in found if not is_active(piece)}
         self.trains = len(self.asleep) < len(found)
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
         if lent(self.layer, self.own):
             return original(*args, **kwargs)
-        for leaf in self.asleep:
+        if self.attends:
+            return self._held(original, *args, **kwargs)
+        for leaf in self.asleep.values():
             leaf.requires_grad_(False)
         try:
             with torch.set_grad_enabled(self.trains or not self.detach):
                 return original(*args, **kwargs)
         finally:
-            for leaf in self.asleep:
+            for leaf in self.asleep.values():
                 leaf.requires_grad_(True)
+
+    def _held(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
+        table: dict[str, Any] = self.layer._parameters
+        constant = self.detach and not self.trains
+        table.update({name: Constant.apply(leaf) for name, leaf in self.asleep.items()})
+        try:
+            output = original(*args, **kwargs)
+        finally:
+            table.update(self.own)
+        return tree_map_only(Tensor, Constant.apply, output) if constant else output
 
 
 SparseLayer = Product | Assembled | Whole

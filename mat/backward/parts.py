@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mat.backward.functions import Rows
-from mat.backward.once import once
+from mat.backward.once import Once
 
 _VIEWS = {f"{name}Backward0" for name in ("View", "UnsafeView", "Transpose", "Permute", "ReshapeAlias", "Unsqueeze")}
 _PART = "_mat_active_part"
@@ -62,7 +61,7 @@ def active_columns(tensor: Tensor, rows: Rows) -> Tensor | None:
     return None if part is None else part.transpose(1, 2).flatten(2)
 
 
-class _Heads(torch.autograd.Function):
+class _Heads(Once):
     """The active ones of ``heads`` (B, S, H, D), a constant, as (B, H', S, D); their gradient is that of ``part``
     (B, S, H' · D), which stands for them and has no memory."""
 
@@ -71,6 +70,5 @@ class _Heads(torch.autograd.Function):
         return rows.copy(heads, 2).transpose(1, 2)
 
     @staticmethod
-    @once
     def backward(ctx: Any, g: Tensor) -> Any:
         return g.transpose(1, 2).flatten(2), None, None

@@ -17,7 +17,7 @@ How each layer runs is in ``mat.backward.layers``, attention in ``mat.backward.a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,7 +93,8 @@ class SparseBackward:
     def _layer(self, path: str) -> SparseLayer:
         pieces = self.leaves.of_layer(path)
         whole = all(self.partition.is_whole(piece) for found in pieces.values() for piece, _ in found)
-        return sparse_layer(self.model.get_submodule(path), path, self.mode == "detach", pieces, whole)
+        attends = any(within(path, attention.core) for attention in self.partition.attentions)
+        return sparse_layer(self.model.get_submodule(path), path, self.mode == "detach", pieces, whole, attends)
 
     def _forwards(self) -> Iterator[Forward]:
         """What stands in for the forward passes of layers, and of attentions and the products inside them."""
@@ -116,6 +117,16 @@ class SparseBackward:
         for path, run in {**layers, **{core: attend(core) for core in self._cores}}.items():
             inside = [layer for own, layer in self._layers.items() if own == path or within(own, path)]
             yield Forward(self.model.get_submodule(path), self._wanted, _trains(inside), run)
+        if self.mode == "detach":
+            yield from self._apart()
+
+    def _apart(self) -> Iterator[Forward]:
+        """Layers of the remainder, which leave a compiled graph: within it one whose output only constants read, such
+        as the norm ahead of what is inactive, would get a gradient of zeros where it has none."""
+        for path in dict.fromkeys(parent(piece.parameter) for piece in self.partition.remainder):
+            layer = self.model.get_submodule(path)
+            if path not in self._layers and not any(True for _ in layer.children()):
+                yield Forward(layer, self._wanted, lambda: False, lambda own, *args, **kwargs: own(*args, **kwargs))
 
     def _wanted(self) -> bool:
         if self._closed or not self._enabled:
@@ -202,7 +213,7 @@ class SparseBackward:
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
             active, asleep = self._owners(held)
             if not _has_closure(args, kwargs):
-                self.promises.trained(active, self._lost())
+                self._trained(active)
             self.promises.before_step(optimizer, asleep)
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.leaves.densify()
@@ -214,9 +225,15 @@ class SparseBackward:
         active, asleep = self._owners(held)
         if _has_closure(args, kwargs):  # it has made the gradients
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
-            self.promises.trained(active, self._lost())
+            self._trained(active)
         self.promises.spend(list(active))
         self.promises.after_step(optimizer, asleep)
+
+    def _trained(self, active: Mapping[nn.Parameter, str]) -> None:
+        """Look whether the gradients of a step have come; those of an expert wait for samples that choose it."""
+        lost = self._lost()
+        chosen = {module.name for module in self.partition.modules if module.kind == "expert"}
+        self.promises.trained({leaf: n for leaf, n in active.items() if lost or n not in chosen}, lost)
 
     def _lost(self) -> bool:
         """Whether a layer has lost its gradient since this was last asked."""

@@ -24,7 +24,7 @@ from mat.kernels.estimators import Estimator, SampleLoss
 from mat.kernels.reasons import Why
 from mat.kernels.request import Grams, Request
 from mat.kernels.spectrum import spectrum
-from mat.partition.effect import confirm, idle_parameters
+from mat.partition.effect.verdicts import confirm, idle_parameters
 from mat.partition.partition import Partition
 
 NORMALISATIONS = ("raw", "cosine", "per_parameter")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch.fx
 from torch import nn
 
 from mat.partition.blocks import CONTAINERS, Block, own_class
-from mat.partition.partition import Slice
+from mat.partition.partition import Channels, Slice
 from mat.partition.projections import ancestors, join, own_parameter, parent, split, within
 
 PLAIN = tuple(container.forward for container in CONTAINERS)
@@ -20,11 +20,13 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Filters:
-    """A convolution of ``width`` output channels; ``owners`` are the parameters with an entry per channel."""
+    """A convolution of ``width`` output channels; ``owners`` are the parameters with an entry per channel, its own and
+    those of the ``norm`` of its output, if it has one."""
 
     path: str
     width: int
     owners: tuple[str, ...]
+    norm: str | None = None
 
     @property
     def weight(self) -> str:
@@ -34,6 +36,17 @@ class Filters:
         """Slices of ``count`` equal groups of output channels."""
         runs = split(self.width, count, self.path)
         return [tuple(Slice(name, 0, *run) for name in self.owners) for run in runs]
+
+    def claim(self, count: int) -> Channels:
+        """That its ``count`` groups make a group of the output's channels each."""
+        slices = tuple(Slice(name, 0, 0, self.width) for name in self.owners)
+        return Channels(self.path, self.path if self.norm is None else self.norm, slices, count)
+
+    @property
+    def bare(self) -> Filters:
+        """The same without its norm."""
+        owners = tuple(name for name in self.owners if parent(name) == self.path)
+        return replace(self, owners=owners, norm=None)
 
 
 def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
@@ -50,7 +63,8 @@ def convolutions(model: nn.Module, found: list[Block]) -> list[Filters]:
                 for name in ("weight", "bias")
                 if own_parameter(holder, name) is not None
             ]
-            made.append(Filters(path, module.out_channels, tuple(owners)))
+            norm = norms[path][0] if path in norms else None
+            made.append(Filters(path, module.out_channels, tuple(owners), norm))
     return made
 
 

@@ -40,10 +40,11 @@ from mat.forward import Inputs
 from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
-from mat.partition.effect import CONTRADICTED, Trace, idle_parameters, unconfirmed
-from mat.partition.feedforward import FeedForward
-from mat.partition.partition import Attention, Module, Partition, Premise, Slice
-from mat.partition.projections import joined, within
+from mat.partition.effect.codes import CONFIRMED, CONTRADICTED
+from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
+from mat.partition.feedforward import Experts, FeedForward
+from mat.partition.partition import Attention, Claim, Module, Partition, Slice
+from mat.partition.projections import join, joined, within
 from mat.partition.unrecognised import not_asked_for, unrecognised
 
 
@@ -75,11 +76,14 @@ def partition_model(
     order in which the model registers their parts; ``d`` counts blocks and convolutions together. The last
     convolution of a model without other matrices is its output head and stays in the remainder.
 
-    ``example``: keyword inputs of the model, of which two samples are run in evaluation mode. Attention heads and
-    feed-forward neurons are then confirmed by gradients (``mat.partition.effect``): heads that names and shapes cut
-    wrongly are cut as the gradients say; what they contradict otherwise, and modules on which the outputs do not depend
-    (auxiliary heads, but not experts), stay in the remainder, by name in a warning. Without it the first kernels of a
-    partition refuse what gradients contradict.
+    ``example``: keyword inputs of the model, of which two samples are run in evaluation mode. Attention heads,
+    feed-forward neurons, experts and filter groups are then confirmed by gradients (``mat.partition.effect``): heads
+    that names and shapes cut wrongly are cut, and feed-forward blocks turned, as the gradients say; what they
+    contradict otherwise (of filters perhaps the norm alone), and modules on which the outputs do not depend (auxiliary
+    heads, but not experts), stay in the remainder, by name in a warning. Without it the first kernels of a partition
+    refuse what gradients contradict.
+
+    Weights that several layers share stay in the remainder, with a warning.
 
     Frozen parameters (``requires_grad`` off) are no part of a partition, and modules of them are left out. Warns
     once, naming weights that were not recognised and stay in the remainder. Raises InputError when nothing is
@@ -89,8 +93,9 @@ def partition_model(
     found = blocks(model)
     convs = convolutions(model, found)
     attentions: list[Attention] = []
-    premises = [] if layers else _premises(model, found, heads, ffn_groups > 0)
-    effect = _Effect(model, premises, example)
+    tied = _tied(model)
+    claims = [] if layers else _claims(model, found, convs, tied, heads, ffn_groups > 0, experts, filter_groups)
+    effect = _Effect(model, claims, example)
     if layers:
         modules = _layers(model, found, convs)
         attentions = [Attention(unit.core, ()) for block in found for _, unit in block.heads]
@@ -98,7 +103,7 @@ def partition_model(
         modules = []
         for depth, part in enumerate(_in_order(model, found, convs)):
             if isinstance(part, Filters):
-                groups = part.groups(filter_groups) if filter_groups else []
+                groups = effect.filters(part, filter_groups)
                 modules += [Module(f"conv{depth}.filters{g}", "filters", depth, own) for g, own in enumerate(groups)]
                 continue
             name = f"layer{depth}" if part.name.startswith("layer") else part.name
@@ -108,9 +113,11 @@ def partition_model(
                 names = [f"{stem}{h}" for h in range(len(cut))]
                 modules += [Module(n, "head", depth, own) for n, own in zip(names, cut, strict=True)]
                 attentions.append(Attention(unit.core, tuple(names) if len(cut) == unit.groups else ()))
-            ffns = [(qualifier, unit) for qualifier, unit in part.ffns if effect.neurons(unit)]
-            modules += _feed_forward(replace(part, ffns=tuple(ffns)), name, depth, ffn_groups, experts)
-    modules = effect.moving(_trainable(model, modules))
+            ffns = tuple((qualifier, ffn) for qualifier, old in part.ffns if (ffn := effect.neurons(old)))
+            mixtures = tuple((qualifier, unit) for qualifier, unit in part.experts if effect.apart(unit))
+            modules += _feed_forward(replace(part, ffns=ffns, experts=mixtures), name, depth, ffn_groups, experts)
+    kept_apart = [module for module in modules if not any(piece.parameter in tied for piece in module.slices)]
+    modules, shared = effect.moving(_trainable(model, kept_apart)), len(modules) > len(kept_apart)
     if not modules:
         raise InputError(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
@@ -120,10 +127,17 @@ def partition_model(
         )
     kept = {module.name for module in modules}
     attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
-    partition = Partition.of(model, modules, attentions, premises if example is None else ())
+    partition = Partition.of(model, modules, attentions, claims if example is None else ())
+    if shared:
+        warnings.warn(
+            f"{type(model).__name__}: weights that several layers share stay in the remainder: {listed(sorted(tied))}",
+            stacklevel=2,
+        )
     for warning in effect.warnings():
         warnings.warn(f"{type(model).__name__}: {warning}", stacklevel=2)
-    purposely = effect.idle | not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
+    purposely = (
+        effect.idle | tied | not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
+    )
     missed = [name for name in unrecognised(model, partition) if name not in purposely]
     if missed:
         warnings.warn(
@@ -134,34 +148,79 @@ def partition_model(
     return partition
 
 
-def _premises(model: nn.Module, found: list[Block], heads: bool, neurons: bool) -> list[Premise]:
-    """What the trainable attentions and feed-forward blocks are cut by."""
-    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    units: list[Heads | FeedForward] = []
+def _tied(model: nn.Module) -> set[str]:
+    """Parameters that modules share, by all their names; a module that is used in two places has its own."""
+    names: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(join(path, name))
+    return {name for group in names.values() if len(group) > 1 for name in group}
+
+
+def _claims(
+    model: nn.Module,
+    found: list[Block],
+    convs: list[Filters],
+    tied: set[str],
+    heads: bool,
+    neurons: bool,
+    experts: bool,
+    groups: int,
+) -> list[Claim]:
+    """What the trainable attentions, feed-forward blocks, experts and convolutions are cut by, all but the ``tied``."""
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad} - tied
+    claims: list[Claim] = []
     for block in found:
-        units += [unit for _, unit in block.heads if heads]
-        units += [unit for _, unit in block.ffns if neurons]
-    return [unit.premise for unit in units if unit.weights <= trains]
+        claims += [unit.premise for _, unit in block.heads if heads and unit.weights <= trains]
+        claims += [unit.premise for _, unit in block.ffns if neurons and unit.weights <= trains]
+        claims += [unit.claim for _, unit in block.experts if experts and unit.weights <= trains]
+    claims += [conv.claim(groups) for conv in convs if groups and trains.issuperset(conv.owners)]
+    return claims
 
 
 class _Effect:
-    """What gradients on an ``example`` say of ``premises`` and modules; without one nothing is contradicted."""
+    """What gradients on an ``example`` say of ``claims`` and modules; without one nothing is contradicted."""
 
-    def __init__(self, model: nn.Module, premises: Sequence[Premise], example: Inputs | None) -> None:
+    def __init__(self, model: nn.Module, claims: Sequence[Claim], example: Inputs | None) -> None:
+        self.model, self.example = model, example
         self.idle: set[str] = set()
-        self.verdicts: dict[Premise, str] = {}
+        self.verdicts: dict[Claim, str] = {}
         self.mixed: list[str] = []
         self.unused: list[str] = []
         if example is not None:
             self.idle = idle_parameters(model, example)
-            self.trace = Trace.of(model, premises, example)
-            self.verdicts = self.trace.verdicts(premises)
+            self.verdicts, self.trace = look(model, claims, example)
 
-    def neurons(self, unit: FeedForward) -> bool:
-        """Whether the rows of ``unit`` may be cut from each other."""
-        if self.verdicts.get(unit.premise) == CONTRADICTED:
+    def neurons(self, unit: FeedForward) -> FeedForward | None:
+        """``unit``, turned as the effect has it; None where its rows may not be cut from each other."""
+        if self.verdicts.get(unit.premise) != CONTRADICTED:
+            return unit
+        # one by one: they are about the same maps
+        found = [o for o in unit.turned() if CONFIRMED in self.trace.verdicts([o.premise]).values()]
+        if len(found) != 1:
+            self.mixed.append(unit.path)
+        return found[0] if len(found) == 1 else None
+
+    def apart(self, unit: Experts) -> bool:
+        """Whether the experts may be cut from each other."""
+        if self.verdicts.get(unit.claim) == CONTRADICTED:
             self.mixed.append(unit.path)
         return unit.path not in self.mixed
+
+    def filters(self, conv: Filters, count: int) -> list[tuple[Slice, ...]]:
+        """What each of ``count`` groups of filters owns; without the norm where it is of other channels, and none where
+        they mix."""
+        if not count:
+            return []
+        if self.verdicts.get(conv.claim(count)) == CONTRADICTED and conv.norm is not None:
+            assert self.example is not None  # as something was contradicted
+            self.mixed.append(conv.norm)
+            conv = conv.bare
+            self.verdicts.update(look(self.model, [conv.claim(count)], self.example)[0])
+        if self.verdicts.get(conv.claim(count)) == CONTRADICTED:
+            self.mixed.append(conv.path)
+            return []
+        return conv.groups(count)
 
     def heads(self, unit: Heads, outputs: bool) -> list[tuple[Slice, ...]]:
         """What each head owns; none where all of them mix."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mat.partition.attention import Heads
-from mat.partition.partition import Premise, Slice
+from mat.partition.partition import Apart, Premise, Slice
 from mat.partition.projections import Projection, ancestors, join, nearest, parent, premise, projection, split, within
 
 # Tells the map back to the residual stream where f = d leaves it open.
@@ -32,6 +32,13 @@ class FeedForward:
         """That every neuron's rows feed its own column."""
         return premise(self.path, self.ups, self.down, self.down.columns)
 
+    def turned(self) -> Iterator[FeedForward]:
+        """The other ways to lead through the same maps, as far as their shapes allow."""
+        for up in self.ups:
+            ups = tuple(self.down if other is up else other for other in self.ups)
+            if all((u.rows, u.columns) == (up.columns, up.rows) for u in ups):
+                yield FeedForward(self.path, ups, up)
+
     def groups(self, count: int) -> list[tuple[Slice, ...]]:
         """Slices of ``count`` equal groups of neurons."""
         runs = split(self.down.columns, count, self.path)
@@ -48,6 +55,12 @@ class Experts:
     slices: tuple[tuple[Slice, ...], ...]
     weights: frozenset[str]
     routers: frozenset[str]
+    paths: tuple[str, ...] = ()  # of the modules that hold one each
+
+    @property
+    def claim(self) -> Apart:
+        """That none works on another's results."""
+        return Apart(self.path, self.paths, self.slices)
 
 
 def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForward], list[Experts]]:
@@ -149,7 +162,8 @@ def _separate_experts(
     for ffn in ffns:
         parameters = modules[ffn.path].named_parameters()
         slices.append(tuple(Slice(join(ffn.path, name), 0, 0, p.shape[0]) for name, p in parameters))
-    return Experts(path, tuple(slices), frozenset(w for ffn in ffns for w in ffn.weights), routers)
+    weights = frozenset(w for ffn in ffns for w in ffn.weights)
+    return Experts(path, tuple(slices), weights, routers, tuple(ffn.path for ffn in ffns))
 
 
 def _stacked_experts(

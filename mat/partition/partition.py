@@ -64,6 +64,47 @@ class Premise:
     sink: Slice
     count: int
 
+    @property
+    def parameters(self) -> set[str]:
+        return {piece.parameter for piece in (*self.sources, self.sink)}
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What names and shapes say of the convolution at ``where``: entries of each of ``slices``, all along dimension 0,
+    make the channels of what the module at ``outputs`` puts out, both in ``count`` equal runs, each its own."""
+
+    where: str
+    outputs: str
+    slices: tuple[Slice, ...]
+    count: int
+
+    @property
+    def parameters(self) -> set[str]:
+        return {piece.parameter for piece in self.slices}
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return self.slices[0].stop
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What names and shapes say of the experts at ``where``: none of the ``parts`` works on another's results.
+    ``paths``: of the modules that hold one each; none where they share their tensors."""
+
+    where: str
+    paths: tuple[str, ...]
+    parts: tuple[tuple[Slice, ...], ...]
+
+    @property
+    def parameters(self) -> set[str]:
+        return {piece.parameter for part in self.parts for piece in part}
+
+
+Claim = Premise | Channels | Apart
+
 
 @dataclass(frozen=True)
 class Partition:
@@ -76,7 +117,7 @@ class Partition:
     remainder: tuple[Slice, ...]
     shapes: Mapping[str, tuple[int, ...]]
     attentions: tuple[Attention, ...] = field(default=())
-    premises: tuple[Premise, ...] = field(default=())
+    premises: tuple[Claim, ...] = field(default=())
 
     @classmethod
     def of(
@@ -84,7 +125,7 @@ class Partition:
         model: nn.Module,
         modules: Iterable[Module],
         attentions: Iterable[Attention] = (),
-        premises: Iterable[Premise] = (),
+        premises: Iterable[Claim] = (),
     ) -> Partition:
         """Complete ``modules`` with the remainder of ``model``'s trainable parameters.
 

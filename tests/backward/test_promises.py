@@ -13,6 +13,7 @@ from mat.backward.promises import EVERY, fingerprints
 from mat.backward.sparse import SparseBackward
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import bert_case, vgg_case
+from tests.zoo import animal, quietly
 
 
 class Drifting(torch.optim.Optimizer):
@@ -187,6 +188,74 @@ def test_second_derivatives_are_refused_where_they_are_taken_and_not_before(buil
     assert all(torch.equal(a, b) for a, b in pairs)
     with pytest.raises(InputError, match="has no second derivatives"):
         sum(b.square().sum() for _, b in pairs).backward()
+    sparse.close()
+
+
+def by_gradients_of_gradients(f, x, leaves):
+    x = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(f(x), x, create_graph=True)
+    torch.autograd.grad(first.sum(), leaves, allow_unused=True)
+
+
+def by_gradients_of_weights(f, x, leaves):
+    x = x.clone().requires_grad_()
+    found = torch.autograd.grad(f(x), leaves, create_graph=True, allow_unused=True)
+    torch.autograd.grad(sum(g.sum() for g in found if g is not None), x, allow_unused=True)
+
+
+SECOND = {
+    "gradients of gradients": by_gradients_of_gradients,
+    "gradients of weights": by_gradients_of_weights,
+    "hvp": lambda f, x, leaves: torch.autograd.functional.hvp(f, x, x),
+    "vhp": lambda f, x, leaves: torch.autograd.functional.vhp(f, x, x),
+    "func.grad": lambda f, x, leaves: torch.func.grad(f)(x),
+    "func.jvp": lambda f, x, leaves: torch.func.jvp(f, (x,), (x,)),
+}
+
+
+@pytest.mark.parametrize("way", SECOND)
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("name", ["vgg", "vit", "resnet"])
+def test_no_way_to_a_second_derivative_gives_zeros_or_an_error_of_torch(name, mode, way):
+    """Asked for with respect to some inputs only, too: autograd goes no path that leads to none of them."""
+    one = animal(name)
+    one.model.eval()
+    partition = quietly(one.model, filter_groups=2)
+    sparse = SparseBackward(one.model, partition, mode)
+    sparse.set_active(partition.names[::2])
+    with pytest.raises(InputError, match="has no second derivatives"):
+        SECOND[way](lambda x: one.model(x).square().sum(), one.inputs["x"], list(sparse.parameters()))
+    sparse.close()
+
+
+class Choosing(nn.Module):
+    """Two experts, of which a sample takes the first while ``choice`` is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts, self.choice = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]), 0
+
+    def forward(self, x):
+        return self.experts[self.choice](x)
+
+
+@pytest.mark.parametrize("kind", ["expert", "layer"])
+def test_an_expert_that_no_sample_chooses_is_not_said_to_train_never(kind):
+    model = Choosing()
+    modules = [
+        Module(f"e{e}", kind, 0, tuple(Slice(f"experts.{e}.{part}", 0, 0, 4) for part in ("weight", "bias")))
+        for e in range(2)
+    ]
+    sparse = SparseBackward(model, Partition.of(model, modules))
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for choice in (0, 0, 1):
+            model.choice = choice
+            optimizer.zero_grad()
+            model(torch.randn(3, 4)).sum().backward()
+            optimizer.step()
+    assert ["no gradient reaches e1" in str(w.message) for w in said] == [True] * (kind == "layer")
     sparse.close()
 
 

@@ -16,7 +16,8 @@ from torch import nn
 from mat.errors import InputError
 from mat.kernels.ntk import modular_ntk
 from mat.partition.discovery import partition_model
-from mat.partition.effect import CONFIRMED, UNSEEN, Trace, confirm
+from mat.partition.effect.codes import CONFIRMED, UNSEEN
+from mat.partition.effect.verdicts import confirm, look
 from mat.partition.partition import Partition
 from tests.partition.families import FAMILIES, LLAMA, TEXT, built, slices
 from tests.zoo import quietly
@@ -208,7 +209,7 @@ def test_gradients_confirm_every_family(name):
     family = FAMILIES[name]
     model = built(family)
     partition = quietly(model, ffn_groups=family.groups)
-    verdicts = Trace.of(model, partition.premises, family.inputs).verdicts(partition.premises)
+    verdicts, _ = look(model, partition.premises, family.inputs)
     assert set(verdicts.values()) == {CONFIRMED}
     by_effect = quietly(model, ffn_groups=family.groups, example=family.inputs)
     assert (by_effect.modules, by_effect.attentions, by_effect.premises) == (
@@ -261,13 +262,28 @@ def test_what_no_gradient_reaches_is_named():
 
     model = Model(Attend("separate", 2, 2, 2, NAMES), Hidden(4, 8, ("fc1", "fc2"))).double()
     partition = partition_model(model)
-    assert sorted(Trace.of(model, partition.premises, {"x": X}).verdicts(partition.premises).values()) == sorted(
-        (CONFIRMED, UNSEEN)
-    )
+    assert sorted(look(model, partition.premises, {"x": X})[0].values()) == sorted((CONFIRMED, UNSEEN))
     with pytest.warns(UserWarning, match=r"names and shapes are believed: layers\.0\.feed"):
         confirm(model, partition, {"x": X})
     with pytest.warns(UserWarning, match=r"names and shapes are believed: layers\.0\.feed"):
         assert partition_model(model, example={"x": X}).modules == partition.modules
+
+
+@pytest.mark.parametrize("names", [("fc2", "fc1"), ("gate", "fc2", "fc1"), ("fc2", "gate", "fc1")])
+def test_a_feed_forward_block_whose_names_lie_is_turned(names):
+    """As many neurons as channels: the map called fc2, which names take for the way out, is a way in."""
+    torch.manual_seed(0)
+    feed = Feed(4, 4, names)
+    feed._modules = {name: feed._modules[name] for name in sorted(names, key="fc2".__eq__)}  # the last is taken
+    model = Model(Attend("separate", 2, 2, 2, NAMES), feed).double()
+    at = "layers.0.feed"
+    lied = quietly(model)
+    assert (f"{at}.fc2.weight", 1, 0, 4) in slices(lied, "layer0.ffn")
+    right = quietly(model, example={"x": X})
+    ups = {(f"{at}.{name}.{part}", 0, 0, 4) for name in names[:-1] for part in ("weight", "bias")}
+    assert slices(right, "layer0.ffn") == {*ups, (f"{at}.fc1.weight", 1, 0, 4)}
+    owned_rows_and_columns(model, quietly(model, ffn_groups=2, example={"x": X}), X)
+    assert len(quietly(model, ffn_groups=2, example={"x": X}).names) == 4
 
 
 def test_differential_attention_has_half_the_heads():

@@ -1,83 +1,39 @@
-"""Confirm by effect what names and shapes say: which outputs of which maps feed which inputs of the map behind them.
+"""Which outputs of which maps feed which inputs of the map behind them: of heads and feed-forward neurons.
 
 One forward pass is cut at every map of a premise: what a map puts out becomes a leaf, so the gradient of one map's
 input reaches the maps that feed it directly, and no others. With the inputs of run i kept by a factor s_i, the
-gradients at the outputs of run i are s_i times those with all factors 1 exactly where they feed no other run. The
-factors are ±1, ±2, ±4 and ±8: no product with them rounds, so what is left to compare is a few units of precision.
+gradients at the outputs of run i are s_i times those with all factors 1 exactly where they feed no other run.
 ⌈log₈ n⌉ passes, of all premises at once, tell n runs apart; only one that is contradicted has every run kept alone.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointError
 
 from mat._torch_functional import multi_head_attention
-from mat.errors import InputError, listed
-from mat.forward import Inputs, evaluation, first
-from mat.partition.partition import Partition, Premise, Slice
+from mat.forward import Inputs, evaluation
+from mat.partition.effect.codes import (
+    CONFIRMED,
+    CONTRADICTED,
+    UNSEEN,
+    buffers_kept,
+    codes,
+    digits,
+    first_few,
+    scaled,
+    spread,
+)
+from mat.partition.partition import Premise, Slice
 from mat.partition.projections import Runs
 
-FEW = 2  # samples
-FACTORS = (1.0, 2.0, 4.0, 8.0, -1.0, -2.0, -4.0, -8.0)
-CONFIRMED, CONTRADICTED, UNSEEN = "confirmed", "contradicted", "unseen"
-
 _LINEAR, _ADDMM, _MULTI_HEAD = F.linear, torch.addmm, F.multi_head_attention_forward
-
-
-def confirm(model: nn.Module, partition: Partition, inputs: Inputs) -> None:
-    """Confirm ``partition``'s premises by gradients on the first samples of ``inputs``, and leave model and generators
-    as they were.
-
-    Warns of those that no gradient reaches. Raises InputError where one contradicts them.
-    """
-    if not partition.premises:
-        return
-    verdicts = Trace.of(model, partition.premises, inputs).verdicts(partition.premises)
-    wrong = [premise.where for premise, verdict in verdicts.items() if verdict == CONTRADICTED]
-    if wrong:
-        raise InputError(
-            "modules were cut by names and shapes, but gradients show that rows of one feed columns of others in "
-            f"{listed(wrong)}; make the partition with partition_model(model, example=inputs), which cuts by effect"
-        )
-    if doubt := unconfirmed(verdicts):
-        warnings.warn(doubt, stacklevel=3)
-
-
-def unconfirmed(verdicts: Mapping[Premise, str]) -> str | None:
-    """What is to be said of premises that no gradient reaches; None where there is none."""
-    unseen = [premise.where for premise, verdict in verdicts.items() if verdict == UNSEEN]
-    said = f"no gradient could confirm how these are cut, so names and shapes are believed: {listed(unseen)}"
-    return said if unseen else None
-
-
-def idle_parameters(model: nn.Module, inputs: Inputs) -> set[str]:
-    """Parameters on which nothing that ``model`` puts out in evaluation mode depends: its logits, if it has any."""
-    parameters = dict(model.named_parameters())
-    with evaluation(model), _buffers_kept(model):
-        for parameter in parameters.values():
-            if parameter.is_floating_point():
-                parameter.requires_grad_()
-        output = model(**_first(inputs))
-        logits = getattr(output, "logits", None)
-        found = [t for t in tree_leaves(output if logits is None else logits) if isinstance(t, Tensor)]
-        found = [t for t in found if t.requires_grad]
-        asked = {name: p for name, p in parameters.items() if p.requires_grad}
-        gradients: Sequence[Tensor | None] = [None] * len(asked)
-        if found:
-            ones = [torch.ones_like(t) for t in found]
-            gradients = torch.autograd.grad(found, list(asked.values()), ones, allow_unused=True)
-    return {name for name, gradient in zip(asked, gradients, strict=True) if gradient is None}
 
 
 class Trace:
@@ -92,8 +48,8 @@ class Trace:
     def of(cls, model: nn.Module, premises: Sequence[Premise], inputs: Inputs) -> Trace:
         """Run ``model`` on the first samples of ``inputs``; model and generators are left as they were."""
         trace = cls()
-        with evaluation(model), _buffers_kept(model), _Cutting(model, premises, trace):
-            model(**_first(inputs))
+        with evaluation(model), buffers_kept(model), _Cutting(model, premises, trace):
+            model(**first_few(inputs))
         return trace
 
     def verdicts(self, premises: Sequence[Premise]) -> dict[Premise, str]:
@@ -103,12 +59,12 @@ class Trace:
             plain = self._gradients({premise: torch.ones(premise.sink.stop) for premise in premises})
             found = {premise: self._first_look(premise, plain[premise]) for premise in premises}
             open_ = [premise for premise, verdict in found.items() if verdict == CONFIRMED]
-            for digit in range(max((_digits(premise.count) for premise in open_), default=0)):
-                codes = {premise: _codes(premise.count, digit) for premise in open_}
-                again = self._gradients({p: _spread(code, p.sink.stop) for p, code in codes.items()})
-                for p, code in codes.items():
+            for digit in range(max((digits(premise.count) for premise in open_), default=0)):
+                factors = {premise: codes(premise.count, digit) for premise in open_}
+                again = self._gradients({p: spread(code, p.sink.stop) for p, code in factors.items()})
+                for p, code in factors.items():
                     if not all(
-                        _scaled(before, after, _spread(code, source.stop - source.start))
+                        scaled(before, after, spread(code, source.stop - source.start))
                         for source, before, after in zip(p.sources, plain[p], again[p], strict=True)
                     ):
                         found[p] = CONTRADICTED
@@ -127,7 +83,7 @@ class Trace:
     def groups(self, premise: Premise) -> list[tuple[list[Runs], Runs]]:
         """What belongs together by effect: runs of columns that share a row, with those rows, source by source."""
         count, width = premise.count, premise.sink.stop // premise.count
-        kept = (_spread((torch.arange(count) == m).float(), premise.sink.stop) for m in range(count))
+        kept = (spread((torch.arange(count) == m).float(), premise.sink.stop) for m in range(count))
         answers = [self._gradients({premise: factors})[premise] for factors in kept]
         tables = []
         for source, runs in zip(premise.sources, zip(*answers, strict=True), strict=True):
@@ -173,30 +129,6 @@ class Trace:
         return torch.cat(parts) if parts else None
 
 
-def _digits(count: int) -> int:
-    return math.ceil(math.log(count, len(FACTORS)) - 1e-9)
-
-
-def _codes(count: int, digit: int) -> Tensor:
-    return torch.tensor([FACTORS[m // len(FACTORS) ** digit % len(FACTORS)] for m in range(count)])
-
-
-def _spread(codes: Tensor, length: int) -> Tensor:
-    """One entry for every unit of equal runs."""
-    return codes.repeat_interleave(length // len(codes))
-
-
-def _scaled(before: Tensor | None, after: Tensor | None, factors: Tensor) -> bool:
-    """Whether every row's gradients were multiplied by its factor, as exactly as their precision has it."""
-    if before is None or after is None:
-        return before is after
-    if not before.numel():
-        return True
-    info, expected = torch.finfo(before.dtype), before * factors.to(before)
-    allowed = 8 * info.eps * expected.abs().amax(0) + info.tiny + info.eps**2 * expected.abs().max()
-    return bool(((after - expected).abs().amax(0) <= allowed).all())
-
-
 def _runs(kept: Tensor) -> Runs:
     """Runs ``start:stop`` of the true entries of ``kept`` (n,)."""
     runs: Runs = []
@@ -206,11 +138,6 @@ def _runs(kept: Tensor) -> Runs:
         else:
             runs.append((i, i + 1))
     return runs
-
-
-def _first(inputs: Inputs) -> dict[str, Any]:
-    """The first samples, which the model may change in place."""
-    return {name: v.clone() if isinstance(v, Tensor) else v for name, v in first(inputs, FEW).items()}
 
 
 class _Cutting(TorchFunctionMode):
@@ -250,22 +177,3 @@ class _Cutting(TorchFunctionMode):
         leaf = output.detach().requires_grad_()
         self.trace.outputs.setdefault(name, []).append((start, leaf))
         return leaf.clone()  # which may be changed in place
-
-
-@contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Buffers that a forward pass changes are put back."""
-    before = [
-        (module, name, buffer, buffer.clone(), buffer._version)
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, values, version in before:
-                module._buffers[name] = buffer
-                if buffer._version != version:
-                    buffer.copy_(values)

@@ -1,0 +1,1 @@
+"""What modules were cut by, confirmed by gradients on an example."""
