@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mat.flops.nominal import row_macs
-from mat.flops.operators import UnknownOperators, math_attention, refuse_unknown
+from mat.flops.operators import Products, math_attention, refuse_unknown
 from mat.partition.partition import Module, Partition
 
 
@@ -38,30 +38,28 @@ def executed_macs(run: Callable[[], Any], device: str = "cpu") -> tuple[int, Any
     free, when it may have done more than 0.1 % of the counted work.
     """
     path = math_attention() if device == "cpu" else nullcontext()
-    counter = _counter()
-    with path, UnknownOperators(counter.flop_registry) as unknown, counter:
+    with path, Products(_formulas()) as counter:
         result = run()
-    macs = counter.get_total_flops() // 2
-    refuse_unknown(unknown.macs, macs, "executed")
+    macs = counter.flops // 2
+    refuse_unknown(counter.unknown, macs, "executed")
     return macs, result
 
 
 def macs_within(run: Callable[[], Any]) -> int:
     """Of ``run()``, a part of what ``executed_macs`` is counting, which refuses unknown operators for the whole."""
-    with _counter() as counter:
+    with Products(_formulas()) as counter:
         run()
-    return counter.get_total_flops() // 2
+    return counter.flops // 2
 
 
-def _counter() -> FlopCounterMode:
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.aten.convolution_backward: _convolution_backward,
-            torch.ops.aten.mkldnn_rnn_layer: _recurrent_layer,
-            torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_layer_backward,
-        },
-    )
+def _formulas() -> Mapping[Any, Callable[..., int]]:
+    """FLOPs by operator: PyTorch's, those that a user has registered, and ours."""
+    own = {
+        torch.ops.aten.convolution_backward: _convolution_backward,
+        torch.ops.aten.mkldnn_rnn_layer: _recurrent_layer,
+        torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_layer_backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=own).flop_registry
 
 
 def _recurrent_layer(

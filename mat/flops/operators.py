@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -86,6 +87,7 @@ _COPIES = frozenset(_GROUPS["memory: allocation, copies, changes of place or typ
 FREE = frozenset(name for names in _GROUPS.values() for name in names.split())
 
 
+@cache
 def is_free(name: str) -> bool:
     """Whether an operator ('aten::add_') does no products: a view, a pointwise operator, or one of ``FREE``."""
     namespace, _, operator = name.partition("::")
@@ -170,25 +172,39 @@ def math_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-class UnknownOperators(TorchDispatchMode):
-    """Collects ``macs``: a bound per operator that ran within and is neither in ``counted`` nor free.
+class Products(TorchDispatchMode):
+    """Counts ``flops``, of the operators that ran within and have a formula, and collects ``unknown``: by name a bound
+    on the MACs of those that have none and are not free.
 
-    Enter it before a FlopCounterMode: it then sees what remains after the counter's own decomposition.
+    ``formulas``: by operator, of its arguments and ``out_val``, as a FlopCounterMode holds them. That counts the same,
+    and by submodule, which takes longer than many a small operator.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, counted: Iterable[Any]) -> None:
+    def __init__(self, formulas: Mapping[Any, Callable[..., int]]) -> None:
         super().__init__()
-        self.counted = frozenset(counted)
-        self.macs: defaultdict[str, float] = defaultdict(float)
+        self.formulas, self.flops = formulas, 0
+        self.unknown: defaultdict[str, float] = defaultdict(float)
+        self._known: dict[Any, tuple[Callable[..., int] | None, str]] = {}  # formula and name; free: neither
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if getattr(func, "_overloadpacket", func) not in self.counted:
+        kwargs = kwargs or {}
+        if func not in self._known:
+            formula = self.formulas.get(getattr(func, "_overloadpacket", func))
+            if formula is None and isinstance(func, OpOverload):
+                with self:
+                    out = func.decompose(*args, **kwargs)
+                if out is not NotImplemented:
+                    return out
             name = func._schema.name if hasattr(func, "_schema") else str(func)
-            if not is_free(name):
-                self.macs[name] += bound_macs(sizes((args, kwargs)), sizes(out))
+            self._known[func] = formula, "" if is_free(name) else name
+        formula, name = self._known[func]
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=out)
+        elif name:
+            self.unknown[name] += bound_macs(sizes((args, kwargs)), sizes(out))
         return out
 
 
