@@ -15,7 +15,9 @@ rule study:
         "../envs/mat.yaml"
     threads: job_threads
     resources:
-        mem_mb=3000,
+        mem_mb=job_megabytes,
+        runtime=job_minutes,
+        gpu=GPUS,
     params:
         job=job_json,
         device=DEVICE,
