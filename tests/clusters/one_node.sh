@@ -44,7 +44,8 @@ ReturnToService=2
 KillWait=2
 MinJobAge=600
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+SlurmdParameters=config_overrides
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=16000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES DefaultTime=60 MaxTime=INFINITE
 CONF
 mkdir -p /etc/slurm 2>/dev/null || true
