@@ -14,6 +14,7 @@ wildcard_constraints:
     job="[^/]+",
 
 
+include: "workflows/rules/requests.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/study.smk"
@@ -35,7 +36,9 @@ rule all:
 
 
 onstart:
-    handover.start(plugins())
+    logger.addHandler(retries.NoSecondRefusal(submitted))
+    if workflow.local_exec:  # what runs elsewhere cannot be handed over
+        handover.start(plugins())
     if sys.stderr.isatty():
         progress.show(logger, to_do(), work(), sys.stderr)
 

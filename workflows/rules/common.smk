@@ -29,7 +29,7 @@ from mat.records.seal import beside
 def read_config():
     """The scale as it is asked for: its own file (a name, or a file of yours) with --config seeds=[…], data, cache and
     device; what of it: --config only=TERMS; its seeds where they are not the file's."""
-    asked = {key: value for key, value in config.items() if key not in ("scale", "only")}
+    asked = {key: value for key, value in config.items() if key not in ("scale", "only", "rate")}
     name, configs = config.get("scale", "demo"), Path(workflow.basedir, CONFIGS)
     try:
         content = read_scale(name, asked, configs)

@@ -15,7 +15,9 @@ rule study:
         "../envs/mat.yaml"
     threads: job_cores
     resources:
-        mem_mb=3000,
+        mem_mb=job_megabytes,
+        runtime=job_minutes,
+        gpu=GPUS,
     params:
         job=job_json,
         threads=job_threads,

@@ -14,7 +14,9 @@ rule train:
         "../envs/mat.yaml"
     threads: run_threads
     resources:
-        mem_mb=2000,
+        mem_mb=run_megabytes,
+        runtime=run_minutes,
+        gpu=GPUS,
     params:
         spec=run_spec,
         labels=run_labels,

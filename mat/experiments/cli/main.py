@@ -37,6 +37,7 @@ DO = {
     ),
     errno.ENOENT: "check the name",
 }
+REFUSED = "mat: error: "  # how the line begins that says why
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, step)
 
@@ -98,7 +99,7 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _refused(why: str) -> int:
-    print(f"mat: error: {why}", file=sys.stderr)
+    print(REFUSED + why, file=sys.stderr)
     return 2
 
 

@@ -63,9 +63,9 @@ machine = together(
         "--save-every",
         type=float,
         default=30.0,
-        show_default=True,
         metavar="SECONDS",
-        help="how often the state is saved",
+        envvar="MAT_SAVE_EVERY",
+        help="how often the state is saved (default: $MAT_SAVE_EVERY, or 30)",
     ),
     data,
 )

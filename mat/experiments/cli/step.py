@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import runpy
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ def measure(study: str, job: str, out: Path, device: str, save_every: float, dat
 
     machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
-    print(f"mat: {one.name} -> {out}", file=sys.stderr)
+    print(f"mat: {one.name} -> {out} on {platform.node()}", file=sys.stderr)
     asked.session.measure(one, out, machine, options.reporter(), save_every)
 
 

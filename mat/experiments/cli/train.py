@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def train(
     names = {"task": task, "model": model, "method": method}
     called = None if labels is None else validate(RunLabels, options.mapping("--labels", labels), "--labels")
     run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
-    print(f"mat: {run.name} -> {out}", file=sys.stderr)
+    print(f"mat: {run.name} -> {out} on {platform.node()}", file=sys.stderr)
     final = train_run(
         run,
         out,
