@@ -4,7 +4,8 @@ A step is forward, backward and AdamW; the dense one is plain PyTorch on the unw
 round(s · count) modules of every kind are drawn at random, anew in each round; times and executed FLOPs are of the
 same set, the dense step is timed before and after each sparse one, and what counts is how far the ratio of times, on
 the clock and in CPU seconds, lies above the ratio of FLOPs. No test asserts these numbers. Parts are chosen by name
-(``--only bert memory``); ``--device cuda`` runs the timings and the memory on a GPU.
+(``--only bert memory``); ``--device cuda`` runs the timings and the memory on a GPU, ``--precision bfloat16`` under
+autocast, and ``--json`` keeps the numbers.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import json
 import platform
 import random
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +52,8 @@ MODELS = {
     "bert": ("BERT-small (4 × 512, 8 heads, sequence 128 × 32), two classes", lambda: bert(4, 512, 8, 32)),
     "mlm": ("the same with a head of 30,522 words", lambda: bert(4, 512, 8, 32, labels=None)),
     "vgg": ("VGG16 at 32×32, batch 128", lambda: vgg16(128)),
+    "bert_base": ("BERT-base (12 × 768, sequence 128 × 32), 30,522 words", lambda: bert(12, 768, 12, 32, labels=None)),
+    "tiny": ("BERT (2 × 32, sequence 16 × 4), 100 words", lambda: bert(2, 32, 2, 4, 16, None, 100)),
     "switch": ("Switch (4 × 512, 4 experts, sequence 128 × 16, 2,048 words)", switch_small),
 }
 
@@ -62,16 +67,23 @@ def draw(partition: Partition, share: float, seed: int) -> set[str]:
     return {name for names in kinds.values() for name in rng.sample(names, round(share * len(names)))}
 
 
-def forward_backward(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor) -> None:
-    F.cross_entropy(outputs(model, inputs).flatten(0, -2), labels.flatten()).backward()
+ASKED_FOR = ("bert_base", "tiny")  # timed where they are named
 
 
-def stepper(model: nn.Module, parameters, inputs: dict[str, Tensor], labels: Tensor) -> Callable[[], None]:
+def forward_backward(model: nn.Module, inputs: dict[str, Tensor], labels: Tensor, half: bool = False) -> None:
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=half):
+        logits = outputs(model, inputs)
+    F.cross_entropy(logits.float().flatten(0, -2), labels.flatten()).backward()
+
+
+def stepper(
+    model: nn.Module, parameters, inputs: dict[str, Tensor], labels: Tensor, half: bool = False
+) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(parameters, lr=1e-5)
     model.train()
 
     def step() -> None:
-        forward_backward(model, inputs, labels)
+        forward_backward(model, inputs, labels, half)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -97,7 +109,8 @@ class Spent(NamedTuple):
         return Spent(*(2 * own / (a + b) for own, a, b in zip(self, before, after, strict=True)))
 
 
-def step_times(name: str, device: str, rounds: int) -> None:
+def step_times(name: str, device: str, rounds: int, half: bool) -> dict[str, Any]:
+    """Prints the table of a model; its numbers, of a dense step and by mode and active share."""
     title, make = MODELS[name]
     model, inputs, labels = make()
     model.to(device)
@@ -106,27 +119,28 @@ def step_times(name: str, device: str, rounds: int) -> None:
     for mode in MODES:
         twin = copy.deepcopy(model)
         sparse = SparseBackward(twin, partition_model(twin), mode)
-        step = stepper(twin, sparse.parameters(), inputs, labels)
+        step = stepper(twin, sparse.parameters(), inputs, labels, half)
         step()  # every module's optimizer state is there before any time is taken
         runs[mode] = (twin, sparse, step)
-    dense = stepper(model, model.parameters(), inputs, labels)
-    dense_macs, _ = executed_macs(functools.partial(forward_backward, model, inputs, labels), device)
+    dense = stepper(model, model.parameters(), inputs, labels, half)
+    dense_macs, _ = executed_macs(functools.partial(forward_backward, model, inputs, labels, half), device)
     model.zero_grad(set_to_none=True)
     dense()
     found: dict[tuple[str, float], list[tuple[Spent, float]]] = {}
-    changes = []
+    changes, plain = [], []
     for turn in range(rounds):
         before = Spent.by(dense)
         for mode, (twin, sparse, step) in runs.items():
             for share in SHARES:
                 active = draw(sparse.partition, share, turn)
                 changes.append(Spent.by(functools.partial(sparse.set_active, active)).clock / before.clock)
-                macs, _ = executed_macs(functools.partial(forward_backward, twin, inputs, labels), device)
+                macs, _ = executed_macs(functools.partial(forward_backward, twin, inputs, labels, half), device)
                 for leaf in sparse.parameters():
                     leaf.grad = None
                 step()  # memory settles into the new set's sizes, as within an interval between probes
                 taken = Spent.by(step)
                 after = Spent.by(dense)
+                plain.append(after.clock)
                 found.setdefault((mode, share), []).append((taken.beside(before, after), macs / dense_macs))
                 before = after
     rows = []
@@ -143,6 +157,17 @@ def step_times(name: str, device: str, rounds: int) -> None:
     header += ["CPU seconds / dense", "CPU seconds − FLOPs [range]"]
     table(f"{title}: {dense_macs / 1e9:.1f} GMAC, {len(sparse.partition.modules)} modules", header, rows)
     print(f"\nchanging the active set / dense step: at most {max(changes):.4f}")
+    sparse_steps = [
+        {
+            "mode": mode,
+            "share": share,
+            "macs_to_dense": statistics.median(macs for _, macs in pairs),
+            "time_to_dense": [taken.clock for taken, _ in pairs],
+        }
+        for (mode, share), pairs in found.items()
+    ]
+    seconds = statistics.median(plain)
+    return {"model": title, "dense_macs": dense_macs, "dense_seconds": seconds, "sparse": sparse_steps}
 
 
 def memory_run(name: str, device: str = "cpu") -> Callable[[], None]:
@@ -168,7 +193,8 @@ def memory_run(name: str, device: str = "cpu") -> Callable[[], None]:
 
 def memory(device: str) -> None:
     rows = []
-    for key, (title, _) in MODELS.items():
+    for key in [key for key in MODELS if key not in ASKED_FOR]:
+        title = MODELS[key][0]
         names = [f"{key}/{share}" for share in ("dense", "1", "0.34")]
         if device == "cuda":
             held, resident = [], []
@@ -194,14 +220,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     parts = (*MODELS, "memory")
-    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), metavar="PART")
+    usual = [part for part in parts if part not in ASKED_FOR]
+    parser.add_argument("--only", nargs="+", choices=parts, default=usual, metavar="PART")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     where = torch.cuda.get_device_name() if args.device == "cuda" else platform.machine()
-    print(f"torch {torch.__version__}, {where}, float32, {args.threads} threads, {args.rounds} rounds")
+    print(f"torch {torch.__version__}, {where}, {args.precision}, {args.threads} threads, {args.rounds} rounds")
+    numbers = []
     for part in args.only:
-        memory(args.device) if part == "memory" else step_times(part, args.device, args.rounds)
+        if part == "memory":
+            memory(args.device)
+        else:
+            numbers.append(step_times(part, args.device, args.rounds, args.precision == "bfloat16"))
+        if args.json:
+            args.json.write_text(json.dumps(numbers, indent=2))
 
 
 if __name__ == "__main__":

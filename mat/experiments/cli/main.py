@@ -10,6 +10,7 @@ import sys
 import click
 
 from mat.errors import InputError
+from mat.experiments.cli.burst import burst
 from mat.experiments.cli.kernels import kernels
 from mat.experiments.cli.look import compare, show, summary, trace
 from mat.experiments.cli.plugins import check_plugin, list_
@@ -39,7 +40,7 @@ DO = {
 }
 REFUSED = "mat: error: "  # how the line begins that says why
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, step)
+SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, burst, step)
 
 
 class InOrder(click.Group):

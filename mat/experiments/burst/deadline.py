@@ -1,0 +1,34 @@
+"""Work that is interrupted when its time is up: it saves its state as it does when someone interrupts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def until(end: float) -> Iterator[None]:
+    """An interrupt to this process when ``time.monotonic()`` is ``end``, in the main thread of a Unix system.
+
+    What it raises ends with this block; an interrupt of someone's own goes on.
+    """
+    come: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        come.append(number)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, max(end - time.monotonic(), 1e-3))
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not come:
+            raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
