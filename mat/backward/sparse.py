@@ -125,19 +125,18 @@ class SparseBackward:
     def _wanted(self) -> bool:
         if self._closed or not self._enabled:
             return False
-        if torch.is_grad_enabled():
-            self._meet_wrapper()
+        self._meet_wrapper()
         return True
 
     def _meet_wrapper(self) -> None:
-        """Within a training pass: let the DistributedDataParallel that it is in, if it is, reduce what is active.
+        """Within a pass: let the DistributedDataParallel that it is in, if it is, reduce what is active.
 
-        Raises InputError where there are several processes and no such thing; a backward pass runs layers again
-        outside of it, where activations are checkpointed.
+        Raises InputError in training where there are several processes and no such thing; a backward pass runs layers
+        again outside of it, where activations are checkpointed.
         """
         ddp = active_wrapper()
         if ddp is None:
-            if torch._C._current_graph_task_id() == -1:
+            if self._enabled and torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
                 refuse_alone()
         elif self.reducer is None or self.reducer.ddp is not ddp:
             if self.reducer is not None:
@@ -183,9 +182,8 @@ class SparseBackward:
     @contextmanager
     def dense(self) -> Iterator[None]:
         """Within it the model runs its own, plain forward: for kernel probes and anything needing dense autograd."""
-        if active_wrapper() is not None:
-            self._meet_wrapper()
         before, self._enabled = self._enabled, False
+        self._meet_wrapper()
         try:
             yield
         finally:
