@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mat import processes
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
@@ -248,7 +249,7 @@ class Controller:
             )
         record = (self.due or self.missed) and bool(self.measured) and self.estimator.name == STEP
         if self.due and not record:
-            self._select(self.step, *self.measure(first=not self.history))
+            self._select(self.step, *processes.of_first(lambda: self.measure(first=not self.history)))
         elif self.due and not self.method.reads:
             self._choose(self.step)
         active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
@@ -263,6 +264,11 @@ class Controller:
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
+        if self.sparse is None and processes.count() > 1:
+            raise InputError(
+                f"{type(self.method).__name__} trains all modules, and DistributedDataParallel's own reducer sees "
+                f"nothing of a step that is recorded (estimator {STEP!r}): use another estimator in several processes"
+            )
         targets = None
         if self.sparse is not None:
             owner, training = self.sparse.leaves.owner, {*self.active, None}
@@ -288,12 +294,18 @@ class Controller:
         kernels, scaled, self.recording = self.recording.kernels, self.recording.loss_scale > 1, None
         if kernels is None:
             raise InputError(NO_PASS)
-        self.missed = scaled and not all(bool(gram.isfinite().all()) for gram in kernels.values())
-        if self.missed:
-            return
+        found = processes.of_first(lambda: self._read(kernels, scaled))
+        self.missed = found is None
+        if found is not None:
+            self._select(self.step - 1, *found)
+
+    def _read(self, kernels: Kernels, scaled: bool) -> tuple[list[dict[str, Any]], Observation] | None:
+        """What a recorded step has measured; None where its loss, ``scaled`` up, has overflowed."""
+        if scaled and not all(bool(gram.isfinite().all()) for gram in kernels.values()):
+            return None
         spectra = kernels if SPECTRA in self.measured else None
         norms = norms_of_kernels({name: kernels[name] for name in self.partition.names})
-        self._select(self.step - 1, *self._seen(spectra, norms if GRADIENTS in self.measured else {}))
+        return self._seen(spectra, norms if GRADIENTS in self.measured else {})
 
     def _select(self, step: int, rows: list[dict[str, Any]], seen: Observation) -> None:
         """Choose by what was ``seen`` at ``step``, and record it."""
@@ -377,6 +389,8 @@ class Controller:
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists. Between steps."""
         self.end_step()
+        if self.sparse is not None:
+            self.sparse.promises.settle()
         return {
             "step": self.step,
             "interval": self.interval,

@@ -159,13 +159,14 @@ class Assembled:
     """A layer with short parameters: they are put together from the leaves, inactive ones as constants.
 
     In ``detach`` the inactive channels of a batch norm, which belong to filters that send nothing back, are
-    constants; other norms lie on residual paths and let gradients through.
+    constants; other norms lie on residual paths and let gradients through, as does one over several processes.
     """
 
     def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
         self.own = dict(layer._parameters)
-        self.channels = detach and isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(pieces) == 2
+        norm = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
+        self.channels = detach and norm and len(pieces) == 2
 
     def plan(self, is_active: IsActive) -> None:
         self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}

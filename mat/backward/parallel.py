@@ -1,53 +1,87 @@
-"""Refuse what trains a model in several processes or on several devices: it knows whole parameters only."""
+"""What trains a model in several processes or on several devices: DistributedDataParallel, and nothing else.
+
+Its replicas hold whole models, and ``mat.backward.reducer`` averages the gradients of their slices. Anything else,
+which cuts a model up or copies it, knows whole parameters only and is refused by name.
+"""
 
 from __future__ import annotations
 
-import torch
+from typing import NoReturn
+
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mat import processes
 from mat.errors import InputError
 
 # by name: most of these packages need not be installed
 WRAPPERS = {
-    *("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"),
+    *("DataParallel", "FullyShardedDataParallel", "FSDPModule", "XlaFullyShardedDataParallel"),
     *("DeepSpeedEngine", "PipelineEngine", "ShardedDataParallel", "TensorParallel"),
 }
 SHARDED = "DTensor"
 
 
 def refuse_parallel(model: nn.Module) -> None:
-    """Raise InputError where ``model`` is inside out of a parallel wrapper's hands, or there are several processes."""
+    """Raise InputError where ``model`` is inside out of a parallel wrapper's hands, or in parts."""
     for module in model.modules():
         refuse_wrapper(module)
+        if isinstance(module, DistributedDataParallel):
+            raise InputError(
+                "expected the plain model, got one inside of DistributedDataParallel: give ddp.module, and call ddp in "
+                "training as ever"
+            )
     for parameter in model.parameters():
         if SHARDED in _names(parameter):
-            _refuse("fully_shard (DTensor parameters)")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        processes = torch.distributed.get_world_size()
-        if processes > 1:
-            _refuse(f"several processes ({processes} in torch.distributed)")
+            _refuse("sharded parameters (DTensor: fully_shard, tensor parallel)")
 
 
 def refuse_wrapper(module: nn.Module) -> None:
-    """Raise InputError where ``module`` is one that trains what is in it in parallel."""
+    """Raise InputError where ``module`` is one that trains what is in it in parallel, other than data-parallel."""
     found = [name for name in _names(module) if name in WRAPPERS]
     if found:
         _refuse(found[0])
 
 
-def refuse_active_wrapper() -> None:
-    """Raise InputError within the forward pass of a DistributedDataParallel."""
-    if DistributedDataParallel._get_active_ddp_module() is not None:
-        _refuse("DistributedDataParallel")
+def active_wrapper() -> DistributedDataParallel | None:
+    """The DistributedDataParallel whose forward pass is running."""
+    return DistributedDataParallel._get_active_ddp_module()
+
+
+def refuse_alone() -> None:
+    """Raise InputError where there are several processes: no DistributedDataParallel is at hand that joins them."""
+    if processes.count() > 1:
+        raise InputError(
+            f"there are {processes.count()} processes, and the model is not called through a DistributedDataParallel, "
+            "so each would train for itself: wrap it, DistributedDataParallel(model), and call that in training"
+        )
+
+
+def refuse_options(ddp: DistributedDataParallel) -> None:
+    """Raise InputError for options of ``ddp`` that only its own reducer could follow."""
+    found = {
+        "static_graph=True": ddp.static_graph,
+        "a communication hook": ddp._comm_hooks,
+        "mixed_precision": ddp.mixed_precision is not None,
+        "delay_all_reduce_named_params": ddp._delay_all_reduce_params,
+        "the python reducer of torch.compile": ddp._use_python_reducer,
+        "its join() for uneven inputs": ddp._join_config.enable,
+        "a process group that is not all processes": ddp.process_group.size() != processes.count(),
+    }
+    for what, is_set in found.items():
+        if is_set:
+            raise InputError(
+                f"the sparse backward pass works in DistributedDataParallel, but not with {what}: what is active "
+                "changes from step to step; leave it out"
+            )
 
 
 def _names(thing: object) -> list[str]:
     return [kind.__name__ for kind in type(thing).__mro__]
 
 
-def _refuse(what: str) -> None:
+def _refuse(what: str) -> NoReturn:
     raise InputError(
-        f"the sparse backward pass does not work with {what}: the gradients of slices would not be reduced, and each "
-        "process would select for itself; expected the plain model, in one process and on one device"
+        f"the sparse backward pass does not work with {what}: it needs whole parameters, each on one device; expected "
+        "the plain model, or DistributedDataParallel with one device per process"
     )

@@ -2,19 +2,21 @@
 
 An optimizer of one's own may take "no gradient" for zero, and then decays and drifts what is asleep. No type tells so:
 the bits of what is asleep are compared around the first steps, around the first after each selection, and now and then.
+On a device that a host does not wait for, they are read when the next are due, at a selection or when a state is asked.
 """
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mat.backward.late import sent
 from mat.errors import InputError, listed
 from mat.modes import DETACHED
 
@@ -32,14 +34,21 @@ def fingerprints(leaves: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass
+class Watched:
+    """What was asleep in a step, and its fingerprints before and, if it is over, after it: read by calling them."""
+
+    asleep: Asleep
+    before: Callable[[], list[int]]
+    after: Callable[[], list[int]] | None = None
+
+
+@dataclass
 class Steps:
-    """Of one optimizer: steps so far, what was asleep at the last, and its fingerprints while they are compared."""
+    """Of one optimizer: steps so far, what was asleep at the last, and that step's fingerprints where they were due."""
 
     count: int = 0
     asleep: frozenset[str] | None = None
-    leaves: list[nn.Parameter] = field(default_factory=list)
-    before: Tensor | None = None
-    after: dict[nn.Parameter, int] = field(default_factory=dict)
+    watched: Watched | None = None
 
 
 class Promises:
@@ -49,39 +58,62 @@ class Promises:
         self._steps: weakref.WeakKeyDictionary[Optimizer, Steps] = weakref.WeakKeyDictionary()
         self._spent: dict[nn.Parameter, tuple[weakref.ref[Tensor], int]] = {}
         self._said: set[str] = set()
+        self._coming: list[Callable[[], None]] = []
 
     def before_step(self, optimizer: Optimizer, asleep: Asleep) -> None:
         """Take the fingerprints of what is ``asleep`` and in the optimizer, where they are due."""
         steps = self._steps.setdefault(optimizer, Steps())
         names = frozenset(asleep.values())
-        due = steps.count < FIRST or names != steps.asleep or steps.count % EVERY == 0
-        steps.count, steps.asleep = steps.count + 1, names
-        steps.leaves, steps.before = list(asleep), fingerprints(list(asleep)) if due and asleep else None
-        if steps.before is not None:
-            found = zip(steps.leaves, steps.before.tolist(), strict=True)
-            moved = {asleep[leaf] for leaf, bits in found if steps.after.get(leaf, bits) != bits}
-            if moved:
-                self._say(
-                    "moved",
-                    f"{listed(sorted(moved))} changed while not active, between two steps of the optimizer: by a decay "
-                    "or an average by hand, which must leave alone what has no gradient; loading weights is no matter",
-                )
-        steps.after = {}
+        due = bool(asleep) and (steps.count < FIRST or names != steps.asleep or steps.count % EVERY == 0)
+        last, steps.count, steps.asleep, steps.watched = steps.watched, steps.count + 1, names, None
+        if due:
+            self.settle()
+            now = steps.watched = Watched(asleep, sent(fingerprints(list(asleep))))
+            if last is not None and last.after is not None:
+                self._when_read(lambda: self._between(last, now), asleep)
 
     def after_step(self, optimizer: Optimizer, asleep: Asleep) -> None:
         """Raise InputError where the step has moved what is ``asleep``."""
         steps = self._steps.get(optimizer)
-        if steps is None or steps.before is None or set(steps.leaves) != set(asleep):
+        watched = None if steps is None else steps.watched
+        if watched is None or watched.asleep.keys() != asleep.keys():
             return
-        before, steps.before = steps.before.tolist(), None
-        after = fingerprints(steps.leaves).tolist()
-        moved = {asleep[leaf] for leaf, a, b in zip(steps.leaves, before, after, strict=True) if a != b}
+        watched.after = sent(fingerprints(list(watched.asleep)))
+        kind = type(optimizer).__name__
+        self._when_read(lambda: self._around(watched, kind), asleep)
+
+    def settle(self) -> None:
+        """Read what is on its way, and raise or say what it shows."""
+        coming, self._coming = self._coming, []
+        for check in coming:
+            check()
+
+    def _when_read(self, check: Callable[[], None], asleep: Asleep) -> None:
+        self._coming.append(check)
+        if all(leaf.device.type == "cpu" for leaf in asleep):
+            self.settle()
+
+    def _between(self, last: Watched, now: Watched) -> None:
+        assert last.after is not None  # as was asked
+        after = dict(zip(last.asleep, last.after(), strict=True))
+        found = zip(now.asleep.items(), now.before(), strict=True)
+        moved = {name for (leaf, name), bits in found if after.get(leaf, bits) != bits}
+        if moved:
+            self._say(
+                "moved",
+                f"{listed(sorted(moved))} changed while not active, between two steps of the optimizer: by a decay "
+                "or an average by hand, which must leave alone what has no gradient; loading weights is no matter",
+            )
+
+    def _around(self, step: Watched, kind: str) -> None:
+        assert step.after is not None  # as was asked
+        found = zip(step.asleep.values(), step.before(), step.after(), strict=True)
+        moved = {name for name, before, after in found if before != after}
         if moved:
             raise InputError(
-                f"a step of {type(optimizer).__name__} has moved modules that are not active ({listed(sorted(moved))}):"
+                f"a step of {kind} has moved modules that are not active ({listed(sorted(moved))}):"
                 " it must skip parameters whose .grad is None, as those of torch.optim do; do so, or use one of these"
             )
-        steps.after = dict(zip(steps.leaves, after, strict=True))
 
     def trained(self, active: Mapping[nn.Parameter, str], lost: bool) -> None:
         """Say so once where no gradient has come to a module, of which ``active`` has the leaves of a step.
@@ -112,6 +144,7 @@ class Promises:
 
     def dropped(self, leaves: Mapping[nn.Parameter, str]) -> None:
         """Say so once where gradients of ``leaves``, which fall asleep, have been in no step."""
+        self.settle()
         lost = {name for leaf, name in leaves.items() if leaf.grad is not None and self._waits(leaf, leaf.grad)}
         if lost:
             self._say(

@@ -29,9 +29,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from mat.backward.attention import Heads
 from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
-from mat.backward.parallel import refuse_active_wrapper, refuse_parallel, refuse_wrapper
+from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel, refuse_wrapper
 from mat.backward.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
 from mat.backward.promises import Promises
+from mat.backward.reducer import Reducer
 from mat.errors import InputError
 from mat.modes import MODES
 from mat.partition.partition import Partition, Slice
@@ -55,8 +56,11 @@ class SparseBackward:
     >>> sparse.set_active({"layer0.head1", "layer1.ffn"})
 
     Raises InputError for an unknown mode, a layer that cannot be cut into slices (by name), a tied parameter
-    inside a module, a model that is wrapped already, or one that several processes or devices train. Move the model
-    to its device before wrapping it.
+    inside a module, a model that is wrapped already, or one that is in parts or trained on several devices by one
+    process. Move the model to its device before wrapping it.
+
+    Several processes train it through DistributedDataParallel, built before or afterwards; ``reducer``, once it has
+    been called, averages the gradients of what is active (``mat.backward.reducer``).
     """
 
     def __init__(self, model: nn.Module, partition: Partition, mode: str = "exact") -> None:
@@ -68,6 +72,7 @@ class SparseBackward:
         self.model, self.partition, self.mode = model, partition, mode
         self.leaves = Leaves(model, partition)
         self._enabled, self._closed, self.promises = True, False, Promises()
+        self.reducer: Reducer | None = None
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
         self._layers = {path: self._layer(path) for path in paths}
@@ -131,8 +136,23 @@ class SparseBackward:
     def _wanted(self) -> bool:
         if self._closed or not self._enabled:
             return False
-        refuse_active_wrapper()
+        self._meet_wrapper()
         return True
+
+    def _meet_wrapper(self) -> None:
+        """Within a pass: let the DistributedDataParallel that it is in, if it is, reduce what is active.
+
+        Raises InputError in training where there are several processes and no such thing; a backward pass runs layers
+        again outside of it, where activations are checkpointed.
+        """
+        ddp = active_wrapper()
+        if ddp is None:
+            if self._enabled and torch.is_grad_enabled() and torch._C._current_graph_task_id() == -1:
+                refuse_alone()
+        elif self.reducer is None or self.reducer.ddp is not ddp:
+            if self.reducer is not None:
+                self.reducer.remove()
+            self.reducer = Reducer(ddp, self.leaves, self._is_active, lambda: self.active, self.mode)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every trainable leaf once, modules first; a slice's name is ``parameter[start:stop]``."""
@@ -174,6 +194,7 @@ class SparseBackward:
     def dense(self) -> Iterator[None]:
         """Within it the model runs its own, plain forward: for kernel probes and anything needing dense autograd."""
         before, self._enabled = self._enabled, False
+        self._meet_wrapper()
         try:
             yield
         finally:
@@ -184,12 +205,15 @@ class SparseBackward:
         """Give the model its plain forward and memory layout back.
 
         Values stay. The leaves of cut parameters are the model's no longer: an optimizer that still holds them is
-        refused at its next step.
+        refused at its next step. Raises InputError, when all that is done, where the last steps broke a promise.
         """
         self._closed = True
         for stand_in in self._stand_ins:
             stand_in.remove()
+        if self.reducer is not None:
+            self.reducer.remove()
         self.leaves.undo_densify()
+        self.promises.settle()
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         held = {id(leaf) for group in optimizer.param_groups for leaf in group["params"]}
@@ -210,6 +234,10 @@ class SparseBackward:
             refuse_optimizer(optimizer)
             self.leaves.check_storage()
             refuse_parallel(self.model)
+            if self.reducer is None:
+                refuse_alone()
+            elif self.reducer.waiting:  # no output of the forward pass had a part in the loss
+                self.reducer.reduce()
             self.leaves.refuse_strays(self._is_active, self._dense_grads)
             active, asleep = self._owners(held)
             if not _has_closure(args, kwargs):

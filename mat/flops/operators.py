@@ -89,11 +89,13 @@ FREE = frozenset(name for names in _GROUPS.values() for name in names.split())
 
 @cache
 def is_free(name: str) -> bool:
-    """Whether an operator ('aten::add_') does no products: a view, a pointwise operator, or one of ``FREE``."""
+    """Whether an operator ('aten::add_') does no products: a view, a pointwise operator, communication between
+    processes, or one of ``FREE``."""
     namespace, _, operator = name.partition("::")
     if namespace == "prim":  # a trace's own nodes; calls of Python or scripted functions may do anything
         return not operator.startswith(("PythonOp", "CallFunction"))
-    return namespace in ("aten", "prims") and any(map(_does_no_products, _variants(operator)))
+    known = namespace in ("aten", "prims") and any(map(_does_no_products, _variants(operator)))
+    return known or namespace == "c10d"
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
@@ -44,7 +45,9 @@ class MATCallback(TrainerCallback, ExportableState):
     ``log_history`` only. The controller's state is in ``trainer_state.json``, so a checkpoint resumes exactly; a
     checkpoint made without this callback begins MAT anew, with a warning.
 
-    Raises InputError for what the sparse backward pass cannot run in: several devices or processes, FSDP, DeepSpeed,
+    Several processes (torchrun, accelerate) train it by DistributedDataParallel; the first one's probe decides.
+
+    Raises InputError for what the sparse backward pass cannot run in: several devices in one process, FSDP, DeepSpeed,
     ``torch_compile``, ``fp16``, and methods that train modules every k-th step (Trainer makes its scheduler first).
     """
 
@@ -61,6 +64,8 @@ class MATCallback(TrainerCallback, ExportableState):
         self.partition = partition or partition_model
         self.controller: Controller | None = None
         self._shares: list[float] = []
+        self._lent: list[nn.Module] = []
+        self._meeting: Any = None
 
     def state(self) -> dict[str, Any]:
         """What Trainer saves of this callback: plain numbers and lists."""
@@ -69,8 +74,8 @@ class MATCallback(TrainerCallback, ExportableState):
 
     def close(self) -> None:
         """Give the model and the optimizer back as they were; for a training that ended with an error."""
+        self._take_back()
         if self.controller is not None:
-            self.controller.model.__dict__.pop("parameters", None)
             self.controller.close()
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
@@ -82,7 +87,7 @@ class MATCallback(TrainerCallback, ExportableState):
         self.close()
         self._shares = []
         partition = self.partition if isinstance(self.partition, Partition) else self.partition(model)
-        batch = args.train_batch_size * args.gradient_accumulation_steps
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         probe, options = self.probe, {"seed": args.seed, "length": state.max_steps, "batch": batch, **self.options}
         if isinstance(probe, int) and options.get("estimator") == STEP:
             probe, options["n"] = None, probe
@@ -130,12 +135,29 @@ class MATCallback(TrainerCallback, ExportableState):
         with _bare(model):
             controller.begin_step(loss_scale=1 / args.gradient_accumulation_steps)
         self._shares.append(len(controller.active) / len(controller.partition.modules))
-        # Trainer clips model.parameters() and logs their norm, but gradients are on the slices. Only within a step:
-        # whoever copies, saves or counts between steps finds the model's own method
-        model.parameters = lambda recurse=True: controller.parameters()
+        self._lend(model)
+        # a DistributedDataParallel around it shows itself in its forward pass
+        self._meeting = model.register_forward_pre_hook(lambda *_: self._lend(*_active_wrappers()))
+
+    def _lend(self, *modules: nn.Module) -> None:
+        """Trainer clips ``parameters()`` and logs their norm, but gradients are on the slices. Only within a step:
+        whoever copies, saves or counts between steps finds the model's own method."""
+        controller = self.controller
+        assert controller is not None  # since training began
+        for module in modules:
+            vars(module)["parameters"] = lambda recurse=True: controller.parameters()
+            self._lent.append(module)
+
+    def _take_back(self) -> None:
+        for module in self._lent:
+            vars(module).pop("parameters", None)
+        self._lent = []
+        if self._meeting is not None:
+            self._meeting.remove()
+            self._meeting = None
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        kwargs["model"].__dict__.pop("parameters", None)
+        self._take_back()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         assert self.controller is not None  # since training began
@@ -206,6 +228,11 @@ def _inputs(batch: Mapping[str, Any], model: nn.Module, args: TrainingArguments)
     return {**inputs, "decoder_input_ids": shifted(labels=tensors["labels"])}
 
 
+def _active_wrappers() -> list[nn.Module]:
+    found = DistributedDataParallel._get_active_ddp_module()
+    return [] if found is None else [found]
+
+
 def _refuse(args: TrainingArguments) -> None:
     found = {
         "fp16=True (use bf16)": args.fp16,
@@ -213,11 +240,10 @@ def _refuse(args: TrainingArguments) -> None:
         "FSDP": args.fsdp,
         "DeepSpeed": args.deepspeed,
         "several devices (make one visible)": args.n_gpu > 1,
-        "several processes": args.world_size > 1,
         "restore_callback_states_from_checkpoint=True (MATCallback restores itself)": (
             args.restore_callback_states_from_checkpoint
         ),
     }
     for what, set_ in found.items():
         if set_:
-            raise InputError(f"MATCallback does not work with {what}; expected one device and one process")
+            raise InputError(f"MATCallback does not work with {what}; expected one device per process")

@@ -153,27 +153,56 @@ def one_process():
     torch.distributed.destroy_process_group()
 
 
-def test_a_parallel_wrapper_is_refused_whenever_it_comes(one_process):
+def test_a_wrapper_that_trains_in_another_way_than_data_parallel_is_refused_whenever_it_comes(one_process):
     case = bert_case()
     outside = DistributedDataParallel(case.model)
-    with pytest.raises(InputError, match="does not work with DistributedDataParallel"):
+    with pytest.raises(InputError, match=r"give ddp\.module"):
         SparseBackward(outside, case.partition)
     sparse = SparseBackward(case.model, case.partition)
-    with pytest.raises(InputError, match="does not work with DistributedDataParallel"):
-        outside(**case.inputs)  # made before
-    for wrapper in (DistributedDataParallel, DataParallel, type("DeepSpeedEngine", (nn.Sequential,), {})):
+    outside(**case.inputs)  # made before
+    DistributedDataParallel(case.model)(**case.inputs)  # made afterwards
+    for wrapper in (DataParallel, type("DeepSpeedEngine", (nn.Sequential,), {})):
         with pytest.raises(InputError, match=f"does not work with {wrapper.__name__}"):
-            wrapper(case.model)  # made afterwards
+            wrapper(case.model)
     nn.Sequential(case.model)  # anything else may hold it
     sparse.close()
     DataParallel(case.model)
 
 
-def test_several_processes_are_refused_by_name(one_process, monkeypatch):
+def as_zero(state, bucket):
+    done = torch.futures.Future()
+    done.set_result(torch.zeros_like(bucket.buffer()))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "what"),
+    [
+        ({"static_graph": True}, None, "static_graph"),
+        ({}, lambda ddp: ddp.register_comm_hook(None, as_zero), "a communication hook"),
+        ({}, lambda ddp: setattr(ddp, "_join_config", ddp._join_config._replace(enable=True)), r"its join\(\)"),
+    ],
+)
+def test_what_only_the_reducer_of_ddp_could_follow_is_refused_by_name(one_process, options, change, what):
+    case, sparse = wrapped()
+    ddp = DistributedDataParallel(case.model, **options)
+    if change:
+        change(ddp)
+    with pytest.raises(InputError, match=f"not with {what}"):
+        ddp(**case.inputs)
+    sparse.close()
+
+
+def test_several_processes_without_what_joins_them_are_refused_in_the_first_pass(one_process, monkeypatch):
+    case, sparse = wrapped()
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
-    case = bert_case()
-    with pytest.raises(InputError, match=r"several processes \(2 in torch.distributed\)"):
-        SparseBackward(case.model, case.partition)
+    with torch.no_grad():
+        case.loss()
+    with sparse.dense():
+        case.loss()
+    with pytest.raises(InputError, match=r"there are 2 processes, and the model is not called through a Distributed"):
+        case.loss()
+    sparse.close()
 
 
 @pytest.mark.parametrize("build", [bert_case, vgg_case])

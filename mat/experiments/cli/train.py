@@ -62,27 +62,40 @@ def train(
     """Train one run, from a specification or from flags; flags complete and override a specification.
 
     A run that was interrupted goes on from its last saved state when the same command is given again.
+
+    Several processes share each batch when `torchrun --nproc-per-node 2 -m mat train ...` starts them; their number is
+    part of the run's identity.
     """
+    from mat import processes
     from mat.experiments.config.blocks import RunLabels
     from mat.experiments.config.spec import Spec
+    from mat.experiments.training import sharing
+    from mat.experiments.training.resume import silent
     from mat.experiments.training.run import train as train_run
     from mat.settings.strict import validate
 
     machine = options.machine_of(data, cache, device)
     names = {"task": task, "model": model, "method": method}
     called = None if labels is None else validate(RunLabels, options.mapping("--labels", labels), "--labels")
-    run = Spec.of(described(spec, names, {"seed": seed, "threads": threads}, settings))
-    print(f"mat: {run.name} -> {out} on {platform.node()}", file=sys.stderr)
-    final = train_run(
-        run,
-        out,
-        machine,
-        labels=None if called is None else called.model_dump(),
-        report=options.reporter(),
-        save_every=save_every,
-        keep=checkpoint,
-    )
-    print(f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}", file=sys.stderr)
+    given = described(spec, names, {"seed": seed, "threads": threads}, settings)
+    run = Spec.of({"processes": sharing.asked(), **given})
+    with sharing.joined(device):
+        report = options.reporter() if processes.rank() == 0 else silent
+        if processes.rank() == 0:
+            print(f"mat: {run.name} -> {out} on {platform.node()}", file=sys.stderr)
+        final = train_run(
+            run,
+            out,
+            machine,
+            labels=None if called is None else called.model_dump(),
+            report=report,
+            save_every=save_every,
+            keep=checkpoint,
+        )
+        if processes.rank() == 0:
+            print(
+                f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}", file=sys.stderr
+            )
 
 
 def described(

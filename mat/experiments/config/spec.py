@@ -25,7 +25,7 @@ from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
 from mat.settings.strict import Strict, read, validate
 
-THREADS = 1024  # of one run, at most
+THREADS = PROCESSES = 1024  # of one run, at most
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,26 @@ class Spec:
     start: Start | None
     seed: int
     threads: int
+    processes: int | None = None
+    """That share each batch; None: one, which names no run."""
 
     def __post_init__(self) -> None:
-        if self.probe.estimator == STEP and self.probe.n > self.recipe.batch:
+        number = self.processes or 1
+        if self.recipe.batch % number:
             raise InputError(
-                f"probe: the estimator {STEP} measures samples of one training batch, n of at most {self.recipe.batch} "
-                f"(recipe: batch), got {self.probe.n}"
+                f"recipe: batch is shared by {number} processes, so it must be a multiple of that, got "
+                f"{self.recipe.batch}"
+            )
+        share = self.recipe.batch // number
+        if self.probe.estimator == STEP and self.probe.n > share:
+            raise InputError(
+                f"probe: the estimator {STEP} measures samples of one training batch, n of at most {share} "
+                f"(recipe: batch{', over the processes' if number > 1 else ''}), got {self.probe.n}"
+            )
+        if self.probe.estimator == STEP and number > 1 and self.method.settings.dense and self.method.settings.observe:
+            raise InputError(
+                f"probe: in several processes the estimator {STEP} cannot read what {self.method.name} trains, all "
+                "modules; choose another estimator"
             )
 
     @classmethod
@@ -180,6 +194,7 @@ class Spec:
             start=None if block.start is None else read(Start, block.start, f"{at}start"),
             seed=block.seed,
             threads=block.threads,
+            processes=None if block.processes == 1 else block.processes,
         )
 
     @property
@@ -231,3 +246,4 @@ class _Given(Strict):
     start: Any = None
     seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1, le=THREADS)
+    processes: int | None = Field(None, ge=1, le=PROCESSES)

@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from mat import processes
 from mat.controller import Controller
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
-from mat.experiments.training import checkpoint
+from mat.experiments.training import checkpoint, sharing
 from mat.experiments.training.cost import extent
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.loss_sum import LATE, LossSum
@@ -58,7 +60,10 @@ class Progress:
 class Loop:
     """A run in memory: ``advance`` is one step, ``state`` and ``restore`` are what a later process needs.
 
-    ``out``: the run's folder; what it follows and starts from is beside it.
+    ``out``: the run's folder; what it follows and starts from is beside it. ``trained``: the model as training calls
+    it. Of several processes each trains on its share of the batch, as DistributedDataParallel has it: batch norms see
+    the share, dropout is drawn for each, and what a model adds to the loss is of the share. The first evaluates and
+    probes; costs are of all of them, the optimizer's step, which each makes, is counted once.
     """
 
     def __init__(self, spec: Spec, out: Path, machine: Machine) -> None:
@@ -83,11 +88,19 @@ class Loop:
         )
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
+        self.trained = self._trained(partition)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.prefetch = Prefetch(self.task, spec.seed, self.recipe.batch, self.steps, pinned=machine.device == "cuda")
         self.progress = Progress()
         # a CPU has a loss when the call that computes it returns
         self.loss_sum = LossSum(machine.device, LATE if machine.device == "cuda" else 0)
+
+    def _trained(self, partition: Partition) -> nn.Module:
+        if processes.count() == 1:
+            return self.model
+        # experts may get no token: the reducer of DDP, which a dense method trains by, must be told
+        routed = any(module.kind == "expert" for module in partition.modules)
+        return DistributedDataParallel(self.model, find_unused_parameters=routed)
 
     def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
         """Steps that are trained, and steps that the learning rate's schedule goes over."""
@@ -152,12 +165,14 @@ class Loop:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
-        self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step))
+        rank = [processes.rank()] if processes.rank() else []
+        self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step, *rank))
         known = self._counted()
         if self.controller.recording is None:
             counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), Spent()
         else:
             counted, beside = self._recorded(batch, active)
+        counted = _of_all(counted, sorted(self.ledger.row))
         totals = progress.totals
         totals["macs_executed"] += counted.macs
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
@@ -217,7 +232,9 @@ class Loop:
         modules, memo = len(controller.partition.modules), self.progress.probe_macs
         key = (first, *(row.get("way", "") for row in controller.records[-modules:]))
         routes = self.ledger.experts != {}  # what a probe costs depends on where its samples are sent
-        if routes or key not in memo:  # apart from the probe itself, because counting is slow
+        if processes.rank() > 0:
+            memo[key] = 0  # the first one's ledger is written
+        elif routes or key not in memo:  # apart from the probe itself, because counting is slow
             memo[key], _ = executed.executed_macs(lambda: controller.measure(first), self.machine.device)
         totals["macs_executed_probe"] += memo[key]
         self._charge_probe()
@@ -264,22 +281,23 @@ class Loop:
         self._spend("probe", spent)
         if counting:
             progress.probe_macs[key] = macs - recording.macs
-        totals["macs_executed_probe"] += progress.probe_macs[key]
+        totals["macs_executed_probe"] += processes.count() * progress.probe_macs[key]
         return replace(counted, macs=counted.macs - progress.probe_macs[key]), spent
 
-    def losses(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The task's loss of ``model`` on a batch, in the recipe's precision, and what a training step minimises: it
-        and what the model adds; both differentiable."""
+    def losses(self, model: nn.Module, batch: Batch, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The task's loss of ``model`` on a batch, in the recipe's precision and times ``weight``, and what a training
+        step minimises: it and what the model adds; both differentiable. Of weight 0 is what has no counted label."""
         batch, half = self.machine.take(batch), self.recipe.precision == "bfloat16"
         with torch.autocast(self.machine.device, torch.bfloat16, enabled=half):
             logits = forward(model, batch.inputs)
-        loss = self.task.loss(logits.float(), batch.labels)
-        extra = model.extra_loss() if hasattr(model, "extra_loss") else None
+        loss = weight * self.task.loss(logits.float(), batch.labels) if weight else 0 * logits.float().sum()
+        plain = model.module if isinstance(model, DistributedDataParallel) else model
+        extra = plain.extra_loss() if hasattr(plain, "extra_loss") else None
         return loss, loss if extra is None else loss + extra
 
     def _step(self, batch: Batch) -> Tensor:
-        self.model.train()
-        loss, minimised = self.losses(self.model, batch)
+        self.trained.train()
+        loss, minimised = self.losses(self.trained, *sharing.share(batch))
         self.optimizer.zero_grad(set_to_none=True)
         minimised.backward()
         key, memo = elementwise.optimizer_key(self.optimizer), self.progress.optimizer_macs
@@ -288,7 +306,7 @@ class Loop:
         else:
             memo[key], _ = elementwise.elementwise_macs(self._update)
         self.progress.totals["macs_optimizer"] += memo[key]
-        return loss.detach()
+        return sharing.mean(loss.detach())
 
     def _update(self) -> None:
         if self.recipe.clip:
@@ -301,7 +319,7 @@ class Loop:
         start, total = time.perf_counter(), self.loss_sum.take()
         if not math.isfinite(total):
             progress.diverged = True
-        score = self.evaluation.score("validation", self.model)
+        score = processes.of_first(lambda: self.evaluation.score("validation", self.model))
         loss, metric = score.loss, score.metrics[self.task.metrics[0].name]
         progress.totals["macs_eval"] += self.nominal.forward * self.task.sizes["validation"]
         progress.totals["seconds_eval"] += time.perf_counter() - start
@@ -334,7 +352,8 @@ class Loop:
         self.controller.close()
         curve = pd.DataFrame(self.progress.curve)
         best = curve["val_loss"].idxmin() if curve["val_loss"].notna().any() else None
-        test = None if self.progress.diverged else self.evaluation.score("test", self.model)
+        diverged = self.progress.diverged
+        test = None if diverged else processes.of_first(lambda: self.evaluation.score("test", self.model))
         if test is not None and not math.isfinite(test.loss):  # the very last step overflowed
             self.progress.diverged, test = True, None
         return {
@@ -362,6 +381,13 @@ class Loop:
         self.controller.load_state_dict(state["controller"])
         self.progress = Progress(**state["progress"])
         self.loss_sum.restore(state["loss_sum"])
+
+
+def _of_all(counted: executed.Counted, experts: list[str]) -> executed.Counted:
+    """One step's costs in all processes together."""
+    routed = counted.routed
+    macs, *rows = sharing.total(counted.macs, *((routed or {}).get(name, 0) for name in experts))
+    return replace(counted, macs=macs, routed=None if routed is None else dict(zip(experts, rows, strict=True)))
 
 
 def initial_model(spec: Spec, task: Task, out: Path, machine: Machine) -> tuple[nn.Module, str | None]:

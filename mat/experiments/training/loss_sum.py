@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mat.backward.late import sent
+
 LATE = 8  # steps; a host is rarely further ahead of its GPU
 
 
@@ -31,7 +33,7 @@ class LossSum:
     def add(self, loss: Tensor) -> bool:
         """Add a step's loss; False where the sum was not finite ``late`` steps ago."""
         self._total = self._total + loss.detach()
-        self._coming.append(_sent(self._total))
+        self._coming.append(sent(self._total))
         return len(self._coming) <= self.late or math.isfinite(self._coming.popleft()())
 
     def take(self) -> float:
@@ -47,19 +49,3 @@ class LossSum:
     def restore(self, state: dict[str, Any]) -> None:
         self._begin(state["total"])
         self._coming.extend(lambda value=value: value for value in state["coming"])
-
-
-def _sent(value: Tensor) -> Callable[[], float]:
-    """A scalar on its way to the host, and the call that gives it: it waits for that value, for nothing after it."""
-    if value.device.type == "cpu":
-        there = value.numpy()
-        return lambda: float(there)
-    host = torch.empty((), dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record()
-
-    def read() -> float:
-        done.synchronize()
-        return float(host.numpy())
-
-    return read

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
+from mat import processes
 from mat.errors import InputError
+from mat.experiments.training import sharing
 from mat.records.files import leftovers, remove, replacing
 from mat.records.seal import SEAL, check_seal, write_seal
 
@@ -51,21 +53,25 @@ def complete(
 
     ``identity``: of the work, beside what it stands on. ``states`` stays where it is, to be removed when the results
     are written. An interrupt waits for the end of the piece that is being done, and for its state to be saved; a second
-    one does not. Raises InputError when the state belongs to other data, code or versions.
+    one does not. Of several processes the first one's states are read and saved, and all save and stop together. Raises
+    InputError when the state belongs to other data, code or versions.
     """
-    for left in leftovers(states):
+    for left in leftovers(states) if processes.rank() == 0 else ():
         remove(left)
     identity = {**identity, **what.stands_on}
-    state = load_state(states, identity, report)
+    state = processes.of_first(lambda: load_state(states, identity, report))
     if state is not None:
         what.restore(state)
     saved = time.monotonic()
     with _interrupts() as asked:
         for _ in what.work(report):
-            if asked() or time.monotonic() - saved > save_every:
-                save_state(states, {**what.state(), "identity": identity})
+            stop, due = sharing.anywhere(asked(), time.monotonic() - saved > save_every)
+            if stop or due:
+                state = what.state()
+                if processes.rank() == 0:
+                    save_state(states, {**state, "identity": identity})
                 saved = time.monotonic()
-            if asked():
+            if stop:
                 raise KeyboardInterrupt("its state is saved, the same command goes on from there")
 
 

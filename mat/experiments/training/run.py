@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from mat import processes
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
-from mat.experiments.training import checkpoint, resume
+from mat.experiments.training import checkpoint, resume, sharing
 from mat.experiments.training.code_version import code_hash, run_modules
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import HERE, Machine, versions
@@ -46,12 +48,25 @@ def train(
     written one by one, each as a whole, and sealed at the end: what lacks the seal is written again.
     ``report(line, share)`` is called at every evaluation with a line of text and the share of steps done;
     the state is saved every ``save_every`` seconds.
+    Several processes, where the specification says so, share each batch; the first one writes.
     A loss that is not finite ends the run with status ``diverged`` and no error.
     Raises InputError before any training for input that cannot be used.
     """
+    sharing.check_count(spec.processes)
+    with ExitStack() as stack:
+        code, finished = processes.of_first(lambda: _open(stack, spec, out))
+        if finished is not None and (not keep or checkpoint.is_complete(out)):
+            report("already finished; remove the folder to train it again", 1.0)
+            return finished
+        return _train(spec, out, machine, labels, report, save_every, keep, code)
+
+
+def _open(stack: ExitStack, spec: Spec, out: Path) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """Take the folder for as long as ``stack`` is open: what the run stands on, and its end if it is finished there."""
     check_writable(out)
-    with resume.alone(out):
-        return _train(spec, out, machine, labels, report, save_every, keep)
+    stack.enter_context(resume.alone(out))
+    code = {**reference_modules(spec, out), **run_modules(spec)}
+    return code, check_out(out, spec.name, code)
 
 
 def _train(
@@ -62,12 +77,8 @@ def _train(
     report: Report,
     save_every: float,
     keep: bool,
+    code: Mapping[str, str],
 ) -> dict[str, Any]:
-    code = {**reference_modules(spec, out), **run_modules(spec)}
-    finished = check_out(out, spec.name, code)
-    if finished is not None and (not keep or checkpoint.is_complete(out)):
-        report("already finished; remove the folder to train it again", 1.0)
-        return finished
     torch.set_num_threads(spec.threads)
     loop = Loop(spec, out, machine)
     if keep:
@@ -76,17 +87,31 @@ def _train(
     states = resume.state_path(out, identity["code_hash"])
     resume.complete(loop, states, identity, report, save_every)
     final = loop.finish()
+    if processes.rank() == 0:
+        _write(loop, out, final, labels, keep, code)
+        remove(states)
+    return final
+
+
+def _write(
+    loop: Loop,
+    out: Path,
+    final: Mapping[str, Any],
+    labels: Mapping[str, str] | None,
+    keep: bool,
+    code: Mapping[str, str],
+) -> None:
+    """Every output of a finished run as a whole, and the seal at the end."""
+    spec = loop.spec
     (out / SEAL).unlink(missing_ok=True)  # of a run that is finished and did not keep its weights
     kept = checkpoint.save(loop.model, loop.task, out) if keep else []
     labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
-    about = {**record(loop), "labels": labels, "code": code, "code_hash": identity["code_hash"]}
+    about = {**record(loop), "labels": labels, "code": code, "code_hash": code_hash(code)}
     write_json(about, out / RUN, sort_keys=True)
     write_record(pd.DataFrame(loop.progress.curve), out / CURVE)
     write_record(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
     write_json(final, out / FINAL, sort_keys=True)
     write_seal(out / SEAL, [*RECORDS, *kept])
-    remove(states)
-    return final
 
 
 def record(loop: Loop) -> dict[str, Any]:

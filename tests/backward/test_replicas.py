@@ -1,0 +1,130 @@
+"""Two processes train what one does with the whole batch, and reduce what is active only.
+
+Both processes go through all cases of ``tests.replicas`` once, on gloo; losses are means, and each has as many samples
+and tokens, so DDP's mean over the processes is the mean over the batch. Batch norms are left out, or in evaluation
+mode: over a share of a batch their statistics are others, by PyTorch's own rule.
+"""
+
+import multiprocessing
+
+import pytest
+import torch
+
+from tests import replicas
+from tests.replicas import BUILDS, MODES, STEPS
+
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What the first and the second process have found, by case."""
+    place = tmp_path_factory.mktemp("replicas")
+    torch.save(replicas.trained("bert", "exact", steps=2)["state"], place / "half.pt")
+    half, outs = str(place / "half.pt"), [str(place / f"{rank}.pt") for rank in (0, 1)]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([replicas.__name__])  # torch is imported once for both
+    running = [
+        server.Process(target=replicas.main, args=(str(place / "store"), rank, half, out))
+        for rank, out in enumerate(outs)
+    ]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join()
+    assert [one.exitcode for one in running] == [0, 0]
+    return [torch.load(out, weights_only=False) for out in outs]
+
+
+def same(found, expected):
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def compare(both, case, alone):
+    first, second = (found[case] for found in both)
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    assert first["active"] == second["active"] == alone["active"]
+    same(first["weights"], alone["weights"])
+    same(first["norms"], alone["norms"])
+    assert first["moved"] == second["moved"] == []
+    assert any(active != alone["active"][0] for active in alone["active"]), "control: the selection changes"
+    return first
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("build", BUILDS)
+def test_two_processes_train_what_one_does_and_what_sleeps_moves_in_neither(both, build, mode):
+    compare(both, f"{build} {mode}", replicas.trained(build, mode))
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        *((f"accumulated {mode}", {"build": "bert", "mode": mode, "shares": 2}) for mode in MODES),
+        *((f"recorded {mode}", {"build": "bert", "mode": mode, "estimator": "step"}) for mode in MODES),
+        ("wrapped before", {"build": "switch", "mode": "detach"}),
+        *((f"checkpointed {way}", {"build": "bert", "mode": "detach"}) for way in (False, True)),
+    ],
+)
+def test_so_they_do_however_they_are_wrapped_accumulated_probed_and_checkpointed(both, case, options):
+    compare(both, case, replicas.trained(**options))
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_what_is_reduced_is_what_is_active_and_one_short_message_a_step(both, build):
+    found = both[0][f"{build} detach"]
+    for own, calls in found["entries"]:
+        gradients = sum(entries for kind, entries in calls if kind == "torch.float64")
+        messages = [entries for kind, entries in calls if kind == "torch.int64"]
+        assert gradients == own
+        assert messages[-1] == 2 + found["leaves"]
+        assert set(messages[:-1]) <= {2}, "whether partitions agree, once"
+    active = [own for own, _ in found["entries"]]
+    assert min(active) < max(active) <= found["all"], "control: the active share changes"
+
+
+def test_accumulated_batches_are_reduced_once(both):
+    calls = both[0]["accumulated exact"]["entries"][-1][1]
+    assert [kind for kind, _ in calls] == ["torch.int64", "torch.float64"]
+
+
+def test_an_expert_without_tokens_in_one_process_counts_as_zero_there_and_one_without_any_has_no_gradient(both):
+    alone = replicas.one_expert_alone()
+    first, second = (found["expert alone"] for found in both)
+    assert both[0]["own experts"] != both[1]["own experts"], "control: they reach different experts"
+    same(first, alone)
+    same(second, alone)
+    assert any(gradient is None for gradient in alone.values())
+
+
+def test_processes_that_would_train_different_modules_are_told_before_a_gradient_is_mixed(both):
+    for found in both:
+        assert "do not have the same modules active (here " in found["disagreeing sets"]
+        assert "do not have the same partition and mode" in found["disagreeing modes"]
+        assert "there are 2 processes, and the model is not called through" in found["alone in a group"]
+
+
+def test_the_first_process_decides_and_all_hear_its_errors(both):
+    first, second = both
+    assert first["own probes"] == second["own probes"]
+    assert first["sets of chance"] == second["sets of chance"] == replicas.sets_of_chance()
+    assert first["bad probe"] == second["bad probe"] == "IndexError"
+
+
+def test_parameters_beside_the_sparse_model_are_averaged_too_and_ddp_clears_all(both):
+    alone, _ = replicas.beside()
+    for found, left in (both[0]["beside"], both[1]["beside"]):
+        same(found, alone)
+        assert not left
+
+
+def test_ddp_reduces_by_itself_again_once_the_model_is_plain(both):
+    same(both[0]["plain again"], replicas.plain_again())
+
+
+def test_a_state_is_resumed_by_another_number_of_processes(both):
+    whole = replicas.trained("bert", "exact")
+    same(both[0]["resumed"]["weights"], whole["weights"])
+    resumed = replicas.trained("bert", "exact", state=both[1]["half"], steps=STEPS - 2)
+    same(resumed["weights"], whole["weights"])
+    assert resumed["active"] == both[0]["resumed"]["active"] == whole["active"][2:]
