@@ -180,7 +180,7 @@ def test_noise_replaces_its_share_of_the_training_labels_only(case: Case, task: 
     ],
 )
 def test_impossible_settings_are_refused(name: str, settings: dict) -> None:
-    with pytest.raises(InputError, match=f"{name} setting '{next(iter(settings))}'"):
+    with pytest.raises(InputError, match=f"{next(iter(settings))} must be"):
         find("task", name).Settings(**settings)
 
 

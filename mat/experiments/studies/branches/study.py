@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mat.errors import InputError
 from mat.experiments.studies.branches.measure import Branches
 from mat.experiments.studies.branches.settings import SETS, Settings
 from mat.experiments.studies.session import Job
@@ -13,6 +14,9 @@ def cost(job: Job, shape: Shape) -> Cost:
     """A run without a test, to its last checkpoint; at each, one probe, the steps of all branches, each as one with
     every module active, and the samples that are read before and after."""
     settings, steps = job.settings, shape.steps_to(max(job.settings.shares))
+    settings.check_run(steps, shape.steps)
+    if settings.samples > shape.sizes["train"]:
+        raise InputError(f"samples must be ≤ the {shape.sizes['train']} training samples, got {settings.samples}")
     checkpoints, validation = len(settings.shares), shape.sizes["validation"]
     each = settings.samples + min(settings.validation_samples, validation)
     read = (shape.modules + 2) * each if settings.steps else 0
