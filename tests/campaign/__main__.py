@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import multiprocessing
 import os
 import random
@@ -16,10 +17,13 @@ from typing import Any
 
 from mat.experiments.cli import serve
 from mat.records.files import write_text
-from tests.campaign import bench, configs, disks, files, kills, table, together, workflow
+from tests.campaign import bench, configs, disks, files, kills, permissions, table, together, workflow
 from tests.campaign.outcomes import GOOD, Outcome, Verdict
 
-PARTS = {"kills": kills, "files": files, "configs": configs, "disks": disks, "together": together, "workflow": workflow}
+PARTS = {
+    **{"kills": kills, "files": files, "configs": configs, "disks": disks, "permissions": permissions},
+    **{"together": together, "workflow": workflow},
+}
 MODULES = (
     *(f"mat.experiments.tasks.{name}" for name in ("digits", "hmm", "cifar10")),
     *(f"mat.experiments.models.{name}" for name in ("vgg", "bert")),
@@ -36,8 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     if not parts:
         raise SystemExit(f"--only: expected one of {', '.join(PARTS)}, or one and /NUMBER, got {asked.only}")
     serve.import_all(MODULES)
-    root = Path(tempfile.mkdtemp(prefix="mat-campaign-"))
+    command = " ".join(["python -m tests.campaign", *(argv or sys.argv[1:])])
+    root, code = Path(tempfile.mkdtemp(prefix="mat-campaign-")), _code()
     found, seconds, planned = [], {}, {}
+    text = ""
     try:
         start = time.monotonic()
         made = bench.made(root)
@@ -50,13 +56,24 @@ def main(argv: list[str] | None = None) -> int:
             until = start + 60 * asked.minutes * part.SHARE / whole
             found += carried_out(name, attacks, made, until, asked.workers)
             seconds[name], planned[name] = time.monotonic() - start, len(attacks)
+            if code != _code():  # a run that is begun again by other code begins anew, and rightly so
+                raise SystemExit("the code changed meanwhile, so that what was found is of none: repeat it")
+            text = table.page(found, seconds, planned, command)
+            if asked.out:
+                write_text(text, asked.out)  # part by part: it may take an hour
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    text = table.page(found, seconds, planned, " ".join(["python -m tests.campaign", *(argv or sys.argv[1:])]))
     print(text)
-    if asked.out:
-        write_text(text, asked.out)
     return int(any(one.verdict not in GOOD for one in found))
+
+
+def _code() -> str:
+    """The hash of all code that commands run by."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ("mat", "workflows") for path in (bench.REPOSITORY / room).rglob("*.*")):
+        if path.suffix in (".py", ".smk", ".yaml"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _options() -> argparse.ArgumentParser:

@@ -73,7 +73,7 @@ def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
         (
             "{name: vgg}",
             "{name: vgg, plan: 3}",
-            r"tasks\.digits\.model\.plan: expected a list or 'vgg11', .* or 'vgg19', got 3",
+            r"digits\.model\.plan: expected a list or 'vgg11', .* or 'vgg19', got 3",
         ),
         ("{name: bert}", "{nmae: bert}", r"tasks\.hmm\.model must be a mapping with a name, such as .*nmae"),
         ("    model: {name: bert}\n", "", r"^mini\.yaml: tasks\.hmm: 'model' is missing"),

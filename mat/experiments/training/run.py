@@ -64,8 +64,10 @@ def _train(
     keep: bool,
 ) -> dict[str, Any]:
     code = {**reference_modules(spec, out), **run_modules(spec)}
+    states = resume.state_path(out, code_hash(code))
     finished = check_out(out, spec.name, code)
     if finished is not None and (not keep or checkpoint.is_complete(out)):
+        remove(states)  # of a process that was killed before it did
         report("already finished; remove the folder to train it again", 1.0)
         return finished
     torch.set_num_threads(spec.threads)
@@ -73,7 +75,6 @@ def _train(
     if keep:
         checkpoint.check_savable(loop.model)
     identity = {"run": spec.name, "code_hash": code_hash(code)}
-    states = resume.state_path(out, identity["code_hash"])
     resume.complete(loop, states, identity, report, save_every)
     final = loop.finish()
     (out / SEAL).unlink(missing_ok=True)  # of a run that is finished and did not keep its weights

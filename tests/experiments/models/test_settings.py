@@ -67,11 +67,7 @@ def test_settings_survive_json(family, given):
         (switch, {"balance": -0.1}, "balance must be a number ≥ 0"),
         (vgg, {"plan": "vgg12"}, "one of vgg11, vgg13, vgg16, vgg19, got 'vgg12'"),
         (vgg, {"plan": ("M",)}, "with one width at least"),
-        (
-            vgg,
-            {"plan": (8, "X")},
-            "plan must be a list, each a whole number ≥ 1 and ≤ 65,536 or M or one of vgg11, .*, got",
-        ),
+        (vgg, {"plan": (8, "X")}, "plan must be a list, each a whole number ≥ 1 .* or M or one of vgg11"),
         (vgg, {"width": 0.0}, "width must be a number > 0"),
         (vgg, {"width": 0.3}, r"width=0\.3 makes 16 filters 4\.8, no whole number"),
         (vgg, {"plan": "vgg11", "width": 0.03125}, "filter_groups=4 does not divide the width 2"),

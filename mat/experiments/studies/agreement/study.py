@@ -6,7 +6,7 @@ from mat.errors import InputError
 from mat.experiments.studies.agreement.measure import Spectra
 from mat.experiments.studies.agreement.price import REPEATS
 from mat.experiments.studies.agreement.settings import Settings
-from mat.experiments.studies.session import Job
+from mat.experiments.studies.session import Job, checkpoints
 from mat.experiments.studies.study import Study
 from mat.experiments.training.cost import Cost, Shape
 from mat.kernels.estimators import STEP
@@ -16,6 +16,7 @@ def cost(job: Job, shape: Shape) -> Cost:
     """A run without a test, to its last checkpoint; every estimator on every probe set, at the largest n that its
     budget allows; and, once, the probes and steps that prices follow from (``agreement.price``) at every n."""
     settings, steps = job.settings.beside(job.spec.probe, shape.extent), shape.steps_to(max(job.settings.shares))
+    checkpoints(settings.shares, shape.steps)
     found = settings.affordable(shape.logits, shape.positions, shape.recipe.batch)
     asked = settings.probe_sets * settings.size(found, shape.recipe.batch)
     if asked > shape.sizes["train"]:
