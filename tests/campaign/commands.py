@@ -19,7 +19,7 @@ from mat.experiments.cli.main import main
 from mat.experiments.cli.serve import DEATH_OF_PARENT
 from tests.campaign.outcomes import Ended
 
-LIMIT = 90.0  # seconds that a command may take, on a busy machine too
+LIMIT = 300.0  # seconds that a command may take, on a busy machine too
 WRITES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # Python's names of these events
 
 

@@ -76,7 +76,7 @@ class Permission:
         return worst([*found, *lost])
 
     def _judged(self, bench: Bench, place: Path, ended: Ended) -> Judged:
-        retrained = "already finished" not in ended.said
+        retrained = self.begun != "finished" or "already finished" not in ended.said
         return judged(ended, "" if ended.status else bench.difference(self.subject, place, retrained))
 
 

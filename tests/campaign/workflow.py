@@ -25,7 +25,7 @@ KIND, COUNT, SHARE = "kills of the workflow", 24, 0.4
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 METHODS = {"vanilla": {"name": "vanilla"}, "mat": {"name": "mat"}, "random": {"name": "random", "match": "mat"}}
 TABLE = "results/mini/tables/results.csv"
-PATIENCE = 300.0  # seconds
+PATIENCE = 900.0  # seconds
 HURDLES = ("--unlock", "--rerun-incomplete")  # what Snakemake asks for after a kill, by name
 
 
