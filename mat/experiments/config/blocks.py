@@ -106,7 +106,7 @@ class MethodBlock(Strict):
     """Settings that replace those of the task's recipe."""
     probe: model_of(Probe) = Field(default_factory=model_of(Probe))
     """Settings that replace those of the task's probe."""
-    lr_factor: real(gt=0, le=1000) = 1
+    lr_factor: real(gt=0) = 1
     """Factor on the task's learning rate."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""

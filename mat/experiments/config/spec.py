@@ -34,7 +34,7 @@ class Recipe:
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw or sgd."""
-    lr: Annotated[float, Range(gt=0, le=1000)] = 1e-3
+    lr: Annotated[float, Range(gt=0)] = 1e-3
     """The learning rate at its height."""
     momentum: Annotated[float, Range(ge=0, lt=1)] = 0.9
     """Of sgd, in [0, 1)."""
