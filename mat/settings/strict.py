@@ -208,13 +208,22 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     if found[0]["type"] not in WANTED:
         said = str(found[0].get("ctx", {}).get("error") or found[0]["msg"])
         return f"{where}: {said}" if where else said
-    wanted = dict.fromkeys(WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED)
+    wanted = dict.fromkeys(
+        WANTED[one["type"]].format(**{name: _whole(end) for name, end in one.get("ctx", {}).items()})
+        for one in found
+        if one["type"] in WANTED
+    )
     value = given
     for key in path:
         value = value[key]
     if found[0]["loc"][-1:] == ("[key]",):
         value = path[-1]
     return f"{where}: expected {' or '.join(wanted)}, got {_short(value)}; change it"
+
+
+def _whole(end: Any) -> Any:
+    """1 for 1.0."""
+    return int(end) if isinstance(end, float) and end.is_integer() else end
 
 
 def _real(loc: Sequence[Any], given: Any) -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ def test_settings_survive_json(family, given):
         (resnet, {"blocks": (1, 1, 1, 10**9)}, "blocks must be a list, each a whole number ≥ 1 and ≤ 1,024"),
         (resnet, {"width": 4 * 10**9}, "width must be .* ≤ 65,536, got"),
         (vgg, {"plan": (4,) * 2000}, "entries of plan must be ≤ 1024"),
-        (vgg, {"width": 1000}, "widest convolution must be ≤ 65536"),
+        (vgg, {"plan": (100,), "width": 1000}, "widest convolution must be ≤ 65536"),
         (bert, {"layers": 0}, "layers must be a whole number ≥ 1"),
         (bert, {"width": 10, "heads": 4}, "width that heads divide"),
         (bert, {"dropout": 1.0}, "dropout must be a number ≥ 0 and < 1, got 1.0"),
