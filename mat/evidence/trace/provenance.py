@@ -22,6 +22,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 from mat.evidence.trace import provenance_runs
+from mat.records.files import read_parquet
 
 NAME = "provenance.json"
 SCRIPTS = "paper_figures"
@@ -97,7 +98,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
     for path in sorted(root.glob(table.measured.format(scale=tables.scale))):
-        first = pd.read_parquet(path, columns=["family", "code_hash"]).iloc[:1]
+        first = read_parquet(path, ["family", "code_hash"], "measure it again").iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
     return found

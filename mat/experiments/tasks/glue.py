@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
 from mat.experiments.tasks.base import Count, Length, Outline, divide, division
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key
@@ -65,12 +64,15 @@ class Settings:
     def __post_init__(self) -> None:
         check_limits(self)
         check_tokenizer(self.tokenizer, self.vocab_size, self.lowercase)
-        sentences = len(SUBSETS[self.subset].columns)
-        check_whole("length", self.length, 2 + sentences)
+        least = 2 + len(SUBSETS[self.subset].columns)
+        if self.length < least:
+            raise InputError(
+                f"length must be ≥ {least}: of each sentence a token, and those around it; got {self.length}"
+            )
         if self.validation_examples is not None and self.subset == "mrpc":
             raise InputError(
-                "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation split of "
-                f"its own, got {self.validation_examples}."
+                "validation_examples must be left out for mrpc, which has a validation split of its own, got "
+                f"{self.validation_examples}"
             )
 
     def division(self, rows: int) -> tuple[int, int]:

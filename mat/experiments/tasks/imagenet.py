@@ -52,10 +52,7 @@ class Settings:
             object.__setattr__(self, "classes", tuple(self.classes))
             named = all(map(_is_folder_name, self.classes))
             if not named or len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-                raise InputError(
-                    "Expected imagenet setting 'classes' to be two or more different names of folders, got "
-                    f"{list(self.classes)}."
-                )
+                raise InputError(f"classes must be two or more different names of folders, got {list(self.classes)}")
         check_limits(self)
 
 

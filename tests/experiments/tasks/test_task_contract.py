@@ -166,7 +166,6 @@ def test_noise_replaces_its_share_of_the_training_labels_only(case: Case, task: 
         ("wikitext", {"train_blocks": "all"}),
         ("wikitext", {"objective": "mlm"}),
         ("wikitext", {"tokenizer": "gpt2"}),
-        ("wikitext", {"lowercase": 1}),
         ("hmm", {"objective": None}),
         ("hmm", {"source_seed": -1}),
         ("acceptability", {"window": 1}),
