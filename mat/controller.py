@@ -39,7 +39,7 @@ from mat.kernels.growth import Growth
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.kernels.step import NO_PASS, StepKernels
-from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
+from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection, check_kinds
 from mat.partition.effect.verdicts import confirm
 from mat.partition.partition import Partition, Slice
 from mat.prices import counted_prices
@@ -117,6 +117,7 @@ class Controller:
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
+        check_kinds(self.method, {module.kind for module in self.partition.modules})
         name = type(self.method).__name__
         of_step = self.estimator.name == STEP
         if of_step and self.probe_inputs is not None:

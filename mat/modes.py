@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-MODES = ("exact", "detach")
+from typing import Literal, get_args
+
+Mode = Literal["exact", "detach"]
+MODES: tuple[str, ...] = get_args(Mode)
 DETACHED = "detach: selected modules below a layer that is wholly inactive and has no path beside it get no gradient"

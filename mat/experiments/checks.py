@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from mat.errors import InputError
@@ -20,21 +19,10 @@ def check_whole(what: str, value: object, low: int, high: int | None = None) -> 
         raise InputError(f"Expected {what} to be a whole number {limits}, got {value!r}.")
 
 
-def check_share(what: str, value: object) -> None:
-    """Refuse anything but a number in [0, 1).
-
-    Raises:
-        InputError: says what was expected and what came.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
-        raise InputError(f"Expected {what} to be a share in [0, 1), got {value!r}.")
-
-
-def check_increasing(name: str, values: tuple[Any, ...], fits: Callable[[Any], bool], wanted: str) -> None:
-    """Raise InputError unless there is a value, all of them fit and each is larger than the one before."""
-    if not values or not all(map(fits, values)) or list(values) != sorted(set(values)):
-        raise InputError(f"{name} must be {wanted}, increasing and at least one, got {list(values)}")
+def check_increasing(name: str, values: tuple[Any, ...]) -> None:
+    """Raise InputError unless there is a value, and each is larger than the one before."""
+    if not values or list(values) != sorted(set(values)):
+        raise InputError(f"{name} must be increasing and at least one, got {list(values)}")
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -48,9 +36,3 @@ def check_most(name: str, value: int, most: int) -> None:
     after a long wait."""
     if value > most:
         raise InputError(f"{name} must be ≤ {most}, got {value!r}")
-
-
-def check_least(name: str, value: int, least: int) -> None:
-    """Raise InputError unless ``value`` is at least ``least``."""
-    if value < least:
-        raise InputError(f"{name} must be ≥ {least}, got {value!r}")

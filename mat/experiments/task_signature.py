@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mat.errors import InputError
 
+LONGEST = 1 << 15  # tokens of a text: attention goes with the square
 OBJECTIVES = {
     "image_classification": "images x (B, C, H, W) → logits (B, outputs)",
     "masked_lm": "input_ids (B, S) → logits (B, S, outputs) that see the whole sequence",

@@ -22,24 +22,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from mat.errors import InputError
+from mat.limits import Range
 from mat.methods.base import GRADIENTS, Context, Method, Selection, freeze_lowest, layers_of
 
 
 @dataclass(frozen=True)
 class AutoFreeze(Method):
-    percentile: float = 50.0
+    percentile: Annotated[float, Range(ge=0, le=100)] = 50.0
     """Percentile N of the layers' changes η below which a layer is frozen, in [0, 100]."""
     reads: ClassVar = frozenset({GRADIENTS})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.percentile <= 100:
-            raise InputError(f"percentile must be in [0, 100], got {self.percentile!r}")
 
     def prefix(self, norms: np.ndarray) -> int:
         """How many layers, from the input, are frozen after the probes' layer norms (probes, layers)."""

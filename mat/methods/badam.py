@@ -17,21 +17,17 @@ Knobs: ``order`` = random | ascending | descending; ``layers`` per block, fewer 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from mat.methods.base import Context, Method, Selection, layers_of, require_count, require_one_of
+from mat.methods.base import Context, Count, Method, Selection, layers_of
 
 
 @dataclass(frozen=True)
 class BAdam(Method):
-    order: str = "random"
+    order: Literal["random", "ascending", "descending"] = "random"
     """Order of the blocks within a cycle: random, ascending (from the input) or descending."""
-    layers: int = 1
+    layers: Count = 1
     """Layers per block, at least 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_of("order", self.order, ("random", "ascending", "descending"))
-        require_count("layers", self.layers)
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.modes import MODES
+from mat.limits import Range, check_limits
+from mat.modes import Mode
 
 SPECTRA, GRADIENTS = "spectra", "gradients"
+Share = Annotated[float, Range(gt=0, le=1)]
+Count = Annotated[int, Range(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Context:
 class Method:
     """Base of every method: a frozen record of settings with a pure ``select``."""
 
-    mode: str = field(default="detach", kw_only=True)
+    mode: Mode = field(default="detach", kw_only=True)
     """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped) or ``detach`` (they let no
     gradient through: without residual connections nothing below a layer that is wholly inactive learns)."""
     observe: bool = field(default=False, kw_only=True)
@@ -77,12 +80,17 @@ class Method:
     """Whether it must know how long the training is (``Context.progress``)."""
 
     @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of modules that a model must have for it; none by default."""
+        return frozenset()
+
+    @property
     def remainder(self) -> bool:
         """Whether the integral NTK that it reads is of all parameters, the remainder's included."""
         return False
 
     def __post_init__(self) -> None:
-        require_one_of("mode", self.mode, MODES)
+        check_limits(self)
         if self.observe and self.reads:
             raise InputError(
                 f"observe is for methods that read nothing; this one reads {' and '.join(sorted(self.reads))}, "
@@ -123,7 +131,7 @@ class Matched(Method):
     match: str | None = None
     """Label of the run whose number of active modules is taken, interval by interval; its last one where this run is
     longer."""
-    share: float | None = None
+    share: Share | None = None
     """Share of the modules that train, in (0, 1]; rounded, at least one."""
 
     def __post_init__(self) -> None:
@@ -131,8 +139,6 @@ class Matched(Method):
         if (self.match is None) == (self.share is None):
             name = type(self).__name__.lower()
             raise InputError(f"{name} needs either match (a method of the same config, such as mat) or share")
-        if self.share is not None:
-            require_share("share", self.share)
 
     def count(self, context: Context) -> int:
         """Number of modules to train in this interval."""
@@ -150,22 +156,11 @@ def probe_passes(measured: Collection[str], kernel: int) -> list[int]:
     return [kernel if what == SPECTRA else 1 for what in measured]
 
 
-def require_share(name: str, value: float) -> None:
-    """Raise InputError unless ``value`` is a share in (0, 1]."""
-    if not (isinstance(value, int | float) and 0 < value <= 1):
-        raise InputError(f"{name} must be in (0, 1], got {value!r}")
-
-
-def require_count(name: str, value: int) -> None:
-    """Raise InputError unless ``value`` is a whole number from 1 on."""
-    if not (isinstance(value, int) and value >= 1):
-        raise InputError(f"{name} must be a whole number ≥ 1, got {value!r}")
-
-
-def require_one_of(name: str, value: str, known: Collection[str]) -> None:
-    """Raise InputError unless ``value`` is among ``known``."""
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+def check_kinds(method: Method, present: Collection[str]) -> None:
+    """Raise InputError unless a model with modules of the kinds ``present`` has those that ``method`` asks for."""
+    lacking = sorted(method.kinds - set(present))
+    if lacking:
+        raise InputError(f"kind must be one that the model has, {', '.join(sorted(set(present)))}, got {lacking[0]!r}")
 
 
 def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:

@@ -11,17 +11,17 @@ is left before its end) | compressed (the schedule is gone through in s steps, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection, require_one_of
+from mat.methods.base import Context, Method, Selection
 
 
 @dataclass(frozen=True)
 class EarlyStop(Method):
     match: str | None = None
     """Label of the run whose whole compute is spent."""
-    schedule: str = "compressed"
+    schedule: Literal["cut", "compressed"] = "compressed"
     """Learning rate's schedule: cut (left before its end) or compressed (gone through in the steps that there
     are)."""
     dense: ClassVar = True
@@ -30,7 +30,6 @@ class EarlyStop(Method):
         super().__post_init__()
         if self.match is None:
             raise InputError("early_stop needs match, a method of the same config, such as mat")
-        require_one_of("schedule", self.schedule, ("cut", "compressed"))
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

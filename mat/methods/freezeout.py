@@ -18,25 +18,20 @@ Knobs: ``t0`` in (0, 1], ``schedule`` = linear | cubic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from mat.methods.base import Context, Method, Selection, freeze_lowest, layers_of, require_one_of, require_share
+from mat.methods.base import Context, Method, Selection, Share, freeze_lowest, layers_of
 
 POWERS = {"linear": 1, "cubic": 3}
 
 
 @dataclass(frozen=True)
 class FreezeOut(Method):
-    t0: float = 0.8
+    t0: Share = 0.8
     """Share of the training at which the first layer is frozen, before ``schedule`` is applied; in (0, 1]."""
-    schedule: str = "cubic"
+    schedule: Literal["linear", "cubic"] = "cubic"
     """How the layers' times are spread: linear, or cubic (each time to the third power)."""
     needs_length: ClassVar = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_share("t0", self.t0)
-        require_one_of("schedule", self.schedule, POWERS)
 
     def times(self, layers: int) -> list[float]:
         """t_i of every layer but the last, which has none."""

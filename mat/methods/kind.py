@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mat.errors import InputError
 from mat.methods.base import Context, Matched, Selection
 
 
@@ -22,10 +21,11 @@ class Kind(Matched):
     kind: str = field(kw_only=True)
     """Modules that are trained first, one of the model's kinds: head, ffn, expert, filters or layer."""
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset({self.kind})
+
     def select(self, context: Context) -> Selection:
-        present = sorted({context.kind[name] for name in context.modules})
-        if self.kind not in present:
-            raise InputError(f"kind must be one that the model has, {', '.join(present)}, got {self.kind!r}")
         drawn = [context.modules[i] for i in context.rng.permutation(len(context.modules))]
         order = sorted(drawn, key=lambda name: context.kind[name] != self.kind)
         return Selection(frozenset(order[: self.count(context)]))

@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mat.errors import InputError
-from mat.methods.base import Context, Matched, Method, Selection, layers_of, require_count
+from mat.methods.base import Context, Count, Matched, Method, Selection, layers_of
 
 
 @dataclass(frozen=True)
 class Lisa(Matched):
-    layers: int | None = None
+    layers: Count | None = None
     """Number of layers drawn per interval, at least 1; in place of ``match`` and ``share``."""
 
     def __post_init__(self) -> None:
@@ -33,7 +33,6 @@ class Lisa(Matched):
         Method.__post_init__(self)
         if self.match is not None or self.share is not None:
             raise InputError("lisa needs one of layers, match and share, got layers with another")
-        require_count("layers", self.layers)
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

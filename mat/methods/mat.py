@@ -28,12 +28,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from mat.errors import InputError
-from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, highest, require_one_of, require_share
+from mat.limits import Range
+from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, Share, highest
 
 
 def rank_of(alpha: float, n: int) -> int:
@@ -71,30 +71,21 @@ def temporally_frozen(history: Sequence[Observation], module: str, beta: float, 
 
 @dataclass(frozen=True)
 class MAT(Method):
-    alpha: float = 0.1
+    alpha: Share = 0.1
     """Share in (0, 1] that sets τ: of the integral NTK's eigenvalues, of the largest one, or of the modules, as
     ``threshold`` says."""
-    beta: float = 1e-3
+    beta: Annotated[float, Range(ge=0)] = 1e-3
     """Threshold of the temporal policy on the relative change of λ_max, ≥ 0."""
-    policy: str = "both"
+    policy: Literal["both", "modular", "temporal"] = "both"
     """Policies that select: both, modular or temporal."""
-    threshold: str = "rank"
+    threshold: Literal["rank", "top", "quantile", "share"] = "rank"
     """Reading of τ: rank (⌈αN⌉-th eigenvalue of the integral NTK), top (α times its largest), quantile (of the
     modules' λ_max) or share (of the modules, by λ_max)."""
     thaw: bool = False
     """Let modules that the temporal policy froze train again once its criterion no longer holds."""
-    integral: str = "modules"
+    integral: Literal["modules", "full"] = "modules"
     """Parameters of the integral NTK: modules, or full (the remainder's too)."""
     reads: ClassVar = frozenset({SPECTRA})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_share("alpha", self.alpha)
-        if not (isinstance(self.beta, int | float) and 0 <= self.beta < float("inf")):
-            raise InputError(f"beta must be a finite number ≥ 0, got {self.beta!r}")
-        require_one_of("policy", self.policy, ("both", "modular", "temporal"))
-        require_one_of("threshold", self.threshold, ("rank", "top", "quantile", "share"))
-        require_one_of("integral", self.integral, ("modules", "full"))
 
     @property
     def remainder(self) -> bool:

@@ -19,28 +19,21 @@ by the mean gives η the same meaning on every task; the values of ``eta`` and `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from mat.errors import InputError
+from mat.limits import Range
 from mat.methods.base import GRADIENTS, Context, Matched, Selection, highest
 
 
 @dataclass(frozen=True)
 class Misa(Matched):
-    eta: float = 1.0
+    eta: Annotated[float, Range(ge=0)] = 1.0
     """Weight of a module's importance in the logarithm of its probability, ≥ 0; 0 draws uniformly."""
-    decay: float = 0.9
+    decay: Annotated[float, Range(ge=0, lt=1)] = 0.9
     """Decay of the moving average over probes, in [0, 1); 0 keeps the newest only."""
     reads: ClassVar = frozenset({GRADIENTS})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.eta < float("inf"):
-            raise InputError(f"eta must be a number ≥ 0, got {self.eta!r}")
-        if not 0 <= self.decay < 1:
-            raise InputError(f"decay must be in [0, 1), got {self.decay!r}")
 
     def importance(self, context: Context) -> np.ndarray:
         """G_l / mean(G) of every module, in their order; all 1 where every gradient is 0."""

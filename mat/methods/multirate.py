@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from mat.methods.base import Context, Method, Selection, require_count
+from mat.limits import Range
+from mat.methods.base import Context, Method, Selection
 
 
 @dataclass(frozen=True)
 class Multirate(Method):
-    k: int = 5
-    """Period of the lower half of the layers in steps, at least 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("k", self.k)
+    k: Annotated[int, Range(ge=1, le=1000)] = 5
+    """Period of the lower half of the layers in steps; beyond a thousand that half would hardly train."""
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

@@ -16,17 +16,19 @@ from functools import cache, reduce
 from itertools import pairwise
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.functional_validators import BeforeValidator, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mat.errors import InputError
+from mat.limits import Range
 
 Record = TypeVar("Record")
 
-Real = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]  # a number as it was written
+_AS_WRITTEN = WrapValidator(lambda value, check: (check(value), value)[1])  # 1 stays 1
+Real = Annotated[float, _AS_WRITTEN]
 LARGEST = 2**31 - 1  # of any whole number; what a setting is for may allow less
 LONGEST = 4096  # characters of any text
 QUOTED = 200  # characters of a value in an error
@@ -43,12 +45,18 @@ WANTED = {
     "greater_than_equal": "a number ≥ {ge}",
     "greater_than": "a number > {gt}",
     "less_than_equal": "a number ≤ {le}",
+    "less_than": "a number < {lt}",
     "finite_number": "a finite number",
     "too_short": "{min_length} at least",
     "too_long": "{max_length} at most",
     "string_pattern_mismatch": "a name that matches {pattern}",
     "string_too_short": "a text",
 }
+
+
+def real(**ends: float) -> Any:
+    """The type of a number as it was written, in the range that pydantic's names of its ends say."""
+    return Annotated[float, Field(**ends), _AS_WRITTEN]
 
 
 class Strict(BaseModel):
@@ -169,9 +177,16 @@ def _short(value: Any) -> str:
 
 
 def _lossless(hint: Any) -> Any:
-    """The type with every float in it replaced by ``Real``, and tuples written as lists."""
+    """The type with every float in it replaced by ``Real``, ranges as pydantic knows them, tuples written as lists."""
     if hint is float:
         return Real
+    if get_origin(hint) is Annotated:
+        base, *about = get_args(hint)
+        about = [Field(**one.ends) if isinstance(one, Range) else one for one in about]
+        # the schema has a range only where it is said of the plain type
+        return Annotated[base, *about, _AS_WRITTEN] if base is float else Annotated[_lossless(base), *about]
+    if get_origin(hint) is Literal:
+        return hint
     inside = tuple(map(_lossless, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return reduce(or_, inside)
@@ -193,13 +208,22 @@ def _said(error: ValidationError, given: Any, place: str) -> str:
     if found[0]["type"] not in WANTED:
         said = str(found[0].get("ctx", {}).get("error") or found[0]["msg"])
         return f"{where}: {said}" if where else said
-    wanted = dict.fromkeys(WANTED[one["type"]].format(**one.get("ctx", {})) for one in found if one["type"] in WANTED)
+    wanted = dict.fromkeys(
+        WANTED[one["type"]].format(**{name: _whole(end) for name, end in one.get("ctx", {}).items()})
+        for one in found
+        if one["type"] in WANTED
+    )
     value = given
     for key in path:
         value = value[key]
     if found[0]["loc"][-1:] == ("[key]",):
         value = path[-1]
     return f"{where}: expected {' or '.join(wanted)}, got {_short(value)}; change it"
+
+
+def _whole(end: Any) -> Any:
+    """1 for 1.0."""
+    return int(end) if isinstance(end, float) and end.is_integer() else end
 
 
 def _real(loc: Sequence[Any], given: Any) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -10,16 +12,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mat.experiments.cli import serve
 from mat.records.files import write_text
-from tests.campaign import bench, configs, disks, files, kills, table, together, workflow
+from tests.campaign import bench, configs, disks, files, kills, permissions, table, together, workflow
 from tests.campaign.outcomes import GOOD, Outcome, Verdict
 
-PARTS = {"kills": kills, "files": files, "configs": configs, "disks": disks, "together": together, "workflow": workflow}
+PARTS = {
+    **{"kills": kills, "files": files, "configs": configs, "disks": disks, "permissions": permissions},
+    **{"together": together, "workflow": workflow},
+}
 MODULES = (
     *(f"mat.experiments.tasks.{name}" for name in ("digits", "hmm", "cifar10")),
     *(f"mat.experiments.models.{name}" for name in ("vgg", "bert")),
@@ -36,8 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     if not parts:
         raise SystemExit(f"--only: expected one of {', '.join(PARTS)}, or one and /NUMBER, got {asked.only}")
     serve.import_all(MODULES)
-    root = Path(tempfile.mkdtemp(prefix="mat-campaign-"))
-    found, seconds, planned = [], {}, {}
+    said = {"only": asked.only, "seed": asked.seed, "count": asked.count}
+    command = " ".join(["python -m tests.campaign", *(f"--{name} {value}" for name, value in said.items() if value)])
+    root, code = Path(tempfile.mkdtemp(prefix="mat-campaign-")), _code()
+    found, seconds, planned, kept = [], {}, {}, known(asked, code)
+    text = ""
     try:
         start = time.monotonic()
         made = bench.made(root)
@@ -46,17 +55,32 @@ def main(argv: list[str] | None = None) -> int:
         for name, part in parts.items():
             attacks = list(enumerate(part.planned(random.Random(f"{asked.seed} {name}"))))
             attacks = [attacks[int(only[2])]] if only[2] else _some(attacks, asked.count)
-            start = time.monotonic()
-            until = start + 60 * asked.minutes * part.SHARE / whole
-            found += carried_out(name, attacks, made, until, asked.workers)
-            seconds[name], planned[name] = time.monotonic() - start, len(attacks)
+            before = [kept[attack] for number, _ in attacks if (attack := f"{name}/{number}") in kept]
+            left = [one for one in attacks if f"{name}/{one[0]}" not in kept]
+            until = time.monotonic() + 60 * asked.minutes * part.SHARE / whole
+            for outcome in carried_out(name, left, made, until, asked.workers):
+                if code != _code():  # a run that is begun again by other code begins anew, and rightly so
+                    raise SystemExit("the code changed meanwhile: repeat the command")
+                keep(outcome, asked, code)
+                before.append(outcome)
+            seconds[name], planned[name] = sum(one.seconds for one in before), len(attacks)
+            found += before
+            text = table.page(found, seconds, planned, command)
+            if asked.out:
+                write_text(text, asked.out)  # part by part: it may take an hour
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    text = table.page(found, seconds, planned, " ".join(["python -m tests.campaign", *(argv or sys.argv[1:])]))
     print(text)
-    if asked.out:
-        write_text(text, asked.out)
     return int(any(one.verdict not in GOOD for one in found))
+
+
+def _code() -> str:
+    """The hash of all code that commands run by."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ("mat", "workflows") for path in (bench.REPOSITORY / room).rglob("*.*")):
+        if path.suffix in (".py", ".smk", ".yaml"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _options() -> argparse.ArgumentParser:
@@ -67,6 +91,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, metavar="N", help="attacks of each part, spread over it (default: all)")
     parser.add_argument("--quick", dest="count", action="store_const", const=6, help="the same as --count 6")
     parser.add_argument("--workers", type=int, default=2, help="attacks at a time")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="outcomes: what is there is not tried again")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page to write")
     return parser
 
@@ -78,11 +103,28 @@ def _some(attacks: Sequence, count: int | None) -> list:
     return [attacks[i * len(attacks) // count] for i in range(count)]
 
 
-def carried_out(part: str, attacks: list, made: bench.Bench, until: float, workers: int) -> list[Outcome]:
+def known(asked: argparse.Namespace, code: str) -> dict[str, Outcome]:
+    """Outcomes that were kept of the same code and seed, by the attack."""
+    if asked.keep is None or not asked.keep.exists():
+        return {}
+    lines = map(json.loads, asked.keep.read_text().splitlines())
+    same = [line for line in lines if (line.pop("code"), line.pop("seed")) == (code, asked.seed)]
+    return {line["attack"]: Outcome(**{**line, "verdict": Verdict(line["verdict"])}) for line in same}
+
+
+def keep(outcome: Outcome, asked: argparse.Namespace, code: str) -> None:
+    """Add a line to what is kept."""
+    if asked.keep is not None:
+        line = {**asdict(outcome), "verdict": outcome.verdict.value, "code": code, "seed": asked.seed}
+        with asked.keep.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def carried_out(part: str, attacks: list, made: bench.Bench, until: float, workers: int) -> Iterator[Outcome]:
     """What comes of the numbered attacks of a ``part``, in their order, of those that begin before ``until``."""
     _now.update(part=part, attacks=attacks, made=made, until=until)  # the workers are forks: they have it
     with FORKS.Pool(workers) as pool:
-        return [one for one in pool.imap(_one, range(len(attacks))) if one is not None]
+        yield from (one for one in pool.imap(_one, range(len(attacks))) if one is not None)
 
 
 _now: dict[str, Any] = {}
@@ -92,14 +134,14 @@ def _one(place: int) -> Outcome | None:
     number, attack = _now["attacks"][place]
     if time.monotonic() > _now["until"]:
         return None
-    name = f"{_now['part']}/{number}"
+    name, start = f"{_now['part']}/{number}", time.monotonic()
     try:
         verdict, why = attack.carry_out(_now["made"])
     except Exception as error:  # of the attack itself: it counts as a bad end, and the others go on
         verdict, why = Verdict.TRACEBACK, f"the attack failed: {type(error).__name__}: {error}"
     why = why.replace(f"{_now['made'].root}/", "")  # the same page anywhere
     print(f"{name} {verdict.value}: {attack.what} {why[:200]}", file=sys.stderr, flush=True)
-    return Outcome(name, attack.kind, attack.what, verdict, why)
+    return Outcome(name, attack.kind, attack.what, verdict, why, time.monotonic() - start)
 
 
 if __name__ == "__main__":

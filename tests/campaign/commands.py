@@ -19,7 +19,7 @@ from mat.experiments.cli.main import main
 from mat.experiments.cli.serve import DEATH_OF_PARENT
 from tests.campaign.outcomes import Ended
 
-LIMIT = 90.0  # seconds that a command may take, on a busy machine too
+LIMIT = 300.0  # seconds that a command may take, on a busy machine too
 WRITES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # Python's names of these events
 
 
@@ -28,7 +28,8 @@ def nothing() -> None:
 
 
 class Command:
-    """A command that runs: ``argv`` by ``run`` in ``folder``, after ``before`` in its process."""
+    """A command that runs: ``argv`` by ``run`` in ``folder``, or in the folder ``start`` where that may not be entered,
+    after ``before`` in its process."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Command:
         folder: Path,
         before: Callable[[], None] = nothing,
         run: Callable[[list[str]], int | None] = main,
+        start: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number, path = tempfile.mkstemp(prefix="mat-campaign-said-")
@@ -44,7 +46,7 @@ class Command:
         sys.stderr.flush()
         self.process = os.fork()
         if self.process == 0:
-            _become(number, folder, before, lambda: run(list(map(str, argv))))
+            _become(number, start or folder, before, lambda: run(list(map(str, argv))))
         os.close(number)
         with suppress(OSError):  # the fork does the same
             os.setpgid(self.process, self.process)

@@ -29,7 +29,7 @@ from tests.campaign.outcomes import Judged, Verdict, refused, worst
 SHARE, TOLD = 0.25, "mat: error: "
 SCALE = REPOSITORY / "tests/end_to_end/mini.yaml"
 FREE = ("tasks", "methods", "families", "models", "shapes")  # keys below them are labels
-WRONG = (None, True, "text", "", -1, 0, 1.5, 10**20, float("inf"), float("nan"), [], {}, [None])
+WRONG = (None, True, "text", "", -1, 0, 1.5, 5, 10**6, 10**20, float("inf"), float("nan"), [], {}, [None])
 LABELS = (
     *("", " ", "NA", "nan", "null", "None", "True", ".", "..", "../..", "/etc", "-rf", "a,b", "a b", "a\nb", "a|b"),
     *("$x$", "_x_", "*x*", "![i](http://example.org/i.png)", "<script>alert(1)</script>", "`x`", "{x}", "%s", "é" * 9),

@@ -12,7 +12,7 @@ from mat.experiments.training.resume import STATE
 from mat.records.run import CHECKPOINT, FILES
 from mat.records.seal import SEAL
 from tests.campaign.bench import REPOSITORY, Bench
-from tests.campaign.commands import done
+from tests.campaign.commands import done, nothing
 from tests.campaign.outcomes import Judged, judged, worst
 
 COUNT, SHARE = 264, 0.3
@@ -21,8 +21,8 @@ Reader = Callable[[Bench, Path], Judged]
 POOLED = ("runs.csv", "curves.parquet", "probes.parquet")
 
 
-def show(bench: Bench, place: Path) -> Judged:
-    ended = done(["show", bench.cases["first"].name], place)
+def show(bench: Bench, place: Path, before: Callable[[], None] = nothing) -> Judged:
+    ended = done(["show", bench.cases["first"].name], place, before)
     return judged(ended, "" if ended.said == bench.shown else "show says something else")
 
 
@@ -116,8 +116,8 @@ class Damage:
             shutil.copytree(bench.root / "halfway/second", place / "halfway/second")
         if "{tables}" in self.target.other:
             shutil.copytree(bench.root / "other_tables", place / "other_tables")
-        path = _found(place, self.target.pattern.format(**names))
-        other = _found(place, self.target.other.format(**names).removeprefix(f"{place}/"))
+        path = newest(place, self.target.pattern.format(**names))
+        other = newest(place, self.target.other.format(**names).removeprefix(f"{place}/"))
         self.inflict(path, other)
         found = []
         for reader in self.target.readers:
@@ -145,7 +145,7 @@ class Damage:
             path.write_bytes(before)
 
 
-def _found(place: Path, pattern: str) -> Path:
+def newest(place: Path, pattern: str) -> Path:
     """The newest file of a pattern."""
     return max(place.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
 

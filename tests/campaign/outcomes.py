@@ -26,13 +26,14 @@ Judged = tuple[Verdict, str]
 @dataclass(frozen=True)
 class Outcome:
     """``attack``: its name, by which it is carried out again; ``what`` was done, of the ``kind``; ``why``: what speaks
-    for the verdict."""
+    for the verdict; ``seconds`` that it took."""
 
     attack: str
     kind: str
     what: str
     verdict: Verdict
     why: str
+    seconds: float = 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def _small_campaign(root: Path, out: Path) -> None:
     from mat.errors import InputError
     from mat.evidence.report import terminal
     from mat.experiments.cli import serve
-    from tests.campaign import bench, configs, disks, files, kills, together
+    from tests.campaign import bench, configs, disks, files, kills, permissions, together
 
     serve.import_all(IMPORTED)
     made = bench.made(root, ("first", "second"))
@@ -34,6 +34,7 @@ def _small_campaign(root: Path, out: Path) -> None:
         configs.Alteration("scale", ("seeds",), "text"),
         configs.Alteration("specification", ("recipe", "momentum"), 0),
         disks.Disk("first", "limit on files", 100.0),
+        permissions.Permission("{run}/curve.parquet", "first", "finished", "nothing"),
         together.Together("first", "the same", 0.3),
     ]
     found = [attack.carry_out(made) for attack in attacks]
@@ -66,18 +67,22 @@ def found(tmp_path_factory):
 
 
 def test_attacks_that_the_commands_withstand_end_well(found):
-    *ends, together = [verdict for verdict, _ in found[:8]]
+    from tests.campaign.permissions import matter
+
+    permissions_matter = matter()
+    *ends, permission, together = [verdict for verdict, _ in found[:9]]
     clear, recovered = "clear error", "recovered"
     assert ends == [recovered, recovered, clear, clear, clear, recovered, recovered], found
+    assert permission == (clear if permissions_matter else recovered)
     assert together in (clear, recovered)  # the second one finds the first one at work, or done
 
 
 def test_a_reader_that_hides_damage_is_called_silent(found):
-    assert found[8] == ("silent", "show: show says something else")
+    assert found[9] == ("silent", "show: show says something else")
 
 
 def test_an_error_of_more_than_a_line_is_called_a_traceback(found):
-    assert found[9] == ("traceback", "show: ValueError: not one line")
+    assert found[10] == ("traceback", "show: ValueError: not one line")
 
 
 def test_attacks_are_the_same_for_the_same_seed_and_as_many_as_promised():
@@ -113,3 +118,28 @@ def test_the_table_counts_each_attack_once_and_names_those_that_ended_badly():
     assert "| files: cut | 5 | 1 | 1 | 1 | 1 | 1 |" in page
     assert re.findall(r"--only (\S+)`", page) == ["files/2", "files/3", "files/4"]
     assert "Of 9 planned attacks 5 were tried, because the time was over" in page
+
+
+def test_what_was_kept_is_not_tried_again_unless_code_or_seed_are_others(tmp_path):
+    from argparse import Namespace
+
+    from tests.campaign.__main__ import keep, known
+    from tests.campaign.outcomes import Outcome, Verdict
+
+    asked = Namespace(keep=tmp_path / "kept", seed=3)
+    ends = [Outcome(f"files/{n}", "files: cut", "a file", verdict, "why", 0.5) for n, verdict in enumerate(Verdict)]
+    for one in ends:
+        keep(one, asked, "this code")
+    assert known(asked, "this code") == {one.attack: one for one in ends}
+    assert known(asked, "other code") == known(Namespace(keep=asked.keep, seed=4), "this code") == {}
+
+
+def test_states_of_runs_are_no_results_of_a_workflow_but_may_not_stay(tmp_path):
+    from tests.campaign import workflow
+
+    runs = tmp_path / "results/mini/runs"
+    (runs / "one").mkdir(parents=True)
+    (runs / ".state/one-0123/000001").mkdir(parents=True)
+    (runs / ".state/one.lock").touch()
+    assert {name.partition("/")[0] for name in workflow.results(tmp_path)} == {"one"}
+    assert workflow.states(tmp_path) == ["one-0123"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from snakemake import cli
 
+from mat.experiments.training.resume import PLACE
 from mat.records.files import write_text
 from tests.campaign.bench import REPOSITORY, SMALL, Bench, content, is_result
 from tests.campaign.commands import Command, computed
@@ -24,7 +25,7 @@ KIND, COUNT, SHARE = "kills of the workflow", 24, 0.4
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 METHODS = {"vanilla": {"name": "vanilla"}, "mat": {"name": "mat"}, "random": {"name": "random", "match": "mat"}}
 TABLE = "results/mini/tables/results.csv"
-PATIENCE = 300.0  # seconds
+PATIENCE = 900.0  # seconds
 HURDLES = ("--unlock", "--rerun-incomplete")  # what Snakemake asks for after a kill, by name
 
 
@@ -64,8 +65,11 @@ class WorkflowKill:
             kind = Verdict.TRACEBACK if "Traceback" in ended.said else Verdict.LOST
             return kind, f"after {', '.join(taken) or 'nothing'}: {_why(ended)}"
         found = results(place)
-        other = [name for name, value in expected.items() if found.get(name) != value]
-        return (Verdict.SILENT, f"other {', '.join(other)[:200]}") if other else (Verdict.RECOVERED, ", ".join(taken))
+        other = [name for name in {*expected, *found} if found.get(name) != expected.get(name)]
+        if other:
+            return Verdict.SILENT, f"other {', '.join(sorted(other))[:200]}"
+        left = states(place)
+        return (Verdict.SILENT, f"left behind: {', '.join(left)}") if left else (Verdict.RECOVERED, ", ".join(taken))
 
 
 def folder(bench: Bench) -> Path:
@@ -122,14 +126,23 @@ def undisturbed(bench: Bench) -> tuple[float, dict[str, str]]:
 
 
 def results(place: Path) -> dict[str, str]:
-    """What the runs of a workflow give, times apart, by run, file and part."""
-    runs = sorted((place / "results/mini/runs").iterdir())
+    """What the runs of a workflow give, times apart, by run, file and part; states beside them are no results."""
+    runs = sorted(run for run in _runs(place).iterdir() if run.name != PLACE)
     return {
         f"{run.name}/{part}": value
         for run in runs
         for part, value in computed(partial(content, run)).items()
         if is_result(part)
     }
+
+
+def states(place: Path) -> list[str]:
+    """Saved states of runs: what goes on from one removes it when the run is finished."""
+    return sorted(path.name for path in (_runs(place) / PLACE).glob("*") if path.is_dir())
+
+
+def _runs(place: Path) -> Path:
+    return place / "results/mini/runs"
 
 
 def planned(rng: random.Random) -> list[WorkflowKill]:

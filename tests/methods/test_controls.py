@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from mat.errors import InputError
+from mat.experiments.config.plugins import find
 from mat.methods.autofreeze import AutoFreeze
 from mat.methods.badam import BAdam
+from mat.methods.base import check_kinds
 from mat.methods.freezeout import FreezeOut
 from mat.methods.lisa import Lisa
 from tests.contexts import KIND, MODULES, Observation, context, method, observe
@@ -64,8 +66,9 @@ def test_kind_comes_first_and_the_rest_is_drawn():
     assert ones == {frozenset("a"), frozenset("c")}
     threes = {chosen("kind", counts=(3,), seed=s, kind="ffn") for s in range(40)}
     assert threes == {frozenset("abd"), frozenset("bcd")}
-    with pytest.raises(InputError, match="one that the model has, ffn, head, got 'expert'"):
-        chosen("kind", kind="expert")
+    asked = find("method", "kind").METHOD(share=0.5, kind="zebra")
+    with pytest.raises(InputError, match="one that the model has, ffn, head, got 'zebra'"):
+        check_kinds(asked, KIND.values())
     assert set(KIND.values()) == {"head", "ffn"}
 
 

@@ -98,7 +98,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
     for path in sorted(root.glob(table.measured.format(scale=tables.scale))):
-        first = read_record(path, ("family", "code_hash")).iloc[:1]
+        first = read_record(path, ("family", "code_hash"), "measure it again").iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
     return found

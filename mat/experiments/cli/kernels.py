@@ -126,25 +126,33 @@ def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor], Tensor | None
 
 
 def of_hub(where: str) -> tuple[nn.Module, str]:
-    """A Hugging Face model with a head, by hub id or folder, and whether its weights are trained or drawn."""
+    """A Hugging Face model with a head, by hub id or folder, and whether its weights are trained or drawn. Nothing that
+    comes with it is run: no code of its own, and no pickled objects in its weights. Raises InputError."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     folder = Path(where)
     try:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
         family = _with_head(config)
         drawn = folder.is_dir() and not any(
             next(folder.glob(f"*{end}"), None) for end in (".safetensors", ".bin", ".index.json")
         )
         if drawn:
             of = inspect.getattr_static(family, "from_config", None)  # the Auto classes have it, models do not
-            model = family.from_config(config) if of else family(config)
+            model = family.from_config(config, trust_remote_code=False) if of else family(config)
             return (model, f"model: {type(model).__name__}, weights drawn at random from {folder / 'config.json'}")
-        model, info = family.from_pretrained(where, output_loading_info=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        model, info = family.from_pretrained(
+            where, output_loading_info=True, trust_remote_code=False, weights_only=True
+        )
+    except Exception as error:  # what is damaged or unknown fails in many ways
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"{where} brings Python code of its own, which is not run here; write a function that returns (model, "
+                "inputs) and give it as --model FILE.py:FUNCTION"
+            ) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         found = "" if folder.is_dir() else "there is no such folder, and as a hub id: "
         raise InputError(f"no model can be made of {where}: {found}{reason}") from None
     missing = sorted(info["missing_keys"])

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from mat.experiments.config.spec import Probe, Recipe
 from mat.experiments.task_signature import OBJECTIVES
 from mat.settings.label import Label
-from mat.settings.strict import Real, Strict, model_of
+from mat.settings.strict import Strict, model_of, real
 
 
 def _different(values: list[Any]) -> list[Any]:
@@ -36,6 +36,7 @@ Labels = Annotated[list[Label], AfterValidator(_different)]
 PluginBlock = dict[str, Any]
 Place = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
+Shape = Annotated[list[Annotated[int, Field(ge=1, le=1 << 16)]], Field(min_length=1, max_length=8)]  # of an input
 InputName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 
@@ -105,7 +106,7 @@ class MethodBlock(Strict):
     """Settings that replace those of the task's recipe."""
     probe: model_of(Probe) = Field(default_factory=model_of(Probe))
     """Settings that replace those of the task's probe."""
-    lr_factor: Annotated[Real, Field(gt=0)] = 1
+    lr_factor: real(gt=0) = 1
     """Factor on the task's learning rate."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""
@@ -138,20 +139,18 @@ class StudyBlock(Strict):
 class Reported(Strict):
     """What the paper reports over all its settings."""
 
-    active_share: Annotated[Real, Field(ge=0, le=1)]
+    active_share: real(ge=0, le=1)
     """Share of modules and epochs that are active."""
-    savings: Annotated[
-        list[Annotated[Real, Field(ge=0, le=100)]], Field(min_length=2, max_length=2), AfterValidator(_rising)
-    ]
+    savings: Annotated[list[real(ge=0, le=100)], Field(min_length=2, max_length=2), AfterValidator(_rising)]
     """The lowest and the highest saving, in percent of a run's compute."""
 
 
 class Compute(Strict):
     """What the paper reports for one model: compute of a run, PFLOP in its own unit."""
 
-    vanilla: Annotated[Real, Field(gt=0)]
+    vanilla: real(gt=0)
     """By vanilla training."""
-    mat: Annotated[Real, Field(gt=0)]
+    mat: real(gt=0)
     """By MAT, at most vanilla's."""
 
     @model_validator(mode="after")
@@ -168,7 +167,7 @@ class ModelShapes(Strict):
     """The model by ``name`` and its settings."""
     objective: Literal[tuple(OBJECTIVES)]
     """What it is trained for."""
-    shapes: Annotated[dict[InputName, Annotated[list[Positive], Field(min_length=1)]], AfterValidator(_of_one_sample)]
+    shapes: Annotated[dict[InputName, Shape], AfterValidator(_of_one_sample)]
     """Of every input, for one sample: the first number is 1."""
     outputs: Positive
     """Logits per prediction: classes, or size of the vocabulary."""

@@ -12,106 +12,87 @@ import re
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
-from mat.kernels.budget import check_budget
 from mat.kernels.estimators import ESTIMATORS, STEP, check_positions
 from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
+from mat.limits import Range, check_limits
 from mat.settings.strict import Strict, read, validate
 
 THREADS = PROCESSES = 1024  # of one run, at most
+Count = Annotated[int, Range(ge=1)]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained."""
 
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw or sgd."""
-    lr: float = 1e-3
+    lr: Annotated[float, Range(gt=0)] = 1e-3
     """The learning rate at its height."""
-    momentum: float = 0.9
-    """Of sgd."""
-    weight_decay: float = 0.01
+    momentum: Annotated[float, Range(ge=0, lt=1)] = 0.9
+    """Of sgd, in [0, 1)."""
+    weight_decay: Annotated[float, Range(ge=0, le=10)] = 0.01
     """As the optimizer takes it."""
-    decay: str = "matrices"
+    decay: Literal["all", "matrices"] = "matrices"
     """What weight decay is for: matrices (parameters of two dimensions or more) or all parameters."""
-    schedule: str = "linear"
+    schedule: Literal["constant", "cosine", "linear"] = "linear"
     """What the learning rate does after its warm-up, to zero at the end: constant (no decay), cosine or linear."""
-    warmup: float = 0.05
+    warmup: Annotated[float, Range(ge=0, lt=1)] = 0.05
     """Share of all steps, in [0, 1), in which the learning rate rises."""
-    clip: float = 0.0
+    clip: Annotated[float, Range(ge=0)] = 0.0
     """Largest norm of a step's gradient; 0 for none."""
-    batch: int = 32
+    batch: Count = 32
     """Samples per step."""
-    epochs: int = 1
+    epochs: Annotated[int, Range(ge=1, le=100_000)] = 1
     """Passes over the training split."""
-    evaluate_every: int = 50
+    evaluate_every: Count = 50
     """Steps from one evaluation on the validation split to the next."""
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     """Of a training step's products, by automatic mixed precision: float32 or bfloat16; the rest stays in float32."""
 
     def __post_init__(self) -> None:
-        check_choice("optimizer", self.optimizer, ("adamw", "sgd"))
-        check_choice("schedule", self.schedule, ("constant", "cosine", "linear"))
-        check_choice("decay", self.decay, ("all", "matrices"))
-        check_choice("precision", self.precision, ("float32", "bfloat16"))
-        for name in ("batch", "epochs", "evaluate_every"):
-            check_least(name, getattr(self, name), 1)
-        for name in ("lr", "weight_decay", "momentum", "clip"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be a finite number ≥ 0, got {getattr(self, name)!r}")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"warmup must be a share of the steps in [0, 1), got {self.warmup!r}")
+        check_limits(self)
 
 
 @dataclass(frozen=True)
 class Probe:
     """What the kernel probe measures."""
 
-    n: int = 128
+    n: Annotated[int, Range(ge=2)] = 128
     """Training samples that the kernel is measured on; with the estimator step, the first of a training batch."""
-    estimator: str = "projected"
+    estimator: Literal[tuple(ESTIMATORS)] = "projected"
     """Of the modular kernels: sum_of_logits, projected, trace, full, loss or step."""
-    normalisation: str = "raw"
+    normalisation: Literal[NORMALISATIONS] = "raw"
     """Of the modules' eigenvalues: raw, cosine or per_parameter."""
-    directions: int = 4
+    directions: Annotated[int, Range(ge=1, le=4096)] = 4
     """Of the estimator projected: random directions of the logits."""
-    positions: int = 0
+    positions: Annotated[int, Range(ge=0)] = 0
     """Of the estimators sum_of_logits, projected and loss: how many of a text's positions, drawn once by the seed; all
     where the model has no more. 0: all."""
-    every: int | None = None
+    every: Count | None = None
     """Steps from one probe to the next; none: an epoch's."""
-    budget: float | None = None
+    budget: Annotated[float, Range(gt=0, lt=1)] | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
     (mat/kernels/budget.py). None: exactly these are."""
-    grow_above: float | None = None
+    grow_above: Annotated[float, Range(ge=-1, lt=1)] | None = None
     """Kendall's τ_b with the probe before above which the ranking stands still and the next interval grows. None: all
     intervals are equal."""
-    grow_by: int = 2
+    grow_by: Annotated[int, Range(ge=2, le=1024)] = 2
     """What the interval is multiplied by when it grows, a whole number from 2 on."""
-    grow_to: int = 8
-    """The longest interval, as a multiple of every."""
+    grow_to: Annotated[int, Range(ge=2)] = 8
+    """The longest interval, as a multiple of every, at least grow_by."""
 
     def __post_init__(self) -> None:
-        check_least("n", self.n, 2)
-        check_least("directions", self.directions, 1)
-        check_least("positions", self.positions, 0)
-        check_choice("estimator", self.estimator, tuple(ESTIMATORS))
+        check_limits(self)
         check_positions(self.estimator, self.positions)
-        check_choice("normalisation", self.normalisation, NORMALISATIONS)
-        if self.every is not None:
-            check_least("every", self.every, 1)
-        if self.budget is not None:
-            check_budget(self.budget)
-        if self.grow_above is not None:
-            Growth(self.grow_above, self.grow_by, self.grow_to)
+        Growth(self.grow_above or 0, self.grow_by, self.grow_to)  # which are refused where nothing grows, too
 
     @property
     def growth(self) -> Growth | None:

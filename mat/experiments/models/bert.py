@@ -7,14 +7,15 @@ classification has, so one goes on where the other left off.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least, check_share
-from mat.experiments.models.checks import check_groups, check_sizes
+from mat.experiments.models.checks import Dropout, Factor, Groups, LayerCount, Width, check_groups, check_heads
 from mat.experiments.models.closed_form import Layers, feed_forward, product, total, transformer
-from mat.experiments.task_signature import Signature, check_signature
+from mat.experiments.task_signature import LONGEST, Signature, check_signature
+from mat.limits import Range, check_limits
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -33,41 +34,35 @@ SIZES = {
 class Settings:
     """An encoder; its feed-forward blocks are 4 · width wide."""
 
-    size: str | None = None
+    size: Literal[tuple(SIZES)] | None = None
     """A named size, from which layers, width and heads follow: tiny, mini, small, medium or base."""
-    layers: int | None = None
+    layers: LayerCount | None = None
     """Encoder layers; none: the size's, or 2."""
-    width: int | None = None
+    width: Width | None = None
     """Hidden size; none: the size's, or 64."""
-    heads: int | None = None
+    heads: Width | None = None
     """Attention heads per layer; none: the size's, or 4."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Of hidden states and attention weights, in [0, 1)."""
-    initialiser: float | None = None
+    initialiser: Factor | None = None
     """Standard deviation of the initial weights; none: scaled to the width."""
     head_outputs: bool = True
     """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
-    ffn_groups: int = 1
+    ffn_groups: Groups = 1
     """Modules per feed-forward block; 0: these blocks are the remainder's (A5)."""
-    positions: int | None = None
+    positions: Annotated[int, Range(ge=1, le=LONGEST)] | None = None
     """Tokens of the longest text that the model has positions for; none: the task's."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size not in SIZES:
-            raise InputError(f"size must be one of {', '.join(SIZES)}, or none, got {self.size!r}")
+        check_limits(self)
         for name, value in (SIZES[self.size] if self.size else DEFAULT).items():
             given = getattr(self, name)
             if given is None:
                 object.__setattr__(self, name, value)
             elif self.size and given != value:
                 raise InputError(f"size {self.size} has {name}={value}, got {name}={given}; leave out one of the two")
-        check_sizes(self.layers, self.width, self.heads)
-        check_share("dropout", self.dropout)
+        check_heads(self.width, self.heads)
         check_groups(self.ffn_groups, 4 * self.width)
-        if self.initialiser is not None and self.initialiser <= 0:
-            raise InputError(f"initialiser must be > 0, got {self.initialiser}")
-        if self.positions is not None:
-            check_least("positions", self.positions, 1)
 
 
 def initial_std(settings: Settings) -> float:

@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice, check_most
-from mat.experiments.models.checks import MOST
+from mat.experiments.models.checks import LayerCount, Width
 from mat.experiments.models.closed_form import REMAINDER, Work, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network, Part, Sum
 from mat.experiments.task_signature import Signature, check_signature
+from mat.limits import check_limits
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
-
-STEMS = ("imagenet", "small")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Stages of basic blocks."""
 
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    blocks: tuple[LayerCount, ...] = (2, 2, 2, 2)
     """Basic blocks of each of the four stages: [2, 2, 2, 2] is ResNet-18, [3, 4, 6, 3] ResNet-34."""
-    stem: str = "imagenet"
+    stem: Literal["imagenet", "small"] = "imagenet"
     """imagenet (7×7 with stride 2, and max pooling) or small (3×3 with stride 1, for images of 32 or 64 pixels)."""
-    width: int = 64
+    width: Width = 64
     """Filters of the first stage, doubled by each that follows."""
-    filter_groups: int = 4
+    filter_groups: Width = 4
     """Modules per convolution."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        whole = all(isinstance(count, int) and not isinstance(count, bool) for count in self.blocks)
-        if len(self.blocks) != 4 or not whole or min(self.blocks) < 1:
+        check_limits(self)
+        if len(self.blocks) != 4:
             raise InputError(f"blocks must be four whole numbers ≥ 1, one per stage, got {self.blocks}")
-        check_most("blocks", max(self.blocks), MOST["layers"])
-        check_choice("stem", self.stem, STEMS)
-        if self.filter_groups < 1 or self.width < 1 or self.width % self.filter_groups:
+        if self.width % self.filter_groups:
             raise InputError(
-                f"a width ≥ 1 that filter_groups ≥ 1 divides is expected, got width={self.width}, "
+                f"a width that filter_groups divides is expected, got width={self.width}, "
                 f"filter_groups={self.filter_groups}"
             )
-        check_most("width", self.width, MOST["width"])
 
 
 def build(settings: Settings, signature: Signature) -> nn.Module:

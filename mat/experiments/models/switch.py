@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least, check_most, check_share
-from mat.experiments.models.checks import MOST, check_sizes
+from mat.experiments.models.checks import MOST_LAYERS, Dropout, Factor, Width, check_heads
 from mat.experiments.models.closed_form import Layers, feed_forward, product, transformer
 from mat.experiments.task_signature import Signature, check_signature
+from mat.limits import Range, check_limits
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -32,35 +33,28 @@ DEPENDS_ON_INPUTS = True  # an expert that no token goes to runs nothing
 class Settings:
     """An encoder or decoder with experts."""
 
-    layers: int = 2
-    """Encoder layers; 1, 3, … are sparse."""
-    width: int = 64
+    layers: Annotated[int, Range(ge=2, le=MOST_LAYERS)] = 2
+    """Encoder layers, two at least; 1, 3, … are sparse."""
+    width: Width = 64
     """Hidden size; feed-forward blocks and experts are 4 · width wide."""
-    heads: int = 4
+    heads: Width = 4
     """Attention heads per layer."""
-    experts: int = 4
+    experts: Annotated[int, Range(ge=2, le=4096)] = 4
     """Per sparse layer."""
-    capacity: float = 1.5
+    capacity: Factor = 1.5
     """Tokens that an expert takes, as a factor on an even share."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Of hidden states, in [0, 1)."""
-    initialiser: float = 1.0
+    initialiser: Factor = 1.0
     """Factor on T5's standard deviations of the initial weights."""
     head_outputs: bool = True
     """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
-    balance: float = 0.0
+    balance: Annotated[float, Range(ge=0, le=1000)] = 0.0
     """Coefficient α of the loss that training adds to even out the experts (A9)."""
 
     def __post_init__(self) -> None:
-        check_sizes(self.layers, self.width, self.heads, least=2, why="the second is sparse")
-        check_least("experts", self.experts, 2)
-        check_most("experts", self.experts, MOST["experts"])
-        check_share("dropout", self.dropout)
-        for name in ("capacity", "initialiser"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be a finite number > 0, got {getattr(self, name)}")
-        if not 0 <= self.balance < math.inf:
-            raise InputError(f"balance must be a finite number ≥ 0, got {self.balance}")
+        check_limits(self)
+        check_heads(self.width, self.heads)
 
 
 class SwitchLM(nn.Module):

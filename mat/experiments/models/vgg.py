@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least, check_most
-from mat.experiments.models.checks import MOST
+from mat.experiments.checks import check_most
+from mat.experiments.models.checks import MOST_LAYERS, MOST_WIDTH, Factor, Width
 from mat.experiments.models.closed_form import REMAINDER, product
 from mat.experiments.models.closed_form_convolutions import Chain, Conv, Network
 from mat.experiments.task_signature import Signature, check_signature
+from mat.limits import check_limits
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -24,33 +26,27 @@ NAMED = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2,) * 5, "vgg16": (2, 2, 3, 3, 3), 
 class Settings:
     """Convolutions, as in torchvision, and one linear layer."""
 
-    plan: tuple[int | str, ...] | str = (16, 16, "M", 32, 32, "M", 64, 64, "M")
+    plan: tuple[Width | Literal["M"], ...] | Literal[tuple(NAMED)] = (16, 16, "M", 32, 32, "M", 64, 64, "M")
     """Widths of the 3×3 convolutions with M for 2×2 max pooling, or vgg11, vgg13, vgg16 or vgg19."""
     batch_norm: bool = True
     """Whether every convolution is followed by batch norm."""
-    filter_groups: int = 4
+    filter_groups: Width = 4
     """Modules per convolution."""
-    width: float = 1
+    width: Factor = 1
     """Factor on every width."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.plan, str):
-            if self.plan not in NAMED:
-                raise InputError(f"plan must be widths and 'M', or one of {', '.join(NAMED)}, got {self.plan!r}")
-        else:
+        if not isinstance(self.plan, str):
             object.__setattr__(self, "plan", tuple(self.plan))
-            check_most("the number of entries of plan", len(self.plan), MOST["layers"])
+            check_most("the number of entries of plan", len(self.plan), MOST_LAYERS)
+        check_limits(self)
         entries = _entries(self)
-        bad = [entry for entry in entries if entry != "M" and not (type(entry) is int and entry > 0)]
-        if bad or all(entry == "M" for entry in entries):
+        if all(entry == "M" for entry in entries):
             raise InputError(f"plan must hold widths > 0 and 'M', with one width at least, got {self.plan}")
-        check_least("filter_groups", self.filter_groups, 1)
-        if not 0 < self.width < float("inf"):
-            raise InputError(f"width must be a finite factor > 0, got {self.width}")
         for entry in entries:
             if entry != "M" and abs(entry * self.width - round(entry * self.width)) > 1e-6:
                 raise InputError(f"width={self.width} makes {entry} filters {entry * self.width:g}, no whole number")
-        check_most("the widest convolution", max(w for w in layers(self) if w != "M"), MOST["width"])
+        check_most("the widest convolution", max(w for w in layers(self) if w != "M"), MOST_WIDTH)
         uneven = [w for w in layers(self) if w != "M" and (w < 1 or w % self.filter_groups)]
         if uneven:
             raise InputError(f"filter_groups={self.filter_groups} does not divide the width {uneven[0]}")

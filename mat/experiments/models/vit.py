@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
 from mat.errors import InputError
-from mat.experiments.checks import check_least, check_share
-from mat.experiments.models.checks import check_groups, check_sizes
+from mat.experiments.models.checks import MOST_WIDTH, Dropout, Groups, LayerCount, Width, check_groups, check_heads
 from mat.experiments.models.closed_form import Layers, Work, feed_forward, total, transformer
 from mat.experiments.task_signature import Signature, check_signature
+from mat.limits import Range, check_limits
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 
@@ -19,27 +20,26 @@ from mat.partition.partition import Partition
 class Settings:
     """An encoder over patches."""
 
-    patch: int = 8
+    patch: Annotated[int, Range(ge=1, le=1024)] = 8
     """Pixels of a patch's side."""
-    layers: int = 6
+    layers: LayerCount = 6
     """Encoder layers."""
-    width: int = 192
+    width: Width = 192
     """Hidden size."""
-    heads: int = 3
+    heads: Width = 3
     """Attention heads per layer."""
-    mlp: int | None = None
+    mlp: Annotated[int, Range(ge=1, le=4 * MOST_WIDTH)] | None = None
     """Neurons of a feed-forward block; none: 4 · width."""
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     """Of embeddings, residual branches and neurons, in [0, 1)."""
     head_outputs: bool = True
     """Whether a head owns its columns of W_O, or the remainder has W_O (A4)."""
-    ffn_groups: int = 1
+    ffn_groups: Groups = 1
     """Modules per feed-forward block; 0: these blocks are the remainder's (A5)."""
 
     def __post_init__(self) -> None:
-        check_least("patch", self.patch, 1)
-        check_sizes(self.layers, self.width, self.heads)
-        check_share("dropout", self.dropout)
+        check_limits(self)
+        check_heads(self.width, self.heads)
         check_groups(self.ffn_groups, neurons(self))
 
 

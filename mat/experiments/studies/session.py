@@ -147,14 +147,15 @@ class Session(ABC):
     @classmethod
     def _measure(cls, job: Job, out: Path, machine: Machine, report: Report, save_every: float) -> pd.DataFrame:
         code = cls.modules(job)
+        states = resume.state_path(out, code_hash(code))
         table = finished(out, job, code)
         if table is not None:
+            remove(states)  # of a process that was killed before it did
             report("already finished; remove the file to measure it again", 1.0)
             return table
         torch.set_num_threads(job.spec.threads)
         session = cls(job, out, machine)
         identity = {"run": job.name, "code_hash": code_hash(code)}
-        states = resume.state_path(out, identity["code_hash"])
         resume.complete(session, states, identity, report, save_every)
         session.loop.prefetch.close()
         table = session.table().assign(

@@ -12,16 +12,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from mat.experiments.tasks.base import LONGEST, Metric, Outline, check_numbers, fixed_order
+from mat.experiments.checks import check_most
+from mat.experiments.tasks.base import Length, Metric, Outline, fixed_order
 from mat.experiments.tasks.hmm import cls_id, source_hash, vocabulary
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
 from mat.experiments.tasks.text.classification import Encoded, TextClassification, classification_outline
-from mat.experiments.tasks.text.markov_source import MarkovSource, check_source, make_source, sample
+from mat.experiments.tasks.text.markov_source import (
+    Factor,
+    MarkovSource,
+    SourceSeed,
+    Words,
+    check_source,
+    check_text,
+    make_source,
+    sample,
+)
+from mat.limits import Range, check_limits
 from mat.seeds import stream_seed
+
+Half = Annotated[int, Range(ge=2)]  # one of either label at least
 
 
 @dataclass(frozen=True)
@@ -31,29 +45,30 @@ class Settings:
     By default the best possible accuracy is about 0.98.
     """
 
-    words: int = 64
+    words: Words = 64
     """Size of the vocabulary, at least topics × syntax."""
-    topics: int = 4
+    topics: Factor = 4
     """Hidden topics."""
-    syntax: int = 6
+    syntax: Factor = 6
     """Hidden syntactic states."""
-    length: int = 24
+    length: Length = 24
     """Words of a sentence."""
-    window: int = 3
+    window: Length = 3
     """Words that are reversed in an unacceptable sentence."""
-    train: int = 4096
+    train: Half = 4096
     """Sentences trained on."""
-    validation: int = 512
+    validation: Half = 512
     """Sentences held out."""
-    test: int = 512
+    test: Half = 512
     """Sentences of the test."""
-    source_seed: int = 0
+    source_seed: SourceSeed = 0
     """What the source is made by; equal ones give equal ids."""
 
     def __post_init__(self) -> None:
-        check_numbers("acceptability", self, train=(2,), validation=(2,), test=(2,), length=(2, LONGEST))
-        check_numbers("acceptability", self, window=(2, self.length))
-        check_source(self.words, self.topics, self.syntax, self.source_seed, "acceptability setting")
+        check_limits(self)
+        check_most("window", self.window, self.length)
+        check_source(self.words, self.topics, self.syntax)
+        check_text(self.sizes, self.length)
 
     @property
     def sizes(self) -> dict[str, int]:

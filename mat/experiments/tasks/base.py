@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from mat.errors import InputError
 from mat.experiments.checks import check_whole
-from mat.experiments.task_signature import Signature
+from mat.experiments.task_signature import LONGEST, Signature
+from mat.limits import Range
 from mat.seeds import generator, stream_seed
 
 SPLITS = ("train", "validation", "test")
-LONGEST = 1 << 15  # tokens of a text: attention goes with the square
+Count = Annotated[int, Range(ge=1)]
+Length = Annotated[int, Range(ge=2, le=LONGEST)]  # of a text, in tokens
 
 
 class Metric(NamedTuple):
@@ -182,17 +184,6 @@ class TaskPlugin(Protocol):
 
     def sources(self, settings: Any) -> tuple[Any, ...]:
         """What has to be fetched (``tasks.storage.hub.Origin``, ``PlainFile``); () for nothing."""
-
-
-def check_numbers(task: str, settings: Any, **limits: tuple[int, ...]) -> None:
-    """Refuse settings of ``task`` outside their limits, (least,) or (least, most); None passes where it is the default.
-
-    Raises InputError: names the setting.
-    """
-    for name, within in limits.items():
-        value = getattr(settings, name)
-        if value is not None or getattr(type(settings), name) is not None:
-            check_whole(f"{task} setting '{name}'", value, *within)
 
 
 def fixed_order(count: int, *names: str) -> np.ndarray:

@@ -5,30 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import Outline, check_numbers
+from mat.experiments.tasks.base import Count, Outline
 from mat.experiments.tasks.images.augment import augmentation
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
+from mat.experiments.tasks.label_noise import NoiseShare
 from mat.experiments.tasks.storage.mirror import Origin
+from mat.limits import check_limits
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the official training split is divided; the official test split is the test, read once at the end."""
 
-    train_examples: int | None = None
+    train_examples: Count | None = None
     """Images trained on: the first so many in a fixed random order; none: all."""
-    validation_examples: int = 5000
+    validation_examples: Count = 5000
     """Images of the official training split that are held out, always the same ones."""
-    label_noise: float = 0.0
+    label_noise: NoiseShare = 0.0
     """Share of the training labels that is replaced by another class, always the same ones."""
 
-    task = "cifar"  # the name that messages give
-
     def __post_init__(self) -> None:
-        check_numbers(self.task, self, train_examples=(1,), validation_examples=(1,))
-        check_share(f"{self.task} setting 'label_noise'", self.label_noise)
+        check_limits(self)
 
 
 def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) -> ImageTask:
@@ -36,7 +34,7 @@ def load(images: HubImages, settings: Settings, data: Path | None, cache: Path) 
 
     Raises InputError: files, columns, images or labels are not as on the hub, or too few training images.
     """
-    augment = augmentation("crop", images.side, "crops")
+    augment = augmentation("crop", images.side)
     return hub_image_task(images, settings, None, augment, data, cache, settings.label_noise)
 
 

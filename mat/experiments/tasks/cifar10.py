@@ -16,7 +16,6 @@ IMAGES = HubImages("cifar10", ORIGIN, "img", "label", side=32, classes=10, test=
 
 class Settings(cifar.Settings):
     __doc__ = cifar.Settings.__doc__
-    task = "cifar10"
 
 
 load, outline, sources = (partial(call, IMAGES) for call in (cifar.load, cifar.outline, cifar.sources))

@@ -16,7 +16,6 @@ IMAGES = HubImages("cifar100", ORIGIN, "img", "fine_label", side=32, classes=100
 
 class Settings(cifar.Settings):
     __doc__ = cifar.Settings.__doc__
-    task = "cifar100"
 
 
 load, outline, sources = (partial(call, IMAGES) for call in (cifar.load, cifar.outline, cifar.sources))

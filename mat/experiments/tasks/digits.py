@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import Outline, check_numbers, fixed_order
+from mat.experiments.tasks.base import Outline, fixed_order
 from mat.experiments.tasks.images.augment import random_shift
 from mat.experiments.tasks.images.classification import ImageTask, image_outline
 from mat.experiments.tasks.images.decoded import Part, pictures_of
+from mat.experiments.tasks.label_noise import NoiseShare
 from mat.experiments.tasks.storage.mirror import Source
+from mat.limits import Range, check_limits
 
 CLASSES = 10
 SIZES = {"train": 1197, "validation": 300, "test": 300}
@@ -23,14 +25,13 @@ SIZES = {"train": 1197, "validation": 300, "test": 300}
 class Settings:
     """How training images and labels are changed."""
 
-    shift: int = 1
+    shift: Annotated[int, Range(ge=0, le=7)] = 1
     """Training images move by up to this many pixels each way; 0: no augmentation."""
-    label_noise: float = 0.0
+    label_noise: NoiseShare = 0.0
     """Share of the training labels that is replaced by another class, always the same ones."""
 
     def __post_init__(self) -> None:
-        check_numbers("digits", self, shift=(0, 7))
-        check_share("digits setting 'label_noise'", self.label_noise)
+        check_limits(self)
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice
-from mat.experiments.tasks.base import LONGEST, Outline, check_numbers, divide, division
+from mat.experiments.tasks.base import Count, Length, Outline, divide, division
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key
 from mat.experiments.tasks.storage.mirror import Source
@@ -29,11 +29,13 @@ from mat.experiments.tasks.text.tokenizer import Subwords
 from mat.experiments.tasks.text.tokenizer_choice import (
     MODELS,
     SCHEME,
+    VocabularySize,
     check_tokenizer,
     load_tokenizer,
     tokenizer_sources,
     vocabulary_size,
 )
+from mat.limits import check_limits
 
 LARGEST_VALIDATION = 5_000
 ROWS_AT_ONCE = 8192
@@ -44,32 +46,33 @@ SPLITS_ARE_DISJOINT = False  # two texts may be equal
 class Settings:
     """Which task, how its sentences become tokens, and how many training rows are held out."""
 
-    subset: str = "cola"
+    subset: Literal[tuple(SUBSETS)] = "cola"
     """Which task of GLUE, such as cola or sst2."""
-    tokenizer: str = "google-bert/bert-base-uncased"
+    tokenizer: Literal[*MODELS, *wikitext_files.CONFIGS] = "google-bert/bert-base-uncased"
     """A published model's own, or a config of WikiText, whose tokenizer a model pre-trained on it has."""
-    vocab_size: int | None = None
+    vocab_size: VocabularySize | None = None
     """Ids of WikiText's tokenizer; none: its default."""
     lowercase: bool = False
     """Whether WikiText's tokenizer is lower-case, without accents."""
-    length: int = 128
+    length: Length = 128
     """Tokens of a row: shorter ones are padded, longer ones cut, the longer sentence first."""
-    validation_examples: int | None = None
+    validation_examples: Count | None = None
     """Training rows that are held out; none: a tenth of them, at most 5,000. Not for mrpc, which has its own."""
-    train_examples: int | None = None
+    train_examples: Count | None = None
     """Rows trained on: the first so many in a fixed random order; none: all."""
 
     def __post_init__(self) -> None:
-        check_choice("glue setting 'subset'", self.subset, tuple(SUBSETS))
-        names = (*MODELS, *wikitext_files.CONFIGS)
-        check_choice("glue setting 'tokenizer'", self.tokenizer, names)
-        check_tokenizer("glue", self.tokenizer, self.vocab_size, self.lowercase, names)
-        limits = {"length": (2 + len(SUBSETS[self.subset].columns), LONGEST)}
-        check_numbers("glue", self, **limits, train_examples=(1,), validation_examples=(1,))
+        check_limits(self)
+        check_tokenizer(self.tokenizer, self.vocab_size, self.lowercase)
+        least = 2 + len(SUBSETS[self.subset].columns)
+        if self.length < least:
+            raise InputError(
+                f"length must be ≥ {least}: of each sentence a token, and those around it; got {self.length}"
+            )
         if self.validation_examples is not None and self.subset == "mrpc":
             raise InputError(
-                "Expected glue setting 'validation_examples' to be left out for mrpc, which has a validation split of "
-                f"its own, got {self.validation_examples}."
+                "validation_examples must be left out for mrpc, which has a validation split of its own, got "
+                f"{self.validation_examples}"
             )
 
     def division(self, rows: int) -> tuple[int, int]:

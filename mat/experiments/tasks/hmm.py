@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from mat.experiments.checks import check_share
-from mat.experiments.tasks.base import LONGEST, Outline, check_numbers, hash_arrays
-from mat.experiments.tasks.label_noise import replaced
+from mat.experiments.tasks.base import Count, Length, Outline, hash_arrays
+from mat.experiments.tasks.label_noise import NoiseShare, replaced
 from mat.experiments.tasks.storage.mirror import Origin
 from mat.experiments.tasks.text import markov_bounds
-from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
-from mat.experiments.tasks.text.markov_source import MarkovSource, check_source, make_source, sample
+from mat.experiments.tasks.text.language_modelling import OBJECTIVES, Rows, TokenTask, token_outline
+from mat.experiments.tasks.text.markov_source import (
+    Factor,
+    MarkovSource,
+    SourceSeed,
+    Words,
+    check_source,
+    check_text,
+    make_source,
+    sample,
+)
 from mat.experiments.tasks.text.masking import Vocabulary
+from mat.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -25,32 +35,31 @@ class Settings:
     word is guessed once, the first from [CLS] alone. Ids: the words, then [MASK], then [CLS].
     """
 
-    objective: str = "masked_lm"
+    objective: Literal[OBJECTIVES] = "masked_lm"
     """What is guessed: masked_lm or causal_lm."""
-    words: int = 64
+    words: Words = 64
     """Size of the vocabulary, at least topics × syntax."""
-    topics: int = 4
+    topics: Factor = 4
     """Hidden topics."""
-    syntax: int = 6
+    syntax: Factor = 6
     """Hidden syntactic states."""
-    length: int = 64
+    length: Length = 64
     """Words of a sequence."""
-    train: int = 8192
+    train: Count = 8192
     """Sequences trained on."""
-    validation: int = 512
+    validation: Count = 512
     """Sequences held out."""
-    test: int = 512
+    test: Count = 512
     """Sequences of the test."""
-    source_seed: int = 0
+    source_seed: SourceSeed = 0
     """What the source is made by; equal ones give equal ids."""
-    token_noise: float = 0.0
+    token_noise: NoiseShare = 0.0
     """Share of the training words that is replaced by another word, always the same ones."""
 
     def __post_init__(self) -> None:
-        check_objective("hmm", self.objective)
-        check_numbers("hmm", self, train=(1,), validation=(1,), test=(1,), length=(2, LONGEST))
-        check_source(self.words, self.topics, self.syntax, self.source_seed, "hmm setting")
-        check_share("hmm setting 'token_noise'", self.token_noise)
+        check_limits(self)
+        check_source(self.words, self.topics, self.syntax)
+        check_text(self.sizes, self.length)
 
     @property
     def sizes(self) -> dict[str, int]:

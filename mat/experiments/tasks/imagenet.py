@@ -6,16 +6,18 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.tasks.base import Outline, check_numbers, fixed_order
-from mat.experiments.tasks.images.augment import augmentation
+from mat.experiments.tasks.base import Count, Outline, fixed_order
+from mat.experiments.tasks.images.augment import AUGMENTATIONS, augmentation
 from mat.experiments.tasks.images.classification import ImageTask, divided, image_division, image_outline
 from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, write_pictures
 from mat.experiments.tasks.storage.cache import cached
 from mat.experiments.tasks.storage.mirror import Source
+from mat.limits import Range, check_limits
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 PIXELS = 2**26  # of an image, at most; ImageNet's largest has 61 million
@@ -34,15 +36,15 @@ class Settings:
 
     classes: tuple[str, ...] | None = None
     """Names of class folders; none: all."""
-    images_per_class: int | None = None
+    images_per_class: Count | None = None
     """Training images of each class: the first so many in a fixed random order; none: all."""
-    side: int = 64
+    side: Annotated[int, Range(ge=8, le=1024)] = 64
     """Of the square images, in pixels."""
-    train_examples: int | None = None
+    train_examples: Count | None = None
     """Images trained on: the first so many in a fixed random order; none: all."""
-    validation_examples: int | None = None
+    validation_examples: Count | None = None
     """Images of the training split that are held out, always the same ones; none: one in twenty."""
-    augment: str = "resized_crop"
+    augment: Literal[AUGMENTATIONS] = "resized_crop"
     """Of training images: resized_crop or crop, both with flips, or none."""
 
     def __post_init__(self) -> None:
@@ -50,13 +52,8 @@ class Settings:
             object.__setattr__(self, "classes", tuple(self.classes))
             named = all(map(_is_folder_name, self.classes))
             if not named or len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-                raise InputError(
-                    "Expected imagenet setting 'classes' to be two or more different names of folders, got "
-                    f"{list(self.classes)}."
-                )
-        limits = {"side": (8, 1024), "train_examples": (1,), "validation_examples": (1,)}
-        check_numbers("imagenet", self, images_per_class=(1,), **limits)
-        augmentation(self.augment, self.side, "imagenet setting 'augment'")
+                raise InputError(f"classes must be two or more different names of folders, got {list(self.classes)}")
+        check_limits(self)
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
@@ -76,7 +73,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     test = _pictures(data / "imagenet" / "val", names, None, settings.side, cache)
     parts = divided("imagenet", train, np.arange(len(train.labels)), settings)
     parts["test"] = Part(test, np.arange(len(test.labels)))
-    augment = augmentation(settings.augment, settings.side, "imagenet setting 'augment'")
+    augment = augmentation(settings.augment, settings.side)
     return ImageTask("imagenet", parts, len(names), augment)
 
 

@@ -6,11 +6,15 @@ every machine, because it comes from raw PCG64 output (as `mat.experiments.tasks
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
 from mat.experiments.tasks.base import fixed_order
+from mat.limits import Range
 from mat.seeds import stream_seed
 
+NoiseShare = Annotated[float, Range(ge=0, lt=1)]  # of labels or words that are replaced
 SHOWN = 512  # corrupted samples that `Task.corrupted` gives at most
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from mat.experiments.tasks.base import Outline, check_numbers
-from mat.experiments.tasks.images.augment import augmentation
+from mat.experiments.tasks.base import Count, Outline
+from mat.experiments.tasks.images.augment import AUGMENTATIONS, augmentation
 from mat.experiments.tasks.images.classification import ImageTask
 from mat.experiments.tasks.images.hub import HubImages, hub_image_outline, hub_image_task
 from mat.experiments.tasks.storage.mirror import Origin, Source
+from mat.limits import Range, check_limits
 
 ORIGIN = Origin(
     "zh-plus/tiny-imagenet", "data", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"train": 100_000, "valid": 10_000}
@@ -25,19 +27,17 @@ class Settings:
     The published test labels are secret, so the official validation split is the test, read once at the end.
     """
 
-    classes: int | None = None
+    classes: Annotated[int, Range(ge=2, le=IMAGES.classes)] | None = None
     """The first so many classes; none: all that there are."""
-    train_examples: int | None = None
+    train_examples: Count | None = None
     """Images trained on: the first so many in a fixed random order; none: all."""
-    validation_examples: int | None = None
+    validation_examples: Count | None = None
     """Images of the official training split that are held out, always the same ones; none: one in twenty."""
-    augment: str = "crop"
+    augment: Literal[AUGMENTATIONS] = "crop"
     """Of training images: crop (after padding by 8 pixels) or resized_crop, both with flips, or none."""
 
     def __post_init__(self) -> None:
-        limits = {"classes": (2, IMAGES.classes), "train_examples": (1,), "validation_examples": (1,)}
-        check_numbers("tiny_imagenet", self, **limits)
-        augmentation(self.augment, SIDE, "tiny_imagenet setting 'augment'")
+        check_limits(self)
 
 
 def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
@@ -46,7 +46,7 @@ def load(settings: Settings, data: Path | None, cache: Path) -> ImageTask:
     A mirror may hold the first few classes only; the task then has as many. Raises InputError: files, columns, images
     or labels are not as on the hub, or too few training images or classes.
     """
-    augment = augmentation(settings.augment, SIDE, "tiny_imagenet setting 'augment'")
+    augment = augmentation(settings.augment, SIDE)
     return hub_image_task(IMAGES, settings, settings.classes, augment, data, cache)
 
 

@@ -9,26 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice
-from mat.experiments.tasks.base import SPLITS, Outline, check_numbers, fixed_order
+from mat.experiments.task_signature import LONGEST
+from mat.experiments.tasks.base import SPLITS, Count, Outline, fixed_order
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key
 from mat.experiments.tasks.storage.mirror import Source
 from mat.experiments.tasks.text import prepared, wikitext_files
-from mat.experiments.tasks.text.language_modelling import Rows, TokenTask, check_objective, token_outline
+from mat.experiments.tasks.text.language_modelling import OBJECTIVES, Rows, TokenTask, token_outline
 from mat.experiments.tasks.text.tokenizer import Subwords, encode
 from mat.experiments.tasks.text.tokenizer_choice import (
     MODELS,
     SCHEME,
+    VocabularySize,
     check_tokenizer,
     load_tokenizer,
     tokenizer_sources,
     vocabulary_size,
 )
+from mat.limits import Range, check_limits
 
 # Tokens per published word, measured on WikiText-2: BERT's vocabulary writes <unk> in four tokens, raw text has none.
 # On WikiText-103 a trained vocabulary of the same size writes more tokens, by an estimated 5 %.
@@ -56,31 +59,28 @@ class Settings:
     the split's first is guessed once, in a last, shorter block too. Line ends are [SEP].
     """
 
-    config: str = "wikitext-2-v1"
+    config: Literal[wikitext_files.CONFIGS] = "wikitext-2-v1"
     """Which WikiText: wikitext-2-v1 or wikitext-103-v1."""
-    objective: str = "masked_lm"
+    objective: Literal[OBJECTIVES] = "masked_lm"
     """What is guessed: masked_lm or causal_lm."""
-    tokenizer: str | None = None
+    tokenizer: Literal[tuple(MODELS)] | None = None
     """A published model's own, such as google-bert/bert-base-uncased; none: BPE trained on the training split."""
-    vocab_size: int | None = None
+    vocab_size: VocabularySize | None = None
     """Ids of the trained tokenizer; none: 4096."""
     lowercase: bool = False
     """Whether the trained tokenizer is lower-case, without accents."""
-    length: int = 64
+    length: Annotated[int, Range(ge=3, le=LONGEST)] = 64
     """Tokens that the model takes."""
-    train_blocks: int | None = None
+    train_blocks: Count | None = None
     """Blocks trained on: the first so many in a fixed random order; none: all."""
-    validation_blocks: int | None = None
+    validation_blocks: Count | None = None
     """Blocks of the validation split; none: all."""
-    test_blocks: int | None = None
+    test_blocks: Count | None = None
     """Blocks of the test split; none: all."""
 
     def __post_init__(self) -> None:
-        check_choice("wikitext setting 'config'", self.config, wikitext_files.CONFIGS)
-        check_objective("wikitext", self.objective)
-        check_tokenizer("wikitext", self.tokenizer, self.vocab_size, self.lowercase, tuple(MODELS))
-        blocks = {f"{split}_blocks": (1,) for split in SPLITS}
-        check_numbers("wikitext", self, length=(3,), **blocks)
+        check_limits(self)
+        check_tokenizer(self.tokenizer, self.vocab_size, self.lowercase)
 
     @property
     def tokenizer_name(self) -> str:

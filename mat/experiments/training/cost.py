@@ -21,7 +21,8 @@ from mat.experiments.tasks.base import Outline
 from mat.flops.nominal import probe_macs
 from mat.kernels.budget import Extent, Prices, choose
 from mat.kernels.estimators import backward_passes
-from mat.methods.base import probe_passes
+from mat.methods.base import check_kinds, probe_passes
+from mat.partition.partition import Partition
 
 
 class Cost(NamedTuple):
@@ -51,6 +52,8 @@ class Shape:
         work = family.work(settings, outline.signature, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
         self.modules = len(names)
+        if self.method.kinds:
+            check_kinds(self.method, {module.kind for module in modules_of(spec, outline.signature).modules})
         self.step = work.step(names, self.method.mode)
         self.forward = sum(one.forward for one in family.work(settings, outline.signature, 1).values())
         self.logits, self.positions = logits(outline.signature), positions(outline.signature)
@@ -95,8 +98,7 @@ def prices(spec: Spec, signature: Signature) -> Prices:
     sends no token to any expert."""
     family, settings = spec.model.module, spec.model.settings
     one, step = family.work(settings, signature, 1), family.work(settings, signature, spec.recipe.batch)
-    with torch.random.fork_rng(), torch.device("meta"):  # sizes only
-        partition = family.partition(settings, family.build(settings, signature))
+    partition = modules_of(spec, signature)
     modules = partition.modules if not spec.method.settings.remainder else partition.with_remainder().modules
     forward, weights, inputs = map(sum, zip(*one.values(), strict=True))
     parameters = sum(partition.size(module.slices) for module in modules)
@@ -110,6 +112,12 @@ def prices(spec: Spec, signature: Signature) -> Prices:
         len(partition.modules),
         logits(signature),
     )
+
+
+def modules_of(spec: Spec, signature: Signature) -> Partition:
+    """The modules of the specification's model, by sizes only: nothing of it is in memory."""
+    with torch.random.fork_rng(), torch.device("meta"):
+        return spec.model.module.partition(spec.model.settings, spec.model.module.build(spec.model.settings, signature))
 
 
 def run_cost(spec: Spec) -> Cost:

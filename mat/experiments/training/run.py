@@ -56,6 +56,8 @@ def train(
     with ExitStack() as stack:
         code, finished = processes.of_first(lambda: _open(stack, spec, out))
         if finished is not None and (not keep or checkpoint.is_complete(out)):
+            if processes.rank() == 0:  # of a process that was killed before it did
+                remove(resume.state_path(out, code_hash(code)))
             report("already finished; remove the folder to train it again", 1.0)
             return finished
         return _train(spec, out, machine, labels, report, save_every, keep, code)

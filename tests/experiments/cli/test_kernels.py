@@ -98,6 +98,55 @@ def test_weights_that_a_folder_lacks_are_named(folder, capsys):
     assert "tensors drawn at random: cls." in capsys.readouterr().out
 
 
+OWN_CODE = """
+from pathlib import Path
+Path(__file__).with_name("was_run").touch()
+from transformers import BertConfig, BertForMaskedLM
+"""
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a known type", "a type of its own"])
+@pytest.mark.parametrize("weights", [True, False], ids=["weights", "no weights"])
+def test_code_that_comes_with_a_model_is_never_run(folder, capsys, monkeypatch, known, weights):
+    monkeypatch.setattr("builtins.input", lambda *said: "y")  # to whoever asks
+    if weights:
+        transformers.BertForMaskedLM(transformers.BertConfig(**CONFIG)).save_pretrained(folder)
+    own = {"AutoConfig": "own.BertConfig", "AutoModelForMaskedLM": "own.BertForMaskedLM"}
+    config = {**CONFIG, "auto_map": own, "model_type": "bert" if known else "own"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(OWN_CODE)
+    status = main(["kernels", str(folder), "-n", "2", "--length", "4"])
+    said = capsys.readouterr()
+    assert not list(folder.glob("was_run"))
+    if known:
+        assert status == 0 and "model: BertForMaskedLM" in said.out
+    else:
+        assert status == 2 and len(said.err.splitlines()) == 1
+        assert "brings Python code of its own, which is not run here" in said.err
+
+
+class Planted:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_objects_in_weights_are_not_made_and_damaged_weights_are_one_line(folder, tmp_path, capsys):
+    torch.save({"cls.predictions.bias": Planted(str(tmp_path / "was_run"))}, folder / "pytorch_model.bin")
+    refused = [main(["kernels", str(folder), "-n", "2"])]
+    assert not (tmp_path / "was_run").exists()
+    (folder / "pytorch_model.bin").unlink()
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    refused.append(main(["kernels", str(folder), "-n", "2"]))
+    assert refused == [2, 2]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(f"no model can be made of {folder}" in line for line in lines)
+
+
 def test_images_are_drawn_for_models_that_read_them(tmp_path, capsys):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     transformers.ViTConfig(**sizes, image_size=8, patch_size=4).save_pretrained(tmp_path)

@@ -14,7 +14,7 @@ from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.spec import Spec
 from mat.experiments.planning import report, speed
 from mat.experiments.planning.report import number
-from mat.experiments.planning.rows import rows
+from mat.experiments.planning.rows import rows, whole
 from mat.experiments.planning.speed import Speed
 from mat.experiments.studies.agreement.study import AGREEMENT
 from mat.experiments.studies.branches.study import BRANCHES
@@ -284,3 +284,27 @@ def test_a_config_is_a_file_or_a_scale(tmp_path, monkeypatch):
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(InputError, match="expected a mapping"):
         report.report(str(tmp_path / "list.yaml"))
+
+
+MEASURED = {"families": {"vgg": {"of": "digits"}}, "sizes": [4], "probe_sets": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"methods": {"zebra": {"name": "kind", "share": 0.5, "kind": "zebra"}}},
+            "the model has, filters, got 'zebra'",
+        ),
+        ({"agreement": {**MEASURED, "probe_sets": 1000}}, "1000 probe sets of up to 32 samples are more than the 1197"),
+        ({"agreement": {**MEASURED, "sizes": [4, 1500]}}, "1 probe sets of up to 1500 samples are more than the 1197"),
+        ({"agreement": {**MEASURED, "shares": [0, 0.001]}}, "fall on one step; leave one of them out"),
+        ({"branches": {"families": MEASURED["families"], "samples": 5000}}, "samples must be ≤ the 1197 training"),
+        ({"branches": {"families": MEASURED["families"], "steps": 5000}}, "a branch of 5000 steps from step"),
+    ],
+)
+def test_what_data_run_or_model_do_not_give_is_refused_by_the_plan(change, message):
+    task = {"task": {"name": "digits"}, "model": {"name": "vgg"}, "recipe": {"epochs": 4}}
+    config = {"scale": "small", "seeds": [0], "tasks": {"digits": task}, "methods": {"vanilla": {"name": "vanilla"}}}
+    with pytest.raises(InputError, match=message):
+        rows(*whole(ScaleConfig.of({**config, **change})))

@@ -228,7 +228,7 @@ def test_more_held_out_than_there_is_is_refused(text_mirror: Path, tmp_path: Pat
 
 
 def test_a_tokenizer_is_needed() -> None:
-    with pytest.raises(InputError, match=r"glue setting 'tokenizer'.*wikitext-2-v1.*None"):
+    with pytest.raises(InputError, match=r"tokenizer must be one of .*wikitext-2-v1.*None"):
         Settings(tokenizer=None)
 
 

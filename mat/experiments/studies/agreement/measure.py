@@ -24,7 +24,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mat.errors import InputError
 from mat.experiments.studies.agreement.price import KEY, prices
 from mat.experiments.studies.agreement.settings import Measurement
 from mat.experiments.studies.agreement.training_step import TrainingStep
@@ -63,15 +62,8 @@ class Spectra(Session):
         batch = job.spec.recipe.batch
         probe, extent = job.spec.probe, Shape(job.spec).extent
         self.settings = job.settings.beside(probe, extent)
-        self.measurements = self.settings.measurements(self.loop.outputs_per_sample, self.positions, batch)
-        if not self.measurements:
-            raise InputError(
-                f"no estimator is affordable with {self.loop.outputs_per_sample} logits per sample; raise "
-                "sample_passes, or measure sum_of_logits"
-            )
-        self.size = max(size for measurement in self.measurements for size in measurement.sizes)
-        if any(measurement.estimator == STEP for measurement in self.measurements):
-            self.size = max(self.size, batch)
+        self.measurements = self.settings.affordable(self.loop.outputs_per_sample, self.positions, batch)
+        self.size = self.settings.size(self.measurements, batch)
         drawn = self.loop.task.probe(job.spec.seed, self.settings.probe_sets * self.size)
         self.samples = machine.take(drawn)
         some = probe.positions if probe.positions < self.positions else 0

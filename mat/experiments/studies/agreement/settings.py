@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from mat.errors import InputError
-from mat.experiments.checks import check_increasing, check_least
+from mat.experiments.checks import check_increasing
 from mat.experiments.config.spec import Probe
 from mat.kernels.budget import Extent
 from mat.kernels.estimators import POSITIONED, STEP, backward_passes
+from mat.limits import Range, check_limits
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss", STEP)
+Count = Annotated[int, Range(ge=1)]
 
 
 class Measurement(NamedTuple):
@@ -36,37 +39,34 @@ class Settings:
     dearer). ``step``, which has no pass of its own, at sizes up to the recipe's batch.
     """
 
-    shares: tuple[float, ...] = (0, 0.3, 1)
+    shares: tuple[Annotated[float, Range(ge=0, le=1)], ...] = (0, 0.3, 1)
     """Checkpoints, as increasing shares of the run's steps, in [0, 1]."""
-    probe_sets: int = 2
+    probe_sets: Count = 2
     """Disjoint draws of as many training samples as the largest size; on two at least a ranking can be compared with
     the reference's on other samples."""
-    sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
+    sizes: tuple[Annotated[int, Range(ge=2)], ...] = (4, 8, 16, 32, 64, 128)
     """Numbers of samples, increasing, beside the default's; a probe takes the first so many of a draw."""
-    estimators: tuple[str, ...] = ESTIMATORS
+    estimators: tuple[Literal[ESTIMATORS], ...] = ESTIMATORS
     """Of full, trace, sum_of_logits, projected, loss and step."""
-    directions: tuple[int, ...] = (1, 2, 4, 8)
+    directions: tuple[Annotated[int, Range(ge=1, le=4096)], ...] = (1, 2, 4, 8)
     """Of the estimator projected: it is measured once with each, increasing, and with the default's."""
-    reference_directions: int = 32
+    reference_directions: Annotated[int, Range(ge=0, le=4096)] = 32
     """Of projected where it stands for trace: more than those, drawn apart from them, at all positions; 0: none."""
-    positions: tuple[int, ...] = ()
+    positions: tuple[Count, ...] = ()
     """Of a text's positions, increasing: sum_of_logits, projected and loss are measured at all of them, and at each of
     these numbers that are fewer; the default's is one of them."""
-    full_rows: int = 640
+    full_rows: Annotated[int, Range(ge=0, le=1 << 15)] = 640
     """Largest matrix of the estimator full: n samples of k logits have n · k rows."""
-    sample_passes: int = 4096
+    sample_passes: Count = 4096
     """Largest product of samples and backward passes of an estimator."""
 
     def __post_init__(self) -> None:
         for name in ("shares", "sizes", "estimators", "directions", "positions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_increasing("shares", self.shares, lambda v: 0 <= v <= 1, "shares in [0, 1]")
-        check_increasing("sizes", self.sizes, lambda v: v >= 2, "whole numbers ≥ 2")
-        check_increasing("directions", self.directions, lambda v: v >= 1, "whole numbers ≥ 1")
-        if self.positions:
-            check_increasing("positions", self.positions, lambda v: v >= 1, "whole numbers ≥ 1")
-        unknown = [name for name in self.estimators if name not in ESTIMATORS]
-        if unknown or not self.estimators or len(set(self.estimators)) < len(self.estimators):
+        check_limits(self)
+        for name in ("shares", "sizes", "directions", *(["positions"] if self.positions else [])):
+            check_increasing(name, getattr(self, name))
+        if not self.estimators or len(set(self.estimators)) < len(self.estimators):
             raise InputError(
                 f"estimators must be different ones of {', '.join(ESTIMATORS)}, got {list(self.estimators)}"
             )
@@ -75,8 +75,6 @@ class Settings:
                 f"reference_directions must be 0 or more than the directions {list(self.directions)}, got "
                 f"{self.reference_directions}"
             )
-        for name, least in (("probe_sets", 1), ("full_rows", 0), ("sample_passes", 1), ("reference_directions", 0)):
-            check_least(name, getattr(self, name), least)
 
     def beside(self, probe: Probe, extent: Extent) -> Settings:
         """With the default among what is measured: the family's own probe, as far as its budget goes (``extent``)."""
@@ -100,6 +98,20 @@ class Settings:
                 sizes = self._affordable(name, r, logits, batch)
                 found += [Measurement(name, r, p, sizes, known)] if sizes else []
         return found
+
+    def affordable(self, logits: int, positions: int, batch: int) -> list[Measurement]:
+        """``measurements``. Raises InputError where the budget allows none."""
+        found = self.measurements(logits, positions, batch)
+        if not found:
+            raise InputError(
+                f"no estimator is affordable with {logits} logits per sample; raise sample_passes, or measure "
+                "sum_of_logits"
+            )
+        return found
+
+    def size(self, found: Sequence[Measurement], batch: int) -> int:
+        """Samples of a probe set that all of what is measured is done on, at the recipe's ``batch``."""
+        return max(max(one.sizes[-1], batch if one.estimator == STEP else 0) for one in found)
 
     def _rounds(self, name: str, positions: int, logits: int) -> list[tuple[int, int]]:
         """Numbers of directions, and how many of them are those of the one before."""

@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mat.errors import InputError
 from mat.experiments.studies.branches.fork import Fork
 from mat.experiments.studies.branches.settings import SETS
 from mat.experiments.studies.session import Job, Session
@@ -64,12 +63,7 @@ class Branches(Session):
         self.estimator = loop.controller.estimator
         if self.estimator.name == STEP:  # a checkpoint has no step: the estimator of the same rows
             self.estimator = replace(self.estimator, name="loss")
-        longest, last = max(job.settings.steps, job.settings.set_steps), self.checkpoints[-1][0]
-        if last + longest > loop.steps:
-            raise InputError(
-                f"a branch of {longest} steps from step {last} goes beyond the run's {loop.steps} steps; lower "
-                "steps, set_steps or the last of shares, or train for more epochs"
-            )
+        job.settings.check_run(self.checkpoints[-1][0], loop.steps)
         samples = loop.task.probe(stream_seed(job.spec.seed, "branches", "samples"), job.settings.samples)
         self.samples = loop.evaluation.cut(samples)
         held_out = min(job.settings.validation_samples, loop.task.sizes["validation"])

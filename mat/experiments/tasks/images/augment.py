@@ -14,22 +14,17 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from mat.experiments.checks import check_choice
-
 Augment = Callable[[Tensor, Generator], Tensor]
 ATTEMPTS = 10
+AUGMENTATIONS = ("crop", "resized_crop", "none")
 AREA = (0.08, 1.0)
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
 
 
-def augmentation(kind: str, side: int, what: str) -> Augment | None:
-    """The augmentation ``kind`` for images of ``side`` pixels, each with flips; None for 'none'.
-
-    'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64). Raises InputError: an
-    unknown kind; ``what`` names the setting.
-    """
+def augmentation(kind: str, side: int) -> Augment | None:
+    """The augmentation ``kind``, one of ``AUGMENTATIONS``, for images of ``side`` pixels, each with flips; None for
+    'none'. 'crop': random crops after zero padding by an eighth of ``side`` (4 pixels of 32, 8 of 64)."""
     crops = {"crop": partial(random_shift, shift=side // 8), "resized_crop": random_resized_crop, "none": None}
-    check_choice(what, kind, tuple(crops))
     crop = crops[kind]
     return crop and (lambda images, draws: random_flip(crop(images, draws), draws))
 

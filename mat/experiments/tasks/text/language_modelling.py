@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mat.experiments.checks import check_choice
 from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Batch, Metric, Outline, Score, Task, hash_arrays
 from mat.experiments.tasks.label_noise import SHOWN
@@ -201,11 +200,6 @@ class TokenTask(Task):
             count += int(counted.sum())
         loss = total / count if count else math.nan
         return Score(loss, {"log_perplexity": loss, "perplexity": perplexity(loss)})
-
-
-def check_objective(task: str, objective: object) -> None:
-    """Raise InputError unless ``objective`` is one of ``OBJECTIVES``."""
-    check_choice(f"{task} setting 'objective'", objective, OBJECTIVES)
 
 
 def token_outline(objective: str, length: int, outputs: int, sizes: dict[str, int]) -> Outline:

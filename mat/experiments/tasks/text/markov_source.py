@@ -15,12 +15,14 @@ PCG64 output (whose stream NumPy keeps, NEP 19), and sampling compares the one w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_whole
+from mat.limits import Range
 from mat.seeds import stream_seed
 
 BITS = 16
@@ -29,6 +31,10 @@ TOPIC_STAYS = WHOLE * 31 // 32
 SYNTAX_ADVANCES = WHOLE * 15 // 16
 PREFERENCE = (512, 256, 128, 64)
 BACKGROUND = 1
+MOST = 1 << 26  # words of all splits together; 48 bytes each while they are drawn
+Words = Annotated[int, Range(ge=2, le=WHOLE // 4)]
+Factor = Annotated[int, Range(ge=1, le=WHOLE // 4)]  # topics, syntactic states
+SourceSeed = Annotated[int, Range(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -55,19 +61,22 @@ class MarkovSource:
         return self.emission.shape[2]
 
 
-def check_source(words: int, topics: int, syntax: int, seed: int, what: str) -> None:
-    """Refuse numbers that no source can be made of; ``what`` they are is said in front of their names.
-
-    Raises InputError: fewer than topics x syntax words, too, as then two topics would prefer the same word.
-    """
-    check_whole(f"{what} 'topics'", topics, 1)
-    check_whole(f"{what} 'syntax'", syntax, 1)
-    check_whole(f"{what} 'words'", words, 2, WHOLE // 4)
-    check_whole(f"{what} 'source_seed'", seed, 0)
+def check_source(words: int, topics: int, syntax: int) -> None:
+    """Raise InputError for fewer than topics x syntax words, as then two topics would prefer the same word."""
     if words < topics * syntax:
         raise InputError(
-            f"Expected {what} 'words' to be at least topics x syntax = {topics * syntax} words, one for each topic to "
-            f"prefer in each syntax class, got {words}; raise 'words' or lower 'topics' or 'syntax'."
+            f"words must be at least topics x syntax = {topics * syntax} words, one for each topic to prefer in each "
+            f"syntax class, got {words}; raise words or lower topics or syntax"
+        )
+
+
+def check_text(sequences: Mapping[str, int], length: int) -> None:
+    """Raise InputError for more text than is drawn at once."""
+    words = sum(sequences.values()) * length
+    if words > MOST:
+        raise InputError(
+            f"train, validation and test may have {MOST:,} words together, got {sum(sequences.values()):,} sequences "
+            f"of {length}; lower one of them"
         )
 
 
@@ -76,7 +85,7 @@ def make_source(words: int, topics: int, syntax: int, seed: int) -> MarkovSource
 
     Raises InputError as `check_source` does.
     """
-    check_source(words, topics, syntax, seed, "the source's")
+    check_source(words, topics, syntax)
     pools = _word_pools(words, syntax, seed)
     weights = np.full((topics, syntax, words), BACKGROUND, dtype=np.int64)
     for s, pool in enumerate(pools):

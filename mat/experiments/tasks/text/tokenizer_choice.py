@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from mat.errors import InputError
-from mat.experiments.checks import check_choice, check_whole
 from mat.experiments.tasks.storage.cache import cached_arrays
 from mat.experiments.tasks.storage.hub import content_key, hub_file
 from mat.experiments.tasks.storage.mirror import PlainFile, Source
 from mat.experiments.tasks.text import wikitext_files
 from mat.experiments.tasks.text.tokenizer import LARGEST, SMALLEST, Subwords, published, subwords, train_tokenizer
+from mat.limits import Range
 
 MODELS = {"google-bert/bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594"}
 FILE = "vocab.txt"
 MODEL_SIZES = {"google-bert/bert-base-uncased": 30_522}
 TRAINED_SIZE = 4096
+VocabularySize = Annotated[int, Range(ge=SMALLEST, le=LARGEST)]  # of a tokenizer that is trained
 SCHEME = 2  # raise when tokenisation changes: it is part of the cache's keys
 
 
-def check_tokenizer(
-    task: str, tokenizer: str | None, vocab_size: int | None, lowercase: bool, known: tuple[str, ...]
-) -> None:
-    """Refuse tokenizer settings of ``task`` that do not go together; ``known``: the names it takes.
-
-    Raises InputError: an unknown name, a size out of range, or a size or case for a tokenizer that brings its own.
-    """
-    if tokenizer is not None:
-        check_choice(f"{task} setting 'tokenizer'", tokenizer, known)
-    if not isinstance(lowercase, bool):
-        raise InputError(f"Expected {task} setting 'lowercase' to be true or false, got {lowercase!r}.")
-    if vocab_size is not None:
-        check_whole(f"{task} setting 'vocab_size'", vocab_size, SMALLEST, LARGEST)
+def check_tokenizer(tokenizer: str | None, vocab_size: int | None, lowercase: bool) -> None:
+    """Raise InputError for a size or case of a ``tokenizer`` that brings its own."""
     if tokenizer in MODELS and (vocab_size is not None or lowercase):
         raise InputError(
-            f"Expected {task} settings 'vocab_size' and 'lowercase' to be left out with the tokenizer {tokenizer}, "
-            f"which brings its own, got {vocab_size!r} and {lowercase!r}."
+            f"vocab_size and lowercase must be left out with the tokenizer {tokenizer}, which brings its own, got "
+            f"{vocab_size!r} and {lowercase!r}"
         )
 
 
