@@ -16,6 +16,8 @@ import pandas as pd
 from mat.errors import InputError
 
 RUN, CURVE, PROBES, FINAL = "run.json", "curve.parquet", "probes.parquet", "final.json"
+# thousands of small tables are read after each other: sharing out one takes longer than reading it
+_ONE_THREAD: dict[str, Any] = {"use_threads": False, "to_pandas_kwargs": {"use_threads": False}}
 
 
 def missing(folder: Path, names: Sequence[str]) -> list[str]:
@@ -87,7 +89,7 @@ def read_parquet(
     """These columns of a table, and those that begin with ``prefix``. Raises InputError, saying ``again``, where it
     cannot be read or lacks some."""
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path, **_ONE_THREAD)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
     require(path, frame, columns)
