@@ -193,6 +193,11 @@ def save(tables: Tables, folder: Path) -> None:
     write_text(rows, folder / "runs.csv")
     write_parquet(tables.curves, folder / "curves.parquet")
     write_parquet(tables.probes, folder / "probes.parquet")
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """Seal the pooled tables in ``folder`` as they are."""
     write_seal(folder / SEAL, FILES)
 
 

@@ -197,7 +197,7 @@ def _cells(rows: pd.DataFrame) -> list[tuple[str, ...]]:
          format.estimate(Interval(row.effect_default, row.default_low, row.default_high)), str(row.n_default),
          format.estimate(Interval(row.effect_alternative, row.low, row.high)), str(row.n), row.unit, row.ledger,
          row.claim, row.verdict_default, row.verdict_alternative,
-         "**yes**" if row.changes else "undecided" if row.says else "no")
+         format.bold("yes") if row.changes else "undecided" if row.says else "no")
         for row in rows.itertuples()
     ]  # fmt: skip
 
