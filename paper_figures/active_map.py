@@ -132,8 +132,7 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def shares(tables: Tables, task: str, method: str, column: str, order: pd.DataFrame) -> np.ndarray:
     """Share of finished seeds, per (module in ``order``, interval), in which the flag ``column`` is set."""
-    runs = tables.finished(task, method)["run"]
-    rows = tables.probes[tables.probes["run"].isin(runs)]
+    rows = tables.probes_of(*tables.finished(task, method)["run"])
     wide = rows.assign(flag=rows[column].astype(float)).pivot_table(index="module", columns="interval", values="flag")
     return wide.reindex(order["module"]).to_numpy(dtype=float)
 

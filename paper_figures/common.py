@@ -22,6 +22,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from mat.evidence.catalogue.tables import load
+from mat.evidence.runs.over_seeds import Row
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.runs.spectra import has_spectra
 from mat.evidence.stats.intervals import Interval
@@ -67,18 +68,18 @@ def seeds_text(tables: Tables, methods: Sequence[str] | None = None) -> str:
     return f"n = {most} seeds" if least == most else f"n = {least} to {most} finished seeds"
 
 
-def source(tables: Tables, task: str) -> tuple[pd.Series, pd.DataFrame] | None:
+def source(tables: Tables, task: str) -> tuple[Row, pd.DataFrame] | None:
     """The run whose spectra are shown: the lowest finished seed of the first method with spectra; with its probes."""
     others = [method for method in tables.methods(task) if method not in SOURCES]
     for method in [*SOURCES, *others]:
-        for _, run in tables.finished(task, method).iterrows():
+        for run in tables.finished_runs(task, method):
             probes = tables.probes_of(run["run"])
             if has_spectra(probes):
                 return run, probes
     return None
 
 
-def estimators(sources: Iterable[tuple[pd.Series, pd.DataFrame]]) -> str:
+def estimators(sources: Iterable[tuple[Row, pd.DataFrame]]) -> str:
     """The kernel estimators of the runs shown."""
     found = sorted({str(run["estimator"]) for run, _ in sources} - {""})
     return ", ".join(found) or "as in run.json"

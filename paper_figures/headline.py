@@ -92,10 +92,8 @@ def unit_of(tables: Tables, task: str) -> tuple[float, str]:
 def gain(tables: Tables, task: str, method: str) -> Interval:
     """Test metric of ``method`` minus vanilla's, paired by seed, positive where it is better."""
     factor, _ = unit_of(tables, task)
-    mine, theirs = (
-        tables.by_seed(task, name, lambda run, _: factor * float(run["test_metric"])) for name in (method, REFERENCE)
-    )
-    return paired_difference(mine, theirs)
+    pair = (tables.finished(task, name).set_index("seed")["test_metric"] for name in (method, REFERENCE))
+    return paired_difference(*(factor * metric for metric in pair))
 
 
 def saving(table: pd.DataFrame, task: str, method: str) -> Interval:

@@ -33,8 +33,7 @@ def draw(tables: Tables) -> Figure:
     """A pair of panels per task. Top: whole runs. Bottom: the same near the end, where methods differ least; that
     alone where a page has no room for pairs."""
     tasks, methods = tables.tasks, chosen(tables)
-    shown = method_groups.ordered(tables.runs["method"])
-    shown = [name for name in shown if any(name in of_task for of_task in methods.values())]
+    shown = [name for name in tables.labels if any(name in of_task for of_task in methods.values())]
     above = common.legend_inches(len(shown), NCOLS) + 0.5
     paired = len(tasks) <= PAIRED
     if paired:
@@ -103,7 +102,7 @@ def best_rivals(tables: Tables) -> list[str]:
 
 def left_out(tables: Tables, shown: list[str]) -> bool:
     """Whether a rival has runs and is not shown."""
-    return bool(set(method_groups.of_groups(tables.runs["method"], ["rivals"])) - set(shown))
+    return bool(set(method_groups.of_groups(tables.labels, ["rivals"])) - set(shown))
 
 
 def panel(ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[Bound], near_end: bool) -> None:
@@ -111,7 +110,7 @@ def panel(ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[
     largest = max((found["x"].iloc[-1] for found in bands.values()), default=1.0)
     factor, unit = flop_unit(largest)
     for number, (method, found) in enumerate(bands.items()):
-        style, x = styles.style(method, tables.runs["method"].unique()), found["x"] / factor
+        style, x = styles.style(method, tables.labels), found["x"] / factor
         ax.fill_between(x, found["low"], found["high"], color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
             x, found["mean"], linestyle=style.line, markersize=3.5, **style.marked,
@@ -158,7 +157,7 @@ def limits(ax: Axes, bands: dict[str, pd.DataFrame], lines: list[float], near_en
 def band(tables: Tables, task: str, method: str) -> pd.DataFrame | None:
     """Validation loss of the finished seeds over compute in FLOP, as ``common.band``; None without one."""
     curves = []
-    for _, run in tables.finished(task, method).iterrows():
+    for run in tables.finished_runs(task, method):
         curve = tables.curve(run["run"])
         macs = total_macs(curve, LEDGER, bool(run["charges_probe"])).to_numpy(dtype=float)
         curves.append((FLOPS_PER_MAC * macs, curve["val_loss"].to_numpy(dtype=float)))

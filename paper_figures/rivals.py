@@ -53,7 +53,7 @@ def points(tables: Tables, task: str) -> dict[str, tuple[Interval, Interval]]:
     return {
         method: (
             mean_interval(FLOPS_PER_MAC * over_seeds.whole_run_macs(tables, task, method, LEDGER)),
-            mean_interval(tables.by_seed(task, method, lambda run, _: float(run["test_metric"]))),
+            mean_interval(tables.finished(task, method)["test_metric"]),
         )
         for method in method_groups.of_groups(tables.methods(task), GROUPS)
         if len(tables.finished(task, method))
@@ -70,7 +70,7 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
         name: (compute.scaled(1 / scale), quality.scaled(shown.factor)) for name, (compute, quality) in found.items()
     }
     for name, (compute, quality) in scaled.items():
-        style = styles.style(name, tables.runs["method"].unique())
+        style = styles.style(name, tables.labels)
         ax.errorbar(
             compute.mean, quality.mean, xerr=common.bars(compute), yerr=common.bars(quality), linestyle="none",
             elinewidth=0.7, markersize=5, markeredgewidth=0.9, zorder=4 if name == "mat" else 3, label=name,

@@ -111,7 +111,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
 def curve(ax: Axes, tables: Tables, task: str, column: str, factor: float, colour: str, style: str, label: str) -> None:
     """Mean of a column of the curves over vanilla's finished seeds, and the band between the lowest and the highest."""
     found = []
-    for _, run in tables.finished(task, REFERENCE).iterrows():
+    for run in tables.finished_runs(task, REFERENCE):
         rows = tables.curve(run["run"])[["epoch", column]].dropna()
         if len(rows):
             found.append((rows["epoch"].to_numpy(float), factor * rows[column].to_numpy(float)))

@@ -98,7 +98,7 @@ def panel(ax: Axes, tables: Tables, found: dict[str, tuple[Interval, Interval]])
     ends = [(x.mean, y.mean) for x, y in found.values()]
     low = max(LEAST, min(0.0, *(min(pair) for pair in ends)) - 12)
     for name, (flops, seconds) in found.items():
-        style, place = styles.style(name, tables.runs["method"].unique()), (flops.mean, seconds.mean)
+        style, place = styles.style(name, tables.labels), (flops.mean, seconds.mean)
         ax.errorbar(
             *np.maximum(place, low), xerr=bars(flops, low), yerr=bars(seconds, low), linestyle="none",
             elinewidth=0.7, markersize=5, markeredgewidth=0.9, label=name, **style.marked,

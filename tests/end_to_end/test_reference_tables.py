@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CLAIMS, LEVELS = ROOT / "workflows/claims.yaml", ROOT / "workflows/sanity.yaml"
 REGISTER = ROOT / "workflows/ambiguities.yaml"
 PARTS = sorted(path.parent.parent for path in (ROOT / "results").rglob("tables/runs.csv"))
-POOLED = ("runs.csv", "curves.parquet", "probes.parquet")
+POOLED = ("runs.csv", "curves.parquet", "probes.parquet", "SHA256SUMS")
 STUDIED = (
     "agreement.csv", "price_list.csv", "ceiling.csv", "ceiling_parts.csv", "trainability.csv",
     "trainability_modules.csv", "generalisation.csv",

@@ -23,7 +23,7 @@ from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
 from mat.records.files import ENDING
 from mat.records.run import CHECKPOINT, FILES
-from mat.records.seal import beside
+from mat.records.seal import SEAL, beside
 
 
 def read_config():
@@ -97,7 +97,7 @@ ASKED = {
     *(["levels"] if HAS_LEVELS else []),
 }
 RECORDS = {table.name: table for table in tables.of_scale(ASKED)}
-POOLED = [f"{TABLES}/{name}" for name in pooled.FILES]
+POOLED = [f"{TABLES}/{name}" for name in (*pooled.FILES, SEAL)]
 # what a report is made from, pooled runs included
 TABLE_FILES = [
     *POOLED,

@@ -39,8 +39,8 @@ def outcome(case: Case) -> Outcome:
     found = rule.evaluate(case)
     if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
         return found
-    runs = tables.runs[(tables.runs["task"] == task) & tables.runs["method"].isin(claim.labels)]
-    diverged = f" ({int((runs['status'] == 'diverged').sum())} of their runs diverged)"
+    lost = sum(int((tables.of(task, label)["status"] == "diverged").sum()) for label in claim.labels)
+    diverged = f" ({lost} of their runs diverged)"
     reason = (
         f"The rule needs {claim.min_seeds} finished seeds of every method compared and has "
         f"{min(value.n for value in found.deciding)}{'' if rule.families else diverged}."

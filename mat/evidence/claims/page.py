@@ -30,7 +30,7 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         format.markdown_table(
             ("claim", "text", "reported", "verdict", "after correction", "why"),
             [
-                (row.claim, about[row.claim].text, about[row.claim].reported, f"**{row.verdict}**",
+                (row.claim, about[row.claim].text, about[row.claim].reported, format.bold(row.verdict),
                  row.after_correction, row.reason)
                 for row in top.itertuples()
             ],
@@ -95,9 +95,9 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
     def joined(cell: object) -> str:
         return "; ".join(cell(row) for row in shown.itertuples()) or format.MISSING
 
-    verdict = f"**{first['verdict']}**"
+    verdict = format.bold(first["verdict"])
     if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != NOT_TESTED:
-        verdict += " (vanilla has not learned this task: the comparison may be empty)"
+        verdict = format.Marked(f"{verdict} (vanilla has not learned this task: the comparison may be empty)")
     return (
         first["claim"], first["task"], verdict, first["after_correction"], joined(_effect), joined(_bootstrap),
         joined(lambda row: str(row.n)), joined(lambda row: row.unit), joined(lambda row: row.ledger),

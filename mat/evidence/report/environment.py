@@ -40,7 +40,7 @@ def spent(tables: Tables) -> str:
     for (task, method), runs in tables.runs.groupby(["task", "method"], sort=True):
         parts = runs[list(SPENT)].sum() / 3600
         rows.append(
-            (format.plain(task), format.plain(method), _seeds(runs, " "), str((runs["status"] == "diverged").sum()),
+            (task, method, _seeds(runs, " "), str((runs["status"] == "diverged").sum()),
              *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
         )  # fmt: skip
     total = tables.runs[list(SPENT)].sum() / 3600
@@ -54,16 +54,10 @@ def machines(tables: Tables) -> str:
     """Which hardware the runs saw, and the versions of what computed."""
     runs = tables.runs
     seen = runs.groupby(["device", "cpu", "cores", "threads"], dropna=False).size().reset_index(name="runs")
-    rows = [
-        (format.plain(r.device), format.plain(r.cpu), f"{r.cores:g}", str(r.threads), str(r.runs))
-        for r in seen.itertuples()
-    ]
+    rows = [(r.device, r.cpu, f"{r.cores:g}", str(r.threads), str(r.runs)) for r in seen.itertuples()]
     table = format.markdown_table(("device", "processor", "cores", "threads per run", "runs"), rows)
     versions = [
-        (
-            format.plain(name.removeprefix("version_")),
-            format.plain(", ".join(sorted(set(map(str, runs[name].dropna()))))),
-        )
+        (name.removeprefix("version_"), ", ".join(sorted(set(map(str, runs[name].dropna())))))
         for name in runs.columns[runs.columns.str.startswith("version_")]
     ]
     return "\n\n".join([table, format.markdown_table(("package", "version"), versions)])
@@ -74,9 +68,9 @@ def listing(tables: Tables) -> str:
     rows = []
     for run in tables.runs.head(MOST_RUNS).itertuples():
         rows.append(
-            (*map(format.plain, (run.run, run.task, run.method)), str(run.seed), run.status,
-             f"{format.plain(run.metric)} {run.test_metric:.4g}",
-             f"{run.test_loss:.4g} {format.plain(run.loss_unit)}", str(run.steps),
+            (run.run, run.task, run.method, str(run.seed), run.status,
+             f"{run.metric} {run.test_metric:.4g}",
+             f"{run.test_loss:.4g} {run.loss_unit}", str(run.steps),
              f"{run.seconds_train + run.seconds_probe + run.seconds_eval:.1f}", run.spec_hash)
         )  # fmt: skip
     header = ("run", "task", "method", "seed", "status", "test metric", "test loss", "steps", "seconds")
@@ -99,8 +93,8 @@ def in_short(results: pd.DataFrame) -> str:
     rows = []
     for _, row in results.iterrows():
         cells = [_reached(row) if how is None else _shown(row, *how, factor) for how in shown.values()]
-        metric = format.plain(str(row["metric"]).replace("_", " "))
-        rows.append((format.plain(row["task"]), format.plain(row["method"]), str(row["n_finished"]), metric, *cells))
+        metric = str(row["metric"]).replace("_", " ")
+        rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
     return format.markdown_table(header, rows)
 
 

@@ -44,7 +44,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
         top, numbers = mine[mine["task"] == ALL].iloc[0], _deciding(mine)
         rows.append(
             (
-                f"[{claim.id}](#{claim.id})", claim.text, f"**{top['verdict']}**", claim.reported,
+                _link(claim), claim.text, format.bold(top["verdict"]), claim.reported,
                 _in_lines(numbers, claim),
                 _range(numbers["n"]) if len(numbers) else format.MISSING,
                 _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
@@ -104,7 +104,7 @@ def by_task(rows: pd.DataFrame) -> str:
         header,
         [
             (
-                row["task"], f"**{row['verdict']}**",
+                row["task"], format.bold(row["verdict"]),
                 (row["part"] or format.MISSING) + ("" if row["decides"] else " (beside)"),
                 measured(row) if row["part"] else format.MISSING, str(row["n"]) if row["part"] else format.MISSING,
                 row["ledger"] if row["ledger"] not in ("", "none") else format.MISSING,
@@ -165,7 +165,12 @@ def _joined(rows: pd.DataFrame, name: str) -> str:
     said = {row["task"]: _cell(row[name]) for _, row in rows.iterrows() if _cell(row[name]) != format.MISSING}
     if len(set(said.values())) == 1:
         return next(iter(said.values()))
-    return "<br>".join(f"{task}: {text}" for task, text in said.items() if task != ALL) or format.MISSING
+    lines = [format.plain(f"{task}: {text}") for task, text in said.items() if task != ALL]
+    return format.Marked("<br>".join(lines) or format.MISSING)
+
+
+def _link(claim: Claim) -> format.Marked:
+    return format.Marked(f"[{format.plain(claim.id)}](#{claim.id})")
 
 
 def _cell(value: object) -> str:
@@ -184,7 +189,7 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
     if numbers.empty:
         return format.MISSING
     if len(numbers) > MANY:
-        return f"{len(numbers)} numbers, under [{claim.id}](#{claim.id})"
+        return format.Marked(f"{len(numbers)} numbers, under {_link(claim)}")
     lines = []
     for part, same in numbers.groupby("part", sort=False):
         units = same["unit"].unique()
@@ -192,7 +197,7 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
         lines += [
             f"{row.task} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[") for row in same.itertuples()
         ]
-    return "<br>".join(lines)
+    return format.Marked("<br>".join(lines))
 
 
 def _stands_on(numbers: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mat.errors import InputError
@@ -59,10 +60,15 @@ def first_reaching(curve: pd.DataFrame, target: float, rule: Convergence) -> int
     return int(reached[0]) if len(reached) else None
 
 
-def macs_to_reach(curve: pd.DataFrame, target: float, ledger: str, charged: bool, rule: Convergence) -> float:
-    """Total MACs at the first evaluation whose smoothed loss is at most ``target``; NaN if never reached."""
-    row = first_reaching(curve, target, rule)
-    return float("nan") if row is None else float(total_macs(curve, ledger, charged).iloc[row])
+def macs_to_reach(
+    curve: pd.DataFrame, targets: npt.ArrayLike, ledger: str, charged: bool, rule: Convergence
+) -> np.ndarray:
+    """For each of ``targets`` total MACs at the first evaluation whose smoothed loss is at most that; NaN if never
+    reached. In the shape of ``targets``."""
+    lowest = np.fmin.accumulate(smoothed_loss(curve, rule).to_numpy(dtype=float))
+    # so ascending; what is not known comes first, and nothing reaches what is not known
+    rows = np.searchsorted(-np.where(np.isnan(lowest), np.inf, lowest), -np.asarray(targets, dtype=float))
+    return np.append(total_macs(curve, ledger, charged).to_numpy(dtype=float), np.nan)[rows]
 
 
 def macs_to_convergence(curve: pd.DataFrame, ledger: str, charged: bool, rule: Convergence) -> float:
@@ -90,16 +96,17 @@ def optimizer_macs(curve: pd.DataFrame) -> float:
     return float(curve["macs_optimizer"].iloc[-1])
 
 
-def loss_at(curve: pd.DataFrame, macs: float, ledger: str, charged: bool) -> float:
-    """Validation loss after ``macs`` of total compute, linear between evaluations; NaN outside the run."""
+def loss_at(curve: pd.DataFrame, macs: npt.ArrayLike, ledger: str, charged: bool) -> np.ndarray:
+    """Validation loss after each of ``macs`` of total compute, linear between evaluations; NaN outside the run. In the
+    shape of ``macs``."""
     total = total_macs(curve, ledger, charged).to_numpy(dtype=float)
-    return float(np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan))
+    return np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan)
 
 
 def losses_at_equal_compute(first: Charged, second: Charged, ledger: str) -> tuple[float, float]:
     """Validation losses of two runs at the smaller of their final computes."""
     budget = min(final_macs(curve, ledger, charged) for curve, charged in (first, second))
-    return tuple(loss_at(curve, budget, ledger, charged) for curve, charged in (first, second))
+    return tuple(float(loss_at(curve, budget, ledger, charged)) for curve, charged in (first, second))
 
 
 def best_loss(curve: pd.DataFrame) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from mat.evidence.runs import curves as measures
@@ -10,12 +13,12 @@ from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.runs.step_time import StepTimes
 from mat.evidence.stats.intervals import Interval, mean_interval
 
+Row = Mapping[str, Any]  # of ``runs``
+
 
 def convergence_macs(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
     """Total MACs to convergence by seed, charged probes included."""
-    return tables.by_seed(
-        task, method, lambda run, curve: measures.macs_to_convergence(curve, ledger, run["charges_probe"], rule)
-    )
+    return tables.by_seed(task, method, _convergence_macs, ledger, rule)
 
 
 def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
@@ -24,16 +27,13 @@ def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, 
     The target is (1 + ε) × vanilla's best smoothed loss, so that vanilla's own value is its compute to
     convergence. Only seeds that vanilla finished too are in the series.
     """
-    targets = tables.by_seed(task, REFERENCE, lambda _, curve: measures.target_loss(curve, rule))
-    done = curves(tables, task, method)
-    return pd.Series(
-        {
-            seed: measures.macs_to_reach(curve, targets[seed], ledger, charged, rule)
-            for seed, (curve, charged) in done.items()
-            if seed in targets
-        },
-        dtype=float,
-    )
+    targets = tables.by_seed(task, REFERENCE, _target_loss, rule)
+    found = {
+        int(run["seed"]): tables.measured(run, _macs_to_reach, targets[run["seed"]], ledger, rule)
+        for run in tables.finished_runs(task, method)
+        if run["seed"] in targets
+    }
+    return pd.Series(found, dtype=float)
 
 
 def equal_compute_advantage(tables: Tables, task: str, method: str, other: str, ledger: str) -> Interval:
@@ -63,24 +63,22 @@ def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: s
 
 def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
     """Best validation loss by seed."""
-    return tables.by_seed(task, method, lambda _, curve: measures.best_loss(curve))
+    return tables.by_seed(task, method, _best_loss)
 
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
     """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
-    return int(tables.by_seed(task, method, lambda _, curve: float(measures.converged_at_end(curve, rule))).sum())
+    return int(tables.by_seed(task, method, _converged_at_end, rule).sum())
 
 
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of training and charged probes by seed."""
-    return tables.by_seed(task, method, lambda run, curve: measures.wall_clock(curve, run["charges_probe"]))
+    return tables.by_seed(task, method, _wall_clock)
 
 
 def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
     """Seconds of training and charged probes until convergence, by seed."""
-    return tables.by_seed(
-        task, method, lambda run, curve: measures.wall_clock_to_convergence(curve, run["charges_probe"], rule)
-    )
+    return tables.by_seed(task, method, _wall_clock_to_convergence, rule)
 
 
 def cpu_seconds(tables: Tables, task: str, method: str) -> pd.Series:
@@ -105,19 +103,17 @@ def reference_seconds(tables: Tables, task: str, method: str) -> pd.Series:
 
 def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Total MACs of the whole run by seed, charged probes included."""
-    return tables.by_seed(task, method, lambda run, curve: measures.final_macs(curve, ledger, run["charges_probe"]))
+    return tables.by_seed(task, method, _final_macs, ledger)
 
 
 def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
     """Mean share of active modules by seed, in percent."""
-    return 100 * tables.by_seed(task, method, lambda _, curve: measures.mean_active_share(curve))
+    return 100 * tables.by_seed(task, method, _mean_active_share)
 
 
 def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Charged probes and eigen-solves by seed, in percent of the run's total compute."""
-    return 100 * tables.by_seed(
-        task, method, lambda run, curve: measures.probe_share(curve, ledger, run["charges_probe"])
-    )
+    return 100 * tables.by_seed(task, method, _probe_share, ledger)
 
 
 def gap_closed_percent(runs: pd.DataFrame) -> Interval:
@@ -131,6 +127,48 @@ def gap_closed_percent(runs: pd.DataFrame) -> Interval:
 
 def curves(tables: Tables, task: str, method: str) -> dict[int, measures.Charged]:
     """Finished runs by seed."""
-    done = tables.finished(task, method)
-    rows = zip(done["seed"], done["run"], done["charges_probe"], strict=True)
-    return {int(seed): (tables.curve(run), bool(charged)) for seed, run, charged in rows}
+    runs = tables.finished_runs(task, method)
+    return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for run in runs}
+
+
+# What is measured of a run, by its row and its curve.
+
+
+def _target_loss(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    return measures.target_loss(curve, rule)
+
+
+def _convergence_macs(run: Row, curve: pd.DataFrame, ledger: str, rule: Convergence) -> float:
+    return measures.macs_to_convergence(curve, ledger, run["charges_probe"], rule)
+
+
+def _macs_to_reach(run: Row, curve: pd.DataFrame, target: float, ledger: str, rule: Convergence) -> float:
+    return float(measures.macs_to_reach(curve, target, ledger, run["charges_probe"], rule))
+
+
+def _best_loss(_: Row, curve: pd.DataFrame) -> float:
+    return measures.best_loss(curve)
+
+
+def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    return float(measures.converged_at_end(curve, rule))
+
+
+def _wall_clock(run: Row, curve: pd.DataFrame) -> float:
+    return measures.wall_clock(curve, run["charges_probe"])
+
+
+def _wall_clock_to_convergence(run: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    return measures.wall_clock_to_convergence(curve, run["charges_probe"], rule)
+
+
+def _final_macs(run: Row, curve: pd.DataFrame, ledger: str) -> float:
+    return measures.final_macs(curve, ledger, run["charges_probe"])
+
+
+def _mean_active_share(_: Row, curve: pd.DataFrame) -> float:
+    return measures.mean_active_share(curve)
+
+
+def _probe_share(run: Row, curve: pd.DataFrame, ledger: str) -> float:
+    return measures.probe_share(curve, ledger, run["charges_probe"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,26 +15,32 @@ from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
 from mat.records.files import require, write_parquet, write_text
+from mat.records.seal import SEAL, check_seal, write_seal
 
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
-_NUMBERS = (
-    *("seed", "steps", "test_loss", "test_metric", "best_val_loss", "best_step", "interval", "probe_n", "modules"),
-    *("remainder_parameters", "seconds_train", "seconds_probe", "seconds_eval", "seconds_data", "epochs", "threads"),
-)
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
 @dataclass(frozen=True)
 class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
-    made from them or beside them, by name; one that was not made, or has no row, is not in it."""
+    made from them or beside them, by name; one that was not made, or has no row, is not in it. ``whole``: the tables
+    that these are a ``part`` of.
+
+    What is asked of a task, a method or a run is looked up in an index that is made once: to filter a frame once a run
+    grows with the square of the runs."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     probes: pd.DataFrame
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    whole: Tables | None = field(default=None, repr=False)
+
+    def part(self, runs: pd.DataFrame) -> Tables:
+        """The tables of some of these ``runs`` alone; what is known of each run is shared."""
+        return replace(self, runs=runs, whole=self.whole or self)
 
     @property
     def scale(self) -> str:
@@ -54,9 +61,19 @@ class Tables:
         """What makes these tables."""
         return format.command(self.scale, self.selection)
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         return sorted(self.runs["task"].unique())
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels of all methods: the known ones in their fixed order, then the others by name."""
+        return method_groups.ordered(self.runs["method"].unique())
+
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        """The seeds of all runs."""
+        return frozenset(self.runs["seed"])
 
     def families_of(self, table: str) -> list[str]:
         """Families of one of the tables ``made``; none where it is not there."""
@@ -64,11 +81,11 @@ class Tables:
 
     def methods(self, task: str) -> list[str]:
         """Methods with runs on ``task``: the known ones in their fixed order, then the others by name."""
-        return method_groups.ordered(self.runs.loc[self.runs["task"] == task, "method"])
+        return method_groups.ordered(self._of_task(task)["method"].unique())
 
     def is_fine_tuning(self, task: str) -> bool:
         """Whether the task's runs start from trained weights."""
-        return bool((self.runs.loc[self.runs["task"] == task, "start_hash"] != "").any())
+        return bool((self._of_task(task)["start_hash"] != "").any())
 
     def sanity_of(self, task: str) -> str:
         """Whether vanilla has learned the task, as the table of sanity says; "" where no levels are stated."""
@@ -77,20 +94,24 @@ class Tables:
 
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""
-        return str(self.runs.loc[self.runs["task"] == task, "loss_unit"].iloc[0])
+        return str(self.first(task)["loss_unit"])
 
     def metrics(self, task: str) -> dict[str, bool]:
         """The task's metrics, the one it is judged by first, and whether higher is better."""
-        return metrics.read_names(self.runs.loc[self.runs["task"] == task, "metrics"].iloc[0])
+        return metrics.read_names(self.first(task)["metrics"])
 
     def bounds(self, task: str, split: str) -> dict[str, float]:
         """Known reference values of the task on ``split``, by what they are of, such as "floor"."""
-        rows, found = self.runs[self.runs["task"] == task], {}
+        rows, found = self._of_task(task), {}
         for column in rows.columns[rows.columns.str.startswith("bound_")]:
             name, _, of = column.removeprefix("bound_").rpartition("_")
             if of == split and rows[column].notna().any():
                 found[name] = float(rows[column].dropna().iloc[0])
         return found
+
+    def first(self, task: str) -> Mapping[str, Any]:
+        """The first row of ``runs`` on the task: what all its runs share."""
+        return self._first_of_task[task]
 
     def of(self, task: str, method: str) -> pd.DataFrame:
         """The rows of ``runs`` of one task and method, by seed, diverged runs included; none may be there."""
@@ -102,12 +123,41 @@ class Tables:
 
     def curve(self, run: str) -> pd.DataFrame:
         """One run's curve, ascending in step, its numbers without the run's labels; read, never changed."""
-        return self._curves[run]
+        return self.whole.curve(run) if self.whole else self._curves[run]
 
-    def probes_of(self, run: str) -> pd.DataFrame:
-        """One run's probes, by interval and module."""
-        rows = self.probes.take(self._probe_rows.get(run, []))
-        return rows.sort_values(["interval", "module"], ignore_index=True)
+    def probes_of(self, *runs: str) -> pd.DataFrame:
+        """The probes of one run or of some, by interval and module."""
+        rows = self.whole._probe_rows if self.whole else self._probe_rows
+        places = [rows[run] for run in runs if run in rows]
+        found = self.probes.take(np.concatenate(places) if places else [])
+        return found.sort_values(["interval", "module"], ignore_index=True)
+
+    def by_seed(self, task: str, method: str, measure: Callable[..., float], *settings: Hashable) -> pd.Series:
+        """``measured`` of every finished run, as a series over seeds."""
+        runs = self.finished_runs(task, method)
+        return pd.Series({int(run["seed"]): self.measured(run, measure, *settings) for run in runs}, dtype=float)
+
+    def finished_runs(self, task: str, method: str) -> Sequence[Mapping[str, Any]]:
+        """The rows of ``finished`` one by one."""
+        return self._finished_rows.get((task, method), ())
+
+    def measured(self, run: Mapping[str, Any], measure: Callable[..., float], *settings: Hashable) -> float:
+        """``measure(run's row, its curve, *settings)``: a function of these alone, asked once a run."""
+        known, key = self.whole._measured if self.whole else self._measured, (run["run"], measure, settings)
+        if key not in known:
+            known[key] = measure(run, self.curve(run["run"]), *settings)
+        return known[key]
+
+    def _of_task(self, task: str) -> pd.DataFrame:
+        return self._by_task.get(task, self.runs.iloc[:0])
+
+    @cached_property
+    def _by_task(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.runs.groupby("task")))
+
+    @cached_property
+    def _first_of_task(self) -> dict[str, Mapping[str, Any]]:
+        return {row["task"]: row for row in self.runs.drop_duplicates("task").to_dict("records")}
 
     @cached_property
     def _by_label(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -118,8 +168,12 @@ class Tables:
         return {label: rows[rows["status"] == "finished"] for label, rows in self._by_label.items()}
 
     @cached_property
-    def _finished_rows(self) -> dict[tuple[str, str], list[pd.Series]]:
-        return {label: [row for _, row in rows.iterrows()] for label, rows in self._finished_by_label.items()}
+    def _finished_rows(self) -> dict[tuple[str, str], Sequence[Mapping[str, Any]]]:
+        return {label: rows.to_dict("records") for label, rows in self._finished_by_label.items()}
+
+    @cached_property
+    def _measured(self) -> dict[tuple[Any, ...], float]:
+        return {}
 
     @cached_property
     def _curves(self) -> dict[str, pd.DataFrame]:
@@ -129,48 +183,32 @@ class Tables:
 
     @cached_property
     def _probe_rows(self) -> dict[str, np.ndarray]:
-        """Places of each run's probes: looked up once, for a scan per run grows with the square of the runs."""
+        """Places of each run's probes."""
         return self.probes.groupby("run").indices
-
-    def by_seed(self, task: str, method: str, measure: Callable[[pd.Series, pd.DataFrame], float]) -> pd.Series:
-        """``measure(run row, curve)`` of every finished run, as a series over seeds."""
-        rows = self._finished_rows.get((task, method), ())
-        return pd.Series({int(row["seed"]): measure(row, self.curve(row["run"])) for row in rows}, dtype=float)
 
 
 def save(tables: Tables, folder: Path) -> None:
-    """Write ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` into ``folder``."""
+    """Write ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` into ``folder``, and their seal last."""
     rows = tables.runs.to_csv(index=False, float_format="%.10g", lineterminator="\n")
     write_text(rows, folder / "runs.csv")
     write_parquet(tables.curves, folder / "curves.parquet")
     write_parquet(tables.probes, folder / "probes.parquet")
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """Seal the pooled tables in ``folder`` as they are."""
+    write_seal(folder / SEAL, FILES)
 
 
 def load(folder: Path) -> Tables:
-    """Read what ``save`` wrote. Raises InputError when a file is missing or damaged, or they are of different runs."""
+    """Read what ``save`` wrote. Raises InputError when a file is missing, or is not as it was written."""
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
-    runs, curves, probes = (_read(folder / name) for name in FILES)
-    require(folder / "runs.csv", runs, (*_TEXT, *_NUMBERS))
-    wrong = [name for name in _NUMBERS if runs[name].dtype.kind not in "if"]
-    if wrong:
-        raise InputError(f"{folder / 'runs.csv'} is damaged: expected numbers as {wrong[0]}; collect the runs again")
+    check_seal(folder / SEAL, FILES, "collect the runs again")
+    runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
+    require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    for name, table in (("curves.parquet", curves), ("probes.parquet", probes)):
-        require(folder / name, table, ["run"])
-    tables = Tables(runs, curves, probes)
-    if set(tables.curves["run"]) != set(runs["run"]):
-        raise InputError(
-            f"{folder} has other runs in runs.csv than in curves.parquet: one was cut off; collect them again"
-        )
-    return tables
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=_TEXT) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as error:  # damaged files fail in many ways
-        why = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {why}); collect the runs again") from None
+    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))

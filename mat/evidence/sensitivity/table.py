@@ -75,7 +75,7 @@ def sensitivity(tables: Tables, claims: Claims, register: Iterable[Ambiguity]) -
     for entry in register:
         for name in alternatives(entry):
             entries.setdefault(name, []).append(entry)
-    pools = {frozenset(tables.runs["seed"]): tables}
+    pools = {tables.seeds: tables}
     rows = [
         {"scale": tables.scale, "id": " ".join(e.id for e in found), "open": _shortened(found[0].open), **row}
         for name, found in entries.items()
@@ -95,9 +95,9 @@ def _rows(
         return
     (wanted, role), own = DEFAULTS[default], tables
     if reading is None and len(seeds := tables.finished(task, name)["seed"]):
-        kept = frozenset(tables.runs["seed"]) - (set(tables.of(task, default)["seed"]) - set(seeds))
+        kept = tables.seeds - (set(tables.of(task, default)["seed"]) - set(seeds))
         if kept not in pools:
-            pools[kept] = replace(tables, runs=tables.runs[tables.runs["seed"].isin(kept)])
+            pools[kept] = tables.part(tables.runs[tables.runs["seed"].isin(kept)])
         own = pools[kept]
     for claim in claims.claims:
         if claim.id not in (wanted if reading is None else ("C4",)):
@@ -197,7 +197,7 @@ def _cells(rows: pd.DataFrame) -> list[tuple[str, ...]]:
          format.estimate(Interval(row.effect_default, row.default_low, row.default_high)), str(row.n_default),
          format.estimate(Interval(row.effect_alternative, row.low, row.high)), str(row.n), row.unit, row.ledger,
          row.claim, row.verdict_default, row.verdict_alternative,
-         "**yes**" if row.changes else "undecided" if row.says else "no")
+         format.bold("yes") if row.changes else "undecided" if row.says else "no")
         for row in rows.itertuples()
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ edge of the statistical precipice", NeurIPS 2021) serves the interquartile mean 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -42,11 +43,17 @@ def bootstrap_bounds(value: Interval, *names: str | int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the last axis: ⌊n/4⌋ smallest and largest are left out."""
-    ordered = np.sort(values, axis=-1)
-    n = ordered.shape[-1]
-    return ordered[..., n // 4 : n - n // 4].mean(axis=-1)
+def interquartile_mean(values: np.ndarray, repeats: Sequence[int] = ()) -> np.ndarray:
+    """Mean of the middle half along the last axis: of N values ⌊N/4⌋ smallest and largest are left out. ``repeats``:
+    how often each place of that axis counts (default: once)."""
+    repeats = list(repeats) or [1] * values.shape[-1]
+    counted, unit = sum(repeats), max(repeats)  # Python's integers: a common multiple of many numbers is large
+    low, high = counted // 4 / unit, (counted - counted // 4) / unit
+    order = np.argsort(values, axis=-1, kind="stable")
+    weights = np.array([count / unit for count in repeats])[order]
+    ends = np.cumsum(weights, axis=-1)
+    kept = np.clip(ends, low, high) - np.clip(ends - weights, low, high)
+    return (np.take_along_axis(values, order, axis=-1) * kept).sum(axis=-1) / (high - low)
 
 
 def probability_of_improvement(wins: np.ndarray) -> float:
@@ -58,28 +65,36 @@ def probability_of_improvement(wins: np.ndarray) -> float:
 def comparison(first: Sequence[float], second: Sequence[float], higher_is_better: bool) -> np.ndarray:
     """The matrix of ``probability_of_improvement`` of two samples of runs; a NaN loses, two NaN are equal."""
     sign = 1.0 if higher_is_better else -1.0
-    x, y = (np.where(np.isnan(v), -np.inf, sign * np.asarray(v, dtype=float)) for v in (first, second))
-    return np.where(x[:, None] == y[None, :], 0.5, (x[:, None] > y[None, :]).astype(float))
+    x, y = (sign * np.asarray(v, dtype=float) for v in (first, second))
+    return wins(x[:, None], y[None, :])
+
+
+def wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """1 where ``x`` is larger, ½ where both are equal, 0 where it is smaller; a NaN is smaller than any number."""
+    x, y = (np.where(np.isnan(v), -np.inf, v) for v in (x, y))
+    return np.where(x == y, 0.5, (x > y).astype(float))
 
 
 def stratified(
     groups: Mapping[str, np.ndarray],
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Callable[[np.ndarray, list[int]], np.ndarray],
     *names: str | int,
     references: Mapping[str, np.ndarray] | None = None,
 ) -> Interval:
     """``statistic`` of all values pooled, with percentile bounds: runs are resampled within each task, tasks are kept.
 
-    ``groups``: task → (runs,) values; ``statistic`` reduces the last axis. A task weighs as much as another, however
-    many runs it has: the runs of each are repeated up to the least common multiple. ``references``: task → (runs,)
-    values of the reference on the same scale, whose mean is 1: its runs are resampled too, and values divided by the
-    mean of the resample. ``n`` is the number of runs. Bounds are NaN where no task has two runs.
+    ``groups``: task → (runs,) values; ``statistic`` of (…, all runs) values, and of how often each place counts,
+    reduces the last axis. A task weighs as much as another, however many runs it has: the runs of each are repeated
+    up to the least common multiple. ``references``: task → (runs,) values of the reference on the same scale, whose
+    mean is 1: its runs are resampled too, and values divided by the mean of the resample. ``n`` is the number of runs.
+    Bounds are NaN where no task has two runs.
     """
     kept = {task: np.asarray(values, dtype=float) for task, values in sorted(groups.items()) if len(values)}
     if not kept:
         return Interval(np.nan)
-    n, wide = sum(map(len, kept.values())), np.lcm.reduce([len(values) for values in kept.values()])
-    point = float(statistic(np.concatenate([np.repeat(each, wide // len(each)) for each in kept.values()])))
+    n, wide = sum(map(len, kept.values())), math.lcm(*map(len, kept.values()))
+    repeats = [wide // len(values) for values in kept.values() for _ in values]
+    point = float(statistic(np.concatenate(list(kept.values())), repeats))
     if max(map(len, kept.values())) < 2:
         return Interval(point, n=n)
     draw, sampled = stream(*names), []
@@ -87,13 +102,25 @@ def stratified(
         own = _resampled(values, draw)
         if references is not None:
             own = own / _resampled(np.asarray(references[task], dtype=float), draw).mean(axis=1, keepdims=True)
-        sampled.append(np.repeat(own, wide // len(values), axis=1))
-    return Interval(point, *_percentiles(statistic(np.concatenate(sampled, axis=1))), n)
+        sampled.append(own)
+    found = [statistic(np.concatenate(rows, axis=1), repeats) for rows in zip(*map(_blocks, sampled), strict=True)]
+    return Interval(point, *_percentiles(np.concatenate(found)), n)
+
+
+def _blocks(draws: np.ndarray) -> list[np.ndarray]:
+    """Resamples some at a time, so that what is computed of them takes little beside them."""
+    return np.array_split(draws, DRAWS // 500)
 
 
 def _resampled(values: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """(DRAWS, n): as many resamples of (n,) values."""
     return values[draw.integers(len(values), size=(DRAWS, len(values)))]
+
+
+def _counts(size: int, draw: np.random.Generator) -> np.ndarray:
+    """(DRAWS, size): how often each of ``size`` runs is in each of as many resamples."""
+    places = draw.integers(size, size=(DRAWS, size)) + size * np.arange(DRAWS)[:, None]
+    return np.bincount(places.ravel(), minlength=DRAWS * size).reshape(DRAWS, size).astype(float)
 
 
 def stratified_improvement(wins: Mapping[str, np.ndarray], *names: str | int) -> Interval:
@@ -108,8 +135,8 @@ def stratified_improvement(wins: Mapping[str, np.ndarray], *names: str | int) ->
         return Interval(point, n=n)
     draw, total = stream(*names), np.zeros(DRAWS)
     for matrix in kept.values():
-        rows, columns = (draw.integers(size, size=(DRAWS, size)) for size in matrix.shape)
-        total += matrix[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
+        rows, columns = (_counts(size, draw) for size in matrix.shape)
+        total += ((rows @ matrix) * columns).sum(axis=1) / matrix.size
     return Interval(point, *_percentiles(total / len(kept)), n)
 
 

@@ -224,7 +224,8 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
     ]
     machines = tables.runs[["cpu", "cores", "device", "threads"]].drop_duplicates()
     names = "; ".join(
-        f"{row.device}, {row.cpu}, {row.cores} cores, {row.threads} threads per run" for row in machines.itertuples()
+        f"{format.plain(f'{row.device}, {row.cpu}')}, {row.cores} cores, {row.threads} threads per run"
+        for row in machines.itertuples()
     )
     codes = tables.runs["code_hash"].unique()
     code = f"Code {codes[0][:12]}" if len(codes) == 1 else "The code of every run is in `runs.csv`"

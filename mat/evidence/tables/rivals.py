@@ -17,6 +17,7 @@ from mat.evidence.stats.bootstrap import (
     probability_of_improvement,
     stratified,
     stratified_improvement,
+    wins,
 )
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval, pairs, saving_percent
 from mat.evidence.tables.columns import count, read, spread_out, stands_on
@@ -43,16 +44,16 @@ def rivals(tables: Tables, rule: Convergence) -> pd.DataFrame:
     """
     tasks = [task for task in tables.tasks if REFERENCE in tables.methods(task)]
     found = {task: method_groups.of_groups(tables.methods(task), GROUPS) for task in tasks}
-    wins = {
+    won = {
         (task, label, kind): matrix(tables, task, label, kind, rule)
         for task in tasks
         for label in found[task]
         for kind in KINDS
         if label != REFERENCE and not is_vanilla(tables, task, label)
     }
-    rows = [_row(tables, task, label, rule, wins) for task in tasks for label in found[task]]
+    rows = [_row(tables, task, label, rule, won) for task in tasks for label in found[task]]
     methods = method_groups.ordered({label for own in found.values() for label in own} - {REFERENCE})
-    rows += [_over_tasks(tables, label, wins) for label in methods]
+    rows += [_over_tasks(tables, label, won) for label in methods]
     return pd.DataFrame(rows, columns=None if rows else ["scale", "task", "method"])
 
 
@@ -65,17 +66,33 @@ def matrix(tables: Tables, task: str, method: str, kind: str, rule: Convergence)
         runs = (tables.of(task, name) for name in (method, REFERENCE))
         return comparison(*(each["test_metric"].where(each["status"] == "finished").tolist() for each in runs), higher)
 
-    def win(x: curves.Charged | None, y: curves.Charged | None) -> float:
-        if x is None or y is None:
-            return 0.5 if x is y else float(y is None)
-        if kind == "equal_compute":
-            first, second = curves.losses_at_equal_compute(x, y, LEDGER)
-        else:
-            target = curves.target_loss(y[0], rule)
-            first, second = (curves.macs_to_reach(run, target, LEDGER, charged, rule) for run, charged in (x, y))
-        return comparison([first], [second], False)[0, 0]
+    found = comparison(*([0.0 if run else np.nan for run in runs] for runs in (mine, theirs)), True)
+    done = [np.array([run is not None for run in runs], dtype=bool) for runs in (mine, theirs)]
+    x, y = ([run for run in runs if run is not None] for runs in (mine, theirs))
+    if x and y:
+        first, second = _losses(x, y) if kind == "equal_compute" else _macs(x, y, rule)
+        found[np.ix_(*done)] = wins(-first, -second)
+    return found
 
-    return np.array([[win(x, y) for y in theirs] for x in mine], dtype=float).reshape(len(mine), len(theirs))
+
+def _losses(x: list[curves.Charged], y: list[curves.Charged]) -> tuple[np.ndarray, np.ndarray]:
+    """(runs of x) × (runs of y): the losses of both at the smaller of the pair's final computes."""
+    ends = [np.array([curves.final_macs(curve, LEDGER, charged) for curve, charged in runs]) for runs in (x, y)]
+    budgets = np.minimum(ends[0][:, None], ends[1][None, :])
+    first = [curves.loss_at(curve, at, LEDGER, charged) for (curve, charged), at in zip(x, budgets, strict=True)]
+    second = [curves.loss_at(curve, at, LEDGER, charged) for (curve, charged), at in zip(y, budgets.T, strict=True)]
+    return np.array(first), np.array(second).T
+
+
+def _macs(x: list[curves.Charged], y: list[curves.Charged], rule: Convergence) -> tuple[np.ndarray, np.ndarray]:
+    """(runs of x) × (runs of y): the compute of both to reach the converged loss of the one of y."""
+    targets = np.array([curves.target_loss(curve, rule) for curve, _ in y])
+    first = [curves.macs_to_reach(curve, targets, LEDGER, charged, rule) for curve, charged in x]
+    own = [
+        curves.macs_to_reach(curve, target, LEDGER, charged, rule)
+        for (curve, charged), target in zip(y, targets, strict=True)
+    ]
+    return np.array(first), np.array(own)[None, :]
 
 
 def _runs(tables: Tables, task: str, method: str) -> list[curves.Charged | None]:
@@ -89,14 +106,22 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
     spends no less than vanilla there."""
     if label not in STOPPED_EARLY:
         return False
-    ends = [tables.by_seed(task, name, lambda _, curve: float(curve["step"].iloc[-1])) for name in (label, REFERENCE)]
+    ends = [tables.by_seed(task, name, _last_step) for name in (label, REFERENCE)]
     common = pairs(*ends)
     spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
     return bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
 
 
+def _last_step(_: over_seeds.Row, curve: pd.DataFrame) -> float:
+    return float(curve["step"].iloc[-1])
+
+
+def _first_loss(_: over_seeds.Row, curve: pd.DataFrame) -> float:
+    return float(curve["val_loss"].iloc[0])
+
+
 def _row(
-    tables: Tables, task: str, label: str, rule: Convergence, wins: dict[tuple[str, str, str], np.ndarray]
+    tables: Tables, task: str, label: str, rule: Convergence, won: dict[tuple[str, str, str], np.ndarray]
 ) -> dict[str, Any]:
     runs, done = tables.of(task, label), tables.finished(task, label)
     first = runs.iloc[0]
@@ -118,7 +143,7 @@ def _row(
     row |= spread_out("best_validation_loss", mean_interval(over_seeds.best_losses(tables, task, label)))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     none = np.empty((0, 0))
-    row |= {f"better_{kind}": probability_of_improvement(wins.get((task, label, kind), none)) for kind in KINDS}
+    row |= {f"better_{kind}": probability_of_improvement(won.get((task, label, kind), none)) for kind in KINDS}
     same = is_vanilla(tables, task, label)
     if same:
         row |= {name: np.nan for name, value in row.items() if isinstance(value, float)}
@@ -132,18 +157,18 @@ def scores(tables: Tables, task: str, method: str) -> np.ndarray:
     vanilla's runs. So the untrained model is 0 and vanilla's mean 1 on every task, in any loss, whatever metric it is
     judged by. Empty where vanilla makes no progress: then there is nothing to share.
     """
-    start = tables.by_seed(task, REFERENCE, lambda _, curve: float(curve["val_loss"].iloc[0])).mean()
+    start = tables.by_seed(task, REFERENCE, _first_loss).mean()
     trained = over_seeds.best_losses(tables, task, REFERENCE).mean()
     if not start > trained:
         return np.empty(0)
     return (start - over_seeds.best_losses(tables, task, method).to_numpy()) / (start - trained)
 
 
-def _over_tasks(tables: Tables, label: str, wins: dict[tuple[str, str, str], np.ndarray]) -> dict[str, Any]:
+def _over_tasks(tables: Tables, label: str, won: dict[tuple[str, str, str], np.ndarray]) -> dict[str, Any]:
     """Interquartile mean of ``scores`` over all finished runs, and the mean over tasks of the probabilities of
     improvement, with stratified bootstrap bounds over the runs of the method and of vanilla."""
     groups = {
-        task: scores(tables, task, label) for task in sorted({task for task, method, _ in wins if method == label})
+        task: scores(tables, task, label) for task in sorted({task for task, method, _ in won if method == label})
     }
     asked = list(groups)
     groups = {task: values for task, values in groups.items() if len(values)}
@@ -157,7 +182,7 @@ def _over_tasks(tables: Tables, label: str, wins: dict[tuple[str, str, str], np.
     }  # fmt: skip
     row |= spread_out("score_interquartile_mean", score)
     for kind in KINDS:
-        own = {task: found for (task, method, of), found in wins.items() if (method, of) == (label, kind)}
+        own = {task: found for (task, method, of), found in won.items() if (method, of) == (label, kind)}
         better = stratified_improvement(own, "improvement", kind, label)
         row[f"better_{kind}"] = better.mean
         row |= {f"better_{kind}_low": better.low, f"better_{kind}_high": better.high}

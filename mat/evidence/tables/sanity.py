@@ -168,7 +168,7 @@ def markdown(frame: pd.DataFrame, tables: Tables) -> str:
     ]
     known = [row for row in frame.itertuples() if row.source]
     if known:
-        parts.append("\n".join(f"- **{row.task}**: {row.source}" for row in known))
+        parts.append("\n".join(f"- {format.bold(row.task)}: {row.source}" for row in known))
     return "\n\n".join(parts)
 
 
@@ -181,7 +181,7 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
         level = f"{DIRECTIONS[row['direction']]} {format.number(row['level'], digits)}"
     return (
         row["task"], metrics.named(row["metric"], row["unit"]), format.interval(value, digits),
-        f"{row['n']}{diverged}", level, f"**{row['verdict']}**", row["baselines"] or format.MISSING,
+        f"{row['n']}{diverged}", level, format.bold(row["verdict"]), row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def glue_labels(tables: Tables) -> dict[str, list[str]]:
     """The task labels of every one of GLUE's tasks that was run: subset → labels."""
     found: dict[str, list[str]] = {}
     for task in tables.tasks:
-        first = tables.runs[tables.runs["task"] == task].iloc[0]
+        first = tables.first(task)
         if first["task_name"] == GLUE and first["subset"] in AVERAGED:
             found.setdefault(first["subset"], []).append(task)
     return found

@@ -16,6 +16,7 @@ from mat.records.files import write_text
 MISSING = "–"
 ALL = "all"  # the task or checkpoint of a row that stands for all of them
 FLOATS = "%.8g"  # numbers in tables
+_MARKUP = re.compile(r"(?P<brackets>(?<![!\w\]])\[[^\[\]\\`*_!]*\](?![\[(:]))|[\\`*\[\]]|(?<!\w)_|_(?!\w)")
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -73,17 +74,34 @@ def csv(frame: pd.DataFrame, path: Path) -> None:
     write_text(frame.to_csv(index=False, float_format=FLOATS, lineterminator="\n"), path)
 
 
+class Marked(str):
+    """A text that is Markdown: a table takes it as it is, and shows any other text ``plain``."""
+
+
+def bold(text: object) -> Marked:
+    """The text in bold."""
+    return Marked(f"**{plain(text)}**")
+
+
+def code(text: object) -> Marked:
+    """The text as code, whatever backticks are in it."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", str(text))), default=0))
+    room = " " if fence != "`" else ""
+    return Marked(f"{fence}{room}{text}{room}{fence}")
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table; bars and line breaks inside cells are escaped."""
+    """A pipe table; cells are shown ``plain``, those ``Marked`` apart, in one line each."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 
 def plain(content: object) -> str:
     """A text from a config or a run's folder as Markdown that shows it as it is: no HTML, link, picture, code or
-    emphasis comes of it. An underscore inside a word formats nothing and stays."""
+    emphasis comes of it. An underscore inside a word formats nothing and stays, and so do brackets that no link or
+    picture comes of, such as those of an interval."""
     text = str(content).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"[\\`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return _MARKUP.sub(lambda found: found["brackets"] or f"\\{found[0]}", text)
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str, label: str) -> str:
@@ -108,4 +126,5 @@ def latex(content: str) -> str:
 
 
 def _cell(content: str) -> str:
-    return str(content).replace("|", r"\|").replace("\n", " ").strip()
+    text = content if isinstance(content, Marked) else plain(content)
+    return text.replace("|", r"\|").replace("\n", " ").strip()

@@ -23,7 +23,7 @@ from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import GEOMETRIC, MEAN, Given, Table
 from mat.evidence.text.format import ALL, FLOATS
-from mat.evidence.trace.runs import Run, from_folders, only, run_of
+from mat.evidence.trace.runs import Run, from_folders, run_of
 
 TOLERANCE = 1e-6  # tables are written with 8 significant digits
 # columns that name a row, then those that a row is also asked for by
@@ -221,7 +221,7 @@ def _value(table: Table, tables: Tables, claims: Claims, row: pd.Series, column:
     """The number as the table's own code gives it from these tables; None where it gives none, or more than one."""
     # no more than the task: a number may stand on more than its own row names, and on no other task's runs
     of_task = tables.runs[tables.runs["task"] == row.get("task")]
-    made = table.compute(_given(only(tables, of_task if len(of_task) else tables.runs), claims))
+    made = table.compute(_given(tables.part(of_task) if len(of_task) else tables, claims))
     for key in NAMES:
         if key in row.index:
             if key not in made.columns:
@@ -234,10 +234,11 @@ def _by_seed(
     table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
 ) -> dict[int, float]:
     """The number from the runs of every seed alone, where that is a number."""
-    seeds = sorted(set(runs.loc[runs["status"] == "finished", "seed"]))
+    seeds = set(runs.loc[runs["status"] == "finished", "seed"])
     alone = {
-        int(seed): _value(table, only(tables, tables.runs[tables.runs["seed"] == seed]), claims, row, column)
-        for seed in seeds
+        int(seed): _value(table, tables.part(own), claims, row, column)
+        for seed, own in tables.runs.groupby("seed")
+        if seed in seeds
     }
     return {seed: value for seed, value in alone.items() if value is not None and math.isfinite(value)}
 

@@ -128,14 +128,12 @@ def markdown(made: dict[str, Any]) -> str:
     """The record as a page: files with their hashes and sources, then the code and the data of the runs."""
     rows = []
     for name, file in made["files"].items():
-        sources = [f"`{Path(source).name}` {short(digest)}" for source, digest in file["from"].items()]
-        rows.append((f"`{name}`", f"`{short(file['sha256'])}`", ", ".join(sources) or format.MISSING))
+        sources = [f"{format.code(Path(source).name)} {short(digest)}" for source, digest in file["from"].items()]
+        made_from = format.Marked(", ".join(sources) or format.MISSING)
+        rows.append((format.code(name), format.code(short(file["sha256"])), made_from))
     runs = pd.DataFrame(made["runs"])
-    code = ", ".join(f"`{value}`" for value in sorted(runs["code_hash"].unique()))
-    data = [
-        (task, str(len(rows)), ", ".join(f"`{value}`" for value in sorted(rows["data_hash"].unique())))
-        for task, rows in runs.groupby("task", sort=True)
-    ]
+    code = _codes(runs["code_hash"])
+    data = [(task, str(len(rows)), _codes(rows["data_hash"])) for task, rows in runs.groupby("task", sort=True)]
     scope = " ".join(filter(None, (made["scale"], made["selection"])))
     return "\n\n".join(
         [
@@ -147,6 +145,10 @@ def markdown(made: dict[str, Any]) -> str:
             format.markdown_table(("task", "runs", "data, SHA-256"), data),
         ]
     )
+
+
+def _codes(hashes: pd.Series) -> format.Marked:
+    return format.Marked(", ".join(map(format.code, sorted(hashes.unique()))))
 
 
 def _tables(folder: Path) -> Iterator[catalogue.Found]:

@@ -66,7 +66,8 @@ def _check_folder(
                 f"{said} has the {key} {short(again[key])}, the tables stand on {short(row[key])}: it was trained "
                 "again since, or the tables were edited"
             )
-    pooled = (("curves.parquet", curve, _of(tables.curves, row)), ("probes.parquet", probes, _of(tables.probes, row)))
+    name = row["run"]
+    pooled = (("curves.parquet", curve, tables.curve(name)), ("probes.parquet", probes, tables.probes_of(name)))
     for name, own, ours in pooled:
         columns = [column for column in own.columns if column in ours.columns]
         keys = ["interval", "module"] if "module" in columns else ["step"]
@@ -86,10 +87,6 @@ def _apart(first: pd.DataFrame, second: pd.DataFrame) -> str:
     if all(name.startswith("seconds") for name in columns):
         return "in seconds alone, all other numbers are the same"
     return format.listed(columns)
-
-
-def _of(frame: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
-    return frame[frame["run"] == row["run"]]
 
 
 def _recorded(row: dict[str, Any]) -> dict[str, Any]:

@@ -56,19 +56,6 @@ def _replaced(pooled: pd.DataFrame, frames: list[pd.DataFrame], names: set[str])
     return pd.concat(frames, ignore_index=True) if frames else pooled
 
 
-def only(tables: Tables, runs: pd.DataFrame) -> Tables:
-    """The tables of these runs alone."""
-    if len(runs) == len(tables.runs):
-        return tables
-    names = set(runs["run"])
-    return replace(
-        tables,
-        runs=runs.reset_index(drop=True),
-        curves=tables.curves[tables.curves["run"].isin(names)],
-        probes=tables.probes[tables.probes["run"].isin(names)],
-    )
-
-
 def run_of(tables: Tables, run: pd.Series, root: Path) -> Run:
     """What a row of ``runs`` says of a run, where it lies and what makes it again."""
     folder = run_folder(tables.scale, run["run"], root)

@@ -191,14 +191,6 @@ def test_find_looks_into_nested_settings():
     assert find({"a": {"b": 2}}, "key") is None
 
 
-def test_half_a_table_of_runs_is_refused(runs, tmp_path):
-    pooled.save(collect(runs), tmp_path)
-    lines = (tmp_path / "runs.csv").read_text().splitlines(keepends=True)
-    (tmp_path / "runs.csv").write_text("".join(lines[: len(lines) // 2]))
-    with pytest.raises(InputError, match=r"other runs in runs\.csv than in curves\.parquet"):
-        pooled.load(tmp_path)
-
-
 def test_no_scan_of_all_probes_is_made_for_a_run(tables, monkeypatch):
     """Rows compared with a run's name, over all runs: none, so that the work grows with the rows and not with runs ×
     rows."""

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mat.evidence.stats import bootstrap
 from mat.evidence.stats.bootstrap import (
     COVERAGE,
+    DRAWS,
     bootstrap_bounds,
     comparison,
     interquartile_mean,
@@ -65,6 +67,32 @@ def test_interquartile_mean_is_the_quarter_trimmed_mean(values):
     assert got == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-9)
 
 
+@given(st.lists(st.tuples(st.floats(-100, 100), st.integers(1, 5)), min_size=1, max_size=12))
+def test_interquartile_mean_of_repeated_values_is_that_of_all_of_them(pairs):
+    values, repeats = zip(*pairs, strict=True)
+    got = interquartile_mean(np.array(values), repeats)
+    assert got == pytest.approx(interquartile_mean(np.repeat(values, repeats)), abs=1e-9)
+
+
+def test_tasks_of_many_different_numbers_of_runs_take_no_more_memory_than_their_runs():
+    """The least common multiple of 2 … 40 has 16 digits: nothing is repeated that often."""
+    groups = {f"task{n}": np.full(n, float(n)) for n in range(2, 41)}
+    middle = np.mean(range(12, 31))  # of 39 tasks that weigh alike, all but a quarter of N at each end
+    got = stratified(groups, interquartile_mean, "x")
+    assert got.mean == pytest.approx((19 * middle + 0.25 * 11 + 0.25 * 31) / 19.5)
+    assert got.n == sum(range(2, 41))
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3), min_size=2, max_size=5))
+def test_counted_resamples_are_the_resamples_one_by_one(rows):
+    matrix, draw = np.array(rows), stream("x")
+    first, second = (draw.integers(size, size=(DRAWS, size)) for size in matrix.shape)
+    each = [matrix[np.ix_(*places)].mean() for places in zip(first[:50], second[:50], strict=True)]
+    draw = stream("x")
+    counts = [bootstrap._counts(size, draw)[:50] for size in matrix.shape]
+    assert ((counts[0] @ matrix) * counts[1]).sum(axis=1) / matrix.size == pytest.approx(each, abs=1e-12)
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.lists(st.integers(0, 5), min_size=1, max_size=8))
 def test_probability_of_improvement_is_mann_whitney(first, second):
     x, y = np.array(first, dtype=float), np.array(second, dtype=float)
@@ -79,21 +107,21 @@ def test_what_was_never_reached_loses():
     assert np.isnan(probability_of_improvement(np.empty((0, 3))))
 
 
+def mean(values, repeats):
+    return np.average(values, axis=-1, weights=repeats)
+
+
 def test_strata_are_resampled_within_and_never_mixed():
     """Two tasks of constant values: whatever is drawn, the pooled mean is the same."""
     groups = {"a": np.full(3, 1.0), "b": np.full(5, 9.0)}
-    got = stratified(groups, lambda values: values.mean(axis=-1), "x")
+    got = stratified(groups, mean, "x")
     assert got[:4] == pytest.approx((5.0, 5.0, 5.0, 8))  # tasks weigh alike, whatever their runs
-    spread = stratified({"a": np.array([0.0, 1.0]), "b": np.full(2, 9.0)}, lambda v: v.mean(axis=-1), "x")
+    spread = stratified({"a": np.array([0.0, 1.0]), "b": np.full(2, 9.0)}, mean, "x")
     assert (spread.low, spread.high) == pytest.approx((4.5, 5.0))
 
 
 def test_tasks_weigh_alike_and_the_reference_is_resampled_too():
     """Nine runs at 9 and one at 1: the pooled mean is 5, not 8.2; a reference of 0.5 and 1.5 divides by 0.5 … 1.5."""
-
-    def mean(values):
-        return values.mean(axis=-1)
-
     got = stratified({"a": np.full(9, 9.0), "b": np.full(1, 1.0)}, mean, "x")
     assert (got.mean, got.low, got.high, got.n) == pytest.approx((5, 5, 5, 10))
     base = {"a": np.array([0.5, 1.5])}

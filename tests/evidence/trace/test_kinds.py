@@ -9,7 +9,7 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.report import files
-from mat.evidence.runs import pool
+from mat.evidence.runs import pool, pooled
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
 from mat.records.files import CURVE, ENDING, read_whole, write_record
@@ -82,6 +82,7 @@ def edit(root, name, **where):
     rows = np.logical_and.reduce([frame[key] == value for key, value in where.items()])
     frame.loc[rows, column] *= 1.01
     frame.to_csv(path, index=False)
+    pooled.seal(path.parent)
 
 
 def test_a_number_that_is_not_its_mean_differs_in_both_ways(repository):
