@@ -53,7 +53,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # what was trained, measured and fetched stays, with Snakemake's record of it; so does what is committed
 clean:
-	git clean -Xdfq -e '!results/*/runs/' -e '!results/*/agreement/' -e '!results/*/branches/' -e '!results/*/data/' \
+	git clean -Xdfq $(foreach kept,runs agreement branches data,-e '!/results/*/$(kept)/') \
 	  -- results paper_figures
 	rm -rf $(VENV)
 

@@ -66,7 +66,7 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
     there = sorted(path.stem for path in tables_dir.glob("*.csv"))
     again = format.listed(f"{name}.csv" for name in there if name in tracing.traced_tables())
     alone = [f"{name}.csv" for name in there if name not in (*tracing.traced_tables(), "runs")]
-    folders = sum(is_there(run_folder(pooled.scale, run, root)) for run in pooled.runs["run"])
+    folders = sum(is_there(run_folder(pooled.home, run)) for run in pooled.runs["run"])
     read = (
         f"{folders} run folders are here and say what the pooled tables say"
         if folders

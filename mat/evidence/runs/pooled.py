@@ -28,12 +28,14 @@ _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash
 @dataclass(frozen=True)
 class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
-    made from them or beside them, by name; one that was not made, or has no row, is not in it."""
+    made from them or beside them, by name; one that was not made, or has no row, is not in it. ``home``: of tables that
+    were read, the folder of the scale's results, which has its ``runs`` where they are there."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     probes: pd.DataFrame
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    home: Path = Path()
 
     @property
     def scale(self) -> str:
@@ -160,12 +162,18 @@ def load(folder: Path) -> Tables:
         runs[column] = runs[column].fillna("")
     for name, table in (("curves.parquet", curves), ("probes.parquet", probes)):
         require(folder / name, table, ["run"])
-    tables = Tables(runs, curves, probes)
+    tables = Tables(runs, curves, probes, home=home(folder))
     if set(tables.curves["run"]) != set(runs["run"]):
         raise InputError(
             f"{folder} has other runs in runs.csv than in curves.parquet: one was cut off; collect them again"
         )
     return tables
+
+
+def home(folder: Path) -> Path:
+    """The folder of a scale's results that a folder of tables is in, those of a part of the scale included."""
+    made = folder.resolve().parent
+    return made.parent.parent if made.parent.name == "only" else made
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
-from mat.evidence.runs.files import relative, sha256, short
+from mat.evidence.runs.files import made_as, relative, sha256, short
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
@@ -49,12 +49,12 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
             files[relative(path, root)] = {
                 "sha256": sha256(path),
                 "bytes": path.stat().st_size,
-                "command": format.command(tables.scale, tables.selection, relative(path, root)),
+                "command": format.command(tables.scale, tables.selection, made_as(path, root)),
                 "from": sources,
             }
     return {
         "scale": tables.scale, "selection": tables.selection, "command": tables.command,
-        "files": dict(sorted(files.items())), "runs": provenance_runs.record(tables, root),
+        "files": dict(sorted(files.items())), "runs": provenance_runs.record(tables),
     }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     own = tables.made[table.name]
     wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
-    for path in sorted(root.glob(table.measured.format(scale=tables.scale))):
+    for path in sorted(root.glob(table.measured.format(scale=relative(tables.home, root / "results")))):
         first = pd.read_parquet(path, columns=["family", "code_hash"]).iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
