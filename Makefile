@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results plan clean distclean
+.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -35,6 +35,14 @@ lint-workflow:
 # the committed results: their hashes, every table and page made again from the pooled runs, what the README links to
 check-results: $(VENV)/.installed-test
 	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results tests/end_to_end
+
+# every committed table and figure, made again from the kept records of the runs, without training, and compared
+figures: $(VENV)/.installed
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference check
+
+# the results of a scale become its reference: results/$(SCALE) to results/reference/$(SCALE), with the runs' records
+reference: $(VENV)/.installed
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make $(SCALE)
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed

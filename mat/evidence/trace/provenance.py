@@ -30,7 +30,7 @@ SCRIPTS = "paper_figures"
 def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> dict[str, Any]:
     """Every file of the tables' and the figures' folders, with its hash and the hashes of its sources.
 
-    Keys: ``scale``, ``selection``, ``command``; ``files``: path → ``sha256``, ``bytes``, ``command``, ``from`` (path →
+    Keys: ``scale``, ``selection``, ``command``; ``kept``: how many runs' records are there; ``files``: path → ``sha256``, ``bytes``, ``command``, ``from`` (path →
     SHA-256); ``runs``: one entry per run with its hashes, its test metrics and, where its folder is there, the SHA-256
     of its ``files``. Sources that are not there are left out.
     """
@@ -54,8 +54,23 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
             }
     return {
         "scale": tables.scale, "selection": tables.selection, "command": tables.command,
-        "files": dict(sorted(files.items())), "runs": provenance_runs.record(tables),
+        "kept": provenance_runs.kept(tables), "files": dict(sorted(files.items())),
+        "runs": provenance_runs.record(tables),
     }  # fmt: skip
+
+
+def carry(before: dict[str, Any], made: dict[str, Any]) -> None:
+    """Add to a record the hashes that an earlier one of the same runs and files has of records not there any more."""
+    known = {run["run"]: run for run in before["runs"]}
+    for run in made["runs"]:
+        earlier = known.get(run["run"], {})
+        if "files" not in run and {**run, "files": earlier.get("files")} == earlier:
+            run["files"] = earlier["files"]
+    for name, file in made["files"].items():
+        earlier = before["files"].get(name, {"from": {}})["from"]
+        file["from"] |= {
+            source: sha for source, sha in earlier.items() if _is_measured(source) and source not in file["from"]
+        }
 
 
 def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
@@ -105,8 +120,8 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
 
 def _is_measured(source: str) -> bool:
     """Whether a path of the record is a table that a job measured: too large to commit, recorded where it is."""
-    patterns = {table.measured for table in catalogue.tables().values()} - {""}
-    return any(fnmatch(source, pattern.format(scale="*")) for pattern in patterns)
+    folders = {Path(table.measured).parent.as_posix() for table in catalogue.tables().values() if table.measured}
+    return any(fnmatch(source, f"{folder.format(scale='*')}/*") for folder in folders)
 
 
 def load(tables_dir: Path) -> dict[str, Any]:
@@ -142,10 +157,16 @@ def markdown(made: dict[str, Any]) -> str:
             f"SHA-256 of every file, its first 12 digits here and all of them in `{NAME}`, and of what it was made "
             f"from. `python -m mat trace --tables DIR --check` compares it with the files that are there.",
             format.markdown_table(("file", "SHA-256", "made from"), rows),
-            f"`runs.csv` stands on {len(runs)} runs, trained by the code {code} on the data:",
+            f"`runs.csv` stands on {len(runs)} runs{_kept(made['kept'], len(runs))}, trained by the code {code} on the data:",
             format.markdown_table(("task", "runs", "data, SHA-256"), data),
         ]
     )
+
+
+def _kept(kept: int, runs: int) -> str:
+    if kept == runs:
+        return ", whose records are kept"
+    return f", of which the records of {kept or 'none'} were kept: the pooled tables stand for them"
 
 
 def _tables(folder: Path) -> Iterator[catalogue.Found]:

@@ -31,6 +31,11 @@ def record(tables: Tables) -> list[dict[str, Any]]:
     return runs
 
 
+def kept(tables: Tables) -> int:
+    """How many of the runs have their records here."""
+    return sum(is_there(run_folder(tables.home, run)) for run in tables.runs["run"])
+
+
 def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterator[str]:
     """What is not as recorded, one sentence each: in ``runs.csv``, and in the run folders that are there."""
     here = {row["run"]: row for row in tables.runs.to_dict("records")}

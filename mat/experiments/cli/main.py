@@ -13,6 +13,8 @@ from mat.errors import InputError
 from mat.experiments.cli.kernels import kernels
 from mat.experiments.cli.look import compare, show, summary, trace
 from mat.experiments.cli.plugins import check_plugin, list_
+from mat.experiments.cli.reference import reference
+from mat.experiments.cli.runs import runs
 from mat.experiments.cli.step import step
 from mat.experiments.cli.train import plan, train
 
@@ -38,7 +40,7 @@ DO = {
     errno.ENOENT: "check the name",
 }
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, step)
+SHOWN = (train, list_, show, plan, trace, summary, compare, runs, reference, kernels, check_plugin, step)
 
 
 class InOrder(click.Group):
