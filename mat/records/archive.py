@@ -66,7 +66,7 @@ def items_of(folder: Path) -> list[Item]:
     if len(scales) != 1:
         found = f"runs of {len(scales)} scales ({', '.join(scales)})" if scales else "no run"
         raise InputError(
-            f"{folder} holds {found}; give folders of runs (they hold {RUN}), or a scale's results, such as results/demo"
+            f"{folder} holds {found}; give folders of runs (with {RUN}), or a scale's results, such as results/demo"
         )
     sealed = [path for path in sorted(folder.glob("*/*")) if beside(path).is_file()]
     return [*runs, *(Item(f"{scales[0]}/{path.parent.name}/{path.name}", path) for path in sealed)]

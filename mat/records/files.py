@@ -16,7 +16,6 @@ import pandas as pd
 from mat.errors import InputError
 
 RUN, CURVE, PROBES, FINAL = "run.json", "curve.parquet", "probes.parquet", "final.json"
-ENDING = ".parquet"
 
 
 def missing(folder: Path, names: Sequence[str]) -> list[str]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from graphlib import TopologicalSorter
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
@@ -45,7 +49,8 @@ def build(like: Place, made: Place, records: Path, steps: Steps) -> None:
     for table in _in_order([found.item for found in catalogue.there(like.tables)]):
         _write(table, like, made, steps)
     for found in figures.there(like.figures, made.root / provenance.SCRIPTS):
-        steps.draw(made.root / provenance.SCRIPTS / f"{found.item.name}.py", made.tables, made.figures)
+        with redirect_stdout(StringIO()):
+            steps.draw(made.root / provenance.SCRIPTS / f"{found.item.name}.py", made.tables, made.figures)
     for path in made.files():
         if same(path, kept := made.other(path, like)):
             shutil.copy(kept, path)
@@ -76,7 +81,7 @@ def _pool(like: Place, made: Place, records: Path) -> None:
 def _in_order(wanted: list[Table]) -> list[Table]:
     """The known tables among them, each after those that it reads."""
     known = {table.name: table for table in wanted if table.name in catalogue.tables()}
-    reads = {name: sorted({*table.reads} & set(known)) for name, table in known.items()}
+    reads = {name: sorted({*table.reads} & set(known) - set(catalogue.rule_files())) for name, table in known.items()}
     return [known[name] for name in TopologicalSorter(reads).static_order()]
 
 
@@ -87,7 +92,8 @@ def _write(table: Table, like: Place, made: Place, steps: Steps) -> None:
         catalogue.write(table.name, made.tables, measured, **rules)
         return
     if not (table.compute or (made.tables / f"{table.name}.csv").is_file()):
-        labels = catalogue.load_made(like.tables, [table.name])[table.name].query("source == 'task'")["label"]
+        parts = pd.read_csv(like.tables / "ceiling_parts.csv")
+        labels = parts.loc[parts["source"] == "task", "label"]
         if steps.ceiling(pooled.home(made.tables), made.tables, sorted(set(labels))):
             return
     path = made.tables / f"{table.name}.csv"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,16 +35,13 @@ class Agreement(NamedTuple):
 def check(root: Path, scratch: Path, steps: Steps) -> list[Agreement]:
     """Make all reference results of ``root`` again in ``scratch``, and compare. Raises InputError where there are
     none, and for records that cannot be used."""
-    _empty(scratch)
-    return [_agreement(place, _again(place, scratch, steps)) for place in _all(root)]
+    return [_agreement(place, made) for place, made in _again(root, scratch, steps)]
 
 
 def refresh(root: Path, scratch: Path, steps: Steps) -> list[str]:
     """Put what ``check`` makes in the place of what is kept; the names of the files that changed."""
-    _empty(scratch)
     changed = []
-    for place in _all(root):
-        made = _again(place, scratch, steps)
+    for place, made in _again(root, scratch, steps):
         changed += _agreement(place, made).apart
         _replace(place, made)
     return changed
@@ -72,17 +71,18 @@ def make(own: Place, scratch: Path, steps: Steps) -> tuple[Place, int]:
     return target, sum(item.kind == archive.RUNS for item in items)
 
 
-def _all(root: Path) -> list[Place]:
-    found = list(references(root))
-    if not found:
+def _again(root: Path, scratch: Path, steps: Steps) -> list[tuple[Place, Place]]:
+    """Every reference, and what is made in ``scratch`` like it; each in a process of its own."""
+    kept = list(references(root))
+    if not kept:
         raise InputError("there are no reference results here (results/reference/<scale>/tables); be in the repository")
-    return found
-
-
-def _again(place: Place, scratch: Path, steps: Steps) -> Place:
-    made = Place((scratch / place.name.replace("/", "-")).resolve(), place.name)
-    build(place, made, place.records, steps)
-    return made
+    _empty(scratch)
+    made = [Place((scratch / place.name.replace("/", "-")).resolve(), place.name) for place in kept]
+    with ProcessPoolExecutor(min(len(kept), os.cpu_count() or 1)) as processes:
+        builds = [processes.submit(build, *pair, pair[0].records, steps) for pair in zip(kept, made, strict=True)]
+        for one in builds:
+            one.result()
+    return list(zip(kept, made, strict=True))
 
 
 def _agreement(kept: Place, made: Place) -> Agreement:

@@ -139,7 +139,7 @@ def _records(tables: Tables) -> str:
     if kept == runs:
         return f"The records of all {runs} runs are kept; tables and figures are made from them."
     return (
-        f"The records of {kept or 'none'} of the {runs} runs were kept: `runs.csv`, the curves and the probes that were "
+        f"Of the {runs} runs the records of {kept or 'none'} were kept. `runs.csv` and the curves and probes that were "
         "pooled of them stand for them, and the tables of studies for what their jobs measured."
     )
 

@@ -30,9 +30,9 @@ SCRIPTS = "paper_figures"
 def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> dict[str, Any]:
     """Every file of the tables' and the figures' folders, with its hash and the hashes of its sources.
 
-    Keys: ``scale``, ``selection``, ``command``; ``kept``: how many runs' records are there; ``files``: path → ``sha256``, ``bytes``, ``command``, ``from`` (path →
-    SHA-256); ``runs``: one entry per run with its hashes, its test metrics and, where its folder is there, the SHA-256
-    of its ``files``. Sources that are not there are left out.
+    Keys: ``scale``, ``selection``, ``command``; ``kept``: how many runs' records are there; ``files``: path →
+    ``sha256``, ``bytes``, ``command``, ``from`` (path → SHA-256); ``runs``: one entry per run with its hashes, its test
+    metrics and, where its folder is there, the SHA-256 of its ``files``. Sources that are not there are left out.
     """
     made: list[tuple[Mapping[str, Path], list[Path]]] = []  # files, what they are made from
     for found in _tables(tables_dir):
@@ -68,9 +68,7 @@ def carry(before: dict[str, Any], made: dict[str, Any]) -> None:
             run["files"] = earlier["files"]
     for name, file in made["files"].items():
         earlier = before["files"].get(name, {"from": {}})["from"]
-        file["from"] |= {
-            source: sha for source, sha in earlier.items() if _is_measured(source) and source not in file["from"]
-        }
+        file["from"] = {source: digest for source, digest in earlier.items() if _is_measured(source)} | file["from"]
 
 
 def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
@@ -157,16 +155,16 @@ def markdown(made: dict[str, Any]) -> str:
             f"SHA-256 of every file, its first 12 digits here and all of them in `{NAME}`, and of what it was made "
             f"from. `python -m mat trace --tables DIR --check` compares it with the files that are there.",
             format.markdown_table(("file", "SHA-256", "made from"), rows),
-            f"`runs.csv` stands on {len(runs)} runs{_kept(made['kept'], len(runs))}, trained by the code {code} on the data:",
+            f"`runs.csv` stands on {len(runs)} runs{_kept(made, len(runs))}, trained by the code {code} on the data:",
             format.markdown_table(("task", "runs", "data, SHA-256"), data),
         ]
     )
 
 
-def _kept(kept: int, runs: int) -> str:
-    if kept == runs:
+def _kept(made: dict[str, Any], runs: int) -> str:
+    if made["kept"] == runs:
         return ", whose records are kept"
-    return f", of which the records of {kept or 'none'} were kept: the pooled tables stand for them"
+    return f", of which the records of {made['kept'] or 'none'} were kept"
 
 
 def _tables(folder: Path) -> Iterator[catalogue.Found]:
