@@ -14,6 +14,7 @@ import re
 import stat
 import time
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from mat.errors import InputError
-from mat.records.files import ENDING, RUN, missing, read_json, read_parquet, replacing
+from mat.records.files import ENDING, RUN, missing, read_json, read_record, replacing
 from mat.records.run import FILES, RECORDS, read_run
 from mat.records.seal import SEAL, beside, check_seal, text
 from mat.records.studies import JOB
@@ -128,7 +129,7 @@ def check(item: Item) -> None:
         if lacking:
             raise InputError(f"{item.path} lacks the keys {', '.join(lacking)}; {_AGAIN}")
         return
-    frame = read_parquet(item.path, JOB, _AGAIN)
+    frame = read_record(item.path, JOB, _AGAIN)
     said = {(scale, f"{job}{ENDING}") for scale, job in zip(frame["scale"], frame["job"], strict=True)}
     if said != {(scale, name)}:
         raise InputError(f"{item.path} is of {sorted(said)}, expected of {name} of the scale {scale} alone; {_AGAIN}")
@@ -199,7 +200,7 @@ def _check_expanded(files: Iterable[Path]) -> None:
                     left -= len(block)
                     if left < 0:
                         raise InputError(f"{path} holds more than {LARGEST} bytes; {_AGAIN}")
-        except (OSError, EOFError, gzip.zlib.error) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is damaged ({error}); {_AGAIN}") from None
 
 

@@ -1,7 +1,7 @@
 """Columns and keys of what a run writes.
 
-``run.json``: what was run, by what and on what; ``curve.parquet``: one row per evaluation, ascending in ``step``;
-``probes.parquet``: one row per probe and module; ``final.json``: how it ended.
+``run.json``: what was run, by what and on what; ``curve.csv``: one row per evaluation, ascending in ``step``;
+``probes.csv.gz``: one row per probe and module; ``final.json``: how it ended.
 """
 
 from __future__ import annotations
@@ -33,3 +33,18 @@ RUN_KEYS = (
     *("mode", "interval", "probe_n", "probe_directions"),
 )
 FINAL_KEYS = ("status", "steps", "test_loss", "test_metric", "test_metrics", "best_val_loss", "best_step")
+
+# columns that hold texts, in tables of runs and of studies: what they hold may look like a number, or like none
+_TEXTS = frozenset(
+    (
+        *("module", "kind", "estimator", "normalisation", "way", "default_estimator", "default_normalisation"),
+        *("scale", "family", "task", "model", "job", "setup", "code_hash", "code", "data_hash", "device", "cpu"),
+        *("part", "branch", "members", "loss_unit", "metric"),
+    )
+)
+_VERSION = "version_"
+
+
+def is_text(column: str) -> bool:
+    """Whether a column of a record holds texts; the others hold numbers, or true and false."""
+    return column in _TEXTS or column.startswith(_VERSION)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
+import math
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +19,12 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
+from mat.records.columns import is_text
 
-RUN, CURVE, PROBES, FINAL = "run.json", "curve.parquet", "probes.parquet", "final.json"
+RUN, CURVE, PROBES, FINAL = "run.json", "curve.csv", "probes.csv.gz", "final.json"
+ENDING = ".csv.gz"  # ends the names of tables that studies' jobs write
+_PACKED = ".gz"
+_NUMBERS = ("int64", "float64", "bool")
 
 
 def missing(folder: Path, names: Sequence[str]) -> list[str]:
@@ -81,18 +90,42 @@ def read_json(path: Path, again: str = "repeat the run") -> dict[str, Any]:
     return content
 
 
-def read_parquet(
+def write_record(table: pd.DataFrame, path: Path) -> None:
+    """Write ``table`` without its index, as CSV that ``read_record`` reads back bit for bit: floats by their shortest
+    exact digits, nothing for NaN, texts in quotes; packed, the same bytes for the same table, where ``path`` ends so.
+
+    Columns are of texts where ``is_text`` says it, else of int64, float64 or bool; anything else is a TypeError.
+    """
+    for name, column in table.items() if len(table) else ():
+        fits = all(isinstance(one, str) for one in column) if is_text(str(name)) else column.dtype.name in _NUMBERS
+        if not fits:
+            raise TypeError(f"column {name!r} of {path.name} holds {column.dtype}: not what its name stands for")
+    content = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).encode()
+    with replacing(path) as half:
+        half.write_bytes(gzip.compress(content, mtime=0) if path.suffix == _PACKED else content)
+
+
+def read_record(
     path: Path, columns: Sequence[str], again: str = "repeat the run", prefix: str | None = None
 ) -> pd.DataFrame:
     """These columns of a table, and those that begin with ``prefix``. Raises InputError, saying ``again``, where it
     cannot be read or lacks some."""
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable Parquet file ({error}); {again}") from None
+    frame = read_whole(path, again)
     require(path, frame, columns)
     more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
     return frame[[*columns, *sorted(set(more) - set(columns))]]
+
+
+def read_whole(path: Path, again: str = "repeat the run") -> pd.DataFrame:
+    """The table that ``write_record`` wrote. Raises InputError, saying ``again``, where it cannot be read."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == _PACKED else content
+        names, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+        columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+        return pd.DataFrame({name: _typed(name, cells) for name, cells in zip(names, columns, strict=True)})
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
+        raise InputError(f"{path} is not a readable table ({' '.join(str(error).split())}); {again}") from None
 
 
 def require(path: Path, found: pd.DataFrame | Mapping[str, Any], names: Sequence[str]) -> None:
@@ -101,3 +134,14 @@ def require(path: Path, found: pd.DataFrame | Mapping[str, Any], names: Sequence
     if lacking:
         kind = "columns" if isinstance(found, pd.DataFrame) else "keys"
         raise InputError(f"{path} lacks the {kind} {', '.join(lacking)}; was it written by this version?")
+
+
+def _typed(name: str, cells: Sequence[str]) -> pd.Series:
+    """A column from its cells: texts where its name says so, else by what all cells look like."""
+    if is_text(name) or not cells:
+        return pd.Series(cells, dtype=str if cells else object)
+    if {"True", "False"}.issuperset(cells):
+        return pd.Series([one == "True" for one in cells])
+    if all(one.removeprefix("-").isdecimal() for one in cells):
+        return pd.Series([int(one) for one in cells], dtype="int64")
+    return pd.Series([float(one) if one else math.nan for one in cells], dtype="float64")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
-from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, read_parquet, require
+from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, read_record, require
 from mat.records.seal import SEAL, check_seal
 
 RECORDS = (RUN, CURVE, PROBES, FINAL)
@@ -44,8 +44,8 @@ def read_run(folder: Path, name: str | None = None, also: Iterable[str] = ()) ->
     run, final = read_json(folder / RUN), read_json(folder / FINAL)
     require(folder / RUN, run, RUN_KEYS)
     require(folder / FINAL, final, FINAL_KEYS)
-    curve = read_parquet(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX).sort_values("step", ignore_index=True)
-    found = Record(run, final, curve, read_parquet(folder / PROBES, PROBE_COLUMNS))
+    curve = read_record(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX).sort_values("step", ignore_index=True)
+    found = Record(run, final, curve, read_record(folder / PROBES, PROBE_COLUMNS))
     wrong = _contradiction(found)
     if wrong is None and name not in (None, run["name"]):
         wrong = f"{RUN} is of the run {run['name']!r}, expected {name!r}"

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mat.experiments.config.spec import Spec
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
-from mat.records.files import CURVE, FINAL, PROBES, RUN
+from mat.records.files import CURVE, FINAL, PROBES, RUN, read_whole
 from mat.records.run import RECORDS
 from tests.campaign.commands import Command, computed, counting, done, killed_at, nothing
 from tests.experiments.cli.small_run import SPEC
@@ -116,7 +116,7 @@ def content(run: Path) -> dict[str, str]:
             if name.endswith(".json"):
                 parts = {key: json.dumps(value, sort_keys=True) for key, value in json.loads(_text(run / name)).items()}
             else:
-                frame = pd.read_parquet(run / name)
+                frame = read_whole(run / name)
                 parts = {column: _exactly(frame[column]) for column in frame}
             found |= {f"{name}:{key}": value for key, value in parts.items()}
         except Exception as error:  # damaged files fail in many ways

@@ -24,7 +24,7 @@ def _small_campaign(root: Path, out: Path) -> None:
 
     serve.import_all(IMPORTED)
     made = bench.made(root, ("first", "second"))
-    curve = next(one for one in files.TARGETS if one.pattern.endswith("curve.parquet"))
+    curve = next(one for one in files.TARGETS if one.pattern.endswith("curve.csv"))
     shown = replace(curve, readers=(files.show,))
     attacks = [
         kills.Kill("first", (0.5,), True, signal.SIGKILL, True),

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs.pooled import Tables
-from mat.records.files import CURVE, FINAL, PROBES, RUN
+from mat.records.files import CURVE, FINAL, PROBES, RUN, write_record
 from mat.records.run import RECORDS
 from mat.records.seal import SEAL, write_seal
 
@@ -185,8 +185,8 @@ def write_run(
         "best_val_loss": None if diverged else float(curve["val_loss"].min()),
         "best_step": None if diverged else int(curve["step"][curve["val_loss"].idxmin()]),
     }  # fmt: skip
-    curve.to_parquet(path / CURVE, index=False)
-    probes.to_parquet(path / PROBES, index=False)
+    write_record(curve, path / CURVE)
+    write_record(probes, path / PROBES)
     (path / RUN).write_text(json.dumps(run))
     (path / FINAL).write_text(json.dumps(final))
     seal(path)

@@ -13,6 +13,7 @@ import yaml
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.runs import pool, pooled
+from mat.records.files import ENDING, write_record
 from mat.records.seal import beside, write_seal
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +32,8 @@ def measured(frames: Iterable[pd.DataFrame], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for number, frame in enumerate(frames):
-        files.append(folder / f"{number}.parquet")
-        frame.to_parquet(files[-1], index=False)
+        files.append(folder / f"{number}{ENDING}")
+        write_record(frame, files[-1])
         write_seal(beside(files[-1]), [files[-1].name])
     return files
 

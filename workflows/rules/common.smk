@@ -21,6 +21,7 @@ from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
+from mat.records.files import ENDING
 from mat.records.run import CHECKPOINT, FILES
 from mat.records.seal import beside
 
@@ -89,7 +90,7 @@ ERRATUM = [path for path in [f"{MADE}/ERRATUM.md"] if Path(path).is_file()]
 
 RUNS, STARTS, TASKS, JOBS, HAS_LEVELS = expand_scale()
 # what jobs measured, by study, and all that tables and figures may ask of a scale
-MEASURED = {study: [f"{RESULTS}/{study}/{job}.parquet" for job in jobs] for study, jobs in JOBS.items()}
+MEASURED = {study: [f"{RESULTS}/{study}/{job}{ENDING}" for job in jobs] for study, jobs in JOBS.items()}
 ASKED = {
     *(study for study, files in MEASURED.items() if files),
     *(["ceiling"] if CONTENT.ceiling else []),

@@ -5,8 +5,8 @@ rule study:
     input:
         job_data,
     output:
-        made=f"{RESULTS}/{{study}}/{{job}}.parquet",
-        seal=seal_of(f"{RESULTS}/{{study}}/{{job}}.parquet"),
+        made=f"{RESULTS}/{{study}}/{{job}}{ENDING}",
+        seal=seal_of(f"{RESULTS}/{{study}}/{{job}}{ENDING}"),
     log:
         f"{RESULTS}/logs/{{study}}/{{job}}.log",
     wildcard_constraints:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mat.errors import InputError
 from mat.records.archive import NAME
 
 RESULTS, FIGURES, REFERENCE = Path("results"), Path("paper_figures"), "reference"
@@ -48,6 +49,16 @@ class Place(NamedTuple):
             if path.is_relative_to(mine):
                 return theirs / path.relative_to(mine)
         raise ValueError(f"{path} is no file of {self.name}")
+
+
+def reference_of(tables: Path, root: Path) -> Path:
+    """The reference's folder of tables beside a folder of one's own. Raises InputError where there is none."""
+    own, results = tables.resolve(), (root / RESULTS).resolve()
+    found = root / RESULTS / REFERENCE / own.relative_to(results) if own.is_relative_to(results) else None
+    if found is None or not (found / "runs.csv").is_file():
+        has = ", ".join(str(place.tables) for place in references(root)) or "none"
+        raise InputError(f"{tables} has no reference results beside it; name what to compare with; references: {has}")
+    return found
 
 
 def references(root: Path) -> Iterator[Place]:

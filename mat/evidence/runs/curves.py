@@ -1,6 +1,6 @@
 """What is read off one run's curve; every function is pure and knows one run only.
 
-A curve is the frame of ``curve.parquet``: one row per evaluation, ascending in ``step``. Costs are in MACs, by the
+A curve is the frame of ``curve.csv``: one row per evaluation, ascending in ``step``. Costs are in MACs, by the
 charging rule of ``mat.records.costs``.
 """
 

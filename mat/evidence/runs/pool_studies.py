@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.records.code import refuse_mixture
-from mat.records.files import read_parquet
+from mat.records.files import read_record
 from mat.records.seal import beside, check_seal
 from mat.records.studies import JOB
 
@@ -41,7 +41,7 @@ def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     check_seal(beside(path), [path.name], AGAIN)
-    return read_parquet(path, (*JOB, *columns), AGAIN)
+    return read_record(path, (*JOB, *columns), AGAIN)
 
 
 def one_value(rows: pd.DataFrame, column: str, where: str, what: str) -> None:

@@ -31,6 +31,7 @@ from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, chan
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
 from mat.ranking import kendall, signs
+from mat.records.files import ENDING
 from mat.records.studies import AGREEMENT
 
 COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
@@ -243,7 +244,7 @@ TABLE = Table(
     lambda frame, given: markdown(frame),
     reads=("claims",),
     needs="agreement",
-    measured="results/{scale}/agreement/*.parquet",
+    measured=f"results/{{scale}}/agreement/*{ENDING}",
     texts=(
         *("family", "checkpoint", "estimator", "normalisation", "comparison", "reference", "default_estimator"),
         *("default_normalisation", "model", "task", "scale", "code_hash"),

@@ -14,9 +14,10 @@ from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
 from mat.evidence.text import format
 from mat.evidence.text.format import ALL
+from mat.records.files import ENDING
 from mat.records.studies import BRANCHES
 
-STUDY = {"reads": (), "needs": "branches", "measured": "results/{scale}/branches/*.parquet"}  # of their records
+STUDY = {"reads": (), "needs": "branches", "measured": f"results/{{scale}}/branches/*{ENDING}"}  # of their records
 TEXTS = (
     *("family", "checkpoint", "scale", "task", "model", "loss_unit", "metric", "estimator", "normalisation"),
     "code_hash",

@@ -18,6 +18,7 @@ from mat.evidence.tables.estimator_price import END, ESTIMATOR, Choice, at_end, 
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
 from mat.ranking import kendall, signs
+from mat.records.files import ENDING
 
 _COST = ["seconds", "macs", "macs_eigen", "epoch_seconds", "epoch_macs"]
 _ABOUT = ["model", "task", "logits", "model_positions", "scale", "code_hash"]
@@ -202,7 +203,7 @@ TABLE = Table(
     lambda frame, given: markdown(frame),
     reads=("claims",),
     needs="agreement",
-    measured="results/{scale}/agreement/*.parquet",
+    measured=f"results/{{scale}}/agreement/*{ENDING}",
     texts=("family", "estimator", "reference", "model", "task", "scale", "code_hash"),
     place=151,
 )

@@ -22,6 +22,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 from mat.evidence.trace import provenance_runs
+from mat.records.files import read_record
 
 NAME = "provenance.json"
 SCRIPTS = "paper_figures"
@@ -110,7 +111,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
     for path in sorted(root.glob(table.measured.format(scale=relative(tables.home, root / "results")))):
-        first = pd.read_parquet(path, columns=["family", "code_hash"]).iloc[:1]
+        first = read_record(path, ("family", "code_hash")).iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
     return found
@@ -118,7 +119,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
 
 def _is_measured(source: str) -> bool:
     """Whether a path of the record is a table that a job measured: too large to commit, recorded where it is."""
-    folders = {Path(table.measured).parent.as_posix() for table in catalogue.tables().values() if table.measured}
+    folders = {table.measured.rpartition("/")[0] for table in catalogue.tables().values()} - {""}
     return any(fnmatch(source, f"{folder.format(scale='*')}/*") for folder in folders)
 
 

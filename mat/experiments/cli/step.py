@@ -67,7 +67,7 @@ def prepare(spec: str, out: Path, data: Path | None, cache: Path) -> None:
 @step.command()
 @click.argument("study")
 @click.option("--job", required=True, metavar="JSON|FILE", help="labels, specification and settings of the job")
-@options.path("--out", "the Parquet table to write", "FILE")
+@options.path("--out", "the table to write", "FILE")
 @options.machine
 def measure(study: str, job: str, out: Path, device: str, save_every: float, data: Path | None, cache: Path) -> None:
     """Measure beside a run what a study asks."""

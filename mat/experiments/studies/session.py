@@ -23,7 +23,7 @@ from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import HERE, Machine, versions
 from mat.experiments.training.resume import SAVE_EVERY, Report, silent
 from mat.records.code import differences
-from mat.records.files import remove, write_parquet
+from mat.records.files import read_whole, remove, write_record
 from mat.records.seal import beside, check_seal, write_seal
 
 
@@ -136,7 +136,7 @@ class Session(ABC):
     def measure(
         cls, job: Job, out: Path, machine: Machine = HERE, report: Report = silent, save_every: float = SAVE_EVERY
     ) -> pd.DataFrame:
-        """Train a job's run, measure it, and write the table ``out`` (Parquet); returns it.
+        """Train a job's run, measure it, and write the table ``out``; returns it.
 
         Resumes from the state of an interrupted process; a finished table is returned as it is. Raises InputError
         before any training for input that cannot be used.
@@ -160,7 +160,7 @@ class Session(ABC):
         table = session.table().assign(
             **session.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
         )
-        write_parquet(table, out)
+        write_record(table, out)
         write_seal(beside(out), [out.name])
         remove(states)
         report(f"{len(table)} {cls.rows} written to {out}", 1.0)
@@ -174,9 +174,9 @@ def finished(out: Path, job: Job, code: Mapping[str, str]) -> pd.DataFrame | Non
         return None
     check_seal(beside(out), [out.name], "move both away to measure it again")
     try:
-        found = pd.read_parquet(out)
+        found = read_whole(out)
         name, theirs = found["job"].iloc[0], json.loads(found["code"].iloc[0])
-    except (OSError, ValueError, KeyError, IndexError):
+    except (InputError, ValueError, KeyError, IndexError):
         raise InputError(f"{out} is no table of this measurement; move it away, or choose another file") from None
     changed = differences(theirs, code)
     if name != job.name or changed:

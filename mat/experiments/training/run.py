@@ -20,7 +20,7 @@ from mat.experiments.training.reference_run import reference_modules
 from mat.experiments.training.resume import Report
 from mat.records.code import differences
 from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
-from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, remove, write_json, write_parquet
+from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, remove, write_json, write_record
 from mat.records.run import FILES, RECORDS, read_run
 from mat.records.seal import SEAL, write_seal
 
@@ -81,8 +81,8 @@ def _train(
     labels = dict(labels or {"scale": "single", "task": spec.task.name, "method": spec.method.name})
     about = {**record(loop), "labels": labels, "code": code, "code_hash": identity["code_hash"]}
     write_json(about, out / RUN, sort_keys=True)
-    write_parquet(pd.DataFrame(loop.progress.curve), out / CURVE)
-    write_parquet(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
+    write_record(pd.DataFrame(loop.progress.curve), out / CURVE)
+    write_record(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
     write_json(final, out / FINAL, sort_keys=True)
     write_seal(out / SEAL, [*RECORDS, *kept])
     remove(states)

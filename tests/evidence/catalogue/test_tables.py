@@ -41,7 +41,7 @@ def test_a_table_is_made_from_what_its_record_says():
     assert catalogue.sources(catalogue.find("sanity"), "demo")[-2:] == ["probes.parquet", "workflows/sanity.yaml"]
     assert catalogue.sources(catalogue.find("agreement"), "demo") == [
         "workflows/claims.yaml",
-        "results/demo/agreement/*.parquet",
+        "results/demo/agreement/*.csv.gz",
     ]
 
 

@@ -7,6 +7,8 @@ import pytest
 from mat.errors import InputError
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect, find, specification_hash
+from mat.records.files import CURVE, read_whole
+from mat.records.run import FILES
 from tests.evidence.synthetic import METHODS, TASKS, edit, write_runs
 
 OTHER = {"task": {"name": "digits"}}
@@ -23,7 +25,7 @@ def test_all_runs_are_pooled_with_their_labels(runs):
     found = collect(runs)
     assert list(found.runs["method"]) == ["mat", "mat", "vanilla", "vanilla"]
     assert {"scale", "task", "method", "seed", "run"} <= set(found.curves.columns) & set(found.probes.columns)
-    assert len(found.curves) == sum(len(pd.read_parquet(run / "curve.parquet")) for run in runs)
+    assert len(found.curves) == sum(len(read_whole(run / CURVE)) for run in runs)
     assert set(found.runs["estimator"]) == {"sum_of_logits"}
     assert found.runs["version_torch"].eq("2.11.0").all()
 
@@ -89,7 +91,7 @@ def test_hashes_that_look_like_numbers_stay_texts(runs, tmp_path):
     assert (first["code_hash"], first["data_hash"]) == ("12e4", "007")
 
 
-@pytest.mark.parametrize("file", ["run.json", "curve.parquet", "probes.parquet", "final.json", "SHA256SUMS"])
+@pytest.mark.parametrize("file", FILES)
 def test_an_incomplete_directory_is_refused_by_the_missing_file(runs, file):
     (runs[1] / file).unlink()
     with pytest.raises(InputError, match=rf"{runs[1].name} is incomplete.*missing {file}"):

@@ -288,7 +288,7 @@ class TestFiles:
             agreement.load(measured([frames[0].drop(columns="kind")], tmp_path / "b"))
         (damaged,) = measured(frames, tmp_path / "c")
         damaged.write_bytes(damaged.read_bytes()[:-1])
-        with pytest.raises(InputError, match=r"is not what 0\.parquet\.sha256 beside it was written for"):
+        with pytest.raises(InputError, match=r"is not what 0\.csv\.gz\.sha256 beside it was written for"):
             agreement.load([damaged])
 
     def test_a_claims_file_without_the_rule_is_refused(self, tmp_path):

@@ -12,6 +12,7 @@ from mat.evidence.report import files
 from mat.evidence.runs import pool
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
+from mat.records.files import CURVE, ENDING, read_whole, write_record
 from mat.records.run import FILES
 from tests.evidence.synthetic import MANY, seal, write_runs
 from tests.evidence.trace.repository import TABLES, traced
@@ -112,8 +113,7 @@ def change_final(folder):
 
 
 def changed_curve(folder, change):
-    path = folder / "curve.parquet"
-    change(pd.read_parquet(path)).to_parquet(path, index=False)
+    write_record(change(read_whole(folder / CURVE)), folder / CURVE)
 
 
 def change_curve(folder):
@@ -135,11 +135,11 @@ def change_specification(folder):
 
 CHANGES = {
     "digits-mat-0": (change_final, "final.json is not the file that was recorded", "has the test_loss"),
-    "digits-mat-1": (change_curve, "curve.parquet is not the file", "runs/{run} has: macs_executed"),
+    "digits-mat-1": (change_curve, "curve.csv is not the file", "runs/{run} has: macs_executed"),
     "hmm-mat-0": (
-        change_seconds, "curve.parquet is not the file", "has: in seconds alone, all other numbers are the same"
+        change_seconds, "curve.csv is not the file", "has: in seconds alone, all other numbers are the same"
     ),
-    "hmm-mat-1": (lose_rows, "curve.parquet is not the file", "runs/{run} has: 31 rows beside 30"),
+    "hmm-mat-1": (lose_rows, "curve.csv is not the file", "runs/{run} has: 31 rows beside 30"),
     "digits-vanilla-0": (change_specification, "has the spec_hash", "has the estimator projected"),
 }  # fmt: skip
 
@@ -173,12 +173,12 @@ def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(rep
     measured.mkdir()
     for name, code in (("vgg-s0-1", "c0de"), ("vgg-s0-0", "older")):
         frame = pd.DataFrame({"family": ["vgg"], "code_hash": [code]})
-        frame.to_parquet(measured / f"{name}.parquet")
+        write_record(frame, measured / f"{name}{ENDING}")
     pd.DataFrame({"family": ["vgg"], "code_hash": ["c0de"], "n": [3]}).to_csv(
         repository / TABLES / "trainability.csv", index=False
     )
     files.provenance(repository / TABLES, repository / "paper_figures", repository)
     made = provenance.load(repository / TABLES)["files"][f"{TABLES}/trainability.csv"]
-    assert list(made["from"]) == ["results/demo/branches/vgg-s0-1.parquet"]
+    assert list(made["from"]) == ["results/demo/branches/vgg-s0-1.csv.gz"]
     shutil.rmtree(measured)  # a clone does not have them
     files.check(repository / TABLES, CLAIMS, repository)

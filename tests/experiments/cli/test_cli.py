@@ -21,6 +21,7 @@ from mat.experiments.cli.plugins import INDENT, WIDTH, listed
 from mat.experiments.cli.train import described
 from mat.experiments.config.spec import Probe, Recipe
 from mat.methods.mat import MAT
+from mat.records.files import read_whole
 from mat.settings.strict import descriptions
 from tests.experiments.cli.small_run import SPEC
 
@@ -76,7 +77,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path, capsys):
     assert not (tmp_path / "a/final.json").exists()
     for name in "ab":
         assert main(["train", "--spec", spec, "--out", str(tmp_path / name)]) == 0
-    a, b = (pd.read_parquet(tmp_path / name / "curve.parquet") for name in "ab")
+    a, b = (read_whole(tmp_path / name / "curve.csv") for name in "ab")
     clocks = [c for c in a if c.startswith("seconds")]
     pd.testing.assert_frame_equal(a.drop(columns=clocks), b.drop(columns=clocks), check_exact=True)
     assert main(["show", str(tmp_path / "a")]) == 0

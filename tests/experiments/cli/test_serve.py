@@ -15,6 +15,7 @@ import pytest
 from mat.experiments.cli import handover, serve
 from mat.experiments.cli.main import main
 from mat.experiments.training import code_version
+from mat.records.files import CURVE, PROBES, read_whole
 from tests.experiments.cli.small_run import SPEC
 
 MODULES = ("mat.experiments.tasks.digits", "mat.experiments.models.vgg", "mat.methods.mat")
@@ -124,8 +125,8 @@ def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path
         made = call(by, "train", "--spec", json.dumps(spec), "--out", tmp_path / name, OMP_NUM_THREADS="2")
         _, error = made.communicate(timeout=300)
         assert made.returncode == 0, error
-    for table in ("curve", "probes"):
-        one, other = (pd.read_parquet(tmp_path / name / f"{table}.parquet") for name in ("served", "own"))
+    for table in (CURVE, PROBES):
+        one, other = (read_whole(tmp_path / name / table) for name in ("served", "own"))
         clocks = [column for column in one if column.startswith("seconds")]
         pd.testing.assert_frame_equal(one.drop(columns=clocks), other.drop(columns=clocks), check_exact=True)
     one, other = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("served", "own"))

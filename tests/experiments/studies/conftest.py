@@ -9,7 +9,7 @@ from tests.experiments.studies.mini import job
 
 def _measured(study, tmp_path_factory):
     torch.set_num_threads(1)
-    return STUDIES[study].session.measure(job(study), tmp_path_factory.mktemp("measured") / "vgg.parquet")
+    return STUDIES[study].session.measure(job(study), tmp_path_factory.mktemp("measured") / "vgg.csv.gz")
 
 
 @pytest.fixture(scope="session")

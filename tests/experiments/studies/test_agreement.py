@@ -93,7 +93,7 @@ def test_the_budget_leaves_out_what_is_too_dear():
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_a_kernel_that_adds_directions_is_the_estimators_own(family, tmp_path):
     """Fewer passes, the same kernels; the bound is of single precision, summed over the directions."""
-    session = Spectra(job(family, positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(family, positions=[2]), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     added = [measurement for measurement, _ in session.kernels(1) if measurement.known]
     assert {(m.directions, m.positions) for m in added} >= {(2, 0), (6, 0)} | ({(6, 2)} if family == "bert" else set())
     for measurement, grams in session.kernels(1):
@@ -103,7 +103,7 @@ def test_a_kernel_that_adds_directions_is_the_estimators_own(family, tmp_path):
 
 
 def test_the_reference_has_directions_of_its_own_and_positions_are_of_the_probe(tmp_path):
-    session = Spectra(job("bert", positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job("bert", positions=[2]), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     drawn = {(m.directions, m.positions): session.estimator(m, 0) for m in session.measurements}
     assert len({drawn[r, p].seed for r in (1, 2, 6) for p in (0, 2)}) == 1 != drawn[8, 0].seed
     again = session.estimator(session.measurements[0], 1)
@@ -112,7 +112,7 @@ def test_the_reference_has_directions_of_its_own_and_positions_are_of_the_probe(
 
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
-    session = Spectra(job(family, positions=[2]), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(family, positions=[2]), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     table = pd.DataFrame(session.probe(0, 0.0, 0)) if family == "vgg" else None
     for n in (2, 4):
         rows = {tuple(row[key] for key in KEY): row for row in session._prices(n)}
@@ -133,7 +133,7 @@ def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, tmp_path):
     """Where shapes show whose rows are whose; to trace them takes passes of the whole batch."""
-    session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(family), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     for n in (2, 4):
         macs = {row["estimator"]: row["macs"] for row in session._prices(n)}
         assert 0 < macs["step"] < macs["loss"]
@@ -141,7 +141,7 @@ def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, tmp_pat
 
 def test_a_steps_spectra_are_those_of_the_loss_where_nothing_mixes_or_drops(tmp_path):
     """The recipe's batch is 200, of which four are read: their part of the mean, times 200, is their own gradient."""
-    session = Spectra(of_model("digits", batch_norm=False), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(of_model("digits", batch_norm=False), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     for _ in range(2):
         session.advance(lambda line, share: None)
     table = pd.DataFrame(session.probe(2, 0.5, 1))
@@ -154,7 +154,7 @@ def test_a_steps_spectra_are_those_of_the_loss_where_nothing_mixes_or_drops(tmp_
 
 def test_under_batch_norm_the_batch_is_the_recipes(tmp_path):
     """Every one of its 200 samples is in the statistics, no other one is."""
-    session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     measurement = next(m for m in session.measurements if m.estimator == "step")
     found = []
     for place in (None, 399, 199):
@@ -168,7 +168,7 @@ def test_under_batch_norm_the_batch_is_the_recipes(tmp_path):
 @pytest.mark.parametrize(("task", "model"), [("digits", {"batch_norm": True}), ("hmm", {"dropout": 0.5})])
 def test_measuring_a_step_leaves_the_run_as_it_was(task, model, tmp_path):
     """Modes, gradients, batch statistics, generators; and what it draws is its own."""
-    session = Spectra(of_model(task, **model), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(of_model(task, **model), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     session.advance(lambda line, share: None)
     own = session.loop.model
     own.eval()
@@ -196,7 +196,7 @@ def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_p
     """At all positions too, which the table of agreement is of; and more positions than there are are all."""
     for asked, default in ((2, 2), (9, 0)):
         made = with_probe("hmm", positions=asked)
-        session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
+        session = Spectra(made, tmp_path / "x.csv.gz", Machine(cache=tmp_path))
         table = pd.DataFrame(session.probe(0, 0.0, 0))
         normalised = table[table["normalisation"] == "cosine"]
         assert session.default == ("projected", 6, default, 4)
@@ -209,7 +209,7 @@ def test_a_default_of_some_positions_is_marked_and_has_every_normalisation(tmp_p
 
 def test_a_default_is_measured_beside_what_is_asked_for(tmp_path):
     made = with_probe("hmm", positions=3, n=5, directions=7)
-    session = Spectra(made, tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(made, tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     assert session.default == ("projected", 7, 3, 5)
     table = pd.DataFrame(session.probe(0, 0.0, 0))
     assert session.default in set(zip(*(table[key] for key in KEY), strict=True))
@@ -236,7 +236,7 @@ def test_an_epoch_is_the_steps_of_a_dense_run(agreement, tmp_path):
 @pytest.mark.parametrize("family", ["vgg", "bert"])
 def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
     """What the measurement relies on: one call on the largest n gives the kernels of every smaller one."""
-    session = Spectra(job(family), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(family), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     for measurement in session.measurements:
         estimator = session.estimator(measurement, 1)
         largest, smaller = session.grams(estimator, 1, 4), session.grams(estimator, 1, 2)
@@ -246,7 +246,7 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
 
 
 def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
-    session = Spectra(job(), tmp_path / "x.parquet", Machine(cache=tmp_path))
+    session = Spectra(job(), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     table = pd.DataFrame(session.probe(0, 0.0, 1))
     measurement = next(m for m in session.measurements if m.directions == 2)
     grams = session.grams(session.estimator(measurement, 1), 1, 4)
@@ -284,13 +284,13 @@ def test_the_weights_are_those_of_a_vanilla_run(tmp_path):
 def test_a_run_that_diverges_keeps_what_was_measured(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"]["lr"] = 1e18
-    found = Spectra.measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = Spectra.measure(jobs_in(config)[0], tmp_path / "x.csv.gz")
     assert found["diverged"].all()
     assert 0 in set(found["step"]) and 10 not in set(found["step"])
 
 
 def test_too_many_probe_samples_and_nothing_affordable_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="probe size"):
-        Spectra.measure(job("bert", probe_sets=40), tmp_path / "x.parquet")
+        Spectra.measure(job("bert", probe_sets=40), tmp_path / "x.csv.gz")
     with pytest.raises(InputError, match="no estimator is affordable"):
-        Spectra.measure(job("bert", estimators=["trace"]), tmp_path / "x.parquet")
+        Spectra.measure(job("bert", estimators=["trace"]), tmp_path / "x.csv.gz")

@@ -183,7 +183,7 @@ def test_a_run_or_a_branch_that_diverges_is_recorded(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["tasks"]["digits"]["recipe"] |= {"lr": 1e18, "warmup": 0.0}
     config["branches"]["shares"] = [0, 0.5]
-    found = Branches.measure(jobs_in(config)[0], tmp_path / "x.parquet")
+    found = Branches.measure(jobs_in(config)[0], tmp_path / "x.csv.gz")
     assert found["diverged"].all() and set(found["step"]) == {0, 8}
     late, early = found[found["step"] == 8], found[found["step"] == 0]
     assert late[["lambda_max", "train_loss_before", "train_loss_after", "val_loss_after"]].isna().all(axis=None)
@@ -243,4 +243,4 @@ def test_a_set_has_its_share_of_the_modules():
 
 def test_branches_longer_than_the_run_are_refused_before_training(tmp_path):
     with pytest.raises(InputError, match="a branch of 20 steps from step 8 goes beyond the run's 15 steps"):
-        Branches.measure(job(set_steps=20), tmp_path / "x.parquet")
+        Branches.measure(job(set_steps=20), tmp_path / "x.csv.gz")

@@ -12,6 +12,7 @@ from mat.experiments.studies.registry import STUDIES
 from mat.experiments.studies.session import checkpoints
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash
+from mat.records.files import read_whole, write_record
 from mat.records.seal import beside, write_seal
 from tests.experiments.studies.mini import CONFIGS, config_of, job, jobs_in
 
@@ -26,7 +27,7 @@ every_study = pytest.mark.parametrize("study", STUDIES)
     ],
 )
 def test_a_resumed_measurement_is_bit_identical(study, last, before, number, tmp_path, request):
-    measured, out, asked = request.getfixturevalue(study), tmp_path / "a" / "vgg.parquet", STUDIES[study].session
+    measured, out, asked = request.getfixturevalue(study), tmp_path / "a" / "vgg.csv.gz", STUDIES[study].session
 
     def interrupt(line, share):
         if line == last:
@@ -42,15 +43,15 @@ def test_a_resumed_measurement_is_bit_identical(study, last, before, number, tmp
     assert not any(part in line for line in resumed for part in before), "it began again instead of going on"
     clocks = found.columns.intersection(["seconds", "epoch_seconds"])
     pd.testing.assert_frame_equal(found.drop(columns=clocks), measured.drop(columns=clocks), check_exact=True)
-    other = asked.measure(job(study, seed=1), tmp_path / "other.parquet")  # control: the comparison sees another seed
+    other = asked.measure(job(study, seed=1), tmp_path / "other.csv.gz")  # control: the comparison sees another seed
     assert not np.array_equal(other[number], measured[number])
 
 
 @every_study
 def test_a_finished_table_is_not_measured_again_and_another_is_refused(study, tmp_path, request):
-    measured, out, lines = request.getfixturevalue(study), tmp_path / "vgg.parquet", []
+    measured, out, lines = request.getfixturevalue(study), tmp_path / "vgg.csv.gz", []
     asked = STUDIES[study].session
-    measured.to_parquet(out, index=False)
+    write_record(measured, out)
     write_seal(beside(out), [out.name])
     found = asked.measure(job(study), out, report=lambda line, share: lines.append(line))
     assert len(found) == len(measured) and "already finished" in lines[0]
@@ -127,10 +128,10 @@ def test_a_block_that_is_no_mapping_is_refused():
     [("agreement", {"shares": [0], "probe_sets": 1}), ("branches", {"shares": [0], "steps": 1, "set_steps": 0})],
 )
 def test_the_command_line_measures_and_refuses_in_one_line(study, settings, tmp_path, capsys):
-    path, out = tmp_path / "job.json", tmp_path / "vgg.parquet"
+    path, out = tmp_path / "job.json", tmp_path / "vgg.csv.gz"
     path.write_text(job(study, **settings).json)
     assert main(["step", "measure", study, "--job", str(path), "--out", str(out)]) == 0
-    found = pd.read_parquet(out)
+    found = read_whole(out)
     assert len(found) and (study == "agreement" or set(found["part"]) == {"module"})
     capsys.readouterr()
     for given, message in (("{}", "a job is a mapping with"), ("nowhere", "cannot read nowhere"), ("[]", "cannot")):

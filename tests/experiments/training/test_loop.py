@@ -22,6 +22,7 @@ from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
+from mat.records.files import CURVE, PROBES, read_whole
 from mat.records.run import FILES, RECORDS
 from mat.records.seal import SEAL, write_seal
 
@@ -155,8 +156,8 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
     assert not state.exists()
     assert "step 0/" not in resumed[0], "it began again instead of going on"
     clocks = [name for name in COST_LINES if name.startswith("seconds")]
-    for name in ("curve", "probes"):
-        a, b = (pd.read_parquet(tmp_path / which / f"{name}.parquet") for which in "ab")
+    for name in (CURVE, PROBES):
+        a, b = (read_whole(tmp_path / which / name) for which in "ab")
         pd.testing.assert_frame_equal(
             a.drop(columns=clocks, errors="ignore"), b.drop(columns=clocks, errors="ignore"), check_exact=True
         )
@@ -193,7 +194,7 @@ def test_a_diverging_run_is_recorded_and_raises_nothing(tmp_path):
     assert final["status"] == "diverged"
     assert final["test_loss"] is None
     record = json.loads((tmp_path / "run/run.json").read_text())
-    curve = pd.read_parquet(tmp_path / "run/curve.parquet")
+    curve = read_whole(tmp_path / "run/curve.csv")
     assert record["name"]
     assert curve["step"].iloc[-1] == final["steps"] < 20
 
@@ -216,9 +217,9 @@ def test_a_run_that_overflows_at_its_last_step_is_not_called_finished(tmp_path):
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = trained(spec(epochs=1), tmp_path / "run")
-    before = (tmp_path / "run/curve.parquet").stat().st_mtime_ns
+    before = (tmp_path / "run/curve.csv").stat().st_mtime_ns
     assert trained(spec(epochs=1), tmp_path / "run") == first
-    assert (tmp_path / "run/curve.parquet").stat().st_mtime_ns == before
+    assert (tmp_path / "run/curve.csv").stat().st_mtime_ns == before
 
 
 @pytest.fixture(scope="module", params=[DIGITS, TEXT, ROUTED], ids=["digits", "text", "routed"])
@@ -236,7 +237,7 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
     whole schedule, or goes to zero within them."""
     base, folder, other = followed
-    last = pd.read_parquet(folder / other / "curve.parquet").iloc[-1]
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
     given = {**base, "method": {"name": "early_stop", "match": other, "schedule": schedule}}
     one = loop(Spec.of(given), folder)
@@ -247,7 +248,7 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert one.steps == min(spent // step, whole) and one.steps >= 1
     assert one.scheduled == (whole if schedule == "cut" else one.steps)
     final = trained(one.spec, folder / one.spec.name)
-    curve = pd.read_parquet(folder / one.spec.name / "curve.parquet")
+    curve = read_whole(folder / one.spec.name / "curve.csv")
     stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
     assert {"mat.methods.early_stop", "mat.methods.mat"} <= set(stands_on), "what it follows is of its numbers, too"
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
@@ -286,14 +287,14 @@ def test_the_probes_of_a_run_stay_within_its_budget(name, method, tmp_path):
     base, budget = BUDGETS[name]
     made = spec({**base, "probe": {"n": 64, "every": 5, "budget": budget}}, method)
     trained(made, tmp_path / "run")
-    last = pd.read_parquet(tmp_path / "run/curve.parquet").iloc[-1]
+    last = read_whole(tmp_path / "run/curve.csv").iloc[-1]
     probes = last["macs_executed_probe"] + last["macs_eigen"]
     assert 0 < probes <= budget * last["macs_executed"]
     record = json.loads((tmp_path / "run/run.json").read_text())
     written = (record["probe_n"], record["probe_directions"], record["interval"])
     assert written == loop(made, tmp_path).extent == Shape(made).extent
     assert written[0] < 64 and written[2] >= 5
-    assert set(pd.read_parquet(tmp_path / "run/probes.parquet")["n"]) == {written[0]}
+    assert set(read_whole(tmp_path / "run/probes.csv.gz")["n"]) == {written[0]}
 
 
 def test_a_run_is_probed_at_the_positions_of_its_specification(tmp_path):
@@ -317,12 +318,12 @@ def test_a_run_follows_one_whose_intervals_grew(tmp_path):
     probe = {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}
     other = Spec.of({**TEXT, "method": {"name": "mat"}, "probe": probe})
     trained(other, tmp_path / other.name)
-    begun = pd.read_parquet(tmp_path / other.name / "probes.parquet").groupby("step")["active"].sum()
+    begun = read_whole(tmp_path / other.name / "probes.csv.gz").groupby("step")["active"].sum()
     assert len(set(begun.index.to_series().diff().dropna())) > 1, "they grew"
     for own in (probe, {"n": 6, "every": 5}):
         made = Spec.of({**TEXT, "method": {"name": "random", "match": other.name}, "probe": own})
         trained(made, tmp_path / made.name)
-        found = pd.read_parquet(tmp_path / made.name / "probes.parquet").groupby("step")["active"].sum()
+        found = read_whole(tmp_path / made.name / "probes.csv.gz").groupby("step")["active"].sum()
         assert found.equals(begun)
 
 
@@ -339,8 +340,8 @@ def test_what_is_written(tmp_path):
     assert record["charges_probe"] is True
     modules = sum(row["parameters"] for row in record["modules"]) + record["remainder_parameters"]
     assert modules == sum(p.numel() for p in loop(made, tmp_path).model.parameters())
-    curve = pd.read_parquet(tmp_path / "run/curve.parquet")
-    probes = pd.read_parquet(tmp_path / "run/probes.parquet")
+    curve = read_whole(tmp_path / "run/curve.csv")
+    probes = read_whole(tmp_path / "run/probes.csv.gz")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
     assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
