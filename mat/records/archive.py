@@ -215,7 +215,7 @@ def _found(folder: Path) -> list[Item]:
         if path.is_file() and path not in known:
             raise InputError(f"{path} has no seal beside it; {_AGAIN}")
     listed = _listed(folder / SEAL)
-    if listed != {path.relative_to(folder).as_posix() for path in known} - {SEAL}:
+    if listed != {path.relative_to(folder).as_posix() for path in known if path.is_file()} - {SEAL}:
         raise InputError(f"{SEAL} does not list what is there; {_AGAIN}")
     return items
 

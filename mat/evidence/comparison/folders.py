@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def apart(self) -> dict[str, list[str]]:
-        """What of a does not agree with b: other verdicts, numbers outside b's interval, rows that one of them lacks."""
+        """What of a does not agree with b: other verdicts, numbers outside b's interval, rows of one alone."""
         return {
             "verdicts": [f"{one.claim} {one.task}" for one in self.verdicts or ()],
             "numbers": [f"{one.task} {one.method} {one.measure}" for one in self.numbers or () if one.inside is False],
