@@ -214,9 +214,9 @@ def _found(folder: Path) -> list[Item]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path not in known:
             raise InputError(f"{path} has no seal beside it; {_AGAIN}")
-    listed = _listed(folder / SEAL)
-    if listed != {path.relative_to(folder).as_posix() for path in known if path.is_file()} - {SEAL}:
-        raise InputError(f"{SEAL} does not list what is there; {_AGAIN}")
+    there = {path.relative_to(folder).as_posix() for path in known if path.is_file()} - {SEAL}
+    if unlisted := sorted(there - _listed(folder / SEAL)):
+        raise InputError(f"{SEAL} does not list {unlisted[0]}; {_AGAIN}")
     return items
 
 

@@ -123,8 +123,9 @@ def dropped(files: dict) -> None:
 
 
 def renamed(files: dict) -> None:
+    run = run_of(files)
     for name in FILES:
-        files[f"demo/runs/another/{name}"] = files.pop(f"{run_of(files)}/{name}")
+        files[f"demo/runs/another/{name}"] = files.pop(f"{run}/{name}")
 
 
 def altered(files: dict) -> None:
