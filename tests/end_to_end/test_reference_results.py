@@ -51,7 +51,10 @@ def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
         assert (ROOT / f"paper_figures/reference/{scale}/{figure}.png").stat().st_size > 20_000
 
 
-SANITY = [*(ROOT / "results/reference").glob("*/tables/sanity.csv"), *(ROOT / "results/reference").glob("*/only/*/tables/sanity.csv")]
+SANITY = [
+    *(ROOT / "results/reference").glob("*/tables/sanity.csv"),
+    *(ROOT / "results/reference").glob("*/only/*/tables/sanity.csv"),
+]
 
 
 # by part of a scale

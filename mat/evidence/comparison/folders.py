@@ -111,8 +111,17 @@ def _both(a: Path, b: Path, name: str, compared, *keys: str):
     return *compared(*frames), unmatched(*frames, *keys)
 
 
+def hardware_of(run: Path) -> str:
+    """What a run's folder says of the machine that it was made on."""
+    return _on(pd.DataFrame([pool.read_run(run)[0]]))
+
+
 def _hardware(a: pd.DataFrame, b: pd.DataFrame) -> tuple[str, str]:
-    return tuple(", ".join(f"{name} {_values(runs, name)}" for name in HARDWARE) for runs in (a, b))
+    return _on(a), _on(b)
+
+
+def _on(runs: pd.DataFrame) -> str:
+    return ", ".join(f"{name} {_values(runs, name)}" for name in HARDWARE)
 
 
 def _made_by(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[str, str]]:

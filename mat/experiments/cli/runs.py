@@ -45,11 +45,14 @@ def import_(file: Path, results: Path) -> None:
 
     with archive.unpacked(file, results) as items:
         states = {item: archive.state_of(item, results) for item in items}
-        for item in (item for item, state in states.items() if state == archive.NEW):
-            archive.place(item, results)
-        for state, there in Counter(states.values()).items():
-            print(f"{state}: {_said(item for item, found in states.items() if found == state)}" if there else "")
+        for state in dict.fromkeys(states.values()):
+            there = [item for item, found in states.items() if found == state]
+            print(f"{state}: {_said(there)}")
+            for machine in sorted({folders.hardware_of(item.path) for item in there if item.kind == archive.RUNS}):
+                print(f"  on {machine}")
         for item, state in states.items():
+            if state == archive.NEW:
+                archive.place(item, results)
             if state in (archive.NEW, archive.SAME):
                 continue
             print(f"\n{results / item.place}: {state}, left as it is")
