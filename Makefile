@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results plan clean distclean
+.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -36,6 +36,14 @@ lint-workflow:
 check-results: $(VENV)/.installed-test
 	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results tests/end_to_end
 
+# every committed table and figure, made again from the kept records of the runs, without training, and compared
+figures: $(VENV)/.installed
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference check
+
+# the results of a scale become its reference: results/$(SCALE) to results/reference/$(SCALE), with the runs' records
+reference: $(VENV)/.installed
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make $(SCALE)
+
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
 	@$(ACTIVATE) python -m mat plan --config $(SCALE)
@@ -53,7 +61,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # what was trained, measured and fetched stays, with Snakemake's record of it; so does what is committed
 clean:
-	git clean -Xdfq -e '!results/*/runs/' -e '!results/*/agreement/' -e '!results/*/branches/' -e '!results/*/data/' \
+	git clean -Xdfq $(foreach kept,runs agreement branches data,-e '!/results/*/$(kept)/') \
 	  -- results paper_figures
 	rm -rf $(VENV)
 

@@ -27,7 +27,7 @@ include: "workflows/rules/report.smk"
 rule all:
     default_target: True
     input:
-        # the runs themselves too: committed tables of the reference runs must not stand in for them
+        # the runs themselves too: tables must not stand in for them
         rules.collect.input.runs,
         made,
         rules.provenance.output,

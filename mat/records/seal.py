@@ -7,7 +7,7 @@ The lines are those of ``sha256sum``, which checks a seal, too (``sha256sum -c``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from mat.errors import InputError
@@ -32,7 +32,7 @@ def beside(path: Path) -> Path:
 
 def write_seal(seal: Path, names: Iterable[str]) -> None:
     """Seal the files ``names``, paths from the seal's folder."""
-    write_text(_text(seal.parent, sorted(names)), seal)
+    write_text(text(_sums(seal.parent, sorted(names))), seal)
 
 
 def check_seal(seal: Path, names: Iterable[str], again: str) -> None:
@@ -58,9 +58,14 @@ def check_seal(seal: Path, names: Iterable[str], again: str) -> None:
                 f"{path} is not what {seal.name} beside it was written for: one of them was cut off, altered or taken "
                 f"from elsewhere; {again}"
             )
-    if said != _text(seal.parent, listed) + "\n":
+    if said != text(_sums(seal.parent, listed)) + "\n":
         raise InputError(f"{seal} was altered since it was written; {again}")
 
 
-def _text(folder: Path, names: Iterable[str]) -> str:
-    return "\n".join([_HEAD, *(f"{sha256(folder / name)}  {name}" for name in names)])
+def text(sums: Mapping[str, str]) -> str:
+    """A seal of these SHA-256 sums by name, without the newline at its end."""
+    return "\n".join([_HEAD, *(f"{digest}  {name}" for name, digest in sums.items())])
+
+
+def _sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: sha256(folder / name) for name in names}

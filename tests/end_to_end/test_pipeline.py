@@ -330,13 +330,26 @@ def test_a_new_seed_trains_only_its_own_runs(pipeline):
 
 
 def test_tables_without_their_runs_do_not_stand_in_for_them(pipeline):
-    """A fresh clone has the reference tables and figures, and still trains."""
     runs = pipeline.root / "results/mini/runs"
     try:
         runs.rename(runs.with_name("kept"))
         assert {"train", "collect", "results", "verdicts", "figure"} <= planned(pipeline.dry_run())
     finally:
         runs.with_name("kept").rename(runs)
+
+
+def test_runs_that_were_made_elsewhere_are_pooled_and_none_is_trained_again(pipeline, tmp_path):
+    home, pack = pipeline.root / "results/mini", tmp_path / "runs.zip"
+    assert main(["runs", "export", str(home), "-o", str(pack)]) == 0
+    home.rename(tmp_path / "away")
+    try:
+        assert main(["runs", "import", str(pack), "--results", str(home.parent)]) == 0
+        rules = planned(pipeline.dry_run())
+    finally:
+        shutil.rmtree(home)
+        (tmp_path / "away").rename(home)
+    assert {"collect", "results", "trainability", "agreement", "figure"} <= rules
+    assert not {"fetch", "prepare", "train", "pretrain", "study"} & rules
 
 
 LOOP = "experiments/training/loop.py"

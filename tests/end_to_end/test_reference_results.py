@@ -12,12 +12,12 @@ from mat.evidence.stats.intervals import paired_difference, saving_percent
 
 pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]
-EVIDENCE = ROOT / "results/subset/only/evidence"
-SCALES = sorted(path.parent.name for path in (ROOT / "results").glob("*/tables"))
+EVIDENCE = ROOT / "results/reference/subset/only/evidence"
+SCALES = sorted(path.parent.name for path in (ROOT / "results/reference").glob("*/tables"))
 
 
 def row(task, method):
-    table = pd.read_csv(ROOT / "results/demo/tables/results.csv")
+    table = pd.read_csv(ROOT / "results/reference/demo/tables/results.csv")
     return table[(table["task"] == task) & (table["method"] == method)].iloc[0]
 
 
@@ -30,7 +30,7 @@ def test_vanilla_closes_most_of_the_gap_between_unigram_and_best_possible_loss()
 
 
 def test_no_method_crosses_the_best_possible_loss():
-    runs = pd.read_csv(ROOT / "results/demo/tables/runs.csv")
+    runs = pd.read_csv(ROOT / "results/reference/demo/tables/runs.csv")
     text = runs[runs["task"] == "hmm"]
     assert len(text) >= 12
     assert (text["test_loss"] > text["bound_floor_test"]).all()
@@ -43,15 +43,18 @@ def one_code(runs):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_tables_of_a_scale_stand_on_one_code_and_one_data_version(scale):
-    runs = pd.read_csv(ROOT / f"results/{scale}/tables/runs.csv")
+    runs = pd.read_csv(ROOT / f"results/reference/{scale}/tables/runs.csv")
     assert one_code(runs)
     assert (runs.groupby("task")["data_hash"].nunique() == 1).all()
     assert runs.groupby(["task", "method"])["seed"].nunique().min() >= 3
     for figure in ("dynamics", "loss_vs_compute", "active_map"):
-        assert (ROOT / f"paper_figures/{scale}/{figure}.png").stat().st_size > 20_000
+        assert (ROOT / f"paper_figures/reference/{scale}/{figure}.png").stat().st_size > 20_000
 
 
-SANITY = [*(ROOT / "results").glob("*/tables/sanity.csv"), *(ROOT / "results").glob("*/only/*/tables/sanity.csv")]
+SANITY = [
+    *(ROOT / "results/reference").glob("*/tables/sanity.csv"),
+    *(ROOT / "results/reference").glob("*/only/*/tables/sanity.csv"),
+]
 
 
 # by part of a scale
@@ -83,10 +86,10 @@ def test_steps_hardly_wait_for_their_batches():
             assert (runs["seconds_data"] < 0.02 * runs["seconds_train"]).all(), path
 
 
-RECORDED = [path.parent for path in (ROOT / "results").rglob("provenance.json")]
+RECORDED = [path.parent for path in (ROOT / "results/reference").rglob("provenance.json")]
 
 
-@pytest.mark.parametrize("tables", RECORDED, ids=lambda path: str(path.parent.relative_to(ROOT / "results")))
+@pytest.mark.parametrize("tables", RECORDED, ids=lambda path: str(path.parent.relative_to(ROOT / "results/reference")))
 def test_the_committed_files_are_what_they_say(tables):
     """Their hashes are the recorded ones, and the pooled runs give their numbers again."""
     assert "as recorded" in files.check(tables, ROOT / "workflows/claims.yaml", ROOT)
@@ -116,13 +119,13 @@ def test_what_the_errata_say_comes_out_of_the_pooled_runs():
     experts = said(
         saving_percent(by_seed(found, "experts_small", "mat_exact"), by_seed(found, "experts_small", "vanilla"))
     )
-    demo = pooled.load(ROOT / "results/demo/tables")
+    demo = pooled.load(ROOT / "results/reference/demo/tables")
     digits = said(
         paired_difference(100 * by_seed(demo, "digits", "mat_exact"), 100 * by_seed(demo, "digits", "vanilla"))
     )
     wanted = {
         EVIDENCE / "ERRATUM.md": (tiny, cifar, experts),
-        ROOT / "results/demo/ERRATUM.md": (digits, tiny, experts),
+        ROOT / "results/reference/demo/ERRATUM.md": (digits, tiny, experts),
         ROOT / "README.md": (tiny, experts),
     }
     for page, numbers in wanted.items():
@@ -135,7 +138,7 @@ def test_what_the_errata_say_comes_out_of_the_pooled_runs():
     [
         (EVIDENCE / "tables", "tiny_imagenet_small", 5),
         (EVIDENCE / "tables", "cifar10_small", 4),
-        (ROOT / "results/demo/tables", "digits", 4),
+        (ROOT / "results/reference/demo/tables", "digits", 4),
     ],
 )
 def test_detached_steps_cost_what_steps_with_nothing_active_cost(tables, task, seeds):

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("repository")
     tables, figures = root / "results/demo/tables", root / "paper_figures/demo"
-    shutil.copytree(ROOT / "results/demo/tables", tables)
-    shutil.copytree(ROOT / "paper_figures/demo", figures)
+    shutil.copytree(ROOT / "results/reference/demo/tables", tables)
+    shutil.copytree(ROOT / "paper_figures/reference/demo", figures)
     claims, methods, assets = (ROOT / name for name in ("workflows/claims.yaml", "mat/methods", "workflows/report"))
     files.provenance(tables, figures, root)
     files.report(tables, figures, claims, methods, assets, tables.parent, root)

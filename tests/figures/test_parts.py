@@ -64,8 +64,8 @@ def test_tables_without_rows_are_none(tmp_path):
 def test_the_committed_part_has_a_report_whose_links_lead_to_files(tmp_path):
     """From tables, figures and record to pages, as the workflow's rules call them."""
     tables, figures = (tmp_path / name / PART for name in ("results/subset", "paper_figures/subset"))
-    shutil.copytree(ROOT / "results/subset" / PART, tables)
-    shutil.copytree(ROOT / "paper_figures/subset" / PART, figures)
+    shutil.copytree(ROOT / "results/reference/subset" / PART, tables)
+    shutil.copytree(ROOT / "paper_figures/reference/subset" / PART, figures)
     report_files.provenance(tables / "tables", figures, tmp_path)
     report_files.report(
         tables / "tables", figures, CLAIMS, ROOT / "mat/methods", ROOT / "workflows/report", tables, tmp_path

@@ -9,26 +9,39 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.comparison.curves import Parting, parting
-from mat.evidence.comparison.headlines import Change, Number, numbers, verdicts
+from mat.evidence.comparison.headlines import Change, Number, numbers, unmatched, verdicts
 from mat.evidence.runs import pool, pooled
 
-MADE_BY = ("code_hash", "data_hash", "spec_hash", "threads", "device", "cpu", "selection")
+MADE_BY = ("code_hash", "data_hash", "spec_hash", "threads", "selection")
+HARDWARE = ("device", "cpu", "cores")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What two places hold. ``made_by``: what their runs were made by, where it is not the same: name -> (of a, of b).
-    ``runs``: those of both, by name. ``only``: names of the runs that only a has, and only b. ``verdicts``,
-    ``numbers``: what changed, None where one of them has no such table; ``same``: how many of each did not."""
+    ``hardware``: what each was made on. ``runs``: those of both, by name. ``only``: names of the runs that only a has,
+    and only b; ``rows``: the same of rows of the tables compared. ``verdicts``, ``numbers``: what changed, None where
+    one of them has no such table; ``same``: how many of each did not."""
 
     a: str
     b: str
     made_by: dict[str, tuple[str, str]]
+    hardware: tuple[str, str]
     runs: list[Parting]
     only: tuple[list[str], list[str]] = ((), ())
     verdicts: list[Change] | None = None
     numbers: list[Number] | None = None
     same: dict[str, int] = field(default_factory=dict)
+    rows: tuple[list[str], list[str]] = ((), ())
+
+    @property
+    def apart(self) -> dict[str, list[str]]:
+        """What of a does not agree with b: other verdicts, numbers outside b's interval, rows of one alone."""
+        return {
+            "verdicts": [f"{one.claim} {one.task}" for one in self.verdicts or ()],
+            "numbers": [f"{one.task} {one.method} {one.measure}" for one in self.numbers or () if one.inside is False],
+            "rows": [*self.rows[0], *self.rows[1]],
+        }
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -62,7 +75,8 @@ def _runs(a: Path, b: Path) -> Comparison:
     first, second = _flat(spec_a), _flat(spec_b)
     pairs = {f"spec: {key}": (first.get(key, "–"), second.get(key, "–")) for key in sorted({*first, *second})}
     made_by |= {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    return Comparison(str(a), str(b), made_by, [parting(name, curve_a, curve_b)])
+    hardware = _hardware(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
+    return Comparison(str(a), str(b), made_by, hardware, [parting(name, curve_a, curve_b)])
 
 
 def _flat(spec: object, prefix: str = "") -> dict[str, str]:
@@ -80,18 +94,34 @@ def _tables(a: Path, b: Path) -> Comparison:
     left, right = pooled.load(a), pooled.load(b)
     names = [list(tables.runs["run"]) for tables in (left, right)]
     both = [name for name in names[0] if name in set(names[1])]
-    changed, kept = _both(a, b, "verdicts.csv", verdicts)
-    other, equal = _both(a, b, "results.csv", numbers)
+    changed, kept, of_claims = _both(a, b, "verdicts.csv", verdicts, "claim", "task")
+    other, equal, of_results = _both(a, b, "results.csv", numbers, "task", "method")
     runs = [parting(name, left.curve(name), right.curve(name)) for name in both]
     only = tuple([name for name in own if name not in set(both)] for own in names)
     same = {"verdicts": kept, "numbers": equal}
-    return Comparison(str(a), str(b), _made_by(left.runs, right.runs), runs, only, changed, other, same)
+    rows = tuple([*one, *two] for one, two in zip(of_claims, of_results, strict=True))
+    made_by, hardware = (found(left.runs, right.runs) for found in (_made_by, _hardware))
+    return Comparison(str(a), str(b), made_by, hardware, runs, only, changed, other, same, rows)
 
 
-def _both(a: Path, b: Path, name: str, compared):
+def _both(a: Path, b: Path, name: str, compared, *keys: str):
     if not all((path / name).is_file() for path in (a, b)):
-        return None, 0
-    return compared(*(pd.read_csv(path / name, dtype={"task": str, "method": str}) for path in (a, b)))
+        return None, 0, ([], [])
+    frames = [pd.read_csv(path / name, dtype={"task": str, "method": str}) for path in (a, b)]
+    return *compared(*frames), unmatched(*frames, *keys)
+
+
+def hardware_of(run: Path) -> str:
+    """What a run's folder says of the machine that it was made on."""
+    return _on(pd.DataFrame([pool.read_run(run)[0]]))
+
+
+def _hardware(a: pd.DataFrame, b: pd.DataFrame) -> tuple[str, str]:
+    return _on(a), _on(b)
+
+
+def _on(runs: pd.DataFrame) -> str:
+    return ", ".join(f"{name} {_values(runs, name)}" for name in HARDWARE)
 
 
 def _made_by(a: pd.DataFrame, b: pd.DataFrame) -> dict[str, tuple[str, str]]:

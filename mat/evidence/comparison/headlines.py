@@ -32,6 +32,13 @@ class Number:
             return None
         return self.a.low <= self.b.high and self.b.low <= self.a.high
 
+    @property
+    def inside(self) -> bool | None:
+        """Whether a's mean lies in b's interval; None where b has no interval, or a no number."""
+        if not np.isfinite([self.a.mean, self.b.low, self.b.high]).all():
+            return None
+        return self.b.low <= self.a.mean <= self.b.high
+
 
 @dataclass(frozen=True)
 class Change:
@@ -63,6 +70,12 @@ def verdicts(a: pd.DataFrame, b: pd.DataFrame) -> tuple[list[Change], int]:
     both = [(row, left[row]["verdict"], right[row]["verdict"]) for row in left if row in right]
     changed = [Change(*row, one, two) for row, one, two in both if one != two]
     return changed, len(both) - len(changed)
+
+
+def unmatched(a: pd.DataFrame, b: pd.DataFrame, *keys: str) -> tuple[list[str], list[str]]:
+    """Rows, by ``keys``, that only a has, and only b."""
+    left, right = ([" ".join(map(str, row)) for row in _by(frame, *keys)] for frame in (a, b))
+    return [row for row in left if row not in set(right)], [row for row in right if row not in set(left)]
 
 
 def _by(frame: pd.DataFrame, *keys: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -14,21 +14,25 @@ from mat.evidence.text import format
 
 SHOWN = 5  # names of runs, or columns, before "and N more"
 OVERLAP = {True: "intervals overlap", False: "intervals DO NOT overlap", None: "no two intervals to compare"}
+INSIDE = {True: "inside", False: "OUTSIDE", None: "no interval"}
 
 
 def text(found: Comparison) -> str:
     """What differs, most important first; what is the same, in a number each."""
-    blocks = [[f"a: {found.a}", f"b: {found.b}"], *(part(found) for part in (_made_by, _verdicts, _numbers, _runs))]
+    places = [
+        f"{side}: {place}, on {on}" for side, place, on in zip("ab", (found.a, found.b), found.hardware, strict=True)
+    ]
+    blocks = [places, *(part(found) for part in (_made_by, _verdicts, _numbers, _runs, _last))]
     return "\n\n".join(filter(None, map("\n".join, blocks)))
 
 
 def as_json(found: Comparison) -> str:
     """The same as one JSON object; numbers that are none are null."""
-    content = asdict(found)
+    content = asdict(found) | {"apart": found.apart}
     for given, run in zip(content["runs"], found.runs, strict=True):
         given["same"] = run.same
     for given, number in zip(content["numbers"] or [], found.numbers or [], strict=True):
-        given["overlap"] = number.overlap
+        given["overlap"], given["inside"] = number.overlap, number.inside
         for side in "ab":
             mean, low, high, n = getattr(number, side)[:4]
             given[side] = {"mean": mean, "low": low, "high": high, "n": n}
@@ -66,17 +70,17 @@ def _verdicts(found: Comparison) -> Iterator[str]:
 
 def _numbers(found: Comparison) -> Iterator[str]:
     if found.numbers is not None:
-        said = Counter(number.overlap for number in found.numbers)
-        apart = f", {said[False]} of them beyond their intervals" if found.numbers else ""
+        said = Counter(number.inside for number in found.numbers)
+        apart = f", {said[False]} of them outside b's interval" if found.numbers else ""
         yield f"results: {len(found.numbers)} numbers changed{apart}; {found.same['numbers']} the same"
-        for number in sorted(found.numbers, key=lambda number: number.overlap is not False):
+        for number in sorted(found.numbers, key=lambda number: number.inside is not False):
             yield f"  {number.task:<16} {number.method:<16} {_measure(number)}"
 
 
 def _measure(number: Number) -> str:
     unit = MEASURES[number.measure]
     a, b = (f"{format.estimate(value)} {unit}".rstrip() + f", n = {value.n}" for value in (number.a, number.b))
-    return f"{number.measure:<24} {a} | {b}  {OVERLAP[number.overlap]}"
+    return f"{number.measure:<24} {a} | {b}  {INSIDE[number.inside]}, {OVERLAP[number.overlap]}"
 
 
 def _runs(found: Comparison) -> Iterator[str]:
@@ -90,6 +94,22 @@ def _runs(found: Comparison) -> Iterator[str]:
     for side, names in zip("ab", found.only, strict=True):
         if names:
             yield f"  only in {side} ({len(names)}): {_some(names)}"
+
+
+def _last(found: Comparison) -> Iterator[str]:
+    """One line that says whether a agrees with b."""
+    if found.verdicts is None and found.numbers is None:
+        same = all(run.same for run in found.runs) and not any(found.only)
+        yield "a and b are the same to the bit" if same else "a and b are not the same"
+        return
+    apart = found.apart
+    counts = [f"{found.same[kind]} {kind} are the same" for kind in ("verdicts", "numbers")]
+    unknown = sum(number.inside is None for number in found.numbers or ())
+    within = sum(number.inside is True for number in found.numbers or ())
+    counts += [f"{within} numbers are inside b's intervals", *([f"{unknown} have none to be in"] if unknown else [])]
+    wrong = {"verdicts": "verdicts differ", "numbers": "numbers are outside", "rows": "rows are in one alone"}
+    counts += [f"{len(apart[kind])} {said}" for kind, said in wrong.items() if apart[kind]]
+    yield f"a {'DOES NOT AGREE' if any(apart.values()) else 'agrees'} with b: {', '.join(counts)}"
 
 
 def _parting(run: Parting) -> Iterator[str]:

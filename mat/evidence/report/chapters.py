@@ -17,7 +17,7 @@ from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
 from mat.evidence.report import environment, erratum, verdicts
-from mat.evidence.runs.files import relative
+from mat.evidence.runs.files import made_as, relative
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
 from mat.evidence.trace import provenance
@@ -260,5 +260,5 @@ def inner(page: str) -> str:
 
 def _command(source: Source, found: catalogue.Found) -> str:
     kinds = [kind for kind in (".md", ".csv", ".pdf") if kind in found.files] or sorted(found.files)
-    path = relative(found.files[kinds[0]], source.root)
+    path = made_as(found.files[kinds[0]], source.root)
     return format.command(source.tables.scale, source.tables.selection, path)

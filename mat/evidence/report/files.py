@@ -11,18 +11,21 @@ from mat.evidence.claims import load as claims_file
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
-from mat.evidence.runs.files import is_there, run_folder
 from mat.evidence.sensitivity import register as ambiguities
 from mat.evidence.text import format
 from mat.evidence.trace import number as tracing
 from mat.evidence.trace import page as trace_text
 from mat.evidence.trace import provenance as recording
+from mat.evidence.trace import provenance_runs
 from mat.records.files import write_text
 
 
-def provenance(tables_dir: Path, figures_dir: Path, root: Path) -> None:
-    """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs."""
+def provenance(tables_dir: Path, figures_dir: Path, root: Path, before: Path | None = None) -> None:
+    """Write ``provenance.json`` and ``provenance.md``: the hashes of tables, figures, their sources and runs; what the
+    record in ``before``, a folder of the same tables, says of records that are no longer there, stays."""
     made = recording.record(tables.load(tables_dir), tables_dir, figures_dir, root)
+    if before is not None:
+        recording.carry(recording.load(before), made)
     write_text(json.dumps(made, indent=1, ensure_ascii=False), tables_dir / recording.NAME)
     write_text(recording.markdown(made), tables_dir / "provenance.md")
 
@@ -66,7 +69,7 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
     there = sorted(path.stem for path in tables_dir.glob("*.csv"))
     again = format.listed(f"{name}.csv" for name in there if name in tracing.traced_tables())
     alone = [f"{name}.csv" for name in there if name not in (*tracing.traced_tables(), "runs")]
-    folders = sum(is_there(run_folder(pooled.scale, run, root)) for run in pooled.runs["run"])
+    folders = provenance_runs.kept(pooled)
     read = (
         f"{folders} run folders are here and say what the pooled tables say"
         if folders

@@ -19,6 +19,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.tables import sanity
 from mat.evidence.text import format
+from mat.evidence.trace import provenance_runs
 
 
 def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: str = "") -> str:
@@ -43,6 +44,7 @@ def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: s
             "None, at the time of writing.",
             "## Computational requirements",
             environment.scope(tables),
+            _records(tables),
             environment.machines(tables),
         ]
     )
@@ -130,6 +132,16 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
     missed = [task for task in tables.tasks if tables.sanity_of(task) == sanity.NOT_REACHED]
     if missed:
         yield f"Vanilla does not reach its level on {format.listed(missed)}, which weakens what is said there."
+
+
+def _records(tables: Tables) -> str:
+    kept, runs = provenance_runs.kept(tables), len(tables.runs)
+    if kept == runs:
+        return f"The records of all {runs} runs are kept; tables and figures are made from them."
+    return (
+        f"Of the {runs} runs the records of {kept or 'none'} were kept. `runs.csv` and the curves and probes that were "
+        "pooled of them stand for them, and the tables of studies for what their jobs measured."
+    )
 
 
 def _unvaried(tables: Tables, register: list[Ambiguity]) -> list[str]:

@@ -19,9 +19,14 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(json.dumps(read_yaml(path), sort_keys=True).encode()).hexdigest()
 
 
-def run_folder(scale: str, run: str, root: Path) -> Path:
-    """Where the workflow keeps a run."""
-    return root / "results" / scale / "runs" / run
+def run_folder(home: Path, run: str) -> Path:
+    """Where a run is kept in the folder of a scale's results."""
+    return home / "runs" / run
+
+
+def made_as(path: Path, root: Path) -> str:
+    """What the workflow makes, by its place: of a reference result, the same file of one's own."""
+    return relative(path, root).replace("/reference/", "/", 1)
 
 
 def is_there(folder: Path) -> bool:

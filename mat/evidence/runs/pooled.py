@@ -27,7 +27,8 @@ _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash
 class Tables:
     """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
     made from them or beside them, by name; one that was not made, or has no row, is not in it. ``whole``: the tables
-    that these are a ``part`` of.
+    that these are a ``part`` of. ``home``: of tables that were read, the folder of the scale's results, which has its
+    ``runs`` where they are there.
 
     What is asked of a task, a method or a run is looked up in an index that is made once: to filter a frame once a run
     grows with the square of the runs."""
@@ -36,6 +37,7 @@ class Tables:
     curves: pd.DataFrame
     probes: pd.DataFrame
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    home: Path = Path()
     whole: Tables | None = field(default=None, repr=False)
 
     def part(self, runs: pd.DataFrame) -> Tables:
@@ -211,4 +213,10 @@ def load(folder: Path) -> Tables:
     require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]))
+    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]), home=home(folder))
+
+
+def home(folder: Path) -> Path:
+    """The folder of a scale's results that a folder of tables is in, those of a part of the scale included."""
+    made = folder.resolve().parent
+    return made.parent.parent if made.parent.name == "only" else made

@@ -77,7 +77,7 @@ def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables
     frame = catalogue.read(path, ("seed", *(table.texts if table else ())))
     column, rows = _named(name, frame, rest)
     table = traced_tables().get(name)
-    fresh = tables if table is None else from_folders(tables, _tasks(frame.loc[rows], tables), root)
+    fresh = tables if table is None else from_folders(tables, _tasks(frame.loc[rows], tables))
     return [_traced(name, table, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
 
 
@@ -104,7 +104,7 @@ def _traced(
     labels = traced.behind(_given(tables, claims), row, column)
     pairs = pd.Series(list(zip(tables.runs["task"], tables.runs["method"], strict=True)), tables.runs.index)
     runs = tables.runs[pairs.isin(labels)].sort_values(["task", "method", "seed"])
-    there = all(is_there(run_folder(tables.scale, run, root)) for run in runs["run"])
+    there = all(is_there(run_folder(tables.home, run)) for run in runs["run"])
     claims, how = only_claim(claims, row), traced.mean(row, column)
     by_seed: dict[int, float] = {}
     if how and len(runs):

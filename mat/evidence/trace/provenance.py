@@ -17,7 +17,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
-from mat.evidence.runs.files import relative, sha256, short
+from mat.evidence.runs.files import made_as, relative, sha256, short
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
@@ -31,9 +31,9 @@ SCRIPTS = "paper_figures"
 def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> dict[str, Any]:
     """Every file of the tables' and the figures' folders, with its hash and the hashes of its sources.
 
-    Keys: ``scale``, ``selection``, ``command``; ``files``: path → ``sha256``, ``bytes``, ``command``, ``from`` (path →
-    SHA-256); ``runs``: one entry per run with its hashes, its test metrics and, where its folder is there, the SHA-256
-    of its ``files``. Sources that are not there are left out.
+    Keys: ``scale``, ``selection``, ``command``; ``kept``: how many runs' records are there; ``files``: path →
+    ``sha256``, ``bytes``, ``command``, ``from`` (path → SHA-256); ``runs``: one entry per run with its hashes, its test
+    metrics and, where its folder is there, the SHA-256 of its ``files``. Sources that are not there are left out.
     """
     made: list[tuple[Mapping[str, Path], list[Path]]] = []  # files, what they are made from
     for found in _tables(tables_dir):
@@ -50,13 +50,26 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
             files[relative(path, root)] = {
                 "sha256": sha256(path),
                 "bytes": path.stat().st_size,
-                "command": format.command(tables.scale, tables.selection, relative(path, root)),
+                "command": format.command(tables.scale, tables.selection, made_as(path, root)),
                 "from": sources,
             }
     return {
         "scale": tables.scale, "selection": tables.selection, "command": tables.command,
-        "files": dict(sorted(files.items())), "runs": provenance_runs.record(tables, root),
+        "kept": provenance_runs.kept(tables), "files": dict(sorted(files.items())),
+        "runs": provenance_runs.record(tables),
     }  # fmt: skip
+
+
+def carry(before: dict[str, Any], made: dict[str, Any]) -> None:
+    """Add to a record the hashes that an earlier one of the same runs and files has of records not there any more."""
+    known = {run["run"]: run for run in before["runs"]}
+    for run in made["runs"]:
+        earlier = known.get(run["run"], {})
+        if "files" not in run and {**run, "files": earlier.get("files")} == earlier:
+            run["files"] = earlier["files"]
+    for name, file in made["files"].items():
+        earlier = before["files"].get(name, {"from": {}})["from"]
+        file["from"] = {source: digest for source, digest in earlier.items() if _is_measured(source)} | file["from"]
 
 
 def check(tables: Tables, tables_dir: Path, root: Path) -> Iterator[str]:
@@ -97,7 +110,7 @@ def _measured(tables: Tables, root: Path, table: Table) -> list[Path]:
     own = tables.made[table.name]
     wanted = set(zip(own["family"], own["code_hash"], strict=True))
     found = []
-    for path in sorted(root.glob(table.measured.format(scale=tables.scale))):
+    for path in sorted(root.glob(table.measured.format(scale=relative(tables.home, root / "results")))):
         first = read_record(path, ("family", "code_hash"), "measure it again").iloc[:1]
         if set(zip(first["family"], first["code_hash"], strict=True)) <= wanted:
             found.append(path)
@@ -141,7 +154,7 @@ def markdown(made: dict[str, Any]) -> str:
             f"SHA-256 of every file, its first 12 digits here and all of them in `{NAME}`, and of what it was made "
             f"from. `python -m mat trace --tables DIR --check` compares it with the files that are there.",
             format.markdown_table(("file", "SHA-256", "made from"), rows),
-            f"`runs.csv` stands on {len(runs)} runs, trained by the code {code} on the data:",
+            f"`runs.csv` stands on {len(runs)} runs{_kept(made, len(runs))}, trained by the code {code} on the data:",
             format.markdown_table(("task", "runs", "data, SHA-256"), data),
         ]
     )
@@ -149,6 +162,12 @@ def markdown(made: dict[str, Any]) -> str:
 
 def _codes(hashes: pd.Series) -> format.Marked:
     return format.Marked(", ".join(map(format.code, sorted(hashes.unique()))))
+
+
+def _kept(made: dict[str, Any], runs: int) -> str:
+    if made["kept"] == runs:
+        return ", whose records are kept"
+    return f", of which the records of {made['kept'] or 'none'} were kept"
 
 
 def _tables(folder: Path) -> Iterator[catalogue.Found]:

@@ -20,15 +20,20 @@ _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "da
 _DIGITS = 1e-8  # relative: runs.csv has ten significant digits
 
 
-def record(tables: Tables, root: Path) -> list[dict[str, Any]]:
+def record(tables: Tables) -> list[dict[str, Any]]:
     """One entry per run: what it is, its hashes, its test metrics (``tested``), and where its folder is there the
     SHA-256 of its ``files``."""
     runs = [_recorded(row) for row in tables.runs.to_dict("records")]
     for run in runs:
-        folder = run_folder(tables.scale, run["run"], root)
+        folder = run_folder(tables.home, run["run"])
         if is_there(folder):
             run["files"] = {name: sha256(folder / name) for name in FILES}
     return runs
+
+
+def kept(tables: Tables) -> int:
+    """How many of the runs have their records here."""
+    return sum(is_there(run_folder(tables.home, run)) for run in tables.runs["run"])
 
 
 def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterator[str]:
@@ -41,7 +46,7 @@ def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterato
         said = {key: value for key, value in run.items() if key != "files"}
         if row is None or not _same(said, _recorded(row)):
             yield f"run {name} is recorded otherwise than runs.csv has it"
-        folder = run_folder(tables.scale, name, root)
+        folder = run_folder(tables.home, name)
         if row is not None and is_there(folder):
             yield from _check_folder(folder, run.get("files", {}), row, tables, names, relative(folder, root))
     yield from (f"run {name} is in runs.csv and not in the record" for name in here)

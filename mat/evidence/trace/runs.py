@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from mat.evidence.runs import pool
-from mat.evidence.runs.files import is_there, relative, run_folder
+from mat.evidence.runs.files import is_there, made_as, relative, run_folder
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text.format import command
+from mat.records.files import FINAL, RUN
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Run:
     command: str
 
 
-def from_folders(tables: Tables, tasks: Collection[str], root: Path) -> Tables:
+def from_folders(tables: Tables, tasks: Collection[str]) -> Tables:
     """The tables, with every run of these tasks whose folder is there read from that folder again."""
     named = tables.runs.loc[tables.runs["task"].isin(tasks), "run"]
-    places = {run: run_folder(tables.scale, run, root) for run in named}
+    places = {run: run_folder(tables.home, run) for run in named}
     read = {run: pool.read_run(folder, run) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
@@ -58,8 +59,8 @@ def _replaced(pooled: pd.DataFrame, frames: list[pd.DataFrame], names: set[str])
 
 def run_of(tables: Tables, run: pd.Series, root: Path) -> Run:
     """What a row of ``runs`` says of a run, where it lies and what makes it again."""
-    folder = run_folder(tables.scale, run["run"], root)
-    target = f"{relative(folder, root)}/final.json"
+    folder = run_folder(tables.home, run["run"])
+    target = f"{made_as(folder, root)}/{FINAL}"
     names = {"specification": "spec_hash", "code": "code_hash", "data": "data_hash", "start": "start_hash"}
     versions = {
         name.removeprefix("version_"): str(run[name])
@@ -68,7 +69,7 @@ def run_of(tables: Tables, run: pd.Series, root: Path) -> Run:
     }
     return Run(
         run["run"], run["task"], run["method"], int(run["seed"]), run["status"], relative(folder, root),
-        (folder / "run.json").is_file(), {name: run[key] for name, key in names.items() if run[key]},
+        (folder / RUN).is_file(), {name: run[key] for name, key in names.items() if run[key]},
         f"{run['device']}, {run['cpu']}, {run['cores']} cores, {run['threads']} threads", versions,
         command(tables.scale, tables.selection, target),
     )  # fmt: skip

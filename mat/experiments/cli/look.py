@@ -56,17 +56,18 @@ def trace(words: tuple[str, ...], tables: Path, claims: Path, as_json: bool, che
         print(files.trace(tables, list(words), claims, ROOT, as_json))
 
 
-@click.command(short_help="Say what differs between two runs, or two folders of tables.")
+@click.command(short_help="Say whether results agree with the reference, or what differs between two runs.")
 @click.argument("a", type=options.PATH)
-@click.argument("b", type=options.PATH)
+@click.argument("b", type=options.PATH, required=False)
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
-def compare(a: Path, b: Path, as_json: bool) -> None:
-    """Say what differs between A and B: two run directories, or two folders of tables.
+def compare(a: Path, b: Path | None, as_json: bool) -> None:
+    """Say what of A agrees with B: two run directories, or two folders of tables (B: the reference of A's scale).
 
-    Of tables: verdicts, results with their intervals, and the curves of the runs that both have. Wall-clock times are
-    left out everywhere, so that two machines can be compared.
+    Of tables: verdicts, results and whether A's lie in B's intervals, and the curves of the runs that both have; the
+    last line says whether A agrees with B. Wall-clock times are left out, so that two machines can be compared.
     """
     from mat.evidence.comparison import folders, page
+    from mat.evidence.reference.places import reference_of
 
-    found = folders.compare(a, b)
+    found = folders.compare(a, reference_of(a, ROOT) if b is None else b)
     print(page.as_json(found) if as_json else page.text(found))

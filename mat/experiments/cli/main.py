@@ -14,6 +14,8 @@ from mat.experiments.cli.burst import burst
 from mat.experiments.cli.kernels import kernels
 from mat.experiments.cli.look import compare, show, summary, trace
 from mat.experiments.cli.plugins import check_plugin, list_
+from mat.experiments.cli.reference import reference
+from mat.experiments.cli.runs import runs
 from mat.experiments.cli.step import step
 from mat.experiments.cli.train import plan, train
 
@@ -40,7 +42,7 @@ DO = {
 }
 REFUSED = "mat: error: "  # how the line begins that says why
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SHOWN = (train, list_, show, plan, trace, summary, compare, kernels, check_plugin, burst, step)
+SHOWN = (train, list_, show, plan, trace, summary, compare, runs, reference, kernels, check_plugin, burst, step)
 
 
 class InOrder(click.Group):

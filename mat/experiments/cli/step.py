@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import runpy
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
 from mat.experiments.cli.serve import serve
+
+if TYPE_CHECKING:
+    from mat.experiments.config.scale import ScaleConfig
 
 FIGURES = options.path("--figures", "folder of figures")
 
@@ -83,18 +89,35 @@ def ceiling(prepared: tuple[Path, ...], config: str, tables: Path) -> None:
 
     By the closed forms of each model. FILEs are what `mat step prepare` wrote, named TASK-LABEL.json.
     """
-    from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.config.scale import ScaleConfig
+
+    _store_ceiling(ScaleConfig.of(options.mapping("--config", config)), prepared, tables)
+
+
+def _store_ceiling(asked: ScaleConfig, prepared: Iterable[Path], tables: Path) -> None:
+    from mat.evidence.catalogue import tables as catalogue
     from mat.experiments.studies.ceiling import parts, savings, subjects_of
     from mat.records.files import read_json
     from mat.records.seal import beside, check_seal
 
-    asked = ScaleConfig.of(options.mapping("--config", config))
     for path in prepared:
         check_seal(beside(path), [path.name], "prepare the task again")
     found = subjects_of(asked, {path.stem: read_json(path) for path in prepared})
     catalogue.store("ceiling_parts", parts(found, asked), tables)
     catalogue.store("ceiling", savings(found, asked), tables)
+
+
+def ceiling_of(home: Path, tables: Path, labels: list[str]) -> bool:
+    """The step for these tasks of a scale, from what was prepared in its results ``home``; whether all of that and the
+    scale's config are there."""
+    from mat.experiments.config.scale import CONFIGS, ScaleConfig, read_scale
+    from mat.experiments.studies.ceiling import part
+
+    prepared = [home / "data" / f"{label}.json" for label in labels]
+    if not all(path.is_file() for path in (*prepared, CONFIGS / f"{home.name}.yaml")):
+        return False
+    _store_ceiling(ScaleConfig.of(json.loads(part(read_scale(home.name), labels))), prepared, tables)
+    return True
 
 
 @step.command()
@@ -136,9 +159,17 @@ def draw(script: Path, tables: Path, out: Path) -> None:
 
     The same as `python SCRIPT --tables DIR --out DIR`.
     """
+    drawn(script, tables, out)
+
+
+def drawn(script: Path, tables: Path, out: Path) -> None:
+    """The step."""
     sys.argv = [str(script), "--tables", str(tables), "--out", str(out)]
     sys.path.insert(0, str(script.parent))
-    runpy.run_path(str(script), run_name="__main__")
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        sys.path.remove(str(script.parent))
 
 
 @step.command()

@@ -62,6 +62,8 @@ class ScaleConfig(Strict):
         with _named(path):
             config = validate(cls, content)
             config._path = path
+            if config.scale == "reference":
+                raise InputError("scale: reference is where the committed results are; choose another name")
             for label, block in config.tasks.items():
                 both = sorted(set(block.tags) & set(config.methods))
                 if both:

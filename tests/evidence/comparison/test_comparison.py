@@ -121,10 +121,10 @@ def test_what_differs_between_two_folders_is_said_in_text_and_in_json(places, ta
     found = folders.compare(places / "a", places / "other")
     said, run = page.text(found), tables.runs["run"].iloc[1]
     step = int(tables.curves.loc[tables.curves["run"] == run, "step"].iloc[-1])
-    assert "| Another" in said
+    assert "other, on device cpu, cpu Another, cores 2" in said
     assert "C4   all              partly | not supported" in said
-    assert "2 numbers changed, 2 of them beyond their intervals; 6 the same" in said
-    assert "0.900 [0.800, 1.000], n = 3 | 0.400 [0.300, 0.500], n = 3  intervals DO NOT overlap" in said
+    assert "2 numbers changed, 2 of them outside b's interval; 6 the same" in said
+    assert "0.900 [0.800, 1.000], n = 3 | 0.400 [0.300, 0.500], n = 3  OUTSIDE, intervals DO NOT overlap" in said
     assert f"{run}: first at step {step}, val_loss by +0.25" in said
     assert f"only in a (1): {tables.runs['run'].iloc[0]}" in said
     read = json.loads(page.as_json(found))

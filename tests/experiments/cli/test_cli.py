@@ -296,7 +296,7 @@ def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-DEMO = ["--tables", str(ROOT / "results/demo/tables")]
+DEMO = ["--tables", str(ROOT / "results/reference/demo/tables")]
 
 
 @pytest.mark.parametrize(
