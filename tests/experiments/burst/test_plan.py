@@ -17,7 +17,7 @@ RUNS = expand(read_scale(TINY))
 
 
 def test_every_method_is_run_with_one_seed_before_any_with_the_next():
-    found = plan.chosen(RUNS, "text")
+    found = plan.chosen(RUNS, "noise")
     assert [(run.spec.seed, run.method) for run in found] == [(s, label) for s in (0, 1) for label in plan.HEADLINE]
     done: set[str] = set()
     for run in found:
@@ -32,7 +32,7 @@ def test_the_papers_scale_has_the_headline():
 
 
 def test_a_task_without_such_runs_is_named_with_those_there_are():
-    with pytest.raises(InputError, match="no run of 'nothing' .* tasks: noise, text"):
+    with pytest.raises(InputError, match=r"no run of 'nothing' .* tasks: noise, text"):
         plan.chosen(RUNS, "nothing")
 
 
