@@ -11,11 +11,15 @@ from typing import Any
 
 TESTS = ("tests/kernels/test_ntk.py", "tests/backward/test_zoo.py")  # kernels and sparse pass; on a GPU, those of it
 MODELS = {"cuda": ("bert_base", "vgg"), "cpu": ("tiny",)}  # of the benchmark
-ROUNDS = 3
+ROUNDS = {"cuda": 3, "cpu": 1}
+THREADS = 1  # of a CPU: small products are faster so
 # what was carried along comes last: what the machine has goes first
-START = (
-    "import runpy, sys; sys.path.append({!r}); sys.argv.pop(0); runpy.run_module(sys.argv[0], None, '__main__', True)"
-)
+START = """
+import runpy, sys
+sys.path.append({!r})
+sys.argv.pop(0)
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 
 
 def tests(root: Path, carried: Path, log: Path, seconds: float) -> str:
@@ -25,8 +29,10 @@ def tests(root: Path, carried: Path, log: Path, seconds: float) -> str:
 
 def benchmark(root: Path, carried: Path, log: Path, seconds: float, device: str, made: Path) -> str:
     """Time sparse steps in bfloat16 beside dense ones; the numbers are in the file ``made``."""
-    how = ["--device", device, "--precision", "bfloat16", "--rounds", str(ROUNDS), "--json", str(made.resolve())]
-    return _run(root, carried, log, seconds, ["tests.benchmarks.sparse", *how, "--only", *MODELS[device]])
+    made.unlink(missing_ok=True)
+    how = f"--device {device} --threads {THREADS} --precision bfloat16 --rounds {ROUNDS[device]}".split()
+    kept = ["--json", str(made.resolve())]
+    return _run(root, carried, log, seconds, ["tests.benchmarks.sparse", *how, *kept, "--only", *MODELS[device]])
 
 
 def of_benchmark(made: Path) -> list[dict[str, Any]]:
@@ -39,7 +45,7 @@ def of_benchmark(made: Path) -> list[dict[str, Any]]:
 
 def _run(root: Path, carried: Path, log: Path, seconds: float, what: Sequence[str]) -> str:
     with log.open("w", encoding="utf-8") as file:
-        command = [sys.executable, "-c", START.format(str(carried)), *what]
+        command = [sys.executable, "-u", "-c", START.format(str(carried)), *what]
         try:
             code = subprocess.run(command, cwd=root, stdout=file, stderr=file, timeout=seconds, check=False).returncode
         except subprocess.TimeoutExpired:

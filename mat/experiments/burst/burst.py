@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,34 +55,39 @@ class Burst:
         Whatever ends it, finished runs are exported and the summary is written.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        device = self.machine.hardware()["device"]
+        task, machine = runs[0].spec.task, self.machine
+        sizes = task.module.load(
+            task.settings, machine.data, machine.cache
+        ).sizes  # what is wrong with it shows at once
+        device = machine.hardware()["device"]
         about: dict[str, Any] = {
             "seconds": self.seconds,
-            "hardware": self.machine.hardware(),
+            "hardware": machine.hardware(),
             "versions": versions(),
+            "sizes": sizes,
             "gflops": {"assumed": plan.assumed(device)},
             "ended": {},
         }
-        rate = self.plan(runs, about["gflops"]["assumed"], "assumed")
+        planned = self.plan(runs, about["gflops"]["assumed"], "assumed", sizes)
         try:
             if "tests" in parts:
                 about["ended"]["tests"] = self.beside(beside.tests, TESTED, plan.TESTS)
             if "benchmark" in parts:
                 made = self.out / NUMBERS
-                how = (self.machine.device, made)
+                how = (machine.device, made)
                 about["ended"]["benchmark"] = self.beside(beside.benchmark, TIMED, plan.BENCHMARK, *how)
                 for one in beside.of_benchmark(made)[:1]:
                     about["gflops"]["measured"] = plan.measured(one["dense_macs"], one["dense_seconds"])
-                    rate = self.plan(runs, about["gflops"]["measured"], "measured")
+                    planned = self.plan(runs, about["gflops"]["measured"], "measured", sizes)
             if "train" in parts:
-                self.train(runs, rate)
+                self.train(planned)
         finally:
             finished = [self.kept / run.spec.name for run in runs if not missing(self.kept / run.spec.name, FILES)]
             if finished:
                 archive.export(finished, self.out / ARCHIVE)
             about |= {"finished": [path.name for path in finished], "took": time.monotonic() - self.begun}
             write_json(about, self.out / SUMMARY, sort_keys=True)
-            self.say(f"{len(finished)} of {len(runs)} runs are finished, exported to {self.out / ARCHIVE}")
+            self.say(f"{len(finished)} of {len(runs)} runs are finished; {self.out} says what was done")
         return about
 
     def beside(self, what: Callable[..., str], log: str, share: float, *more: Any) -> str:
@@ -91,17 +96,18 @@ class Burst:
         self.say(f"{what.__name__}: {how}")
         return how
 
-    def plan(self, runs: list[Run], rate: float, how: str) -> float:
-        """Say and keep what the time would be enough for; the rate again."""
-        rows = [one.row() for one in plan.planned(runs, rate)]
+    def plan(self, runs: list[Run], rate: float, how: str, sizes: Mapping[str, int]) -> list[plan.Part]:
+        """Say and keep what the time would be enough for."""
+        planned = plan.planned(runs, rate, sizes)
+        rows = [one.row() for one in planned]
         write_json({"gflops": rate, "how": how, "left": self.left, "runs": rows}, self.out / PLAN)
         enough = sum(row["ends"] <= self.left for row in rows)
         self.say(f"at {rate:.4g} GFLOP/s, {how}, {self.left:.0f} s are enough for {enough} of {len(rows)} runs")
-        return rate
+        return planned
 
-    def train(self, runs: list[Run], rate: float) -> None:
+    def train(self, planned: Iterable[plan.Part]) -> None:
         """Train the runs one after the other; the one that the time is over in saves its state."""
-        for one in plan.planned(runs, rate):
+        for one in planned:
             if self.left <= 0:
                 return
             self.say(f"{one.run.spec.name}: {one.seconds:.0f} s as planned, {self.left:.0f} s left")

@@ -6,7 +6,7 @@ whenever the time is up. A run that is cut off goes on in the next burst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mat.errors import InputError
@@ -47,11 +47,17 @@ def chosen(runs: Iterable[Run], task: str) -> list[Run]:
     return sorted(found, key=lambda run: (run.spec.seed, HEADLINE.index(run.method)))
 
 
-def planned(runs: Sequence[Run], rate: float) -> list[Part]:
-    """The runs one after the other, at ``rate`` GFLOP/s: an upper bound for those that skip work or spend a budget."""
+def planned(runs: Sequence[Run], rate: float, sizes: Mapping[str, int]) -> list[Part]:
+    """The runs one after the other, at ``rate`` GFLOP/s: an upper bound for those that skip work or spend a budget.
+
+    ``sizes``: samples of the splits that were read; the closed forms are of the published ones.
+    """
     speed, found, end = Speed.of(rate)._replace(setup=SETUP), [], 0.0
     for run in runs:
-        _, *macs = cost_of(run)
+        published = run.spec.task.module.outline(run.spec.task.settings).sizes
+        longer, wider = (sizes[split] / published[split] for split in ("train", "validation"))
+        _, training, probes, evaluation = cost_of(run)
+        macs = (round(longer * training), round(longer * probes), round(longer * wider * evaluation))
         seconds = speed.seconds(*macs, 1)
         found.append(Part(run, seconds, end := end + seconds))
     return found
