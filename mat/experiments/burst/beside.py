@@ -12,6 +12,7 @@ from typing import Any
 TESTS = ("tests/kernels/test_ntk.py", "tests/backward/test_zoo.py")  # kernels and sparse pass; on a GPU, those of it
 MODELS = {"cuda": ("bert_base", "vgg"), "cpu": ("tiny",)}  # of the benchmark
 ROUNDS = {"cuda": 3, "cpu": 1}
+THREADS = 1  # of a CPU: small products are faster so
 # what was carried along comes last: what the machine has goes first
 START = """
 import runpy, sys
@@ -29,17 +30,9 @@ def tests(root: Path, carried: Path, log: Path, seconds: float) -> str:
 def benchmark(root: Path, carried: Path, log: Path, seconds: float, device: str, made: Path) -> str:
     """Time sparse steps in bfloat16 beside dense ones; the numbers are in the file ``made``."""
     made.unlink(missing_ok=True)
-    how = [
-        "--device",
-        device,
-        "--precision",
-        "bfloat16",
-        "--rounds",
-        str(ROUNDS[device]),
-        "--json",
-        str(made.resolve()),
-    ]
-    return _run(root, carried, log, seconds, ["tests.benchmarks.sparse", *how, "--only", *MODELS[device]])
+    how = f"--device {device} --threads {THREADS} --precision bfloat16 --rounds {ROUNDS[device]}".split()
+    kept = ["--json", str(made.resolve())]
+    return _run(root, carried, log, seconds, ["tests.benchmarks.sparse", *how, *kept, "--only", *MODELS[device]])
 
 
 def of_benchmark(made: Path) -> list[dict[str, Any]]:

@@ -40,11 +40,14 @@ def pack(runs: Iterable[Run], machine: Machine, root: Path, out: Path, wheels: P
                 if not hasattr(module, "prepare"):
                     raise InputError(f"{module.__name__} cannot prepare its data to travel; choose another task")
                 module.prepare(settings, machine.data, machine.cache, mirror)
-        with replacing(out) as half, zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-            for name, path in sorted({**dict(_code(root)), **dict(_data(mirror)), **dict(_packages())}.items()):
-                archive.write(path, name)
+        with replacing(out) as half, zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as archive:
             for wheel in sorted(wheels.glob("*.whl")) if wheels else ():
                 _copy(wheel, archive)
+            theirs = set(archive.namelist())
+            ours = {**dict(_code(root)), **dict(_data(mirror)), **dict(_packages())}
+            for name, path in sorted(ours.items()):
+                if name not in theirs:
+                    archive.write(path, name)
     size = out.stat().st_size
     if size > LARGEST:
         raise InputError(f"{out} has {size / 1e6:.1f} MB, expected {LARGEST / 1e6:.0f} at most; carry fewer wheels")
@@ -93,9 +96,8 @@ def _copy(wheel: Path, archive: zipfile.ZipFile) -> None:
     """Put what a wheel holds among what is carried."""
     try:
         with zipfile.ZipFile(wheel) as content:
-            there = set(archive.namelist())
             for name in content.namelist():
-                if f"{CARRIED}/{name}" not in there and not name.endswith("/"):
+                if not name.endswith("/"):
                     archive.writestr(f"{CARRIED}/{name}", content.read(name))
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{wheel} is no wheel ({error}); download it again") from None

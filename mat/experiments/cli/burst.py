@@ -50,7 +50,7 @@ def burst(
     cd burst && python -m mat burst --minutes 9 --out DIR
     """
     carried = ROOT / "carried"
-    sys.path.append(str(carried))
+    sys.path.append(str(carried))  # before anything that a machine may not have is imported
     from mat.experiments.burst import burst as bursts
     from mat.experiments.burst.pack import MIRROR
     from mat.experiments.burst.pack import pack as packed
