@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.experiments.models import bert, switch
 from mat.experiments.task_signature import Signature
 from mat.flops.elementwise import elementwise_macs, optimizer_key
-from mat.flops.executed import StepLedger, executed_macs, routed_rows
+from mat.flops.executed import StepLedger, _convolution_backward, executed_macs, macs_within, routed_rows
 from mat.flops.nominal import nominal
-from mat.flops.operators import is_free
+from mat.flops.operators import is_free, math_attention
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import CASES, bert_case, logits, vgg_case
@@ -544,6 +544,39 @@ class TestOptimizer:
         later = optimizer_key(sgd)
         model.bias.grad = torch.ones(5)
         assert [first, later, optimizer_key(sgd)] == [((1, 20, 0, 0),), ((1, 20, 1, 20),), ((2, 25, 1, 20),)]
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_executed_is_what_pytorchs_own_counter_counts_by_the_same_formulas(name, inference):
+    """Forward and backward; in inference mode, where composite operators reach a counter whole."""
+    case = case_of(name)
+
+    def run():
+        with torch.inference_mode() if inference else nullcontext():
+            loss = case.loss()
+        if not inference:
+            loss.backward()
+
+    ours = {torch.ops.aten.convolution_backward: _convolution_backward}
+    with math_attention(), FlopCounterMode(display=False, custom_mapping=ours) as counter:
+        run()
+    case.model.zero_grad()
+    assert executed_macs(run)[0] == counter.get_total_flops() // 2 > 0
+    case.model.zero_grad()
+
+
+def test_what_is_counted_within_is_a_part_of_the_whole():
+    x, found = torch.randn(2, 3), []
+    macs, _ = executed_macs(lambda: (x @ x.T, found.append(macs_within(lambda: x.T @ x))))
+    assert (macs, found) == (2 * 3 * 2 + 3 * 2 * 3, [3 * 2 * 3])
+
+
+def test_a_graph_that_is_one_operator_is_refused_by_name():
+    """A condition runs one of two branches, which nobody sees."""
+    x = torch.randn(8, 8)
+    with pytest.raises(InputError, match="cond"):
+        executed_macs(lambda: torch.ops.higher_order.cond(torch.tensor(True), torch.sin, torch.cos, (x,)))
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
