@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mat.evidence.catalogue.tables import load
 from mat.evidence.runs.over_seeds import Row
@@ -102,11 +102,16 @@ def panels(count: int, above: float, height: float, columns: int | None = None) 
     beyond ``count`` are left empty."""
     columns = columns or (COLUMNS if count < MANY else COLUMNS + 1)
     columns, rows = min(columns, count), ceil(count / columns)
-    height = min(height, max((PAGE - above) / rows, DECORATION + 0.7))
+    height = row_height(rows, above, height)
     figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=(WIDTH, above + height * rows))
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     return figure, list(axes.flat[:count])
+
+
+def row_height(rows: int, above: float, height: float) -> float:
+    """``height`` (inches of a row of panels) cut so that so many rows fit a page, ``above`` all of them aside."""
+    return min(height, max((PAGE - above) / rows, DECORATION + 0.7))
 
 
 def task_title(ax: Axes, text: str) -> None:
@@ -116,12 +121,20 @@ def task_title(ax: Axes, text: str) -> None:
 
 
 def decades(axis: Axis) -> None:
-    """A logarithmic axis labelled at powers of ten, or at 1, 2 and 5 of each where it has hardly one power."""
+    """A logarithmic axis labelled at powers of ten; at 1 and 3, or 1, 2 and 5, of each where it has hardly one power:
+    as many labels as do not meet on an axis of an inch."""
     low, high = sorted(axis.get_view_interval())
-    narrow = low > 0 and high / low < 30
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-    axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False) if narrow else LogFormatterMathtext())
+    ratio = high / low if low > 0 else float("inf")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 7 else (1, 3) if ratio < 30 else (1,)))
+    axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _: int) -> str:
+    """A number of one digit and a power of ten."""
+    digit, power = f"{value:.0e}".split("e")
+    ten = f"10^{{{int(power)}}}"
+    return f"${ten}$" if digit == "1" else rf"${digit}\times{ten}$"
 
 
 def title(first: str, second: str) -> str:

@@ -36,11 +36,12 @@ MEASURES = {
     "gap_change": "change of the\ngeneralisation gap",
     "memorised": "wrong labels\nmemorised",
 }
-FAMILIES = 4  # in a row
+ROW = 1.65  # inches of a family
+ABOVE = 0.9  # inches of the legend and the footer
 
 
 def draw(tables: Tables) -> Figure:
-    """Columns: families. Rows: measures; a marker per set of modules, and the difference top − bottom in words."""
+    """Rows: families. Columns: measures; a marker per set of modules, and the difference top − bottom in words."""
     table = tables.made.get("generalisation")
     if table is None or table.empty:
         return common.nothing(tables, "No set of modules was trained alone at this scale.")
@@ -50,34 +51,25 @@ def draw(tables: Tables) -> Figure:
     measures = [name for name in MEASURES if name in set(known["measure"])]
     if not measures:
         return common.nothing(tables, "No branch has a result: every one of them diverged.")
-    columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
+    height = common.row_height(len(families), ABOVE, ROW)
     figure, axes = plt.subplots(
-        len(measures) * blocks, columns, squeeze=False, figsize=(common.WIDTH, 0.9 + 1.5 * len(measures) * blocks)
+        len(families), len(measures), squeeze=False, figsize=(common.WIDTH, ABOVE + height * len(families))
     )
-    for ax in axes.flat:
-        ax.set_axis_off()
-    labelled: set[tuple[int, str]] = set()
-    for place, family in enumerate(families):
-        block, column = divmod(place, columns)
+    for ours, family in zip(axes, families, strict=True):
         own = known[known["family"] == family]
-        shown = [name for name in measures if name in set(own["measure"])]
-        for number, name in enumerate(measures):
-            ax = axes[block * len(measures) + number, column]
-            if number == 0:
-                ax.set_title(" ")
-            if name in shown:
-                ax.set_axis_on()
-                rows = own[own["measure"] == name]
-                panel(ax, rows, last=name == shown[-1])
-                if (block, name) not in labelled:
-                    labelled.add((block, name))
-                    points = ", points" if name == "memorised" else ""
-                    ax.set_ylabel(f"{MEASURES[name]}{points}", fontsize=7.5)
+        shown = set(own["measure"])
+        for ax, measure in zip(ours, measures, strict=True):
+            if measure not in shown:
+                ax.set_axis_off()
+                continue
+            last = known.loc[known["measure"] == measure, "family"].max()
+            panel(ax, own[own["measure"] == measure], last=family == last)
+            points = ", points" if measure == "memorised" else ""
+            ax.set_ylabel(f"{MEASURES[measure]}{points}", fontsize=7)
         first = table[table["family"] == family].iloc[0]
         none = "" if shown else "\nevery branch diverged"
-        top = axes[block * len(measures), column]
         name = common.title(family, f"{first['task']}, {first['loss_unit']}")
-        top.set_title(f"{name}{none}\n{top.get_title().strip()}", fontsize=7.5)
+        ours[0].set_title(f"{name}{none}\n{ours[0].get_title()}".strip(), fontsize=7)
     figure.legend(
         handles=[styles.handle(name, style, markersize=4.5) for name, style in SETS.items()],
         loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {styles.LAMBDA}", title_fontsize=7,
@@ -103,7 +95,7 @@ def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
         )  # fmt: skip
     ax.axhline(0, color="0.35", linewidth=0.8, zorder=1)
     ax.set_xlim(-0.6, len(SETS) - 0.4)
-    ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=40 if last else 0)
+    ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=60 if last else 0)
     difference = interval_at(rows, {"set": "top", "minus": "bottom"})
     text = format.interval(difference, format.decimals_for(difference.mean, 2))
     ax.set_title(f"top − bottom:\n{text}", fontsize=7, pad=3)

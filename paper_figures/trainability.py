@@ -28,38 +28,33 @@ SAYS = {
     "parameters": "parameters", "layer": "depth",
 }  # fmt: skip
 SHORT = {"lambda_max": styles.LAMBDA, "gradient_norm": "gradient", "parameters": "size"}
-FAMILIES = 4  # in a row
-SCATTER, ROW = 1.75, 0.155  # inches
+ROW = 1.9  # inches of a family
+ABOVE = 0.85  # inches of the legend and the footer
 
 
 def draw(tables: Tables) -> Figure:
-    """Columns: families. Rows: loss decrease over λ_max at every checkpoint; the correlations, the partial ones too."""
+    """Rows: families. Columns: loss decrease over λ_max at every checkpoint; the correlations, the partial ones too."""
     table, modules = tables.made.get("trainability"), tables.made.get("trainability_modules")
     if table is None or modules is None or table.empty or modules.empty:
         return common.nothing(tables, "No module was trained alone at this scale.")
     families = sorted(set(table["family"]))
     checkpoints = sorted(set(modules["checkpoint"]), key=float)
     cells = list(dict.fromkeys(zip(table["quantity"], table["given"], strict=True)))
-    columns, blocks = min(FAMILIES, len(families)), -(-len(families) // FAMILIES)
-    heights = [*[SCATTER] * len(checkpoints), common.DECORATION + ROW * len(cells)] * blocks
+    height = common.row_height(len(families), ABOVE, ROW)
     figure, axes = plt.subplots(
-        len(heights), columns, squeeze=False, figsize=(common.WIDTH, sum(heights) + 0.85), height_ratios=heights
+        len(families), len(checkpoints) + 1, squeeze=False, figsize=(common.WIDTH, ABOVE + height * len(families))
     )
-    for place, family in enumerate(families):
-        block, column = divmod(place, columns)
-        ours = axes[block * (len(checkpoints) + 1) : (block + 1) * (len(checkpoints) + 1), column]
+    for ours, family in zip(axes, families, strict=True):
         own, rows = table[table["family"] == family], modules[modules["family"] == family]
+        last = family == families[-1]
         for ax, checkpoint in zip(ours, checkpoints, strict=False):
             at = rows[rows["checkpoint"] == checkpoint]
-            scatter(ax, at, rho(own, checkpoint, "lambda_max", ""), checkpoint)
-            if column == 0:
-                ax.set_ylabel("loss decrease")
+            scatter(ax, at, rho(own, checkpoint, "lambda_max", ""), checkpoint, last)
         first = own.iloc[0]
-        ours[0].set_title(f"{common.title(family, first['task'] + ', ' + first['loss_unit'])}\n{ours[0].get_title()}")
-        correlations(ours[-1], own, cells, labels=column == 0)
-    for ax in axes.flat:
-        if not ax.has_data():
-            ax.set_axis_off()
+        ours[0].set_ylabel("loss decrease")
+        name = common.title(family, f"{first['task']}, {first['loss_unit']}")
+        ours[0].set_title(f"{name}\n{ours[0].get_title()}", fontsize=7.5)
+        correlations(ours[-1], own, cells, last)
     kinds = styles.kinds(modules["kind"])
     handles = [styles.handle(*styles.kind_style(kind, kinds), markersize=4) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(kinds))
@@ -69,7 +64,7 @@ def draw(tables: Tables) -> Figure:
         "a run's modules  ·  no ledger",
         f"each module alone for {int(table['branch_steps'].max())} steps; loss decrease: of the training loss, beyond "
         "a branch that trains nothing",
-        "bottom: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y",
+        "right: each seed's mean over checkpoints, mean and 95 % interval; x | y: partial, of x given y",
     )
     return figure
 
@@ -79,7 +74,7 @@ def rho(table: pd.DataFrame, checkpoint: str, quantity: str, given: str) -> Inte
     return interval_at(table, {"checkpoint": checkpoint, "quantity": quantity, "given": given})
 
 
-def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> None:
+def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str, last: bool) -> None:
     """Loss decrease over λ_max of every module and seed, by kind."""
     kinds = styles.kinds(rows["kind"])
     for kind in kinds:
@@ -91,12 +86,13 @@ def scatter(ax: Axes, rows: pd.DataFrame, value: Interval, checkpoint: str) -> N
     ax.axhline(0, color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     ax.set_xscale("log")
     common.decades(ax.xaxis)
-    ax.set_xlabel(styles.LAMBDA)
+    if last:
+        ax.set_xlabel(styles.LAMBDA)
     ax.set_title(f"at {100 * float(checkpoint):g} % of training\nρ = {format.interval(value, 2)}", fontsize=7.5)
     ax.grid(True)
 
 
-def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], labels: bool) -> None:
+def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], last: bool) -> None:
     """ρ of every quantity with the loss decrease; a line separates the partial ones."""
     for place, (quantity, given) in enumerate(cells):
         value = rho(table, format.ALL, quantity, given)
@@ -110,8 +106,9 @@ def correlations(ax: Axes, table: pd.DataFrame, cells: list[tuple[str, str]], la
         ax.axhline(partial[0] - 0.5, color="0.6", linewidth=0.6, linestyle=(0, (4, 2)))
     ax.axvline(0, color="0.35", linewidth=0.9, zorder=1)
     ax.set_xlim(-1.05, 1.05)
-    common.rows(ax, [cell_name(*cell) if labels else "" for cell in cells])
-    ax.set_xlabel("ρ with the loss decrease")
+    common.rows(ax, [cell_name(*cell) for cell in cells])
+    if last:
+        ax.set_xlabel("ρ with the loss decrease")
     ax.grid(True, axis="x")
 
 

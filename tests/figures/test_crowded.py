@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -215,7 +216,23 @@ def test_trainability_and_generalisation_show_every_family(figures):
     for name in ("trainability", "generalisation"):
         titles = " ".join(ax.get_title() for ax in figures[name].axes)
         assert all(family in titles for family in FAMILIES)
-    assert sum("memorised" in ax.get_ylabel() for ax in figures["generalisation"].axes) == 1
+        assert figures[name].get_size_inches()[1] <= PAGE + 0.01
+    assert {ax.get_ylabel().split("\n")[-1] for ax in figures["generalisation"].axes} >= {"memorised, points"}
+
+
+@pytest.mark.parametrize("low", [1e3, 1.7e4, 0.9e-3])
+@pytest.mark.parametrize("ratio", [1.5, 2.5, 6.9, 7.1, 14, 29, 31, 1e3])
+def test_labels_of_a_logarithmic_axis_of_an_inch_do_not_meet(low, ratio):
+    figure, ax = plt.subplots(figsize=(1.0, 1.0))
+    ax.set_position((0.0, 0.4, 1.0, 0.5))
+    ax.tick_params(labelsize=7)
+    ax.set_xscale("log")
+    ax.set_xlim(low, low * ratio)
+    ax.set_yticks([])
+    script("common").decades(ax.xaxis)
+    figure.canvas.draw()
+    assert overlapping(figure) == []
+    plt.close(figure)
 
 
 def test_the_headline_leaves_the_negative_negative(tmp_path):

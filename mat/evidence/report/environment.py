@@ -29,7 +29,7 @@ def scope(tables: Tables) -> str:
     diverged = int((runs["status"] == "diverged").sum())
     return (
         f"{_count(len(runs), 'run')} of {_count(runs['task'].nunique(), 'task')} and "
-        f"{_count(runs['method'].nunique(), 'method')}, seeds {_seeds(runs, ', ')}; {diverged} diverged; "
+        f"{_count(runs['method'].nunique(), 'method')}, seeds {seeds(runs, ', ')}; {diverged} diverged; "
         f"{hours(tables):.2f} hours of training, probes and evaluation."
     )
 
@@ -40,7 +40,7 @@ def spent(tables: Tables) -> str:
     for (task, method), runs in tables.runs.groupby(["task", "method"], sort=True):
         parts = runs[list(SPENT)].sum() / 3600
         rows.append(
-            (task, method, _seeds(runs, " "), str((runs["status"] == "diverged").sum()),
+            (task, method, seeds(runs, " "), str((runs["status"] == "diverged").sum()),
              *(f"{value:.3f}" for value in parts), f"{parts.sum():.3f}")
         )  # fmt: skip
     total = tables.runs[list(SPENT)].sum() / 3600
@@ -125,7 +125,7 @@ def _reached(row: pd.Series) -> str:
     return f"{row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']}"
 
 
-def _seeds(runs: pd.DataFrame, separator: str) -> str:
+def seeds(runs: pd.DataFrame, separator: str) -> str:
     """The seeds one by one, or the least and the largest of many."""
     seeds = sorted(runs["seed"].unique())
     if len(seeds) > MOST_SEEDS:

@@ -75,7 +75,7 @@ def _methodology(tables: Tables, claims: Claims, register: list[Ambiguity]) -> I
     )
     rows = [
         (task, same["metric"].iloc[0].replace("_", " "), " ".join(sorted(same["method"].unique())),
-         " ".join(map(str, sorted(same["seed"].unique()))), f"{same['steps'].max()}", f"{same['epochs'].max():.3g}")
+         environment.seeds(same, " "), f"{same['steps'].max()}", f"{same['epochs'].max():.3g}")
         for task, same in runs.groupby("task", sort=True)
     ]  # fmt: skip
     yield format.markdown_table(("task", "metric", "methods", "seeds", "steps", "epochs"), rows)

@@ -52,7 +52,8 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
-    return Tables(runs, _pool(curves, "step"), _pool(probes, "interval"))
+    probes = [frame.sort_values(["interval", "module"], kind="stable") for frame in probes]
+    return Tables(runs, _pool(curves), _pool(probes))
 
 
 def read_run(directory: Path, name: str | None = None) -> Run:
@@ -145,12 +146,11 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
             )
 
 
-def _pool(frames: Sequence[pd.DataFrame], order: str) -> pd.DataFrame:
-    """All rows by task, method, seed, ``order`` and module. Each frame is of one run, so that frames are sorted, and no
-    second copy of all rows is."""
-    keys = [order] + (["module"] if order == "interval" else [])
-    known = [frame.sort_values(keys, kind="stable") for frame in frames if len(frame)]
-    known.sort(key=lambda frame: tuple(frame[["task", "method", "seed"]].iloc[0]))
+def _pool(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows by task, method and seed, those of a run in their order. Each frame is of one run, so that frames are
+    sorted, and no second copy of all rows is."""
+    known = [frame for frame in frames if len(frame)]
+    known.sort(key=lambda frame: [frame[name].iat[0] for name in ("task", "method", "seed")])
     pooled = pd.concat(known or frames[:1], ignore_index=True)
     own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
