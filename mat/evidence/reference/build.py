@@ -41,6 +41,8 @@ def build(like: Place, made: Place, records: Path, steps: Steps) -> None:
     """
     _copy_sources(like.root, made.root)
     made.tables.mkdir(parents=True)
+    if (like.results / erratum.NAME).is_file():
+        shutil.copy(like.results / erratum.NAME, made.results)
     if records.is_file():
         _pool(like, made, records)
     else:
@@ -110,8 +112,6 @@ def _measured(table: Table, made: Place) -> list[Path]:
 
 def _write_pages(like: Place, made: Place) -> None:
     root = like.root
-    if (like.results / erratum.NAME).is_file():
-        shutil.copy(like.results / erratum.NAME, made.results)
     claims, register = (made.root / catalogue.rule_files()[name].path for name in ("claims", "ambiguities"))
     files.provenance(made.tables, made.figures, made.root, like.tables)
     if (like.results / PAGES[0]).is_file():

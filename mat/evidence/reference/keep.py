@@ -111,9 +111,9 @@ def _items(own: Place) -> list[archive.Item]:
 
 def _replace(target: Place, made: Place) -> None:
     """What is made takes the place of what is kept: its tables, figures, pages and erratum; parts stay."""
-    for path in target.files():
+    for path in {*target.files(), *target.results.glob("*.md")}:
         path.unlink()
-    for path in [*made.files(), *made.results.glob("*.md")]:
+    for path in {*made.files(), *made.results.glob("*.md")}:
         place = made.other(path, target)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)

@@ -83,6 +83,28 @@ def test_intervals_overlap_when_they_have_a_value_in_common(a, b, overlap):
     assert Number("t", "m", "x", Interval(*a, 3), Interval(*b, 3)).overlap is overlap
 
 
+@pytest.mark.parametrize(
+    ("mean", "interval", "inside"),
+    [(0.6, (0.5, 0.4, 0.6), True), (0.61, (0.5, 0.4, 0.6), False), (0.5, (0.5, np.nan, np.nan), None)],
+)
+def test_a_number_agrees_when_it_lies_in_the_interval_of_the_other(mean, interval, inside):
+    assert Number("t", "m", "x", Interval(mean, 0.0, 9.0, 3), Interval(*interval, 3)).inside is inside
+
+
+def test_the_last_line_says_whether_a_agrees_and_rows_that_one_alone_has_count(places, tmp_path):
+    assert page.text(folders.compare(places / "a", places / "same")).splitlines()[-1] == (
+        "a agrees with b: 2 verdicts are the same, 8 numbers are the same, 0 numbers are inside b's intervals"
+    )
+    last = page.text(folders.compare(places / "a", places / "other")).splitlines()[-1]
+    assert last.startswith("a DOES NOT AGREE with b: ")
+    assert last.endswith("1 verdicts differ, 2 numbers are outside")
+    shutil.copytree(places / "a", tmp_path / "less")
+    RESULTS.iloc[:1].to_csv(tmp_path / "less/results.csv", index=False)
+    found = folders.compare(tmp_path / "less", places / "a")
+    assert found.rows == ([], ["digits mat"])
+    assert page.text(found).endswith("1 rows are in one alone")
+
+
 def test_a_verdict_is_one_per_claim_and_task():
     found, same = verdicts(VERDICTS, changed(VERDICTS, 0, "verdict", "supported"))
     assert [(one.claim, one.task, one.a, one.b) for one in found] == [("C4", "all", "partly", "supported")]

@@ -5,7 +5,9 @@ import subprocess
 
 import pytest
 
+from mat.errors import InputError
 from mat.experiments.cli.main import main
+from mat.experiments.config.scale import ScaleConfig
 from tests.evidence.synthetic import METHODS, edit, write_runs
 
 
@@ -40,3 +42,15 @@ def test_a_reference_is_not_made_of_a_repository_with_changes_or_of_none(tmp_pat
     (tmp_path / "new file").touch()
     assert main(["reference", "make", "demo"]) == 2
     assert "1 files are changed or new" in capsys.readouterr().err
+
+
+def test_no_scale_has_the_name_of_the_folder_of_references():
+    with pytest.raises(InputError, match="scale: reference is where the committed results are"):
+        ScaleConfig.of(
+            {
+                "scale": "reference",
+                "seeds": [0],
+                "tasks": {"digits": {"task": {"name": "digits"}}},
+                "methods": {"a": {"name": "mat"}},
+            }
+        )
