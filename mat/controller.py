@@ -18,6 +18,7 @@ in ``exact``, whatever the method's mode; nothing but what is active trains.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -33,6 +34,7 @@ from mat.errors import InputError
 from mat.forward import first
 from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
+from mat.kernels.first_batch import FirstBatch, inputs_of, look_at
 from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
 from mat.kernels.growth import Growth
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
@@ -113,6 +115,8 @@ class Controller:
         self.records: list[dict[str, Any]] = []
         self.recording: StepKernels | None = None
         self.missed = False
+        self.looked = method.dense or (self.probes and estimator != STEP)
+        self.waiting: FirstBatch | None = None
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -211,8 +215,9 @@ class Controller:
         if self.closed:
             return
         self.closed = True
-        if self.recording is not None:
-            self.recording.stop()
+        for waiting in (self.recording, self.waiting):
+            if waiting is not None:
+                waiting.stop()
         for adoption in self.adoptions:
             adoption.close()
         self.adoptions = []
@@ -259,7 +264,32 @@ class Controller:
             self.active = active
         if record:
             self._record(loss_scale)
+        elif not (self.looked or self.step or self.waiting):
+            self.waiting = FirstBatch(self.model, self._look)
         self.step += 1
+
+    def look(self, inputs: Mapping[str, Tensor]) -> None:
+        """Confirm on ``inputs``, a batch by the names of the model's inputs, how the partition was cut and that a
+        sample's outputs are its own. A first probe does so; where there is none, the first training step does, unless
+        this was called before; it warns where it is called with other things than tensors of one first dimension.
+
+        Raises InputError where gradients contradict the partition, and where kernels are read of samples that depend on
+        each other.
+        """
+        self.looked = True
+        with self.sparse.dense() if self.sparse else nullcontext():
+            look_at(self.model, self.partition, inputs, read=self.probes)
+
+    def _look(self, args: tuple, kwargs: dict) -> None:
+        inputs = inputs_of(self.model, args, kwargs)
+        if inputs is not None:
+            self.look(inputs)
+        elif self.partition.premises:
+            warnings.warn(
+                "the first batch is no example of tensors with one first dimension, so names and shapes are believed: "
+                "give one to controller.look, or to partition_model(model, example=…)",
+                stacklevel=2,
+            )
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
@@ -275,6 +305,7 @@ class Controller:
             loss_scale=loss_scale,
             verify=not self.history,
             around=nullcontext if self.sparse is None else self.sparse.dense,
+            look=None if self.looked else self._look,
         )
         self.recording.record()
 

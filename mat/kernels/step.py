@@ -75,7 +75,8 @@ class StepKernels:
     pass, which is divided out: a GradScaler's scale, 1/k where the gradients of k batches are accumulated. ``verify``:
     trace every row to its sample, as a first probe does, by backward passes to the activations (not under batch
     statistics, which mix the samples); without it that happens where shapes do not show the samples. ``around``:
-    entered for the forward pass. ``memory``: bytes of working space.
+    entered for the forward pass. ``look``: called with the arguments of the pass, ahead of it. ``memory``: bytes of
+    working space.
 
     Attributes:
         kernels: None until the backward pass has ended.
@@ -93,6 +94,7 @@ class StepKernels:
         loss_scale: float = 1.0,
         verify: bool = True,
         around: Callable[[], AbstractContextManager] = nullcontext,
+        look: Callable[[tuple, dict], None] | None = None,
         memory: int = MEMORY,
     ) -> None:
         if n is not None and n < 1:
@@ -100,7 +102,7 @@ class StepKernels:
         if not 0 < loss_scale < float("inf"):
             raise InputError(f"loss_scale must be a positive number, got {loss_scale!r}")
         self.model, self.partition, self.n, self.loss_scale = model, partition, n, loss_scale
-        self.verify, self.around, self.memory = verify, around, memory
+        self.verify, self.around, self.look, self.memory = verify, around, look, memory
         self.pieces = pieces_of(partition)
         self.parameters = owned_parameters(model, partition, self.pieces)
         whole = {_all_of(name, p, self.pieces[name][0][1].dim): p for name, p in self.parameters.items()}
@@ -141,6 +143,11 @@ class StepKernels:
     def _before(self, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
             return
+        if (look := self.look) is not None:
+            self.stop()  # passes that it makes are no step
+            self.look = None
+            self.watch(lambda: look(args, kwargs))
+            self.record()
         sizes = [len(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.dim()]
         self.batch = max(sizes, default=0)
         if self.batch < (self.n or 1):
