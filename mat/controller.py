@@ -32,14 +32,14 @@ from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.forward import first
-from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
-from mat.kernels.first_batch import FirstBatch, inputs_of, look_at
-from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
+from mat.kernels.probes.budget import Extent, choose
+from mat.kernels.probes.first_batch import FirstBatch, inputs_of, look_at
+from mat.kernels.probes.gradient_norms import gradient_norms, norms_of_kernels
+from mat.kernels.probes.growth import Growth
+from mat.kernels.probes.step import NO_PASS, StepKernels
 from mat.kernels.spectrum import Spectrum, eigenvalues
-from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection
 from mat.partition.effect.verdicts import confirm
 from mat.partition.partition import Partition, Slice
@@ -59,9 +59,9 @@ class Controller:
     began; this run's begin there too. ``length``: steps of the whole training, needed by methods that go by a schedule.
 
     ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
-    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.budget``). It takes ``batch``, the
-    samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient norm where only
-    that is measured) stands still; those of a run that follows another are the other's.
+    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.probes.budget``). It takes
+    ``batch``, the samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient
+    norm where only that is measured) stands still; those of a run that follows another are the other's.
 
     Raises InputError when the method needs what was not given.
     """

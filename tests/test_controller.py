@@ -9,10 +9,10 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
-from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import Estimator
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import modular_ntk
+from mat.kernels.probes.budget import Extent, choose
+from mat.kernels.probes.growth import Growth
 from mat.methods.base import Method, Selection, highest
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla

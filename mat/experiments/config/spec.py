@@ -19,10 +19,10 @@ from pydantic import Field
 from mat.errors import InputError
 from mat.experiments.checks import check_choice, check_least
 from mat.experiments.config.plugins import Plugin
-from mat.kernels.budget import check_budget
 from mat.kernels.estimators import ESTIMATORS, STEP, check_positions
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
+from mat.kernels.probes.budget import check_budget
+from mat.kernels.probes.growth import Growth
 from mat.settings.strict import Strict, read, validate
 
 THREADS = 1024  # of one run, at most
@@ -90,7 +90,7 @@ class Probe:
     """Steps from one probe to the next; none: an epoch's."""
     budget: float | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
-    (mat/kernels/budget.py). None: exactly these are."""
+    (mat/kernels/probes/budget.py). None: exactly these are."""
     grow_above: float | None = None
     """Kendall's τ_b with the probe before above which the ranking stands still and the next interval grows. None: all
     intervals are equal."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing, check_least
 from mat.experiments.config.spec import Probe
-from mat.kernels.budget import Extent
 from mat.kernels.estimators import POSITIONED, STEP, backward_passes
+from mat.kernels.probes.budget import Extent
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss", STEP)
 

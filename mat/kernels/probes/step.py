@@ -8,9 +8,9 @@ With batch norm in training mode, g_i is the sample's part of a gradient that ha
 
 The step is as it was: its mode, dropout, precision (autocast) and random streams. Its modules' weights enter as
 constants; what arrives at their outputs makes the Gram matrices and the weight gradients of what trains, which are
-those of plain automatic differentiation up to the order of their sums (``mat.kernels.step_products``) and are added to
-``.grad`` directly: hooks on parameters see nothing of them. The samples are the first n of the batch that the model is
-called with first. Products are in the activations' precision, Gram matrices in float64.
+those of plain automatic differentiation up to the order of their sums (``mat.kernels.probes.step_products``) and are
+added to ``.grad`` directly: hooks on parameters see nothing of them. The samples are the first n of the batch that
+the model is called with first. Products are in the activations' precision, Gram matrices in float64.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from mat.errors import InputError, listed
 from mat.forward import logits_of
 from mat.kernels.batched import dense_cotangent
 from mat.kernels.estimators import STEP, Estimator
-from mat.kernels.factors import Factors
-from mat.kernels.gradient_rules import RULES, batch_norm_in_training
 from mat.kernels.ntk import MEMORY, Kernels
-from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use, graph_ends
+from mat.kernels.probes.step_products import Contribution, multiply
+from mat.kernels.recording.factors import Factors
+from mat.kernels.recording.gradient_rules import RULES, batch_norm_in_training
+from mat.kernels.recording.operands import Call
+from mat.kernels.recording.recorder import Recorder, Use, graph_ends
+from mat.kernels.recording.tracing import Tracer, tag_base, tags
 from mat.kernels.request import owned_parameters, pieces_of
-from mat.kernels.step_products import Contribution, multiply
-from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Partition, Slice
 
 Targets = Mapping[Slice, nn.Parameter]  # a slice of the model's parameters -> what has its gradient
