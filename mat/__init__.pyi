@@ -3,9 +3,9 @@ from mat.controller import Controller as Controller
 from mat.errors import InputError as InputError
 from mat.integrations.huggingface import MATCallback as MATCallback
 from mat.kernels.estimators import Estimator as Estimator
-from mat.kernels.gradient_norms import gradient_norms as gradient_norms
-from mat.kernels.growth import Growth as Growth
 from mat.kernels.ntk import modular_ntk as modular_ntk
+from mat.kernels.probes.gradient_norms import gradient_norms as gradient_norms
+from mat.kernels.probes.growth import Growth as Growth
 from mat.kernels.spectrum import spectrum as spectrum
 from mat.methods.autofreeze import AutoFreeze as AutoFreeze
 from mat.methods.badam import BAdam as BAdam

@@ -18,6 +18,7 @@ in ``exact``, whatever the method's mode; nothing but what is active trains.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -32,13 +33,14 @@ from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.forward import first
-from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
-from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
+from mat.kernels.probes.budget import Extent, choose
+from mat.kernels.probes.first_batch import FirstBatch, inputs_of, look_at
+from mat.kernels.probes.gradient_norms import gradient_norms, norms_of_kernels
+from mat.kernels.probes.growth import Growth
+from mat.kernels.probes.step import NO_PASS, StepKernels
 from mat.kernels.spectrum import Spectrum, eigenvalues
-from mat.kernels.step import NO_PASS, StepKernels
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection, check_kinds
 from mat.partition.effect.verdicts import confirm
 from mat.partition.partition import Partition, Slice
@@ -58,9 +60,9 @@ class Controller:
     began; this run's begin there too. ``length``: steps of the whole training, needed by methods that go by a schedule.
 
     ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
-    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.budget``). It takes ``batch``, the
-    samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient norm where only
-    that is measured) stands still; those of a run that follows another are the other's.
+    most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.probes.budget``). It takes
+    ``batch``, the samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient
+    norm where only that is measured) stands still; those of a run that follows another are the other's.
 
     Raises InputError when the method needs what was not given.
     """
@@ -114,6 +116,8 @@ class Controller:
         self.records: list[dict[str, Any]] = []
         self.recording: StepKernels | None = None
         self.missed = False
+        self.looked = method.dense or (self.probes and estimator != STEP)
+        self.waiting: FirstBatch | None = None
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -213,8 +217,9 @@ class Controller:
         if self.closed:
             return
         self.closed = True
-        if self.recording is not None:
-            self.recording.stop()
+        for waiting in (self.recording, self.waiting):
+            if waiting is not None:
+                waiting.stop()
         for adoption in self.adoptions:
             adoption.close()
         self.adoptions = []
@@ -261,7 +266,32 @@ class Controller:
             self.active = active
         if record:
             self._record(loss_scale)
+        elif not (self.looked or self.step or self.waiting):
+            self.waiting = FirstBatch(self.model, self._look)
         self.step += 1
+
+    def look(self, inputs: Mapping[str, Tensor]) -> None:
+        """Confirm on ``inputs``, a batch by the names of the model's inputs, how the partition was cut and that a
+        sample's outputs are its own. A first probe does so; where there is none, the first training step does, unless
+        this was called before; it warns where it is called with other things than tensors of one first dimension.
+
+        Raises InputError where gradients contradict the partition, and where kernels are read of samples that depend on
+        each other.
+        """
+        self.looked = True
+        with self.sparse.dense() if self.sparse else nullcontext():
+            look_at(self.model, self.partition, inputs, read=self.probes)
+
+    def _look(self, args: tuple, kwargs: dict) -> None:
+        inputs = inputs_of(self.model, args, kwargs)
+        if inputs is not None:
+            self.look(inputs)
+        elif self.partition.premises:
+            warnings.warn(
+                "the first batch is no example of tensors with one first dimension, so names and shapes are believed: "
+                "give one to controller.look, or to partition_model(model, example=…)",
+                stacklevel=2,
+            )
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
@@ -282,6 +312,7 @@ class Controller:
             loss_scale=loss_scale,
             verify=not self.history,
             around=nullcontext if self.sparse is None else self.sparse.dense,
+            look=None if self.looked else self._look,
         )
         self.recording.record()
 

@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.flops.executed import executed_macs
 from mat.flops.trace import trace_forward
 from mat.forward import evaluation, forward
-from mat.kernels.budget import Prices
+from mat.kernels.probes.budget import Prices
 from mat.partition.partition import Partition
 
 

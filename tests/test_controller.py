@@ -9,10 +9,10 @@ import torch
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
-from mat.kernels.budget import Extent, choose
 from mat.kernels.estimators import Estimator
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import modular_ntk
+from mat.kernels.probes.budget import Extent, choose
+from mat.kernels.probes.growth import Growth
 from mat.methods.base import Method, Selection, highest
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
@@ -427,3 +427,103 @@ def test_a_step_that_is_recorded_must_be_made():
     controller.begin_step()
     controller.close()
     assert before == [plain._forward_hooks, plain._forward_pre_hooks]
+
+
+class Shuffled(torch.nn.Module):
+    """Names and neighbours say that the norm is of the convolution's channels as they come."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.block, self.order = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)), order
+        self.head = torch.nn.Linear(8, 2)
+
+    def forward(self, x, scale=1.0):
+        y = self.block[1](self.block[0](x)[:, self.order])
+        return scale * self.head(torch.relu(y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("positional", [True, False])
+@pytest.mark.parametrize("options", [{}, {"estimator": "step"}])
+def test_what_probes_no_samples_confirms_its_partition_on_the_first_batch(options, positional):
+    method = MAT(mode="exact") if options else Random(share=0.5)
+    for order, right in (((0, 1, 2, 3, 4, 5, 6, 7), True), ((1, 3, 5, 7, 0, 2, 4, 6), False)):
+        model = Shuffled(list(order)).double()
+        x = torch.randn(6, 3, 5, 5).double()
+        controller = Controller(model, partition_model(model), method, every=3, **options)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        controller.adopt(optimizer)
+        controller.begin_step()
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        if right:
+            (model(x) if positional else model(x=x)).square().mean().backward()
+            assert int(model.block[1].num_batches_tracked) == int(before["block.1.num_batches_tracked"]) + 1
+            optimizer.step()
+            controller.begin_step()
+        else:
+            with pytest.raises(InputError, match=r"contradict in block\.0"):
+                model(x) if positional else model(x=x)
+        controller.close()
+        assert not model._forward_pre_hooks and not model._forward_hooks
+
+
+@pytest.mark.parametrize("options", [{}, {"estimator": "step"}])
+def test_samples_that_depend_on_each_other_are_refused_where_they_are_read_and_named_else(options):
+    class Mixing(Shuffled):
+        def forward(self, x):
+            y = super().forward(x)
+            return y + y.flip(0).cumsum(0).sum() / 7
+
+    model, x = Mixing(list(range(8))).double(), torch.randn(6, 3, 5, 5).double()
+    method = MAT(mode="exact") if options else Random(share=0.5)
+    controller = Controller(model, partition_model(model), method, every=3, **options)
+    controller.adopt(torch.optim.SGD(model.parameters(), lr=0.1))
+    controller.begin_step()
+    if options:
+        with pytest.raises(InputError, match="depend on the other samples of its batch"):
+            model(x)
+    else:
+        with pytest.warns(UserWarning, match="depend on the other samples of its batch"):
+            model(x)
+    controller.close()
+
+
+class Losing(Shuffled):
+    """Returns a loss, of a list or of tensors."""
+
+    def forward(self, x, *rest):
+        x = torch.stack(x) if isinstance(x, list) else x
+        return super().forward(x).square().mean()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_model_that_returns_its_loss_is_looked_at_too_unless_it_is_given_no_tensors(listed):
+    model, x = Losing([1, 3, 5, 7, 0, 2, 4, 6]).double(), torch.randn(6, 3, 5, 5).double()
+    controller = Controller(model, partition_model(model), Random(share=0.5), every=3)
+    controller.adopt(torch.optim.SGD(model.parameters(), lr=0.1))
+    controller.begin_step()
+    if listed:
+        with pytest.warns(UserWarning, match="the first batch is no example"):
+            model(list(x)).backward()
+    else:
+        with pytest.raises(InputError, match=r"contradict in block\.0"):
+            model(x)
+    controller.close()
+
+
+def test_a_first_look_leaves_the_first_step_as_it_is():
+    """Weights, buffers and random numbers."""
+    finals = []
+    for look in (True, False):
+        case = vgg_case()
+        torch.manual_seed(3)
+        controller = Controller(case.model, case.partition, Random(share=0.5), every=1)
+        controller.looked = not look
+        optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+        controller.adopt(optimizer)
+        for _ in range(2):
+            step(case, controller, optimizer)
+        assert controller.looked
+        controller.close()
+        finals.append((torch.rand(2), case.model.state_dict()))
+    assert torch.equal(finals[0][0], finals[1][0])
+    assert all(torch.equal(value, finals[1][1][name]) for name, value in finals[0][1].items())

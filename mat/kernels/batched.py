@@ -2,7 +2,7 @@
 
 The model runs with its parameters frozen, so no weight gradient of the batch is ever made. As soon as the
 gradient has reached all uses of a parameter, the Gram matrices of its slices are added up and its factors are
-let go (``mat.kernels.factors``); only ``full`` keeps them, because it multiplies rows of different logits.
+let go (``mat.kernels.recording.factors``); only ``full`` keeps them, because it multiplies rows of different logits.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mat.errors import InputError
-from mat.kernels.factors import Factors
 from mat.kernels.gram import Segment, add_grams, gram_of
-from mat.kernels.operands import Call
 from mat.kernels.premise import check_premise
 from mat.kernels.reasons import Why
-from mat.kernels.recorder import Recorder, Use, graph_ends
+from mat.kernels.recording.factors import Factors
+from mat.kernels.recording.operands import Call
+from mat.kernels.recording.recorder import Recorder, Use, graph_ends
+from mat.kernels.recording.tracing import Tracer, tag_base, tags
 from mat.kernels.request import Grams, Request, taking_gradients
-from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Slice
 
 # The largest kernels that ``full`` makes, all modules together, in bytes.

@@ -8,7 +8,7 @@ of logits of one sample: classes, or positions × vocabulary.
 ``loss``           one, v = ∂ loss(x_i) / ∂ f(x_i): rows are per-sample loss gradients (empirical Fisher).
 ``trace``          k unit vectors; the kernels are added: Σ_c of the per-logit kernels.
 ``full``           k unit vectors; every pair of rows, (nk, nk), row (i, c) at i·k + c.
-``step``           no pass of its own: rows are the samples' shares of a training step (``mat.kernels.step``).
+``step``           no pass of its own: rows are the samples' shares of a training step (``mat.kernels.probes.step``).
 
 A sample whose logits are (T, …), a text, has T *positions*. The first three can be of p of them, drawn once by the
 seed and the same for every sample: v is zero elsewhere and √(T/p) times as large there, which leaves ``projected``
@@ -132,7 +132,7 @@ def sample_losses(loss: SampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
 def _of_a_step(estimator: Estimator, logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
     raise InputError(
         f"estimator {STEP!r} takes its kernels from a training step and has no pass of its own: use a Controller, or "
-        "mat.kernels.step.step_kernels around the step"
+        "mat.kernels.probes.step.step_kernels around the step"
     )
 
 

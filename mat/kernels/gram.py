@@ -1,4 +1,4 @@
-"""Gram matrices of per-sample gradients that stay in factors (``mat.kernels.factors``) and are never all formed.
+"""Gram matrices of per-sample gradients that stay in factors (``mat.kernels.recording.factors``), never all formed.
 
 The Gram matrix of the samples, restricted to any rows or columns of a weight matrix, follows in two exact ways:
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mat.kernels.factors import Dense, Factors, OneHot, Patches, Side
+from mat.kernels.recording.factors import Dense, Factors, OneHot, Patches, Side
 
 # A block that stays in the processor's cache is faster than a larger one (measured; tests/benchmarks).
 CACHE_BYTES = 2**24

@@ -1,7 +1,7 @@
 """Largest gradient norm: as many modules as MAT trains, those with the largest gradient now.
 
 Claim: the control of X1 that needs no kernel; if it trains as well, λ_max is not needed.
-Equation: the c_t modules with the largest ‖∂L/∂θ_l‖₂, L the mean loss on the probe's samples (``mat.kernels.gradient_norms``); of
+Equation: the c_t modules with the largest ‖∂L/∂θ_l‖₂, L the mean loss on the probe's samples (``mat.kernels.probes.gradient_norms``); of
 equal ones those nearer the input. Source: –.
 
 Knobs: ``match`` or ``share``, which give c_t (``mat.methods.base.Matched``).

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mat.flops.executed import executed_macs
-from mat.kernels.step import step_kernels
+from mat.kernels.probes.step import step_kernels
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Partition
 from tests.benchmarks.kernel import bert, step, vgg16

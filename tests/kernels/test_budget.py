@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.flops.executed import executed_macs
-from mat.kernels.budget import LEAST, Extent, Prices, choose
 from mat.kernels.estimators import ESTIMATORS, STEP, Estimator
 from mat.kernels.ntk import modular_ntk
+from mat.kernels.probes.budget import LEAST, Extent, Prices, choose
+from mat.kernels.probes.step import step_kernels
 from mat.kernels.spectrum import eigen_macs
-from mat.kernels.step import step_kernels
 from mat.prices import counted_prices
 from tests.cases import bert_case, per_sample, vgg_case
 

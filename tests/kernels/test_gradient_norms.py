@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from mat.errors import InputError
-from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
+from mat.kernels.probes.gradient_norms import gradient_norms
 from tests.cases import bert_case, logits, per_sample, switch_case, vgg_case, vit_case
 from tests.rounding import ROUNDING
 

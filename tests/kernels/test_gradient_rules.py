@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mat.errors import InputError
-from mat.kernels.gradient_rules import RULES
-from mat.kernels.recorder import Recorder
+from mat.kernels.recording.gradient_rules import RULES
+from mat.kernels.recording.recorder import Recorder
 from mat.partition.partition import Module, Partition, Slice
 from tests.zoo import by_parameter, kernel_of, mean_logit, modular_ntk, naive_rows, randomise
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.kernels.factors import FEW_CHANNELS, Dense, Factors, OneHot, Patches
 from mat.kernels.gram import ELEMENTWISE, FORMS, TILE, Segment, cheaper_form
+from mat.kernels.recording.factors import FEW_CHANNELS, Dense, Factors, OneHot, Patches
 
 
 def dense_rows(uses: list[Factors], rows: int, columns: int) -> torch.Tensor:

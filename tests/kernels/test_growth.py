@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mat.errors import InputError
-from mat.kernels.growth import Growth
+from mat.kernels.probes.growth import Growth
 
 VALUES = st.lists(st.integers(0, 5).map(float), min_size=2, max_size=8)
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mat.errors import InputError
-from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.premise import compared
+from mat.kernels.probes.gradient_norms import gradient_norms
 from tests.zoo import by_parameter, kernel_of, modular_ntk, randomise
 
 

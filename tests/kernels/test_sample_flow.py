@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mat.kernels.sample_flow import keeps_samples
+from mat.kernels.recording.sample_flow import keeps_samples
 
 N = 2
 

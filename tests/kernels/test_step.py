@@ -12,10 +12,10 @@ from torch import nn
 
 from mat.errors import InputError
 from mat.experiments.models.switch import SwitchLM
-from mat.kernels.gradient_norms import gradient_norms, norms_of_kernels
 from mat.kernels.ntk import modular_ntk
-from mat.kernels.step import step_kernels
-from mat.kernels.step_products import multiply
+from mat.kernels.probes.gradient_norms import gradient_norms, norms_of_kernels
+from mat.kernels.probes.step import step_kernels
+from mat.kernels.probes.step_products import multiply
 from mat.partition.partition import Slice
 from tests.cases import (
     bert_case,

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.kernels.operands import Call, Layout
-from mat.kernels.tracing import Tracer, tag_base, tags
+from mat.kernels.recording.operands import Call, Layout
+from mat.kernels.recording.tracing import Tracer, tag_base, tags
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

@@ -19,8 +19,8 @@ from pydantic import Field
 from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
 from mat.kernels.estimators import ESTIMATORS, STEP, check_positions
-from mat.kernels.growth import Growth
 from mat.kernels.ntk import NORMALISATIONS
+from mat.kernels.probes.growth import Growth
 from mat.limits import Range, check_limits
 from mat.settings.strict import Strict, read, validate
 
@@ -80,7 +80,7 @@ class Probe:
     """Steps from one probe to the next; none: an epoch's."""
     budget: Annotated[float, Range(gt=0, lt=1)] | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
-    (mat/kernels/budget.py). None: exactly these are."""
+    (mat/kernels/probes/budget.py). None: exactly these are."""
     grow_above: Annotated[float, Range(ge=-1, lt=1)] | None = None
     """Kendall's τ_b with the probe before above which the ranking stands still and the next interval grows. None: all
     intervals are equal."""

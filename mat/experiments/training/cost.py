@@ -19,8 +19,8 @@ from mat.experiments.models.closed_form import REMAINDER
 from mat.experiments.task_signature import Signature
 from mat.experiments.tasks.base import Outline
 from mat.flops.nominal import probe_macs
-from mat.kernels.budget import Extent, Prices, choose
 from mat.kernels.estimators import backward_passes
+from mat.kernels.probes.budget import Extent, Prices, choose
 from mat.methods.base import check_kinds, probe_passes
 from mat.partition.partition import Partition
 

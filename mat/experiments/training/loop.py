@@ -89,6 +89,8 @@ class Loop:
         self.optimizer = make_optimizer(self.recipe, self.model)
         self.controller.adopt(self.optimizer)
         self.trained = self._trained(partition)
+        if not self.controller.looked:  # here and not in the first step, whose products are counted
+            self.controller.look(self.samples.inputs)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.prefetch = Prefetch(self.task, spec.seed, self.recipe.batch, self.steps, pinned=machine.device == "cuda")
         self.progress = Progress()

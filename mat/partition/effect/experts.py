@@ -69,7 +69,7 @@ def _verdict(model: nn.Module, premise: Apart, calls: Mapping[str, list[Call]]) 
         if not any(gradient is not None and gradient.any() for gradient in plain.values()):
             return UNSEEN
         for changed in draws(len(premise.parts)):
-            others = {name: parameter.clone() for name, parameter in parameters.items()}
+            others = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             for piece in (piece for e in changed for piece in premise.parts[e]):
                 piece.of(others[piece.parameter]).mul_(CHANGE)
             again = _gradients(model, nearest, others)

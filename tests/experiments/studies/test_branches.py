@@ -17,7 +17,7 @@ from mat.experiments.tasks.base import Batch
 from mat.experiments.training.code_version import code_hash
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
-from mat.kernels.gradient_norms import gradient_norms
+from mat.kernels.probes.gradient_norms import gradient_norms
 from mat.partition.partition import Partition
 from tests import cases
 from tests.experiments.studies import mini

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, NamedTuple
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing
 from mat.experiments.config.spec import Probe
-from mat.kernels.budget import Extent
 from mat.kernels.estimators import POSITIONED, STEP, backward_passes
+from mat.kernels.probes.budget import Extent
 from mat.limits import Range, check_limits
 
 ESTIMATORS = ("full", "trace", "sum_of_logits", "projected", "loss", STEP)

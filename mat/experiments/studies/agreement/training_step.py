@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training.loop import Loop
-from mat.kernels.step import step_kernels
+from mat.kernels.probes.step import step_kernels
 
 
 class TrainingStep:
@@ -27,7 +27,7 @@ class TrainingStep:
     def kernels(self, n: int) -> dict[str, Tensor]:
         """Module -> (n, n) float64, of the first ``n`` samples of the batch, read as after a run's first recorded step.
 
-        Raises InputError where the model has a use of parameters that no rule follows (``mat.kernels.step``).
+        Raises InputError where the model has a use of parameters that no rule follows (``mat.kernels.probes.step``).
         """
         with step_kernels(self.model, self.loop.controller.partition, n, verify=False) as step:
             self.plain()

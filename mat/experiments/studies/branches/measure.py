@@ -25,8 +25,8 @@ from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import make_optimizer, schedule
 from mat.kernels.estimators import STEP
-from mat.kernels.gradient_norms import gradient_norms
 from mat.kernels.ntk import modular_ntk
+from mat.kernels.probes.gradient_norms import gradient_norms
 from mat.records.columns import SPECTRUM
 from mat.records.studies import READ
 from mat.seeds import generator, stream_seed

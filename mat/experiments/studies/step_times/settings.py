@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from mat.errors import InputError
-from mat.experiments.checks import check_increasing, check_least
+from mat.experiments.checks import check_increasing
+from mat.limits import Range, check_limits
 from mat.modes import MODES
 
 
@@ -16,22 +17,21 @@ class Settings:
 
     shares: ClassVar[tuple[float, ...]] = (0,)  # checkpoints: a step lasts as long at any point of training
 
-    active_shares: tuple[float, ...] = (0, 0.1, 0.2, 0.34, 0.5, 0.66, 0.8, 1)
-    """Shares of the modules of every kind that are active, drawn anew in every round; increasing, in [0, 1]."""
-    modes: tuple[str, ...] = MODES
+    active_shares: tuple[Annotated[float, Range(ge=0, le=1)], ...] = (0, 0.1, 0.2, 0.34, 0.5, 0.66, 0.8, 1)
+    """Shares of the modules of every kind that are active, drawn anew in every round; two at least, increasing."""
+    modes: tuple[Literal[MODES], ...] = MODES
     """Backward modes."""
-    rounds: int = 5
+    rounds: Annotated[int, Range(ge=1)] = 5
     """Rounds of all of them."""
-    steps: int = 3
+    steps: Annotated[int, Range(ge=1)] = 3
     """Steps that are timed at once, after one that is not."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "active_shares", tuple(self.active_shares))
         object.__setattr__(self, "modes", tuple(self.modes))
-        check_increasing("active_shares", self.active_shares, lambda v: 0 <= v <= 1, "shares in [0, 1]")
+        check_limits(self)
+        check_increasing("active_shares", self.active_shares)
         if len(self.active_shares) < 2:
             raise InputError(f"active_shares: between two there is a line, got {list(self.active_shares)}")
-        if not self.modes or set(self.modes) - set(MODES) or len(set(self.modes)) < len(self.modes):
+        if not self.modes or len(set(self.modes)) < len(self.modes):
             raise InputError(f"modes must be different ones of {', '.join(MODES)}, got {list(self.modes)}")
-        for name in ("rounds", "steps"):
-            check_least(name, getattr(self, name), 1)

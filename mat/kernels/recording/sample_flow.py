@@ -5,7 +5,7 @@ sample 1, and so on: the entry at flat position p belongs to sample p // (numel 
 where, given sample-major tensors, its output is sample-major and no entry depends on another sample's. Whether it does
 is said for functions with their arguments, and any function that is not listed is taken not to. A model whose outputs
 are reached from its layers by such functions alone has its rows where the shapes say; one that sorts, routes, flips
-or windows its samples has not, and its rows are traced (``mat.kernels.recorder``).
+or windows its samples has not, and its rows are traced (``mat.kernels.recording.recorder``).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mat.kernels.factors import Factors
+from mat.kernels.recording.factors import Factors
 
 Make = Callable[[Tensor], Factors | Tensor]
 Locate = Callable[[Tensor, Tensor], Make | None]

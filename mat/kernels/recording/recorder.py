@@ -1,10 +1,10 @@
 """Recording parameters at work: which functions use them, on what, and which sample each row belongs to.
 
 While it is active, a ``Recorder`` sees every call of a torch function that is given one of its parameters or a view of
-one. Where the function has a rule (``mat.kernels.gradient_rules``) it keeps what the parameter's per-sample gradients
-are made of and waits for the gradient at the function's output; where it has none, autograd follows the parameter.
-So no layer class has to be known: a Linear, or a projection inside ``nn.MultiheadAttention``, is the function
-that it calls, and a parameter used twice has two uses.
+one. Where the function has a rule (``mat.kernels.recording.gradient_rules``) it keeps what the parameter's per-sample
+gradients are made of and waits for the gradient at the function's output; where it has none, autograd follows the
+parameter. So no layer class has to be known: a Linear, or a projection inside ``nn.MultiheadAttention``, is the
+function that it calls, and a parameter used twice has two uses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from mat._torch_functional import multi_head_attention
 from mat.errors import InputError
-from mat.kernels.gradient_rules import RULES, Rule
-from mat.kernels.operands import Call, Make, offset
 from mat.kernels.reasons import Why
-from mat.kernels.sample_flow import keeps_samples
+from mat.kernels.recording.gradient_rules import RULES, Rule
+from mat.kernels.recording.operands import Call, Make, offset
+from mat.kernels.recording.sample_flow import keeps_samples
 
 _LINEAR = F.linear
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mat.kernels.factors import Dense, Factors, OneHot, Patches
-from mat.kernels.operands import Call, Layout, Locate, Make, call_of, matrix, same_view, vector
+from mat.kernels.recording.factors import Dense, Factors, OneHot, Patches
+from mat.kernels.recording.operands import Call, Layout, Locate, Make, call_of, matrix, same_view, vector
 
 
 def _product(x: Tensor, weight: Tensor, layout: Layout, transposed: bool) -> Locate:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from mat.kernels.operands import Call
+from mat.kernels.recording.operands import Call
 
 
 def tag_base(dtypes: Collection[torch.dtype]) -> int:

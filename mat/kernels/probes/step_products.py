@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mat.kernels.batched import as_matrix
-from mat.kernels.factors import Factors, OneHot
 from mat.kernels.gram import Segment, cheaper_form, formed, gram_of, identity
+from mat.kernels.recording.factors import Factors, OneHot
 from mat.partition.partition import Slice
 
 Runs = Sequence[tuple[int, int]]  # (start, stop), disjoint

@@ -8,9 +8,9 @@ With batch norm in training mode, g_i is the sample's part of a gradient that ha
 
 The step is as it was: its mode, dropout, precision (autocast) and random streams. Its modules' weights enter as
 constants; what arrives at their outputs makes the Gram matrices and the weight gradients of what trains, which are
-those of plain automatic differentiation up to the order of their sums (``mat.kernels.step_products``) and are added to
-``.grad`` directly: hooks on parameters see nothing of them. The samples are the first n of the batch that the model is
-called with first. Products are in the activations' precision, Gram matrices in float64.
+those of plain automatic differentiation up to the order of their sums (``mat.kernels.probes.step_products``) and are
+added to ``.grad`` directly: hooks on parameters see nothing of them. The samples are the first n of the batch that
+the model is called with first. Products are in the activations' precision, Gram matrices in float64.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from mat.errors import InputError, listed
 from mat.forward import logits_of
 from mat.kernels.batched import dense_cotangent
 from mat.kernels.estimators import STEP, Estimator
-from mat.kernels.factors import Factors
-from mat.kernels.gradient_rules import RULES, batch_norm_in_training
 from mat.kernels.ntk import MEMORY, Kernels
-from mat.kernels.operands import Call
-from mat.kernels.recorder import Recorder, Use, graph_ends
+from mat.kernels.probes.step_products import Contribution, multiply
+from mat.kernels.recording.factors import Factors
+from mat.kernels.recording.gradient_rules import RULES, batch_norm_in_training
+from mat.kernels.recording.operands import Call
+from mat.kernels.recording.recorder import Recorder, Use, graph_ends
+from mat.kernels.recording.tracing import Tracer, tag_base, tags
 from mat.kernels.request import owned_parameters, pieces_of
-from mat.kernels.step_products import Contribution, multiply
-from mat.kernels.tracing import Tracer, tag_base, tags
 from mat.partition.partition import Partition, Slice
 
 Targets = Mapping[Slice, nn.Parameter]  # a slice of the model's parameters -> what has its gradient
@@ -75,7 +75,8 @@ class StepKernels:
     pass, which is divided out: a GradScaler's scale, 1/k where the gradients of k batches are accumulated. ``verify``:
     trace every row to its sample, as a first probe does, by backward passes to the activations (not under batch
     statistics, which mix the samples); without it that happens where shapes do not show the samples. ``around``:
-    entered for the forward pass. ``memory``: bytes of working space.
+    entered for the forward pass. ``look``: called with the arguments of the pass, ahead of it. ``memory``: bytes of
+    working space.
 
     Attributes:
         kernels: None until the backward pass has ended.
@@ -93,6 +94,7 @@ class StepKernels:
         loss_scale: float = 1.0,
         verify: bool = True,
         around: Callable[[], AbstractContextManager] = nullcontext,
+        look: Callable[[tuple, dict], None] | None = None,
         memory: int = MEMORY,
     ) -> None:
         if n is not None and n < 1:
@@ -100,7 +102,7 @@ class StepKernels:
         if not 0 < loss_scale < float("inf"):
             raise InputError(f"loss_scale must be a positive number, got {loss_scale!r}")
         self.model, self.partition, self.n, self.loss_scale = model, partition, n, loss_scale
-        self.verify, self.around, self.memory = verify, around, memory
+        self.verify, self.around, self.look, self.memory = verify, around, look, memory
         self.pieces = pieces_of(partition)
         self.parameters = owned_parameters(model, partition, self.pieces)
         whole = {_all_of(name, p, self.pieces[name][0][1].dim): p for name, p in self.parameters.items()}
@@ -141,6 +143,11 @@ class StepKernels:
     def _before(self, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
             return
+        if (look := self.look) is not None:
+            self.stop()  # passes that it makes are no step
+            self.look = None
+            self.watch(lambda: look(args, kwargs))
+            self.record()
         sizes = [len(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.dim()]
         self.batch = max(sizes, default=0)
         if self.batch < (self.n or 1):
