@@ -6,7 +6,7 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results plan clean distclean
+.PHONY: run test test-slurm lint lint-style lint-imports lint-types lint-workflow check-results plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -35,6 +35,12 @@ lint-workflow:
 # the committed results: their hashes, every table and page made again from the pooled runs, what the README links to
 check-results: $(VENV)/.installed-test
 	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 2 -m results tests/end_to_end
+
+# the workflow through a SLURM of one node on this machine, what Kubernetes is sent, the image's steps; needs slurm-wlm,
+# munge, rsync and debootstrap, and skips what it finds no tool for
+test-slurm: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slurm,kubernetes]"
+	$(ACTIVATE) OMP_NUM_THREADS=1 tests/clusters/one_node.sh pytest -q -m "" tests/clusters
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed

@@ -29,7 +29,7 @@ tasks:
 methods:
   mat: {name: mat}
 """
-PATIENCE = 400  # seconds, for machines that do something else beside
+PATIENCE = 600  # seconds, for machines that do something else beside
 
 pytestmark = pytest.mark.slurm
 
