@@ -82,7 +82,7 @@ def held(spec: Spec, samples: int) -> tuple[int, int]:
     from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersExperts
 
     signature, family = spec.task.module.outline(spec.task.settings).signature, spec.model.module
-    if signature.objective == "causal_lm":  # its mask is looked at; what sees the whole sequence keeps as much
+    if signature.objective == "causal_lm":  # its mask is looked at; what sees the whole sequence keeps the rest
         signature = signature._replace(objective="masked_lm")
     kept: dict[int, int] = {}
 
