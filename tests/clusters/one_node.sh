@@ -59,5 +59,5 @@ done
 status=0
 "$@" || status=$?
 [ "$status" = 0 ] || tail -n 20 "$place"/slurmctld.log "$place"/slurmd.log >&2
-rm -rf "$place/state" "$place/spool"
+rm -rf "$place" 2>/dev/null || true  # the daemons end with their namespaces
 exit "$status"
