@@ -6,7 +6,8 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan clean distclean
+.PHONY: run test test-slurm lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan \
+  clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -43,6 +44,12 @@ figures: $(VENV)/.installed
 # the results of a scale become its reference: results/$(SCALE) to results/reference/$(SCALE), with the runs' records
 reference: $(VENV)/.installed
 	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make $(SCALE)
+
+# the workflow through a SLURM of one node on this machine, what Kubernetes is sent, the image's steps; needs slurm-wlm,
+# munge, rsync and debootstrap, and skips what it finds no tool for
+test-slurm: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slurm,kubernetes]"
+	$(ACTIVATE) OMP_NUM_THREADS=1 tests/clusters/one_node.sh pytest -q -m "" tests/clusters
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed

@@ -15,7 +15,7 @@ fi
 
 shift
 PATH="$PATH:/usr/sbin"
-place=$(mktemp -d) host=$(hostname -s)
+place=$(mktemp -d) host=$(hostname -s) port=$((20000 + 2 * (RANDOM % 5000)))
 chmod 755 "$place"
 mkdir -p "$place"/etc "$place"/state "$place"/spool "$place"/munge
 head -c 1024 /dev/urandom > "$place/munge/key"
@@ -27,8 +27,8 @@ ClusterName=one
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 AuthInfo=socket=$place/munge/socket
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort=$((port))
+SlurmdPort=$((port + 1))
 StateSaveLocation=$place/state
 SlurmdSpoolDir=$place/spool
 SlurmctldPidFile=$place/slurmctld.pid
@@ -59,5 +59,5 @@ done
 status=0
 "$@" || status=$?
 [ "$status" = 0 ] || tail -n 20 "$place"/slurmctld.log "$place"/slurmd.log >&2
-rm -rf "$place/state" "$place/spool"
+rm -rf "$place" 2>/dev/null || true  # the daemons end with their namespaces
 exit "$status"

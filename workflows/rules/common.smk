@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from os import environ
+from os.path import relpath
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -42,6 +43,7 @@ def read_config():
 
 CONTENT, ONLY, SEEDS = read_config()
 SCALE = CONTENT.scale
+CONFIG_FILE = relpath(CONTENT.path)
 DEVICE = CONTENT.device
 # through the environment, not through parameters: a moved mirror or cache is no reason to train again
 for given, variable in ((CONTENT.data, "MAT_DATA"), (CONTENT.cache, "MAT_CACHE")):
@@ -53,7 +55,7 @@ if environ.get("MAT_DATA") and not Path(environ["MAT_DATA"]).is_dir():
         "mirror in hub layout, or leave it out to read from the hub"
     )
 
-METHOD_FILES = sorted(Path(workflow.basedir, "mat/methods").glob("*.py"))
+METHOD_FILES = sorted(relpath(file, workflow.basedir) for file in Path(workflow.basedir, "mat/methods").glob("*.py"))
 SCRIPTS = Path(workflow.basedir, "paper_figures")
 LEVELS = tables.rule_files()["levels"].path
 

@@ -6,7 +6,7 @@ rule provenance:
         made=made,
         fixed=[
             *(file.path for file in tables.rule_files().values()),
-            str(CONTENT.path),
+            CONFIG_FILE,
         ],
     output:
         f"{TABLES}/provenance.json",

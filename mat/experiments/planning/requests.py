@@ -12,7 +12,6 @@ import math
 from dataclasses import replace
 
 import torch
-from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersExperts
 
 from mat.errors import InputError
 from mat.experiments.config.runs import Run
@@ -80,8 +79,10 @@ def _samples(one: Run | Job) -> tuple[int, ...]:
 def held(spec: Spec, samples: int) -> tuple[int, int]:
     """Bytes of the weights, and of what a forward pass of so many samples keeps for the backward one, in float32; from
     shapes, on the device ``meta``. Weights that are kept count again."""
+    from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersExperts
+
     signature, family = spec.task.module.outline(spec.task.settings).signature, spec.model.module
-    if signature.objective == "causal_lm":  # its mask is looked at; what sees the whole sequence keeps as much
+    if signature.objective == "causal_lm":  # its mask is looked at; what sees the whole sequence keeps the rest
         signature = signature._replace(objective="masked_lm")
     kept: dict[int, int] = {}
 
@@ -92,7 +93,9 @@ def held(spec: Spec, samples: int) -> tuple[int, int]:
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = family.build(spec.model.settings, signature)
-        inputs = {name: value.expand(samples, *value.shape[1:]) for name, value in signature.example.items()}
+        inputs = {
+            name: torch.empty(samples, *value.shape[1:], dtype=value.dtype) for name, value in signature.example.items()
+        }
         for module in model.modules():
             if isinstance(module, SwitchTransformersExperts):  # which expert a token goes to changes no memory
                 module.forward = lambda tokens, *_, expert=module.expert_0: expert(tokens)

@@ -13,8 +13,12 @@ from snakemake.logging import logger
 from mat.experiments.cli.retries import NoSecondRefusal
 
 
+def job_of(number):
+    return next(job for job in workflow.dag.jobs if workflow.dag.jobid(job) == number)
+
+
 onstart:
-    logger.addHandler(NoSecondRefusal(lambda number: next(j for j in workflow.dag.jobs if workflow.dag.jobid(j) == number)))
+    logger.addHandler(NoSecondRefusal(job_of))
 
 
 rule all:
