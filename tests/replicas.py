@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -14,6 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mat import MAT, Controller, InputError, processes
 from mat.backward.sparse import SparseBackward
+from mat.experiments.config.spec import Spec
+from mat.experiments.training.loop import Loop
+from mat.experiments.training.machine import Machine
+from mat.experiments.training.resume import silent
 from mat.flops.executed import followed_experts, routed_rows
 from mat.methods.base import SPECTRA, Method, Selection, highest
 from mat.methods.random import Random
@@ -25,8 +31,8 @@ BUILDS = {
     # texts of one length, so that a half of them has half the tokens; capacity counts within a text
     "switch": lambda: switch_case(batch=BATCH, length=4, seed=62),
     "vgg": lambda: vgg_case(batch=BATCH, batch_norm=False),
-    "vgg_norms_fixed": lambda: vgg_case(batch=BATCH),  # in evaluation mode: statistics are constants
 }
+NORMS_FIXED = "vgg in evaluation mode"  # statistics are constants
 MODES = ("exact", "detach")
 STEPS = 4
 
@@ -47,8 +53,8 @@ class Replica:
     """A case whose model is trained by this process on its share of the batch, or alone on all of it."""
 
     def __init__(self, build, shares=1):
-        self.case = BUILDS[build]()
-        self.model = self.case.model.train(build != "vgg_norms_fixed")
+        self.case = vgg_case(batch=BATCH) if build == NORMS_FIXED else BUILDS[build]()
+        self.model = self.case.model.train(build != NORMS_FIXED)
         self.size = BATCH // (processes.count() * shares)
 
     def share(self, part=0):
@@ -261,11 +267,73 @@ def sets_of_chance():
     return found
 
 
+def with_trainer(folder, clip=0.05):
+    """Weights, logged shares and gradient norms of Trainer, whose batch is divided over the processes."""
+    from transformers import Trainer
+
+    from tests.integrations.test_huggingface import arguments, callback, data, model
+
+    one = model().double()
+    size = BATCH // processes.count()
+    options = {"per_device_train_batch_size": size, "optim": "sgd", "max_grad_norm": clip, "learning_rate": 0.5}
+    # or Trainer multiplies a loss that the model has made a mean by itself with the number of processes
+    args = arguments(folder, average_tokens_across_devices=False, **options)
+    trainer = Trainer(one, args, train_dataset=data(), callbacks=[callback(MAT(alpha=0.6))])
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+    left = [name for module in one.modules() for name in ("forward", "parameters") if name in vars(module)]
+    return weights(one), [(entry["active_share"], entry["grad_norm"]) for entry in logs], left
+
+
+LOOPS = {
+    "vanilla": {"model": "switch", "method": {"name": "vanilla", "observe": True}},
+    "mat": {"model": "switch", "method": {"name": "mat"}},
+    "recorded": {"model": "bert", "method": {"name": "mat", "mode": "exact"}, "probe": {"estimator": "step"}},
+}
+
+
+def loop_of(name, folder):
+    """A run on masked text, of which shares have other numbers of counted labels than their batch."""
+    given = LOOPS[name]
+    text = {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8}
+    made = {
+        "task": text,
+        "model": {"name": given["model"], "width": 8, "heads": 2, "dropout": 0.0},
+        "method": given["method"],
+        "recipe": {"lr": 0.01, "batch": 8, "epochs": 1, "evaluate_every": 4, "clip": 1.0},
+        "probe": {"n": 4, "every": 3, **given.get("probe", {})},
+        "processes": processes.count(),
+    }
+    return Loop(Spec.of(made), folder / name, Machine(cache=folder / "cache"))
+
+
+def run(name, folder):
+    one = loop_of(name, folder)
+    for _ in one.work(silent):
+        pass
+    final = one.finish()
+    return one.progress.curve, one.controller.records, final
+
+
+def gone_on(folder):
+    """A run that another process takes over after five steps, and its curve."""
+    first = loop_of("mat", folder)
+    for _ in range(5):
+        first.advance(silent)
+    second = loop_of("mat", folder)
+    second.restore(first.state())
+    first.finish()
+    for _ in second.work(silent):
+        pass
+    return second.progress.curve, second.finish()
+
+
 ALL = {
     **{f"{build} {mode}": (trained, build, mode) for build in BUILDS for mode in MODES},
-    **{f"accumulated {mode}": (lambda mode: trained("bert", mode, shares=2), mode) for mode in MODES},
+    NORMS_FIXED: (trained, NORMS_FIXED, "detach"),
+    "accumulated": (lambda: trained("bert", "detach", shares=2),),
     "wrapped before": (lambda: trained("switch", "detach", wrap="before"),),
-    **{f"recorded {mode}": (lambda mode: trained("bert", mode, estimator="step"), mode) for mode in MODES},
+    "recorded": (lambda: trained("bert", "detach", estimator="step"),),
     **{f"checkpointed {way}": (lambda way: trained("bert", "detach", checkpoint=way), way) for way in (False, True)},
     "expert alone": (one_expert_alone,),
     "own experts": (own_experts,),
@@ -284,13 +352,22 @@ def made(names):
     return {name: ALL[name][0](*ALL[name][1:]) for name in names}
 
 
-def main(store: str, rank: int, half: str, out: str) -> None:
+def main(folder: Path, rank: int) -> None:
+    """All cases in one of two processes; ``half.pt`` in the folder is a state to go on from."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    found = made(ALL)
-    state = torch.load(half, weights_only=False)
-    found["resumed"] = trained("bert", "exact", state=state, steps=STEPS - 2)
-    found["half"] = trained("bert", "exact", steps=2)["state"]
-    torch.save(found, out)
+    # as torchrun does; accelerate reads them
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")  # nobody listens: the group is there already
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    state = torch.load(folder / "half.pt", weights_only=False)
+    found = {
+        **made(ALL),
+        "resumed": trained("bert", "exact", state=state, steps=STEPS - 2),
+        "half": trained("bert", "exact", steps=2)["state"],
+        **{f"loop {name}": run(name, folder) for name in LOOPS},
+        "gone on": gone_on(folder),
+        "trainer": with_trainer(folder),
+    }
+    torch.save(found, folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

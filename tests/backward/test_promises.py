@@ -9,7 +9,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from mat import InputError
-from mat.backward.promises import EVERY, fingerprints
+from mat.backward.promises import EVERY, Promises, fingerprints
 from mat.backward.sparse import SparseBackward
 from mat.partition.partition import Module, Partition, Slice
 from tests.cases import bert_case, vgg_case
@@ -74,6 +74,22 @@ def test_what_an_optimizer_does_now_and_then_is_found_though_nobody_looks_at_eve
             optimizer.step()
     assert optimizer.count > 12, "control: its first move was not looked at"
     sparse.close()
+
+
+@pytest.mark.parametrize("then", ["step", "selection", "close"])
+def test_where_a_host_does_not_wait_a_broken_promise_is_found_at_the_next_look_a_selection_or_the_end(
+    then, monkeypatch
+):
+    case, sparse = wrapped()
+    # as on a device other than the CPU
+    monkeypatch.setattr(Promises, "_when_read", lambda self, check, asleep: self._coming.append(check))
+    optimizer = Drifting(sparse.parameters(), decay)
+    step(case, optimizer)  # nobody has looked
+    ways = {"step": optimizer.step, "selection": lambda: sparse.end_turns([]), "close": sparse.close}
+    with pytest.raises(InputError, match="has moved modules that are not active"):
+        ways[then]()
+    sparse.close()
+    assert "forward" not in vars(case.model.get_submodule("bert.encoder.layer.0.intermediate.dense"))
 
 
 def test_every_change_of_a_bit_shows():

@@ -21,19 +21,19 @@ def both(tmp_path_factory):
     """What the first and the second process have found, by case."""
     place = tmp_path_factory.mktemp("replicas")
     torch.save(replicas.trained("bert", "exact", steps=2)["state"], place / "half.pt")
-    half, outs = str(place / "half.pt"), [str(place / f"{rank}.pt") for rank in (0, 1)]
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([replicas.__name__])  # torch is imported once for both
-    running = [
-        server.Process(target=replicas.main, args=(str(place / "store"), rank, half, out))
-        for rank, out in enumerate(outs)
-    ]
+    running = [server.Process(target=replicas.main, args=(place, rank)) for rank in (0, 1)]
     for one in running:
         one.start()
     for one in running:
         one.join()
     assert [one.exitcode for one in running] == [0, 0]
-    return [torch.load(out, weights_only=False) for out in outs]
+    return [torch.load(place / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+ROUNDING32 = {"rel": 1e-4, "abs": 1e-6}  # of runs in float32, over eight steps of AdamW
+COSTS = ("macs_nominal", "macs_executed", "macs_nominal_probe", "macs_executed_probe", "macs_eigen", "macs_optimizer")
 
 
 def same(found, expected):
@@ -60,8 +60,9 @@ def test_two_processes_train_what_one_does_and_what_sleeps_moves_in_neither(both
 @pytest.mark.parametrize(
     ("case", "options"),
     [
-        *((f"accumulated {mode}", {"build": "bert", "mode": mode, "shares": 2}) for mode in MODES),
-        *((f"recorded {mode}", {"build": "bert", "mode": mode, "estimator": "step"}) for mode in MODES),
+        (replicas.NORMS_FIXED, {"build": replicas.NORMS_FIXED, "mode": "detach"}),
+        ("accumulated", {"build": "bert", "mode": "detach", "shares": 2}),
+        ("recorded", {"build": "bert", "mode": "detach", "estimator": "step"}),
         ("wrapped before", {"build": "switch", "mode": "detach"}),
         *((f"checkpointed {way}", {"build": "bert", "mode": "detach"}) for way in (False, True)),
     ],
@@ -84,7 +85,7 @@ def test_what_is_reduced_is_what_is_active_and_one_short_message_a_step(both, bu
 
 
 def test_accumulated_batches_are_reduced_once(both):
-    calls = both[0]["accumulated exact"]["entries"][-1][1]
+    calls = both[0]["accumulated"]["entries"][-1][1]
     assert [kind for kind, _ in calls] == ["torch.int64", "torch.float64"]
 
 
@@ -128,3 +129,36 @@ def test_a_state_is_resumed_by_another_number_of_processes(both):
     resumed = replicas.trained("bert", "exact", state=both[1]["half"], steps=STEPS - 2)
     same(resumed["weights"], whole["weights"])
     assert resumed["active"] == both[0]["resumed"]["active"] == whole["active"][2:]
+
+
+@pytest.mark.parametrize("name", replicas.LOOPS)
+def test_a_run_shared_by_two_processes_is_that_of_one_in_losses_choices_and_costs(both, name, tmp_path):
+    curve, records, final = replicas.run(name, tmp_path)
+    shared, chosen, end = both[0][f"loop {name}"]
+    for row, other in zip(curve, shared, strict=True):
+        for column in ("val_loss", "train_loss", "active_share"):
+            assert other[column] == pytest.approx(row[column], nan_ok=True, **ROUNDING32)
+        costs = [column for column in COSTS if name != "recorded" or "probe" not in column]  # which both record
+        assert [other[column] for column in costs] == [row[column] for column in costs]
+    assert [(r["module"], r["step"], r["active"]) for r in records] == [
+        (r["module"], r["step"], r["active"]) for r in chosen
+    ]
+    assert end["test_loss"] == pytest.approx(final["test_loss"], **ROUNDING32)
+    assert both[1][f"loop {name}"][2] == end
+
+
+def test_a_shared_run_that_is_taken_over_is_the_same_to_the_bit(both):
+    (whole, _, end), (curve, final) = both[0]["loop mat"], both[0]["gone on"]
+    times = ("seconds_train", "seconds_data", "seconds_probe", "seconds_eval")
+    for row, other in zip(whole, curve, strict=True):
+        assert str([row[c] for c in row if c not in times]) == str([other[c] for c in row if c not in times])
+    assert final == end
+
+
+def test_trainer_in_two_processes_trains_clips_and_logs_as_in_one(both, tmp_path):
+    alone, logs, _ = replicas.with_trainer(tmp_path)
+    for found, said, left in (both[0]["trainer"], both[1]["trainer"]):
+        same(found, alone)
+        assert not left
+        assert not said or said == [pytest.approx(entry) for entry in logs]
+    assert min(norm for _, norm in logs) > 0.05, "control: all steps are clipped"
