@@ -296,7 +296,10 @@ MEASURED = {"families": {"vgg": {"of": "digits"}}, "sizes": [4], "probe_sets": 1
             {"methods": {"zebra": {"name": "kind", "share": 0.5, "kind": "zebra"}}},
             "the model has, filters, got 'zebra'",
         ),
-        ({"agreement": {**MEASURED, "probe_sets": 1000}}, "1000 probe sets of up to 128 samples are more than the 1197"),
+        (
+            {"agreement": {**MEASURED, "probe_sets": 1000}},
+            "1000 probe sets of up to 128 samples are more than the 1197",
+        ),
         ({"agreement": {**MEASURED, "sizes": [4, 1500]}}, "1 probe sets of up to 1500 samples are more than the 1197"),
         ({"agreement": {**MEASURED, "shares": [0, 0.001]}}, "fall on one step; leave one of them out"),
         ({"branches": {"families": MEASURED["families"], "samples": 5000}}, "samples must be ≤ the 1197 training"),
