@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mat.errors import InputError
@@ -39,6 +39,9 @@ NUMBERS = st.one_of(
 VALUES = st.one_of(NUMBERS, st.none(), st.booleans(), st.sampled_from(["up", "down", "M", "left", ""]))
 
 
+@example("decay", 1.0, False)
+@example("share", 0, False)
+@example("count", True, False)
 @given(st.sampled_from([field.name for field in fields(Settings)]), VALUES, st.booleans())
 def test_records_configs_and_the_schema_refuse_the_same_values(name, value, listed):
     given = {name: [value] if listed or name == "layers" else value}
@@ -61,6 +64,10 @@ def refused(make: Any) -> bool:
     return False
 
 
+@example(ends={"ge": 1}, value=1)
+@example(ends={"gt": 1}, value=1)
+@example(ends={"le": 1}, value=1.0)
+@example(ends={"lt": 1}, value=1.0)
 @given(
     ends=st.fixed_dictionaries({}, optional={name: st.integers(-3, 3) for name in ("ge", "gt", "le", "lt")}),
     value=st.one_of(st.integers(-5, 5), st.floats(allow_nan=True)),
