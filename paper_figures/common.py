@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, isfinite
+from math import ceil, floor, isfinite, log10
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from mat.evidence.catalogue.tables import load
 from mat.evidence.runs.over_seeds import Row
@@ -31,6 +31,7 @@ WIDTH = 7.0  # inches, two columns
 PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
 MANY = 10  # panels
+MOST_POWERS = 5  # of ten that are labelled on an axis
 DPI = 200
 GRID = 200  # points of a band
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
@@ -125,7 +126,13 @@ def decades(axis: Axis) -> None:
     as many labels as do not meet on an axis of an inch."""
     low, high = sorted(axis.get_view_interval())
     ratio = high / low if low > 0 else float("inf")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 7 else (1, 3) if ratio < 30 else (1,)))
+    if not isfinite(ratio):
+        return
+    digits = (1, 2, 5) if ratio < 7 else (1, 3) if ratio < 30 else (1,)
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    step = ceil(len(powers) / MOST_POWERS)
+    ticks = [digit * 10.0**power for power in powers[::step] for digit in digits]
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axis.set_major_formatter(FuncFormatter(_power))
     axis.set_minor_formatter(NullFormatter())
 

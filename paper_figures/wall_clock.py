@@ -70,7 +70,7 @@ def draw(tables: Tables) -> Figure:
         figure,
         f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *methods])}, paired with {REFERENCE}: "
         "geometric mean with 95 % intervals",
-        f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither  ·  "
+        f"{LEDGER} ledger, charged probes included in FLOP and in seconds; evaluation in neither",
         f"{CLOCKS[clock].about}  ·  hardware: {hardware(tables)}",
         "on the diagonal a saved FLOP saves its time; below it, it saves less  ·  shaded: dearer than vanilla",
     )

@@ -178,7 +178,7 @@ def test_losses_of_rivals_are_turned_round(many, figures):
 
 def test_savings_are_of_whole_runs_with_charged_probes(many):
     given = load(many)
-    flops, seconds = script("wall_clock").savings(given, "digits")["mat"]
+    flops, seconds = script("wall_clock").savings(given, "digits", "clock")["mat"]
     ends = [
         [
             curves.final_macs(given.curve(run["run"]), "executed", bool(run["charges_probe"]))

@@ -36,13 +36,19 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
     metrics and, where its folder is there, the SHA-256 of its ``files``. Sources that are not there are left out.
     """
     made: list[tuple[Mapping[str, Path], list[Path]]] = []  # files, what they are made from
-    for found in _tables(tables_dir):
+    there = list(_tables(tables_dir))
+    for found in there:
         named = catalogue.sources(found.item, tables.scale)
         places = [root / name if "/" in name else tables_dir / name for name in named]
         made.append((found.files, [*places, *_measured(tables, root, found.item)]))
     for found in figures.there(figures_dir, root / SCRIPTS):
         scripts = [root / SCRIPTS / name for name in (f"{found.item.name}.py", *figures.SHARED)]
-        made.append((found.files, [*(tables_dir / name for name in found.item.sources), *scripts]))
+        made.append(
+            (
+                found.files,
+                [*(tables_dir / name for name in found.item.sources({one.item.name for one in there})), *scripts],
+            )
+        )
     files = {}
     for those, from_ in made:
         sources = {relative(path, root): sha256(path) for path in from_ if path.is_file()}

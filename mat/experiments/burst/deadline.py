@@ -14,7 +14,8 @@ from typing import Any
 def until(end: float) -> Iterator[None]:
     """An interrupt to this process when ``time.monotonic()`` is ``end``, in the main thread of a Unix system.
 
-    What it raises ends with this block; an interrupt of someone's own goes on.
+    What it raises ends with this block; an interrupt of someone's own goes on. A process that was begun in the
+    background ignores interrupts: within the block it does not.
     """
     come: list[int] = []
 
@@ -22,6 +23,9 @@ def until(end: float) -> Iterator[None]:
         come.append(number)
         os.kill(os.getpid(), signal.SIGINT)
 
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, max(end - time.monotonic(), 1e-3))
     try:
@@ -32,3 +36,4 @@ def until(end: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, usual)

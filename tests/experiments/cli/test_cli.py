@@ -40,7 +40,8 @@ def mat(*args, **environment):
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=120, env=env)
 
 
-PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "kernels", "check-plugin", "step"]
+PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "runs", "reference", "kernels"]
+PEOPLE += ["check-plugin", "burst", "step"]
 STEPS = (
     *("fetch", "prepare", "measure", "ceiling", "collect", "table", "draw"),
     *("provenance", "report", "reproducibility", "schema"),
@@ -133,7 +134,10 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["train", "--task", "mnist", "--out", "x"], "is missing"),
         (["train", "--spec", json.dumps({**SPEC, "sead": 1}), "--out", "x"], "unknown key 'sead'"),
         (["train", "--spec", json.dumps(SPEC), "--set", "alpha=1", "--out", "x"], "--set expects BLOCK.KEY=VALUE"),
-        (["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"], "alpha must be in (0, 1]"),
+        (
+            ["train", "--spec", json.dumps(SPEC), "--set", "method.alpha=2", "--out", "x"],
+            "alpha: expected a number ≤ 1",
+        ),
         (["train", "--spec", json.dumps(SPEC), "--seed", "-1", "--out", "x"], "seed: expected a number ≥ 0, got -1"),
         (["train", "--spec", CIFAR, "--data", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["step", "prepare", "--spec", CIFAR, "--data", ".", "--out", "x"], "MAT_DATA"),

@@ -106,7 +106,7 @@ def test_seeds_are_counted_once_and_a_study_by_its_own_cost(monkeypatch):
         "seeds": [0, 1],
         "tasks": {"images": MODELS["vgg"]},
         "methods": {"vanilla": {"name": "vanilla"}},
-        "branches": {"families": {"vgg": {"of": "images"}}, "shares": [0.5], "steps": 2, "samples": 4},
+        "branches": {"families": {"vgg": {"of": "images"}}, "shares": [0.5], "steps": 2, "set_steps": 3, "samples": 4},
     }
     runs, jobs = whole(ScaleConfig.of(config))
     counted = []

@@ -86,7 +86,7 @@ def test_what_cannot_change_a_run_leaves_its_code_as_it_is(edited, name, new, ol
     [
         "controller.py",
         "seeds.py",
-        "kernels/gradient_rules.py",
+        "kernels/recording/gradient_rules.py",
         "backward/sparse.py",
         "flops/executed.py",
         "methods/base.py",
@@ -120,7 +120,7 @@ def test_imports_within_functions_are_followed_and_those_for_type_checking_are_n
 
 def test_an_edit_to_a_study_leaves_runs_and_other_studies_as_they_are(edited):
     config = ScaleConfig.of(CONFIG)
-    (agreement,), (branches,) = (study.jobs(config) for study in STUDIES.values())
+    (agreement,), (branches,) = (STUDIES[name].jobs(config) for name in ("agreement", "branches"))
     run, *before = (
         run_modules(agreement.spec),
         STUDIES["agreement"].session.modules(agreement),

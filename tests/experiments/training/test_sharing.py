@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +14,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training import sharing
+from mat.records.files import CURVE, read_whole
 from tests.experiments.training.test_loop import DIGITS, STEP, TEXT, trained
 
 
@@ -88,7 +88,7 @@ def test_torchrun_makes_the_run_that_one_process_makes(tmp_path):
     assert made.returncode == 0, made.stderr
     assert made.stderr.count("mat: finished after 8 steps") == made.stderr.count("step 5/8") == 1, "one process speaks"
     trained(spec(base=text), tmp_path / "one")
-    one, two = (pd.read_parquet(tmp_path / name / "curve.parquet") for name in ("one", "two"))
+    one, two = (read_whole(tmp_path / name / CURVE) for name in ("one", "two"))
     assert two["val_loss"].tolist() == pytest.approx(one["val_loss"].tolist(), rel=1e-4)
     assert two["macs_executed"].tolist() == one["macs_executed"].tolist()
     assert json.loads((tmp_path / "two" / "run.json").read_text())["name"] == spec(2, text).name
