@@ -22,6 +22,7 @@ from mat.evidence.runs.files import run_folder
 from mat.evidence.tables.record import Table
 from mat.evidence.trace import provenance
 from mat.records import archive
+from mat.records.seal import SEAL
 
 
 class Steps(NamedTuple):
@@ -46,7 +47,7 @@ def build(like: Place, made: Place, records: Path, steps: Steps) -> None:
     if records.is_file():
         _pool(like, made, records)
     else:
-        for name in pooled.FILES:
+        for name in (*pooled.FILES, SEAL):
             shutil.copy(like.tables / name, made.tables)
     for table in _in_order([found.item for found in catalogue.there(like.tables)]):
         _write(table, like, made, steps)

@@ -41,14 +41,10 @@ def record(tables: Tables, tables_dir: Path, figures_dir: Path, root: Path) -> d
         named = catalogue.sources(found.item, tables.scale)
         places = [root / name if "/" in name else tables_dir / name for name in named]
         made.append((found.files, [*places, *_measured(tables, root, found.item)]))
+    names = {found.item.name for found in there}
     for found in figures.there(figures_dir, root / SCRIPTS):
         scripts = [root / SCRIPTS / name for name in (f"{found.item.name}.py", *figures.SHARED)]
-        made.append(
-            (
-                found.files,
-                [*(tables_dir / name for name in found.item.sources({one.item.name for one in there})), *scripts],
-            )
-        )
+        made.append((found.files, [*(tables_dir / name for name in found.item.sources(names)), *scripts]))
     files = {}
     for those, from_ in made:
         sources = {relative(path, root): sha256(path) for path in from_ if path.is_file()}
