@@ -115,7 +115,8 @@ def step_times(tasks: Iterable[str], macs: float, overhead: float = 0.0) -> pd.D
     """A dense step of ``macs`` lasts 1 s; a sparse one as much of it as of its MACs, and ``overhead`` more."""
     rows = [
         {
-            "scale": "demo", "task": task, "family": task, "mode": mode, "active_share": share, "active": 1, "rounds": 3,
+            "scale": "demo", "task": task, "family": task, "mode": mode, "active_share": share, "active": 1,
+            "rounds": 3,
             "macs_ratio": ratio, "seconds_ratio": ratio + overhead, "seconds_ratio_low": ratio + overhead - 0.01,
             "seconds_ratio_high": ratio + overhead + 0.02, "other_clock_ratio": ratio, "dense_macs": macs,
             "dense_seconds": 1.0, "clock": "CPU seconds", "modules": 4, "model": "bert", "device": "cpu",

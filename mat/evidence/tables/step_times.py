@@ -44,7 +44,8 @@ def _of_task(frame: pd.DataFrame) -> Iterator[dict[str, object]]:
     for key, rows in frame.groupby(KEY, sort=True):
         ratio = rows["ratio"]
         yield {
-            "scale": first["scale"], "task": first["task"], "family": first["family"], **dict(zip(KEY, key, strict=True)),
+            "scale": first["scale"], "task": first["task"], "family": first["family"],
+            **dict(zip(KEY, key, strict=True)),
             "active": int(rows["active"].iloc[0]), "rounds": len(rows),
             "macs_ratio": float((rows["macs"] / rows["dense_macs"]).median()),
             "seconds_ratio": float(ratio.median()), "seconds_ratio_low": float(ratio.min()),
