@@ -251,7 +251,7 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
     before = whole.read_bytes()
     rules = {
         *("collect", "results", "scores", "controls", "rivals", "learning_rate", "wall_clock", "sensitivity"),
-        *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "price_list", "figure"),
+        *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "price_list", "step_times", "figure"),
         *("trainability", "trainability_modules", "generalisation"),
         *PAGES,
     }
@@ -362,7 +362,7 @@ LOOP = "experiments/training/loop.py"
             {LOOP: "# a comment", "experiments/studies/branches/fork.py": "OTHER = 1", "methods/mat.py": "OTHER = 1"},
             {"branches", "mat"},
         ),
-        ({LOOP: "OTHER = 1"}, {"mat", "vanilla", "agreement", "branches"}),
+        ({LOOP: "OTHER = 1"}, {"mat", "vanilla", "agreement", "branches", "step_times"}),
     ],
     ids=["a study and a method", "the loop"],
 )
