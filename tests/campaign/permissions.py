@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mat.records.files import CURVE
 from tests.campaign.bench import Bench
 from tests.campaign.commands import Command, computed, done
 from tests.campaign.files import newest, show
@@ -25,7 +26,7 @@ PLACES = (
     ("", "pictures", "not begun"),
     ("{run}", "first", "finished"),
     ("{run}/run.json", "first", "finished"),
-    ("{run}/curve.parquet", "first", "finished"),
+    (f"{{run}}/{CURVE}", "first", "finished"),
     ("{run}/final.json", "first", "finished"),
     ("{run}/SHA256SUMS", "first", "finished"),
     ("{run}/checkpoint", "text", "finished"),

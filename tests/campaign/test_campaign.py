@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mat.records.files import CURVE
 from tests.end_to_end import warm
 
 IMPORTED = ("mat.experiments.tasks.digits", "mat.experiments.models.vgg", "mat.methods.mat")
@@ -34,7 +35,7 @@ def _small_campaign(root: Path, out: Path) -> None:
         configs.Alteration("scale", ("seeds",), "text"),
         configs.Alteration("specification", ("recipe", "momentum"), 0),
         disks.Disk("first", "limit on files", 100.0),
-        permissions.Permission("{run}/curve.parquet", "first", "finished", "nothing"),
+        permissions.Permission(f"{{run}}/{CURVE}", "first", "finished", "nothing"),
         together.Together("first", "the same", 0.3),
     ]
     found = [attack.carry_out(made) for attack in attacks]
