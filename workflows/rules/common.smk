@@ -179,8 +179,9 @@ def job_threads(wildcards):
 
 
 def job_cores(wildcards):
-    """All that there are, for a job beside which nothing may run."""
-    return workflow.cores if STUDIES[wildcards.study].alone else job_threads(wildcards)
+    """All of this machine's, for a job beside which nothing may run; a cluster's nodes are not counted so."""
+    cores = workflow.resource_settings.cores if STUDIES[wildcards.study].alone else None
+    return cores or job_threads(wildcards)
 
 
 def job_code(wildcards):
