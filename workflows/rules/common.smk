@@ -179,9 +179,10 @@ def job_threads(wildcards):
 
 
 def job_cores(wildcards):
-    """All of this machine's, for a job beside which nothing may run; a cluster's nodes are not counted so."""
-    cores = workflow.resource_settings.cores if STUDIES[wildcards.study].alone else None
-    return cores or job_threads(wildcards)
+    """All of this machine's, for a job beside which nothing may run; on a cluster its own, before and at the node."""
+    here = workflow.local_exec and not workflow.remote_exec
+    alone = here and STUDIES[wildcards.study].alone
+    return workflow.cores if alone else job_threads(wildcards)
 
 
 def job_code(wildcards):
