@@ -15,7 +15,6 @@ import copy
 import functools
 import json
 import platform
-import random
 import statistics
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from mat.experiments.models import switch
 from mat.experiments.task_signature import Signature
 from mat.flops.executed import executed_macs
 from mat.partition.discovery import partition_model
-from mat.partition.partition import Partition
+from mat.partition.draw import draw
 from tests.benchmarks.kernel import bert, outputs, vgg16
 from tests.benchmarks.timing import peak_memory, peak_tensors, table
 
@@ -56,15 +55,6 @@ MODELS = {
     "tiny": ("BERT (2 × 32, sequence 16 × 4), 100 words", lambda: bert(2, 32, 2, 4, 16, None, 100)),
     "switch": ("Switch (4 × 512, 4 experts, sequence 128 × 16, 2,048 words)", switch_small),
 }
-
-
-def draw(partition: Partition, share: float, seed: int) -> set[str]:
-    """That share of the modules of every kind, at random."""
-    kinds: dict[str, list[str]] = {}
-    for module in partition.modules:
-        kinds.setdefault(module.kind, []).append(module.name)
-    rng = random.Random(seed)
-    return {name for names in kinds.values() for name in rng.sample(names, round(share * len(names)))}
 
 
 ASKED_FOR = ("bert_base", "tiny")  # timed where they are named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,7 +84,7 @@ def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Conv
 
 def cpu_seconds(tables: Tables, task: str, method: str) -> pd.Series:
     """CPU seconds of training and charged probes by seed; NaN for runs recorded without them."""
-    return tables.by_seed(task, method, lambda run, curve: measures.cpu_seconds(curve, run["charges_probe"]))
+    return tables.by_seed(task, method, _cpu_seconds)
 
 
 def step_times(tables: Tables, task: str) -> StepTimes | None:
@@ -96,9 +97,12 @@ def step_times(tables: Tables, task: str) -> StepTimes | None:
 def reference_seconds(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of the whole run by seed, by arithmetic from step times (``runs.step_time``); NaN without them."""
     times = step_times(tables, task)
-    if times is None:
-        return tables.by_seed(task, method, lambda run, curve: float("nan"))
-    return tables.by_seed(task, method, lambda run, curve: times.seconds(curve, run["mode"], run["charges_probe"]))
+
+    def seconds(run: Row) -> float:
+        return times.seconds(tables.curve(run["run"]), run["mode"], run["charges_probe"]) if times else math.nan
+
+    found = {int(run["seed"]): seconds(run) for run in tables.finished_runs(task, method)}
+    return pd.Series(found, dtype=float)
 
 
 def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
@@ -156,6 +160,10 @@ def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
 
 def _wall_clock(run: Row, curve: pd.DataFrame) -> float:
     return measures.wall_clock(curve, run["charges_probe"])
+
+
+def _cpu_seconds(run: Row, curve: pd.DataFrame) -> float:
+    return measures.cpu_seconds(curve, run["charges_probe"])
 
 
 def _wall_clock_to_convergence(run: Row, curve: pd.DataFrame, rule: Convergence) -> float:

@@ -71,12 +71,6 @@ class Prices:
         )
 
 
-def check_budget(budget: float) -> None:
-    """Raise InputError unless ``budget`` is a share of the training's compute."""
-    if not 0 < budget < 1:
-        raise InputError(f"budget must be a share of the training's compute in (0, 1), got {budget!r}")
-
-
 def choose(prices: Prices, budget: float, wanted: Extent, estimator: str, steps: int | None) -> Extent:
     """The most that may be measured within ``budget``, and no more than is ``wanted``.
 
@@ -84,7 +78,8 @@ def choose(prices: Prices, budget: float, wanted: Extent, estimator: str, steps:
     steps take at least; without it every interval by itself does. Raises InputError, saying what budget would do, where
     the whole training cannot pay for the smallest probe.
     """
-    check_budget(budget)
+    if not 0 < budget < 1:
+        raise InputError(f"budget must be a share of the training's compute in (0, 1), got {budget!r}")
     smallest = prices.probe(estimator, min(LEAST, wanted.n), 1)
     if steps is None:
         apart = smallest / (budget * prices.step)

@@ -9,8 +9,9 @@ from mat.evidence.runs.step_time import StepTimes
 from mat.evidence.tables import step_times as table
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.registry import STUDIES
-from mat.experiments.studies.step_times.measure import _Side, draw
+from mat.experiments.studies.step_times.measure import _Side
 from mat.experiments.training.machine import HERE
+from mat.partition.draw import draw
 from mat.records.files import ENDING, write_record
 from mat.records.seal import beside, write_seal
 from tests.experiments.studies import mini

@@ -7,7 +7,6 @@ or two: a step lasts as long whatever has been learned.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,10 +26,12 @@ from mat.flops.executed import executed_macs
 from mat.kernels.estimators import STEP
 from mat.kernels.ntk import modular_ntk
 from mat.kernels.spectrum import eigen_macs
+from mat.partition.draw import draw
 from mat.partition.partition import Partition
 from mat.seeds import stream_seed
 
 PROBE = "probe"
+Probe = tuple[Callable[[], object], int]  # makes one, and its MACs
 
 
 class StepTimes(Session):
@@ -44,7 +45,7 @@ class StepTimes(Session):
         super().__init__(job, out, machine)
         self.done: dict[int, list[dict[str, Any]]] = {}
         self.dense_macs = 0
-        self.batch = self.loop.prefetch.take(0)
+        self.batch = self.loop.task.batch(job.spec.seed, 0, 0, self.loop.recipe.batch)  # none is made beside
 
     def measured(self, step: int, share: float) -> Iterator[str]:
         """Time what has not been, round by round."""
@@ -52,13 +53,15 @@ class StepTimes(Session):
             return
         dense = _Side(self, None)
         self.dense_macs = dense.macs()
-        sparse = {mode: _Side(self, mode) for mode in self.settings.modes}
+        sparse, probe = {mode: _Side(self, mode) for mode in self.settings.modes}, self._probe()
         for turn in range(self.settings.rounds):
             if turn not in self.done:
-                self.done[turn] = list(self._round(turn, dense, sparse))
+                self.done[turn] = list(self._round(turn, dense, sparse, probe))
                 yield f"round {turn + 1} of {self.settings.rounds}"
 
-    def _round(self, turn: int, dense: _Side, sparse: dict[str, _Side]) -> Iterator[dict[str, Any]]:
+    def _round(
+        self, turn: int, dense: _Side, sparse: dict[str, _Side], probe: Probe | None
+    ) -> Iterator[dict[str, Any]]:
         partition = self.loop.controller.partition
         before = dense.timed()
         for share in self.settings.active_shares:
@@ -69,14 +72,13 @@ class StepTimes(Session):
                 about = {"turn": turn, "mode": mode, "active_share": share, "active": len(active), "macs": macs}
                 yield about | _beside(spent, before, after)
                 before = after
-        probe = self._probe()
         if probe is not None:
             run, macs = probe
             spent, after = self._time(run), dense.timed()
             about = {"turn": turn, "mode": PROBE, "active_share": 1.0, "active": len(partition.modules), "macs": macs}
             yield about | _beside(spent, before, after)
 
-    def _probe(self) -> tuple[Callable[[], object], int] | None:
+    def _probe(self) -> Probe | None:
         """The run's probe with its eigenvalues, and the MACs of both; None where steps themselves are read."""
         controller, loop = self.loop.controller, self.loop
         if controller.estimator.name == STEP:
@@ -145,15 +147,6 @@ class _Side:
         count = self.session.settings.steps
         spent = self.session._time(lambda: [self.step() for _ in range(count)])
         return spent * (1 / count)
-
-
-def draw(partition: Partition, share: float, seed: int) -> set[str]:
-    """That share of the modules of every kind, at random."""
-    kinds: dict[str, list[str]] = {}
-    for module in partition.modules:
-        kinds.setdefault(module.kind, []).append(module.name)
-    chance = random.Random(seed)
-    return {name for names in kinds.values() for name in chance.sample(names, round(share * len(names)))}
 
 
 def _beside(spent: Spent, before: Spent, after: Spent) -> dict[str, float]:

@@ -17,7 +17,7 @@ def cost(job: Job, shape: Shape) -> Cost:
     settings, extent = job.settings, shape.extent
     sides = settings.rounds * len(settings.modes) * len(settings.active_shares)
     steps = (2 * sides + 2 * settings.rounds) * (settings.steps + 1) + sides + FIRST * (1 + len(settings.modes))
-    probes = 0 if shape.probe.estimator == STEP else 2 * settings.rounds
+    probes = 0 if shape.probe.estimator == STEP else 1 + settings.rounds
     probe = shape.passes(shape.probe.estimator, extent.directions, extent.n)
     return Cost(0, steps * shape.step, probes * probe, 0)
 
