@@ -92,7 +92,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     factor, unit = flop_unit(rows["compute_flop_mean"].max())
     how = metrics.shown(metric, loss)
     header = (
-        "selection", "mode", "n", "active, %", "reached, %", f"best validation loss, {loss}", f"test {metrics.title(metric, loss)}",
+        "selection", "mode", "n", "active, %", "reached, %", f"best validation loss, {loss}",
+        f"test {metrics.title(metric, loss)}",
         *(f"loss minus {_named(first, other)}'s, {loss}" for other in AGAINST), f"compute, {unit}",
     )  # fmt: skip
     digits = format.decimals_for(rows["compute_flop_mean"].max() / factor)

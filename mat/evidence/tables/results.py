@@ -27,7 +27,6 @@ from mat.evidence.tables.record import Table, Traced
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
-
 SHARES = {"active_share_percent": active_share_percent, "reached_share_percent": reached_share_percent}
 
 
@@ -222,8 +221,8 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of the two "
         "final computes; positive means the method is better. Vanilla is then read before its learning-rate schedule "
         "has ended, which favours the cheaper method.",
-        "Active: share of the modules that the method selected, over all steps. Reached: of all modules, those that were "
-        "active and that a gradient reached in the step that ran; the others do not train, selected as they may be. "
+        "Active: share of the modules that the method selected, over all steps. Reached: of all modules, those that "
+        "were active and that a gradient reached in the step that ran; others do not train, selected as they may be. "
         f"{format.MISSING} where runs were recorded without it.",
         "Wall-clock: training and charged probes, the wait for batches included (seconds_data in `runs.csv`), "
         "without evaluation and without the counting of FLOPs (a counted step is taken to last as long as the next "
