@@ -284,7 +284,7 @@ class Controller:
             self.sparse.reached.clear()
         if record:
             self._record(loss_scale)
-        elif not (self.looked or self.step or self.waiting):
+        elif not self.waiting and (self._blind or not (self.looked or self.step)):
             self.waiting = FirstBatch(self.model, self._look)
         self.step += 1
 
@@ -306,12 +306,18 @@ class Controller:
         inputs = inputs_of(self.model, args, kwargs)
         if inputs is not None:
             self.look(inputs)
-        elif self.partition.premises:
+        elif self.partition.premises or self._blind:
+            also = ", and all layers are exact" if self._blind else ""
             warnings.warn(
-                "the first batch is no example of tensors with one first dimension, so names and shapes are believed: "
-                "give one to controller.look, or to partition_model(model, example=…)",
+                f"the first batch is no example of tensors with one first dimension, so names and shapes are believed"
+                f"{also}: give one to controller.look, or to partition_model(model, example=…)",
                 stacklevel=2,
             )
+
+    @property
+    def _blind(self) -> bool:
+        """Whether the backward pass has still to see what the model is called with, as after a resumption."""
+        return self.sparse is not None and self.sparse.blind
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
