@@ -124,6 +124,8 @@ class Controller:
         self.times: Counter[str] = Counter()
         self.looked = method.dense or (self.probes and estimator != STEP)
         self.waiting: FirstBatch | None = None
+        if self.sparse is not None and self.probe_inputs is not None:
+            self.sparse.look(self.probe_inputs)
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -282,7 +284,7 @@ class Controller:
             self.sparse.reached.clear()
         if record:
             self._record(loss_scale)
-        elif not (self.looked or self.step or self.waiting):
+        elif not self.waiting and (self._blind or not (self.looked or self.step)):
             self.waiting = FirstBatch(self.model, self._look)
         self.step += 1
 
@@ -297,17 +299,25 @@ class Controller:
         self.looked = True
         with self.sparse.dense() if self.sparse else nullcontext():
             look_at(self.model, self.partition, inputs, read=self.probes)
+        if self.sparse:
+            self.sparse.look(inputs)
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         inputs = inputs_of(self.model, args, kwargs)
         if inputs is not None:
             self.look(inputs)
-        elif self.partition.premises:
+        elif self.partition.premises or self._blind:
+            also = ", and all layers are exact" if self._blind else ""
             warnings.warn(
-                "the first batch is no example of tensors with one first dimension, so names and shapes are believed: "
-                "give one to controller.look, or to partition_model(model, example=…)",
+                f"the first batch is no example of tensors with one first dimension, so names and shapes are believed"
+                f"{also}: give one to controller.look, or to partition_model(model, example=…)",
                 stacklevel=2,
             )
+
+    @property
+    def _blind(self) -> bool:
+        """Whether the backward pass has still to see what the model is called with, as after a resumption."""
+        return self.sparse is not None and self.sparse.blind
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
