@@ -78,6 +78,8 @@ class Probe:
     where the model has no more. 0: all."""
     every: Count | None = None
     """Steps from one probe to the next; none: an epoch's."""
+    first: Count | None = None
+    """Step of the first probe, before which everything trains; none: 0."""
     budget: Annotated[float, Range(gt=0, lt=1)] | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
     (mat/kernels/probes/budget.py). None: exactly these are."""

@@ -119,6 +119,7 @@ class Loop:
             self.spec.method.settings,
             None if of_step else samples.inputs,
             every=self.extent.every,
+            first=probe.first or 0,
             estimator=probe.estimator,
             normalisation=probe.normalisation,
             directions=self.extent.directions,
