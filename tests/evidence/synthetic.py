@@ -15,8 +15,11 @@ import pandas as pd
 
 from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs.pooled import Tables
-from mat.records.files import CURVE, FINAL, PROBES, RUN, write_record
-from mat.records.run import RECORDS
+from mat.methods.base import Observation
+from mat.methods.history import sums
+from mat.records.columns import SPECTRA_COLUMNS
+from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, write_record
+from mat.records.run import kept
 from mat.records.seal import SEAL, write_seal
 
 
@@ -31,6 +34,7 @@ class Behaviour:
     charges: bool = False
     observes: bool = False
     mode: str = "dense"
+    reached: float = 1.0  # share of the active modules that a gradient reaches
 
 
 METHODS = {
@@ -187,6 +191,7 @@ def write_run(
     }  # fmt: skip
     write_record(curve, path / CURVE)
     write_record(probes, path / PROBES)
+    write_record(_spectra(probes), path / SPECTRA)
     (path / RUN).write_text(json.dumps(run))
     (path / FINAL).write_text(json.dumps(final))
     seal(path)
@@ -194,7 +199,7 @@ def write_run(
 
 def seal(path: Path) -> None:
     """Seal a run directory as it is."""
-    write_seal(path / SEAL, RECORDS)
+    write_seal(path / SEAL, kept(path))
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -236,6 +241,7 @@ def _curve(
             "seconds_train": 0.03 * step * (0.3 + 0.7 * behaviour.cost),
             "seconds_probe": 0.001 * probe / shape.macs, "seconds_eval": 0.01 * (step // every + 1),
             "active_share": np.where(step == 0, np.nan, share),
+            "reached_share": np.where(step == 0, np.nan, behaviour.reached * share),
         }
     )  # fmt: skip
 
@@ -264,6 +270,20 @@ def _probes(
                     "effective_rank": 1 + 18 / (1 + value) if observed else np.nan,
                     "gradient_norm": value**0.5 / (1 + number) if behaviour.observes else np.nan,
                     "tau": tau, "active": index in active and not frozen, "frozen": frozen,
+                    "reached": behaviour.reached * (index in active and not frozen),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows).astype({"active": bool, "frozen": bool})
+
+
+def _spectra(probes: pd.DataFrame) -> pd.DataFrame:
+    """Of the sums of kernels with these λ_max, as if each next eigenvalue were three quarters of the one before."""
+    rows = []
+    for (interval, step), seen in probes[probes["lambda_max"].notna()].groupby(["interval", "step"]):
+        falling = 0.75 ** np.arange(24)
+        by = {name: seen.groupby(name)["lambda_max"].sum() for name in ("kind", "layer")}
+        kinds = {kind: 0.5 * total * falling for kind, total in by["kind"].items()} if len(by["kind"]) > 1 else {}
+        layers = {int(layer): 0.6 * total for layer, total in by["layer"].items()}
+        observation = Observation({}, 0.5 * seen["lambda_max"].sum() * falling, {}, kinds, layers)
+        rows += [{"interval": interval, "step": step, **row} for row in sums(observation)]
+    return pd.DataFrame(rows, columns=SPECTRA_COLUMNS)

@@ -16,7 +16,7 @@ from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
 from mat.methods.base import Observation
 from mat.methods.history import observations
-from mat.records.columns import SPECTRA_COLUMNS
+from mat.records.columns import NEWER, SPECTRA_COLUMNS
 from mat.records.files import missing, require, write_parquet, write_text
 from mat.records.seal import SEAL, check_seal, write_seal
 
@@ -233,6 +233,9 @@ def load(folder: Path) -> Tables:
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
     frames = {Path(name).stem: pd.read_parquet(folder / name) for name in names[1:]}
+    for frame, name in zip((frames["curves"], frames["probes"]), NEWER, strict=True):
+        if name not in frame:
+            frame[name] = np.nan
     return Tables(runs, home=home(folder), **frames)
 
 

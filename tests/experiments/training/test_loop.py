@@ -23,7 +23,7 @@ from mat.methods.early_stop import EarlyStop
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
 from mat.records.files import CURVE, PROBES, read_whole
-from mat.records.run import FILES, RECORDS
+from mat.records.run import WRITTEN, kept
 from mat.records.seal import SEAL, write_seal
 
 DIGITS = {
@@ -331,7 +331,7 @@ def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
     final = trained(made, tmp_path / "run", labels={"scale": "s", "task": "t", "method": "m"})
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(WRITTEN)
     assert set(record) == set(RUN_KEYS) and set(final) == set(FINAL_KEYS)
     assert record["code"] == run_modules(made)
     assert record["name"] == made.name
@@ -344,6 +344,12 @@ def test_what_is_written(tmp_path):
     probes = read_whole(tmp_path / "run/probes.csv.gz")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
     assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    shares, steps = curve[["active_share", "reached_share"]][1:], curve["step"].diff()[1:]
+    assert (shares["reached_share"] > 0).all() and (shares["reached_share"] <= shares["active_share"]).all()
+    of_probes = probes.groupby("interval")[["active", "reached"]].mean().mul([3, 3, 3, 3, 3, 1], axis=0).sum()
+    assert of_probes.to_numpy() == pytest.approx(shares.mul(steps, axis=0).sum().to_numpy()), (
+        "one share, in two records"
+    )
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
     assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
 
@@ -570,7 +576,7 @@ class TestBadInput:
         record = json.loads((tmp_path / "run/run.json").read_text())
         record["code"]["mat.controller"] = "0" * 16
         (tmp_path / "run/run.json").write_text(json.dumps(record))
-        write_seal(tmp_path / "run" / SEAL, RECORDS)
+        write_seal(tmp_path / "run" / SEAL, kept(tmp_path / "run"))
         with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
             trained(made, tmp_path / "run")
 
