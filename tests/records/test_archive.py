@@ -14,7 +14,7 @@ import pytest
 from mat.errors import InputError
 from mat.records import archive
 from mat.records.files import ENDING, write_json, write_record
-from mat.records.run import FILES, kept
+from mat.records.run import WRITTEN, kept
 from mat.records.seal import SEAL, beside, text, write_seal
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_branches import branches
@@ -124,7 +124,7 @@ def dropped(files: dict) -> None:
 
 def renamed(files: dict) -> None:
     run = run_of(files)
-    for name in FILES:
+    for name in WRITTEN:
         files[f"demo/runs/another/{name}"] = files.pop(f"{run}/{name}")
 
 

@@ -14,8 +14,6 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
-from mat.methods.base import Observation
-from mat.methods.history import observations
 from mat.records.columns import NEWER, SPECTRA_COLUMNS
 from mat.records.files import missing, require, write_parquet, write_text
 from mat.records.seal import SEAL, check_seal, write_seal
@@ -141,10 +139,12 @@ class Tables:
         found = self.probes.take(np.concatenate(places) if places else [])
         return found.sort_values(["interval", "module"], ignore_index=True)
 
-    def seen_by(self, run: str) -> list[Observation]:
-        """What the probes of one run saw, its modules in their own order; none where its spectra were not recorded."""
-        own = self.spectra[self.spectra["run"] == run]
-        return observations(self.probes[self.probes["run"] == run], own) if len(own) else []
+    def recorded(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The probes and the spectra of one run, in the order in which it recorded them."""
+        known = self.whole or self
+        rows = ((self.probes, known._probe_rows), (self.spectra, known._spectrum_rows))
+        probes, spectra = (frame.take(places.get(run, [])) for frame, places in rows)
+        return probes, spectra
 
     def by_seed(self, task: str, method: str, measure: Callable[..., float], *settings: Hashable) -> pd.Series:
         """``measured`` of every finished run, as a series over seeds."""
@@ -199,6 +199,11 @@ class Tables:
     def _probe_rows(self) -> dict[str, np.ndarray]:
         """Places of each run's probes."""
         return self.probes.groupby("run").indices
+
+    @cached_property
+    def _spectrum_rows(self) -> dict[str, np.ndarray]:
+        """Places of each run's spectra."""
+        return self.spectra.groupby("run").indices
 
 
 def save(tables: Tables, folder: Path) -> None:
