@@ -49,7 +49,7 @@ def draw(tables: Tables) -> Figure:
         figure,
         f"scale {tables.scope}  ·  {n} seeds, their mean  ·  no ledger: nothing was trained",
         "modular policy on the spectra of the run that is named, mean over its steps",
-        f"coloured shade: from the first to the last third of its steps (rank)  ·  grey: {LANDS[0]:g} to {LANDS[1]:g} %",
+        f"coloured: from the first to the last third of its steps (rank)  ·  grey: {LANDS[0]:g} to {LANDS[1]:g} %",
     )
     return figure
 
