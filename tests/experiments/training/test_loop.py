@@ -44,6 +44,7 @@ METHODS = {
     "vanilla": {"name": "vanilla", "observe": True},
     "mat": {"name": "mat"},
     "mat_exact": {"name": "mat", "mode": "exact"},
+    "mat_routed": {"name": "mat", "scope": "kind", "routed": True},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
 }
@@ -102,6 +103,7 @@ def advanced(one, steps):
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
+        ({**ROUTED, "probe": {"n": 6, "every": 3, "first": 5}}, "mat_routed"),
     ],
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
