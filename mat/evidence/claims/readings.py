@@ -145,8 +145,8 @@ def _reason(valid: Sequence[_Judged], invalid: Sequence[_Judged]) -> str:
     said = []
     if valid:
         each = [f"{one.reading.id} ({one.reading.method}): {one.found.verdict}" for one in valid]
-        said += [f"{'; '.join(each)}.", f"Nearest to supported: {max(valid, key=_nearness).reading.id}."]
-        said += [f"Under {one.reading.id}: {one.found.reason}" for one in valid]
+        nearest = max(valid, key=_nearness)
+        said += [f"{'; '.join(each)}.", f"Nearest to supported: {nearest.reading.id}. {nearest.found.reason}"]
     if invalid:
         each = [f"{one.reading.id} ({one.reading.method}), {100 * one.ratio:.0f} %" for one in invalid]
         said.append(f"Invalid here, for gradients reach too few of the modules selected: {'; '.join(each)}.")
