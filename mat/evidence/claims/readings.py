@@ -126,12 +126,12 @@ def judge(case: Case, readings: Sequence[Reading]) -> Outcome:
             level = [value.at(1 - (1 - value.confidence) / len(valid), value.n) for value in own]
             plain.append(each.found.on(own, case.claim.min_seeds))
             strict.append(each.found.on(level, case.claim.min_seeds))
-        return _over(plain, strict)
+        return over(plain, strict)
 
     return decided(effects, decide, reason)
 
 
-def _over(plain: Sequence[str], strict: Sequence[str]) -> str:
+def over(plain: Sequence[str], strict: Sequence[str]) -> str:
     """One verdict over readings, from each one's own and from that at the level corrected for their number."""
     both = list(zip(plain, strict, strict=True))
     if (SUPPORTED, SUPPORTED) in both:
