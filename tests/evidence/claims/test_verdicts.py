@@ -245,7 +245,7 @@ def test_what_counts_is_what_a_gradient_reached(rules, share, reached, verdict):
 @pytest.mark.parametrize(
     ("exact", "detach", "verdict"),
     [
-        ({"cost": 0.4}, {"cost": 0.4}, "supported"),
+        ({"cost": 0.3}, {"cost": 0.5}, "supported"),
         ({"cost": 0.6}, {"cost": 0.3}, "partly"),
         ({"cost": 1.6}, {"cost": 0.3}, "not supported"),
         ({"cost": 1.6}, {"cost": 1.6}, "inconclusive"),  # nothing is saved
