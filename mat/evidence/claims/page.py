@@ -50,8 +50,8 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
         "\n".join(_rule_text(claim) for claim in claims.claims),
         "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
         f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
-        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and Mandel, Hartung and Knapp's interval; a "
-        "claim whose rule says so is judged on that.\n"
+        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
+        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
         f"smoothed over {claims.convergence.window} evaluations.",
     ]  # fmt: skip

@@ -81,7 +81,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
     return Page(
         "twins",
         "Do the measures hold still?",
-        "Standard deviations between twins, runs that differ in one initial weight by a ten-millionth, and between seeds.",
+        "Standard deviations between twins, which differ in one initial weight by a ten-millionth, and between seeds.",
         [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
         or [Section("Not tested", "No twins were run at this scale.")],
         [
