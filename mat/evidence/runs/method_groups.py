@@ -13,6 +13,7 @@ GROUPS = {
         "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",
     ),
+    "twins": ("vanilla_twin", "mat_twin", "mat_exact_twin"),
     "learning rates": ("vanilla_lr_half", "vanilla_lr_double", "mat_lr_half", "mat_lr_double"),
     "sensitivity": (
         "mat_threshold_top", "mat_threshold_quantile", "mat_threshold_share", "mat_alpha_low", "mat_alpha_high",

@@ -63,7 +63,7 @@ def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs
         label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}") for label in labels
     }
     found = []
-    for seed in own_seeds(block, config.seeds):
+    for seed in config.seeds_of_task(task):
         start = _start(config, task, seed, runs)
         made: dict[str, Run] = {}
         for label in _ordered({label: methods[label] for label in labels if own_seeds(config.methods[label], [seed])}):

@@ -12,7 +12,25 @@ from tests.evidence.written import changed_claims, claim, write
 
 def test_the_repository_file_holds_every_claim(rules):
     ids = (
-        *("C1", "C1b", "C2", "C3", "C3b", "C4", "C4r", "C5", "C5b", "C5r", "C6", "C6r", "C7", "C7b", "C7r", "C8"),
+        *(
+            "C1",
+            "C1b",
+            "C2",
+            "C3",
+            "C3b",
+            "C4",
+            "C4b",
+            "C4r",
+            "C5",
+            "C5b",
+            "C5r",
+            "C6",
+            "C6r",
+            "C7",
+            "C7b",
+            "C7r",
+            "C8",
+        ),
         *("X1", "X1b", "X1c", "X2", "X3", "X3b", *(f"X{i}" for i in range(4, 7)), "X6b"),
     )
     assert tuple(entry.id for entry in rules.claims) == ids

@@ -205,6 +205,8 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.hmm.methods", [], r"tasks\.hmm\.methods: expected 1 at least"),
         ("tasks.a/b", {}, r"tasks\.a/b: expected a name that matches .*, got 'a/b'"),
         ("tasks.hmm.recipe", ["lr"], r"recipe: expected a mapping, got \['lr'\]"),
+        ("tasks.hmm.recipe", {"nudge": 1e-9}, "nudge: expected a number ≥ 1e-07"),
+        ("tasks.hmm.recipe", {"nudge": 1e-7, "precision": "bfloat16"}, "nudge: bfloat16 rounds it away"),
         ("tasks.hmm.recipe", {"precision": "half"}, "precision: expected 'float32' or 'bfloat16', got 'half'"),
     ],
 )
