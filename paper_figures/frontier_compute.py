@@ -1,4 +1,4 @@
-"""Figure: loss at the end of a run against its whole compute: vanilla's line over budgets, each other method a point."""
+"""Figure: loss at the end of a run against its whole compute: vanilla's line over budgets, other methods as points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ FIGURE = {
     "place": 21,
 }
 LEDGER = "executed"
-LINE = ("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "vanilla_short", REFERENCE)
+LINE = (
+    *("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75"),
+    *("vanilla_short", "vanilla_short_exact", "vanilla_short_residual", REFERENCE),
+)
 MARKS = {  # of groups, by what a legend calls them
     "MAT": ("s", ("MAT",)),
     "MAT, budgets and choices": ("D", ("budgets", "sensitivity", "learning rates")),
@@ -45,19 +48,22 @@ TICKS = tuple(digit * 10.0**power for power in range(-1, 4) for digit in (1, 2, 
 def draw(tables: Tables) -> Figure:
     """One panel per task, in percent of vanilla's compute and of the range of its loss, paired by seed."""
     shown = [task for task in tables.tasks if over_seeds.dynamic_range(tables, task).notna().any()]
-    marks = {name: mark for name, (mark, of) in MARKS.items() if method_groups.of_groups(tables.labels, of)}
-    if not shown or tables.labels == [REFERENCE]:
+    others = [label for label in tables.labels if label not in LINE]
+    marks = {name: mark for name, (mark, of) in MARKS.items() if method_groups.of_groups(others, of)}
+    if not shown or not others:
         return common.nothing(tables, "No finished run of another method beside one of vanilla.")
     figure, axes = common.panels(len(shown), above=0.95, height=2.5, columns=common.COLUMNS)
     colours = plt.cm.ScalarMappable(Normalize(0, 100), SHARES)
     for ax, task in zip(axes, shown, strict=True):
         panel(ax, tables, task, colours)
-    figure.colorbar(colours, ax=axes, label="modules that train, % (mean over steps)", fraction=0.02, pad=0.01)
+    figure.colorbar(colours, ax=axes, label="modules that a gradient reached, %", fraction=0.02, pad=0.01)
     figure.legend(handles=legend(marks), loc="outside upper center", ncols=4, handlelength=2)
     common.footer(
         figure,
-        f"scale {tables.scope}  ·  {common.seeds_text(tables)}: means, 95 % interval of the loss, paired by seed",
-        f"{LEDGER} ledger, charged probes included, percent of vanilla's whole run  ·  arrow: without its probes",
+        f"scale {tables.scope}  ·  {common.seeds_text(tables)}: means, 95 % interval of the loss, paired by seed; it may "
+        "leave the panel",
+        f"{LEDGER} ledger, charged probes included, percent of vanilla's whole run  ·  arrow: without its probes  ·  "
+        "white: not recorded",
         "loss at the end of a run above vanilla's, in percent of vanilla's range: its loss at the start minus its best",
     )
     return figure
@@ -85,9 +91,9 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
     for label, (at, bare, value) in points.items():
         if label in LINE:
             continue
-        share = mean_interval(over_seeds.active_share_percent(tables, task, label)).mean
+        share = mean_interval(over_seeds.reached_share_percent(tables, task, label)).mean
         colour = colours.to_rgba(share) if np.isfinite(share) else "white"
-        ax.errorbar(at, value.mean, yerr=common.bars(value), color=colour, linewidth=0.8, alpha=0.6, zorder=2)
+        ax.errorbar(at, value.mean, yerr=common.bars(value), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
         ax.plot(
             at, value.mean, marker=mark_of(label), color=colour, markeredgecolor="0.2", markeredgewidth=0.5,
             markersize=5.5, linestyle="none", zorder=4,
@@ -100,6 +106,10 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
     far = max((abs(value.mean) for *_, value in points.values()), default=0.0) > FAR
     if far:
         ax.set_yscale("symlog", linthresh=10)
+    else:  # so that intervals of two seeds do not hide where the points are
+        ends = [value.mean for *_, value in points.values()]
+        span = max(max(ends) - min(ends), 1.0)
+        ax.set_ylim(min(ends) - 0.2 * span, max(ends) + 0.2 * span)
     least, most = min(bare for _, bare, _ in points.values()), max(at for at, *_ in points.values())
     ax.set_xlim(least / 1.15, most * 1.15)
     ax.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if least / 1.15 <= tick <= most * 1.15]))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.readings import Reading
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
 from mat.evidence.stats.bootstrap import COVERAGE
 from mat.evidence.stats.intervals import Interval
@@ -20,7 +23,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
+def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequence[Reading] = ()) -> str:
     """Verdict per claim, then per task with its numbers, then how to read them and the rules they were judged by."""
     about = {claim.id: claim for claim in claims.claims}
     top = frame[frame["task"] == ALL]
@@ -50,6 +53,9 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
         f"smoothed over {claims.convergence.window} evaluations.",
     ]  # fmt: skip
+    if readings:
+        about_them = "\n".join(f"- **{each.id}** (`{each.method}`): {each.text}" for each in readings)
+        parts += ["## Readings", about_them]
     return "\n\n".join(parts)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
 from mat.evidence.claims import page
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.judge import SCALE, chance, chance_over, corrected, most, needed, outcome, overall, places
+from mat.evidence.claims.judge import SCALE, chance, chance_over, corrected, most, needed, overall, places
 from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.readings import Reading, judge, labels
 from mat.evidence.claims.rule import Case, Effect, Outcome
 from mat.evidence.claims.verdict import INCONCLUSIVE
 from mat.evidence.runs.pooled import Tables
@@ -22,7 +24,7 @@ from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 
 
-def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
+def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -> pd.DataFrame:
     """One row per claim with task ``all``, then one per claim × task × number behind the verdict.
 
     A claim's ``all`` row has no effect (tasks have different units); its n is the smallest over tasks. ``decides`` is
@@ -38,7 +40,7 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
     found = []
     for claim in claims.claims:
         cases = [Case(tables, place, claim, claims.convergence) for place in places(tables, claim)]
-        outcomes = {case.place: outcome(case) for case in cases}
+        outcomes = {case.place: judge(case, readings) for case in cases}
         found.append((claim, outcomes, overall(claim, outcomes)))
     chances = [{task: chance(each) for task, each in outcomes.items()} for _, outcomes, _ in found]
     for (_, _, every), each in zip(found, chances, strict=True):
@@ -95,8 +97,9 @@ def _detectable(effect: Effect) -> float:
 def _behind(given: Given, row: pd.Series, _: str) -> Labels:
     """The runs of every method that the claim's rule names, on its task or, of the scale as a whole, on all."""
     claim = next(one for one in given.rules["claims"].claims if one.id == row["claim"])
+    named = labels(claim, given.rules["readings"])
     tasks = given.tables.tasks if row["task"] in (ALL, SCALE) else [row["task"]]
-    return {(task, label) for task in tasks for label in claim.labels & set(given.tables.methods(task))}
+    return {(task, label) for task in tasks for label in named & set(given.tables.methods(task))}
 
 
 def _mean(row: pd.Series, column: str) -> str:
@@ -112,9 +115,19 @@ FILE = RuleFile("claims", "workflows/claims.yaml", load_claims, found="mat.evide
 TABLE = Table(
     "verdicts",
     "Verdicts by task",
-    lambda given: verdicts(given.tables, given.rules["claims"]),
-    lambda frame, given: page.markdown(frame, given.rules["claims"], given.tables.command),
-    reads=("runs", "agreement", "price_list", "step_times", "sanity", "trainability", "generalisation", "claims"),
+    lambda given: verdicts(given.tables, given.rules["claims"], given.rules["readings"]),
+    lambda frame, given: page.markdown(frame, given.rules["claims"], given.tables.command, given.rules["readings"]),
+    reads=(
+        "runs",
+        "agreement",
+        "price_list",
+        "step_times",
+        "sanity",
+        "trainability",
+        "generalisation",
+        "claims",
+        "readings",
+    ),
     texts=(
         *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
         *("seeds_needed", "sanity", "reason"),

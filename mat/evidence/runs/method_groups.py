@@ -13,7 +13,7 @@ GROUPS = {
         "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",
     ),
-    "equal compute": ("random_short", "multirate_short"),
+    "equal compute": ("vanilla_short_exact", "vanilla_short_residual", "random_short", "multirate_short"),
     "budgets": ("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "mat_b25", "mat_b50", "mat_b75"),
     "doses": (
         *("largest_s10", "largest_s20", "largest_s34", "largest_s50", "largest_s75"),

@@ -68,13 +68,19 @@ def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
 
 
 def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Series:
-    """How far training takes vanilla's validation loss, or ``val_metric``, from its start to its best, by seed."""
+    """How far vanilla's validation loss, or ``val_metric``, gets from where it starts to its best, by seed."""
     return tables.by_seed(task, REFERENCE, _dynamic_range, column)
 
 
 def final_losses(tables: Tables, task: str, method: str) -> pd.Series:
     """Validation loss at the end of the run by seed."""
     return tables.by_seed(task, method, _final_loss)
+
+
+def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Series:
+    """Best validation loss of ``first`` minus that of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
+    gap = best_losses(tables, task, first) - best_losses(tables, task, second)
+    return 100 * gap / dynamic_range(tables, task)
 
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
@@ -123,6 +129,12 @@ def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Se
 def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
     """Mean share of active modules by seed, in percent."""
     return 100 * tables.by_seed(task, method, _mean_active_share)
+
+
+def reached_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
+    """Mean share of modules that were active and that a gradient reached, by seed, in percent; NaN for runs recorded
+    without it."""
+    return 100 * tables.by_seed(task, method, _mean_reached_share)
 
 
 def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
@@ -196,6 +208,10 @@ def _final_macs(run: Row, curve: pd.DataFrame, ledger: str) -> float:
 
 def _mean_active_share(_: Row, curve: pd.DataFrame) -> float:
     return measures.mean_active_share(curve)
+
+
+def _mean_reached_share(_: Row, curve: pd.DataFrame) -> float:
+    return measures.mean_reached_share(curve)
 
 
 def _probe_share(run: Row, curve: pd.DataFrame, ledger: str) -> float:

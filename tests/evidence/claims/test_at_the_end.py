@@ -7,10 +7,12 @@ import pytest
 
 from mat.errors import InputError
 from mat.evidence.claims.judge import outcome
+from mat.evidence.claims.readings import Reading, judge
 from mat.evidence.claims.rule import Case
 from mat.evidence.runs.frontier import line_at
 from tests.evidence.synthetic import METHODS, Behaviour, collected
 
+READINGS = [Reading("detach", "constants", "mat", short="vanilla_short"), Reading("late", "later", "mat_late")]
 DOSES = (10, 20, 34, 50, 75)
 VANILLA, MAT = METHODS["vanilla"], METHODS["mat"]
 LINE = {share: replace(VANILLA, cost=share / 100, extra_loss=0.3 * (1 - share / 100)) for share in (10, 25, 50, 75)}
@@ -34,7 +36,7 @@ def doses(upper, lower, few=0.3):
 def judged(rules, name, methods, **what):
     tables = collected(tasks=["hmm"], methods={"vanilla": VANILLA, **methods}, **what)
     claim = next(one for one in rules.claims if one.id == name)
-    return outcome(Case(tables, "hmm", claim, rules.convergence))
+    return judge(Case(tables, "hmm", claim, rules.convergence), READINGS)
 
 
 def test_the_line_never_rises_is_linear_in_the_logarithm_and_flat_beyond_its_dearest_run():
