@@ -60,8 +60,8 @@ def draw(tables: Tables) -> Figure:
     figure.legend(handles=legend(marks), loc="outside upper center", ncols=4, handlelength=2)
     common.footer(
         figure,
-        f"scale {tables.scope}  ·  {common.seeds_text(tables)}: means, 95 % interval of the loss, paired by seed; it may "
-        "leave the panel",
+        f"scale {tables.scope}  ·  {common.seeds_text(tables)}, paired: means; 95 % intervals of losses may leave the "
+        "panel",
         f"{LEDGER} ledger, charged probes included, percent of vanilla's whole run  ·  arrow: without its probes  ·  "
         "white: not recorded",
         "loss at the end of a run above vanilla's, in percent of vanilla's range: its loss at the start minus its best",

@@ -163,6 +163,30 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     assert modes[0] != reference  # else nothing would be hollow
 
 
+def test_doses_and_the_frontier_are_differences_to_vanilla_at_the_end(many, figures):
+    given = load(many)
+    scale = over_seeds.dynamic_range(given, "digits")
+    base = over_seeds.final_losses(given, "digits", "vanilla")
+
+    def above(label):
+        return (100 * (over_seeds.final_losses(given, "digits", label) - base) / scale).mean()
+
+    ax, other = (
+        next(ax for ax in figures[name].axes if ax.get_title() == "digits")
+        for name in ("dose_response", "frontier_compute")
+    )
+    line = next(line for line in ax.lines if str(line.get_label()).startswith("smallest"))
+    doses = [name for name in method_groups.GROUPS["doses"] if name.startswith("smallest")]
+    assert np.allclose(line.get_ydata(), [above(label) for label in doses])
+    assert np.allclose(line.get_xdata(), [11, 21, 35, 51, 76], atol=2.5), "drawn apart, at the share that was active"
+    point, bare, value = script("frontier_compute").point(given, "digits", "mat")
+    assert np.isclose(value.mean, above("mat")) and bare < point
+    charged = [name for name in given.methods("digits") if given.finished("digits", name)["charges_probe"].any()]
+    assert len(other.texts) == len(charged) > 5, "an arrow each"
+    whole = next(line for line in other.lines if len(line.get_xdata()) == 8)
+    assert list(whole.get_xdata()) == sorted(whole.get_xdata())
+
+
 def test_the_front_is_what_nothing_beats_at_no_more_compute():
     pareto = script("rivals").pareto
     means = {"a": (1.0, 0.5), "b": (2.0, 0.4), "c": (3.0, 0.9), "d": (1.0, 0.3), "e": (4.0, 0.9)}
