@@ -124,6 +124,8 @@ class Controller:
         self.times: Counter[str] = Counter()
         self.looked = method.dense or (self.probes and estimator != STEP)
         self.waiting: FirstBatch | None = None
+        if self.sparse is not None and self.probe_inputs is not None:
+            self.sparse.look(self.probe_inputs)
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -297,6 +299,8 @@ class Controller:
         self.looked = True
         with self.sparse.dense() if self.sparse else nullcontext():
             look_at(self.model, self.partition, inputs, read=self.probes)
+        if self.sparse:
+            self.sparse.look(inputs)
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         inputs = inputs_of(self.model, args, kwargs)

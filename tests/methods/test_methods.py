@@ -159,7 +159,7 @@ def test_every_method_trains_a_model(make, name, options):
         ("mat", {"alpha": "big"}, "alpha: expected a number"),
         ("mat", {"beta": -1.0}, "beta: expected a number ≥ 0"),
         ("mat", {"policy": "spatial"}, "policy: expected 'both', 'modular' or 'temporal', got 'spatial'"),
-        ("mat", {"mode": "mask"}, "mode: expected 'exact' or 'detach'"),
+        ("mat", {"mode": "mask"}, "mode: expected 'exact', 'detach' or 'detach_residual'"),
         ("mat", {"gamma": 1}, "unknown key 'gamma'"),
         ("random", {}, "needs either match"),
         ("random", {"match": "mat", "share": 0.5}, "needs either match"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 GROUPS = {
     "reference": ("vanilla",),
-    "MAT": ("mat", "mat_exact", "mat_modular", "mat_temporal"),
+    "MAT": ("mat", "mat_exact", "mat_residual", "mat_modular", "mat_temporal"),
     "baselines": ("random", "multirate"),
     "rivals": ("misa", "lisa", "badam", "freezeout", "autofreeze", "vanilla_cut", "vanilla_short"),
     "controls": (
