@@ -126,12 +126,12 @@ def judge(case: Case, readings: Sequence[Reading]) -> Outcome:
             level = [value.at(1 - (1 - value.confidence) / len(valid), value.n) for value in own]
             plain.append(each.found.on(own, case.claim.min_seeds))
             strict.append(each.found.on(level, case.claim.min_seeds))
-        return _over(plain, strict)
+        return over(plain, strict)
 
     return decided(effects, decide, reason)
 
 
-def _over(plain: Sequence[str], strict: Sequence[str]) -> str:
+def over(plain: Sequence[str], strict: Sequence[str]) -> str:
     """One verdict over readings, from each one's own and from that at the level corrected for their number."""
     both = list(zip(plain, strict, strict=True))
     if (SUPPORTED, SUPPORTED) in both:
@@ -145,8 +145,8 @@ def _reason(valid: Sequence[_Judged], invalid: Sequence[_Judged]) -> str:
     said = []
     if valid:
         each = [f"{one.reading.id} ({one.reading.method}): {one.found.verdict}" for one in valid]
-        said += [f"{'; '.join(each)}.", f"Nearest to supported: {max(valid, key=_nearness).reading.id}."]
-        said += [f"Under {one.reading.id}: {one.found.reason}" for one in valid]
+        nearest = max(valid, key=_nearness)
+        said += [f"{'; '.join(each)}.", f"Nearest to supported: {nearest.reading.id}. {nearest.found.reason}"]
     if invalid:
         each = [f"{one.reading.id} ({one.reading.method}), {100 * one.ratio:.0f} %" for one in invalid]
         said.append(f"Invalid here, for gradients reach too few of the modules selected: {'; '.join(each)}.")

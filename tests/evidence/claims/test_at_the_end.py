@@ -1,4 +1,4 @@
-"""Claims on ends of schedules and on doses, on whole tables whose answer is known."""
+"""Claims on ends of schedules and on doses: on whole tables whose answer is known, and on intervals written by hand."""
 
 import math
 from dataclasses import replace
@@ -8,9 +8,19 @@ import pytest
 from mat.errors import InputError
 from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.readings import Reading, judge
-from mat.evidence.claims.rule import Case
+from mat.evidence.claims.rule import Case, Effect
+from mat.evidence.claims.rules import beyond_frontier, dose_response, equal_compute
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs.frontier import line_at
+from mat.evidence.stats.intervals import Interval, mean_interval
 from tests.evidence.synthetic import METHODS, Behaviour, collected
+
+UNKNOWN = Interval(1.0, math.nan, math.nan, 1)
+
+
+def between(low, high):
+    return Interval((low + high) / 2, low, high, 3)
+
 
 READINGS = [Reading("detach", "constants", "mat", short="vanilla_short"), Reading("late", "later", "mat_late")]
 DOSES = (10, 20, 34, 50, 75)
@@ -107,3 +117,70 @@ def test_doses_need_exact_gradients_and_a_partner_each(rules):
         outcome(
             Case(collected(tasks=["hmm"], methods={"vanilla": VANILLA, **methods}), "hmm", claim, rules.convergence)
         )
+
+
+ABOVE, BELOW, SMALL, WIDE = between(0.1, 3), between(-3, -0.1), between(-3, 0.9), between(-3, 3)
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ([ABOVE, ABOVE], SUPPORTED),
+        ([ABOVE, WIDE], PARTLY),
+        ([ABOVE, SMALL], PARTLY),
+        ([ABOVE, BELOW], INCONCLUSIVE),  # better in one and worse in the other
+        ([SMALL, BELOW], NOT_SUPPORTED),
+        ([SMALL, WIDE], INCONCLUSIVE),
+        ([ABOVE, UNKNOWN], INCONCLUSIVE),
+    ],
+)
+def test_better_at_equal_compute(gains, verdict):
+    assert equal_compute.better(gains, 1) == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "spent", "found"),
+    [
+        *((verdict, 100.0, verdict) for verdict in (SUPPORTED, PARTLY, NOT_SUPPORTED)),
+        *((verdict, 105.5, INCONCLUSIVE) for verdict in (SUPPORTED, NOT_SUPPORTED)),
+        *((verdict, math.nan, INCONCLUSIVE) for verdict in (SUPPORTED, NOT_SUPPORTED)),
+        (SUPPORTED, 94.5, INCONCLUSIVE),
+        (NOT_SUPPORTED, 94.5, NOT_SUPPORTED),  # it was held back, and was as good
+    ],
+)
+def test_what_has_spent_less_can_only_refute_and_what_has_spent_more_nothing(verdict, spent, found):
+    shares = [Effect("compute", Interval(each), "%", decides=False) for each in (100.0, spent)]
+    assert equal_compute.alike(lambda _: verdict, shares, {"compute_tolerance_percent": 5})([]) == found
+
+
+def test_one_point_beyond_the_frontier_is_asked_for_the_level_of_all():
+    """Of n = 3: the t interval of (1, 2, 3) at 95 % is 2 ± 2.48, of (1.5, 2, 2.5) 2 ± 1.24 and at 98.75 % 2 ± 2.55."""
+    clear, open_ = mean_interval([1.9, 2, 2.1]), mean_interval([1, 2, 3])
+    near, far = mean_interval([1.5, 2, 2.5]), mean_interval([-2.1, -2, -1.9])
+    assert near.low > 0 > near.at(0.9875).low
+    assert beyond_frontier.beyond([near], 1) == beyond_frontier.beyond([clear, open_, far, far], 1) == SUPPORTED
+    assert beyond_frontier.beyond([near, far, far, far], 1) == INCONCLUSIVE
+    assert beyond_frontier.beyond([far, far], 1) == NOT_SUPPORTED
+    assert beyond_frontier.beyond([far, open_], 1) == beyond_frontier.beyond([far, UNKNOWN], 1) == INCONCLUSIVE
+    assert beyond_frontier.beyond([clear.at(0.9999)], 1) == INCONCLUSIVE, "asked again, it is asked at that confidence"
+
+
+@pytest.mark.parametrize(
+    ("upper", "lower", "verdict"),
+    [
+        (ABOVE, ABOVE, SUPPORTED),
+        (between(0.1, 0.9), ABOVE, SUPPORTED),
+        (between(0.1, 0.9), between(0.1, 0.9), PARTLY),  # ordered, by less than matters
+        (BELOW, ABOVE, NOT_SUPPORTED),  # shuffled is better than the largest
+        (ABOVE, BELOW, NOT_SUPPORTED),
+        (SMALL, SMALL, NOT_SUPPORTED),  # the lines overlap
+        (SMALL, between(0.1, 0.9), NOT_SUPPORTED),
+        (SMALL, ABOVE, PARTLY),  # the smallest are bad, the largest are not good
+        (WIDE, ABOVE, INCONCLUSIVE),
+        (WIDE, SMALL, INCONCLUSIVE),
+        (ABOVE, UNKNOWN, INCONCLUSIVE),
+    ],
+)
+def test_dose_and_response(upper, lower, verdict):
+    assert dose_response.ordered(upper, lower, between(1.1, 9), 1) == verdict
+    assert dose_response.ordered(upper, lower, between(0.9, 9), 1) == INCONCLUSIVE, "so few lose nothing: vacuous"

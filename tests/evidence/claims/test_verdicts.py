@@ -180,6 +180,97 @@ def test_selection_is_compared_with_every_control(rules, changes, verdict):
     assert "mean active share" in reasons("X1b") and "mean number of active modules" in reasons("X1b")
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict", "why"),
+    [
+        ({}, "supported", "advantage over shuffled"),
+        ({"shuffled": -0.02}, "not supported", "loss of smallest against vanilla"),
+        (
+            dict.fromkeys(("random_exact", "random_once", "shuffled", "smallest"), 0.0),
+            "inconclusive",
+            "No selection known",
+        ),
+    ],
+)
+def test_selection_is_judged_where_it_matters_what_is_selected(rules, changes, verdict, why):
+    controls = CONTROLS | {name: replace(CONTROLS[name], extra_loss=extra) for name, extra in changes.items()}
+    found, reasons = judged(rules, METHODS | controls)
+    assert found("X1c") == verdict
+    assert why in reasons("X1c")
+
+
+def test_what_is_chosen_at_the_start_alone_is_no_selection(rules):
+    """After the first interval one module is kept: the one with the largest value, whatever the threshold says."""
+    few = {name: replace(each, share=0.1) for name, each in CONTROLS.items()}  # of 10 modules
+    tables = collected(tasks=["hmm"], methods=METHODS | few)
+    first = tables.probes["interval"] == 0
+    all_at_first = tables.probes.assign(
+        active=tables.probes["active"] | first, reached=tables.probes["reached"].where(~first, 1.0)
+    )
+    for each in (tables, replace(tables, probes=all_at_first)):
+        row = verdicts(each, only(rules, "X1c")).query("task == 'hmm'").iloc[0]
+        assert row["verdict"] == "inconclusive"
+        assert row["reason"].startswith("Largest trains 2 modules or more in 0 % of the intervals after the first")
+
+
+def test_selections_that_no_gradient_reaches_or_that_differ_in_share_are_not_compared(rules):
+    for change, why in (({"reached": 0.2}, "trains 2 modules or more in"), ({"share": 0.9}, "reached share differs")):
+        found, reasons = judged(rules, METHODS | CONTROLS | {"largest": replace(CONTROLS["largest"], **change)})
+        assert found("X1c") == "inconclusive"
+        assert why in reasons("X1c")
+    found, reasons = judged(rules, METHODS | {"largest": CONTROLS["largest"]})
+    assert (found("X1c"), found("X1b")) == ("not tested at this scale",) * 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "bad", "verdict"),
+    [(-0.004, 0.05, "supported"), (0.3, 0.05, "not supported"), (-0.004, 0.0, "inconclusive")],
+)
+def test_quality_is_kept_where_a_bad_selection_loses_it(rules, extra, bad, verdict):
+    """In percent of what vanilla learns; where even random selection keeps it, it was not at stake."""
+    for task in ("hmm", "digits"):
+        found, reasons = judged(rules, changed(mat={"extra_loss": extra}, random={"extra_loss": bad}), task=task)
+        assert found("C5b") == verdict
+        assert ("where none does, nothing is kept" in reasons("C5b")) == (bad == 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "reached", "verdict"),
+    [(0.34, 1, "supported"), (0.34, 0.5, "not supported"), (0.8, 0.42, "supported"), (0.443, 1, "inconclusive")],
+)
+def test_what_counts_is_what_a_gradient_reached(rules, share, reached, verdict):
+    assert judged(rules, changed(mat={"share": share, "reached": reached}))[0]("C7b") == verdict
+
+
+@pytest.mark.parametrize(
+    ("exact", "detach", "verdict"),
+    [
+        ({"cost": 0.4}, {"cost": 0.4}, "supported"),
+        ({"cost": 0.6}, {"cost": 0.3}, "partly"),
+        ({"cost": 1.6}, {"cost": 0.3}, "not supported"),
+        ({"cost": 1.6}, {"cost": 1.6}, "inconclusive"),  # nothing is saved
+        ({"cost": 0.4, "extra_loss": 0.3}, {"cost": 0.4}, "inconclusive"),  # not at vanilla's quality
+    ],
+)
+def test_the_source_of_a_saving_is_asked_for_where_there_is_one(rules, exact, detach, verdict):
+    found, reasons = judged(rules, changed(mat=detach, mat_exact=exact))
+    assert found("X3b") == verdict
+    assert ("mat_exact reached vanilla's best loss in 0 of 3" in reasons("X3b").lower()) == ("extra_loss" in exact)
+
+
+def test_a_spread_over_layers_is_no_spread_within_them(rules):
+    tables = collected(tasks=["hmm"])
+    by_depth = replace(tables, probes=tables.probes.assign(lambda_max=10.0 ** (2 * tables.probes["layer"])))
+    ranked = by_depth.probes["effective_rank"] - by_depth.probes["layer"]
+    by_depth = replace(by_depth, probes=by_depth.probes.assign(effective_rank=ranked.where(ranked.notna(), 1.0)))
+    frame = verdicts(by_depth, only(rules, "C1", "C1b")).query("task == 'hmm'")
+    spread = frame[frame["part"].str.contains("spread")].set_index("claim")["effect"]
+    assert (spread["C1"], spread["C1b"]) == (pytest.approx(100), pytest.approx(1))
+    apart = replace(tables, probes=tables.probes.assign(layer=tables.probes.groupby(["run", "interval"]).cumcount()))
+    row = verdicts(apart, only(rules, "C1b")).query("task == 'hmm'").iloc[0]
+    assert row["reason"] == "The modules of kind head have no spread within layers."
+
+
 def test_controls_that_cannot_be_compared_are_left_out_and_named(rules):
     some = {name: CONTROLS[name] for name in ("largest", "smallest", "shuffled", "random_once")}
     some["random_once"] = replace(some["random_once"], mode="detach")
