@@ -31,6 +31,7 @@ LINE = (
     *("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75"),
     *("vanilla_short", "vanilla_short_exact", "vanilla_short_residual", REFERENCE),
 )
+OTHERS = "others"
 MARKS = {  # of groups, by what a legend calls them
     "MAT": ("s", ("MAT",)),
     "MAT, budgets and choices": ("D", ("budgets", "sensitivity", "learning rates")),
@@ -38,7 +39,7 @@ MARKS = {  # of groups, by what a legend calls them
     "rivals": ("P", ("rivals",)),
     "controls": ("v", ("controls",)),
     "doses": ("*", ("doses",)),
-    "others": ("X", (method_groups.OTHERS,)),
+    OTHERS: ("X", ()),
 }
 SHARES = "viridis_r"
 FAR = 60.0  # percent; a panel with values beyond it gets an axis that is logarithmic from 10 on
@@ -49,7 +50,7 @@ def draw(tables: Tables) -> Figure:
     """One panel per task, in percent of vanilla's compute and of the range of its loss, paired by seed."""
     shown = [task for task in tables.tasks if over_seeds.dynamic_range(tables, task).notna().any()]
     others = [label for label in tables.labels if label not in LINE]
-    marks = {name: mark for name, (mark, of) in MARKS.items() if method_groups.of_groups(others, of)}
+    kinds = {kind_of(label) for label in others}
     if not shown or not others:
         return common.nothing(tables, "No finished run of another method beside one of vanilla.")
     figure, axes = common.panels(len(shown), above=0.95, height=2.5, columns=common.COLUMNS)
@@ -57,7 +58,9 @@ def draw(tables: Tables) -> Figure:
     for ax, task in zip(axes, shown, strict=True):
         panel(ax, tables, task, colours)
     figure.colorbar(colours, ax=axes, label="modules that a gradient reached, %", fraction=0.02, pad=0.01)
-    figure.legend(handles=legend(marks), loc="outside upper center", ncols=4, handlelength=2)
+    figure.legend(
+        handles=legend([kind for kind in MARKS if kind in kinds]), loc="outside upper center", ncols=4, handlelength=2
+    )
     common.footer(
         figure,
         f"scale {tables.scope}  ·  {common.seeds_text(tables)}, paired: means; 95 % intervals of losses may leave the "
@@ -95,7 +98,7 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
         colour = colours.to_rgba(share) if np.isfinite(share) else "white"
         ax.errorbar(at, value.mean, yerr=common.bars(value), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
         ax.plot(
-            at, value.mean, marker=mark_of(label), color=colour, markeredgecolor="0.2", markeredgewidth=0.5,
+            at, value.mean, marker=MARKS[kind_of(label)][0], color=colour, markeredgecolor="0.2", markeredgewidth=0.5,
             markersize=5.5, linestyle="none", zorder=4,
         )  # fmt: skip
         if bare < at:
@@ -122,15 +125,15 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
     ax.grid(True)
 
 
-def mark_of(label: str) -> str:
-    group = method_groups.group(label)
-    return next(mark for mark, groups in MARKS.values() if group in groups)
+def kind_of(label: str) -> str:
+    """What a legend calls the method."""
+    return next((name for name, (_, groups) in MARKS.items() if method_groups.group(label) in groups), OTHERS)
 
 
-def legend(marks: dict[str, str]) -> list[Line2D]:
+def legend(kinds: list[str]) -> list[Line2D]:
     handles = [
-        Line2D([], [], color="0.6", markeredgecolor="0.2", marker=mark, linestyle="none", label=name)
-        for name, mark in marks.items()
+        Line2D([], [], color="0.6", markeredgecolor="0.2", marker=MARKS[name][0], linestyle="none", label=name)
+        for name in kinds
     ]
     return [Line2D([], [], color=styles.BLACK, marker="o", label="vanilla over decayed budgets"), *handles]
 

@@ -18,7 +18,8 @@ ROLES = {"<method>": "method", "<random>": "random", "<short>": "short"}  # labe
 class Entry:
     """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
     ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
-    whether it is judged under every reading of the paper (``mat.evidence.claims.readings``)."""
+    whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
+    the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``)."""
 
     id: str
     text: str
@@ -33,6 +34,7 @@ class Entry:
     min_seeds: int
     ambiguities: list[str]
     readings: bool = False
+    over_tasks: Literal["verdicts", "pooled"] = "verdicts"
 
     def __post_init__(self) -> None:
         empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]

@@ -28,13 +28,17 @@ COVERAGE = {
 
 class Pooled(NamedTuple):
     """``effect``: the mean over tasks, its ``n`` their number, in the unit of the tasks' effects. ``tau``: standard
-    deviation of true effects between tasks, on the scale of the link. ``low``, ``high``: where a new task's true effect
-    lies with 95 %, in that unit; NaN for fewer than three tasks."""
+    deviation of true effects between tasks, on the scale of the link. ``new``: the same mean, with the bounds that a
+    new task's true effect lies in with 95 %; NaN for fewer than three tasks."""
 
     effect: Interval
     tau: float
-    low: float
-    high: float
+    new: Interval
+
+    @property
+    def known(self) -> bool:
+        """Whether there was enough to pool."""
+        return bool(np.isfinite(self.effect.mean))
 
 
 def over_tasks(values: Sequence[Interval]) -> Pooled:
@@ -44,7 +48,7 @@ def over_tasks(values: Sequence[Interval]) -> Pooled:
 
     kept = [value for value in values if np.isfinite(value.deviation) and value.deviation > 0 and value.n > 1]
     if len(kept) < LEAST:
-        return Pooled(Interval(np.nan, n=len(kept)), np.nan, np.nan, np.nan)
+        return Pooled(nothing := Interval(np.nan, n=len(kept)), np.nan, nothing)
     link, count = LINKS[kept[0].link], len(kept)
     y = np.array([link.to(value.mean) for value in kept])
     v = np.array([value.deviation**2 / value.n for value in kept])
@@ -52,10 +56,11 @@ def over_tasks(values: Sequence[Interval]) -> Pooled:
     w = 1 / (v + square)
     mean = float(w @ y / w.sum())
     error = float(np.sqrt(max(1.0, w @ (y - mean) ** 2 / (count - 1)) / w.sum()))
+    effect = Interval(link.back(mean), n=count, deviation=error * count**0.5, link=kept[0].link, limits=kept[0].limits)
     half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 2) * np.sqrt(square + error**2) if count > LEAST else np.nan
     low, high = sorted((link.back(mean - half), link.back(mean + half)))
-    effect = Interval(link.back(mean), n=count, deviation=error * count**0.5, link=kept[0].link, limits=kept[0].limits)
-    return Pooled(effect.at(), float(np.sqrt(square)), low, high)
+    new = Interval(effect.mean, low, high, count).cut(*effect.limits)
+    return Pooled(effect.at(), float(np.sqrt(square)), new)
 
 
 def _between(y: np.ndarray, v: np.ndarray) -> float:

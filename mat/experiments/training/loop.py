@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mat import processes
 from mat.controller import Controller
+from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint, sharing
@@ -414,5 +415,20 @@ def initial_model(spec: Spec, task: Task, out: Path, machine: Machine) -> tuple[
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(spec.seed, "weights"))
         model = spec.model.module.build(spec.model.settings, task.signature)
-    start = spec.start
-    return model, None if start is None else checkpoint.start(model, start, task, out, machine)
+    start_hash = None if spec.start is None else checkpoint.start(model, spec.start, task, out, machine)
+    if spec.recipe.nudge is not None:
+        _nudge(model, spec.recipe.nudge)
+    return model, start_hash
+
+
+@torch.no_grad()
+def _nudge(model: nn.Module, share: float) -> None:
+    """Move one weight by a ``share`` of it: the largest of the last matrix, which every sample goes through."""
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1][-1].view(-1)
+    place = weights.abs().argmax()
+    before = weights[place].item()
+    weights[place] *= 1 + share
+    if weights[place].item() == before:
+        raise InputError(
+            f"recipe: nudge: the largest weight, {before:g}, does not move by {share:g} of it; leave it out"
+        )

@@ -641,3 +641,22 @@ def test_the_first_line_says_nothing_of_steps_because_there_was_none(tmp_path):
     assert "active" not in first
     assert others
     assert all("train loss" in line and "active" in line for line in others)
+
+
+@pytest.mark.parametrize("base", [DIGITS, TEXT])
+def test_a_twin_differs_in_one_weight_which_its_first_loss_depends_on(base, tmp_path):
+    ours, twins = (loop(spec(base, "vanilla", **recipe), tmp_path) for recipe in ({}, {"nudge": 0.5}))
+    moved = {
+        name: torch.nonzero(ours.model.state_dict()[name] != value) for name, value in twins.model.state_dict().items()
+    }
+    assert sum(len(places) for places in moved.values()) == 1
+    name, place = next((name, tuple(places[0])) for name, places in moved.items() if len(places))
+    before, after = (one.model.state_dict()[name][place].item() for one in (ours, twins))
+    assert after == pytest.approx(1.5 * before) and before != 0
+    first = [one.losses(one.model.eval(), one.task.batch(0, 0, 0, 8))[0].item() for one in (ours, twins)]
+    assert first[0] != first[1]
+
+
+def test_the_smallest_nudge_moves_any_weight_in_single_precision():
+    values = torch.cat([torch.linspace(1, 2, 10_001), torch.linspace(-2, -1, 10_001)])
+    assert ((values * (1 + 1e-7)) != values).all()
