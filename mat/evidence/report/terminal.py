@@ -18,7 +18,7 @@ from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 def run(directory: Path) -> str:
     """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
-    row, spec, curve, probes = pool.read_run(directory)
+    row, spec, curve, probes, _ = pool.read_run(directory)
     charged, unit = row["charges_probe"], row["loss_unit"]
     tested = ", ".join(f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"]))
     lines = [
