@@ -72,6 +72,11 @@ def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Ser
     return tables.by_seed(task, REFERENCE, _dynamic_range, column)
 
 
+def final_losses(tables: Tables, task: str, method: str) -> pd.Series:
+    """Validation loss at the end of the run by seed."""
+    return tables.by_seed(task, method, _final_loss)
+
+
 def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Series:
     """Best validation loss of ``first`` minus that of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
     gap = best_losses(tables, task, first) - best_losses(tables, task, second)
@@ -175,6 +180,10 @@ def _dynamic_range(run: Row, curve: pd.DataFrame, column: str) -> float:
     rises = column != "val_loss" and run["higher_is_better"]
     gain = (curve[column] - curve[column].iloc[0]) * (1 if rises else -1)
     return float(gain.max()) if gain.max() > 0 else math.nan
+
+
+def _final_loss(_: Row, curve: pd.DataFrame) -> float:
+    return float(curve["val_loss"].iloc[-1])
 
 
 def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:

@@ -25,13 +25,14 @@ def test_the_repository_file_holds_every_claim(rules):
             "C5b",
             "C5r",
             "C6",
+            "C6b",
             "C6r",
             "C7",
             "C7b",
             "C7r",
             "C8",
         ),
-        *("X1", "X1b", "X1c", "X2", "X3", "X3b", *(f"X{i}" for i in range(4, 7)), "X6b"),
+        *("X1", "X1b", "X1c", "X2", "X3", "X3b", *(f"X{i}" for i in range(4, 7)), "X6b", "X7", "X8", "X9", "X10"),
     )
     assert tuple(entry.id for entry in rules.claims) == ids
     assert all(entry.min_seeds == 3 for entry in rules.claims)
