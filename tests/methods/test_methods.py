@@ -113,6 +113,9 @@ def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
         assert third.frozen == (set() if thaw else {"a"}), "what may thaw is not frozen for good"
 
 
+UNFIT = {("ssprop", bert_case), ("lcsb", vgg_case)}
+
+
 @every_method
 @pytest.mark.parametrize("make", [bert_case, vgg_case])
 def test_every_method_trains_a_model(make, name, options):
@@ -124,6 +127,8 @@ def test_every_method_trains_a_model(make, name, options):
     options = {**options, "mode": "exact" if make is vgg_case else "detach"}
     if "kind" in options:
         options["kind"] = case.partition.modules[0].kind
+    if (name, make) in UNFIT:
+        pytest.skip("refused: see test_what_a_model_cannot_be_trained_by_is_refused")
 
     controller = Controller(
         *(case.model, case.partition, method(name, options), case.inputs),
@@ -132,6 +137,7 @@ def test_every_method_trains_a_model(make, name, options):
         probe_labels=case.labels,
         loss=per_sample,
         counts={0: 3, 2: 2},
+        cost=lambda active: 2 * len(active) / len(case.partition.names),
         length=4,
     )
     optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-2)
@@ -172,13 +178,20 @@ def test_every_method_trains_a_model(make, name, options):
         ("misa", {"share": 0.5, "eta": -1.0}, "eta: expected a number ≥ 0"),
         ("misa", {"share": 0.5, "decay": 1.0}, "decay: expected a number < 1"),
         ("lisa", {}, "needs either match"),
-        ("lisa", {"layers": 2, "share": 0.5}, "one of layers, match and share"),
+        ("lisa", {"layers": 2, "share": 0.5}, "layers is in place of match and share"),
         ("lisa", {"layers": 0}, "layers: expected a number ≥ 1"),
         ("badam", {"order": "shuffled"}, "order: expected 'random'"),
         ("badam", {"layers": 0}, "layers: expected a number ≥ 1"),
         ("freezeout", {"t0": 0.0}, "t0: expected a number > 0"),
         ("freezeout", {"schedule": "square"}, "schedule: expected 'linear' or 'cubic'"),
         ("autofreeze", {"percentile": 101.0}, "percentile: expected a number ≤ 100"),
+        ("grades", {"tau": 0.0}, "tau: expected a number > 0"),
+        ("grades", {"grace": 1.0}, "grace: expected a number < 1"),
+        ("grades", {"criterion": "loss"}, "criterion: expected 'change' or 'norm'"),
+        ("ssprop", {"drop": 1.0}, "drop: expected a number < 1"),
+        ("ssprop", {"schedule": "cosine"}, "schedule: expected 'bar' or 'constant'"),
+        ("lcsb", {"layers": 1, "mode": "exact"}, "mode exact does not"),
+        ("frozen_bottom", {}, "needs match"),
     ],
 )
 def test_bad_settings_are_refused(name, given, message):
