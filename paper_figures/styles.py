@@ -69,7 +69,8 @@ SPARE = (
 NAMES = {
     "mat": "MAT", "mat_exact": "MAT (exact)", "mat_modular": "MAT (modular policy)",
     "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
-    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "vanilla_cut": "vanilla (cut)",
+    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
+    "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)",
     "vanilla_short": "vanilla (short)", "largest": f"largest {LAMBDA}", "gradient_norm": "gradient norm",
     "random_exact": "random (exact)",
     "random_once": "random, drawn once", "shuffled": f"{LAMBDA} shuffled", "smallest": f"smallest {LAMBDA}",

@@ -11,7 +11,7 @@ from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_qua
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
 from mat.settings.strict import read
-from tests.cases import bert_case, moved, per_sample, vgg_case
+from tests.cases import bert_case, moved, per_sample, resnet_case, vgg_case
 from tests.contexts import DEPTH, MODULES, SETTINGS, context, method, observe
 
 every_method = pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
@@ -128,7 +128,7 @@ def test_every_method_trains_a_model(make, name, options):
     if "kind" in options:
         options["kind"] = case.partition.modules[0].kind
     if (name, make) in UNFIT:
-        pytest.skip("refused: see test_what_a_model_cannot_be_trained_by_is_refused")
+        pytest.skip("refused: see test_a_method_that_a_model_does_not_fit_is_refused")
 
     controller = Controller(
         *(case.model, case.partition, method(name, options), case.inputs),
@@ -155,6 +155,24 @@ def test_every_method_trains_a_model(make, name, options):
             changed = any(moved(module, before, case.model.state_dict()))
             assert changed == (module.name in controller.active), module.name
     assert seen[-1] < seen[0]
+
+
+def test_a_method_that_a_model_does_not_fit_is_refused():
+    """Before anything moves; a ResNet has paths around some of its layers, a VGG around none."""
+
+    def looked(case, name, options):
+        before = {key: value.clone() for key, value in case.model.state_dict().items()}
+        controller = Controller(case.model, case.partition, method(name, options), every=2, length=4)
+        controller.look(case.inputs)
+        assert controller.active == set(case.partition.names)
+        assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
+
+    for make in (bert_case, resnet_case):
+        looked(make(), "lcsb", {"share": 0.5})
+    with pytest.raises(InputError, match="LCSB skips layers that residual paths lead around, and VGG has no such path"):
+        looked(vgg_case(), "lcsb", {"share": 0.5})
+    with pytest.raises(InputError, match="SsProp trains modules of kind 'filters', of which the model has none"):
+        looked(bert_case(), "ssprop", {})
 
 
 @pytest.mark.parametrize(

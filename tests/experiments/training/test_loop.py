@@ -46,6 +46,8 @@ METHODS = {
     "mat_exact": {"name": "mat", "mode": "exact"},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
+    "grades": {"name": "grades", "mode": "exact", "tau": 0.3, "grace": 0.0},
+    "ssprop": {"name": "ssprop", "drop": 0.6},
 }
 
 
@@ -98,7 +100,7 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
+        *((DIGITS, m) for m in ("vanilla", "mat", "multirate", "grades", "ssprop")),
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
@@ -256,6 +258,36 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_frozen_bottom_costs_as_much_as_the_other_run_less_a_layer_at_most(followed, mode):
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    one = loop(Spec.of({**base, "method": {"name": "frozen_bottom", "match": other, "mode": mode}}), folder)
+    one.advance(silent)
+    frozen = one.controller.selection.frozen
+    modules = one.controller.partition.modules
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    depths = sorted({module.layer for module in modules})
+    costs = [one.steps * work.step([m.name for m in modules if m.layer >= at], mode) for at in depths]
+    count = next((i for i, cost in enumerate(costs) if cost <= spent), len(depths) - 1)
+    assert frozen == {module.name for module in modules if module.layer < depths[count]}
+    assert f"{1 - costs[count] / spent:.2%}" in one.controller.selection.note
+    if base is not ROUTED:  # planned as if tokens were spread evenly over experts
+        assert one.progress.totals["macs_executed"] * one.steps == costs[count]
+
+
+def test_a_scheduled_sparse_backward_pass_costs_what_its_intervals_do(tmp_path):
+    """Of 4 channels drop = 0.6 keeps 1, in steps 5 … 9: a quarter of either gradient of both convolutions."""
+    one = loop(spec(DIGITS, "ssprop"), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    names = one.controller.partition.names
+    dense = work.step(names, "exact")
+    sparse = dense - 3 * sum(work[name].weight + work[name].input for name in names) // 4
+    spent = [advanced(one, 1).progress.totals["macs_executed"] for _ in range(12)]
+    assert [b - a for a, b in zip([0, *spent], spent, strict=False)] == [dense] * 5 + [sparse] * 5 + [dense] * 2
+
+
 def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
     """Switch's balance loss moves the routers; the first step's reported loss is the task's alone."""
     first = {}
@@ -344,6 +376,12 @@ def test_what_is_written(tmp_path):
     probes = read_whole(tmp_path / "run/probes.csv.gz")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
     assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    shares, steps = curve[["active_share", "reached_share"]][1:], curve["step"].diff()[1:]
+    assert (shares["reached_share"] > 0).all() and (shares["reached_share"] <= shares["active_share"]).all()
+    of_probes = probes.groupby("interval")[["active", "reached"]].mean().mul([3, 3, 3, 3, 3, 1], axis=0).sum()
+    assert of_probes.to_numpy() == pytest.approx(shares.mul(steps, axis=0).sum().to_numpy()), (
+        "one share, in two records"
+    )
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
     assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
 
