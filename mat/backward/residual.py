@@ -16,8 +16,8 @@ def goes_around(sparse: SparseBackward, inputs: Inputs) -> bool:
     layers = sorted({module.layer for module in sparse.partition.modules})[1:]
     before = sparse.active, sparse.channels
     with evaluation(sparse.model):
-        for leaf in sparse.parameters():
-            leaf.requires_grad_(True)
+        for parameter in (*sparse.leaves.wholes.values(), *sparse.parameters()):
+            parameter.requires_grad_(True)
         try:
             return any(_passes_by(sparse, inputs, layer) for layer in reversed(layers))
         finally:
