@@ -31,7 +31,6 @@ from torch import Tensor, nn
 
 from mat import processes
 from mat.backward.optimizers import Adoption, adopt
-from mat.backward.residual import goes_around
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.forward import first
@@ -127,8 +126,10 @@ class Controller:
         self.missed = False
         self.tallied = self.since = 0
         self.times: Counter[str] = Counter()
-        self.looked = method.dense or (self.probes and estimator != STEP and not method.needs_residual)
+        self.looked = method.dense or (self.probes and estimator != STEP)
         self.waiting: FirstBatch | None = None
+        if self.probe_inputs is not None:
+            self._find_branches(self.probe_inputs)
 
     def _check(self, labelled: bool) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -305,10 +306,16 @@ class Controller:
         self.looked = True
         with self.sparse.dense() if self.sparse else nullcontext():
             look_at(self.model, self.partition, inputs, read=self.probes)
-        if self.method.needs_residual and self.sparse and not goes_around(self.sparse, first(inputs, 2)):
+        self._find_branches(inputs)
+
+    def _find_branches(self, inputs: Mapping[str, Tensor]) -> None:
+        if self.sparse is None:
+            return
+        self.sparse.look(inputs)
+        if self.method.needs_residual and not self.sparse.branches:
             raise InputError(
-                f"{type(self.method).__name__} skips layers that residual paths lead around, and "
-                f"{type(self.model).__name__} has no such path: choose a method that skips none, such as lisa"
+                f"{type(self.method).__name__} skips layers that residual paths lead around, and in "
+                f"{type(self.model).__name__} none does: choose a method that skips none, such as lisa"
             )
 
     def _look(self, args: tuple, kwargs: dict) -> None:

@@ -75,8 +75,9 @@ class Method:
     """Base of every method: a frozen record of settings with a pure ``select``."""
 
     mode: Mode = field(default="detach", kw_only=True)
-    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped) or ``detach`` (they let no
-    gradient through: without residual connections nothing below a layer that is wholly inactive learns)."""
+    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped), ``detach`` (they let no
+    gradient through: without residual connections nothing below a layer that is wholly inactive learns) or
+    ``detach_residual`` (they let none through where a parallel path leads around them, and are exact elsewhere)."""
     observe: bool = field(default=False, kw_only=True)
     """Record spectra and gradients although the method reads nothing; their cost is measured but not charged."""
     reads: ClassVar[frozenset[str]] = frozenset()
