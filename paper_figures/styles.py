@@ -54,6 +54,10 @@ STYLES = {
     "badam": Style(BROWN, (0, (2, 2)), "<"),
     "freezeout": Style(GREY, (0, (4, 2)), "*"),
     "autofreeze": Style(INDIGO, (0, (6, 1, 1, 1, 1, 1)), ">"),
+    "grades": Style(INDIGO, (0, (1, 1, 4, 1)), ">", "none"),
+    "ssprop": Style(OLIVE, (0, (4, 1, 1, 1)), "8"),
+    "lcsb": Style(SKY, (0, (1, 1, 3, 2)), "X", "none"),
+    "frozen_bottom": Style(GREY, (0, (8, 3)), "*", "none"),
     "vanilla_cut": Style(BLACK, (0, (1, 3)), "o", "none"),
     "vanilla_short": Style(BLACK, (0, (10, 2)), "o", "left"),
 }

@@ -11,7 +11,8 @@ Theirs, as far as the abstract and accounts of the algorithm were read: the cons
 step; they train low-rank adapters by AdamW, whose momentum goes on moving the layers that were skipped. Different here:
 full weights; what is skipped does not move; everything that is no module always trains, so where a norm stands on the
 residual path, as in BERT, it keeps its part of the gradient; the unit is the probe's interval, which may be one step.
-With every layer's full gradient it would be ``lisa``. A model without residual paths is refused.
+A layer that no residual path leads around, such as a ResNet's first of a stage, keeps its input's gradient (mode
+``detach_residual``); with every layer's it would be ``lisa``. A model without any residual path is refused.
 
 Knobs: exactly one of ``layers`` (γ, all where there are fewer), ``match`` and ``share``. With the last two, layers are
 drawn until at least c_t modules are active (``mat.methods.base.Matched``), so up to a layer more than c_t.
@@ -19,22 +20,25 @@ drawn until at least c_t modules are active (``mat.methods.base.Matched``), so u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mat.errors import InputError
 from mat.methods.lisa import Lisa
+from mat.modes import Mode
 
 
 @dataclass(frozen=True)
 class LCSB(Lisa):
+    mode: Mode = field(default="detach_residual", kw_only=True)
+    """Backward pass of the layers that were not drawn: detach_residual."""
     needs_residual: ClassVar = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode == "exact":
+        if self.mode != "detach_residual":
             raise InputError(
-                "lcsb skips layers in the backward pass, which mode exact does not: choose detach, or lisa"
+                f"lcsb skips layers by mode detach_residual, got {self.mode!r}; leave mode out, or use lisa"
             )
 
 

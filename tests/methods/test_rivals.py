@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from mat.controller import Controller
-from mat.errors import InputError
 from mat.methods.autofreeze import AutoFreeze
 from mat.methods.badam import BAdam
 from mat.methods.freezeout import FreezeOut
@@ -235,12 +234,11 @@ def test_ssprop_is_dense_and_sparse_in_turns_or_always_sparse():
 
 
 def test_lcsb_draws_whole_layers_as_lisa_does_and_leaves_the_others_out():
+    assert LCSB(layers=2).mode == "detach_residual"
     for seed in range(20):
         for given in ({"layers": 2}, {"share": 0.5}):
             drawn = [kind(**given).select(context(interval=0, seed=seed)) for kind in (LCSB, Lisa)]
             assert drawn[0] == drawn[1]
-    with pytest.raises(InputError, match="mode exact does not: choose detach"):
-        LCSB(layers=1, mode="exact")
 
 
 def test_a_frozen_bottom_is_the_least_that_is_cheap_enough():
