@@ -277,6 +277,30 @@ def test_a_frozen_bottom_costs_as_much_as_the_other_run_less_a_layer_at_most(fol
         assert one.progress.totals["macs_executed"] * one.steps == costs[count]
 
 
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (DIGITS, {"name": "grades", "mode": "exact", "tau": 0.9, "grace": 0.0}),
+        (TEXT, {"name": "lcsb", "layers": 1}),
+        ({**DIGITS, "model": {"name": "resnet", "width": 4, "filter_groups": 2}}, {"name": "lcsb", "layers": 3}),
+    ],
+    ids=["grades", "lcsb", "lcsb_resnet"],
+)
+def test_a_rival_costs_what_its_active_modules_do_and_less_than_all(base, method, tmp_path):
+    """By closed form; a layer that LCSB skips costs no gradient of its input, either."""
+    one = loop(Spec.of({**base, "method": method, "probe": {"n": 6, "every": 1}}), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    mode, names, spent = one.spec.method.settings.mode, one.controller.partition.names, 0
+    for _ in range(3):
+        advanced(one, 1)
+        cost = one.progress.totals["macs_executed"] - spent
+        spent += cost
+        assert cost == work.step(one.controller.active, mode)
+    assert cost < work.step(names, mode)
+    if method["name"] == "lcsb":
+        assert cost < work.step(one.controller.active, "exact")
+
+
 def test_a_scheduled_sparse_backward_pass_costs_what_its_intervals_do(tmp_path):
     """Of 4 channels drop = 0.6 keeps 1, in steps 5 … 9: a quarter of either gradient of both convolutions."""
     one = loop(spec(DIGITS, "ssprop"), tmp_path)
