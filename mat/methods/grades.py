@@ -8,13 +8,13 @@ r_{t,l} = |‖g_{t,l}‖ − ‖g_{t−1,l}‖| / ‖g_{0,l}‖ (change) or ‖g
 no number and freezes nothing: at the first probe, however late that is; where a gradient was not measured or is not
 finite; and of a module with ‖g_{0,l}‖ = 0. The module with the largest r stays when no other is left.
 
-Theirs: one matrix at a time; ‖∇W_t‖ < τ in the paper's first version and ‖∇W_t − ∇W_{t−1}‖ < τ, of two steps, in its
-third, L1 norms both; a grace period of 30 % (their code) to 55 % (their examples). Their code takes the change of the
-weights in place of the gradients', and a first comparison or an error of it counts as no change, so all is frozen
-there. Different here: modules; L2 norms on the probe's samples at probes; the change of the norm, of which that of the
-gradient is at least as large; r is a share of the module's first gradient, so that one τ serves every task, where
-theirs is chosen for each model from 10⁻⁵ to 6; training goes on, for the remainder, when all modules are frozen. Their
-frozen matrices pass gradients on: mode ``exact``.
+Theirs, as far as abstracts, captions and their code were read: one matrix at a time; ‖∇W_t‖ < τ in the paper's first
+version, ‖∇W_t − ∇W_{t−1}‖ < τ of two steps in its third, L1 norms; a grace period of 30 % (their code) to 55 % (their
+examples). Their code takes the change of the weights in the gradient's place, and a first comparison and one that fails
+count as no change, so either freezes. Different here: modules; L2 norms on the probe's samples at probes; the change of
+the norm, which that of the gradient is no smaller than; r is a share of the module's first gradient, so that one τ
+serves every task, where theirs is chosen for each model, from 10⁻⁵ to 2.4; when all modules are frozen training goes
+on for the remainder. Their frozen matrices pass gradients on: mode ``exact``.
 
 Ambiguity: a small change is no convergence. Weights that move less change gradients less, so a learning rate that
 decays to zero freezes modules that have not converged; with a constant one the same modules train.

@@ -1,8 +1,8 @@
 """ssProp: the backward pass of a convolution keeps the output channels with the largest gradients, on a schedule.
 
 Claim: a rival of C6 that skips parts of the backward pass, by what a step's own gradient says. Source: Zhong, Huang &
-Shi, ssProp: Energy-Efficient Training for Convolutional Neural Networks with Scheduled Sparse Back Propagation, AAAI
-2025, arXiv 2408.12561, and their code.
+Shi, ssProp: Energy-Efficient Training for Convolutional Neural Networks with Scheduled Sparse Back Propagation, 2024,
+arXiv 2408.12561, and their code.
 
 Equations, of a convolution with C output channels whose output has the gradient G (N, C, H, W), at every step of a
 sparse interval: K = the max(⌊(1 − drop)·C⌋, 1) channels with the largest mean |G| over N, H and W; the gradients of
