@@ -235,7 +235,7 @@ class Graph:
         after = reduce(and_, (self.after[i] for i in nodes)) & ~everything
         free = self._free(everything)
         leading = reduce(or_, (self.above[i] for i in nodes))
-        around = reduce(or_, (free[i] for i in _members(after)), 0) & leading & ~self.leaves
+        around = reduce(or_, (free[i] for i in _members(after)), 0) & leading & ~own & ~self.leaves
         carried = reduce(or_, (self.above[i] for i in _members(around)), 0)
         return leading & ~carried if around else 0
 
@@ -245,10 +245,10 @@ class Graph:
         return self._known[1]
 
     def _leading(self, past: int) -> list[int]:
-        """Of each node what leads to it, itself included, ``past`` these nodes."""
+        """Of each node what leads to it by paths that go through none of ``past``, itself and their ends included."""
         found: list[int] = []
         for i, own in enumerate(self.inputs):
-            found.append(reduce(or_, (found[j] for j in own if not past >> j & 1), 1 << i))
+            found.append(reduce(or_, (1 << j if past >> j & 1 else found[j] for j in own), 1 << i))
         return found
 
 

@@ -202,9 +202,14 @@ class SparseBackward:
                 leaf.grad = None
         self._plan()
 
+    @property
+    def blind(self) -> bool:
+        """Whether it waits for ``look``."""
+        return self.mode == "detach_residual" and self.branches is None
+
     def look(self, inputs: Mapping[str, Tensor]) -> None:
         """Find the residual branches of ``detach_residual`` on the first samples of ``inputs``, the first time."""
-        if self.mode == "detach_residual" and self.branches is None:
+        if self.blind:
             with self.dense():
                 self.branches = residual_branches(self.model, self.partition, inputs)
             self._plan()

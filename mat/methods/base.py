@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -20,21 +20,29 @@ Count = Annotated[int, Range(ge=1)]
 @dataclass(frozen=True)
 class Observation:
     """What one probe measured. ``lambda_max``: per module, and ``integral``: the integral NTK's eigenvalues, largest
-    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise."""
+    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise.
+
+    With spectra come those of sums over some of the modules: ``kinds``, eigenvalues by kind, and ``layers``, λ_max by
+    layer. ``routed``: of every expert, its share of the rows (tokens) that its layer's experts were given, where the
+    method asks for it.
+    """
 
     lambda_max: Mapping[str, float]
     integral: np.ndarray
     gradient_norm: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Mapping[int, float] = field(default_factory=dict)
+    routed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What trains until the next probe. ``frozen``: never again; ``threshold``: the τ that decided, if any;
-    ``channels``: share of its output channels whose gradient a convolution of the modules passes on, 1 for all."""
+    """What trains until the next probe. ``frozen``: never again; ``thresholds``: the τ that decided on each module, if
+    any; ``channels``: share of its output channels whose gradient a convolution of the modules passes on, 1 for all."""
 
     active: frozenset[str]
     frozen: frozenset[str] = frozenset()
-    threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     channels: float = 1.0
 
@@ -104,6 +112,11 @@ class Method:
     @property
     def remainder(self) -> bool:
         """Whether the integral NTK that it reads is of all parameters, the remainder's included."""
+        return False
+
+    @property
+    def routes(self) -> bool:
+        """Whether it reads how many tokens every expert was given."""
         return False
 
     def __post_init__(self) -> None:
@@ -178,13 +191,13 @@ def check_kinds(method: Method, present: Collection[str]) -> None:
     lacking = sorted(method.kinds - set(present))
     if lacking:
         raise InputError(
-            f"{type(method).__name__} trains modules of kind {lacking[0]!r}, of which the model has none: choose "
-            f"another method, or a model with such modules; it has {', '.join(sorted(set(present)))}"
+            f"{type(method).__name__} needs modules of a kind that must be one that the model has, "
+            f"{', '.join(sorted(set(present)))}, got {lacking[0]!r}"
         )
 
 
-def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
-    """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
+def highest(modules: Sequence[Any], score: Mapping[Any, float], count: int) -> frozenset[Any]:
+    """The ``count`` of ``modules``, or layers, with the largest scores; of equal ones those that come first."""
     return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
 
 

@@ -58,6 +58,6 @@ def test_kind_comes_first_and_the_rest_is_drawn():
     threes = {chosen("kind", counts=(3,), seed=s, kind="ffn") for s in range(40)}
     assert threes == {frozenset("abd"), frozenset("bcd")}
     asked = find("method", "kind").METHOD(share=0.5, kind="zebra")
-    with pytest.raises(InputError, match=r"'zebra', of which the model has none: .*; it has ffn, head"):
+    with pytest.raises(InputError, match="one that the model has, ffn, head, got 'zebra'"):
         check_kinds(asked, KIND.values())
     assert set(KIND.values()) == {"head", "ffn"}

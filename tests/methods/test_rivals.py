@@ -176,6 +176,7 @@ def test_grades_by_hand():
 
     assert [frozen(tau) for tau in (0.02, 0.03, 0.05, 0.2)] == ["", "b", "ab", "abc"]
     assert frozen(0.05, probes=2) == "bc", "equal norms are a change of 0"
+    assert frozen(0.4, probes=2) == "bc", "|6 − 10|/10 is 0.4, and not below it"
     assert frozen(0.05, progress=0.499) == "", "the grace period"
     assert frozen(0.05, before={"c"}) == "abc", "for good"
     assert frozen(0.05, progress=0.1, before={"c"}) == "c"

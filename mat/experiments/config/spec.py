@@ -60,6 +60,10 @@ class Recipe:
     def __post_init__(self) -> None:
         check_limits(self)
 
+    def warm(self, steps: int) -> int:
+        """Of so many steps those in which the learning rate rises."""
+        return round(self.warmup * steps)
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -78,6 +82,8 @@ class Probe:
     where the model has no more. 0: all."""
     every: Count | None = None
     """Steps from one probe to the next; none: an epoch's."""
+    first: Count | Literal["warmup"] | None = None
+    """Step of the first probe, before which everything trains: a number, or warmup, the learning rate's; none: 0."""
     budget: Annotated[float, Range(gt=0, lt=1)] | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
     (mat/kernels/probes/budget.py). None: exactly these are."""
@@ -194,6 +200,11 @@ class Spec:
         """Of task, model and method, the seed, and a hash of ``identity``."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.task.name}-{self.model.name}-{self.method.name}-s{self.seed}-{digest}"
+
+    def first_probe(self, steps: int) -> int:
+        """The step of the first probe, where the learning rate's schedule goes over so many steps."""
+        first = self.probe.first
+        return self.recipe.warm(steps) if first == "warmup" else first or 0
 
     def modules(self) -> list[str | Path]:
         """What task, model and method are: dotted modules, or files of the user's own."""

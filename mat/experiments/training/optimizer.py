@@ -13,7 +13,7 @@ from mat.experiments.config.spec import Recipe
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate's factor at ``step`` of ``steps``: linear warm-up, then the recipe's decay to zero."""
-    warm = round(recipe.warmup * steps)
+    warm = recipe.warm(steps)
     if step < warm:
         return (step + 1) / warm
     if recipe.schedule == "constant":
