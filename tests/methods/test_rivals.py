@@ -38,7 +38,8 @@ def test_misa_draws_in_proportion_to_the_exponential():
     """One module: shares of p ∝ exp(η·G / mean G), of 4,000 draws within four standard errors; η = 0 is uniform."""
     norms = np.array([1.0, 2.0, 0.0, 5.0])
     for eta in (0.0, 0.7):
-        draws = [chosen("misa", [observe(*norms)], counts=(1,), seed=s, eta=eta) for s in range(4000)]
+        asked = method("misa", {"match": "mat", "eta": eta})
+        draws = [asked.select(context([observe(*norms)], counts=(1,), seed=s)).active for s in range(4000)]
         p = np.exp(eta * norms / norms.mean())
         p /= p.sum()
         found = np.array([sum(name in draw for draw in draws) for name in MODULES]) / 4000
