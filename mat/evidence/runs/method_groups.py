@@ -8,7 +8,10 @@ GROUPS = {
     "reference": ("vanilla",),
     "MAT": ("mat", "mat_exact", "mat_residual", "mat_modular", "mat_temporal"),
     "baselines": ("random", "multirate"),
-    "rivals": ("misa", "lisa", "badam", "freezeout", "autofreeze", "vanilla_cut", "vanilla_short"),
+    "rivals": (
+        "misa", "lisa", "badam", "freezeout", "autofreeze", "grades", "ssprop", "lcsb", "frozen_bottom", "vanilla_cut",
+        "vanilla_short",
+    ),
     "controls": (
         "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,14 @@ class Loop:
         charged = bool(self.spec.method.settings.reads)
         return total_macs(self.progress.totals, "executed", charged) / self.budget
 
+    def _cost(self, follows: Reference) -> Callable[[Collection[str]], float] | None:
+        """Of training modules throughout, by closed form, as a share of what the run that is followed spent."""
+        if follows.macs is None:
+            return None
+        spec, macs = self.spec, follows.macs
+        work = spec.model.module.work(spec.model.settings, self.task.signature, self.recipe.batch)
+        return lambda active: self.steps * work.step(active, spec.method.settings.mode) / macs
+
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe
         of_step = probe.estimator == STEP
@@ -144,6 +152,7 @@ class Loop:
             n=self.extent.n if of_step else None,
             seed=self.spec.seed,
             counts=follows.counts,
+            cost=self._cost(follows),
             length=self.steps,
             growth=probe.growth,
         )
@@ -188,7 +197,9 @@ class Loop:
         self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step, *rank))
         known = self._counted()
         if self.controller.recording is None:
-            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), Spent()
+            channels = self.controller.selection.channels
+            counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs, channels)
+            beside = Spent()
         else:
             counted, beside = self._recorded(batch, active)
         counted = _of_all(counted, sorted(self.ledger.row))
