@@ -120,6 +120,7 @@ def glue(tmp_path_factory):
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
     collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
     (root / "levels.yaml").write_text(
+        "converged: {metric: late_improvement, direction: at_most, level: 0.005, source: somebody}\n"
         "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "
         "direction: at_most, level: 0.5, source: somebody}\n  hmm: {metric: gap_closed, direction: at_least, level: "
         "0.6, source: somebody}\n  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"

@@ -15,7 +15,8 @@ from mat.records.costs import LEDGERS
 @dataclass(frozen=True)
 class Entry:
     """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
-    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all"."""
+    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``needs``:
+    converged, for a claim that is not tested on a task where vanilla was still improving."""
 
     id: str
     text: str
@@ -29,6 +30,7 @@ class Entry:
     thresholds: dict[str, float]
     min_seeds: int
     ambiguities: list[str]
+    needs: Literal["converged"] | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]
@@ -38,7 +40,7 @@ class Entry:
             raise InputError(f"min_seeds: expected a whole number of at least 2, got {self.min_seeds}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim(Entry):
     """One claim. ``overall``: the file's verdicts for tasks that differ (mixed, any_inconclusive)."""
 

@@ -56,4 +56,6 @@ def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
     for name, found, keys in (("uses", entry.uses, rule.roles), ("thresholds", entry.thresholds, rule.thresholds)):
         if said := wrong_keys(found, keys, keys):
             raise InputError(f"{where}.{name}: {said}")
+    if entry.needs and (rule.families or rule.scale):
+        raise InputError(f"{where}.needs: expected none, because {entry.measure} is not judged by task, got {entry.needs}")
     return Claim(**vars(entry), overall=overall)
