@@ -144,7 +144,9 @@ def test_losses_are_labelled_in_the_task_s_unit(glue):
 
 def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     figure = drawn("sanity", glue)
-    titles = {ax.get_title(): number for number, ax in enumerate(figure.axes) if ax.get_title()}
+    said = [ax.get_title().split("\n") for ax in figure.axes]
+    titles = {title[0]: number for number, title in enumerate(said) if title[0]}
+    assert {title[1] for title in said if title[0]} == {"still improving"}
     assert set(titles) == {
         "task0: reached", "task1: reached", "hmm: reached", "stsb: no level stated",
         *(f"task{i}: no level stated" for i in (2, 3, 4)),
@@ -162,7 +164,10 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     assert any(np.allclose(line.get_ydata(), 2.65) for line in hmm.lines)
     assert {"prior", "level ≤ 0.5"} == set(texts(axes[titles["task1: reached"]]))
     curves = {line.get_label() for line in hmm.lines}
-    assert {"training loss", "validation loss"} <= curves
+    assert {"training loss", "validation loss", "lowest validation loss"} <= curves
+    (fifth,) = {tuple(patch.get_bbox().intervalx) for patch in hmm.patches}
+    last = max(line.get_xdata()[-1] for line in hmm.lines if line.get_label() == "validation loss")
+    assert fifth == pytest.approx((0.8 * last, last))
 
 
 def test_modules_are_numbered_within_layer_and_kind():
