@@ -19,7 +19,8 @@ FIGURE = {
     "title": "What vanilla learned",
     "about": (
         "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
-        "known; where the validation loss was lowest, and the last fifth of the steps, which decides whether it converged."
+        "known; where the validation loss was lowest, and the last fifth of the steps, which decides whether it has "
+        "converged."
     ),
     "reads": ("sanity",),
     "held": "{seeds}; no ledger.",
@@ -55,8 +56,8 @@ def draw(tables: Tables) -> Figure:
         figure,
         f"scale {tables.scope}  ·  {styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, "
         "and band from the lowest to the highest seed",
-        "level: of the test split, as workflows/sanity.yaml fixes it  ·  dotted: known values of the validation split  ·  "
-        "grey: the last fifth",
+        "level: of the test split, as workflows/sanity.yaml fixes it  ·  dotted: known values of the validation split",
+        "grey: the last fifth of the steps",
     )
     return figure
 

@@ -38,7 +38,9 @@ def outcome(case: Case) -> Outcome:
         if absent and (role in rule.methods or len(absent) == len(claim.uses[role])):
             return not_tested(f"No runs of {', '.join(absent)} on {task}.")
     if claim.needs and (ended := tables.converged(task)) != CONVERGED:
-        return not_tested(f"The rule needs a task that vanilla has converged on: {ended or 'no level is stated'} on {task}.")
+        return not_tested(
+            f"The rule needs a task that vanilla has converged on: {ended or 'no level is stated'} on {task}."
+        )
     found = rule.evaluate(case)
     if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
         return found

@@ -57,5 +57,7 @@ def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
         if said := wrong_keys(found, keys, keys):
             raise InputError(f"{where}.{name}: {said}")
     if entry.needs and (rule.families or rule.scale):
-        raise InputError(f"{where}.needs: expected none, because {entry.measure} is not judged by task, got {entry.needs}")
+        raise InputError(
+            f"{where}.needs: expected none, because {entry.measure} is not judged by task, got {entry.needs}"
+        )
     return Claim(**vars(entry), overall=overall)

@@ -79,7 +79,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "and X1b (and X4 and X5, which stand on C4 and C5) are at most inconclusive; not supported stays "
         "where none but the judged method has diverged.",
         "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
-        "verdict. Whether it has converged stands there too: a claim whose entry needs it is not tested where it has not.",
+        "verdict. Whether it has converged stands there too: a claim whose entry needs it is not tested where it has "
+        "not.",
     ]
 
 

@@ -88,9 +88,9 @@ def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
 
 
 def late_improvement(curve: pd.DataFrame, rule: Convergence) -> float:
-    """How far the best smoothed loss in the ``LAST`` share of the steps is below the best before it, as a share of that.
+    """How far the best smoothed loss in the ``LAST`` share of the steps is below the best before, as a share of that.
 
-    Not above 0 where the loss had passed its minimum by then; NaN where a loss is not known, or the end is all there is.
+    Not above 0 where the loss had passed its minimum by then; NaN where a loss is not known.
     """
     smoothed = smoothed_loss(curve, rule)
     late = curve["step"] > (1 - LAST) * curve["step"].iloc[-1]

@@ -78,9 +78,7 @@ def test_how_far_the_loss_fell_in_the_last_fifth(losses, fell, lowest):
 
 
 @given(
-    losses=st.lists(st.floats(0.1, 10), min_size=2, max_size=30),
-    factor=st.floats(0.1, 10),
-    window=st.integers(1, 4),
+    losses=st.lists(st.floats(0.1, 10), min_size=2, max_size=30), factor=st.floats(0.1, 10), window=st.integers(1, 4)
 )
 def test_the_fall_in_the_last_fifth_is_relative_and_none_where_the_minimum_lies_before(losses, factor, window):
     rule, frame = Convergence(window=window), curve(losses)

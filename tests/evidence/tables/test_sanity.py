@@ -193,8 +193,15 @@ def test_files_are_written_and_read_back(tables, tmp_path):
                "hmm": {**ENTRY, "metric": "gap_closed", "level": 0.99, "source": "a reason"}}  # fmt: skip
     write(tmp_path, "sanity", levels=written(tmp_path, {"demo": entries}))
     page = (tmp_path / "sanity.md").read_text(encoding="utf-8")
-    for part in ("**no level stated**", "**not reached**", "≥ 99.00", "Nobody has published one.", "unigram loss 3.31",
-                 "## Has it converged?", "**still improving**"):
+    for part in (
+        "**no level stated**",
+        "**not reached**",
+        "≥ 99.00",
+        "Nobody has published one.",
+        "unigram loss 3.31",
+        "## Has it converged?",
+        "**still improving**",
+    ):
         assert part in page
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
