@@ -50,6 +50,10 @@ def run(directory: Path) -> str:
     return "\n".join(lines)
 
 
+def _learned(tables: Tables, task: str) -> str:
+    return f"vanilla on {task}: {', '.join(filter(None, (tables.sanity_of(task), tables.converged(task))))}"
+
+
 def _flags(rows: pd.DataFrame) -> str:
     """One character per interval: # active, . inactive, x frozen for good."""
     ordered = rows.sort_values("interval")
@@ -82,7 +86,7 @@ def scale(tables_dir: Path, claims: Path) -> str:
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
     if "sanity" in tables.made:
-        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.made["sanity"].itertuples())]
+        rows += ["", *(_learned(tables, task) for task in tables.made["sanity"]["task"])]
     html = tables_dir.parent / "report.html"
     if html.is_file():
         rows += ["", f"report: {html}"]
