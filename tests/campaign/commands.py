@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
@@ -149,7 +148,7 @@ def _become(number: int, folder: Path, before: Callable[[], None], run: Callable
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         with suppress(BaseException):
             sys.stdout.flush()
