@@ -11,6 +11,7 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.report import erratum, verdicts
 from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
 from mat.modes import DETACHED
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
