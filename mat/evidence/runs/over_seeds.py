@@ -88,6 +88,16 @@ def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -
     return int(tables.by_seed(task, method, _converged_at_end, rule).sum())
 
 
+def late_improvement(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """How far the loss still fell at the end, by seed, as a share of itself (``measures.late_improvement``)."""
+    return tables.by_seed(task, method, _late_improvement, rule)
+
+
+def minimum_percent(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """Where the lowest smoothed validation loss lies by seed, in percent of the run's steps."""
+    return 100 * tables.by_seed(task, method, _minimum, rule)
+
+
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of training and charged probes by seed."""
     return tables.by_seed(task, method, _wall_clock)
@@ -188,6 +198,15 @@ def _final_loss(_: Row, curve: pd.DataFrame) -> float:
 
 def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
     return float(measures.converged_at_end(curve, rule))
+
+
+def _late_improvement(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    return measures.late_improvement(curve, rule)
+
+
+def _minimum(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    row = measures.minimum_row(curve, rule)
+    return math.nan if row is None else float(curve["step"].iloc[row] / curve["step"].iloc[-1])
 
 
 def _wall_clock(run: Row, curve: pd.DataFrame) -> float:
