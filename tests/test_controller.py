@@ -22,7 +22,7 @@ from mat.partition.partition import Module, Partition, Slice
 from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
 from mat.seeds import stream_seed
-from tests.cases import bert_case, logits, moved, per_sample, routed, switch_case, vgg_case
+from tests.cases import bert_case, logits, moved, per_sample, resnet_case, routed, switch_case, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -144,6 +144,28 @@ def test_what_a_gradient_reached_is_read_off_the_steps_that_ran(mode, reached, o
     assert all(math.isnan(shares[1, name]) for name in names), "its interval is open"
     controller.close()
     assert {row["reached"] for row in controller.records if row["interval"] == 1} == {1.0}
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_residual_branches_are_known_from_the_probe_or_the_first_batch_also_after_a_resumption(probes):
+    """Steps go on with the same weights, and the lowest module trains through layers that are not."""
+    finals = []
+    for parts in ((2,), (1, 1)):
+        case, state = resnet_case(), None
+        optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+        for steps in parts:
+            method = MAT(alpha=0.9, mode="detach_residual") if probes else Lowest(mode="detach_residual")
+            controller = Controller(case.model, case.partition, method, case.inputs if probes else None, every=9)
+            controller.adopt(optimizer)
+            if state is not None:
+                controller.load_state_dict(state)
+            for _ in range(steps):
+                step(case, controller, optimizer)
+                assert controller.sparse.branches and controller.reached == controller.active
+            state = controller.state_dict()
+            controller.close()
+        finals.append(case.model.state_dict())
+    assert all(torch.equal(one, finals[1][name]) for name, one in finals[0].items())
 
 
 def test_a_dense_run_reaches_all_and_an_expert_without_tokens_is_not_reached():

@@ -11,6 +11,7 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.report import erratum, verdicts
 from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
 from mat.modes import DETACHED
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
@@ -37,23 +38,32 @@ def run(directory: Path) -> str:
     factor, flops = flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
+    reached = 100 * curves.mean_reached_share(curve)
     if row["mode"] == "detach":
         lines.append(f"mode      {DETACHED}")
     lines += [
         f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
         f"probes    every {row['interval']} steps, n = {row['probe_n']}",
-        f"active    {active:.1f} % of {row['modules']} modules on average",
-        "          by interval (# active, . inactive, x frozen for good):",
+        f"active    {active:.1f} % of {row['modules']} modules on average, a gradient reached {reached:.1f} %",
+        "          by interval (# active, ! and hardly reached by a gradient, . inactive, x frozen for good):",
         *(f"  {module:<20} {_flags(rows)}" for module, rows in probes.groupby("module", sort=False)),
         *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
     ]
     return "\n".join(lines)
 
 
+def _learned(tables: Tables, task: str) -> str:
+    return f"vanilla on {task}: {', '.join(filter(None, (tables.sanity_of(task), tables.converged(task))))}"
+
+
 def _flags(rows: pd.DataFrame) -> str:
-    """One character per interval: # active, . inactive, x frozen for good."""
+    """One character per interval: # active, ! active and reached in less than half of its steps, . inactive, x frozen
+    for good."""
     ordered = rows.sort_values("interval")
-    return "".join("x" if row.frozen else "#" if row.active else "." for row in ordered.itertuples())
+    return "".join(
+        "x" if row.frozen else "." if not row.active else "!" if row.reached < 0.5 else "#"
+        for row in ordered.itertuples()
+    )
 
 
 def scale(tables_dir: Path, claims: Path) -> str:
@@ -82,7 +92,7 @@ def scale(tables_dir: Path, claims: Path) -> str:
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
     if "sanity" in tables.made:
-        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.made["sanity"].itertuples())]
+        rows += ["", *(_learned(tables, task) for task in tables.made["sanity"]["task"])]
     html = tables_dir.parent / "report.html"
     if html.is_file():
         rows += ["", f"report: {html}"]
