@@ -106,8 +106,8 @@ def _section(task: str, rows: pd.DataFrame) -> str:
             f"The trajectory is {format.plain(first['trajectory'])}'s, n = {first['n']}, {first['modules']} "
             f"modules. The temporal policy would have frozen by its end, β = {MAT().beta:g}: {', '.join(by_scope)}.",
             format.markdown_table(header, lines),
-            f"From {LANDS[0]:g} to {LANDS[1]:g} % active by a τ of the spectrum: {'; '.join(landing) or 'none'}. The other "
-            "thresholds select α of what they compare, whatever its spectrum.",
+            f"From {LANDS[0]:g} to {LANDS[1]:g} % active by a τ of the spectrum: {'; '.join(landing) or 'none'}. The "
+            "other thresholds select α of what they compare, whatever its spectrum.",
         ]
     )
 
