@@ -19,6 +19,7 @@ SETTINGS = [
     ("vanilla", {}),
     *(("mat", {"alpha": 0.5, "beta": 0.3, "threshold": way}) for way in ("rank", "top", "quantile", "share")),
     ("mat", {"alpha": 0.5, "beta": 0.3, "thaw": True}),
+    *(("mat", {"alpha": 0.5, "beta": 0.3, "scope": scope}) for scope in ("kind", "layer")),
     ("multirate", {}),
     *(("early_stop", {"match": "mat", "schedule": way}) for way in ("cut", "compressed")),
     *(
@@ -36,6 +37,11 @@ SETTINGS = [
     *(("badam", {"order": order, "layers": 2}) for order in ("random", "ascending", "descending")),
     *(("freezeout", {"t0": 0.4, "schedule": way}) for way in ("linear", "cubic")),
     ("autofreeze", {"percentile": 70.0}),
+    *(("grades", {"tau": 0.4, "grace": 0.3, "criterion": way}) for way in ("change", "norm")),
+    *(("ssprop", {"schedule": way}) for way in ("bar", "constant")),
+    ("lcsb", {"layers": 2}),
+    *(("lcsb", counted) for counted in ({"share": 0.5}, {"match": "mat"})),
+    ("frozen_bottom", {"match": "mat"}),
 ]
 
 
@@ -43,13 +49,13 @@ def method(name: str, given: dict | None = None) -> Method:
     return read(find("method", name).METHOD, given or {}, f"method {name}")
 
 
-def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):
+def observe(*values, integral=(10.0, 4.0, 2.0, 1.0), **sums):
     """The values are λ_max of a, b, c and d, and their gradient norms as well."""
     named = dict(zip(MODULES, values, strict=True))
-    return Observation(named, np.array(integral), named)
+    return Observation(named, np.array(integral), named, **sums)
 
 
-def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1)):
+def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1), **more):
     interval = len(history) - 1 if interval is None else interval
     rng, same = np.random.default_rng(seed), np.random.default_rng(fixed)
     sizes = dict(zip(MODULES, size, strict=True))
@@ -64,7 +70,14 @@ def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None
         rng=rng,
         fixed=same,
         progress=progress,
+        **more,
     )
+
+
+def chosen(name, history=(), interval=0, counts=(2,), seed=0, fixed=0, **given):
+    """The active modules that a method which follows another run chooses."""
+    asked = method(name, {"match": "mat", **given})
+    return asked.select(context(history, interval, seed, counts, fixed)).active
 
 
 @st.composite

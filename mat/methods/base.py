@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -20,21 +20,31 @@ Count = Annotated[int, Range(ge=1)]
 @dataclass(frozen=True)
 class Observation:
     """What one probe measured. ``lambda_max``: per module, and ``integral``: the integral NTK's eigenvalues, largest
-    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise."""
+    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise.
+
+    With spectra come those of sums over some of the modules: ``kinds``, eigenvalues by kind, and ``layers``, λ_max by
+    layer. ``routed``: of every expert, its share of the rows (tokens) that its layer's experts were given, where the
+    method asks for it.
+    """
 
     lambda_max: Mapping[str, float]
     integral: np.ndarray
     gradient_norm: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Mapping[int, float] = field(default_factory=dict)
+    routed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What trains until the next probe. ``frozen``: never again; ``threshold``: the τ that decided, if any."""
+    """What trains until the next probe. ``frozen``: never again; ``thresholds``: the τ that decided on each module, if
+    any; ``channels``: share of its output channels whose gradient a convolution of the modules passes on, 1 for all."""
 
     active: frozenset[str]
     frozen: frozenset[str] = frozenset()
-    threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
+    channels: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,11 @@ class Context:
     """One observation per probe so far, the newest last; empty if the method reads nothing."""
     counts: Sequence[int] = ()
     """Active modules, interval by interval, of the run that this one is matched to; empty if it is matched to none."""
+    frozen: frozenset[str] = frozenset()
+    """Modules that the choice before this one froze."""
+    cost: Callable[[Collection[str]], float] | None = None
+    """Compute of the whole training with the given modules active throughout, as a share of what the run that this one
+    is matched to spent; None if it is matched to none."""
     rng: np.random.Generator
     """The method's own random stream for this interval."""
     fixed: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
@@ -68,8 +83,9 @@ class Method:
     """Base of every method: a frozen record of settings with a pure ``select``."""
 
     mode: Mode = field(default="detach", kw_only=True)
-    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped) or ``detach`` (they let no
-    gradient through: without residual connections nothing below a layer that is wholly inactive learns)."""
+    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped), ``detach`` (they let no
+    gradient through: without residual connections nothing below a layer that is wholly inactive learns) or
+    ``detach_residual`` (they let none through where a parallel path leads around them, and are exact elsewhere)."""
     observe: bool = field(default=False, kw_only=True)
     """Record spectra and gradients although the method reads nothing; their cost is measured but not charged."""
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -78,6 +94,10 @@ class Method:
     """Whether it never skips anything and runs plain PyTorch."""
     needs_length: ClassVar[bool] = False
     """Whether it must know how long the training is (``Context.progress``)."""
+    needs_residual: ClassVar[bool] = False
+    """Whether it needs a model whose residual paths carry the gradient around its modules."""
+    needs_cost: ClassVar[bool] = False
+    """Whether it must know what a choice costs beside the run that it is matched to (``Context.cost``)."""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -85,8 +105,18 @@ class Method:
         return frozenset()
 
     @property
+    def full_gradients(self) -> bool:
+        """Whether all that trains gets its full gradient."""
+        return self.dense or self.mode == "exact"
+
+    @property
     def remainder(self) -> bool:
         """Whether the integral NTK that it reads is of all parameters, the remainder's included."""
+        return False
+
+    @property
+    def routes(self) -> bool:
+        """Whether it reads how many tokens every expert was given."""
         return False
 
     def __post_init__(self) -> None:
@@ -160,11 +190,14 @@ def check_kinds(method: Method, present: Collection[str]) -> None:
     """Raise InputError unless a model with modules of the kinds ``present`` has those that ``method`` asks for."""
     lacking = sorted(method.kinds - set(present))
     if lacking:
-        raise InputError(f"kind must be one that the model has, {', '.join(sorted(set(present)))}, got {lacking[0]!r}")
+        raise InputError(
+            f"{type(method).__name__} needs modules of a kind that must be one that the model has, "
+            f"{', '.join(sorted(set(present)))}, got {lacking[0]!r}"
+        )
 
 
-def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
-    """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
+def highest(modules: Sequence[Any], score: Mapping[Any, float], count: int) -> frozenset[Any]:
+    """The ``count`` of ``modules``, or layers, with the largest scores; of equal ones those that come first."""
     return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
 
 

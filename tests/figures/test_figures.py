@@ -12,7 +12,7 @@ import pytest
 from mat.evidence.catalogue import tables as catalogue
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import models_of, parts, savings
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected, write_runs
 from tests.evidence.synthetic_agreement import measurements
 from tests.evidence.written import ROOT, collect_into, measured, write
 from tests.figures.drawing import SCRIPTS, drawn, script
@@ -168,6 +168,19 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     (fifth,) = {tuple(patch.get_bbox().intervalx) for patch in hmm.patches}
     last = max(line.get_xdata()[-1] for line in hmm.lines if line.get_label() == "validation loss")
     assert fifth == pytest.approx((0.8 * last, last))
+
+
+def test_what_was_active_and_no_gradient_reached_is_marked():
+    """Where it is not known, nothing is."""
+    tables, active_map = collected(tasks=["digits"], seeds=(0,)), script("active_map")
+    order = active_map.module_order(tables, "digits", "mat")
+    active = active_map.shares(tables, "digits", "mat", "active", order)
+    for reached, share in ((0.0, 1), (0.4, 1), (0.6, 0), (np.nan, 0)):
+        seen = replace(tables, probes=tables.probes.assign(reached=reached))
+        unreached = active_map.shares(seen, "digits", "mat", "unreached", order)
+        assert unreached == pytest.approx(share * active) and active.any()
+        marks = [patch for patch in drawn("active_map", seen).axes[0].patches if patch.get_hatch() == "xxxx"]
+        assert len(marks) == (unreached > 0.5).sum()
 
 
 def test_modules_are_numbered_within_layer_and_kind():

@@ -11,12 +11,16 @@ from mat.errors import InputError
 from mat.evidence.runs.curves import Convergence
 from mat.records.costs import LEDGERS
 
+ROLES = {"<method>": "method", "<random>": "random", "<short>": "short"}  # labels that a reading brings
+
 
 @dataclass(frozen=True)
 class Entry:
     """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
-    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``needs``:
-    converged, for a claim that is not tested on a task where vanilla was still improving."""
+    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
+    whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
+    the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``).
+    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving."""
 
     id: str
     text: str
@@ -30,6 +34,8 @@ class Entry:
     thresholds: dict[str, float]
     min_seeds: int
     ambiguities: list[str]
+    readings: bool = False
+    over_tasks: Literal["verdicts", "pooled"] = "verdicts"
     needs: Literal["converged"] | None = None
 
     def __post_init__(self) -> None:
@@ -42,9 +48,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Entry):
-    """One claim. ``overall``: the file's verdicts for tasks that differ (mixed, any_inconclusive)."""
+    """One claim, with what the file says for all: ``overall``, verdicts for tasks that differ (mixed,
+    any_inconclusive), and ``min_reached_ratio``, the share of what a reading selects that gradients must reach."""
 
-    overall: tuple[str, str]
+    overall: tuple[str, str] = ("", "")
+    min_reached_ratio: float = 0.0
 
     def one(self, name: str) -> str:
         """The one label of a role. Raises InputError where it has another number of them."""

@@ -1,16 +1,19 @@
-"""One claim on the tables: an outcome per task, one over all tasks, and the same at another confidence."""
+"""One claim on the tables: an outcome per task, one over all tasks, and how sure both are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from mat.evidence.claims import pooling
 from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.rule import Case, Effect, Outcome, not_tested, too_few
+from mat.evidence.claims.rule import Case, Effect, Outcome, decided, not_tested, too_few
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.stats.power import MOST, seeds_needed
 from mat.evidence.tables.sanity import CONVERGED
 from mat.evidence.text import format
@@ -54,14 +57,31 @@ def outcome(case: Case) -> Outcome:
 
 
 def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
-    """The verdict over tasks (``verdict.combine``), with the verdict of every task as its reason; its effect is none,
-    for tasks have different units, but has the smallest n."""
+    """The verdict over tasks: of the tasks' verdicts (``verdict.combine``) or, where the claim says so, by its rule on
+    pooled effects (``pooling``). Its reason counts and lists the tasks' verdicts; its first effect is none, with the
+    smallest n; those after it are the pooled ones of each common part, and what a new task's would be."""
     if not outcomes:
         return not_tested("Nothing was measured for it at this scale.")
-    verdict = combine((found.verdict for found in outcomes.values()), *claim.overall)
+    found = pooling.pooled(outcomes, claim.min_seeds)
     reason = "; ".join(f"{task}: {found.verdict}{_brackets(found)}" for task, found in outcomes.items())
+    if len(outcomes) > 1:
+        reason = f"{pooling.counts(outcomes)}: {reason}"
     seeds = min((value.n for found in outcomes.values() for value in found.deciding), default=0)
-    return Outcome(verdict, f"{reason}.", [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger)])
+    judged = claim.over_tasks == "pooled"
+    effects = [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger, False)]
+    for (part, unit, ledger), value in found.items():
+        effects.append(Effect(f"{part}, over tasks", value.effect, unit, ledger, judged))
+        effects.append(Effect(f"{part}, of a new task", value.new, unit, ledger, False))
+    reason = f"{reason}.{pooling.said(found)}"
+    if not judged:
+        return Outcome(combine((found.verdict for found in outcomes.values()), *claim.overall), reason, effects)
+
+    def decide(values: list[Interval]) -> str:
+        return pooling.verdict_on(claim, outcomes, dict(zip(found, values, strict=True)))
+
+    if found:
+        return decided(effects, decide, reason)
+    return Outcome(decide([]), reason, effects)
 
 
 def _brackets(found: Outcome) -> str:
@@ -71,16 +91,27 @@ def _brackets(found: Outcome) -> str:
     return f" ({', '.join(shown) or found.reason.rstrip('.')})"
 
 
-def simultaneous(claims: int) -> float:
-    """The confidence of each of ``claims`` intervals at which all hold together with 95 % (Bonferroni)."""
-    return 1 - (1 - CONFIDENCE) / max(1, claims)
+def chance(found: Outcome) -> float:
+    """The one-sided p-value of a verdict (``multiplicity.p_value``): 1 where nothing is said; NaN where nothing was
+    tested."""
+    if found.decide is None:
+        return math.nan
+    return 1.0 if found.verdict == INCONCLUSIVE else p_value(found.decide, found.deciding, found.verdict)
 
 
-def corrected(claim: Claim, found: Outcome, confidence: float) -> str:
-    """The verdict with every deciding interval at ``confidence``; too few seeds stay too few."""
-    if found.decide is None or too_few(found.deciding, claim.min_seeds):
-        return found.verdict
-    return found.decide([value.at(confidence) for value in found.deciding])
+def chance_over(claim: Claim, every: Outcome, outcomes: Mapping[str, Outcome]) -> float:
+    """The same of the verdict over tasks. On pooled effects it has its own; otherwise it says something of each task,
+    or of those that say the same where others are open: the largest of theirs."""
+    if every.decide is not None:
+        return chance(every)
+    asked = [each for each in outcomes.values() if claim.over_tasks == "verdicts" or each.verdict == every.verdict]
+    tested = [p for p in map(chance, asked) if not math.isnan(p)]
+    return 1.0 if every.verdict == INCONCLUSIVE else max(tested, default=math.nan)
+
+
+def corrected(verdict: str, p: float, level: float) -> str:
+    """The verdict where its p-value is at most ``level``, else inconclusive; one that was not tested as it is."""
+    return verdict if math.isnan(p) or p <= level else INCONCLUSIVE
 
 
 def needed(claim: Claim, found: Outcome) -> str:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mat.experiments.config.scale import read_scale
+from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.selection import choose, select, terms_of
 from mat.experiments.planning import speed
 from mat.experiments.planning.rows import Row, rows, whole
@@ -37,6 +37,7 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "",
             table(found, hours_at(speeds)),
             *budgets(found),
+            *powered(content, tasks),
             "",
             "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
             *said,
@@ -117,3 +118,14 @@ def budgets(found: Iterable[Row]) -> list[str]:
                 f"steps, within {budget:.3g} of its training"
             )
     return ["", *dict.fromkeys(lines)] if lines else []
+
+
+def powered(config: ScaleConfig, tasks: Iterable[str]) -> list[str]:
+    """A line for each of ``tasks`` that the power plan has: its seeds, and the claims that they are too few for."""
+    lines = []
+    for task in sorted(set(tasks) & set(config.planned)):
+        plan = config.planned[task]
+        short = ", ".join(plan.too_few_for())
+        said = f"; too few for {short}" if short else ""
+        lines.append(f"{task}: {len(config.seeds_of_task(task))} of {len(config.seeds)} seeds, by {config.power}{said}")
+    return ["", *lines] if lines else []

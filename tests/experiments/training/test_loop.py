@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash, run_modules
-from mat.experiments.training.cost import Shape
+from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import schedule
@@ -23,7 +23,7 @@ from mat.methods.early_stop import EarlyStop
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
 from mat.records.files import CURVE, PROBES, read_whole
-from mat.records.run import FILES, RECORDS
+from mat.records.run import WRITTEN, kept
 from mat.records.seal import SEAL, write_seal
 
 DIGITS = {
@@ -44,8 +44,11 @@ METHODS = {
     "vanilla": {"name": "vanilla", "observe": True},
     "mat": {"name": "mat"},
     "mat_exact": {"name": "mat", "mode": "exact"},
+    "mat_routed": {"name": "mat", "scope": "kind", "routed": True},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
+    "grades": {"name": "grades", "mode": "exact", "tau": 0.3, "grace": 0.0},
+    "ssprop": {"name": "ssprop", "drop": 0.6},
 }
 
 
@@ -98,10 +101,11 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
+        *((DIGITS, m) for m in ("vanilla", "mat", "multirate", "grades", "ssprop")),
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
+        ({**ROUTED, "probe": {"n": 6, "every": 3, "first": 5}}, "mat_routed"),
     ],
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
@@ -256,6 +260,100 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
+@pytest.mark.parametrize("method", ["multirate", "random", "mat"])
+def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed, method, tmp_path):
+    """Whatever its own steps and probes cost, fewer steps or more; it goes on where it was stopped."""
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    recipe = {**base["recipe"], "match_compute": other, "warmup": 0.0, "evaluate_every": 1}
+    made = Spec.of({**base, "method": METHODS[method], "recipe": recipe})
+    one = loop(made, folder)
+    places = []
+    while one.done < 1:
+        places.append(one.done)
+        one.advance(silent)
+        if len(places) == 2:
+            stopped = loop(made, folder)
+            stopped.restore(one.state())
+            assert stopped.done == one.done
+        assert one.optimizer.param_groups[0]["lr"] == pytest.approx(made.recipe.lr * (1 - places[-1]))
+    curve = pd.DataFrame(one.progress.curve)
+    costs = curve["macs_executed"]
+    if METHODS[method]["name"] == "mat":
+        costs = costs + curve["macs_executed_probe"] + curve["macs_eigen"]
+    assert costs.iloc[-2] < spent <= costs.iloc[-1], "it ends at the first step that has spent it"
+    assert curve["step"].iloc[-1] == len(places) and places[0] == 0
+
+
+def test_a_run_of_a_share_of_its_steps_is_one_of_fewer_steps_by_any_other_name(tmp_path):
+    """Schedule, warm-up and plan follow: bit for bit a run of so many epochs."""
+    half, short = spec(epochs=4, budget=0.5, warmup=0.25), spec(epochs=2, warmup=0.25)
+    assert half.name != short.name
+    trained(half, tmp_path / "half"), trained(short, tmp_path / "short")
+    first, second = (read_whole(tmp_path / name / "curve.csv") for name in ("half", "short"))
+    seconds = [name for name in first if name.startswith("seconds")]
+    pd.testing.assert_frame_equal(first.drop(columns=seconds), second.drop(columns=seconds))
+    assert run_cost(half) == run_cost(short) and Shape(half).extent == Shape(short).extent
+    assert (
+        Recipe(budget=1e-9).steps(7) == 1 and Recipe(budget=1.0, epochs=3).steps(7) == Recipe(epochs=3).steps(7) == 21
+    )
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_frozen_bottom_costs_as_much_as_the_other_run_less_a_layer_at_most(followed, mode):
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    one = loop(Spec.of({**base, "method": {"name": "frozen_bottom", "match": other, "mode": mode}}), folder)
+    one.advance(silent)
+    frozen = one.controller.selection.frozen
+    modules = one.controller.partition.modules
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    depths = sorted({module.layer for module in modules})
+    costs = [one.steps * work.step([m.name for m in modules if m.layer >= at], mode) for at in depths]
+    count = next((i for i, cost in enumerate(costs) if cost <= spent), len(depths) - 1)
+    assert frozen == {module.name for module in modules if module.layer < depths[count]}
+    assert f"{1 - costs[count] / spent:.2%}" in one.controller.selection.note
+    if base is not ROUTED:  # planned as if tokens were spread evenly over experts
+        assert one.progress.totals["macs_executed"] * one.steps == costs[count]
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (DIGITS, {"name": "grades", "mode": "exact", "tau": 0.9, "grace": 0.0}),
+        (TEXT, {"name": "lcsb", "layers": 1}),
+        ({**DIGITS, "model": {"name": "resnet", "width": 4, "filter_groups": 2}}, {"name": "lcsb", "layers": 3}),
+    ],
+    ids=["grades", "lcsb", "lcsb_resnet"],
+)
+def test_a_rival_costs_what_its_active_modules_do_and_less_than_all(base, method, tmp_path):
+    """By closed form; a layer that LCSB skips costs no gradient of its input, either."""
+    one = loop(Spec.of({**base, "method": method, "probe": {"n": 6, "every": 1}}), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    mode, names, spent = one.spec.method.settings.mode, one.controller.partition.names, 0
+    for _ in range(3):
+        advanced(one, 1)
+        cost = one.progress.totals["macs_executed"] - spent
+        spent += cost
+        assert cost == work.step(one.controller.active, mode)
+    assert cost < work.step(names, mode)
+    if method["name"] == "lcsb":
+        assert cost < work.step(one.controller.active, "exact")
+
+
+def test_a_scheduled_sparse_backward_pass_costs_what_its_intervals_do(tmp_path):
+    """Of 4 channels drop = 0.6 keeps 1, in steps 5 … 9: a quarter of either gradient of both convolutions."""
+    one = loop(spec(DIGITS, "ssprop"), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    names = one.controller.partition.names
+    dense = work.step(names, "exact")
+    sparse = dense - 3 * sum(work[name].weight + work[name].input for name in names) // 4
+    spent = [advanced(one, 1).progress.totals["macs_executed"] for _ in range(12)]
+    assert [b - a for a, b in zip([0, *spent], spent, strict=False)] == [dense] * 5 + [sparse] * 5 + [dense] * 2
+
+
 def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
     """Switch's balance loss moves the routers; the first step's reported loss is the task's alone."""
     first = {}
@@ -331,7 +429,7 @@ def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
     final = trained(made, tmp_path / "run", labels={"scale": "s", "task": "t", "method": "m"})
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(WRITTEN)
     assert set(record) == set(RUN_KEYS) and set(final) == set(FINAL_KEYS)
     assert record["code"] == run_modules(made)
     assert record["name"] == made.name
@@ -576,7 +674,7 @@ class TestBadInput:
         record = json.loads((tmp_path / "run/run.json").read_text())
         record["code"]["mat.controller"] = "0" * 16
         (tmp_path / "run/run.json").write_text(json.dumps(record))
-        write_seal(tmp_path / "run" / SEAL, RECORDS)
+        write_seal(tmp_path / "run" / SEAL, kept(tmp_path / "run"))
         with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
             trained(made, tmp_path / "run")
 
@@ -601,3 +699,22 @@ def test_the_first_line_says_nothing_of_steps_because_there_was_none(tmp_path):
     assert "active" not in first
     assert others
     assert all("train loss" in line and "active" in line for line in others)
+
+
+@pytest.mark.parametrize("base", [DIGITS, TEXT])
+def test_a_twin_differs_in_one_weight_which_its_first_loss_depends_on(base, tmp_path):
+    ours, twins = (loop(spec(base, "vanilla", **recipe), tmp_path) for recipe in ({}, {"nudge": 0.5}))
+    moved = {
+        name: torch.nonzero(ours.model.state_dict()[name] != value) for name, value in twins.model.state_dict().items()
+    }
+    assert sum(len(places) for places in moved.values()) == 1
+    name, place = next((name, tuple(places[0])) for name, places in moved.items() if len(places))
+    before, after = (one.model.state_dict()[name][place].item() for one in (ours, twins))
+    assert after == pytest.approx(1.5 * before) and before != 0
+    first = [one.losses(one.model.eval(), one.task.batch(0, 0, 0, 8))[0].item() for one in (ours, twins)]
+    assert first[0] != first[1]
+
+
+def test_the_smallest_nudge_moves_any_weight_in_single_precision():
+    values = torch.cat([torch.linspace(1, 2, 10_001), torch.linspace(-2, -1, 10_001)])
+    assert ((values * (1 + 1e-7)) != values).all()
