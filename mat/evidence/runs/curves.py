@@ -88,14 +88,13 @@ def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
 
 
 def late_improvement(curve: pd.DataFrame, rule: Convergence) -> float:
-    """How far the best smoothed loss in the ``LAST`` share of the steps is below the best before, as a share of that.
+    """How far the smoothed loss at the end is below its best before the ``LAST`` share of steps, as a share of that.
 
-    Not above 0 where the loss had passed its minimum by then; NaN where a loss is not known.
+    Not above 0 where the loss has passed its minimum; NaN where one of these losses is not known.
     """
     smoothed = smoothed_loss(curve, rule)
-    late = curve["step"] > (1 - LAST) * curve["step"].iloc[-1]
-    before = smoothed[~late].min(skipna=False)
-    return float(1 - smoothed[late].min(skipna=False) / before)
+    before = smoothed[curve["step"] <= (1 - LAST) * curve["step"].iloc[-1]]
+    return float(1 - smoothed.iloc[-1] / before.min(skipna=False))
 
 
 def minimum_row(curve: pd.DataFrame, rule: Convergence) -> int | None:

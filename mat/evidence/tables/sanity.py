@@ -116,9 +116,9 @@ def sanity(tables: Tables, levels: Mapping[str, Level], converged: Level) -> pd.
 
     ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
     the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``: percent of itself by
-    which their smoothed validation loss still fell in the last fifth of the steps, below 0 where it had passed its
-    minimum, which lies at ``minimum`` percent of the steps; ``converged``: whether that is within the level
-    ``converged``. Raises InputError for a metric that the task does not have.
+    which their smoothed validation loss fell from its best before the last fifth of the steps to the end, below 0 where
+    it had passed its minimum, which lies at ``minimum`` percent of the steps; ``converged``: whether that is within the
+    level ``converged``. Raises InputError for a metric that the task does not have.
     """
     return pd.DataFrame(_row(tables, task, levels.get(task)) | _end(tables, task, converged) for task in tables.tasks)
 
@@ -210,10 +210,10 @@ def markdown(frame: pd.DataFrame, tables: Tables, converged: Level) -> str:
     head = ("task", "fell in the last fifth, %", "minimum at, % of the steps", "verdict")
     parts += [
         "## Has it converged?",
-        f"{CONVERGED.capitalize()} where the validation loss, smoothed as A11 has it, falls in the last fifth of the "
-        f"steps by at most {100 * converged.level:g} % of itself (below 0: it had passed its minimum); mean over "
-        "vanilla's seeds, none of which may diverge. Claims about convergence whose entry says so are not tested where "
-        "it has not.",
+        f"{CONVERGED.capitalize()} where the validation loss, smoothed as A11 has it, falls from its best before the "
+        f"last fifth of the steps to the end by at most {100 * converged.level:g} % of itself (below 0: it had passed "
+        "its minimum); mean over vanilla's seeds, none of which may diverge. Claims about convergence whose entry says "
+        "so are not tested where it has not.",
         format.markdown_table(head, [_end_cells(row) for _, row in frame.iterrows()]),
         converged.source.strip(),
     ]

@@ -195,7 +195,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
         "Nobody has published one.",
         "unigram loss 3.31",
         "## Has it converged?",
-        "**still improving**",
+        "**converged**",
     ):
         assert part in page
     assert "nan" not in page
