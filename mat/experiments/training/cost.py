@@ -47,7 +47,7 @@ class Shape:
         if self.probe.n > self.sizes["train"]:
             raise InputError(f"a probe of {self.probe.n} samples is more than the {self.sizes['train']} samples")
         self.steps_per_epoch = self.sizes["train"] // self.recipe.batch
-        self.steps = self.recipe.epochs * self.steps_per_epoch
+        self.steps = self.recipe.steps(self.steps_per_epoch)
         family, settings = spec.model.module, spec.model.settings
         work = family.work(settings, outline.signature, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
@@ -89,7 +89,7 @@ def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:
     wanted = Extent(probe.n, probe.directions, probe.every or steps_per_epoch)
     if probe.budget is None:
         return wanted
-    steps = spec.recipe.epochs * steps_per_epoch
+    steps = spec.recipe.steps(steps_per_epoch)
     return choose(prices(spec, signature), probe.budget, wanted, probe.estimator, steps)
 
 

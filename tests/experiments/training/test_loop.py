@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash, run_modules
-from mat.experiments.training.cost import Shape
+from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import schedule
@@ -254,6 +254,46 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
     assert curve["macs_executed"].iloc[-1] <= spent * routed
+
+
+@pytest.mark.parametrize("method", ["multirate", "random", "mat"])
+def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed, method, tmp_path):
+    """Whatever its own steps and probes cost, fewer steps or more; it goes on where it was stopped."""
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    recipe = {**base["recipe"], "match_compute": other, "warmup": 0.0, "evaluate_every": 1}
+    made = Spec.of({**base, "method": METHODS[method], "recipe": recipe})
+    one = loop(made, folder)
+    places = []
+    while one.done < 1:
+        places.append(one.done)
+        one.advance(silent)
+        if len(places) == 2:
+            stopped = loop(made, folder)
+            stopped.restore(one.state())
+            assert stopped.done == one.done
+        assert one.optimizer.param_groups[0]["lr"] == pytest.approx(made.recipe.lr * (1 - places[-1]))
+    curve = pd.DataFrame(one.progress.curve)
+    costs = curve["macs_executed"]
+    if METHODS[method]["name"] == "mat":
+        costs = costs + curve["macs_executed_probe"] + curve["macs_eigen"]
+    assert costs.iloc[-2] < spent <= costs.iloc[-1], "it ends at the first step that has spent it"
+    assert curve["step"].iloc[-1] == len(places) and places[0] == 0
+
+
+def test_a_run_of_a_share_of_its_steps_is_one_of_fewer_steps_by_any_other_name(tmp_path):
+    """Schedule, warm-up and plan follow: bit for bit a run of so many epochs."""
+    half, short = spec(epochs=4, budget=0.5, warmup=0.25), spec(epochs=2, warmup=0.25)
+    assert half.name != short.name
+    trained(half, tmp_path / "half"), trained(short, tmp_path / "short")
+    first, second = (read_whole(tmp_path / name / "curve.csv") for name in ("half", "short"))
+    seconds = [name for name in first if name.startswith("seconds")]
+    pd.testing.assert_frame_equal(first.drop(columns=seconds), second.drop(columns=seconds))
+    assert run_cost(half) == run_cost(short) and Shape(half).extent == Shape(short).extent
+    assert (
+        Recipe(budget=1e-9).steps(7) == 1 and Recipe(budget=1.0, epochs=3).steps(7) == Recipe(epochs=3).steps(7) == 21
+    )
 
 
 def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
