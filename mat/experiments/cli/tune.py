@@ -73,13 +73,16 @@ def tune(
     machine, scale = options.machine_of(data, cache, device), read_scale(config)
     out = out or path_of(scale.path, scale.scale)
     before = read_tuned(out, scale.seeds)
-    search = Search.of(scale, read_tuning(space), budget, terms_of(only), before)
+    tuning = read_tuning(space)
+    search = Search.of(scale, tuning, budget, terms_of(only), before)
     folder = runs or Path("results", scale.scale, "tuning", "runs")
     said = ", ".join(f"{rung.count} at {rung.share:.3g}" for rung in search.rungs)
     _say(
         f"{len(search.pairs)} methods of tasks, configurations and share of a training's compute: {said}; each spends "
         f"up to {search.trainings:.3g} trainings of vanilla"
     )
+    if absent := [label for label in tuning.methods if label not in scale.methods]:
+        _say(f"not tuned, because the scale has no such methods: {', '.join(absent)}")
     for task in search.trained:
         spec = search.runs((task, "vanilla"), 0, search.rungs[0])[-1].spec
         prepare.fetch(spec, machine)

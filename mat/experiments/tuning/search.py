@@ -17,7 +17,7 @@ from mat.experiments.config.blocks import MethodBlock
 from mat.experiments.config.runs import Run, expand
 from mat.experiments.config.scale import ScaleConfig, Trained
 from mat.experiments.config.tuned import Chosen, How, check_alike, check_apart, merged
-from mat.experiments.training.cost import Shape
+from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.tuning.halving import Left, Rung, halve, rungs
 from mat.experiments.tuning.space import Configuration, Tuning, drawn
 from mat.records.columns import DIVERGED
@@ -62,8 +62,20 @@ class Search:
                 check_alike({**kept, "what is asked for": found.how}, f"tuned settings of {task}")
             for pair in found.pairs:
                 for index in range(budget):
-                    found.runs(pair, index, found.rungs[0])
+                    found._check(pair, index)
             return found
+
+    def _check(self, pair: Pair, index: int) -> None:
+        """Refuse a configuration that no run can be made of, or one that goes by steps and spends more than there is,
+        because its model or its epochs are larger."""
+        runs = self.runs(pair, index, FULL)
+        own, most = _own(runs, pair, index)[0].spec, _own(runs, (pair[0], REFERENCE), 0)[0].spec
+        asked, there = run_cost(own).training, run_cost(most).training
+        if own.recipe.match_compute is None and asked > there:
+            raise InputError(
+                f"methods.{pair[1]} for {pair[0]}: expected at most the {there:,} multiply-adds of {REFERENCE}'s "
+                f"training, got {asked:,} by {json.dumps(own.recipe.__dict__)}; leave out what makes its steps more"
+            )
 
     @cached_property
     def rungs(self) -> list[Rung]:

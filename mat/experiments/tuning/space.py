@@ -19,6 +19,9 @@ from mat.settings.strict import Strict, real, validate
 from mat.settings.yaml_file import read_yaml
 
 BLOCKS = ("model", "recipe", "probe")  # of the task, which a method may change
+FIXED = ("name", "file", "seeds", "tuned")  # what a label stands for
+MEASURE = ("match_compute", "evaluate_every")  # what a configuration is judged by
+WHY = ("it says what is tuned", "all configurations are judged alike")
 DIGITS = 3  # of a number that is drawn from a range
 Choices = Annotated[list[Any], Field(min_length=1)]
 
@@ -77,6 +80,13 @@ class Space(Strict):
     """Settings of the task's recipe; budget is a share of the rung's compute."""
     probe: dict[str, Values] = Field({})
     """Settings of the task's probe."""
+
+    @model_validator(mode="after")
+    def _open(self) -> Space:
+        named = [name for name in self.model_extra or {} if name in FIXED] + [n for n in self.recipe if n in MEASURE]
+        if named:
+            raise ValueError(f"{named[0]} is not searched: {WHY[named[0] in MEASURE]}; leave it out")
+        return self
 
     def values(self) -> Iterator[tuple[tuple[str, ...], Values]]:
         """What may be drawn, by place."""
