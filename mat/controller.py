@@ -19,6 +19,7 @@ in ``exact``, whatever the method's mode; nothing but what is active trains.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -63,6 +64,9 @@ class Controller:
     most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.probes.budget``). It takes
     ``batch``, the samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient
     norm where only that is measured) stands still; those of a run that follows another are the other's.
+
+    ``records`` has a row per probe and module; its ``reached`` is the share of the interval's steps in which the module
+    was active and a gradient reached it (``reached``), NaN until the interval is over.
 
     Raises InputError when the method needs what was not given.
     """
@@ -116,6 +120,8 @@ class Controller:
         self.records: list[dict[str, Any]] = []
         self.recording: StepKernels | None = None
         self.missed = False
+        self.tallied = self.since = 0
+        self.times: Counter[str] = Counter()
         self.looked = method.dense or (self.probes and estimator != STEP)
         self.waiting: FirstBatch | None = None
 
@@ -177,6 +183,12 @@ class Controller:
         return self.step == self.next
 
     @property
+    def reached(self) -> frozenset[str]:
+        """Modules that the last step trained: active, and of which a parameter had a gradient (one of zeros included)
+        when an optimizer stepped. All of them for a dense method; never an expert that no token was sent to."""
+        return self.active if self.sparse is None else frozenset(self.sparse.reached)
+
+    @property
     def extent(self) -> Extent:
         """Samples (0 where nothing is measured), directions and steps of a plain interval."""
         return Extent(self.n or _samples(self.probe_inputs or {}), self.estimator.directions, self.every)
@@ -220,6 +232,8 @@ class Controller:
         for waiting in (self.recording, self.waiting):
             if waiting is not None:
                 waiting.stop()
+        self._tally()
+        self._end_interval()
         for adoption in self.adoptions:
             adoption.close()
         self.adoptions = []
@@ -264,6 +278,8 @@ class Controller:
             self.sparse.end_turns(active)
             self.sparse.set_active(active)
             self.active = active
+        if self.sparse is not None:
+            self.sparse.reached.clear()
         if record:
             self._record(loss_scale)
         elif not (self.looked or self.step or self.waiting):
@@ -317,10 +333,12 @@ class Controller:
         self.recording.record()
 
     def end_step(self) -> None:
-        """Select by what the step has recorded, if it has: ``begin_step`` and ``state_dict`` do so, too.
+        """Count whom the step has trained, and select by what it has recorded, if it has: ``begin_step`` and
+        ``state_dict`` do so, too.
 
         Raises InputError where it made no pass to be recorded.
         """
+        self._tally()
         if self.recording is None:
             return
         kernels, scaled, self.recording = self.recording.kernels, self.recording.loss_scale > 1, None
@@ -341,15 +359,31 @@ class Controller:
 
     def _select(self, step: int, rows: list[dict[str, Any]], seen: Observation) -> None:
         """Choose by what was ``seen`` at ``step``, and record it."""
+        self._end_interval()
         if self.measured:
             self.history.append(seen)
         self._choose(step)
         tau = np.nan if self.selection.threshold is None else self.selection.threshold
         for row in rows:
             chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
-            self.records.append({"interval": self.interval, "step": step, **row, "tau": tau, **chosen})
+            self.records.append(
+                {"interval": self.interval, "step": step, **row, "tau": tau, **chosen, "reached": np.nan}
+            )
         self.interval += 1
         self.next = self._next(step)
+
+    def _tally(self) -> None:
+        """Count whom the step that is over has trained."""
+        if self.tallied < self.step:
+            self.tallied = self.step
+            self.times.update(self.reached)
+
+    def _end_interval(self) -> None:
+        """Record whom the interval's steps have trained, and count anew."""
+        steps = self.tallied - self.since
+        for row in self.records[-len(self.partition.modules) :]:
+            row["reached"] = self.times[row["module"]] / steps if steps else np.nan
+        self.since, self.times = self.tallied, Counter()
 
     def _next(self, step: int) -> int:
         """The step at which the interval that began at ``step`` is over."""
@@ -430,6 +464,8 @@ class Controller:
             "stretch": self.stretch,
             "active": sorted(self.active),
             "missed": self.missed,
+            "since": self.since,
+            "times": dict(self.times),
             "selection": {
                 **vars(self.selection),
                 "active": sorted(self.selection.active),
@@ -443,6 +479,7 @@ class Controller:
         """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
         self.step, self.missed, self.interval = state["step"], state["missed"], state["interval"]
         self.next, self.stretch = state["next"], state["stretch"]
+        self.tallied, self.since, self.times = self.step, state["since"], Counter(state["times"])
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})

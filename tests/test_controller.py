@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mat.methods.vanilla import Vanilla
 from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
 from mat.seeds import stream_seed
-from tests.cases import bert_case, logits, moved, per_sample, switch_case, vgg_case
+from tests.cases import bert_case, logits, moved, per_sample, routed, switch_case, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -102,6 +103,58 @@ class Late(Method):
 
     def select(self, context):
         return Selection(frozenset(context.modules if context.progress < 0.5 else context.modules[-1:]))
+
+
+class Lowest(Method):
+    """The first module, then everything."""
+
+    def select(self, context):
+        return Selection(frozenset(context.modules[: None if context.interval else 1]))
+
+
+@pytest.mark.parametrize(("mode", "reached"), [("exact", 1.0), ("detach", 0.0)])
+@pytest.mark.parametrize("optimizers", [1, 2])
+def test_what_a_gradient_reached_is_read_off_the_steps_that_ran(mode, reached, optimizers):
+    """In detach nothing comes to the lowest module through layers that are constants. An interval's share is known
+    when it is over, or the controller is closed, and goes on from a state."""
+    case = vgg_case()
+    names, parameters = case.partition.names, list(case.model.parameters())
+    controller = Controller(case.model, case.partition, Lowest(mode=mode), every=2)
+    made = [torch.optim.SGD(parameters[i::optimizers], lr=0.1) for i in range(optimizers)]
+    controller.adopt(*made)
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(3):
+            controller.begin_step()
+            assert controller.reached == frozenset(), "of the coming step nothing is known"
+            case.loss().backward()
+            for optimizer in made:
+                optimizer.step()
+            for leaf in controller.parameters():
+                leaf.grad = None
+            seen.append(controller.reached)
+            if number == 0:
+                controller.load_state_dict(controller.state_dict())
+    shares = {(row["interval"], row["module"]): row["reached"] for row in controller.records}
+    assert seen == [frozenset(names[: int(reached)])] * 2 + [frozenset(names)]
+    assert [shares[0, name] for name in names] == [reached] + [0.0] * (len(names) - 1)
+    assert all(math.isnan(shares[1, name]) for name in names), "its interval is open"
+    controller.close()
+    assert {row["reached"] for row in controller.records if row["interval"] == 1} == {1.0}
+
+
+def test_a_dense_run_reaches_all_and_an_expert_without_tokens_is_not_reached():
+    case = switch_case(batch=1, length=2)
+    chosen = {name for name, rows in routed(case).items() if rows}
+    for method, unreached in ((Vanilla(), set()), (Late(mode="exact"), set(routed(case)) - chosen)):
+        controller = Controller(case.model, case.partition, method, every=5, length=9)
+        optimizer = torch.optim.SGD(case.model.parameters(), lr=0.0)
+        controller.adopt(optimizer)
+        step(case, controller, optimizer)
+        assert controller.reached == set(case.partition.names) - unreached
+        controller.close()
+    assert unreached, "control: some expert got no token"
 
 
 def test_a_method_reads_gradients_and_nothing_else_is_measured():

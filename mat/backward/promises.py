@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,13 +115,11 @@ class Promises:
                 " it must skip parameters whose .grad is None, as those of torch.optim do; do so, or use one of these"
             )
 
-    def trained(self, active: Mapping[nn.Parameter, str], lost: bool) -> None:
-        """Say so once where no gradient has come to a module, of which ``active`` has the leaves of a step.
+    def missed(self, missed: Collection[str], lost: bool) -> None:
+        """Say so once where no gradient has come to these modules, active as they are in a step.
 
         Raises InputError where reentrant checkpointing has ``lost`` it.
         """
-        reached = {name for leaf, name in active.items() if leaf.grad is not None}
-        missed = {*active.values()} - reached
         if missed and lost:
             raise InputError(
                 f"reentrant checkpointing cuts off the gradient of {listed(sorted(missed))}, as nothing below takes "

@@ -59,6 +59,9 @@ class SparseBackward:
     inside a module, a model that is wrapped already, or one that is in parts or trained on several devices by one
     process. Move the model to its device before wrapping it.
 
+    ``reached``: the modules of which a parameter had a gradient, one of zeros included, in a step of an optimizer; who
+    counts steps clears it.
+
     Several processes train it through DistributedDataParallel, built before or afterwards; ``reducer``, once it has
     been called, averages the gradients of what is active (``mat.backward.reducer``).
     """
@@ -72,6 +75,7 @@ class SparseBackward:
         self.model, self.partition, self.mode = model, partition, mode
         self.leaves = Leaves(model, partition)
         self._enabled, self._closed, self.promises = True, False, Promises()
+        self.reached: set[str] = set()
         self.reducer: Reducer | None = None
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
@@ -259,9 +263,11 @@ class SparseBackward:
 
     def _trained(self, active: Mapping[nn.Parameter, str]) -> None:
         """Look whether the gradients of a step have come; those of an expert wait for samples that choose it."""
+        reached = {name for leaf, name in active.items() if leaf.grad is not None}
+        self.reached |= reached
         lost = self._lost()
-        chosen = {module.name for module in self.partition.modules if module.kind == "expert"}
-        self.promises.trained({leaf: n for leaf, n in active.items() if lost or n not in chosen}, lost)
+        chosen = {module.name for module in self.partition.modules if module.kind == "expert" and not lost}
+        self.promises.missed({*active.values()} - reached - chosen, lost)
 
     def _lost(self) -> bool:
         """Whether a layer has lost its gradient since this was last asked."""

@@ -41,9 +41,10 @@ class MATCallback(TrainerCallback, ExportableState):
     ``length`` and ``batch`` are Trainer's.
 
     ``controller`` and its ``records`` stay after training; model and optimizer are plain again. Logs carry the mean
-    ``active_share`` of the modules since the last log; loggers that stand before this callback find it in
-    ``log_history`` only. The controller's state is in ``trainer_state.json``, so a checkpoint resumes exactly; a
-    checkpoint made without this callback begins MAT anew, with a warning.
+    ``active_share`` of the modules since the last log, and the ``reached_share``, of those of them that a gradient
+    reached; loggers that stand before this callback find both in ``log_history`` only. The controller's state is in
+    ``trainer_state.json``, so a checkpoint resumes exactly; a checkpoint made without this callback begins MAT anew,
+    with a warning.
 
     Several processes (torchrun, accelerate) train it by DistributedDataParallel; the first one's probe decides.
 
@@ -63,7 +64,7 @@ class MATCallback(TrainerCallback, ExportableState):
         self.method, self.probe, self.every, self.options = method, probe, every, options
         self.partition = partition or partition_model
         self.controller: Controller | None = None
-        self._shares: list[float] = []
+        self._shares: list[tuple[int, int]] = []
         self._lent: list[nn.Module] = []
         self._meeting: Any = None
 
@@ -134,7 +135,6 @@ class MATCallback(TrainerCallback, ExportableState):
         assert controller is not None  # since training began
         with _bare(model):
             controller.begin_step(loss_scale=1 / args.gradient_accumulation_steps)
-        self._shares.append(len(controller.active) / len(controller.partition.modules))
         self._lend(model)
         # a DistributedDataParallel around it shows itself in its forward pass
         self._meeting = model.register_forward_pre_hook(lambda *_: self._lend(*_active_wrappers()))
@@ -160,15 +160,18 @@ class MATCallback(TrainerCallback, ExportableState):
         self._take_back()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        assert self.controller is not None  # since training began
-        self.controller.end_step()
+        controller = self.controller
+        assert controller is not None  # since training began
+        self._shares.append((len(controller.active), len(controller.reached)))
+        controller.end_step()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         logs = kwargs["logs"]
-        if "loss" in logs and self._shares:
-            share = sum(self._shares) / len(self._shares)
-            logs["active_share"] = share
-            state.log_history[-1]["active_share"] = share  # it holds a copy of logs that was made before
+        if "loss" in logs and self._shares and self.controller is not None:
+            whole = len(self._shares) * len(self.controller.partition.modules)
+            for name, counts in zip(("active_share", "reached_share"), zip(*self._shares, strict=True), strict=True):
+                # the history holds a copy of logs that was made before
+                logs[name] = state.log_history[-1][name] = sum(counts) / whole
             self._shares = []
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:

@@ -12,16 +12,17 @@ FINISHED, DIVERGED = "finished", "diverged"
 STATUSES = (FINISHED, DIVERGED)
 
 METRIC_PREFIX = "val_"  # a curve has a column of each of its task's metrics, too
-CURVE_COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_metric", *COST_LINES, "active_share")
+CURVE_COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_metric", *COST_LINES, "active_share", "reached_share")
 
 SPECTRUM = ("lambda_max", "trace", "effective_rank")
 CHOICES = ("estimator", "normalisation", "n", "way")  # behind a kernel
 # one row of what a controller records; a run's table says the epoch, too
 PROBE_RECORD = (
     *("interval", "step", "module", "kind", "layer", "parameters", *SPECTRUM, *CHOICES),
-    *("gradient_norm", "tau", "active", "frozen"),
+    *("gradient_norm", "tau", "active", "frozen", "reached"),
 )
 EPOCH_PLACE = 2
+NEWER = ("reached_share", "reached")  # what records were once written without: NaN there
 # what is pooled of them: a method that measures no kernel makes no choices
 PROBE_COLUMNS = tuple(
     name for name in (*PROBE_RECORD[:EPOCH_PLACE], "epoch", *PROBE_RECORD[EPOCH_PLACE:]) if name not in CHOICES

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
-from mat.records.columns import is_text
+from mat.records.columns import NEWER, is_text
 
 RUN, CURVE, PROBES, FINAL = "run.json", "curve.csv", "probes.csv.gz", "final.json"
 ENDING = ".csv.gz"  # ends the names of tables that studies' jobs write
@@ -108,12 +108,12 @@ def write_record(table: pd.DataFrame, path: Path) -> None:
 def read_record(
     path: Path, columns: Sequence[str], again: str = "repeat the run", prefix: str | None = None
 ) -> pd.DataFrame:
-    """These columns of a table, and those that begin with ``prefix``. Raises InputError, saying ``again``, where it
-    cannot be read or lacks some."""
+    """These columns of a table, and those that begin with ``prefix``; ``NEWER`` ones are NaN where it has none. Raises
+    InputError, saying ``again``, where it cannot be read or lacks some."""
     frame = read_whole(path, again)
-    require(path, frame, columns)
+    require(path, frame, [name for name in columns if name not in NEWER])
     more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
-    return frame[[*columns, *sorted(set(more) - set(columns))]]
+    return frame.reindex(columns=[*columns, *sorted(set(more) - set(columns))])
 
 
 def read_whole(path: Path, again: str = "repeat the run") -> pd.DataFrame:

@@ -13,6 +13,8 @@ import yaml
 
 from mat.errors import InputError
 
+LARGEST = 100_000  # values, those that aliases repeat among them
+
 
 class _Loader(yaml.SafeLoader):
     """``SafeLoader`` with exponents and without dates."""
@@ -37,34 +39,51 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text in UTF-8: {error}") from None
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
             return None
-        _check_keys(root, path, "", [])
+        _check(root, path, "", [], {})
         return loader.construct_document(root)
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    finally:
-        loader.dispose()
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply; a config takes a dozen levels at most") from None
 
 
-def _check_keys(node: yaml.Node, path: Path, place: str, above: list[yaml.Node]) -> None:
-    """Refuse keys that stand twice in a mapping and keys that are no texts, at every depth."""
+def _check(node: yaml.Node, path: Path, place: str, above: list[yaml.Node], sizes: dict[int, int]) -> int:
+    """Refuse keys that stand twice in a mapping and keys that are no texts, at every depth, and what aliases make too
+    large; the number of values in ``node``. ``sizes``: of nodes that are checked."""
     if any(node is one for one in above):
         raise InputError(f"{path}: line {_line(node)}: {place} contains itself; write it out")
-    above = [*above, node]
+    if id(node) in sizes:
+        return sizes[id(node)]
+    size, above = 1, [*above, node]
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
-            _check_keys(item, path, f"{place}.{number}".lstrip("."), above)
-    if not isinstance(node, yaml.MappingNode):
-        return
+            size += _check(item, path, f"{place}.{number}".lstrip("."), above, sizes)
+    elif isinstance(node, yaml.MappingNode):
+        size += _check_mapping(node, path, place, above, sizes)
+    if size > LARGEST:
+        raise InputError(
+            f"{path}: line {_line(node)}: {place or 'it'} holds more than {LARGEST} values, aliases written out; "
+            "expected a config"
+        )
+    sizes[id(node)] = size
+    return size
+
+
+def _check_mapping(
+    node: yaml.MappingNode, path: Path, place: str, above: list[yaml.Node], sizes: dict[int, int]
+) -> int:
+    size = 0
     lines: dict[str, int] = {}
     for key, value in node.value:
         where = f"{path}: line {_line(key)}: {place + ': ' if place else ''}"
         if key.tag == "tag:yaml.org,2002:merge":
-            continue  # ``<<: *other``; what it brings is checked where it stands
+            size += _check(value, path, place, above, sizes)  # ``<<: *other``
+            continue
         if key.tag != "tag:yaml.org,2002:str":
             said = f'the key {key.value} is {key.tag.rpartition(":")[2]} to YAML; write "{key.value}"'
             raise InputError(
@@ -75,7 +94,8 @@ def _check_keys(node: yaml.Node, path: Path, place: str, above: list[yaml.Node])
                 f"{where}the key {key.value!r} stands twice, first in line {lines[key.value]}; leave one of them out"
             )
         lines[key.value] = _line(key)
-        _check_keys(value, path, f"{place}.{key.value}".lstrip("."), above)
+        size += _check(value, path, f"{place}.{key.value}".lstrip("."), above, sizes)
+    return size
 
 
 def _line(node: yaml.Node) -> int:

@@ -31,6 +31,7 @@ class Behaviour:
     charges: bool = False
     observes: bool = False
     mode: str = "dense"
+    reached: float = 1.0  # share of the active modules that a gradient reaches
 
 
 METHODS = {
@@ -236,6 +237,7 @@ def _curve(
             "seconds_train": 0.03 * step * (0.3 + 0.7 * behaviour.cost),
             "seconds_probe": 0.001 * probe / shape.macs, "seconds_eval": 0.01 * (step // every + 1),
             "active_share": np.where(step == 0, np.nan, share),
+            "reached_share": np.where(step == 0, np.nan, behaviour.reached * share),
         }
     )  # fmt: skip
 
@@ -264,6 +266,7 @@ def _probes(
                     "effective_rank": 1 + 18 / (1 + value) if observed else np.nan,
                     "gradient_norm": value**0.5 / (1 + number) if behaviour.observes else np.nan,
                     "tau": tau, "active": index in active and not frozen, "frozen": frozen,
+                    "reached": behaviour.reached * (index in active and not frozen),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows).astype({"active": bool, "frozen": bool})

@@ -131,6 +131,7 @@ def test_it_trains_as_the_plain_loop_does(tmp_path, clip, accumulate):
     assert [row["active_share"] for row in logs[::2]] == pytest.approx(
         [np.mean([r["active"] for r in controller.records if r["step"] == step]) for step in (0, 2, 4)]
     )
+    assert all(0 < row["reached_share"] <= row["active_share"] for row in logs)
     assert made.controller.step == STEPS and len(made.controller.history) == 3
     assert [r["active"] for r in made.controller.records] == [r["active"] for r in controller.records]
     assert 0 < np.mean([r["active"] for r in controller.records]) < 1

@@ -56,6 +56,8 @@ def test_what_is_written_is_read_again(tmp_path):
     write_record(table, tmp_path / "a.csv")
     found = read_record(tmp_path / "a.csv", ("step", "val_loss"), prefix="val_")
     pd.testing.assert_frame_equal(found, table[["step", "val_loss", "val_accuracy"]])
+    older = read_record(tmp_path / "a.csv", ("step", "reached_share"))
+    assert older["step"].tolist() == [0, 1] and older["reached_share"].isna().all(), "written before there was any"
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.sampled_from(

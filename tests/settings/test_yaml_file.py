@@ -117,3 +117,32 @@ def test_what_is_given_beside_the_file_replaces_it(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read_scale(path, given)
+
+
+def doubled(how, levels):
+    """Aliases of aliases: what each level holds twice is what the one below holds."""
+    return "".join(f"b{i + 1}: &b{i + 1} {how.format(f'*b{i}')}\n" for i in range(levels))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\0" * 8, "is not YAML: .*special characters"),
+        ("[" * 2000, "nested too deeply"),
+        ("b0: &b0 [1]\n" + doubled("[{0}, {0}]", 40), "line 1[67]: b1[56] holds more than 100000 values"),
+        ("b0: &b0 {x: 1}\n" + doubled("{{<<: [{0}, {0}]}}", 40), "holds more than 100000 values"),
+    ],
+)
+def test_what_no_config_can_be_is_refused_at_once(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_yaml(path)
+
+
+def test_aliases_may_be_used_often(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("a: &a {x: [1, 2]}\n" + "\n".join(f"b{i}: {{<<: *a, y: *a}}" for i in range(200)))
+    found = read_yaml(path)
+    assert len(found) == 201
+    assert found["b199"] == {"x": [1, 2], "y": {"x": [1, 2]}}

@@ -116,8 +116,17 @@ def best_loss(curve: pd.DataFrame) -> float:
 
 def mean_active_share(curve: pd.DataFrame) -> float:
     """Mean over training steps of the share of modules that were active, in [0, 1]."""
+    return _mean_share(curve, "active_share")
+
+
+def mean_reached_share(curve: pd.DataFrame) -> float:
+    """The same of modules that were active and that a gradient reached; NaN for a curve recorded without it."""
+    return _mean_share(curve, "reached_share")
+
+
+def _mean_share(curve: pd.DataFrame, column: str) -> float:
     steps = curve["step"].diff().to_numpy(dtype=float)
-    share = curve["active_share"].to_numpy(dtype=float)
+    share = curve[column].to_numpy(dtype=float)
     known = np.isfinite(steps) & np.isfinite(share) & (steps > 0)
     return float(np.average(share[known], weights=steps[known])) if known.any() else float("nan")
 

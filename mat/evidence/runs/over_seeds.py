@@ -115,6 +115,12 @@ def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
     return 100 * tables.by_seed(task, method, _mean_active_share)
 
 
+def reached_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
+    """Mean share of modules that were active and that a gradient reached, by seed, in percent; NaN for runs recorded
+    without it."""
+    return 100 * tables.by_seed(task, method, _mean_reached_share)
+
+
 def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Charged probes and eigen-solves by seed, in percent of the run's total compute."""
     return 100 * tables.by_seed(task, method, _probe_share, ledger)
@@ -176,6 +182,10 @@ def _final_macs(run: Row, curve: pd.DataFrame, ledger: str) -> float:
 
 def _mean_active_share(_: Row, curve: pd.DataFrame) -> float:
     return measures.mean_active_share(curve)
+
+
+def _mean_reached_share(_: Row, curve: pd.DataFrame) -> float:
+    return measures.mean_reached_share(curve)
 
 
 def _probe_share(run: Row, curve: pd.DataFrame, ledger: str) -> float:

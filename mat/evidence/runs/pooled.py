@@ -14,6 +14,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
+from mat.records.columns import NEWER
 from mat.records.files import require, write_parquet, write_text
 from mat.records.seal import SEAL, check_seal, write_seal
 
@@ -213,7 +214,11 @@ def load(folder: Path) -> Tables:
     require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    return Tables(runs, *(pd.read_parquet(folder / name) for name in FILES[1:]), home=home(folder))
+    curves, probes = (pd.read_parquet(folder / name) for name in FILES[1:])
+    for frame, name in zip((curves, probes), NEWER, strict=True):
+        if name not in frame:
+            frame[name] = np.nan
+    return Tables(runs, curves, probes, home=home(folder))
 
 
 def home(folder: Path) -> Path:

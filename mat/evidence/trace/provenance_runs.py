@@ -18,6 +18,7 @@ from mat.records.run import FILES
 
 _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
 _DIGITS = 1e-8  # relative: runs.csv has ten significant digits
+_TOGETHER = 250  # runs whose records are compared at a time
 
 
 def record(tables: Tables) -> list[dict[str, Any]]:
@@ -40,6 +41,7 @@ def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterato
     """What is not as recorded, one sentence each: in ``runs.csv``, and in the run folders that are there."""
     here = {row["run"]: row for row in tables.runs.to_dict("records")}
     names = {name: row["method"] for name, row in here.items()}
+    there = []
     for run in recorded:
         name = run["run"]
         row = here.pop(name, None)
@@ -48,36 +50,50 @@ def check(recorded: list[dict[str, Any]], tables: Tables, root: Path) -> Iterato
             yield f"run {name} is recorded otherwise than runs.csv has it"
         folder = run_folder(tables.home, name)
         if row is not None and is_there(folder):
-            yield from _check_folder(folder, run.get("files", {}), row, tables, names, relative(folder, root))
+            there.append((folder, run.get("files", {}), row))
     yield from (f"run {name} is in runs.csv and not in the record" for name in here)
+    for start in range(0, len(there), _TOGETHER):
+        yield from _check_folders(there[start : start + _TOGETHER], tables, names, root)
 
 
-def _check_folder(
-    folder: Path, files: dict[str, str], row: dict[str, Any], tables: Tables, names: dict[str, str], said: str
+def _check_folders(
+    there: list[tuple[Path, dict[str, str], dict[str, Any]]], tables: Tables, names: dict[str, str], root: Path
 ) -> Iterator[str]:
-    """A run's folder beside the record of its files, and beside what the pooled tables say of it."""
-    for name, digest in files.items():
-        if sha256(folder / name) != digest:
-            yield f"{said}/{name} is not the file that was recorded: the run was made again since"
-    try:
-        again, spec, curve, probes = read_run(folder, row["run"])
-    except InputError as error:
-        yield str(error)
-        return
-    again["spec_hash"] = specification_hash(spec, names)
-    for key in sorted(set(again) & set(row)):
-        if not _same(again[key], row[key]):
-            yield (
-                f"{said} has the {key} {short(again[key])}, the tables stand on {short(row[key])}: it was trained "
-                "again since, or the tables were edited"
-            )
-    name = row["run"]
-    pooled = (("curves.parquet", curve, tables.curve(name)), ("probes.parquet", probes, tables.probes_of(name)))
-    for name, own, ours in pooled:
-        columns = [column for column in own.columns if column in ours.columns]
-        keys = ["interval", "module"] if "module" in columns else ["step"]
-        if apart := _apart(_ordered(own[columns], keys), _ordered(ours[columns], keys)):
-            yield f"{name} has other rows of {row['run']} than {said} has: {apart}"
+    """The folders of runs beside the record of their files, and beside what the pooled tables say of them: of all of
+    them together, which is quick, and of each where that differs."""
+    curves, probes = {}, {}
+    for folder, files, row in there:
+        said, run = relative(folder, root), row["run"]
+        for name, digest in files.items():
+            if sha256(folder / name) != digest:
+                yield f"{said}/{name} is not the file that was recorded: the run was made again since"
+        try:
+            again, spec, curves[run], probes[run] = read_run(folder, run)
+        except InputError as error:
+            yield str(error)
+            continue
+        again["spec_hash"] = specification_hash(spec, names)
+        for key in sorted(set(again) & set(row)):
+            if not _same(again[key], row[key]):
+                yield (
+                    f"{said} has the {key} {short(again[key])}, the tables stand on {short(row[key])}: it was trained "
+                    "again since, or the tables were edited"
+                )
+    for file, read, pooled, keys in (
+        ("curves.parquet", curves, tables.curves, ["step"]),
+        ("probes.parquet", probes, tables.probes, ["interval", "module"]),
+    ):
+        if not read or not _differ(pd.concat(read.values()), pooled[pooled["run"].isin(read)], ["run", *keys]):
+            continue
+        for run, frame in read.items():
+            if apart := _differ(frame, pooled[pooled["run"] == run], keys):
+                yield f"{file} has other rows of {run} than {relative(run_folder(tables.home, run), root)} has: {apart}"
+
+
+def _differ(own: pd.DataFrame, ours: pd.DataFrame, keys: list[str]) -> str:
+    """``_apart`` of the columns that both have, by ``keys``."""
+    columns = [column for column in own.columns if column in ours.columns]
+    return _apart(_ordered(own[columns], keys), _ordered(ours[columns], keys))
 
 
 def _ordered(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -38,6 +38,8 @@ from mat.records.columns import DIVERGED, FINISHED
 from mat.records.costs import COST_LINES, total_macs
 from mat.seeds import stream_seed
 
+SINCE = {"share": 0.0, "reached": 0.0, "steps": 0}  # sums over the steps since the last evaluation
+
 
 @dataclass
 class Progress:
@@ -46,7 +48,7 @@ class Progress:
     step: int = 0
     seconds_saved: float = 0.0
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
-    since: dict[str, float] = field(default_factory=lambda: {"share": 0.0, "steps": 0})
+    since: dict[str, float] = field(default_factory=lambda: dict(SINCE))
     curve: list[dict[str, Any]] = field(default_factory=list)
     step_macs: executed.Memo = field(default_factory=dict)
     recorded_macs: executed.Memo = field(default_factory=dict)
@@ -193,7 +195,8 @@ class Loop:
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
         progress.step += 1
         self._time(start + beside, counting=known != self._counted())
-        progress.since["share"] += len(active) / len(self.controller.partition.modules)
+        for name, modules in (("share", active), ("reached", self.controller.reached)):
+            progress.since[name] += len(modules) / len(self.controller.partition.modules)
         progress.since["steps"] += 1
         if not self.loss_sum.add(counted.result):
             progress.diverged = True
@@ -347,16 +350,17 @@ class Loop:
             **{f"val_{metric.name}": score.metrics.get(metric.name, math.nan) for metric in self.task.metrics},
             **progress.totals,
             "active_share": since["share"] / steps if steps else math.nan,
+            "reached_share": since["reached"] / steps if steps else math.nan,
         }
         progress.curve.append(row)
-        progress.since = {"share": 0.0, "steps": 0}
+        progress.since = dict(SINCE)
         said = [
             f"step {row['step']}" + (f"/{self.steps}" if self.budget is None else f", {self.done:.0%} of its compute"),
             f"epoch {row['epoch']:.2f}",
             *([f"train loss {row['train_loss']:.4f}"] if steps else []),  # nothing has been trained before the first
             f"validation loss {loss:.4f}",
             f"{self.task.metrics[0].name} {metric:.4f}",
-            *([f"active {row['active_share']:.0%}"] if steps else []),
+            *([f"active {row['active_share']:.0%}, reached {row['reached_share']:.0%}"] if steps else []),
         ]
         report("  ".join(said), min(self.done, 1.0))
 

@@ -18,6 +18,7 @@ def curve(losses, executed=None, **columns):
         "macs_nominal_probe": 4.0 + 0 * steps,
         "macs_eigen": 1.0 + 0 * steps, "seconds_train": 0.1 * steps, "seconds_probe": 0.05 * steps,
         "active_share": np.where(steps == 0, np.nan, 0.5),
+        "reached_share": np.where(steps == 0, np.nan, 0.25),
     }  # fmt: skip
     return pd.DataFrame(content | columns)
 
@@ -73,6 +74,8 @@ def test_loss_at_equal_compute_is_linear_between_evaluations():
 def test_active_share_is_weighted_by_steps():
     frame = curve([3.0, 2.0, 1.0]).assign(step=[0, 10, 40], active_share=[np.nan, 1.0, 0.2])
     assert curves.mean_active_share(frame) == pytest.approx((10 * 1.0 + 30 * 0.2) / 40)
+    assert curves.mean_reached_share(frame) == pytest.approx(0.25)
+    assert np.isnan(curves.mean_reached_share(frame.assign(reached_share=np.nan))), "recorded without it"
 
 
 def test_probe_share_and_wall_clock_follow_the_charge():

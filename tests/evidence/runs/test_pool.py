@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
+from mat.evidence.runs import over_seeds
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect, find, specification_hash
 from mat.records.files import CURVE, read_whole
@@ -81,6 +82,15 @@ def test_saved_tables_read_back_the_same(runs, tmp_path):
     after = pooled.load(tmp_path / "tables")
     pd.testing.assert_frame_equal(before.curves, after.curves)
     pd.testing.assert_frame_equal(before.runs, after.runs, check_dtype=False)
+    older = replace(
+        before, curves=before.curves.drop(columns="reached_share"), probes=before.probes.drop(columns="reached")
+    )
+    pooled.save(older, tmp_path / "tables")
+    unknown = pooled.load(tmp_path / "tables")
+    assert unknown.probes["reached"].isna().all()
+    task, method = unknown.runs[["task", "method"]].iloc[0]
+    assert over_seeds.reached_share_percent(unknown, task, method).isna().all()
+    assert over_seeds.reached_share_percent(after, task, method).notna().all()
 
 
 def test_hashes_that_look_like_numbers_stay_texts(runs, tmp_path):

@@ -44,7 +44,7 @@ def tiny(losses, metric=None, seconds=1.0, macs=1.0) -> Tables:
             curves.append(
                 pd.DataFrame(
                     {
-                        "run": name, "step": count, "val_loss": values, "active_share": 1.0,
+                        "run": name, "step": count, "val_loss": values, "active_share": 1.0, "reached_share": 1.0,
                         "macs_executed": scale * count, "macs_nominal": scale * count,
                         "macs_executed_probe": zero, "macs_nominal_probe": zero, "macs_eigen": zero,
                         "seconds_train": (seconds if method == "mat" else 1.0) * count, "seconds_probe": zero,

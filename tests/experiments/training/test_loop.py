@@ -384,6 +384,12 @@ def test_what_is_written(tmp_path):
     probes = read_whole(tmp_path / "run/probes.csv.gz")
     assert list(curve["step"]) == [0, 5, 10, 15, 16] and final["steps"] == 16
     assert curve[list(COST_LINES)].diff().dropna().min().min() >= 0, "ledgers only grow"
+    shares, steps = curve[["active_share", "reached_share"]][1:], curve["step"].diff()[1:]
+    assert (shares["reached_share"] > 0).all() and (shares["reached_share"] <= shares["active_share"]).all()
+    of_probes = probes.groupby("interval")[["active", "reached"]].mean().mul([3, 3, 3, 3, 3, 1], axis=0).sum()
+    assert of_probes.to_numpy() == pytest.approx(shares.mul(steps, axis=0).sum().to_numpy()), (
+        "one share, in two records"
+    )
     assert set(probes["interval"]) == set(range(6)) and (probes["lambda_max"] > 0).all()
     assert list(probes.groupby("interval")["step"].first()) == [0, 3, 6, 9, 12, 15]
 
