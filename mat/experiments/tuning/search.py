@@ -16,6 +16,7 @@ from mat.errors import InputError
 from mat.experiments.config.blocks import MethodBlock
 from mat.experiments.config.runs import Run, expand
 from mat.experiments.config.scale import ScaleConfig, Trained
+from mat.experiments.config.spec import Spec
 from mat.experiments.config.tuned import Chosen, How, check_alike, check_apart, merged
 from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.tuning.halving import Left, Rung, halve, rungs
@@ -68,13 +69,14 @@ class Search:
     def _check(self, pair: Pair, index: int) -> None:
         """Refuse a configuration that no run can be made of, or one that goes by steps and spends more than there is,
         because its model or its epochs are larger."""
-        runs = self.runs(pair, index, FULL)
-        own, most = _own(runs, pair, index)[0].spec, _own(runs, (pair[0], REFERENCE), 0)[0].spec
-        asked, there = run_cost(own).training, run_cost(most).training
-        if own.recipe.match_compute is None and asked > there:
+        self.runs(pair, index, self.rungs[0])
+        settings, shape = self.settings(pair, self.configurations[pair][index], FULL), self.trained[pair[0]][1]
+        spec, there = self._spec(pair[0], settings), shape.steps * shape.step
+        asked = run_cost(spec).training
+        if spec.recipe.match_compute is None and asked > there:
             raise InputError(
                 f"methods.{pair[1]} for {pair[0]}: expected at most the {there:,} multiply-adds of {REFERENCE}'s "
-                f"training, got {asked:,} by {json.dumps(own.recipe.__dict__)}; leave out what makes its steps more"
+                f"training, got {asked:,} by {json.dumps(settings)}; leave out what makes more or larger steps"
             )
 
     @cached_property
@@ -92,15 +94,20 @@ class Search:
         return len(self.tuning.seeds) * sum(rung.count * rung.share for rung in self.rungs)
 
     @cached_property
-    def trained(self) -> dict[str, tuple[Trained, int]]:
-        """By task what is trained, its probe's interval in steps where it is an epoch's, and steps of all epochs."""
-        vanilla, found = self.config.plugin("method", {"name": "vanilla"}, "method"), {}
+    def trained(self) -> dict[str, tuple[Trained, Shape]]:
+        """By task what is trained, its probe's interval in steps where it is an epoch's, and vanilla's run of it."""
+        found = {}
         for task in dict.fromkeys(task for task, _ in self.pairs):
-            one = self.config.of_task(task)
-            shape = Shape(one.spec(vanilla, seed=0, threads=1))
-            probe = replace(one.probe, every=one.probe.every or shape.steps_per_epoch)
-            found[task] = replace(one, probe=probe), shape.steps
+            one, shape = self.config.of_task(task), Shape(self._spec(task, self.config.methods[REFERENCE].written))
+            found[task] = replace(one, probe=replace(one.probe, every=one.probe.every or shape.steps_per_epoch)), shape
         return found
+
+    def _spec(self, task: str, settings: Mapping[str, Any]) -> Spec:
+        """What a method's block trains. Raises InputError."""
+        place = f"methods for {task}"
+        block = validate(MethodBlock, settings, place)
+        method = self.config.plugin("method", block.settings, place)
+        return self.config.of_task(task).changed(self.config, block, place).spec(method, seed=0, threads=1)
 
     @cached_property
     def configurations(self) -> dict[Pair, list[Configuration]]:
@@ -111,7 +118,7 @@ class Search:
             alone = self.config.methods[pair[1]].settings.get("match") is None  # else the default has none to follow
             stream = drawn(self.tuning.methods[pair[1]], pair[1], self.tuning.seeds[0], default=alone)
             for one, _ in zip(stream, range(TRIES * self.budget), strict=False):
-                different.setdefault(json.dumps(self.settings(pair, one, FULL), sort_keys=True), one)
+                different.setdefault(self._spec(pair[0], self.settings(pair, one, FULL)).name, one)
                 if len(different) == self.budget:
                     break
             if len(different) < self.budget:
@@ -127,9 +134,9 @@ class Search:
         Raises InputError naming the place."""
         task, method = pair
         base = {name: value for name, value in self.config.methods[method].written.items() if name != "seeds"}
-        (trained, steps), block = self.trained[task], base
+        (trained, shape), block = self.trained[task], base
         for setting in drawn:
-            value = setting.said(base, trained, round(rung.share * steps))
+            value = setting.said(base, trained, round(rung.share * shape.steps))
             *inside, name = setting.place
             block = merged(block, {inside[0]: {name: value}} if inside else {name: value})
         place = f"methods.{method} for {task}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from mat.errors import InputError
 from mat.experiments.config.blocks import Seeds
@@ -65,7 +65,24 @@ class OfSteps(Strict):
     """Of the steps that vanilla makes with the compute of the rung, rounded."""
 
 
-Values = Choices | Between | Times | OfSteps
+def _kind(given: Any) -> str | None:
+    """Which of ``Values`` is meant, in brackets where it is a key as well."""
+    if isinstance(given, Mapping):
+        return next((f"[{name}]" for name in ("times", "of_steps") if name in given), "[range]")
+    return "[choices]" if isinstance(given, list) else None
+
+
+Values = Annotated[
+    Annotated[Choices, Tag("[choices]")]
+    | Annotated[Between, Tag("[range]")]
+    | Annotated[Times, Tag("[times]")]
+    | Annotated[OfSteps, Tag("[of_steps]")],
+    Discriminator(
+        _kind,
+        custom_error_type="values",
+        custom_error_message="expected a list of choices, a range (low and high), times or of_steps; change it",
+    ),
+]
 
 
 class Space(Strict):
