@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
@@ -33,7 +33,8 @@ from mat import processes
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
-from mat.forward import first
+from mat.flops.routing import experts_of, routed_shares
+from mat.forward import first as first_samples
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.probes.budget import Extent, choose
@@ -53,12 +54,15 @@ class Controller:
     """Runs ``method`` on ``model``.
 
     ``probe_inputs``: keyword inputs of n training samples, needed by methods that read spectra or gradients.
-    ``every``: steps between probes. ``directions``: of the estimator ``projected``, drawn once by the seed, as are
-    ``positions``, how many of a text's positions ``sum_of_logits``, ``projected`` and ``loss`` are of (0: all).
+    ``every``: steps between probes; ``first``: the step of the first one, before which everything trains and nothing is
+    measured (modules that train only every k-th step do so there, too). ``directions``: of the estimator ``projected``,
+    drawn once by the seed, as are ``positions``, how many of a text's positions ``sum_of_logits``, ``projected`` and
+    ``loss`` are of (0: all).
     ``probe_labels`` and ``loss`` (logits, labels -> (n,)): of the estimator ``loss``, and of methods that read
     gradients. ``n``: of the estimator ``step``, samples that are measured, the first of the recorded batch; None: all
     of it. ``counts``: active modules of the run that the method follows, by the step at which each of its intervals
-    began; this run's begin there too. ``length``: steps of the whole training, needed by methods that go by a schedule.
+    began; this run's begin there too, the first included. ``length``: steps of the whole training, needed by methods
+    that go by a schedule.
 
     ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
     most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.probes.budget``). It takes
@@ -79,6 +83,7 @@ class Controller:
         probe_inputs: Mapping[str, Tensor] | None = None,
         *,
         every: int,
+        first: int = 0,
         estimator: str = "projected",
         normalisation: str = "raw",
         directions: int = 4,
@@ -102,7 +107,7 @@ class Controller:
         self.seed, self.length, self.n = seed, length, n
         self.counts = dict(sorted((counts or {}).items()))
         self.growth = None if self.counts else growth
-        self._check(labelled)
+        self._check(labelled, first)
         if budget is not None and self.measured:
             self._keep_to(budget, batch)
         self.depth = {module.name: module.layer for module in partition.modules}
@@ -112,7 +117,8 @@ class Controller:
         self.sparse = None if method.dense else SparseBackward(model, partition, method.mode)
         self.adoptions: list[Adoption] = []
         self.closed = False
-        self.step = self.interval = self.next = 0
+        self.step = self.interval = 0
+        self.next = next(iter(self.counts), first)
         self.stretch = 1
         self.history: list[Observation] = []
         self.selection = Selection(frozenset(partition.names))
@@ -122,10 +128,12 @@ class Controller:
         self.missed = False
         self.tallied = self.since = 0
         self.times: Counter[str] = Counter()
-        self.looked = method.dense or (self.probes and estimator != STEP)
+        self.looked = method.dense or (self.probes and estimator != STEP and not self.next)
         self.waiting: FirstBatch | None = None
+        if self.sparse is not None and self.probe_inputs is not None:
+            self.sparse.look(self.probe_inputs)
 
-    def _check(self, labelled: bool) -> None:
+    def _check(self, labelled: bool, begin: int) -> None:
         """Raise InputError where the method is not given what it needs."""
         check_kinds(self.method, {module.kind for module in self.partition.modules})
         name = type(self.method).__name__
@@ -149,13 +157,17 @@ class Controller:
             raise InputError(
                 f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
             )
-        if self.every < 1:
-            raise InputError(f"every must be ≥ 1 step, got {self.every}")
+        if self.every < 1 or begin < 0:
+            raise InputError(f"every must be ≥ 1 step and first ≥ 0, got {self.every} and {begin}")
+        if self.method.routes and of_step:
+            raise InputError(f"{name} counts the probe's tokens, and the estimator {STEP!r} has no probe: use another")
+        if self.method.routes:
+            experts_of(self.model, self.partition)
         if self.method.needs_length and self.length is None:
             raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
         if getattr(self.method, "match", None) is not None and not self.counts:
             raise InputError(f"{name} follows another run: give it counts, or set a share")
-        if self.counts and next(iter(self.counts)) != 0:
+        if self.counts and next(iter(self.counts)) < 0:
             raise InputError(f"counts are by the step at which an interval began, from 0 on, got {self.counts}")
 
     def _keep_to(self, budget: float, batch: int | None) -> None:
@@ -165,10 +177,10 @@ class Controller:
         if self.probe_inputs is None:
             raise InputError(f"estimator {STEP!r} has no samples to count a budget on: give n and every instead")
         inputs, estimator = self.probe_inputs, self.estimator
-        prices = counted_prices(self.model, self.partition, first(inputs, 1), batch, self.method.remainder)
+        prices = counted_prices(self.model, self.partition, first_samples(inputs, 1), batch, self.method.remainder)
         wanted = Extent(_samples(inputs), estimator.directions, self.every)
         found = choose(prices, budget, wanted, estimator.name, self.length)
-        self.probe_inputs, self.every = first(inputs, found.n), found.every
+        self.probe_inputs, self.every = first_samples(inputs, found.n), found.every
         self.probe_labels = None if self.probe_labels is None else self.probe_labels[: found.n]
         self.estimator = replace(estimator, directions=found.directions)
 
@@ -282,7 +294,7 @@ class Controller:
             self.sparse.reached.clear()
         if record:
             self._record(loss_scale)
-        elif not (self.looked or self.step or self.waiting):
+        elif not self.waiting and (self._blind or not (self.looked or self.step)):
             self.waiting = FirstBatch(self.model, self._look)
         self.step += 1
 
@@ -297,17 +309,25 @@ class Controller:
         self.looked = True
         with self.sparse.dense() if self.sparse else nullcontext():
             look_at(self.model, self.partition, inputs, read=self.probes)
+        if self.sparse:
+            self.sparse.look(inputs)
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         inputs = inputs_of(self.model, args, kwargs)
         if inputs is not None:
             self.look(inputs)
-        elif self.partition.premises:
+        elif self.partition.premises or self._blind:
+            also = ", and all layers are exact" if self._blind else ""
             warnings.warn(
-                "the first batch is no example of tensors with one first dimension, so names and shapes are believed: "
-                "give one to controller.look, or to partition_model(model, example=…)",
+                f"the first batch is no example of tensors with one first dimension, so names and shapes are believed"
+                f"{also}: give one to controller.look, or to partition_model(model, example=…)",
                 stacklevel=2,
             )
+
+    @property
+    def _blind(self) -> bool:
+        """Whether the backward pass has still to see what the model is called with, as after a resumption."""
+        return self.sparse is not None and self.sparse.blind
 
     def _record(self, loss_scale: float) -> None:
         """Read the kernels of the coming step."""
@@ -355,7 +375,7 @@ class Controller:
             return None
         spectra = kernels if SPECTRA in self.measured else None
         norms = norms_of_kernels({name: kernels[name] for name in self.partition.names})
-        return self._seen(spectra, norms if GRADIENTS in self.measured else {})
+        return self._seen(spectra, norms if GRADIENTS in self.measured else {}, {})
 
     def _select(self, step: int, rows: list[dict[str, Any]], seen: Observation) -> None:
         """Choose by what was ``seen`` at ``step``, and record it."""
@@ -363,8 +383,8 @@ class Controller:
         if self.measured:
             self.history.append(seen)
         self._choose(step)
-        tau = np.nan if self.selection.threshold is None else self.selection.threshold
         for row in rows:
+            tau = self.selection.thresholds.get(row["module"], np.nan)
             chosen = {kind: row["module"] in getattr(self.selection, kind) for kind in ("active", "frozen")}
             self.records.append(
                 {"interval": self.interval, "step": step, **row, "tau": tau, **chosen, "reached": np.nan}
@@ -415,7 +435,10 @@ class Controller:
         ``first``: find the sample of every row, as a first probe does; later ones see the same shapes.
         """
         kernels, norms = None, {}
-        with self.sparse.dense() if self.sparse else nullcontext():
+        counted: AbstractContextManager[dict[str, float]] = nullcontext({})
+        if self.method.routes:
+            counted = routed_shares(self.model, self.partition)
+        with self.sparse.dense() if self.sparse else nullcontext(), counted as shares:
             if SPECTRA in self.measured:
                 kernels = self._kernels(first)
             if GRADIENTS in self.measured:
@@ -424,7 +447,7 @@ class Controller:
                 if first and kernels is None:
                     confirm(self.model, self.partition, inputs)
                 norms = gradient_norms(self.model, self.partition, inputs, labels, loss)
-        return self._seen(kernels, norms)
+        return self._seen(kernels, norms, shares)
 
     def _kernels(self, first: bool) -> Kernels:
         assert self.probe_inputs is not None  # as was checked
@@ -438,19 +461,24 @@ class Controller:
             remainder=self.method.remainder,
         )
 
-    def _seen(self, kernels: Kernels | None, norms: Mapping[str, float]) -> tuple[list[dict[str, Any]], Observation]:
-        """One row per module, and the observation with the integral NTK's eigenvalues, largest first."""
+    def _seen(
+        self, kernels: Kernels | None, norms: Mapping[str, float], shares: Mapping[str, float]
+    ) -> tuple[list[dict[str, Any]], Observation]:
+        """One row per module, and the observation with the eigenvalues of the sums, largest first."""
         unseen = vars(Spectrum(np.nan, np.nan, np.nan))
         rows, largest, integral = [{**row, **unseen} for row in self.partition.table()], {}, np.empty(0)
+        kinds, layers = {}, {}
         if kernels is not None:
-            total = torch.stack(list(kernels.normalised(self.normalisation).values())).sum(0)
-            integral = eigenvalues(total.cpu())
+            grams = kernels.normalised(self.normalisation)
+            integral = _spectrum_of_sum(grams, grams)
+            kinds = {kind: _spectrum_of_sum(grams, names) for kind, names in _grouped(self._kind).items()}
+            layers = {layer: float(_spectrum_of_sum(grams, names)[0]) for layer, names in _grouped(self.depth).items()}
             found = kernels.table(self.normalisation).to_dict("records")
             rows = [{str(key): value for key, value in row.items()} for row in found]
             rows = [row for row in rows if row["module"] in self.depth]
             largest = {row["module"]: row["lambda_max"] for row in rows}
         rows = [{**row, "gradient_norm": norms.get(row["module"], np.nan)} for row in rows]
-        return rows, Observation(largest, integral, norms)
+        return rows, Observation(largest, integral, norms, kinds, layers, dict(shares))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on: plain numbers and lists. Between steps."""
@@ -471,7 +499,7 @@ class Controller:
                 "active": sorted(self.selection.active),
                 "frozen": sorted(self.selection.frozen),
             },
-            "history": [{**vars(seen), "integral": seen.integral.tolist()} for seen in self.history],
+            "history": [_plain(seen) for seen in self.history],
             "records": [dict(row) for row in self.records],
         }
 
@@ -483,11 +511,36 @@ class Controller:
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})
-        self.history = [Observation(**{**seen, "integral": np.array(seen["integral"])}) for seen in state["history"]]
+        self.history = [_observation(seen) for seen in state["history"]]
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])
         if self.sparse is not None:
             self.sparse.set_active(self.active)
+
+
+def _grouped(of: Mapping[str, Any]) -> dict[Any, list[str]]:
+    """The modules by what each is ``of``, in the order of the first of each."""
+    found: dict[Any, list[str]] = {}
+    for name, value in of.items():
+        found.setdefault(value, []).append(name)
+    return found
+
+
+def _spectrum_of_sum(grams: Mapping[str, Tensor], names: Iterable[str]) -> np.ndarray:
+    """The eigenvalues of the sum of some kernels, largest first."""
+    return eigenvalues(torch.stack([grams[name] for name in names]).sum(0).cpu())
+
+
+def _plain(seen: Observation) -> dict[str, Any]:
+    """An observation as lists and mappings whose keys are texts, which JSON leaves as they are."""
+    kinds = {kind: values.tolist() for kind, values in seen.kinds.items()}
+    return {**vars(seen), "integral": seen.integral.tolist(), "kinds": kinds, "layers": list(seen.layers.items())}
+
+
+def _observation(plain: Mapping[str, Any]) -> Observation:
+    kinds = {kind: np.array(values) for kind, values in plain["kinds"].items()}
+    arrays = {"integral": np.array(plain["integral"]), "kinds": kinds, "layers": dict(plain["layers"])}
+    return Observation(**{**plain, **arrays})
 
 
 def _samples(inputs: Mapping[str, Tensor]) -> int:

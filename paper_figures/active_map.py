@@ -18,7 +18,7 @@ from mat.evidence.runs.pooled import Tables
 
 FIGURE = {
     "title": "Which modules trained when",
-    "about": "The share of seeds in which each module was active.",
+    "about": "The share of seeds in which each module was active, and where no gradient reached what was.",
     "held": "{seeds}; no ledger.",
     "place": 80,
 }
@@ -29,6 +29,7 @@ ROW = 0.122  # inches per module: one line of 7 point text
 TALLEST = 7.5  # inches of one task's panels; more modules get thinner rows and one label per group
 MOST = 4  # tasks with a line of panels for each
 DECORATION, ABOVE = 0.55, 0.75  # inches of a line's titles and tick labels; of the legend and the footer
+UNREACHED = {"facecolor": "0.72", "edgecolor": "0.35", "hatch": "xxxx", "linewidth": 0}
 FROZEN = {"facecolor": styles.ORANGE, "edgecolor": "0.25", "hatch": "////", "linewidth": 0}
 
 
@@ -77,12 +78,16 @@ def panel_heights(modules: list[int]) -> list[float]:
 
 
 def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool) -> None:
-    """One task and method: dark where all seeds had the module active, marked where most froze it."""
-    active, frozen = (shares(tables, task, method, column, order) for column in ("active", "frozen"))
+    """One task and method: dark where all seeds had the module active, marked where most froze it, or had it active
+    while no gradient reached it."""
+    active, frozen, unreached = (
+        shares(tables, task, method, flag, order) for flag in ("active", "frozen", "unreached")
+    )
     edges = (np.arange(count + 1) - 0.5 for count in reversed(active.shape))
     ax.pcolormesh(*edges, active, cmap=SHARES, vmin=0, vmax=1)
-    for row, column in np.argwhere(frozen > 0.5):
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **FROZEN))
+    for marked, look in ((unreached, UNREACHED), (frozen, FROZEN)):
+        for row, column in np.argwhere(marked > 0.5):
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
     starts = np.flatnonzero(np.diff(order["layer"].to_numpy())) + 0.5
     ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
     seeds = len(tables.finished(task, method))
@@ -130,21 +135,26 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def shares(tables: Tables, task: str, method: str, column: str, order: pd.DataFrame) -> np.ndarray:
-    """Share of finished seeds, per (module in ``order``, interval), in which the flag ``column`` is set."""
+def shares(tables: Tables, task: str, method: str, flag: str, order: pd.DataFrame) -> np.ndarray:
+    """Share of finished seeds, per (module in ``order``, interval), that had the module ``active``, ``frozen`` or
+    ``unreached``: active, and reached by a gradient in less than half of the interval's steps."""
     rows = tables.probes_of(*tables.finished(task, method)["run"])
-    wide = rows.assign(flag=rows[column].astype(float)).pivot_table(index="module", columns="interval", values="flag")
+    rows["unreached"] = rows["active"] & (rows["reached"] < 0.5)
+    wide = rows.assign(flag=rows[flag].astype(float)).pivot_table(index="module", columns="interval", values="flag")
     return wide.reindex(order["module"]).to_numpy(dtype=float)
 
 
 def legend(figure: Figure, seeds: int) -> None:
-    """The shares that can occur (at most five of them) and the sign for frozen modules, above the panels."""
+    """The shares that can occur (at most five of them) and the signs for modules, above the panels."""
     levels = np.linspace(0, 1, min(seeds, 4) + 1)
     handles = [
         *(Patch(facecolor=SHARES(share), edgecolor="0.6", label=f"{share:.0%}") for share in levels),
-        Patch(**FROZEN, label="frozen in more than half of the seeds"),
+        Patch(**UNREACHED, label="active, not reached"),
+        Patch(**FROZEN, label="frozen"),
     ]
-    title = "share of seeds in which the module was active"
+    title = (
+        "share of seeds in which the module was active  ·  in most seeds: active while no gradient reached it, frozen"
+    )
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7)
 
 

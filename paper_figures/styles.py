@@ -45,6 +45,7 @@ STYLES = {
     "vanilla": Style(BLACK, "-", "o"),
     "mat": Style(VERMILION, "-", "s"),
     "mat_exact": Style(PURPLE, "--", "D"),
+    "mat_residual": Style(PURPLE, (0, (6, 1, 2, 1)), "D", "none"),
     "random": Style(BLUE, "-.", "^"),
     "multirate": Style(GREEN, (0, (1, 1)), "v"),
     "mat_modular": Style(VERMILION, (0, (8, 1.5)), "s", "none"),
@@ -67,7 +68,7 @@ SPARE = (
     Style(ORANGE, (0, (9, 1, 3, 1)), "P", "none"),
 )
 NAMES = {
-    "mat": "MAT", "mat_exact": "MAT (exact)", "mat_modular": "MAT (modular policy)",
+    "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
     "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
     "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "vanilla_cut": "vanilla (cut)",
     "vanilla_short": "vanilla (short)", "largest": f"largest {LAMBDA}", "gradient_norm": "gradient norm",

@@ -349,20 +349,27 @@ def _buckets(length: int, causal: bool) -> Tensor:
     return torch.where(distance.abs() < 8, distance.abs(), far) + 16 * (distance > 0)
 
 
-def detached_resnet(case: Case, active: set[str]) -> Tensor:
-    """The ResNet's training-mode forward with the output channels of inactive filter groups detached."""
-    depth = iter(range(99))
+def detached_resnet(case: Case, active: set[str], residual: bool = False) -> Tensor:
+    """The ResNet's training-mode forward with the output channels of inactive filter groups detached; where only what
+    is ``residual`` is, those of a block with an identity beside it, of the second convolution if none of the first is
+    active."""
+    depth = 0
 
-    def conv(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    def conv(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, cut: bool = not residual) -> Tensor:
+        nonlocal depth
         x = F.conv2d(x, conv.weight, None, conv.stride, conv.padding)
         x = F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-        return filter_groups(case, x, next(depth), active)
+        depth += 1
+        return filter_groups(case, x, depth - 1, active) if cut else x
 
     model = case.model
     x = F.relu(conv(case.inputs["x"], model.conv1, model.bn1))
     for (block,) in (model.layer1, model.layer2, model.layer3, model.layer4):
-        out = conv(F.relu(conv(x, block.conv1, block.bn1)), block.conv2, block.bn2)
-        x = F.relu(out + (x if block.downsample is None else conv(x, *block.downsample)))
+        plain = block.downsample is None
+        trained = any(f"conv{depth}.filters{g}" in active for g in range(case.settings.filter_groups))
+        inner = F.relu(conv(x, block.conv1, block.bn1, plain or not residual))
+        out = conv(inner, block.conv2, block.bn2, (plain and not trained) or not residual)
+        x = F.relu(out + (x if plain else conv(x, *block.downsample)))
     return F.linear(x.mean((2, 3)), model.fc.weight, model.fc.bias)
 
 

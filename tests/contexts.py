@@ -19,6 +19,7 @@ SETTINGS = [
     ("vanilla", {}),
     *(("mat", {"alpha": 0.5, "beta": 0.3, "threshold": way}) for way in ("rank", "top", "quantile", "share")),
     ("mat", {"alpha": 0.5, "beta": 0.3, "thaw": True}),
+    *(("mat", {"alpha": 0.5, "beta": 0.3, "scope": scope}) for scope in ("kind", "layer")),
     ("multirate", {}),
     *(("early_stop", {"match": "mat", "schedule": way}) for way in ("cut", "compressed")),
     *(
@@ -43,10 +44,10 @@ def method(name: str, given: dict | None = None) -> Method:
     return read(find("method", name).METHOD, given or {}, f"method {name}")
 
 
-def observe(*values, integral=(10.0, 4.0, 2.0, 1.0)):
+def observe(*values, integral=(10.0, 4.0, 2.0, 1.0), **sums):
     """The values are λ_max of a, b, c and d, and their gradient norms as well."""
     named = dict(zip(MODULES, values, strict=True))
-    return Observation(named, np.array(integral), named)
+    return Observation(named, np.array(integral), named, **sums)
 
 
 def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1)):

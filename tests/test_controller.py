@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mat import MAT, Controller, InputError, partition_model
 from mat.backward.sparse import SparseBackward
@@ -17,10 +18,11 @@ from mat.kernels.probes.growth import Growth
 from mat.methods.base import Method, Selection, highest
 from mat.methods.random import Random
 from mat.methods.vanilla import Vanilla
+from mat.partition.partition import Module, Partition, Slice
 from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
 from mat.seeds import stream_seed
-from tests.cases import bert_case, logits, moved, per_sample, routed, switch_case, vgg_case
+from tests.cases import bert_case, logits, moved, per_sample, resnet_case, routed, switch_case, vgg_case
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -144,6 +146,28 @@ def test_what_a_gradient_reached_is_read_off_the_steps_that_ran(mode, reached, o
     assert {row["reached"] for row in controller.records if row["interval"] == 1} == {1.0}
 
 
+@pytest.mark.parametrize("probes", [True, False])
+def test_residual_branches_are_known_from_the_probe_or_the_first_batch_also_after_a_resumption(probes):
+    """Steps go on with the same weights, and the lowest module trains through layers that are not."""
+    finals = []
+    for parts in ((2,), (1, 1)):
+        case, state = resnet_case(), None
+        optimizer = torch.optim.SGD(case.model.parameters(), lr=0.1)
+        for steps in parts:
+            method = MAT(alpha=0.9, mode="detach_residual") if probes else Lowest(mode="detach_residual")
+            controller = Controller(case.model, case.partition, method, case.inputs if probes else None, every=9)
+            controller.adopt(optimizer)
+            if state is not None:
+                controller.load_state_dict(state)
+            for _ in range(steps):
+                step(case, controller, optimizer)
+                assert controller.sparse.branches and controller.reached == controller.active
+            state = controller.state_dict()
+            controller.close()
+        finals.append(case.model.state_dict())
+    assert all(torch.equal(one, finals[1][name]) for name, one in finals[0].items())
+
+
 def test_a_dense_run_reaches_all_and_an_expert_without_tokens_is_not_reached():
     case = switch_case(batch=1, length=2)
     chosen = {name for name, rows in routed(case).items() if rows}
@@ -211,7 +235,7 @@ def test_a_schedule_is_told_how_much_lies_behind():
             {"every": 5, "estimator": "step", "probe_inputs": None},
             "a recorded step is exact, so observing it would change what Random trains",
         ),
-        (Random(match="other"), {"every": 5, "counts": {3: 1}}, "an interval began, from 0 on"),
+        (Random(match="other"), {"every": 5, "counts": {-3: 1}}, "an interval began, from 0 on"),
         (MAT(), {"every": 5, "budget": 0.5}, "give batch, the samples of one step"),
         (MAT(), {"every": 5, "budget": 0.5, "batch": 0}, "batch must be the samples of a training step"),
         (MAT(), {"every": 5, "budget": 1e-6, "batch": 3, "length": 10}, "pays for no probe"),
@@ -350,6 +374,103 @@ def test_the_integral_may_include_the_remainder():
     assert seen["full"] - seen["modules"] == pytest.approx(traces["remainder"], rel=1e-6)
     with pytest.raises(InputError, match="integral must be one of modules, full"):
         MAT(integral="all")
+
+
+def test_sums_are_of_the_kernels_of_a_kind_and_of_a_layer():
+    case = bert_case()
+    kernels = modular_ntk(case.model, case.partition, case.inputs, "trace")
+    controller = Controller(case.model, case.partition, MAT(), case.inputs, every=1, estimator="trace")
+    _, seen = controller.measure(first=True)
+    for by, found in (("kind", seen.kinds), ("layer", {layer: [value] for layer, value in seen.layers.items()})):
+        assert set(found) == {getattr(module, by) for module in case.partition.modules}
+        for which, values in found.items():
+            total = sum(kernels[m.name] for m in case.partition.modules if getattr(m, by) == which)
+            wanted = torch.linalg.eigvalsh(total).flip(0).clamp(min=0)[: len(values)]
+            assert values == pytest.approx(wanted.numpy(), rel=1e-9, abs=1e-12 * float(wanted[0]))
+
+
+class Sent(nn.Module):
+    """Two experts that are copies; the sign of a row's last entry says which one it is sent to, so that every row is as
+    long, and every gate as open, as any other."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(3, 2, bias=False) for _ in range(2))
+        self.experts[1].load_state_dict(self.experts[0].state_dict())
+        self.gate = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        out = x.new_zeros(len(x), 2)
+        for e, expert in enumerate(self.experts):
+            rows = (x[:, 2] > 0) == bool(e)
+            out[rows] = torch.sigmoid(self.gate) * expert(x[rows])
+        return out
+
+
+def test_experts_that_are_copies_are_equal_by_their_share_of_tokens():
+    """Three of twelve rows and nine of them, each of one gradient: λ_max is 3c and 9c, and 12c over the shares."""
+    model = Sent().double()
+    names = [f"experts.{e}.weight" for e in range(2)]
+    modules = [Module(f"expert{e}", "expert", 0, (Slice(name, 0, 0, 2),)) for e, name in enumerate(names)]
+    signs = torch.tensor([-1.0] * 3 + [1.0] * 9, dtype=torch.float64)
+    x = torch.stack([torch.full((12,), 0.3), torch.full((12,), -2.0), signs], 1).double()
+    method = MAT(routed=True)
+    controller = Controller(model, Partition.of(model, modules), method, {"x": x}, every=1, estimator="sum_of_logits")
+    for first in (True, False):
+        _, seen = controller.measure(first=first)
+        assert seen.routed == {"expert0": 0.25, "expert1": 0.75}
+    assert seen.lambda_max["expert1"] == pytest.approx(3 * seen.lambda_max["expert0"], rel=1e-9)
+    values = method.values(seen)
+    assert values["expert0"] == pytest.approx(values["expert1"], rel=1e-9)
+
+
+def test_what_cannot_count_tokens_says_so_at_once():
+    case, plain = switch_case(), bert_case()
+    for made, options, said in (
+        (case, {"estimator": "step", "probe_inputs": None}, "the estimator 'step' has no probe"),
+        (plain, {}, "one that the model has, ffn, head, got 'expert'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            options = {"probe_inputs": made.inputs, **options}
+            Controller(made.model, made.partition, MAT(routed=True), every=1, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"estimator": "step", "probe_inputs": None}], ids=["probe", "step"])
+def test_before_the_first_probe_everything_trains_and_nothing_is_measured(options):
+    """λ_0 is of the step that it comes at; a state that is saved before it leads to it, too."""
+    case = bert_case()
+    options = {"probe_inputs": case.inputs, "every": 2, "first": 3, **options}
+    method, active, saved = MAT(alpha=0.3, mode="exact"), [], None
+    controller = Controller(case.model, case.partition, method, **options)
+    optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-3)
+    controller.adopt(optimizer)
+    for number in range(6):
+        step(case, controller, optimizer)
+        active.append(len(controller.active))
+        saved = controller.state_dict() if number == 1 else saved
+    controller.end_step()
+    everything = len(case.partition.modules)
+    assert active[:3] == [everything] * 3 and active[-1] < everything
+    assert sorted({row["step"] for row in controller.records}) == [3, 5] and len(controller.history) == 2
+    controller.close()
+    again = Controller(case.model, case.partition, method, **options)
+    again.load_state_dict(saved)
+    assert (again.next, again.history, again.active) == (3, [], frozenset(case.partition.names))
+    with pytest.raises(InputError, match="first ≥ 0"):
+        Controller(case.model, case.partition, method, **{**options, "first": -1})
+
+
+def test_a_run_that_follows_a_late_one_begins_where_it_did():
+    case = bert_case()
+    controller = Controller(
+        case.model, case.partition, Random(match="other"), case.inputs, counts={3: 2, 5: 1}, every=2
+    )
+    controller.adopt(torch.optim.SGD(case.model.parameters(), lr=1e-3))
+    active = []
+    for _ in range(6):
+        controller.begin_step()
+        active.append(len(controller.active))
+    assert active == [len(case.partition.modules)] * 3 + [2, 2, 1]
 
 
 class Half(Method):

@@ -136,7 +136,7 @@ def test_a_run_shared_by_two_processes_is_that_of_one_in_losses_choices_and_cost
     curve, records, final = replicas.run(name, tmp_path)
     shared, chosen, end = both[0][f"loop {name}"]
     for row, other in zip(curve, shared, strict=True):
-        for column in ("val_loss", "train_loss", "active_share"):
+        for column in ("val_loss", "train_loss", "active_share", "reached_share"):
             assert other[column] == pytest.approx(row[column], nan_ok=True, **ROUNDING32)
         costs = [column for column in COSTS if name != "recorded" or "probe" not in column]  # which both record
         assert [other[column] for column in costs] == [row[column] for column in costs]

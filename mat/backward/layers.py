@@ -28,23 +28,21 @@ BATCH_NORM = inspect.signature(F.batch_norm)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def sparse_layer(
-    layer: nn.Module, path: str, detach: bool, pieces: Pieces, whole: bool, attends: bool = False
-) -> SparseLayer:
+def sparse_layer(layer: nn.Module, path: str, pieces: Pieces, whole: bool, attends: bool = False) -> SparseLayer:
     """The sparse form of ``layer``. ``whole``: no parameter of it is cut. ``attends``: it is part of an attention.
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
     if isinstance(layer, nn.MultiheadAttention) and "in_proj_weight" in pieces:
-        return Product(layer, detach, pieces, "in_proj_")
+        return Product(layer, pieces, "in_proj_")
     if _is_product(layer, pieces):
         if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces["weight"]):
             raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
-        return Product(layer, detach, pieces, transposed=_is_transposed(layer))
+        return Product(layer, pieces, transposed=_is_transposed(layer))
     if isinstance(layer, NORMS) or (set(pieces) == {"bias"} and isinstance(layer, nn.Linear | nn.Conv2d)):
-        return Assembled(layer, detach, pieces)
+        return Assembled(layer, pieces)
     if whole:
-        return Whole(layer, detach, pieces, attends)
+        return Whole(layer, pieces, attends)
     if isinstance(layer, nn.Conv2d):
         raise InputError(
             f"{path!r}: only a plain convolution with one group and numeric zero padding can be cut into slices; leave "
@@ -78,10 +76,8 @@ class Product:
     Conv1D.
     """
 
-    def __init__(
-        self, layer: nn.Module, detach: bool, pieces: Pieces, prefix: str = "", transposed: bool = False
-    ) -> None:
-        self.layer, self.detach, self.prefix, self.transposed = layer, detach, prefix, transposed
+    def __init__(self, layer: nn.Module, pieces: Pieces, prefix: str = "", transposed: bool = False) -> None:
+        self.layer, self.prefix, self.transposed = layer, prefix, transposed
         self.own = self.weight, self.bias
         self.pieces = {part: pieces.get(f"{prefix}{part}", []) for part in ("weight", "bias")}
         self.dim = next((piece.dim for piece, _ in self.pieces["weight"]), 0)
@@ -99,8 +95,9 @@ class Product:
         """Whether the layer holds parameters that are not its own, as within ``torch.func.functional_call``."""
         return self.weight is not self.own[0] or self.bias is not self.own[1]
 
-    def plan(self, is_active: IsActive) -> None:
-        rows, self.leaves = {}, []
+    def plan(self, is_active: IsActive, detach: bool) -> None:
+        """What is active of it from here on; ``detach``: the rest of it is a constant."""
+        rows, self.leaves, self.detach = {}, [], detach
         bias = self.bias
         lengths = {"weight": self.weight.shape[self.dim], "bias": 0 if bias is None else len(bias)}
         for part, length in lengths.items():
@@ -111,7 +108,7 @@ class Product:
         dim = 1 - self.dim if self.transposed else self.dim
         conv = isinstance(self.layer, nn.Conv2d)
         geometry = (self.layer.stride, self.layer.padding, self.layer.dilation) if conv else ()
-        self.current = Plan(dim, rows["weight"], rows["bias"], self.detach, geometry)
+        self.current = Plan(dim, rows["weight"], rows["bias"], detach, geometry)
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         (x,) = (*args, *kwargs.values())
@@ -121,7 +118,7 @@ class Product:
             return self(original, x[None])[0]
         if self.detach and self.current.weight.empty:
             x = x.detach()
-        wanted = wanted_channels(x) if self.detach and isinstance(self.layer, nn.Conv2d) else None
+        wanted = wanted_channels(x) if isinstance(self.layer, nn.Conv2d) else None
         weight: Tensor = self.weight.detach()
         bias = None if self.bias is None else self.bias.detach()
         leaves: Sequence[Tensor] = self.leaves
@@ -158,21 +155,21 @@ def as_autocast(tensor: Tensor, device: str) -> Tensor:
 class Assembled:
     """A layer with short parameters: they are put together from the leaves, inactive ones as constants.
 
-    In ``detach`` the inactive channels of a batch norm, which belong to filters that send nothing back, are
-    constants; other norms lie on residual paths and let gradients through, as does one over several processes.
+    Where it is to ``detach``, the inactive channels of a batch norm, which belong to filters that send nothing back,
+    are constants; other norms lie on residual paths and let gradients through, as does one over several processes.
     """
 
-    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces) -> None:
+    def __init__(self, layer: nn.Module, pieces: Pieces) -> None:
         self.layer, self.pieces = layer, pieces
         self.own = dict(layer._parameters)
         norm = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
-        self.channels = detach and norm and len(pieces) == 2
+        self.channels = norm and len(pieces) == 2
 
-    def plan(self, is_active: IsActive) -> None:
+    def plan(self, is_active: IsActive, detach: bool) -> None:
         self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
         self.trains = bool(self.active)
         self.rows = None
-        if self.channels:
+        if detach and self.channels:
             scales, shifts = ([(p.start, p.stop) for p, _ in found if p in self.active] for found in self._both())
             if scales == shifts:  # anything else is cut by its owner in a way of their own
                 self.rows = Rows.of(scales, self.layer.get_parameter("weight").numel())
@@ -218,20 +215,21 @@ class _BatchNorms(TorchFunctionMode):
 class Whole:
     """A layer of any type whose parameters are not cut: those that are inactive require no gradient while it runs.
 
-    In ``detach`` a layer without an active parameter is a constant, unless its parameters are short (a norm), or
-    it holds other layers: residual paths may lead through it, and carry their gradient.
+    Where it is to ``detach``, it is a constant without an active parameter, unless its parameters are short (a norm),
+    or it holds other layers: residual paths may lead through it, and carry their gradient.
 
     ``attends``: as part of an attention (a table of position biases) it may choose the kernel, which rounds in its own
     way, by what takes a gradient: then what is inactive does, and sends none back.
     """
 
-    def __init__(self, layer: nn.Module, detach: bool, pieces: Pieces, attends: bool = False) -> None:
+    def __init__(self, layer: nn.Module, pieces: Pieces, attends: bool = False) -> None:
         self.layer, self.pieces, self.attends = layer, pieces, attends
         self.own = dict(layer._parameters)
         long = any(leaf.dim() > 1 for found in pieces.values() for _, leaf in found)
-        self.detach = detach and long and not any(True for _ in layer.children())
+        self.ends = long and not any(True for _ in layer.children())
 
-    def plan(self, is_active: IsActive) -> None:
+    def plan(self, is_active: IsActive, detach: bool) -> None:
+        self.detach = detach and self.ends
         found = [(name, piece, leaf) for name, pairs in self.pieces.items() for piece, leaf in pairs]
         self.asleep = {name: leaf for name, piece, leaf in found if not is_active(piece)}
         self.trains = len(self.asleep) < len(found)

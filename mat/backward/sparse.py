@@ -3,6 +3,9 @@
 ``exact``   only the weight gradients of inactive modules are skipped; every other gradient is the full one.
 ``detach``  inactive modules are constants: no weight gradient and no gradient through them. Where a residual
             path goes around them, it still carries its gradient. Cheaper, and biased.
+``detach_residual``  they are constants only where a parallel path leads around their layer, and nothing that lies below
+            it in that residual branch is active (``mat.backward.branches``); anywhere else as in ``exact``, so that
+            every active module is reached. Until ``look`` was called nothing is known, and all is exact.
 
 The optimizer never sees a whole parameter that modules share: it sees one leaf tensor per slice
 (``SparseBackward.parameters``), a view of the parameter's own storage. An inactive slice has no ``.grad``,
@@ -27,6 +30,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from mat.backward.attention import Heads
+from mat.backward.branches import Below, residual_branches
 from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
 from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel, refuse_wrapper
@@ -80,6 +84,7 @@ class SparseBackward:
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
         self._layers = {path: self._layer(path) for path in paths}
+        self.branches: Below | None = None
         self._cores = _attentions(model, partition, self._layers)
         self._heads: dict[str, Heads | None] = dict.fromkeys(self._cores)
         if any(parameter.device.type != "cpu" for parameter in self.leaves.wholes.values()):
@@ -103,7 +108,7 @@ class SparseBackward:
         pieces = self.leaves.of_layer(path)
         whole = all(self.partition.is_whole(piece) for found in pieces.values() for piece, _ in found)
         attends = any(within(path, attention.core) for attention in self.partition.attentions)
-        return sparse_layer(self.model.get_submodule(path), path, self.mode == "detach", pieces, whole, attends)
+        return sparse_layer(self.model.get_submodule(path), path, pieces, whole, attends)
 
     def _forwards(self) -> Iterator[Forward]:
         """What stands in for the forward passes of layers, and of attentions and the products inside them."""
@@ -126,7 +131,7 @@ class SparseBackward:
         for path, run in {**layers, **{core: attend(core) for core in self._cores}}.items():
             inside = [layer for own, layer in self._layers.items() if own == path or within(own, path)]
             yield Forward(self.model.get_submodule(path), self._wanted, _trains(inside), run)
-        if self.mode == "detach":
+        if self.mode != "exact":
             yield from self._apart()
 
     def _apart(self) -> Iterator[Forward]:
@@ -187,12 +192,34 @@ class SparseBackward:
         for piece, leaf in self.leaves.items():
             if not self._is_active(piece):
                 leaf.grad = None
-        for layer in self._layers.values():
-            layer.plan(self._is_active)
-        if self.mode == "detach":
-            for path, names in self._cores.items():
-                found = [i for i, name in enumerate(names) if name in active]
-                self._heads[path] = Heads(found, len(names)) if len(found) < len(names) else None
+        self._plan()
+
+    @property
+    def blind(self) -> bool:
+        """Whether it waits for ``look``."""
+        return self.mode == "detach_residual" and self.branches is None
+
+    def look(self, inputs: Mapping[str, Tensor]) -> None:
+        """Find the residual branches of ``detach_residual`` on the first samples of ``inputs``, the first time."""
+        if self.blind:
+            with self.dense():
+                self.branches = residual_branches(self.model, self.partition, inputs)
+            self._plan()
+
+    def _plan(self) -> None:
+        for path, layer in self._layers.items():
+            layer.plan(self._is_active, self._detaches(path))
+        for path, names in self._cores.items():
+            found = [i for i, name in enumerate(names) if name in self.active]
+            cut = self._detaches(path) and len(found) < len(names)
+            self._heads[path] = Heads(found, len(names)) if cut else None
+
+    def _detaches(self, path: str) -> bool:
+        """Whether what is inactive of a layer or an attention is a constant."""
+        if self.mode != "detach_residual":
+            return self.mode == "detach"
+        below = (self.branches or {}).get(path)
+        return below is not None and self.active.isdisjoint(below)
 
     @contextmanager
     def dense(self) -> Iterator[None]:

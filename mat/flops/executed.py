@@ -146,8 +146,9 @@ class StepLedger:
     All steps have batches of one shape. A step's products depend on the active set and, with experts, on how many
     rows were routed to each: a later step costs what the counted one did and, for every expert, the difference in
     rows times the MACs of a row: the forward pass, the weight gradient if it is active, and the input gradient
-    unless ``mode`` is detach and it is not. Where an expert is not a submodule of its own, every step is counted.
-    ``mode``: exact, detach or dense. A memo is plain data: active set → (MACs, rows by expert).
+    unless ``mode`` is one that detaches and it is not (experts have residual paths beside them). Where an expert is not
+    a submodule of its own, every step is counted. ``mode``: of ``mat.modes``, or dense. A memo is plain data: active
+    set → (MACs, rows by expert).
     """
 
     def __init__(self, model: nn.Module, partition: Partition, mode: str, device: str = "cpu") -> None:
@@ -173,4 +174,4 @@ class StepLedger:
         return Counted(macs, dict(rows), result)
 
     def _passes(self, active: bool) -> int:
-        return 1 + active + (active or self.mode != "detach")
+        return 1 + active + (active or self.mode in ("exact", "dense"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -20,20 +20,29 @@ Count = Annotated[int, Range(ge=1)]
 @dataclass(frozen=True)
 class Observation:
     """What one probe measured. ``lambda_max``: per module, and ``integral``: the integral NTK's eigenvalues, largest
-    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise."""
+    first, where spectra were measured; ``gradient_norm``: per module, where gradients were. Empty otherwise.
+
+    With spectra come those of sums over some of the modules: ``kinds``, eigenvalues by kind, and ``layers``, λ_max by
+    layer. ``routed``: of every expert, its share of the rows (tokens) that its layer's experts were given, where the
+    method asks for it.
+    """
 
     lambda_max: Mapping[str, float]
     integral: np.ndarray
     gradient_norm: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Mapping[int, float] = field(default_factory=dict)
+    routed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What trains until the next probe. ``frozen``: never again; ``threshold``: the τ that decided, if any."""
+    """What trains until the next probe. ``frozen``: never again; ``thresholds``: the τ that decided on each module, if
+    any."""
 
     active: frozenset[str]
     frozen: frozenset[str] = frozenset()
-    threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
 
 
@@ -68,8 +77,9 @@ class Method:
     """Base of every method: a frozen record of settings with a pure ``select``."""
 
     mode: Mode = field(default="detach", kw_only=True)
-    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped) or ``detach`` (they let no
-    gradient through: without residual connections nothing below a layer that is wholly inactive learns)."""
+    """Backward pass of inactive modules: ``exact`` (only their weight gradients are skipped), ``detach`` (they let no
+    gradient through: without residual connections nothing below a layer that is wholly inactive learns) or
+    ``detach_residual`` (they let none through where a parallel path leads around them, and are exact elsewhere)."""
     observe: bool = field(default=False, kw_only=True)
     """Record spectra and gradients although the method reads nothing; their cost is measured but not charged."""
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -87,6 +97,11 @@ class Method:
     @property
     def remainder(self) -> bool:
         """Whether the integral NTK that it reads is of all parameters, the remainder's included."""
+        return False
+
+    @property
+    def routes(self) -> bool:
+        """Whether it reads how many tokens every expert was given."""
         return False
 
     def __post_init__(self) -> None:
@@ -160,11 +175,14 @@ def check_kinds(method: Method, present: Collection[str]) -> None:
     """Raise InputError unless a model with modules of the kinds ``present`` has those that ``method`` asks for."""
     lacking = sorted(method.kinds - set(present))
     if lacking:
-        raise InputError(f"kind must be one that the model has, {', '.join(sorted(set(present)))}, got {lacking[0]!r}")
+        raise InputError(
+            f"{type(method).__name__} needs modules of a kind that must be one that the model has, "
+            f"{', '.join(sorted(set(present)))}, got {lacking[0]!r}"
+        )
 
 
-def highest(modules: Sequence[str], score: Mapping[str, float], count: int) -> frozenset[str]:
-    """The ``count`` of ``modules`` with the largest scores; of equal ones those that come first."""
+def highest(modules: Sequence[Any], score: Mapping[Any, float], count: int) -> frozenset[Any]:
+    """The ``count`` of ``modules``, or layers, with the largest scores; of equal ones those that come first."""
     return frozenset(sorted(modules, key=lambda name: -score[name])[:count])
 
 

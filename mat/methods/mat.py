@@ -21,19 +21,30 @@ open:
   ``integral`` (A13) = modules (Θ is the sum over the modules) | full (the remainder's kernel is added).
   ``thaw`` (A12) = true: the temporal criterion is decided at every probe from the newest two Δ alone, so nothing is
     frozen for good.
+  ``scope`` (A22), what is compared with what
+    (none)    each module, with the others of all kinds: Θ = Σ_l Θ_l.
+    kind      each module, with the others of its kind k: Θ, N, L and τ are those of Θ_k = Σ_{l of k} Θ_l.
+    layer     a layer's modules are one: λ_t = λ_max(Σ_{l in it} Θ_l), L the number of layers, all follow it.
+  ``routed`` (A23) = true: λ_t of an expert is λ_max(Θ_l)/s_l, s_l its share of the tokens that its layer's experts
+    were given of the probe's samples (0 without any); τ stays that of the kernels as they are. tr Θ_l grows with the
+    tokens whose gradients Θ_l is made of, each sample's to one expert, or their gradients orthogonal: then λ_t is what
+    the expert would have with all tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from mat.errors import InputError
 from mat.limits import Range
-from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, Share, highest
+from mat.methods.base import SPECTRA, Context, Method, Observation, Selection, Share, highest, layers_of
+
+Values = Mapping[Any, float]  # by module, or by layer
 
 
 def rank_of(alpha: float, n: int) -> int:
@@ -53,13 +64,12 @@ def upper_quantile(values: Sequence[float], alpha: float) -> float:
     return float(np.interp(place, np.arange(len(values)), np.sort(values)[::-1]))
 
 
-def temporally_frozen(history: Sequence[Observation], module: str, beta: float, thaw: bool = False) -> bool:
+def temporally_frozen(values: Sequence[float], beta: float, thaw: bool = False) -> bool:
     """Whether the temporal criterion has held at any probe so far, from the third one on; with ``thaw``, whether it
-    holds at the newest.
+    holds at the newest. ``values``: a module's λ_max, probe by probe.
 
     A module whose kernel had not moved at the second probe (Δ_1 = 0) has no scale and is never frozen.
     """
-    values = [observation.lambda_max[module] for observation in history]
     if len(values) < 3:
         return False
     delta = np.abs(np.array(values) - values[0])
@@ -85,40 +95,92 @@ class MAT(Method):
     """Let modules that the temporal policy froze train again once its criterion no longer holds."""
     integral: Literal["modules", "full"] = "modules"
     """Parameters of the integral NTK: modules, or full (the remainder's too)."""
+    scope: Literal["kind", "layer"] | None = None
+    """What is compared: every module with those of its kind, or layers, whose modules are one; none: every module with
+    all others."""
+    routed: Literal[True] | None = None
+    """Divide an expert's λ_max by its share of its layer's tokens."""
     reads: ClassVar = frozenset({SPECTRA})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scope == "kind" and self.remainder:
+            raise InputError("scope kind goes by the spectrum of each kind's own modules: leave integral full out")
+        if self.scope == "layer" and self.routed:
+            raise InputError("routed is of single experts, and scope layer has none: leave one of them out")
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset({"expert"} if self.routed else ())
 
     @property
     def remainder(self) -> bool:
         return self.integral == "full"
 
-    def modular(self, modules: tuple[str, ...], seen: Observation) -> tuple[frozenset[str], float]:
-        """The modules that the modular policy keeps, and τ."""
-        values = [seen.lambda_max[name] for name in modules]
+    @property
+    def routes(self) -> bool:
+        return bool(self.routed)
+
+    def units(self, context: Context) -> dict[Any, list[str]]:
+        """What is chosen as one, from the input to the output, and its modules: every module, or every layer."""
+        if self.scope == "layer":
+            return {context.depth[names[0]]: names for names in layers_of(context)}
+        return {name: [name] for name in context.modules}
+
+    def values(self, seen: Observation) -> Values:
+        """λ_t of every unit."""
+        if self.scope == "layer":
+            return seen.layers
+        if not self.routed:
+            return seen.lambda_max
+        # without tokens there is no gradient, and λ_max is 0
+        return {name: value and value / seen.routed.get(name, 1.0) for name, value in seen.lambda_max.items()}
+
+    def compared(self, context: Context) -> list[tuple[list[Any], np.ndarray]]:
+        """The units that are decided on together, and the spectrum that τ is of."""
+        units, newest = list(self.units(context)), context.history[-1]
+        if self.scope != "kind":
+            return [(units, newest.integral)]
+        return [([u for u in units if context.kind[u] == kind], newest.kinds[kind]) for kind in newest.kinds]
+
+    def modular(self, units: Sequence[Any], values: Values, spectrum: np.ndarray) -> tuple[frozenset[Any], float]:
+        """The ``units`` that the modular policy keeps, and τ."""
         if self.threshold == "share":
-            chosen = highest(modules, seen.lambda_max, rank_of(self.alpha, len(modules)))
-            return chosen, min(seen.lambda_max[name] for name in chosen)
+            chosen = highest(units, values, rank_of(self.alpha, len(units)))
+            return chosen, min(values[unit] for unit in chosen)
         if self.threshold == "rank":
-            tau = modular_threshold(seen.integral, self.alpha)
+            tau = modular_threshold(spectrum, self.alpha)
         elif self.threshold == "top":
-            tau = self.alpha * float(seen.integral[0])
+            tau = self.alpha * float(spectrum[0])
         else:
-            tau = upper_quantile(values, self.alpha)
-        return frozenset(name for name, value in zip(modules, values, strict=True) if value >= tau), tau
+            tau = upper_quantile([values[unit] for unit in units], self.alpha)
+        return frozenset(unit for unit in units if values[unit] >= tau), tau
 
     def select(self, context: Context) -> Selection:
-        newest = context.history[-1]
-        active, tau = frozenset(context.modules), None
-        still: frozenset[str] = frozenset()
+        units, values = self.units(context), [self.values(seen) for seen in context.history]
+        active: frozenset[Any] = frozenset(units)
+        still: frozenset[Any] = frozenset()
+        taus: dict[Any, float] = {}
         if self.policy != "temporal":
-            active, tau = self.modular(context.modules, newest)
+            active = frozenset()
+            for group, spectrum in self.compared(context):
+                kept, tau = self.modular(group, values[-1], spectrum)
+                active, taus = active | kept, taus | dict.fromkeys(group, tau)
         if self.policy != "modular":
-            still = frozenset(m for m in context.modules if temporally_frozen(context.history, m, self.beta, self.thaw))
+            still = frozenset(
+                unit for unit in units if temporally_frozen([seen[unit] for seen in values], self.beta, self.thaw)
+            )
         active, note = active - still, None
         if not active:
-            kept = max(context.modules, key=lambda name: newest.lambda_max[name])
-            active, still = frozenset({kept}), still - {kept}
-            note = f"no module passed the policies; kept the one with the largest λ_max, {kept}"
-        return Selection(active, frozenset() if self.thaw else still, tau, note)
+            first = max(units, key=lambda unit: values[-1][unit])
+            active, still = frozenset({first}), still - {first}
+            note = f"no module passed the policies; kept the one with the largest λ_max, {first}"
+
+        def modules(chosen: frozenset[Any]) -> frozenset[str]:
+            return frozenset(name for unit in chosen for name in units[unit])
+
+        thresholds = {name: tau for unit, tau in taus.items() for name in units[unit]}
+        return Selection(modules(active), frozenset() if self.thaw else modules(still), thresholds, note)
 
 
 METHOD = MAT

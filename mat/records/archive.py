@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from mat.errors import InputError
 from mat.records.files import ENDING, RUN, missing, read_json, read_record, replacing
-from mat.records.run import FILES, RECORDS, read_run
+from mat.records.run import FILES, WRITTEN, kept, read_run
 from mat.records.seal import SEAL, beside, check_seal, text
 from mat.records.studies import JOB
 
@@ -32,7 +32,7 @@ RUNS, DATA = "runs", "data"
 PREPARED = ("task", "data_hash", "objective", "shapes", "outputs")  # of what was prepared, what is read again
 LARGEST, MOST = 2**30, 100_000  # bytes in all, unpacked; files
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
-_MEMBER = re.compile(rf"{_PART}/(?:{RUNS}/{_PART}/(?:{'|'.join(map(re.escape, FILES))})|(?!{RUNS}/){_PART}/{_PART})")
+_MEMBER = re.compile(rf"{_PART}/(?:{RUNS}/{_PART}/(?:{'|'.join(map(re.escape, WRITTEN))})|(?!{RUNS}/){_PART}/{_PART})")
 _AGAIN = "have the archive made again"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
 
@@ -52,7 +52,7 @@ class Item(NamedTuple):
     def names(self) -> dict[str, Path]:
         """Its files by their place."""
         if self.kind == RUNS:
-            return {f"{self.place}/{name}": self.path / name for name in FILES}
+            return {f"{self.place}/{name}": self.path / name for name in (*kept(self.path), SEAL)}
         return {self.place: self.path, f"{beside(Path(self.place)).as_posix()}": beside(self.path)}
 
 
@@ -97,7 +97,7 @@ def write(items: Iterable[Item], out: Path) -> None:
         check(item)
         content = {name: path.read_bytes() for name, path in item.names.items()}
         if item.kind == RUNS:  # its own seal may be of weights, too, which do not travel
-            sums = {name: _digest(content[f"{item.place}/{name}"]) for name in sorted(RECORDS)}
+            sums = {name: _digest(content[f"{item.place}/{name}"]) for name in sorted(kept(item.path))}
             content[f"{item.place}/{SEAL}"] = f"{text(sums)}\n".encode()
         twice = sorted(set(files) & set(content))
         if twice:
@@ -235,8 +235,9 @@ def state_of(item: Item, results: Path) -> str:
         return NEW
     if item.kind == RUNS and missing(there, FILES):
         return UNFINISHED
-    names = RECORDS if item.kind == RUNS else ("",)  # a seal there may be of weights, too
-    same = all((item.path / name).read_bytes() == (there / name).read_bytes() for name in names)
+    names = kept(item.path) if item.kind == RUNS else ("",)  # a seal there may be of weights, too
+    same = item.kind != RUNS or names == kept(there)
+    same = same and all((item.path / name).read_bytes() == (there / name).read_bytes() for name in names)
     return SAME if same else OTHER
 
 

@@ -1,7 +1,8 @@
 """Columns and keys of what a run writes.
 
 ``run.json``: what was run, by what and on what; ``curve.csv``: one row per evaluation, ascending in ``step``;
-``probes.csv.gz``: one row per probe and module; ``final.json``: how it ended.
+``probes.csv.gz``: one row per probe and module; ``spectra.csv.gz``: rows of the sums of the modules' kernels
+(``mat.methods.history``); ``final.json``: how it ended.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ NEWER = ("reached_share", "reached")  # what records were once written without: 
 PROBE_COLUMNS = tuple(
     name for name in (*PROBE_RECORD[:EPOCH_PLACE], "epoch", *PROBE_RECORD[EPOCH_PLACE:]) if name not in CHOICES
 )
+SPECTRA_COLUMNS = ("interval", "step", "scope", "of", "rank", "value")
 
 RUN_KEYS = (
     *("name", "labels", "spec", "seed", "code_hash", "code", "data_hash", "start_hash", "versions", "hardware"),
@@ -40,7 +42,7 @@ _TEXTS = frozenset(
     (
         *("module", "kind", "estimator", "normalisation", "way", "default_estimator", "default_normalisation"),
         *("scale", "family", "task", "model", "job", "setup", "code_hash", "code", "data_hash", "device", "cpu"),
-        *("part", "branch", "members", "loss_unit", "metric", "mode"),
+        *("part", "branch", "members", "loss_unit", "metric", "mode", "scope", "of"),
     )
 )
 _VERSION = "version_"

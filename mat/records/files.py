@@ -22,6 +22,7 @@ from mat.errors import InputError
 from mat.records.columns import NEWER, is_text
 
 RUN, CURVE, PROBES, FINAL = "run.json", "curve.csv", "probes.csv.gz", "final.json"
+SPECTRA = "spectra.csv.gz"
 ENDING = ".csv.gz"  # ends the names of tables that studies' jobs write
 _PACKED = ".gz"
 _NUMBERS = ("int64", "float64", "bool")

@@ -9,23 +9,40 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mat.errors import InputError
-from mat.records.columns import CURVE_COLUMNS, FINAL_KEYS, METRIC_PREFIX, PROBE_COLUMNS, RUN_KEYS, STATUSES
-from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, read_record, require
+from mat.records.columns import (
+    CURVE_COLUMNS,
+    FINAL_KEYS,
+    METRIC_PREFIX,
+    PROBE_COLUMNS,
+    RUN_KEYS,
+    SPECTRA_COLUMNS,
+    STATUSES,
+)
+from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, missing, read_json, read_record, require
 from mat.records.seal import SEAL, check_seal
 
 RECORDS = (RUN, CURVE, PROBES, FINAL)
 FILES = (*RECORDS, SEAL)  # of a run's folder; it is complete with the last
+WRITTEN = (*RECORDS, SPECTRA, SEAL)  # by a run; those recorded before spectra were have none
 CHECKPOINT = ("checkpoint/config.json", "checkpoint/model.safetensors")
 AGAIN = "move the folder away and train the run again"
+_NO_SPECTRA = pd.DataFrame(columns=SPECTRA_COLUMNS)
 
 
 class Record(NamedTuple):
-    """What a run wrote: ``run.json``, ``final.json``, its curve by step, its probes."""
+    """What a run wrote: ``run.json``, ``final.json``, its curve by step, its probes, the spectra of their sums (no row
+    where there are none)."""
 
     run: dict[str, Any]
     final: dict[str, Any]
     curve: pd.DataFrame
     probes: pd.DataFrame
+    spectra: pd.DataFrame
+
+
+def kept(folder: Path) -> tuple[str, ...]:
+    """The records that are in ``folder``, which has all of ``RECORDS``."""
+    return (*RECORDS, SPECTRA) if (folder / SPECTRA).is_file() else RECORDS
 
 
 def read_run(folder: Path, name: str | None = None, also: Iterable[str] = ()) -> Record:
@@ -40,12 +57,14 @@ def read_run(folder: Path, name: str | None = None, also: Iterable[str] = ()) ->
             f"run directory {folder} is incomplete: expected {', '.join((*FILES, *also))}, missing "
             f"{', '.join(lacking)}; let the run finish (it resumes from its own state) or leave the directory out"
         )
-    check_seal(folder / SEAL, (*RECORDS, *also), AGAIN)
+    names = kept(folder)
+    check_seal(folder / SEAL, (*names, *also), AGAIN)
     run, final = read_json(folder / RUN), read_json(folder / FINAL)
     require(folder / RUN, run, RUN_KEYS)
     require(folder / FINAL, final, FINAL_KEYS)
     curve = read_record(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX).sort_values("step", ignore_index=True)
-    found = Record(run, final, curve, read_record(folder / PROBES, PROBE_COLUMNS))
+    spectra = read_record(folder / SPECTRA, SPECTRA_COLUMNS) if SPECTRA in names else _NO_SPECTRA
+    found = Record(run, final, curve, read_record(folder / PROBES, PROBE_COLUMNS), spectra)
     wrong = _contradiction(found)
     if wrong is None and name not in (None, run["name"]):
         wrong = f"{RUN} is of the run {run['name']!r}, expected {name!r}"

@@ -21,7 +21,7 @@ from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.partition.discovery import partition_model
 from mat.partition.partition import Module, Partition, Slice
-from tests.cases import CASES, bert_case, detached_reference, logits, moved, vgg_case
+from tests.cases import CASES, bert_case, detached_reference, detached_resnet, logits, moved, vgg_case
 from tests.rounding import assert_same_weights, spread
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -41,6 +41,7 @@ def sparse_gradients(case, mode, active):
     """Gradient of every leaf by slice; leaves without one are left out."""
     sparse = SparseBackward(case.model, case.partition, mode)
     try:
+        sparse.look(case.inputs)
         sparse.set_active(active)
         case.loss().backward()
         return {piece: leaf.grad for piece, leaf in sparse.leaves.items() if leaf.grad is not None}
@@ -82,6 +83,22 @@ def test_detach_equals_a_model_written_with_detach(name, data):
     active = data.draw(active_sets(case))
     loss = case.loss_of(detached_reference(case, active))
     assert_equal_to(case, active, plain_gradients(case, loss), sparse_gradients(case, "detach", active))
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=6)
+@given(data=st.data())
+def test_detach_residual_is_exact_but_on_residual_branches(name, data):
+    """All of a VGG is exact, all of a transformer is detached, bit for bit; of a ResNet blocks with an identity."""
+    case = CASES[name]()
+    active = data.draw(active_sets(case))
+    got = sparse_gradients(case, "detach_residual", active)
+    if name == "resnet":
+        loss = case.loss_of(detached_resnet(case, active, residual=True))
+        assert_equal_to(case, active, plain_gradients(case, loss), got)
+    else:
+        wanted = sparse_gradients(case, "exact" if name.startswith("vgg") else "detach", active)
+        assert got.keys() == wanted.keys() and all(torch.equal(got[p], wanted[p]) for p in got)
 
 
 @pytest.mark.parametrize("name", CASES)

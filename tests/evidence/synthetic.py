@@ -15,8 +15,11 @@ import pandas as pd
 
 from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs.pooled import Tables
-from mat.records.files import CURVE, FINAL, PROBES, RUN, write_record
-from mat.records.run import RECORDS
+from mat.methods.base import Observation
+from mat.methods.history import sums
+from mat.records.columns import SPECTRA_COLUMNS
+from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, write_record
+from mat.records.run import kept
 from mat.records.seal import SEAL, write_seal
 
 
@@ -188,6 +191,7 @@ def write_run(
     }  # fmt: skip
     write_record(curve, path / CURVE)
     write_record(probes, path / PROBES)
+    write_record(_spectra(probes), path / SPECTRA)
     (path / RUN).write_text(json.dumps(run))
     (path / FINAL).write_text(json.dumps(final))
     seal(path)
@@ -195,7 +199,7 @@ def write_run(
 
 def seal(path: Path) -> None:
     """Seal a run directory as it is."""
-    write_seal(path / SEAL, RECORDS)
+    write_seal(path / SEAL, kept(path))
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -270,3 +274,16 @@ def _probes(
                 }
             )  # fmt: skip
     return pd.DataFrame(rows).astype({"active": bool, "frozen": bool})
+
+
+def _spectra(probes: pd.DataFrame) -> pd.DataFrame:
+    """Of the sums of kernels with these λ_max, as if each next eigenvalue were three quarters of the one before."""
+    rows = []
+    for (interval, step), seen in probes[probes["lambda_max"].notna()].groupby(["interval", "step"]):
+        falling = 0.75 ** np.arange(24)
+        by = {name: seen.groupby(name)["lambda_max"].sum() for name in ("kind", "layer")}
+        kinds = {kind: 0.5 * total * falling for kind, total in by["kind"].items()} if len(by["kind"]) > 1 else {}
+        layers = {int(layer): 0.6 * total for layer, total in by["layer"].items()}
+        observation = Observation({}, 0.5 * seen["lambda_max"].sum() * falling, {}, kinds, layers)
+        rows += [{"interval": interval, "step": step, **row} for row in sums(observation)]
+    return pd.DataFrame(rows, columns=SPECTRA_COLUMNS)

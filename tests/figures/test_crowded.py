@@ -33,6 +33,7 @@ def many(tmp_path_factory):
     runs = write_runs(root / "runs", tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
     collect_into(runs, root / "tables")
     write(root / "tables", "results")
+    write(root / "tables", "replay")
     compare(root / "tables")
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
@@ -50,6 +51,7 @@ def long(tmp_path_factory):
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
     collect_into(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
     write(root / "tables", "results")
+    write(root / "tables", "replay")
     return root / "tables"
 
 

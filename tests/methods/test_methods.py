@@ -27,7 +27,7 @@ def test_threshold_is_the_rank_in_the_integral_spectrum():
 
 def test_modular_policy_keeps_modules_at_or_above_the_threshold():
     selection = MAT(alpha=0.5, policy="modular").select(context([observe(4.0, 3.9, 5.0, 0.1)]))
-    assert selection.threshold == 4.0 and selection.active == {"a", "c"}
+    assert set(selection.thresholds.values()) == {4.0} and selection.active == {"a", "c"}
 
 
 def test_an_empty_set_keeps_the_largest_and_says_so():
@@ -37,14 +37,12 @@ def test_an_empty_set_keeps_the_largest_and_says_so():
 
 def test_temporal_policy_by_hand():
     # a: Δ = 0, 2, 2.001 -> |0.001|/2 = 5e-4 < 1e-3: frozen at the third probe. b: |4 - 2|/2 = 1: not.
-    history = [observe(1, 1, 1, 1), observe(3, 3, 1, 2), observe(3.001, 5, 1, 3)]
-    assert temporally_frozen(history, "a", 1e-3) and not temporally_frozen(history, "b", 1e-3)
-    assert not temporally_frozen(history, "c", 1e-3)  # never moved: no scale
-    assert not temporally_frozen(history[:2], "a", 1e-3)  # from the third probe on
-    later = [*history, observe(9, 5, 1, 4)]
-    assert temporally_frozen(later, "a", 1e-3), "frozen for good, although it moves again"
+    assert temporally_frozen([1, 3, 3.001], 1e-3) and not temporally_frozen([1, 3, 5], 1e-3)
+    assert not temporally_frozen([1, 1, 1], 1e-3)  # never moved: no scale
+    assert not temporally_frozen([1, 3], 1e-3)  # from the third probe on
+    assert temporally_frozen([1, 3, 3.001, 9], 1e-3), "frozen for good, although it moves again"
     # the size of the change counts, not its sign: Δ falls from 4 to 3.999
-    assert temporally_frozen([observe(1, 1, 1, 1), observe(1, 5, 1, 1), observe(1, 4.999, 1, 1)], "b", 1e-3)
+    assert temporally_frozen([1, 5, 4.999], 1e-3)
 
 
 def test_mat_is_both_policies():
@@ -90,8 +88,55 @@ def test_alternatives_of_the_threshold_by_hand():
     }
     for threshold, (active, tau) in wanted.items():
         selection = MAT(alpha=0.5, policy="modular", threshold=threshold).select(context(seen))
-        assert selection.threshold == tau and selection.active == (active or {"a"}), threshold
+        assert set(selection.thresholds.values()) == {tau}, threshold
+        assert selection.active == (active or {"a"}), threshold
         assert (selection.note is not None) == (not active)
+
+
+SUMS = {
+    "kinds": {"head": np.array([7.0, 2.0]), "ffn": np.array([3.0, 3.0])},  # a and c; b and d
+    "layers": {0: 6.0, 1: 3.0, 2: 1.0},  # a and b; c; d
+}
+
+
+def test_scopes_by_hand():
+    """λ_max 4, 3, 3, 1 of a (head), b (ffn), c (head) and d (ffn), at α = 0.5; a and b are one layer."""
+    wanted = {  # scope, threshold: what is active, and τ of a, b, c and d
+        ("kind", "rank"): ("b", (7, 3, 7, 3)),
+        ("kind", "top"): ("ab", (3.5, 1.5, 3.5, 1.5)),
+        ("kind", "quantile"): ("ab", (3.5, 2, 3.5, 2)),
+        ("kind", "share"): ("ab", (4, 3, 4, 3)),
+        ("layer", "rank"): ("ab", (4, 4, 4, 4)),  # 6 ≥ 4 > 3
+        ("layer", "top"): ("ab", (5, 5, 5, 5)),
+        ("layer", "quantile"): ("abc", (3, 3, 3, 3)),  # the median of 6, 3 and 1
+        ("layer", "share"): ("abc", (3, 3, 3, 3)),  # ⌈0.5 · 3⌉ layers
+    }
+    for (scope, threshold), (active, taus) in wanted.items():
+        chosen = MAT(alpha=0.5, policy="modular", threshold=threshold, scope=scope).select(
+            context([observe(4.0, 3.0, 3.0, 1.0, **SUMS)])
+        )
+        assert (chosen.active, chosen.thresholds) == (set(active), dict(zip(MODULES, taus, strict=True))), threshold
+
+
+def test_a_layer_freezes_as_one_and_the_largest_layer_stays():
+    """Layer 0: Δ = 0, 1, 1.0001; layers 1 and 2 move, a and b by themselves too."""
+    seen = [(1, 1, 1), (2, 3, 9), (2.0001, 9, 1)]
+    history = [observe(i, i**2, 1, 1, layers=dict(enumerate(layers))) for i, layers in enumerate(seen)]
+    chosen = MAT(policy="temporal", scope="layer").select(context(history))
+    assert chosen.frozen == {"a", "b"} and chosen.active == {"c", "d"}
+    still = [observe(1, 1, 1, 1, layers={0: t, 1: 2 * t, 2: t}) for t in (1, 2, 2)]
+    assert MAT(policy="temporal", scope="layer").select(context(still)).active == {"c"}
+
+
+def test_an_experts_value_is_divided_by_its_share_of_tokens():
+    """τ = 4 of the integral: a has 3/0.5, b 1/0.25; c, which is no expert, 3; d got no token."""
+    seen = observe(3.0, 1.0, 3.0, 0.0, routed={"a": 0.5, "b": 0.25, "d": 0.0})
+    assert MAT(alpha=0.5, policy="modular", routed=True).select(context([seen])).active == {"a", "b"}
+    assert MAT(alpha=0.5, policy="modular").select(context([seen])).note is not None
+    with pytest.raises(InputError, match="routed is of single experts"):
+        MAT(routed=True, scope="layer")
+    with pytest.raises(InputError, match="leave integral full out"):
+        MAT(integral="full", scope="kind")
 
 
 def test_the_quantile_is_numpys_and_exact_where_it_falls_on_a_value():
@@ -159,7 +204,7 @@ def test_every_method_trains_a_model(make, name, options):
         ("mat", {"alpha": "big"}, "alpha: expected a number"),
         ("mat", {"beta": -1.0}, "beta: expected a number ≥ 0"),
         ("mat", {"policy": "spatial"}, "policy: expected 'both', 'modular' or 'temporal', got 'spatial'"),
-        ("mat", {"mode": "mask"}, "mode: expected 'exact' or 'detach'"),
+        ("mat", {"mode": "mask"}, "mode: expected 'exact', 'detach' or 'detach_residual'"),
         ("mat", {"gamma": 1}, "unknown key 'gamma'"),
         ("random", {}, "needs either match"),
         ("random", {"match": "mat", "share": 0.5}, "needs either match"),
@@ -167,6 +212,8 @@ def test_every_method_trains_a_model(make, name, options):
         ("multirate", {"k": 0}, "k: expected a number ≥ 1"),
         ("multirate", {"k": 10**6}, "k: expected a number ≤ 1000"),
         ("mat", {"threshold": "mean"}, "threshold: expected 'rank', 'top', 'quantile' or 'share'"),
+        ("mat", {"scope": "head"}, "scope: expected 'kind' or 'layer', got 'head'"),
+        ("mat", {"routed": False}, "routed: expected True, got False"),
         ("largest", {}, "needs either match"),
         ("kind", {"share": 0.5}, "'kind' is missing"),
         ("misa", {"share": 0.5, "eta": -1.0}, "eta: expected a number ≥ 0"),

@@ -14,7 +14,7 @@ import pytest
 from mat.errors import InputError
 from mat.records import archive
 from mat.records.files import ENDING, write_json, write_record
-from mat.records.run import FILES, RECORDS
+from mat.records.run import WRITTEN, kept
 from mat.records.seal import SEAL, beside, text, write_seal
 from tests.evidence.synthetic import METHODS, write_runs
 from tests.evidence.synthetic_branches import branches
@@ -32,7 +32,7 @@ def home(tmp_path_factory):
     first, _ = write_runs(home / "runs", tasks=["digits"], methods=methods, seeds=[0, 1], steps=60)
     (first / "checkpoint").mkdir()
     (first / "checkpoint/model.safetensors").write_bytes(b"weights")
-    write_seal(first / SEAL, [*RECORDS, "checkpoint/model.safetensors"])
+    write_seal(first / SEAL, [*kept(first), "checkpoint/model.safetensors"])
     (home / "runs/.state").mkdir()
     job = branches(families=["vgg"], seeds=[0])[0]
     path = home / f"branches/{job['job'].iloc[0]}{ENDING}"
@@ -124,7 +124,7 @@ def dropped(files: dict) -> None:
 
 def renamed(files: dict) -> None:
     run = run_of(files)
-    for name in FILES:
+    for name in WRITTEN:
         files[f"demo/runs/another/{name}"] = files.pop(f"{run}/{name}")
 
 
@@ -239,7 +239,7 @@ def test_what_is_no_record_is_not_packed(home, tmp_path):
     shutil.copytree(run, tmp_path / "odd")
     said = json.loads((run / "run.json").read_text())
     (tmp_path / "odd/run.json").write_text(json.dumps(said | {"name": "../up"}))
-    write_seal(tmp_path / "odd" / SEAL, RECORDS)
+    write_seal(tmp_path / "odd" / SEAL, kept(tmp_path / "odd"))
     with pytest.raises(InputError, match="no name that an archive can hold"):
         archive.export([tmp_path / "odd"], tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()

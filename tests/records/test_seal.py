@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mat.errors import InputError
-from mat.records.run import FILES, RECORDS, read_run
+from mat.records.run import FILES, kept, read_run
 from mat.records.seal import SEAL, beside, check_seal, write_seal
 from tests.evidence.synthetic import edit, write_runs
 
@@ -68,7 +68,7 @@ def test_a_record_that_contradicts_itself_is_refused_though_it_is_sealed(runs, t
     edit(copy, seed=1)
     path = copy / "run.json"
     path.write_text(path.read_text().replace('"seed": 1', '"seed": 2', 1))
-    write_seal(copy / SEAL, RECORDS)
+    write_seal(copy / SEAL, kept(copy))
     with pytest.raises(InputError, match=r"run\.json has seed 2, its specification 1"):
         read_run(copy)
 

@@ -24,7 +24,7 @@ from mat.experiments.config.scale import CONFIGS, read_scale
 from mat.experiments.config.spec import Start
 from mat.experiments.training import code_version
 from mat.records.files import ENDING
-from mat.records.run import CHECKPOINT, FILES
+from mat.records.run import CHECKPOINT, WRITTEN
 from mat.records.seal import SEAL, beside
 
 
@@ -101,7 +101,7 @@ ASKED = {
     *(["tuning"] if Path(tuning.PLACE.format(scale=SCALE)).is_file() else []),
 }
 RECORDS = {table.name: table for table in tables.of_scale(ASKED)}
-POOLED = [f"{TABLES}/{name}" for name in (*pooled.FILES, SEAL)]
+POOLED = [f"{TABLES}/{name}" for name in (*pooled.WRITTEN, SEAL)]
 # what a report is made from, pooled runs included
 TABLE_FILES = [
     *POOLED,
@@ -134,9 +134,9 @@ def run_inputs(wildcards):
     run = RUNS[wildcards.run]
     needed = [f"{RESULTS}/data/{run.task}.json"]
     if run.follows:
-        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in FILES]
+        needed += [f"{RESULTS}/runs/{run.follows}/{name}" for name in WRITTEN]
     if run.starts_from:
-        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in (*FILES, *CHECKPOINT)]
+        needed += [f"{RESULTS}/runs/{run.starts_from}/{name}" for name in (*WRITTEN, *CHECKPOINT)]
     return needed
 
 

@@ -4,7 +4,7 @@ anything. What a table reads is said by its record alone."""
 
 rule collect:
     input:
-        runs=[f"{RESULTS}/runs/{run}/{name}" for run in RUNS for name in FILES],
+        runs=[f"{RESULTS}/runs/{run}/{name}" for run in RUNS for name in WRITTEN],
     output:
         POOLED,
     log:

@@ -5,7 +5,7 @@ rule train:
     input:
         run_inputs,
     output:
-        [f"{RESULTS}/runs/{{run}}/{name}" for name in FILES],
+        [f"{RESULTS}/runs/{{run}}/{name}" for name in WRITTEN],
     log:
         f"{RESULTS}/logs/train/{{run}}.log",
     wildcard_constraints:
@@ -32,7 +32,7 @@ rule train:
 # the same, for runs that others start from: they keep their weights, and others wait for them
 use rule train as pretrain with:
     output:
-        [f"{RESULTS}/runs/{{run}}/{name}" for name in (*FILES, *CHECKPOINT)],
+        [f"{RESULTS}/runs/{{run}}/{name}" for name in (*WRITTEN, *CHECKPOINT)],
     wildcard_constraints:
         run=named(STARTS),
     priority: 1

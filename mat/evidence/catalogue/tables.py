@@ -15,7 +15,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import pooled
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.record import RUNS, Given, RuleFile, Table
+from mat.evidence.tables.record import RUNS, SPECTRA, Given, RuleFile, Table
 from mat.evidence.text import format
 from mat.records.files import write_text
 
@@ -26,6 +26,7 @@ POOLED = tuple(
         ("runs", "Every run", "One row per run: seed, outcome, test metrics, seconds, hashes, versions."),
         ("curves", "Curves of every run", "One row per evaluation: losses, metrics, every ledger, seconds."),
         ("probes", "Probes of every run", "One row per probe and module: spectrum, threshold, active, frozen."),
+        ("spectra", "Spectra of every run", "Eigenvalues of the integral NTK and of each kind's own, λ_max by layer."),
     )
 )
 _ENDINGS = (".md", ".csv", ".tex", ".parquet")
@@ -83,6 +84,8 @@ def sources(table: Table, scale: str) -> list[str]:
     for name in table.reads:
         if name == RUNS:
             found += pooled.FILES
+        elif name == SPECTRA:
+            found.append(pooled.SPECTRA)
         elif name in rule_files():
             found.append(rule_files()[name].path)
         else:

@@ -11,11 +11,14 @@ from mat.errors import InputError
 from mat.evidence.runs.curves import Convergence
 from mat.records.costs import LEDGERS
 
+ROLES = {"<method>": "method", "<random>": "random", "<short>": "short"}  # labels that a reading brings
+
 
 @dataclass(frozen=True)
 class Entry:
     """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
-    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all"."""
+    ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
+    whether it is judged under every reading of the paper (``mat.evidence.claims.readings``)."""
 
     id: str
     text: str
@@ -29,6 +32,7 @@ class Entry:
     thresholds: dict[str, float]
     min_seeds: int
     ambiguities: list[str]
+    readings: bool = False
 
     def __post_init__(self) -> None:
         empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]
@@ -40,9 +44,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Claim(Entry):
-    """One claim. ``overall``: the file's verdicts for tasks that differ (mixed, any_inconclusive)."""
+    """One claim, with what the file says for all: ``overall``, verdicts for tasks that differ (mixed,
+    any_inconclusive), and ``min_reached_ratio``, the share of what a reading selects that gradients must reach."""
 
-    overall: tuple[str, str]
+    overall: tuple[str, str] = ("", "")
+    min_reached_ratio: float = 0.0
 
     def one(self, name: str) -> str:
         """The one label of a role. Raises InputError where it has another number of them."""

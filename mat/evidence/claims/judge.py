@@ -1,7 +1,8 @@
-"""One claim on the tables: an outcome per task, one over all tasks, and the same at another confidence."""
+"""One claim on the tables: an outcome per task, one over all tasks, and how sure both are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from mat.evidence.claims.rule import Case, Effect, Outcome, not_tested, too_few
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.stats.power import MOST, seeds_needed
 from mat.evidence.text import format
 
@@ -66,16 +68,23 @@ def _brackets(found: Outcome) -> str:
     return f" ({', '.join(shown) or found.reason.rstrip('.')})"
 
 
-def simultaneous(claims: int) -> float:
-    """The confidence of each of ``claims`` intervals at which all hold together with 95 % (Bonferroni)."""
-    return 1 - (1 - CONFIDENCE) / max(1, claims)
+def chance(found: Outcome) -> float:
+    """The one-sided p-value of a verdict (``multiplicity.p_value``): 1 where nothing is said; NaN where nothing was
+    tested."""
+    if found.decide is None:
+        return math.nan
+    return 1.0 if found.verdict == INCONCLUSIVE else p_value(found.decide, found.deciding, found.verdict)
 
 
-def corrected(claim: Claim, found: Outcome, confidence: float) -> str:
-    """The verdict with every deciding interval at ``confidence``; too few seeds stay too few."""
-    if found.decide is None or too_few(found.deciding, claim.min_seeds):
-        return found.verdict
-    return found.decide([value.at(confidence) for value in found.deciding])
+def chance_over(verdict: str, chances: Iterable[float]) -> float:
+    """The same of a ``verdict`` over tasks, which says something of each: the largest of theirs."""
+    tested = [each for each in chances if not math.isnan(each)]
+    return 1.0 if verdict == INCONCLUSIVE else max(tested, default=math.nan)
+
+
+def corrected(verdict: str, p: float, level: float) -> str:
+    """The verdict where its p-value is at most ``level``, else inconclusive; one that was not tested as it is."""
+    return verdict if math.isnan(p) or p <= level else INCONCLUSIVE
 
 
 def needed(claim: Claim, found: Outcome) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from mat.errors import InputError
-from mat.evidence.claims.claim import Claim, Claims, Entry
+from mat.evidence.claims.claim import ROLES, Claim, Claims, Entry
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.runs.curves import Convergence
@@ -19,9 +22,14 @@ class _Overall(Strict):
     any_inconclusive: Literal[VERDICTS]
 
 
+class _Validity(Strict):
+    min_reached_ratio: Annotated[float, Field(ge=0, le=1)]
+
+
 class _File(Strict):
     convergence: dict[str, Any]
     overall: _Overall
+    validity: _Validity
     claims: list[Any]
 
 
@@ -36,7 +44,10 @@ def load_claims(path: Path) -> Claims:
 
 def _claims(file: _File) -> Claims:
     both = file.overall.mixed, file.overall.any_inconclusive
-    claims = tuple(_claim(f"claim {number}", given, both) for number, given in enumerate(file.claims, 1))
+    claims = tuple(
+        replace(_claim(f"claim {number}", given), overall=both, min_reached_ratio=file.validity.min_reached_ratio)
+        for number, given in enumerate(file.claims, 1)
+    )
     ids = [claim.id for claim in claims]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice or not claims:
@@ -45,7 +56,7 @@ def _claims(file: _File) -> Claims:
     return Claims(read(Convergence, file.convergence, "convergence"), *both, claims)
 
 
-def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
+def _claim(where: str, given: Any) -> Claim:
     if isinstance(given, dict):
         where = f"{where} ({given.get('id')})"
         if isinstance(given.get("uses"), dict):  # one label need not be a list
@@ -56,4 +67,12 @@ def _claim(where: str, given: Any, overall: tuple[str, str]) -> Claim:
     for name, found, keys in (("uses", entry.uses, rule.roles), ("thresholds", entry.thresholds, rule.thresholds)):
         if said := wrong_keys(found, keys, keys):
             raise InputError(f"{where}.{name}: {said}")
-    return Claim(**vars(entry), overall=overall)
+    named = sorted({label for labels in entry.uses.values() for label in labels if label.startswith("<")})
+    if unknown := [label for label in named if label not in ROLES]:
+        raise InputError(f"{where}.uses: expected a label or one of {', '.join(ROLES)}, got {unknown[0]}")
+    if entry.readings != bool(named) or (entry.readings and (rule.scale or rule.families)):
+        raise InputError(
+            f"{where}.readings: expected true where uses names what a reading brings ({', '.join(ROLES)}), of a rule "
+            f"that judges tasks, and false elsewhere; got {entry.readings} with {', '.join(named) or 'none of these'}"
+        )
+    return Claim(**vars(entry))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
-from mat.evidence.claims.verdict import NOT_TESTED
+from mat.evidence.claims.readings import Reading
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
 from mat.evidence.stats.bootstrap import COVERAGE
-from mat.evidence.stats.intervals import CONFIDENCE, Interval
+from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.multiplicity import LEVEL
 from mat.evidence.stats.power import POWER
 from mat.evidence.tables import sanity
 from mat.evidence.text import format
@@ -19,7 +23,7 @@ HEADER = (
 )  # fmt: skip
 
 
-def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
+def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequence[Reading] = ()) -> str:
     """Verdict per claim, then per task with its numbers, then how to read them and the rules they were judged by."""
     about = {claim.id: claim for claim in claims.claims}
     top = frame[frame["task"] == ALL]
@@ -49,6 +53,9 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str) -> str:
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
         f"smoothed over {claims.convergence.window} evaluations.",
     ]  # fmt: skip
+    if readings:
+        about_them = "\n".join(f"- **{each.id}** (`{each.method}`): {each.text}" for each in readings)
+        parts += ["## Readings", about_them]
     return "\n\n".join(parts)
 
 
@@ -61,9 +68,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
         for n, (t, percentile) in by_n.items()
     )
     return [
-        f"After correction: the verdict with intervals at {100 * first['confidence_corrected']:.4g} % instead of "
-        f"{100 * CONFIDENCE:g} %, which divides the error by the {first['claims_tested']} claims tested at this scale "
-        "(Bonferroni: claims share runs), and by nothing else. A task's verdict is given at the same level, not "
+        f"After correction: the verdict where it would be lost only at an error that Holm's correction allows, else "
+        f"{INCONCLUSIVE}; so a correction makes no verdict stronger, and turns none into another. Its p-value is that "
+        f"error, one-sided, from the same t statistics; over tasks the largest. Of the {first['claims_tested']} claims "
+        f"tested at this scale, inconclusive ones included, the smallest is asked to be at most {LEVEL:g} divided by "
+        "their number, the next by one less, up to the first that is not: so with 95 % none of the verdicts that are "
+        "left is by chance, whatever runs they share. A task's verdict is asked for what its claim is, not "
         "corrected for the number of tasks: over tasks a claim is supported only where every task supports it, "
         "but one task among many may be by chance. Nor is it corrected for the parts of a rule: harmless "
         "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, "

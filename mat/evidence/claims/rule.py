@@ -11,10 +11,10 @@ from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.multiplicity import Decide
 from mat.evidence.text import format
 
 Thresholds = Mapping[str, float]  # of a claim, by name
-Decide = Callable[[list[Interval]], str]
 
 
 class Case(NamedTuple):
@@ -55,6 +55,12 @@ class Outcome:
     def deciding(self) -> list[Interval]:
         """The intervals that decide."""
         return [effect.interval for effect in self.effects if effect.decides]
+
+    def on(self, values: list[Interval], least: int) -> str:
+        """The verdict on other ``values`` of the deciding intervals, of at least ``least`` seeds each."""
+        if self.decide is None:
+            return self.verdict
+        return INCONCLUSIVE if too_few(values, least) else self.decide(values)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ PARTLY = "partly"
 NOT_SUPPORTED = "not supported"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTED = "not tested at this scale"
-VERDICTS = (SUPPORTED, PARTLY, NOT_SUPPORTED, INCONCLUSIVE, NOT_TESTED)
+INVALID = "invalid"  # every reading that was run trains nothing of what it selects
+VERDICTS = (SUPPORTED, PARTLY, NOT_SUPPORTED, INCONCLUSIVE, INVALID, NOT_TESTED)
 
 
 def combine(verdicts: Iterable[str], mixed: str, any_inconclusive: str) -> str:
-    """One verdict over tasks; tasks that were not tested are left out.
+    """One verdict over tasks; tasks that were not tested, or are invalid, are left out.
 
     All equal: that one. Otherwise, when any is inconclusive: ``any_inconclusive``; else ``mixed``.
     """
-    tested = {verdict for verdict in verdicts if verdict != NOT_TESTED}
+    verdicts = set(verdicts)
+    tested = verdicts - {NOT_TESTED, INVALID}
     if not tested:
-        return NOT_TESTED
+        return INVALID if INVALID in verdicts else NOT_TESTED
     if len(tested) == 1:
         return tested.pop()
     return any_inconclusive if INCONCLUSIVE in tested else mixed

@@ -1,34 +1,37 @@
-"""The verdicts table: every claim per task and over all tasks, at 95 % and once more at the level that holds for all
-claims together."""
+"""The verdicts table: every claim per task and over all tasks, at 95 % and once more corrected for their number."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
 from mat.evidence.claims import page
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.judge import SCALE, corrected, most, needed, outcome, overall, places, simultaneous
+from mat.evidence.claims.judge import SCALE, chance, chance_over, corrected, most, needed, overall, places
 from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.readings import Reading, judge, labels
 from mat.evidence.claims.rule import Case, Effect, Outcome
-from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
+from mat.evidence.claims.verdict import INCONCLUSIVE
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import bootstrap_bounds
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.multiplicity import holm
 from mat.evidence.stats.power import POWER, detectable
 from mat.evidence.tables.record import GEOMETRIC, MEAN, SAVING, Given, Labels, RuleFile, Table, Traced
 from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 
 
-def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
+def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -> pd.DataFrame:
     """One row per claim with task ``all``, then one per claim × task × number behind the verdict.
 
     A claim's ``all`` row has no effect (tasks have different units); its n is the smallest over tasks. ``decides`` is
-    False for numbers that are only shown beside. ``after_correction``: the verdict with intervals at
-    ``confidence_corrected`` = 1 − 0.05/m (Bonferroni: claims share runs, so they are not independent), m =
-    ``claims_tested`` at this scale, for claims alone: neither for a claim's tasks nor for its parts.
+    False for numbers that are only shown beside. ``p_value``: the one-sided error up to which the verdict is lost; over
+    tasks the largest of theirs. ``after_correction``: the verdict where that is at most 1 − ``confidence_corrected``,
+    halved, which Holm's correction asks of the claim among the ``claims_tested`` at this scale; else inconclusive. It
+    is for claims alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts.
     ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over seeds, beside the t interval. ``detectable``: the
     smallest effect, in its unit, that n seeds of this spread show with 80 % power, as a distance from no effect; NaN
     where the rule does not ask for such a difference. ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether
@@ -37,14 +40,16 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
     found = []
     for claim in claims.claims:
         cases = [Case(tables, place, claim, claims.convergence) for place in places(tables, claim)]
-        outcomes = {case.place: outcome(case) for case in cases}
+        outcomes = {case.place: judge(case, readings) for case in cases}
         found.append((claim, outcomes, overall(claim, outcomes)))
-    tested = sum(every.verdict != NOT_TESTED for *_, every in found)
-    level = simultaneous(tested)
+    chances = [{task: chance(each) for task, each in outcomes.items()} for _, outcomes, _ in found]
+    for (_, _, every), each in zip(found, chances, strict=True):
+        each[ALL] = chance_over(every.verdict, each.values())
+    tested = [each[ALL] for each in chances if not math.isnan(each[ALL])]
+    levels = iter(holm(tested))
     rows = []
-    for claim, outcomes, every in found:
-        after = {task: corrected(claim, each, level) for task, each in outcomes.items()}
-        after[ALL] = combine(after.values(), *claim.overall)
+    for (claim, outcomes, every), p in zip(found, chances, strict=True):
+        level = math.nan if math.isnan(p[ALL]) else next(levels)
         seeds = {task: needed(claim, each) for task, each in outcomes.items()}
         seeds[ALL] = most(seeds.values()) if every.verdict == INCONCLUSIVE else ""
         for task, each in {ALL: every, **outcomes}.items():
@@ -53,13 +58,14 @@ def verdicts(tables: Tables, claims: Claims) -> pd.DataFrame:
                 value = effect.interval
                 low, high = bootstrap_bounds(value, claim.id, task, effect.part, effect.ledger)
                 rows.append({
-                    "claim": claim.id, "task": task, "verdict": each.verdict, "after_correction": after[task],
+                    "claim": claim.id, "task": task, "verdict": each.verdict, "p_value": p[task],
+                    "after_correction": corrected(each.verdict, p[task], level),
                     "part": effect.part, "decides": effect.decides, "effect": value.mean, "low": value.low,
                     "high": value.high, "n": value.n, "unit": effect.unit, "ledger": effect.ledger,
                     "scale": tables.scale, "ambiguities": " ".join(claim.ambiguities),
                     "bootstrap_low": low, "bootstrap_high": high, "detectable": _detectable(effect),
                     "seeds_needed": seeds[task], "sanity": "" if task == ALL else tables.sanity_of(task),
-                    "confidence_corrected": level, "claims_tested": tested,
+                    "confidence_corrected": 1 - 2 * level, "claims_tested": len(tested),
                     "reason": reason if task == ALL else reason[:1].upper() + reason[1:],
                 })  # fmt: skip
     return pd.DataFrame(rows)
@@ -91,8 +97,9 @@ def _detectable(effect: Effect) -> float:
 def _behind(given: Given, row: pd.Series, _: str) -> Labels:
     """The runs of every method that the claim's rule names, on its task or, of the scale as a whole, on all."""
     claim = next(one for one in given.rules["claims"].claims if one.id == row["claim"])
+    named = labels(claim, given.rules["readings"])
     tasks = given.tables.tasks if row["task"] in (ALL, SCALE) else [row["task"]]
-    return {(task, label) for task in tasks for label in claim.labels & set(given.tables.methods(task))}
+    return {(task, label) for task in tasks for label in named & set(given.tables.methods(task))}
 
 
 def _mean(row: pd.Series, column: str) -> str:
@@ -108,9 +115,19 @@ FILE = RuleFile("claims", "workflows/claims.yaml", load_claims, found="mat.evide
 TABLE = Table(
     "verdicts",
     "Verdicts by task",
-    lambda given: verdicts(given.tables, given.rules["claims"]),
-    lambda frame, given: page.markdown(frame, given.rules["claims"], given.tables.command),
-    reads=("runs", "agreement", "price_list", "step_times", "sanity", "trainability", "generalisation", "claims"),
+    lambda given: verdicts(given.tables, given.rules["claims"], given.rules["readings"]),
+    lambda frame, given: page.markdown(frame, given.rules["claims"], given.tables.command, given.rules["readings"]),
+    reads=(
+        "runs",
+        "agreement",
+        "price_list",
+        "step_times",
+        "sanity",
+        "trainability",
+        "generalisation",
+        "claims",
+        "readings",
+    ),
     texts=(
         *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
         *("seeds_needed", "sanity", "reason"),

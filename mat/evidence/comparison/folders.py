@@ -69,7 +69,7 @@ def _kind(path: Path) -> str:
 
 
 def _runs(a: Path, b: Path) -> Comparison:
-    (row_a, spec_a, curve_a, _), (row_b, spec_b, curve_b, _) = (pool.read_run(path) for path in (a, b))
+    (row_a, spec_a, curve_a, *_), (row_b, spec_b, curve_b, *_) = (pool.read_run(path) for path in (a, b))
     name = row_a["run"] if row_a["run"] == row_b["run"] else f"{row_a['run']} and {row_b['run']}"
     made_by = _made_by(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
     first, second = _flat(spec_a), _flat(spec_b)

@@ -47,7 +47,7 @@ def build(like: Place, made: Place, records: Path, steps: Steps) -> None:
     if records.is_file():
         _pool(like, made, records)
     else:
-        for name in (*pooled.FILES, SEAL):
+        for name in (*pooled.there(like.tables), SEAL):
             shutil.copy(like.tables / name, made.tables)
     for table in _in_order([found.item for found in catalogue.there(like.tables)]):
         _write(table, like, made, steps)

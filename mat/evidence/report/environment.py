@@ -85,7 +85,8 @@ def in_short(results: pd.DataFrame) -> str:
     shown = {
         "test metric": ("test_metric", 4), f"compute to convergence, {unit}": (compute, 3),
         "saving, %": ("saving_executed_percent", 1), "to vanilla's best": None,
-        "modules active, %": ("active_share_percent", 1), "probes, %": ("probe_share_executed_percent", 1),
+        "modules active, %": ("active_share_percent", 1), "reached, %": ("reached_share_percent", 1),
+        "probes, %": ("probe_share_executed_percent", 1),
         "time / vanilla": ("train_and_probe_seconds_ratio_to_vanilla", 2),
     }  # fmt: skip
     shown = {name: how for name, how in shown.items() if how is None or f"{how[0]}_mean" in results.columns}

@@ -18,7 +18,7 @@ from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 def run(directory: Path) -> str:
     """One run directory for a terminal: what it is, how it ended, what it cost, what was active."""
-    row, spec, curve, probes = pool.read_run(directory)
+    row, spec, curve, probes, _ = pool.read_run(directory)
     charged, unit = row["charges_probe"], row["loss_unit"]
     tested = ", ".join(f"{name} {row[f'test_{name}']:.4f}" for name in metrics.read_names(row["metrics"]))
     lines = [
@@ -37,13 +37,14 @@ def run(directory: Path) -> str:
     factor, flops = flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
     seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
+    reached = 100 * curves.mean_reached_share(curve)
     if row["mode"] == "detach":
         lines.append(f"mode      {DETACHED}")
     lines += [
         f"time      {seconds:.1f} s of training and charged probes, {row['threads']} threads",
         f"probes    every {row['interval']} steps, n = {row['probe_n']}",
-        f"active    {active:.1f} % of {row['modules']} modules on average",
-        "          by interval (# active, . inactive, x frozen for good):",
+        f"active    {active:.1f} % of {row['modules']} modules on average, a gradient reached {reached:.1f} %",
+        "          by interval (# active, ! and hardly reached by a gradient, . inactive, x frozen for good):",
         *(f"  {module:<20} {_flags(rows)}" for module, rows in probes.groupby("module", sort=False)),
         *(f"spec      {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(spec.items())),
     ]
@@ -51,9 +52,13 @@ def run(directory: Path) -> str:
 
 
 def _flags(rows: pd.DataFrame) -> str:
-    """One character per interval: # active, . inactive, x frozen for good."""
+    """One character per interval: # active, ! active and reached in less than half of its steps, . inactive, x frozen
+    for good."""
     ordered = rows.sort_values("interval")
-    return "".join("x" if row.frozen else "#" if row.active else "." for row in ordered.itertuples())
+    return "".join(
+        "x" if row.frozen else "." if not row.active else "!" if row.reached < 0.5 else "#"
+        for row in ordered.itertuples()
+    )
 
 
 def scale(tables_dir: Path, claims: Path) -> str:

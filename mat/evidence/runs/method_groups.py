@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 GROUPS = {
     "reference": ("vanilla",),
-    "MAT": ("mat", "mat_exact", "mat_modular", "mat_temporal"),
+    "MAT": ("mat", "mat_exact", "mat_residual", "mat_modular", "mat_temporal"),
     "baselines": ("random", "multirate"),
     "rivals": ("misa", "lisa", "badam", "freezeout", "autofreeze", "vanilla_cut", "vanilla_short"),
     "controls": (
@@ -18,7 +18,7 @@ GROUPS = {
         "mat_threshold_top", "mat_threshold_quantile", "mat_threshold_share", "mat_alpha_low", "mat_alpha_high",
         "mat_beta_zero", "mat_beta_high", "mat_sum_of_logits", "mat_loss_kernel", "mat_n16", "mat_cosine",
         "mat_per_parameter", "mat_head_inputs", "mat_heads_only", "mat_groups", "mat_thaw", "mat_integral_full",
-        "mat_probe_seldom", "multirate_k2",
+        "mat_probe_seldom", "mat_per_kind", "mat_layers", "mat_routed", "mat_late", "multirate_k2",
     ),
 }  # fmt: skip
 METHOD_ORDER = tuple(label for labels in GROUPS.values() for label in labels)

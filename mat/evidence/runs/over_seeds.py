@@ -67,6 +67,17 @@ def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
     return tables.by_seed(task, method, _best_loss)
 
 
+def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Series:
+    """How far vanilla's validation loss, or ``val_metric``, gets from where it starts to its best, by seed."""
+    return tables.by_seed(task, REFERENCE, _dynamic_range, column)
+
+
+def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Series:
+    """Best validation loss of ``first`` minus that of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
+    gap = best_losses(tables, task, first) - best_losses(tables, task, second)
+    return 100 * gap / dynamic_range(tables, task)
+
+
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
     """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
     return int(tables.by_seed(task, method, _converged_at_end, rule).sum())
@@ -158,6 +169,12 @@ def _macs_to_reach(run: Row, curve: pd.DataFrame, target: float, ledger: str, ru
 
 def _best_loss(_: Row, curve: pd.DataFrame) -> float:
     return measures.best_loss(curve)
+
+
+def _dynamic_range(run: Row, curve: pd.DataFrame, column: str) -> float:
+    rises = column != "val_loss" and run["higher_is_better"]
+    gain = (curve[column] - curve[column].iloc[0]) * (1 if rises else -1)
+    return float(gain.max()) if gain.max() > 0 else math.nan
 
 
 def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:

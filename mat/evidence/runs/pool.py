@@ -21,11 +21,11 @@ from mat.evidence.runs.pool_studies import one_value
 from mat.evidence.runs.pooled import Tables
 from mat.records import run as records
 from mat.records.code import refuse_mixture
-from mat.records.columns import CURVE_COLUMNS, PROBE_COLUMNS
+from mat.records.columns import CURVE_COLUMNS, PROBE_COLUMNS, SPECTRA_COLUMNS
 
 LABELS = ("scale", "task", "method", "seed", "run")
 _SOME_HAVE, _ALL_HAVE = ("test_", "bound_", "version_"), ("test_loss", "test_metric")
-Run = tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame]
+Run = tuple[dict[str, Any], dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]
 
 
 def collect(directories: Iterable[Path], selection: str = "") -> Tables:
@@ -42,7 +42,7 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     read = list(read)
     if not read:
         raise InputError("expected at least one run directory, got none; train the runs of this scale first")
-    records, specifications, curves, probes = zip(*read, strict=True)
+    records, specifications, curves, probes, spectra = zip(*read, strict=True)
     codes = {record["run"]: record["code"] for record in records}
     names = {record["run"]: record["method"] for record in records}
     records = [
@@ -52,17 +52,17 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
-    probes = [frame.sort_values(["interval", "module"], kind="stable") for frame in probes]
-    return Tables(runs, _pool(curves), _pool(probes))
+    probes = [frame.sort_values("interval", kind="stable") for frame in probes]  # modules as the run has them
+    return Tables(runs, _pool(curves), _pool(probes), spectra=_pool(spectra))
 
 
 def read_run(directory: Path, name: str | None = None) -> Run:
     """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, labelled curve,
-    labelled probes). Raises InputError as ``mat.records.run.read_run`` does."""
-    run, final, curve, probes = records.read_run(directory, name)
+    labelled probes, labelled spectra). Raises InputError as ``mat.records.run.read_run`` does."""
+    run, final, curve, probes, spectra = records.read_run(directory, name)
     record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
-    return record, run["spec"], curve.assign(**labels), probes.assign(**labels)
+    return record, run["spec"], *(frame.assign(**labels) for frame in (curve, probes, spectra))
 
 
 def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _pool(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     known = [frame for frame in frames if len(frame)]
     known.sort(key=lambda frame: [frame[name].iat[0] for name in ("task", "method", "seed")])
     pooled = pd.concat(known or frames[:1], ignore_index=True)
-    own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + LABELS))
+    own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + SPECTRA_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
 
 

@@ -14,19 +14,22 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.text import format
-from mat.records.columns import NEWER
-from mat.records.files import require, write_parquet, write_text
+from mat.records.columns import NEWER, SPECTRA_COLUMNS
+from mat.records.files import missing, require, write_parquet, write_text
 from mat.records.seal import SEAL, check_seal, write_seal
 
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
+SPECTRA = "spectra.parquet"
+WRITTEN = (*FILES, SPECTRA)  # by a collection; those made before spectra were recorded have none
 _MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
 @dataclass(frozen=True)
 class Tables:
-    """``runs``: one row per run. ``curves``, ``probes``: all runs' rows, with a ``run`` column. ``made``: the tables
+    """``runs``: one row per run. ``curves``, ``probes``, ``spectra`` (of the probes' sums; a run may have none): all
+    runs' rows, with a ``run`` column. ``made``: the tables
     made from them or beside them, by name; one that was not made, or has no row, is not in it. ``whole``: the tables
     that these are a ``part`` of. ``home``: of tables that were read, the folder of the scale's results, which has its
     ``runs`` where they are there.
@@ -40,6 +43,7 @@ class Tables:
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     home: Path = Path()
     whole: Tables | None = field(default=None, repr=False)
+    spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*SPECTRA_COLUMNS, "run"]))
 
     def part(self, runs: pd.DataFrame) -> Tables:
         """The tables of some of these ``runs`` alone; what is known of each run is shared."""
@@ -135,6 +139,13 @@ class Tables:
         found = self.probes.take(np.concatenate(places) if places else [])
         return found.sort_values(["interval", "module"], ignore_index=True)
 
+    def recorded(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The probes and the spectra of one run, in the order in which it recorded them."""
+        known = self.whole or self
+        rows = ((self.probes, known._probe_rows), (self.spectra, known._spectrum_rows))
+        probes, spectra = (frame.take(places.get(run, [])) for frame, places in rows)
+        return probes, spectra
+
     def by_seed(self, task: str, method: str, measure: Callable[..., float], *settings: Hashable) -> pd.Series:
         """``measured`` of every finished run, as a series over seeds."""
         runs = self.finished_runs(task, method)
@@ -189,19 +200,30 @@ class Tables:
         """Places of each run's probes."""
         return self.probes.groupby("run").indices
 
+    @cached_property
+    def _spectrum_rows(self) -> dict[str, np.ndarray]:
+        """Places of each run's spectra."""
+        return self.spectra.groupby("run").indices
+
 
 def save(tables: Tables, folder: Path) -> None:
-    """Write ``runs.csv``, ``curves.parquet`` and ``probes.parquet`` into ``folder``, and their seal last."""
+    """Write ``WRITTEN`` into ``folder``, and their seal last."""
     rows = tables.runs.to_csv(index=False, float_format="%.10g", lineterminator="\n")
     write_text(rows, folder / "runs.csv")
     write_parquet(tables.curves, folder / "curves.parquet")
     write_parquet(tables.probes, folder / "probes.parquet")
+    write_parquet(tables.spectra, folder / SPECTRA)
     seal(folder)
 
 
 def seal(folder: Path) -> None:
     """Seal the pooled tables in ``folder`` as they are."""
-    write_seal(folder / SEAL, FILES)
+    write_seal(folder / SEAL, there(folder))
+
+
+def there(folder: Path) -> tuple[str, ...]:
+    """The pooled tables that are in ``folder``, which has all of ``FILES``."""
+    return FILES if missing(folder, [SPECTRA]) else WRITTEN
 
 
 def load(folder: Path) -> Tables:
@@ -209,16 +231,17 @@ def load(folder: Path) -> Tables:
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"expected a tables folder holding {name}, found none in {folder}; collect the runs first")
-    check_seal(folder / SEAL, FILES, "collect the runs again")
+    names = there(folder)
+    check_seal(folder / SEAL, names, "collect the runs again")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
     require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")
-    curves, probes = (pd.read_parquet(folder / name) for name in FILES[1:])
-    for frame, name in zip((curves, probes), NEWER, strict=True):
+    frames = {Path(name).stem: pd.read_parquet(folder / name) for name in names[1:]}
+    for frame, name in zip((frames["curves"], frames["probes"]), NEWER, strict=True):
         if name not in frame:
             frame[name] = np.nan
-    return Tables(runs, curves, probes, home=home(folder))
+    return Tables(runs, home=home(folder), **frames)
 
 
 def home(folder: Path) -> Path:

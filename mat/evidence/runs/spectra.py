@@ -26,6 +26,14 @@ def spread(probes: pd.DataFrame, kind: str) -> float:
     return float(np.median(ratios)) if ratios else float("nan")
 
 
+def spread_within_layers(probes: pd.DataFrame, kind: str) -> float:
+    """Median over probes and layers of max λ_max / min λ_max over a layer's modules of ``kind``: the same where two
+    layers differ, whatever is between them. A layer with fewer than two of a positive λ_max has no ratio."""
+    layers = [layer for group in _by_probe(probes, kind) for _, layer in group.groupby("layer") if len(layer) > 1]
+    ratios = [layer["lambda_max"].max() / layer["lambda_max"].min() for layer in layers]
+    return float(np.median(ratios)) if ratios else float("nan")
+
+
 def rank_correlation(probes: pd.DataFrame, kind: str) -> float:
     """Mean over probes of Spearman's ρ between log λ_max and effective rank over the modules of ``kind``.
 

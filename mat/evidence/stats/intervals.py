@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
     ``deviation``: sample standard deviation of the values on the scale of ``link``; NaN where it is not known.
     ``limits``: what the bounds are cut to, in the unit of the mean. ``values``: one per seed, in that unit; empty
-    where only the summary is known.
+    where only the summary is known. ``confidence``: of the bounds.
     """
 
     mean: float
@@ -46,6 +46,7 @@ class Interval(NamedTuple):
     link: str = "mean"
     limits: tuple[float, float] = (-np.inf, np.inf)
     values: tuple[float, ...] = ()
+    confidence: float = CONFIDENCE
 
     def scaled(self, factor: float) -> Interval:
         """The interval of ``factor`` times the quantity, ``factor`` > 0; not for savings."""
@@ -53,7 +54,7 @@ class Interval(NamedTuple):
         deviation = self.deviation if self.link == "ratio" else factor * self.deviation
         limits = (factor * self.limits[0], factor * self.limits[1])
         values = tuple(factor * value for value in self.values)
-        return Interval(mean, low, high, self.n, deviation, self.link, limits, values)
+        return Interval(mean, low, high, self.n, deviation, self.link, limits, values, self.confidence)
 
     def cut(self, lowest: float, highest: float) -> Interval:
         """Bounds cut to the values that the quantity can take; a t interval of a share does not know them."""
@@ -65,11 +66,12 @@ class Interval(NamedTuple):
         scale of ``link`` x̄ ± t·s/√n with n − 1 degrees of freedom. Bounds are NaN where there is no spread."""
         n = self.n if n is None else n
         if n < 2 or not np.isfinite(self.deviation):
-            return self._replace(low=np.nan, high=np.nan, n=n)
+            return self._replace(low=np.nan, high=np.nan, n=n, confidence=confidence)
         link, half = LINKS[self.link], half_width(self.deviation, n, confidence)
         centre = link.to(self.mean)
-        low, high = sorted((link.back(centre - half), link.back(centre + half)))
-        return self._replace(low=low, high=high, n=n).cut(*self.limits)
+        with np.errstate(over="ignore"):  # a bound that no number is large enough for is not known
+            low, high = sorted((link.back(centre - half), link.back(centre + half)))
+        return self._replace(low=low, high=high, n=n, confidence=confidence).cut(*self.limits)
 
 
 def known(*intervals: Interval) -> bool:
@@ -79,9 +81,9 @@ def known(*intervals: Interval) -> bool:
 
 def half_width(deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
     """t·s/√n, Student's t with n − 1 degrees of freedom."""
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.ppf((1 + confidence) / 2, n - 1) * deviation / np.sqrt(n))
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2) * deviation / np.sqrt(n))
 
 
 def interval_of(values: Iterable[float], link: str = "mean", confidence: float = CONFIDENCE) -> Interval:

@@ -62,7 +62,7 @@ def seeds_needed(
     """
     if not values or not all(np.isfinite(value.deviation) for value in values):
         return "spread unknown" if values else "not a matter of seeds"
-    if decide([value._replace(low=value.mean, high=value.mean) for value in values]) == undecided:
+    if decide([value._replace(low=value.mean, high=value.mean, deviation=0.0) for value in values]) == undecided:
         return "not a matter of seeds"
     first = max(least, min(value.n for value in values) + 1)
     for n in range(first, MOST + 1):

@@ -17,6 +17,7 @@ from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 LEDGER = "executed"
 AGAINST = ("largest", "random")  # by λ_max, and by nothing
+SHARES = ("active_share_percent", "reached_share_percent")
 FOLLOWED = ("mat", "mat_exact")  # whose numbers of modules they have
 SHOWN = (*FOLLOWED, "random", *method_groups.GROUPS["controls"])
 
@@ -51,7 +52,8 @@ def _row(tables: Tables, task: str, label: str) -> dict[str, Any]:
         "n_diverged": len(runs) - len(done), "metric": first["metric"], "loss_unit": first["loss_unit"],
         "ledger": LEDGER, "mode": first["mode"],
     }  # fmt: skip
-    row |= spread_out("active_share_percent", mean_interval(over_seeds.active_share_percent(tables, task, label)))
+    for name in SHARES:
+        row |= spread_out(name, mean_interval(getattr(over_seeds, name)(tables, task, label)))
     row |= spread_out("best_validation_loss", mean_interval(best))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     row["random_label"] = random_label(tables, task)
@@ -78,6 +80,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
             "feed-forward blocks first.",
             "Differences of best validation loss are paired by seed; positive means worse than the label named. "
             "Compute is of the whole run and holds the probes of whoever reads them.",
+            "Reached: of all modules, those that were active and that a gradient reached in the step that ran.",
             "MAT itself is no selection by λ_max alone: its temporal policy freezes modules too.",
         ],
     )
@@ -89,13 +92,14 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     factor, unit = flop_unit(rows["compute_flop_mean"].max())
     how = metrics.shown(metric, loss)
     header = (
-        "selection", "mode", "n", "active, %", f"best validation loss, {loss}", f"test {metrics.title(metric, loss)}",
+        "selection", "mode", "n", "active, %", "reached, %", f"best validation loss, {loss}",
+        f"test {metrics.title(metric, loss)}",
         *(f"loss minus {_named(first, other)}'s, {loss}" for other in AGAINST), f"compute, {unit}",
     )  # fmt: skip
     digits = format.decimals_for(rows["compute_flop_mean"].max() / factor)
     cells = [
         (
-            row["method"], row["mode"], count(row), format.interval(read(row, "active_share_percent"), 1),
+            row["method"], row["mode"], count(row), *(format.interval(read(row, name), 1) for name in SHARES),
             format.interval(read(row, "best_validation_loss"), 4),
             format.interval(read(row, "test_metric").scaled(how.factor), 2 if how.factor > 1 else 4),
             *(_gap(row, other) for other in AGAINST),

@@ -18,7 +18,7 @@ from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 
 SETS = ("top", "bottom", "random", "all", "none")
-PAIRS = (("top", "bottom"), ("top", "random"), ("bottom", "none"), ("top", "none"))
+PAIRS = (("top", "bottom"), ("top", "random"), ("bottom", "none"), ("top", "none"), ("all", "none"))
 MEASURES = {  # column -> what it is, unit (None: the loss's)
     "train_loss_decrease": ("decrease of the training loss", None),
     "val_loss_change": ("change of the validation loss", None),

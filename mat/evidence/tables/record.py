@@ -14,7 +14,7 @@ import pandas as pd
 
 from mat.evidence.runs.pooled import REFERENCE, Tables
 
-RUNS = "runs"
+RUNS, SPECTRA = "runs", "spectra"
 MEAN, GEOMETRIC, SAVING = "mean", "geometric mean", "100 · (1 − geometric mean of 1 − saving/100)"
 Labels = set[tuple[str, str]]  # (task, method)
 # words in columns that pair a method's runs with vanilla's
@@ -74,11 +74,11 @@ class Table:
     """A table: ``name`` of its files, ``title`` and ``about`` in the report, which shows it at ``place``.
 
     ``compute`` gives its rows, which are written as ``name.csv`` and, once read again, go to ``page`` (``name.md``) and
-    ``latex`` (``name.tex``). Without ``compute`` a study writes the rows. ``reads``: ``runs`` for the pooled runs, the
-    names of rule files and of other tables, or paths from the repository's root, in which ``{scale}`` is replaced; a
-    table that a scale does not have is not there to read. ``needs``: what a scale must ask for to have this table, a
-    study or a rule file's entry; "": every scale has it. ``measured``: a pattern of the files that this study's jobs
-    write, from which it is computed. ``texts``: its columns that are text, "" where nothing is.
+    ``latex`` (``name.tex``). Without ``compute`` a study writes the rows. ``reads``: ``runs`` for the pooled runs and
+    ``spectra`` for theirs, the names of rule files and of other tables, or paths from the repository's root, in which
+    ``{scale}`` is replaced; a table that a scale does not have is not there to read. ``needs``: what a scale must ask
+    for to have this table, a study or a rule file's entry; "": every scale has it. ``measured``: a pattern of the files
+    that this study's jobs write, from which it is computed. ``texts``: its columns that are text, "" where nothing is.
     """
 
     name: str

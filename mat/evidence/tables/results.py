@@ -16,6 +16,7 @@ from mat.evidence.runs.over_seeds import (
     gap_closed_percent,
     macs_to_reference_best,
     probe_share_percent,
+    reached_share_percent,
     still_improving,
     wall_clock,
 )
@@ -25,6 +26,8 @@ from mat.evidence.tables.columns import count, counts, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
+
+SHARES = {"active_share_percent": active_share_percent, "reached_share_percent": reached_share_percent}
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
@@ -59,8 +62,8 @@ def result_row(tables: Tables, task: str, method: str, rule: Convergence) -> dic
     row["n_still_improving_at_end"] = still_improving(tables, task, method, rule)
     gain = equal_compute_advantage(tables, task, method, REFERENCE, "executed")
     row |= spread_out("loss_advantage_at_equal_compute_executed", gain, counted=True)
-    share = mean_interval(active_share_percent(tables, task, method)).cut(0, 100)
-    row |= spread_out("active_share_percent", share)
+    for name, measure in SHARES.items():
+        row |= spread_out(name, mean_interval(measure(tables, task, method)).cut(0, 100))
     seconds, base = (wall_clock(tables, task, name) for name in (method, REFERENCE))
     row |= spread_out("train_and_probe_seconds", mean_interval(seconds))
     return row | spread_out("train_and_probe_seconds_ratio_to_vanilla", paired_ratio(seconds, base))
@@ -86,7 +89,7 @@ LOSS = "test loss, {loss}"
 HEADER = (
     "method", "n", "test {metric}", LOSS, "compute to convergence, {unit}", "… nominal ledger, {unit}",
     "saving, %", "saving nominal, %", "to vanilla's best, {unit}", "loss advantage at equal compute, {loss}",
-    "active, %", "probes, %", "train + probe, s", "time / vanilla",
+    "active, %", "reached, %", "probes, %", "train + probe, s", "time / vanilla",
 )  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> 
         compared("saving_nominal_percent", 1),
         reached,
         compared("loss_advantage_at_equal_compute_executed", 4),
-        format.interval(read(row, "active_share_percent"), 1),
+        *(format.interval(read(row, name), 1) for name in SHARES),
         format.interval(read(row, "probe_share_executed_percent"), 2),
         format.number(row["train_and_probe_seconds_mean"], 1),
         compared("train_and_probe_seconds_ratio_to_vanilla", 2),
@@ -218,6 +221,9 @@ def notes(tables: Tables, rule: Convergence) -> list[str]:
         "Loss advantage at equal compute: vanilla's validation loss minus the method's, at the smaller of the two "
         "final computes; positive means the method is better. Vanilla is then read before its learning-rate schedule "
         "has ended, which favours the cheaper method.",
+        "Active: share of the modules that the method selected, over all steps. Reached: of all modules, those that "
+        "were active and that a gradient reached in the step that ran; others do not train, selected as they may be. "
+        f"{format.MISSING} where runs were recorded without it.",
         "Wall-clock: training and charged probes, the wait for batches included (seconds_data in `runs.csv`), "
         "without evaluation and without the counting of FLOPs (a counted step is taken to last as long as the next "
         "plain one); it depends on the machine and on what else ran there.",

@@ -14,7 +14,8 @@ from mat.evidence.runs.files import is_there, relative, run_folder, sha256, shor
 from mat.evidence.runs.pool import read_run, specification_hash
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
-from mat.records.run import FILES
+from mat.records.run import kept as kept_in
+from mat.records.seal import SEAL
 
 _RUN = ("run", "task", "method", "seed", "status", "spec_hash", "code_hash", "data_hash", "start_hash")
 _DIGITS = 1e-8  # relative: runs.csv has ten significant digits
@@ -28,7 +29,7 @@ def record(tables: Tables) -> list[dict[str, Any]]:
     for run in runs:
         folder = run_folder(tables.home, run["run"])
         if is_there(folder):
-            run["files"] = {name: sha256(folder / name) for name in FILES}
+            run["files"] = {name: sha256(folder / name) for name in (*kept_in(folder), SEAL)}
     return runs
 
 
@@ -68,7 +69,7 @@ def _check_folders(
             if sha256(folder / name) != digest:
                 yield f"{said}/{name} is not the file that was recorded: the run was made again since"
         try:
-            again, spec, curves[run], probes[run] = read_run(folder, run)
+            again, spec, curves[run], probes[run], _ = read_run(folder, run)
         except InputError as error:
             yield str(error)
             continue

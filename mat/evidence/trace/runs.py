@@ -46,8 +46,9 @@ def from_folders(tables: Tables, tasks: Collection[str]) -> Tables:
     return replace(
         tables,
         runs=runs.reset_index().astype(tables.runs.dtypes.to_dict())[list(tables.runs.columns)],
-        curves=_replaced(tables.curves, [curve for _, _, curve, _ in read.values()], set(read)),
-        probes=_replaced(tables.probes, [probes for *_, probes in read.values()], set(read)),
+        curves=_replaced(tables.curves, [curve for _, _, curve, *_ in read.values()], set(read)),
+        probes=_replaced(tables.probes, [probes for *_, probes, _ in read.values()], set(read)),
+        spectra=_replaced(tables.spectra, [spectra for *_, spectra in read.values()], set(read)),
     )
 
 

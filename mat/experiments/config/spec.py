@@ -76,6 +76,10 @@ class Recipe:
         whole = self.epochs * per_epoch
         return whole if self.budget is None else max(round(self.budget * whole), 1)
 
+    def warm(self, steps: int) -> int:
+        """Of so many steps those in which the learning rate rises."""
+        return round(self.warmup * steps)
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -94,6 +98,8 @@ class Probe:
     where the model has no more. 0: all."""
     every: Count | None = None
     """Steps from one probe to the next; none: an epoch's."""
+    first: Count | Literal["warmup"] | None = None
+    """Step of the first probe, before which everything trains: a number, or warmup, the learning rate's; none: 0."""
     budget: Annotated[float, Range(gt=0, lt=1)] | None = None
     """Share of the training's compute that probes may take; n, directions and every are then the most that is measured
     (mat/kernels/probes/budget.py). None: exactly these are."""
@@ -240,6 +246,11 @@ class Spec:
         if recipe.match_compute is not None:
             recipe = replace(recipe, match_compute=run)
         return replace(self, method=method, recipe=recipe)
+
+    def first_probe(self, steps: int) -> int:
+        """The step of the first probe, where the learning rate's schedule goes over so many steps."""
+        first = self.probe.first
+        return self.recipe.warm(steps) if first == "warmup" else first or 0
 
     def modules(self) -> list[str | Path]:
         """What task, model and method are: dotted modules, or files of the user's own."""

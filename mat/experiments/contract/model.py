@@ -103,6 +103,7 @@ def its_closed_form_is_what_is_executed(case: Case) -> Iterator[str]:
         sparse = SparseBackward(model, partition, mode)
         inputs = {name: value.expand(BATCH, *value.shape[1:]) for name, value in case.signature.example.items()}
         inputs = {name: v.double() if v.is_floating_point() else v for name, v in inputs.items()}
+        sparse.look(inputs)
         for _ in range(SETS):
             active = {name for name in partition.names if rng.random() < 0.5}
             sparse.set_active(active)

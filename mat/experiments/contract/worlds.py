@@ -34,8 +34,20 @@ class World:
         def named(values):
             return dict(zip(names, values, strict=True))
 
+        def sums(of: tuple, seen: tuple[float, ...]) -> dict:
+            """The values by what each module is ``of``, largest first: spectra as of kernels that are orthogonal."""
+            pairs = list(zip(seen, of, strict=True))
+            return {one: np.sort([v for v, other in pairs if other == one])[::-1] for one in sorted(set(of))}
+
         history = tuple(
-            Observation(named(seen), np.sort(seen)[::-1], named(seen[::-1])) for seen in self.values[: t + 1]
+            Observation(
+                named(seen),
+                np.sort(seen)[::-1],
+                named(seen[::-1]),
+                sums(self.kind, seen),
+                {layer: float(values[0]) for layer, values in sums(self.depth, seen).items()},
+            )
+            for seen in self.values[: t + 1]
         )
         return Context(
             interval=t,

@@ -42,7 +42,7 @@ class ModelWork(dict[str, Work]):
     """
 
     def step(self, active: Collection[str], mode: str) -> int:
-        """MACs of a step with these modules active, in the backward mode ``exact`` or ``detach``."""
+        """MACs of a step with these modules active, in a backward mode of ``mat.modes``."""
         raise NotImplementedError
 
     def extremes(self, count: int, mode: str) -> tuple[int, int]:
@@ -65,9 +65,10 @@ class Layers(ModelWork):
     """A transformer, whose lowest trainable layer is in the remainder, so that every other input's gradient is needed.
 
     ``outputs``: the heads of a layer → multiply-adds of its output projection, where that is the remainder's (A4):
-    in ``detach`` the gradient of its input is computed only while one of the heads is active. On a GPU without dropout:
-    with it the attention call stays whole there (``mat.backward.attention``), and layers with some but not all heads
-    inactive run their scores' backward pass in full.
+    in ``detach`` the gradient of its input is computed only while a head is active; ``detach_residual`` is the
+    same, as all modules sit beside residual paths. On a GPU without dropout: with it the attention call stays whole
+    there (``mat.backward.attention``), and layers with some but not all heads inactive run their scores' backward pass
+    in full.
     """
 
     def __init__(self, work: Mapping[str, Work], outputs: Mapping[tuple[str, ...], int]) -> None:
@@ -79,7 +80,7 @@ class Layers(ModelWork):
         ``detach`` not the input of an output projection whose heads are all inactive."""
         trained = self.checked(active, mode) | {REMAINDER}
         through = self if mode == "exact" else trained
-        unread = [macs for heads, macs in self.outputs.items() if mode == "detach" and trained.isdisjoint(heads)]
+        unread = [macs for heads, macs in self.outputs.items() if mode != "exact" and trained.isdisjoint(heads)]
         return (
             sum(one.forward for one in self.values())
             + sum(self[name].weight for name in trained)
@@ -91,7 +92,7 @@ class Layers(ModelWork):
         """By dynamic programming over the layers' heads and the other modules, which cost the same whatever else is
         active."""
         self.checked((), mode, count)
-        detach = mode == "detach"
+        detach = mode != "exact"
         costs = {name: one.weight + (one.input if detach else 0) for name, one in self.items() if name != REMAINDER}
         parts = [(heads, macs if detach else 0) for heads, macs in self.outputs.items()]
         parts.append((tuple(costs.keys() - {name for heads in self.outputs for name in heads}), 0))

@@ -66,10 +66,11 @@ class Network(ModelWork):
     def step(self, active: Collection[str], mode: str) -> int:
         """A convolution computes its input's gradient only while something below it trains; in ``detach`` one that is
         wholly inactive sends none down, and of a convolution's output only the channels of active filters are asked
-        for, unless it is added to something: channels of a sum are all asked for."""
+        for, unless it is added to something: channels of a sum are all asked for. In ``detach_residual`` that holds of
+        a convolution beside an identity, while none below it in its chain is active."""
         active = self.checked(active, mode)
         on = {conv: sum(name in active for name in conv.names) for conv in _convolutions(self.tree)}
-        made = _flow(self.tree, on, self, Fraction(0), mode)
+        made = _flow(self.tree, on, self, Fraction(0), _detached(self.tree, on, mode))
         return made.macs + self._beside(made.above)
 
     def extremes(self, count: int, mode: str) -> tuple[int, int]:
@@ -105,16 +106,32 @@ def _convolutions(part: Part) -> Iterator[Conv]:
             yield from _convolutions(inner)
 
 
-def _flow(part: Part, on: Mapping[Conv, int], work: Network, below: Fraction, mode: str) -> Flow:
+def _detached(part: Part, on: Mapping[Conv, int], mode: str) -> set[Conv]:
+    """Convolutions whose inactive filters are constants."""
+    if mode != "detach_residual":
+        return set(_convolutions(part)) if mode == "detach" else set()
+    found: set[Conv] = set()
+    inner = () if isinstance(part, Conv) else part.parts
+    beside = isinstance(part, Sum) and Chain() in part.parts
+    for one in inner:
+        below = False
+        for conv in _convolutions(one) if beside else ():
+            found |= set() if below else {conv}
+            below = below or on[conv] > 0
+        found |= set() if beside else _detached(one, on, mode)
+    return found
+
+
+def _flow(part: Part, on: Mapping[Conv, int], work: Network, below: Fraction, detached: set[Conv]) -> Flow:
     """``on``: active groups of each convolution; ``below``: as ``Flow.above``, of the part's input."""
     if isinstance(part, Conv):
         one, active, total = work[part.names[0]], on[part], len(part.names)
-        through = active if mode == "detach" else total
+        through = active if part in detached else total
         macs = active * one.weight + int(below * through * one.input)
-        above = Fraction(active, total) if mode == "detach" else Fraction(active > 0 or below > 0)
+        above = Fraction(active, total) if part in detached else Fraction(active > 0 or below > 0)
         return Flow(macs, below > 0 and through > 0, above)
     if isinstance(part, Sum):
-        branches = [_flow(branch, on, work, below, mode) for branch in part.parts]
+        branches = [_flow(branch, on, work, below, detached) for branch in part.parts]
         return Flow(
             sum(branch.macs for branch in branches),
             any(branch.passes for branch in branches),
@@ -122,7 +139,7 @@ def _flow(part: Part, on: Mapping[Conv, int], work: Network, below: Fraction, mo
         )
     macs, passes = 0, below > 0
     for inner in part.parts:
-        made = _flow(inner, on, work, below, mode)
+        made = _flow(inner, on, work, below, detached)
         macs = made.macs + (macs if made.passes else 0)
         passes, below = passes and made.passes, made.above
     return Flow(macs, passes, below)
@@ -135,7 +152,8 @@ def _choices(
     convs = list(_convolutions(part))
     found: dict[tuple[int, bool, Fraction], tuple[int, int]] = {}
     for counts in product(*(range(len(conv.names) + 1) for conv in convs)):
-        macs, passes, above = _flow(part, dict(zip(convs, counts, strict=True)), work, below, mode)
+        on = dict(zip(convs, counts, strict=True))
+        macs, passes, above = _flow(part, on, work, below, _detached(part, on, mode))
         _widen(found, (sum(counts), passes, above), (macs, macs))
     return found
 

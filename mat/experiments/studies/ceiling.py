@@ -30,7 +30,7 @@ from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.models.closed_form import REMAINDER, Work
 from mat.experiments.task_signature import Signature
-from mat.modes import MODES
+from mat.modes import ENDS
 from mat.seeds import stream_seed
 from mat.settings.strict import validate
 
@@ -158,7 +158,7 @@ def _savings_of(subject: Subject, config: ScaleConfig) -> Iterator[dict[str, Any
     dense = sum(map(sum, work.values()))
     random = np.random.default_rng(stream_seed(asked.seed, "ceiling", subject.label))
     orders = [random.permutation(names).tolist() for _ in range(asked.draws)]
-    for mode in MODES:
+    for mode in ENDS:
         for share in sorted({*SHARES, asked.reported.active_share}):
             count = math.floor(share * len(names) + 0.5)
             macs = [work.step(order[:count], mode) for order in orders]

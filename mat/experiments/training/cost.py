@@ -84,12 +84,13 @@ def positions(signature: Signature) -> int:
 
 def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:
     """How much is probed: as the specification says, or what its budget allows of it. Raises InputError where a budget
-    allows no probe."""
-    probe = spec.probe
+    allows no probe, and where the first one would come when the run is over."""
+    probe, steps = spec.probe, spec.recipe.steps(steps_per_epoch)
+    if spec.first_probe(steps) >= steps:
+        raise InputError(f"probe: first must be one of the run's {steps} steps, got {probe.first}; lower it")
     wanted = Extent(probe.n, probe.directions, probe.every or steps_per_epoch)
     if probe.budget is None:
         return wanted
-    steps = spec.recipe.steps(steps_per_epoch)
     return choose(prices(spec, signature), probe.budget, wanted, probe.estimator, steps)
 
 
@@ -123,7 +124,7 @@ def modules_of(spec: Spec, signature: Signature) -> Partition:
 def run_cost(spec: Spec) -> Cost:
     """Cost of one run. Raises InputError where task, model and recipe do not fit each other."""
     shape = Shape(spec)
-    probes = -(-shape.steps // shape.extent.every)
+    probes = -(-(shape.steps - spec.first_probe(shape.steps)) // shape.extent.every)
     kernel = backward_passes(shape.probe.estimator, shape.extent.directions, shape.logits)
     passes = probe_passes(shape.method.measured(), kernel)
     probe = sum(probe_macs(shape.forward, shape.extent.n, backwards) for backwards in passes)

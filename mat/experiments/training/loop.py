@@ -133,6 +133,7 @@ class Loop:
             self.spec.method.settings,
             None if of_step else samples.inputs,
             every=self.extent.every,
+            first=self.spec.first_probe(self.scheduled),
             estimator=probe.estimator,
             normalisation=probe.normalisation,
             directions=self.extent.directions,

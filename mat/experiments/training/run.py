@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import HERE, Machine, versions
 from mat.experiments.training.reference_run import reference_modules
 from mat.experiments.training.resume import Report
+from mat.methods.base import Observation
+from mat.methods.history import sums
 from mat.records.code import differences
-from mat.records.columns import EPOCH_PLACE, PROBE_RECORD
-from mat.records.files import CURVE, FINAL, PROBES, RUN, missing, read_json, remove, write_json, write_record
+from mat.records.columns import EPOCH_PLACE, PROBE_RECORD, SPECTRA_COLUMNS
+from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, missing, read_json, remove, write_json, write_record
 from mat.records.run import FILES, RECORDS, read_run
 from mat.records.seal import SEAL, write_seal
 
@@ -112,8 +114,9 @@ def _write(
     write_json(about, out / RUN, sort_keys=True)
     write_record(pd.DataFrame(loop.progress.curve), out / CURVE)
     write_record(probes_table(loop.controller.records, loop.steps_per_epoch), out / PROBES)
+    write_record(spectra_table(loop.controller.history, loop.controller.records), out / SPECTRA)
     write_json(final, out / FINAL, sort_keys=True)
-    write_seal(out / SEAL, [*RECORDS, *kept])
+    write_seal(out / SEAL, [*RECORDS, SPECTRA, *kept])
 
 
 def record(loop: Loop) -> dict[str, Any]:
@@ -177,3 +180,14 @@ def probes_table(records: list[Mapping[str, Any]], steps_per_epoch: int) -> pd.D
     table = pd.DataFrame(records, columns=None if records else PROBE_RECORD)
     table.insert(EPOCH_PLACE, "epoch", table["step"] / steps_per_epoch)
     return table
+
+
+def spectra_table(history: Sequence[Observation], records: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """What a controller's probes saw of sums of modules, by probe; no row where they measured no kernel."""
+    steps = {row["interval"]: row["step"] for row in records}
+    rows = [
+        {"interval": interval, "step": step, **row}
+        for (interval, step), seen in zip(steps.items(), history, strict=False)  # without one, nothing was measured
+        for row in sums(seen)
+    ]
+    return pd.DataFrame(rows, columns=SPECTRA_COLUMNS)

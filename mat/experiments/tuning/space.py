@@ -61,8 +61,8 @@ class Times(Strict):
 class OfSteps(Strict):
     """Shares of a training's steps, for a setting that is a step."""
 
-    of_steps: Annotated[list[real(ge=0, le=1)], Field(min_length=1)]
-    """Of the steps that vanilla makes with the compute of the rung, rounded."""
+    of_steps: Annotated[list[real(gt=0, le=1)], Field(min_length=1)]
+    """Of the steps that vanilla makes with the compute of the rung, rounded, 1 at least."""
 
 
 def _kind(given: Any) -> str | None:
@@ -141,7 +141,7 @@ class Setting(NamedTuple):
         if self.kind == "is":
             return self.value
         if self.kind == "of_steps":
-            return round(self.value * steps)
+            return max(round(self.value * steps), 1)
         *block, name = self.place
         given = base.get(block[0], {}) if block else base
         own = given.get(name, getattr(getattr(trained, block[0]), name, None) if block else None)

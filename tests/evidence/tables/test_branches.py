@@ -201,6 +201,28 @@ def test_claims_are_judged_per_family(tmp_path, tables, rules, written, options,
     assert set(memorised["decides"]) == {options.get("noise", 0.2) > 0}
 
 
+@pytest.mark.parametrize(
+    ("changes", "noise", "verdict"),
+    [
+        ({}, 0.2, "supported"),
+        ({}, 0, "supported"),
+        ({"none": (0.1, 0.1)}, 0, "not supported"),  # it helps less than top: no harm
+        ({"top": (-0.1, 0.5)}, 0.2, "partly"),  # training harms, small λ_max no more than large
+        ({"all": (-0.2, 0.1)}, 0.2, "inconclusive"),  # training all does nothing
+        ({"all": (-0.2, 0.1)}, 0, "inconclusive"),
+        ({"all": (-0.4, 0.1)}, 0.2, "inconclusive"),  # it memorises nothing
+    ],
+)
+def test_harm_is_asked_for_where_training_does_anything(tmp_path, tables, rules, changes, noise, verdict):
+    table = made(tmp_path, sets=synthetic_branches.SETS | changes, noise=noise, families=("vgg",), seeds=range(4))[1]
+    alone = replace(rules, claims=tuple(claim for claim in rules.claims if claim.id == "C3b"))
+    frame = verdicts(replace(tables, made={"generalisation": table}), alone).query("task == 'vgg'")
+    assert set(frame["verdict"]) == {verdict}
+    old = table[~((table["set"] == "all") & (table["minus"] == "none"))]
+    frame = verdicts(replace(tables, made={"generalisation": old}), alone).query("task == 'vgg'")
+    assert "does not compare training all" in frame["reason"].iloc[0]
+
+
 def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     frames = synthetic_branches.branches()
     with pytest.raises(InputError, match=r"different code: mat\.controller"):

@@ -13,7 +13,7 @@ from mat.evidence.runs import pool, pooled
 from mat.evidence.runs.pooled import save
 from mat.evidence.trace import number, page, provenance
 from mat.records.files import CURVE, ENDING, read_whole, write_record
-from mat.records.run import FILES
+from mat.records.run import WRITTEN
 from tests.evidence.synthetic import MANY, seal, write_runs
 from tests.evidence.trace.repository import TABLES, traced
 from tests.evidence.written import CLAIMS, write
@@ -166,7 +166,7 @@ def test_a_check_says_what_it_did_not_compute_again(kept):
 def test_a_record_has_the_hashes_of_the_runs_files_and_of_what_jobs_measured(repository):
     record = provenance.load(repository / TABLES)
     run = next(run for run in record["runs"] if run["run"] == "digits-mat-0")
-    assert set(run["files"]) == set(FILES)
+    assert set(run["files"]) == set(WRITTEN)
     assert run["tested"]["test_accuracy"] > 0
     for kind in ("csv", "md"):  # it would be judged by the table below, which is none
         (repository / TABLES / f"verdicts.{kind}").unlink()

@@ -7,6 +7,7 @@ import pytest
 from mat.errors import InputError
 from mat.experiments.models import bert, resnet, vgg
 from mat.experiments.models.closed_form import REMAINDER
+from mat.modes import MODES
 from tests.cases import CASES, bert_case, resnet_case, switch_case, vgg_case, vit_case
 
 
@@ -21,7 +22,7 @@ def test_parts_are_the_modules_of_the_partition_and_the_remainder(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("mode", MODES)
 def test_the_parts_sum_to_the_dense_step(name, mode):
     case = CASES[name]()
     parts = work_of(case)
@@ -42,7 +43,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("mode", ["exact", "detach"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", SMALL)
 def test_extremes_are_those_of_every_active_set(name, mode):
     case = SMALL[name]()
@@ -56,7 +57,7 @@ def test_extremes_are_those_of_every_active_set(name, mode):
 def test_unknown_modes_modules_and_counts_are_refused(family):
     case = CASES[family.__name__.rpartition(".")[2]]()
     parts = work_of(case)
-    with pytest.raises(InputError, match=r"unknown backward mode 'mask'; known: exact, detach"):
+    with pytest.raises(InputError, match=r"unknown backward mode 'mask'; known: exact, detach, detach_residual"):
         parts.step((), "mask")
     with pytest.raises(InputError, match=r"'layer9' is not a module of this model"):
         parts.step({"layer9"}, "exact")

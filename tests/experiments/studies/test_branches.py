@@ -96,6 +96,19 @@ def test_one_small_step_decreases_the_loss_by_its_rate_times_the_squared_gradien
         assert start - case.loss(fork.model).item() == pytest.approx(rate * norms[name] ** 2, rel=1e-3)
 
 
+def test_an_annealed_branch_moves_by_its_falling_rates():
+    """To first order each step moves by its rate times the same gradient: 1 + 2/3 + 1/3 of it in three steps, for 3."""
+    case = cases.vgg_case(batch_norm=False)
+    fork, batches = fork_of(case)
+    name, rate = case.partition.names[0], 1e-5
+    plain = lambda model: torch.optim.SGD(model.parameters(), lr=rate)  # noqa: E731
+    drops = []
+    for anneal in (False, True):
+        fork.train(batches, (name,), loss_of, plain, remainder=False, anneal=anneal)
+        drops.append(case.loss().item() - case.loss(fork.model).item())
+    assert drops[1] == pytest.approx(drops[0] * 2 / 3, rel=1e-3)
+
+
 def test_clipping_is_by_what_trains_alone():
     case = cases.bert_case()
     fork, batches = fork_of(case)

@@ -70,7 +70,7 @@ def test_a_study_of_tasks_as_they_are_takes_no_settings_of_its_own():
     [
         ({"active_shares": [0.5]}, "between two there is a line"),
         ({"active_shares": [0, 1.5]}, "active_shares"),
-        ({"modes": ["sparse"]}, "expected 'exact' or 'detach'"),
+        ({"modes": ["sparse"]}, "expected 'exact', 'detach' or 'detach_residual'"),
         ({"rounds": 0}, "rounds"),
     ],
 )

@@ -16,7 +16,7 @@ from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.prepare import check
 from mat.experiments.training.run import record, train
-from mat.records.run import CHECKPOINT, RECORDS
+from mat.records.run import CHECKPOINT, kept
 from mat.records.seal import SEAL, write_seal
 
 TEXT = {
@@ -121,7 +121,7 @@ def test_other_token_ids_of_the_same_number_are_refused(folder, tmp_path):
     other = shutil.copytree(folder / name(folder), tmp_path / name(folder))
     config = other / "checkpoint/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "vocabulary_hash": "0" * 64}))
-    write_seal(other / SEAL, (*RECORDS, *CHECKPOINT))
+    write_seal(other / SEAL, (*kept(other), *CHECKPOINT))
     made = spec(start={"run": other.name})
     with pytest.raises(InputError, match=r"trained on other token ids than the task hmm"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
@@ -140,7 +140,7 @@ def test_a_checkpoint_that_is_not_there_and_one_that_is_damaged_are_named(folder
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"model\.safetensors is not what SHA256SUMS beside it was written for"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
-    write_seal(damaged / SEAL, (*RECORDS, *CHECKPOINT))
+    write_seal(damaged / SEAL, (*kept(damaged), *CHECKPOINT))
     with pytest.raises(InputError, match="cannot read the checkpoint"):
         Loop(made, tmp_path / made.name, Machine(cache=folder))
 
@@ -204,6 +204,6 @@ def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(folder,
     assert len(collect(runs).runs) == 2
     record = json.loads((runs[0] / "run.json").read_text())
     (runs[0] / "run.json").write_text(json.dumps({**record, "start_hash": "0" * 64}))
-    write_seal(runs[0] / SEAL, RECORDS)
+    write_seal(runs[0] / SEAL, kept(runs[0]))
     with pytest.raises(InputError, match=r"different start_hash: expected one in task hmm, seed 0"):
         collect(runs)

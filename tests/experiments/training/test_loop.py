@@ -23,7 +23,7 @@ from mat.methods.early_stop import EarlyStop
 from mat.records.columns import FINAL_KEYS, RUN_KEYS
 from mat.records.costs import COST_LINES
 from mat.records.files import CURVE, PROBES, read_whole
-from mat.records.run import FILES, RECORDS
+from mat.records.run import WRITTEN, kept
 from mat.records.seal import SEAL, write_seal
 
 DIGITS = {
@@ -44,6 +44,7 @@ METHODS = {
     "vanilla": {"name": "vanilla", "observe": True},
     "mat": {"name": "mat"},
     "mat_exact": {"name": "mat", "mode": "exact"},
+    "mat_routed": {"name": "mat", "scope": "kind", "routed": True},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
 }
@@ -102,6 +103,7 @@ def advanced(one, steps):
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
+        ({**ROUTED, "probe": {"n": 6, "every": 3, "first": 5}}, "mat_routed"),
     ],
 )
 def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
@@ -371,7 +373,7 @@ def test_what_is_written(tmp_path):
     made = spec(TEXT, "mat")
     final = trained(made, tmp_path / "run", labels={"scale": "s", "task": "t", "method": "m"})
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(WRITTEN)
     assert set(record) == set(RUN_KEYS) and set(final) == set(FINAL_KEYS)
     assert record["code"] == run_modules(made)
     assert record["name"] == made.name
@@ -616,7 +618,7 @@ class TestBadInput:
         record = json.loads((tmp_path / "run/run.json").read_text())
         record["code"]["mat.controller"] = "0" * 16
         (tmp_path / "run/run.json").write_text(json.dumps(record))
-        write_seal(tmp_path / "run" / SEAL, RECORDS)
+        write_seal(tmp_path / "run" / SEAL, kept(tmp_path / "run"))
         with pytest.raises(InputError, match=r"was made by other code: mat\.controller changed"):
             trained(made, tmp_path / "run")
 

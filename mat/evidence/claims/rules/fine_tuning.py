@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import islice
 
 from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.rule import Case, Outcome, Rule, decided, not_tested, too_few
+from mat.evidence.claims.rule import Case, Outcome, Rule, decided, not_tested
 from mat.evidence.claims.rules.gains import RULES, THRESHOLDS, saves_and_keeps
-from mat.evidence.claims.verdict import INCONCLUSIVE, combine
+from mat.evidence.claims.verdict import combine
 from mat.evidence.stats.intervals import Interval
 
 FINE_TUNING, SCRATCH = "fine-tuning", "from scratch"
@@ -52,16 +52,9 @@ def _over_tasks(found: list[list[Outcome]], values: list[Interval], claim: Claim
     """A verdict per rule, over its outcomes' tasks; ``values``: the intervals that decide, outcome by outcome."""
     left = iter(values)
     return [
-        combine([_verdict(one, list(islice(left, len(one.deciding))), claim) for one in outcomes], *claim.overall)
+        combine([one.on(list(islice(left, len(one.deciding))), claim.min_seeds) for one in outcomes], *claim.overall)
         for outcomes in found
     ]
-
-
-def _verdict(outcome: Outcome, values: list[Interval], claim: Claim) -> str:
-    """What an outcome's rule says of other values."""
-    if outcome.decide is None:
-        return outcome.verdict
-    return INCONCLUSIVE if too_few(values, claim.min_seeds) else outcome.decide(values)
 
 
 RULE = Rule(evaluate, THRESHOLDS, others=("method", "reference"), scale=True)

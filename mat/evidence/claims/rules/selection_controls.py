@@ -31,13 +31,13 @@ def evaluate(case: Case) -> Outcome:
     too few finished seeds is left out, unless all have too few."""
     tables, task, claim, _ = case
     method = claim.one("method")
-    run, alike = _alike(case, method, claim.uses["controls"])
+    run, alike = in_mode_of(case, method, claim.uses["controls"])
     if not alike:
         why = f"none in the backward mode of {method}" if run else "none of its controls"
         return not_tested(f"{method} was run on this task, but {why}.")
     controls = [each for each in alike if len(tables.finished(task, each)) >= claim.min_seeds] or alike
     gains = [advantage_over(case, method, label) for label in controls]
-    beside = [advantage_over(case, method, label) for label in _alike(case, method, claim.uses["beside"])[1]]
+    beside = [advantage_over(case, method, label) for label in in_mode_of(case, method, claim.uses["beside"])[1]]
     shown = [effect._replace(decides=False) for effect in beside]
     modules = tables.finished(task, method).set_index("seed")["modules"]
     number = mean_interval(over_seeds.active_share_percent(tables, task, method) / 100 * modules)
@@ -58,7 +58,7 @@ def evaluate(case: Case) -> Outcome:
     return among_survivors(decided(effects, decide, reason), case, method, controls)
 
 
-def _alike(case: Case, method: str, labels: list[str]) -> tuple[list[str], list[str]]:
+def in_mode_of(case: Case, method: str, labels: list[str]) -> tuple[list[str], list[str]]:
     """Those of ``labels`` that were run, and of these those in the method's backward mode."""
     run = [label for label in labels if label in case.tables.methods(case.place)]
     modes = {label: set(case.tables.of(case.place, label)["mode"]) for label in (method, *run)}

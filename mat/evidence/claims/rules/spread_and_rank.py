@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, not_tested, say
@@ -22,8 +24,9 @@ def wide_and_joint(spread: Interval, rho: Interval, thresholds: Thresholds) -> s
     return NOT_SUPPORTED if refuted else INCONCLUSIVE
 
 
-def evaluate(case: Case) -> Outcome:
-    """By seed, from the first of ``sources`` whose runs recorded spectra, over the first of ``kinds`` that is there."""
+def evaluate(case: Case, spread_of: Callable[[pd.DataFrame, str], float] = spectra.spread, over: str = "") -> Outcome:
+    """By seed, from the first of ``sources`` whose runs recorded spectra, over the first of ``kinds`` that is there.
+    ``spread_of`` a run's probes and a kind, which is said to be ``over`` something more."""
     tables, task, claim, _ = case
     sources, kinds = claim.uses["sources"], claim.uses["kinds"]
     for method in sources:
@@ -36,14 +39,17 @@ def evaluate(case: Case) -> Outcome:
     kind = spectra.kind_present(pd.concat(runs), kinds)
     if kind is None:
         return not_tested(f"The model has no modules of kind {' or '.join(kinds)}.")
-    spread = geometric_interval(spectra.spread(probes, kind) for probes in runs)
+    spread = geometric_interval(spread_of(probes, kind) for probes in runs)
+    if not spread.n:
+        return not_tested(f"The modules of kind {kind} have no spread{over}.")
     rho = mean_interval(spectra.rank_correlation(probes, kind) for probes in runs).cut(-1, 1)
     effects = [
-        Effect(f"λ_max spread over modules of kind {kind}", spread, "ratio max/min"),
+        Effect(f"λ_max spread over modules of kind {kind}{over}", spread, "ratio max/min"),
         Effect("rank correlation of λ_max and effective rank", rho, "Spearman ρ"),
     ]
     reason = f"In {method} runs, {say(effects[0])} and {say(effects[1])}."
     return decided(effects, lambda values: wide_and_joint(*values, claim.thresholds), reason)
 
 
-RULE = Rule(evaluate, ("min_spread", "min_abs_correlation"), any_of=("sources",), others=("kinds",))
+THRESHOLDS = ("min_spread", "min_abs_correlation")
+RULE = Rule(evaluate, THRESHOLDS, any_of=("sources",), others=("kinds",))

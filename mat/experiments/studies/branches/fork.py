@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,20 +42,21 @@ class Fork:
 
     def train(
         self,
-        batches: Iterable[tuple[int, Batch]],
+        batches: Sequence[tuple[int, Batch]],
         modules: Collection[str],
         loss: Loss,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         *,
         remainder: bool,
         clip: float = 0.0,
+        anneal: bool = False,
     ) -> bool:
         """Train ``modules``, and the remainder if asked, from the beginning, one step on each of ``batches``.
 
         Each batch comes with the seed of what is random in its step (dropout). ``loss`` (model, batch) is minimised by
         a new ``optimizer`` (over the model's parameters, of which only those that train are kept); ``clip``: largest
-        norm of the gradient of what trains, 0 for none. Returns whether every loss was finite; it ends at one that is
-        not. The generators are left as they were.
+        norm of the gradient of what trains, 0 for none; ``anneal``: step i of n has 1 − i/n of the learning rate.
+        Returns whether every loss was finite; it ends at one that is not. The generators are left as they were.
         """
         self.reset()
         self._sparse.set_active(modules)
@@ -67,7 +68,10 @@ class Fork:
         self.model.train()
         cuda = [p.device for p in self.model.parameters() if p.device.type == "cuda"][:1]
         with torch.random.fork_rng(cuda):
-            for seed, batch in batches:
+            rates = [group["lr"] for group in stepper.param_groups]
+            for step, (seed, batch) in enumerate(batches):
+                for group, rate in zip(stepper.param_groups, rates, strict=True):
+                    group["lr"] = rate * (1 - step / len(batches)) if anneal else rate
                 torch.manual_seed(seed)
                 value = loss(self.model, batch)
                 if not math.isfinite(value.item()):

@@ -1,8 +1,8 @@
 """Train branches from checkpoints of one run: each module alone (C2), and the sets of large and small λ_max (C3).
 
 The run is trained by its own loop and never changed: branches are trained on copies of its weights, by a new optimizer
-of its recipe, at the learning rate that the schedule has at the checkpoint, on the batches that the run itself sees
-next. All branches of a checkpoint see the same batches.
+of its recipe, at the learning rate that the schedule has at the checkpoint (``anneal``: falling from there), on the
+batches that the run itself sees next. All branches of a checkpoint see the same batches.
 """
 
 from __future__ import annotations
@@ -208,6 +208,7 @@ class _Checkpoint:
             self._optimizer,
             remainder=part == SET,
             clip=self.loop.recipe.clip,
+            anneal=settings.anneal,
         )
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:

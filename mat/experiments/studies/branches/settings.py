@@ -28,6 +28,9 @@ class Settings:
     """Share of the modules that are in a set, in (0, 0.5]."""
     set_steps: Annotated[int, Range(ge=0)] = 60
     """Training steps of a set with the remainder; 0: not measured."""
+    anneal: bool = False
+    """Whether a branch's learning rate falls to 0 within it, linearly from the schedule's at the checkpoint, so that
+    ends of training are compared; else it stays."""
     samples: Annotated[int, Range(ge=2)] = 256
     """Training samples that the loss is read on."""
     validation_samples: Annotated[int, Range(ge=1)] = 256

@@ -118,6 +118,7 @@ class _Side:
 
     def _sparse(self, partition: Partition, mode: str) -> SparseBackward:
         sparse = SparseBackward(self.model, partition, mode)
+        sparse.look(self.session.loop.samples.inputs)
         adopt([self.optimizer], self.model, partition, sparse.leaves, {})
         return sparse
 

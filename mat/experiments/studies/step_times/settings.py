@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from mat.errors import InputError
 from mat.experiments.checks import check_increasing
 from mat.limits import Range, check_limits
-from mat.modes import MODES
+from mat.modes import ENDS, MODES
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Settings:
 
     active_shares: tuple[Annotated[float, Range(ge=0, le=1)], ...] = (0, 0.1, 0.2, 0.34, 0.5, 0.66, 0.8, 1)
     """Shares of the modules of every kind that are active, drawn anew in every round; two at least, increasing."""
-    modes: tuple[Literal[MODES], ...] = MODES
+    modes: tuple[Literal[MODES], ...] = ENDS
     """Backward modes."""
     rounds: Annotated[int, Range(ge=1)] = 5
     """Rounds of all of them."""
