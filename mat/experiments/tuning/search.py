@@ -27,7 +27,7 @@ from mat.records.run import read_run
 from mat.records.tuning import REFERENCE, START
 from mat.settings.strict import validate
 
-TRIES = 1000  # draws for each configuration that is wanted
+TRIES = 100  # draws for each configuration that is wanted
 FULL = Rung(1, 1.0)
 Pair = tuple[str, str]  # labels of a task and a method
 Row = dict[str, Any]

@@ -111,7 +111,10 @@ def done(tmp_path_factory):
         patch.setattr(tune, "_served", nullcontext)
         for trainer, status in zip(trainers, (130, 0), strict=True):
             patch.setattr(tune.Trainer, "train", lambda self, runs, trainer=trainer: trainer.train(runs))
-            assert main([*given, "--only", "digits", "--cache", str(folder), "--runs", str(folder / "runs")]) == status
+            assert (
+                main([*given, "--only", "digits,mat,freezeout", "--cache", str(folder), "--runs", str(folder / "runs")])
+                == status
+            )
     assert len(trainers[0].trained) == 5 and not {*trainers[0].trained} & {*trainers[1].trained}, "nothing is lost"
     return folder
 
@@ -126,14 +129,14 @@ def test_every_run_of_a_rung_spends_the_compute_of_vanillas_default(log):
     for _, rung in log.groupby("rung"):
         [most] = rung.loc[(rung["method"] == "vanilla") & (rung["configuration"] == 0), "macs"]
         step = most / round(14 * rung["share"].iloc[0])  # digits has 14 batches
-        paid = rung[rung["method"].isin(["mat", "random"])]
+        paid = rung[rung["method"] == "mat"]
         assert (paid["macs"] >= most).all() and (paid["macs"] < most + 4 * step).all()
         assert (rung.loc[rung["method"].isin(["vanilla", "freezeout"]), "macs"] <= most).all()
 
 
 def test_every_method_has_as_many_configurations_on_the_tunings_seeds(log):
     asked = log[log["competes"]].groupby(["method", "rung"])["configuration"].nunique()
-    assert asked.unstack().to_numpy().tolist() == [[4, 2]] * 4
+    assert asked.unstack().to_numpy().tolist() == [[4, 2]] * 3
     assert set(log["seed"]) == {100}
     best = (
         log[log["competes"] & (log["rung"] == 0)]
@@ -146,7 +149,7 @@ def test_every_method_has_as_many_configurations_on_the_tunings_seeds(log):
 
 def test_the_same_search_again_trains_nothing_and_says_the_same(done, log):
     trainer = Trainer(done / "runs")
-    chosen, rows = search(done).carry_out(trainer.train, done / "runs", "again")
+    chosen, rows = search(done, ["digits", "mat", "freezeout"]).carry_out(trainer.train, done / "runs", "again")
     assert trainer.trained == []
     assert {row["run"]: row["loss"] for row in rows} == dict(zip(log["run"], log["loss"], strict=True))
     kept = read_scale(done / "small.yaml").tuned["digits"]
@@ -169,8 +172,9 @@ def test_a_scale_takes_what_was_tuned_as_plain_settings_and_leaves_the_rest_out(
     assert {task for task, method in runs if method.endswith("_best")} == {"digits"}
     assert scale.untuned()["tuned_on_hmm"] == ["vanilla_best", "mat_best", "mat_best_rare", "random_best"]
     assert "hmm" not in scale.untuned(), "its methods are others"
-    [line] = [line for line in left_out(scale) if line]
-    assert "tuned_on_hmm" in line and "mat tune --config" in line
+    assert scale.untuned()["digits"] == ["random_best"]
+    first, second = [line for line in left_out(scale) if line]
+    assert first.startswith("digits: random_best left out") and "mat tune --config" in second
 
 
 def test_editing_what_was_tuned_renames_the_runs_that_it_touches(done, tmp_path):
@@ -257,6 +261,14 @@ def test_spaces_that_cannot_be_used_are_refused_before_anything_is_trained(tmp_p
     with pytest.raises(InputError) as error:
         search(placed(tmp_path, spaces=spaces))
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_method_that_follows_another_run_has_no_default_and_spends_by_itself(tmp_path):
+    found = search(placed(tmp_path), ["digits", "random"])
+    specs = [run.spec for i in range(4) for run in found.runs(("digits", "random"), i, found.rungs[1])]
+    own = [spec for spec in specs if spec.method.name == "random"]
+    assert len({spec.name for spec in own}) == 4 and all(spec.method.settings.match is None for spec in own)
+    assert {spec.recipe.match_compute for spec in own} == {spec.name for spec in specs} - {spec.name for spec in own}
 
 
 def test_a_term_that_names_nothing_is_refused(tmp_path):
