@@ -52,6 +52,11 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is nested too deeply; a config takes a dozen levels at most") from None
 
 
+def yaml_text(content: Any) -> str:
+    """Plain values as YAML, in their order, innermost mappings on one line."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
 def _check(node: yaml.Node, path: Path, place: str, above: list[yaml.Node], sizes: dict[int, int]) -> int:
     """Refuse keys that stand twice in a mapping and keys that are no texts, at every depth, and what aliases make too
     large; the number of values in ``node``. ``sizes``: of nodes that are checked."""

@@ -1,7 +1,8 @@
 """How often 95 % intervals over few seeds hold the true mean: ``python -m tests.benchmarks.coverage``.
 
 Seeds are drawn from distributions of known mean; for each number of seeds the share of t intervals and of percentile
-bootstrap intervals that hold it. ``mat.evidence.stats.bootstrap.COVERAGE`` states some of them.
+bootstrap intervals that hold it. Then ratios of which some are censored, and effects pooled over tasks of three seeds
+each. ``COVERAGE`` in ``mat.evidence.stats.bootstrap``, ``censored`` and ``random_effects`` states some of them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from scipy import stats
 
 from mat.evidence.stats.bootstrap import stream
-from mat.evidence.stats.intervals import CONFIDENCE, half_width
+from mat.evidence.stats.censored import censored_interval
+from mat.evidence.stats.intervals import CONFIDENCE, half_width, mean_interval
+from mat.evidence.stats.random_effects import over_tasks
 
 DRAWS = 1000  # resamples of each sample
 BLOCK = 500  # samples at once
@@ -36,6 +40,31 @@ def coverage(n: int, samples: int, shape: str = "normal") -> tuple[float, float]
     return float(t), float(percentile)
 
 
+def censored(n: int, share: float, samples: int) -> tuple[float, float]:
+    """(held, given): of ``samples`` samples of ``n`` log ratios of two computes, both normal and correlated with 0.5,
+    the first censored at a budget that it exceeds with probability ``share``: the share of intervals that hold the
+    mean, of those that exist, and the share of samples that have one."""
+    draw, found = stream("censored coverage", n, str(share)), []
+    budget = stats.norm.ppf(1 - share)
+    for _ in range(samples):
+        theirs = draw.standard_normal(n)
+        mine = (theirs + 3**0.5 * draw.standard_normal(n)) / 2
+        value = censored_interval(np.exp(0.3 * (np.minimum(mine, budget) - theirs)), mine <= budget)
+        found += [value.low <= 1 <= value.high] if np.isfinite(value.low) else []
+    return float(np.mean(found)), len(found) / samples
+
+
+def pooled(tasks: int, between: float, samples: int, seeds: int = 3) -> float:
+    """Share of ``samples`` pooled intervals that hold the mean over tasks: their effects spread by ``between`` times
+    what seeds do, which differs by task up to threefold."""
+    draw, held = stream("pooled coverage", tasks, str(between)), 0
+    for _ in range(samples):
+        spread, own = draw.uniform(0.5, 1.5, tasks), between * draw.standard_normal(tasks)
+        value = over_tasks([mean_interval(own[i] + spread[i] * draw.standard_normal(seeds)) for i in range(tasks)])
+        held += value.effect.low <= 0 <= value.effect.high
+    return held / samples
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=10_000)
@@ -45,6 +74,13 @@ def main() -> None:
         for n in (3, 5, 10, 20):
             t, percentile = coverage(n, samples, shape)
             print(f"| {shape} | {n} | {100 * t:.1f} % | {100 * percentile:.1f} % |")
+    print("\n| n | censored | held | given |\n| --- | --- | --- | --- |")
+    for n, share in ((n, share) for n in (3, 5, 10) for share in (0.0, 0.25, 0.5)):
+        held, given = censored(n, share, samples // 5)
+        print(f"| {n} | {100 * share:g} % | {100 * held:.1f} % | {100 * given:.1f} % |")
+    print("\n| tasks | spread between tasks / seeds | held |\n| --- | --- | --- |")
+    for tasks, between in ((tasks, between) for tasks in (3, 5, 10) for between in (0.0, 0.5, 2.0)):
+        print(f"| {tasks} | {between:g} | {100 * pooled(tasks, between, samples // 5):.1f} % |")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from mat.evidence.claims import pooling
 from mat.evidence.claims.claim import Claim
-from mat.evidence.claims.rule import Case, Effect, Outcome, not_tested, too_few
+from mat.evidence.claims.rule import Case, Effect, Outcome, decided, not_tested, too_few
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.stats.power import MOST, seeds_needed
+from mat.evidence.tables.sanity import CONVERGED
 from mat.evidence.text import format
 
 SCALE = "all tasks together"  # what a claim is judged on whose rule compares tasks
@@ -38,6 +40,10 @@ def outcome(case: Case) -> Outcome:
         absent = [label for label in claim.uses[role] if label not in present]
         if absent and (role in rule.methods or len(absent) == len(claim.uses[role])):
             return not_tested(f"No runs of {', '.join(absent)} on {task}.")
+    if claim.needs and (ended := tables.converged(task)) != CONVERGED:
+        return not_tested(
+            f"The rule needs a task that vanilla has converged on: {ended or 'no level is stated'} on {task}."
+        )
     found = rule.evaluate(case)
     if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
         return found
@@ -51,14 +57,31 @@ def outcome(case: Case) -> Outcome:
 
 
 def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
-    """The verdict over tasks (``verdict.combine``), with the verdict of every task as its reason; its effect is none,
-    for tasks have different units, but has the smallest n."""
+    """The verdict over tasks: of the tasks' verdicts (``verdict.combine``) or, where the claim says so, by its rule on
+    pooled effects (``pooling``). Its reason counts and lists the tasks' verdicts; its first effect is none, with the
+    smallest n; those after it are the pooled ones of each common part, and what a new task's would be."""
     if not outcomes:
         return not_tested("Nothing was measured for it at this scale.")
-    verdict = combine((found.verdict for found in outcomes.values()), *claim.overall)
+    found = pooling.pooled(outcomes, claim.min_seeds)
     reason = "; ".join(f"{task}: {found.verdict}{_brackets(found)}" for task, found in outcomes.items())
+    if len(outcomes) > 1:
+        reason = f"{pooling.counts(outcomes)}: {reason}"
     seeds = min((value.n for found in outcomes.values() for value in found.deciding), default=0)
-    return Outcome(verdict, f"{reason}.", [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger)])
+    judged = claim.over_tasks == "pooled"
+    effects = [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger, False)]
+    for (part, unit, ledger), value in found.items():
+        effects.append(Effect(f"{part}, over tasks", value.effect, unit, ledger, judged))
+        effects.append(Effect(f"{part}, of a new task", value.new, unit, ledger, False))
+    reason = f"{reason}.{pooling.said(found)}"
+    if not judged:
+        return Outcome(combine((found.verdict for found in outcomes.values()), *claim.overall), reason, effects)
+
+    def decide(values: list[Interval]) -> str:
+        return pooling.verdict_on(claim, outcomes, dict(zip(found, values, strict=True)))
+
+    if found:
+        return decided(effects, decide, reason)
+    return Outcome(decide([]), reason, effects)
 
 
 def _brackets(found: Outcome) -> str:
@@ -76,10 +99,14 @@ def chance(found: Outcome) -> float:
     return 1.0 if found.verdict == INCONCLUSIVE else p_value(found.decide, found.deciding, found.verdict)
 
 
-def chance_over(verdict: str, chances: Iterable[float]) -> float:
-    """The same of a ``verdict`` over tasks, which says something of each: the largest of theirs."""
-    tested = [each for each in chances if not math.isnan(each)]
-    return 1.0 if verdict == INCONCLUSIVE else max(tested, default=math.nan)
+def chance_over(claim: Claim, every: Outcome, outcomes: Mapping[str, Outcome]) -> float:
+    """The same of the verdict over tasks. On pooled effects it has its own; otherwise it says something of each task,
+    or of those that say the same where others are open: the largest of theirs."""
+    if every.decide is not None:
+        return chance(every)
+    asked = [each for each in outcomes.values() if claim.over_tasks == "verdicts" or each.verdict == every.verdict]
+    tested = [p for p in map(chance, asked) if not math.isnan(p)]
+    return 1.0 if every.verdict == INCONCLUSIVE else max(tested, default=math.nan)
 
 
 def corrected(verdict: str, p: float, level: float) -> str:

@@ -26,7 +26,7 @@ HEADER = (
 def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequence[Reading] = ()) -> str:
     """Verdict per claim, then per task with its numbers, then how to read them and the rules they were judged by."""
     about = {claim.id: claim for claim in claims.claims}
-    top = frame[frame["task"] == ALL]
+    top = frame[frame["task"] == ALL].drop_duplicates("claim")
     parts = [
         f"# Verdicts at scale {frame['scale'].iloc[0]}",
         "Rules are those of `workflows/claims.yaml`, each with when it was fixed; intervals are 95 % over seeds; "
@@ -49,7 +49,9 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
         "## Rules",
         "\n".join(_rule_text(claim) for claim in claims.claims),
         "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
-        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out.\n"
+        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
+        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
+        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
         f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
         f"smoothed over {claims.convergence.window} evaluations.",
     ]  # fmt: skip
@@ -89,14 +91,16 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "and X1b (and X4 and X5, which stand on C4 and C5) are at most inconclusive; not supported stays "
         "where none but the judged method has diverged.",
         "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
-        "verdict.",
+        "verdict. Whether it has converged stands there too: a claim whose entry needs it is not tested where it has "
+        "not.",
     ]
 
 
 def _rule_text(claim: Claim) -> str:
     numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
-    return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
+    needs = " Not tested where vanilla was still improving." if claim.needs else ""
+    return f"- **{claim.id}**: {claim.rule}{needs} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:

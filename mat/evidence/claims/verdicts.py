@@ -27,11 +27,12 @@ from mat.evidence.text.format import ALL
 def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -> pd.DataFrame:
     """One row per claim with task ``all``, then one per claim × task × number behind the verdict.
 
-    A claim's ``all`` row has no effect (tasks have different units); its n is the smallest over tasks. ``decides`` is
-    False for numbers that are only shown beside. ``p_value``: the one-sided error up to which the verdict is lost; over
-    tasks the largest of theirs. ``after_correction``: the verdict where that is at most 1 − ``confidence_corrected``,
-    halved, which Holm's correction asks of the claim among the ``claims_tested`` at this scale; else inconclusive. It
-    is for claims alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts.
+    A claim's first ``all`` row has no effect, its n is the smallest over tasks; those after it, where tasks have a part
+    in common, have the pooled ones, n of them tasks. ``decides`` is False for numbers that are only shown beside.
+    ``p_value``: the one-sided error up to which the verdict is lost; over tasks the largest of theirs, or that of the
+    pooled effects. ``after_correction``: the verdict where that is at most 1 − ``confidence_corrected``, halved, which
+    Holm's correction asks of the claim among the ``claims_tested`` at this scale; else inconclusive. It is for claims
+    alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts.
     ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over seeds, beside the t interval. ``detectable``: the
     smallest effect, in its unit, that n seeds of this spread show with 80 % power, as a distance from no effect; NaN
     where the rule does not ask for such a difference. ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether
@@ -43,8 +44,8 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
         outcomes = {case.place: judge(case, readings) for case in cases}
         found.append((claim, outcomes, overall(claim, outcomes)))
     chances = [{task: chance(each) for task, each in outcomes.items()} for _, outcomes, _ in found]
-    for (_, _, every), each in zip(found, chances, strict=True):
-        each[ALL] = chance_over(every.verdict, each.values())
+    for (claim, outcomes, every), each in zip(found, chances, strict=True):
+        each[ALL] = chance_over(claim, every, outcomes)
     tested = [each[ALL] for each in chances if not math.isnan(each[ALL])]
     levels = iter(holm(tested))
     rows = []
@@ -104,7 +105,7 @@ def _behind(given: Given, row: pd.Series, _: str) -> Labels:
 
 def _mean(row: pd.Series, column: str) -> str:
     """Of an effect, whose unit says what was averaged; those of families stand on no runs of their own."""
-    if column != "effect":
+    if column != "effect" or row["task"] == ALL:
         return ""
     if "saving" in row["part"] and row["unit"] == "%":
         return SAVING

@@ -85,7 +85,7 @@ def _results(tables: Tables, claims: Claims, verdicts: pd.DataFrame | None) -> I
     if verdicts is None:
         yield "No claim is judged at this scale."
         return
-    tops = verdicts[verdicts["task"] == format.ALL].set_index("claim")["verdict"]
+    tops = verdicts[verdicts["task"] == format.ALL].drop_duplicates("claim").set_index("claim")["verdict"]
     for verdict in VERDICTS:
         names = [claim.id for claim in claims.claims if tops.get(claim.id) == verdict]
         if names:
@@ -119,8 +119,8 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
         else "The runs of this scale vary every one of them."
     )
     if verdicts is not None:
-        counts = verdicts[verdicts["task"] == format.ALL]["verdict"].value_counts()
-        measured = verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0), "n"]
+        counts = verdicts[verdicts["task"] == format.ALL].drop_duplicates("claim")["verdict"].value_counts()
+        measured = verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0) & (verdicts["task"] != format.ALL), "n"]
         yield (
             f"{counts.get('inconclusive', 0)} claims stay inconclusive and {counts.get(NOT_TESTED, 0)} are not tested. "
         ) + (

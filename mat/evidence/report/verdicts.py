@@ -56,7 +56,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
 
 def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
     """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
-    tops = frame[frame["task"] == ALL].set_index("claim")
+    tops = frame[frame["task"] == ALL].drop_duplicates("claim").set_index("claim")
     for claim in claims.claims:
         if claim.id in tops.index:
             top = tops.loc[claim.id]
@@ -68,6 +68,7 @@ def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
 
 def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     """The claim's outcome in plain words; ``rows``: those of the claim."""
+    over = rows[(rows["task"] == ALL) & rows["part"].str.endswith(", over tasks")]
     top, tasks = rows[rows["task"] == ALL].iloc[0], rows[rows["task"] != ALL].drop_duplicates("task")
     reported = claim.reported.rstrip(".")
     start = f"Reported: {reported}. " if reported != "not reported" else "The paper does not answer this. "
@@ -82,6 +83,10 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     for part, numbers in deciding.groupby("part", sort=False):
         values = format.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
         said.append(f"{part if part.startswith('λ') else f'The {part}'} is {values}{_stands_on(numbers)}.")
+    if len(over):
+        said.append(
+            f"Pooled: {format.listed([f'{row.part} {measured(row)} of {row.n}' for row in over.itertuples()])}."
+        )
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != format.MISSING:
         said.append(f"After correction for the number of claims: {corrected}.")

@@ -43,6 +43,12 @@ def detectable_effect(n: int) -> float:
     return float(optimize.brentq(lambda effect: power(effect, n) - POWER, 0.0, highest))
 
 
+def seeds_for(effect: float, least: int) -> int | None:
+    """The smallest number of seeds, at least ``least``, that shows ``effect``, in standard deviations, with power
+    ``POWER``; None where ``MOST`` do not."""
+    return next((n for n in range(least, MOST + 1) if detectable_effect(n) <= effect), None)
+
+
 def detectable(value: Interval) -> float:
     """The same in the unit of ``value``: a distance from no effect (a difference or saving of 0, a ratio of 1), at
     the spread observed. NaN where no spread is known."""

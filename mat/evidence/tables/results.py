@@ -116,7 +116,13 @@ def latex(frame: pd.DataFrame, tables: Tables) -> str:
     return "\n\n".join(blocks)
 
 
-TABLE_OF = {"rivals": "rivals", "controls": "controls", "learning rates": "learning_rate", "sensitivity": "sensitivity"}
+TABLE_OF = {
+    "rivals": "rivals",
+    "controls": "controls",
+    "twins": "twins",
+    "learning rates": "learning_rate",
+    "sensitivity": "sensitivity",
+}
 
 
 def main_rows(frame: pd.DataFrame, task: str) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mat.errors import InputError
 from mat.experiments.cli import options
 from mat.experiments.cli.look import ROOT
 from mat.experiments.cli.serve import serve
@@ -140,14 +141,46 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 @options.path(
     "--levels", "the levels by scale and task", "YAML", default=Path("workflows/sanity.yaml"), show_default=True
 )
-def table(name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path) -> None:
+@options.path(
+    "--readings", "the readings of the paper", "YAML", default=Path("workflows/readings.yaml"), show_default=True
+)
+def table(name: str, files: tuple[Path, ...], tables: Path, **rules: Path) -> None:
     """Write a table and its page.
 
     From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
     """
     from mat.evidence.catalogue.tables import write
 
-    write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
+    write(name, tables, files, **rules)
+
+
+@step.command()
+@options.tables
+@options.claims
+@options.path("--out", "the power plan to complete", "YAML", default=Path("workflows/power.yaml"), show_default=True)
+@click.option("--most", type=click.IntRange(2), required=True, metavar="N", help="seeds that the scale lists")
+def power(tables: Path, claims: Path, out: Path, most: int) -> None:
+    """Say how many seeds each claim needs.
+
+    Writes the part of the tables' scale into the power plan, from the spread of these tables' runs.
+    """
+    from mat.evidence.catalogue import tables as catalogue
+    from mat.evidence.claims import readings, seeds_by_power
+    from mat.evidence.claims.load import load_claims
+    from mat.records.files import write_text
+    from mat.settings.power import HEADER, read_power
+    from mat.settings.yaml_file import yaml_text
+
+    plan, pilot, rules = read_power(out), catalogue.load(tables), load_claims(claims)
+    unknown = sorted(set(plan.matters) - {claim.id for claim in rules.claims})
+    if unknown:
+        raise InputError(f"{out.name}: matters.{unknown[0]}: expected a claim of {claims.name}; change it")
+    matters = {name: matter.effects for name, matter in plan.matters.items()}
+    read = readings.load_readings(Path(readings.FILE.path))
+    found = seeds_by_power.scale_plan(pilot, rules, read, matters, most)
+    content = plan.model_dump(mode="json")
+    content["scales"][pilot.scale] = found
+    write_text(HEADER + yaml_text(content), out)
 
 
 @step.command()

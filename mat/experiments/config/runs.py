@@ -68,7 +68,7 @@ def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs
         label: trained.changed(config, own, f"tasks.{task} with methods.{label}") for label, own in blocks.items()
     }
     found = []
-    for seed in own_seeds(block, config.seeds):
+    for seed in config.seeds_of_task(task):
         start = _start(config, task, seed, runs)
         made: dict[str, Run] = {}
         wanted = {

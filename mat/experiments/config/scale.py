@@ -17,6 +17,7 @@ from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.spec import THREADS, Probe, Recipe, Spec
 from mat.experiments.config.tuned import Chosen, merged, path_of, read_tuned
 from mat.settings.label import Label
+from mat.settings.power import TaskPlan, scale_plan
 from mat.settings.strict import Strict, read, validate
 from mat.settings.yaml_file import read_yaml
 
@@ -32,6 +33,8 @@ class ScaleConfig(Strict):
     """Its name, which results are kept under."""
     seeds: Seeds
     """Every run is made with each of them."""
+    power: Place | None = None
+    """A file, named from this one's folder, that says how many of the seeds each task is run with; all without it."""
     threads: Annotated[int, Field(ge=1, le=THREADS)] = 1
     """CPU threads of one run; part of its identity, because sums depend on it in the last bit."""
     data: Place | None = None
@@ -54,6 +57,7 @@ class ScaleConfig(Strict):
     """What a step can save at most, by the closed forms."""
 
     _path: Path | None = PrivateAttr(None)
+    _planned: dict[str, TaskPlan] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def of(cls, content: Any, path: Path | None = None) -> ScaleConfig:
@@ -66,6 +70,9 @@ class ScaleConfig(Strict):
             config._path = path
             if config.scale == "reference":
                 raise InputError("scale: reference is where the committed results are; choose another name")
+            if config.power is not None:
+                file = (path.parent if path else Path()) / config.power
+                config._planned = scale_plan(file, config.scale, list(config.tasks)).tasks
             for label, block in config.tasks.items():
                 both = sorted(set(block.tags) & set(config.methods))
                 if both:
@@ -91,6 +98,17 @@ class ScaleConfig(Strict):
     def path(self) -> Path | None:
         """The file that it was read from."""
         return self._path
+
+    @property
+    def planned(self) -> Mapping[str, TaskPlan]:
+        """What the power plan says, by task."""
+        return self._planned
+
+    def seeds_of_task(self, label: str) -> list[int]:
+        """The seeds that a task is run with: the first of the scale's, as many as the power plan says, of them those
+        of its own."""
+        plan = self._planned.get(label)
+        return own_seeds(self.tasks[label], self.seeds[: plan.seeds] if plan else self.seeds)
 
     def plugin(self, kind: str, given: Mapping[str, Any], place: str) -> Plugin:
         return Plugin.of(kind, given, place, self._path.parent if self._path else Path())
@@ -225,6 +243,12 @@ def _check_own_seeds(config: ScaleConfig) -> None:
         unknown = [seed for seed in block.seeds or () if seed not in config.seeds]
         if unknown:
             raise InputError(f"{place}.seeds: expected some of the scale's {config.seeds}, got {unknown[0]}; change it")
+    for label, plan in config.planned.items():
+        if plan.seeds > len(config.seeds):
+            raise InputError(
+                f"{config.power}: {label}.seeds: expected at most the {len(config.seeds)} that the scale lists, got "
+                f"{plan.seeds}; list more seeds or lower it"
+            )
 
 
 def seeds_of(given: Any) -> Any:

@@ -26,6 +26,7 @@ from mat.methods.base import Method
 from mat.settings.strict import Strict, read, validate
 
 THREADS = PROCESSES = 1024  # of one run, at most
+COARSE = 2**-7  # from one number of bfloat16 to the next, as a share of it, at most
 Count = Annotated[int, Range(ge=1)]
 
 
@@ -62,6 +63,8 @@ class Recipe:
     """Steps from one evaluation on the validation split to the next."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of a training step's products, by automatic mixed precision: float32 or bfloat16; the rest stays in float32."""
+    nudge: Annotated[float, Range(ge=1e-7, le=1)] | None = None
+    """What one initial weight is moved by, as a share of itself: for twins of runs. None: nothing is moved."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -69,6 +72,8 @@ class Recipe:
             raise InputError(
                 "a run has budget, a share of its steps, or match_compute, another run's; give one of them"
             )
+        if self.nudge is not None and self.precision == "bfloat16" and self.nudge < COARSE:
+            raise InputError(f"nudge: bfloat16 rounds it away, at least {COARSE:g} is expected, got {self.nudge:g}")
 
     def steps(self, per_epoch: int) -> int:
         """Steps that are trained where an epoch has ``per_epoch``, at least one; beside ``match_compute`` those of the

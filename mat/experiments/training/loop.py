@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mat import processes
 from mat.controller import Controller
+from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint, sharing
@@ -124,6 +125,14 @@ class Loop:
         charged = bool(self.spec.method.settings.reads)
         return total_macs(self.progress.totals, "executed", charged) / self.budget
 
+    def _cost(self, follows: Reference) -> Callable[[Collection[str]], float] | None:
+        """Of training modules throughout, by closed form, as a share of what the run that is followed spent."""
+        if follows.macs is None:
+            return None
+        spec, macs = self.spec, follows.macs
+        work = spec.model.module.work(spec.model.settings, self.task.signature, self.recipe.batch)
+        return lambda active: self.steps * work.step(active, spec.method.settings.mode) / macs
+
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe
         of_step = probe.estimator == STEP
@@ -143,6 +152,7 @@ class Loop:
             n=self.extent.n if of_step else None,
             seed=self.spec.seed,
             counts=follows.counts,
+            cost=self._cost(follows),
             length=self.steps,
             growth=probe.growth,
         )
@@ -187,7 +197,9 @@ class Loop:
         self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step, *rank))
         known = self._counted()
         if self.controller.recording is None:
-            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), Spent()
+            channels = self.controller.selection.channels
+            counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs, channels)
+            beside = Spent()
         else:
             counted, beside = self._recorded(batch, active)
         counted = _of_all(counted, sorted(self.ledger.row))
@@ -415,5 +427,20 @@ def initial_model(spec: Spec, task: Task, out: Path, machine: Machine) -> tuple[
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(spec.seed, "weights"))
         model = spec.model.module.build(spec.model.settings, task.signature)
-    start = spec.start
-    return model, None if start is None else checkpoint.start(model, start, task, out, machine)
+    start_hash = None if spec.start is None else checkpoint.start(model, spec.start, task, out, machine)
+    if spec.recipe.nudge is not None:
+        _nudge(model, spec.recipe.nudge)
+    return model, start_hash
+
+
+@torch.no_grad()
+def _nudge(model: nn.Module, share: float) -> None:
+    """Move one weight by a ``share`` of it: the largest of the last matrix, which every sample goes through."""
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1][-1].view(-1)
+    place = weights.abs().argmax()
+    before = weights[place].item()
+    weights[place] *= 1 + share
+    if weights[place].item() == before:
+        raise InputError(
+            f"recipe: nudge: the largest weight, {before:g}, does not move by {share:g} of it; leave it out"
+        )

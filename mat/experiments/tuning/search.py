@@ -39,7 +39,7 @@ class Search:
     """What is searched: ``pairs`` of task and method, ``budget`` configurations of each in the first rung.
 
     Every run of a rung spends what vanilla's default spends in that rung's share of the steps, probes included. Methods
-    that train everything or must know their number of steps make that share of the steps instead, and spend no more.
+    that train everything or must know their number of steps make as many as that surely pays for, and spend no more.
     """
 
     config: ScaleConfig
@@ -144,6 +144,8 @@ class Search:
         recipe = dict(block.get("recipe", {}))
         if known.dense or known.needs_length:
             recipe["budget"] = rung.share * recipe.get("budget", 1)
+            cost = run_cost(self._spec(task, {**block, "recipe": recipe}))
+            recipe["budget"] *= cost.training / (cost.training + (cost.probes if known.reads else 0))
         else:
             recipe["match_compute"] = reference
         return {**block, "recipe": recipe}
@@ -165,7 +167,9 @@ class Search:
             blocks[start.method] = self.config.methods[start.method].model_copy(update={"seeds": None})
             start = block.start
         changes = {"seeds": self.tuning.seeds, "tasks": tasks, "methods": blocks}
-        return expand(self.config.model_copy(update=changes))
+        scale = self.config.model_copy(update=changes)
+        scale._planned = {}  # how many seeds are judged says nothing of these
+        return expand(scale)
 
     def carry_out(
         self, train: Callable[[Iterable[Run]], None], folder: Path, command: str

@@ -50,7 +50,11 @@ def test_a_table_is_made_from_what_its_record_says():
     [
         ("result", {}, "unknown table 'result'; expected one of verdicts, results"),
         ("ceiling", {}, "written by the study ceiling"),
-        ("results", {"claim": "x.yaml"}, "unknown rule file 'claim'; expected one of levels, claims, ambiguities"),
+        (
+            "results",
+            {"claim": "x.yaml"},
+            "unknown rule file 'claim'; expected one of levels, claims, readings, ambiguities",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused_in_one_line(tmp_path, name, files, message):

@@ -256,7 +256,9 @@ def test_the_summary_of_reproducibility_has_the_challenges_headings(made, tmp_pa
     pooled = load(folder).runs
     finished = (pooled["status"] == "finished").sum()
     assert f"{finished} of {len(pooled)} runs finished" in said
-    tops = pd.read_csv(folder / "verdicts.csv").query("task == 'all'")["verdict"].value_counts()
+    tops = (
+        pd.read_csv(folder / "verdicts.csv").query("task == 'all'").drop_duplicates("claim")["verdict"].value_counts()
+    )
     assert f"{tops.get('inconclusive', 0)} claims stay inconclusive" in said
 
 

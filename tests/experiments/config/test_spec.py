@@ -246,6 +246,8 @@ def _matched(name, other, **settings):
             "early_stop matches the compute of a run by itself",
         ),
         ("methods.again", _matched("freezeout", "mat"), "freezeout must know the number of its steps"),
+        ("tasks.hmm.recipe", {"nudge": 1e-9}, "nudge: expected a number ≥ 1e-07"),
+        ("tasks.hmm.recipe", {"nudge": 1e-7, "precision": "bfloat16"}, "nudge: bfloat16 rounds it away"),
         ("tasks.hmm.recipe", {"precision": "half"}, "precision: expected 'float32' or 'bfloat16', got 'half'"),
     ],
 )

@@ -47,6 +47,8 @@ METHODS = {
     "mat_routed": {"name": "mat", "scope": "kind", "routed": True},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
+    "grades": {"name": "grades", "mode": "exact", "tau": 0.3, "grace": 0.0},
+    "ssprop": {"name": "ssprop", "drop": 0.6},
 }
 
 
@@ -99,7 +101,7 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
+        *((DIGITS, m) for m in ("vanilla", "mat", "multirate", "grades", "ssprop")),
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
@@ -296,6 +298,60 @@ def test_a_run_of_a_share_of_its_steps_is_one_of_fewer_steps_by_any_other_name(t
     assert (
         Recipe(budget=1e-9).steps(7) == 1 and Recipe(budget=1.0, epochs=3).steps(7) == Recipe(epochs=3).steps(7) == 21
     )
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_frozen_bottom_costs_as_much_as_the_other_run_less_a_layer_at_most(followed, mode):
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    one = loop(Spec.of({**base, "method": {"name": "frozen_bottom", "match": other, "mode": mode}}), folder)
+    one.advance(silent)
+    frozen = one.controller.selection.frozen
+    modules = one.controller.partition.modules
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    depths = sorted({module.layer for module in modules})
+    costs = [one.steps * work.step([m.name for m in modules if m.layer >= at], mode) for at in depths]
+    count = next((i for i, cost in enumerate(costs) if cost <= spent), len(depths) - 1)
+    assert frozen == {module.name for module in modules if module.layer < depths[count]}
+    assert f"{1 - costs[count] / spent:.2%}" in one.controller.selection.note
+    if base is not ROUTED:  # planned as if tokens were spread evenly over experts
+        assert one.progress.totals["macs_executed"] * one.steps == costs[count]
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (DIGITS, {"name": "grades", "mode": "exact", "tau": 0.9, "grace": 0.0}),
+        (TEXT, {"name": "lcsb", "layers": 1}),
+        ({**DIGITS, "model": {"name": "resnet", "width": 4, "filter_groups": 2}}, {"name": "lcsb", "layers": 3}),
+    ],
+    ids=["grades", "lcsb", "lcsb_resnet"],
+)
+def test_a_rival_costs_what_its_active_modules_do_and_less_than_all(base, method, tmp_path):
+    """By closed form; a layer that LCSB skips costs no gradient of its input, either."""
+    one = loop(Spec.of({**base, "method": method, "probe": {"n": 6, "every": 1}}), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    mode, names, spent = one.spec.method.settings.mode, one.controller.partition.names, 0
+    for _ in range(3):
+        advanced(one, 1)
+        cost = one.progress.totals["macs_executed"] - spent
+        spent += cost
+        assert cost == work.step(one.controller.active, mode)
+    assert cost < work.step(names, mode)
+    if method["name"] == "lcsb":
+        assert cost < work.step(one.controller.active, "exact")
+
+
+def test_a_scheduled_sparse_backward_pass_costs_what_its_intervals_do(tmp_path):
+    """Of 4 channels drop = 0.6 keeps 1, in steps 5 … 9: a quarter of either gradient of both convolutions."""
+    one = loop(spec(DIGITS, "ssprop"), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    names = one.controller.partition.names
+    dense = work.step(names, "exact")
+    sparse = dense - 3 * sum(work[name].weight + work[name].input for name in names) // 4
+    spent = [advanced(one, 1).progress.totals["macs_executed"] for _ in range(12)]
+    assert [b - a for a, b in zip([0, *spent], spent, strict=False)] == [dense] * 5 + [sparse] * 5 + [dense] * 2
 
 
 def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):
@@ -643,3 +699,22 @@ def test_the_first_line_says_nothing_of_steps_because_there_was_none(tmp_path):
     assert "active" not in first
     assert others
     assert all("train loss" in line and "active" in line for line in others)
+
+
+@pytest.mark.parametrize("base", [DIGITS, TEXT])
+def test_a_twin_differs_in_one_weight_which_its_first_loss_depends_on(base, tmp_path):
+    ours, twins = (loop(spec(base, "vanilla", **recipe), tmp_path) for recipe in ({}, {"nudge": 0.5}))
+    moved = {
+        name: torch.nonzero(ours.model.state_dict()[name] != value) for name, value in twins.model.state_dict().items()
+    }
+    assert sum(len(places) for places in moved.values()) == 1
+    name, place = next((name, tuple(places[0])) for name, places in moved.items() if len(places))
+    before, after = (one.model.state_dict()[name][place].item() for one in (ours, twins))
+    assert after == pytest.approx(1.5 * before) and before != 0
+    first = [one.losses(one.model.eval(), one.task.batch(0, 0, 0, 8))[0].item() for one in (ours, twins)]
+    assert first[0] != first[1]
+
+
+def test_the_smallest_nudge_moves_any_weight_in_single_precision():
+    values = torch.cat([torch.linspace(1, 2, 10_001), torch.linspace(-2, -1, 10_001)])
+    assert ((values * (1 + 1e-7)) != values).all()

@@ -173,7 +173,7 @@ def test_a_scale_takes_what_was_tuned_as_plain_settings_and_leaves_the_rest_out(
     assert scale.untuned()["tuned_on_hmm"] == ["vanilla_best", "mat_best", "mat_best_rare", "random_best"]
     assert "hmm" not in scale.untuned(), "its methods are others"
     assert scale.untuned()["digits"] == ["random_best"]
-    first, second = [line for line in left_out(scale) if line]
+    first, second = [line for line in left_out(scale, scale.tasks) if line]
     assert first.startswith("digits: random_best left out") and "mat tune --config" in second
 
 
