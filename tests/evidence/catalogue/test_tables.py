@@ -53,7 +53,7 @@ def test_a_table_is_made_from_what_its_record_says():
         (
             "results",
             {"claim": "x.yaml"},
-            "unknown rule file 'claim'; expected one of levels, claims, readings, ambiguities",
+            "unknown rule file 'claim'; expected one of levels, readings, claims, ambiguities",
         ),
     ],
 )
