@@ -12,7 +12,7 @@ from tests.evidence.synthetic import METHODS, changed, collected
     ("mat", "diverged", "verdict", "said"),
     [
         ({"cost": 0.4, "probe": 1e-6, "extra_loss": -0.05}, [], SUPPORTED, "reached the final level in 3 of 3 seeds"),
-        ({"cost": 1.5, "extra_loss": -0.05}, [], NOT_SUPPORTED, "reached the final level in 3 of 3 seeds"),
+        ({"cost": 4.0, "extra_loss": -0.05}, [], NOT_SUPPORTED, "reached the final level in 3 of 3 seeds"),
         (
             {"cost": 0.1, "extra_loss": 0.5},
             [],
