@@ -14,9 +14,12 @@ from mat.methods.base import Selection as Selection
 from mat.methods.depth import Depth as Depth
 from mat.methods.early_stop import EarlyStop as EarlyStop
 from mat.methods.freezeout import FreezeOut as FreezeOut
+from mat.methods.frozen_bottom import FrozenBottom as FrozenBottom
+from mat.methods.grades import GradES as GradES
 from mat.methods.gradient_norm import GradientNorm as GradientNorm
 from mat.methods.kind import Kind as Kind
 from mat.methods.largest import Largest as Largest
+from mat.methods.lcsb import LCSB as LCSB
 from mat.methods.lisa import Lisa as Lisa
 from mat.methods.mat import MAT as MAT
 from mat.methods.misa import Misa as Misa
@@ -25,6 +28,7 @@ from mat.methods.random import Random as Random
 from mat.methods.random_once import RandomOnce as RandomOnce
 from mat.methods.shuffled import Shuffled as Shuffled
 from mat.methods.smallest import Smallest as Smallest
+from mat.methods.ssprop import SsProp as SsProp
 from mat.methods.vanilla import Vanilla as Vanilla
 from mat.partition.discovery import partition_model as partition_model
 from mat.partition.partition import Module as Module

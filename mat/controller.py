@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Self
@@ -64,6 +64,9 @@ class Controller:
     began; this run's begin there too, the first included. ``length``: steps of the whole training, needed by methods
     that go by a schedule.
 
+    ``cost``: by a set of modules, the compute of the whole training with these active, as a share of what the run that
+    the method follows spent; needed by methods that spend as much.
+
     ``budget``: share of the training's compute that its probes may take; samples, directions and ``every`` are then the
     most that is wanted, and ``extent`` is what is measured within it (``mat.kernels.probes.budget``). It takes
     ``batch``, the samples of a training step. ``growth``: how intervals grow while the ranking by λ_max (by gradient
@@ -93,6 +96,7 @@ class Controller:
         n: int | None = None,
         seed: int = 0,
         counts: Mapping[int, int] | None = None,
+        cost: Callable[[Collection[str]], float] | None = None,
         length: int | None = None,
         budget: float | None = None,
         batch: int | None = None,
@@ -104,7 +108,7 @@ class Controller:
         self.model, self.partition, self.method, self.probe_inputs = model, partition, method, probe_inputs
         self.estimator = Estimator(estimator, directions, stream_seed(seed, "projection"), loss, positions)
         self.every, self.normalisation, self.probe_labels = every, normalisation, probe_labels
-        self.seed, self.length, self.n = seed, length, n
+        self.seed, self.length, self.n, self.cost = seed, length, n, cost
         self.counts = dict(sorted((counts or {}).items()))
         self.growth = None if self.counts else growth
         self._check(labelled, first)
@@ -130,8 +134,8 @@ class Controller:
         self.times: Counter[str] = Counter()
         self.looked = method.dense or (self.probes and estimator != STEP and not self.next)
         self.waiting: FirstBatch | None = None
-        if self.sparse is not None and self.probe_inputs is not None:
-            self.sparse.look(self.probe_inputs)
+        if self.probe_inputs is not None:
+            self._find_branches(self.probe_inputs)
 
     def _check(self, labelled: bool, begin: int) -> None:
         """Raise InputError where the method is not given what it needs."""
@@ -142,10 +146,10 @@ class Controller:
             raise InputError(f"estimator {STEP!r} measures the samples of training steps: leave probe_inputs out")
         if self.n is not None and not of_step:
             raise InputError(f"n is of the estimator {STEP!r}; the others measure all samples of probe_inputs")
-        if of_step and self.method.observe and not (self.method.dense or self.method.mode == "exact"):
+        if of_step and self.method.observe and not self.method.full_gradients:
             raise InputError(
-                f"a recorded step is exact, so observing it would change what {name} trains in mode detach; use "
-                "another estimator, or mode exact"
+                f"a recorded step is exact, so observing it would change what {name} trains, whose gradients are not; "
+                "use another estimator, or leave observe out"
             )
         if self.measured and not of_step and (not isinstance(self.probe_inputs, Mapping) or not self.probe_inputs):
             got = "none" if self.probe_inputs is None else f"a {type(self.probe_inputs).__name__}"
@@ -165,6 +169,8 @@ class Controller:
             experts_of(self.model, self.partition)
         if self.method.needs_length and self.length is None:
             raise InputError(f"{name} goes by a schedule: give it length, the steps of the whole training")
+        if self.method.needs_cost and self.cost is None:
+            raise InputError(f"{name} spends what another run did: give it cost, a share of that by active modules")
         if getattr(self.method, "match", None) is not None and not self.counts:
             raise InputError(f"{name} follows another run: give it counts, or set a share")
         if self.counts and next(iter(self.counts)) < 0:
@@ -285,10 +291,11 @@ class Controller:
         elif self.due and not self.method.reads:
             self._choose(self.step)
         active = frozenset(name for name in self.selection.active if (self.step + 1) % self.periods.get(name, 1) == 0)
-        if active != self.active:
+        channels = self.selection.channels
+        if active != self.active or (self.sparse is not None and channels != self.sparse.channels):
             assert self.sparse is not None  # a dense method selects every module
             self.sparse.end_turns(active)
-            self.sparse.set_active(active)
+            self.sparse.set_active(active, channels)
             self.active = active
         if self.sparse is not None:
             self.sparse.reached.clear()
@@ -303,14 +310,23 @@ class Controller:
         sample's outputs are its own. A first probe does so; where there is none, the first training step does, unless
         this was called before; it warns where it is called with other things than tensors of one first dimension.
 
-        Raises InputError where gradients contradict the partition, and where kernels are read of samples that depend on
-        each other.
+        Raises InputError where gradients contradict the partition, where kernels are read of samples that depend on
+        each other, and where the method needs residual paths and the model has none.
         """
         self.looked = True
         with self.sparse.dense() if self.sparse else nullcontext():
             look_at(self.model, self.partition, inputs, read=self.probes)
-        if self.sparse:
-            self.sparse.look(inputs)
+        self._find_branches(inputs)
+
+    def _find_branches(self, inputs: Mapping[str, Tensor]) -> None:
+        if self.sparse is None:
+            return
+        self.sparse.look(inputs)
+        if self.method.needs_residual and not self.sparse.branches:
+            raise InputError(
+                f"{type(self.method).__name__} skips layers that residual paths lead around, and in "
+                f"{type(self.model).__name__} none does: choose a method that skips none, such as lisa"
+            )
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         inputs = inputs_of(self.model, args, kwargs)
@@ -422,6 +438,8 @@ class Controller:
             size=self._size,
             history=tuple(self.history) if self.method.reads else (),
             counts=tuple(self.counts.values()),
+            frozen=self.selection.frozen,
+            cost=self.cost,
             rng=np.random.default_rng(stream_seed(self.seed, "method", self.interval)),
             fixed=np.random.default_rng(stream_seed(self.seed, "method")),
             progress=None if self.length is None else step / self.length,
@@ -515,7 +533,7 @@ class Controller:
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])
         if self.sparse is not None:
-            self.sparse.set_active(self.active)
+            self.sparse.set_active(self.active, self.selection.channels)
 
 
 def _grouped(of: Mapping[str, Any]) -> dict[Any, list[str]]:

@@ -1,4 +1,5 @@
-"""Figure: has vanilla learned? Its losses and metric over epochs on every task, beside the level and what is known."""
+"""Figure: has vanilla learned, and has it converged? Its losses and metric over epochs on every task, beside the level
+and what is known."""
 
 from __future__ import annotations
 
@@ -10,14 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs import metrics
+from mat.evidence.runs.curves import LAST, minimum_row
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.tables.sanity import DIRECTIONS, baselines
+from mat.evidence.tables.sanity import DIRECTIONS, SMOOTHED, baselines
 
 FIGURE = {
     "title": "What vanilla learned",
     "about": (
         "Vanilla's training and validation loss and its metric over epochs, beside the level stated and what else is "
-        "known."
+        "known; where the validation loss was lowest, and the last fifth of the steps, which decides whether it has "
+        "converged."
     ),
     "reads": ("sanity",),
     "held": "{seeds}; no ledger.",
@@ -26,6 +29,8 @@ FIGURE = {
 
 LOSSES = {"train_loss": ("training", styles.ORANGE, "--"), "val_loss": ("validation", styles.BLACK, "-")}
 LEVEL = {"color": styles.VERMILION, "linewidth": 1.1, "zorder": 1}
+FIFTH = {"color": "0.92", "linewidth": 0, "zorder": 0}
+MINIMUM = {"color": styles.BLUE, "marker": "v", "markersize": 4, "linestyle": "none", "label": "lowest validation loss"}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
 
 
@@ -43,7 +48,8 @@ def draw(tables: Tables) -> Figure:
             axes[0].tick_params(labelbottom=False)
             metric_panel(axes[1], tables, task, stated)
         loss_panel(axes[0], tables, task, stated)
-        axes[0].set_title(task if stated is None or not stated["verdict"] else f"{task}: {stated['verdict']}")
+        end(axes[0], tables, task)
+        axes[0].set_title("\n".join([titled(task, stated), *filter(None, [tables.converged(task)])]))
         axes[-1].set_xlabel("epoch")
     common.legend(figure, ncols=4, handlelength=2.5)
     common.footer(
@@ -51,8 +57,14 @@ def draw(tables: Tables) -> Figure:
         f"scale {tables.scope}  ·  {styles.method_name(REFERENCE)}, {common.seeds_text(tables, [REFERENCE])}: mean, "
         "and band from the lowest to the highest seed",
         "level: of the test split, as workflows/sanity.yaml fixes it  ·  dotted: known values of the validation split",
+        "grey: the last fifth of the steps",
     )
     return figure
+
+
+def titled(task: str, stated: pd.Series | None) -> str:
+    """The task, and whether its level was reached."""
+    return task if stated is None or not stated["verdict"] else f"{task}: {stated['verdict']}"
 
 
 def level(tables: Tables, task: str) -> pd.Series | None:
@@ -82,6 +94,15 @@ def loss_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) ->
         line(ax, value, f"level {DIRECTIONS['at_most']} {value:.3g}", LEVEL)
     ax.set_ylabel(f"loss, {tables.loss_unit(task)}")
     ax.grid(True)
+
+
+def end(ax: Axes, tables: Tables, task: str) -> None:
+    """The last fifth of the steps, and where each seed's smoothed validation loss was lowest."""
+    for run in tables.finished_runs(task, REFERENCE):
+        rows = tables.curve(run["run"])
+        ax.axvspan((1 - LAST) * rows["epoch"].iloc[-1], rows["epoch"].iloc[-1], **FIFTH)
+        if (lowest := minimum_row(rows, SMOOTHED)) is not None:
+            ax.plot(rows["epoch"].iloc[lowest], rows["val_loss"].iloc[lowest], **MINIMUM)
 
 
 def loss_level(tables: Tables, task: str, stated: pd.Series | None) -> float | None:

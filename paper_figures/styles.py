@@ -55,6 +55,10 @@ STYLES = {
     "badam": Style(BROWN, (0, (2, 2)), "<"),
     "freezeout": Style(GREY, (0, (4, 2)), "*"),
     "autofreeze": Style(INDIGO, (0, (6, 1, 1, 1, 1, 1)), ">"),
+    "grades": Style(INDIGO, (0, (1, 1, 4, 1)), ">", "none"),
+    "ssprop": Style(OLIVE, (0, (4, 1, 1, 1)), "8"),
+    "lcsb": Style(SKY, (0, (1, 1, 3, 2)), "X", "none"),
+    "frozen_bottom": Style(GREY, (0, (8, 3)), "*", "none"),
     "vanilla_cut": Style(BLACK, (0, (1, 3)), "o", "none"),
     "vanilla_short": Style(BLACK, (0, (10, 2)), "o", "left"),
 }
@@ -70,7 +74,8 @@ SPARE = (
 NAMES = {
     "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
     "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
-    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "vanilla_cut": "vanilla (cut)",
+    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
+    "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)",
     "vanilla_short": "vanilla (short)", "largest": f"largest {LAMBDA}", "gradient_norm": "gradient norm",
     "random_exact": "random (exact)",
     "random_once": "random, drawn once", "shuffled": f"{LAMBDA} shuffled", "smallest": f"smallest {LAMBDA}",

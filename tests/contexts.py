@@ -37,6 +37,11 @@ SETTINGS = [
     *(("badam", {"order": order, "layers": 2}) for order in ("random", "ascending", "descending")),
     *(("freezeout", {"t0": 0.4, "schedule": way}) for way in ("linear", "cubic")),
     ("autofreeze", {"percentile": 70.0}),
+    *(("grades", {"tau": 0.4, "grace": 0.3, "criterion": way}) for way in ("change", "norm")),
+    *(("ssprop", {"schedule": way}) for way in ("bar", "constant")),
+    ("lcsb", {"layers": 2}),
+    *(("lcsb", counted) for counted in ({"share": 0.5}, {"match": "mat"})),
+    ("frozen_bottom", {"match": "mat"}),
 ]
 
 
@@ -50,7 +55,7 @@ def observe(*values, integral=(10.0, 4.0, 2.0, 1.0), **sums):
     return Observation(named, np.array(integral), named, **sums)
 
 
-def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1)):
+def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None, size=(1, 1, 1, 1), **more):
     interval = len(history) - 1 if interval is None else interval
     rng, same = np.random.default_rng(seed), np.random.default_rng(fixed)
     sizes = dict(zip(MODULES, size, strict=True))
@@ -65,7 +70,14 @@ def context(history=(), interval=None, seed=0, counts=(), fixed=0, progress=None
         rng=rng,
         fixed=same,
         progress=progress,
+        **more,
     )
+
+
+def chosen(name, history=(), interval=0, counts=(2,), seed=0, fixed=0, **given):
+    """The active modules that a method which follows another run chooses."""
+    asked = method(name, {"match": "mat", **given})
+    return asked.select(context(history, interval, seed, counts, fixed)).active
 
 
 @st.composite

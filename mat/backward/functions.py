@@ -317,10 +317,10 @@ class SparseConv2d(Once):
         wants_x, wants_w = ctx.needs_input_grad[0], not rows.empty
         active_g = rows.take(g, 1) if plan.detach or wants_w else g
         if wants_x and wants_w and wanted is None and (plan.detach or rows.whole):
-            gx, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, True, True)
+            gx, whole = conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, True, True)
         else:
             if wants_w:
-                _, whole = _conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, False, True)
+                _, whole = conv_backward(active_g, x, rows.take(weight, 0), plan.geometry, False, True)
             if wants_x:
                 sent, through = (active_g, rows.take(weight, 0)) if plan.detach else (g, weight)
                 gx = _conv_input(sent, through, ctx.x_shape, plan.geometry, wanted)
@@ -334,7 +334,7 @@ def _conv_input(g: Tensor, weight: Tensor, shape: torch.Size, geometry: tuple, w
     channels = shape[1] if wanted is None else sum(wanted.lengths)
     weight = weight if wanted is None else wanted.take(weight, 1)
     x = g.new_empty((shape[0], channels, *shape[2:]))  # only its shape is read
-    gx, _ = _conv_backward(g, x, weight, geometry, True, False)
+    gx, _ = conv_backward(g, x, weight, geometry, True, False)
     return gx if wanted is None or gx is None else wanted.put(gx, 1)
 
 
@@ -368,7 +368,7 @@ class SparseBatchNorm(Once):
         return gx, None, None, None, None, *scales.split(rows.lengths), *shifts.split(rows.lengths)
 
 
-def _conv_backward(
+def conv_backward(
     g: Tensor, x: Tensor, weight: Tensor, geometry: tuple, wants_x: bool, wants_w: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     stride, padding, dilation = geometry

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from mat.backward.channels import ChannelSparseConv2d
 from mat.backward.functions import Constant, Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
 from mat.backward.parts import active_columns, leave
 from mat.errors import InputError
@@ -73,8 +74,10 @@ class Product:
     """A layer with one weight: its plan for the current active set, and the call that follows it.
 
     ``prefix``: what its parameters' names begin with. ``transposed``: the weight is (in, out), as in Hugging Face's
-    Conv1D.
+    Conv1D. ``channels``: share of its output channels whose gradient a convolution passes on, all of it being active.
     """
+
+    channels = 1.0
 
     def __init__(self, layer: nn.Module, pieces: Pieces, prefix: str = "", transposed: bool = False) -> None:
         self.layer, self.prefix, self.transposed = layer, prefix, transposed
@@ -129,6 +132,8 @@ class Product:
             x, weight = as_autocast(x, kind), as_autocast(weight, kind)
             bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
+            if self.channels < 1:
+                return ChannelSparseConv2d.apply(x, weight, bias, self.current, self.channels, *leaves)
             return SparseConv2d.apply(x, weight, bias, self.current, wanted, *leaves)
         part = None
         if self.detach and self.current.dim == 1 and (part := active_columns(x, self.current.weight)) is not None:

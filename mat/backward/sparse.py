@@ -175,11 +175,14 @@ class SparseBackward:
         """The leaves of one module."""
         return self.leaves.of_module(module)
 
-    def set_active(self, modules: Collection[str]) -> None:
+    def set_active(self, modules: Collection[str], channels: float = 1.0) -> None:
         """Train these modules and the remainder from the next forward pass on; the others lose their ``.grad``.
 
-        Raises InputError for a name that is not in the partition, and when a parameter has left the storage
-        that the optimizer's leaves share (``model.to(...)`` after wrapping).
+        ``channels``: share of its output channels, those with the largest gradients, whose gradient every convolution
+        with modules passes on; all modules are active then (``mat.backward.channels``).
+
+        Raises InputError for a name that is not in the partition, for fewer channels with fewer modules, and when a
+        parameter has left the storage that the optimizer's leaves share (``model.to(...)`` after wrapping).
         """
         active = set(modules)
         unknown = active - set(self.partition.names)
@@ -187,7 +190,12 @@ class SparseBackward:
             raise InputError(f"not modules of this partition: {sorted(unknown)}")
         if self._closed:
             raise InputError("this SparseBackward is closed; make a new one to train the model sparsely again")
-        self.active = frozenset(active)
+        if not 0 < channels <= 1 or (channels < 1 and len(active) < len(self.partition.names)):
+            raise InputError(
+                f"channels must be in (0, 1], and 1 unless all {len(self.partition.names)} modules are active, got "
+                f"{channels:g} with {len(active)}"
+            )
+        self.active, self.channels = frozenset(active), channels
         self.leaves.check_storage()
         for piece, leaf in self.leaves.items():
             if not self._is_active(piece):
@@ -209,6 +217,8 @@ class SparseBackward:
     def _plan(self) -> None:
         for path, layer in self._layers.items():
             layer.plan(self._is_active, self._detaches(path))
+            if isinstance(layer, Product):
+                layer.channels = self.channels
         for path, names in self._cores.items():
             found = [i for i, name in enumerate(names) if name in self.active]
             cut = self._detaches(path) and len(found) < len(names)

@@ -143,12 +143,12 @@ class Counted:
 class StepLedger:
     """Executed MACs of training steps, each active set counted once and remembered in ``memo``.
 
-    All steps have batches of one shape. A step's products depend on the active set and, with experts, on how many
-    rows were routed to each: a later step costs what the counted one did and, for every expert, the difference in
-    rows times the MACs of a row: the forward pass, the weight gradient if it is active, and the input gradient
-    unless ``mode`` is one that detaches and it is not (experts have residual paths beside them). Where an expert is not
-    a submodule of its own, every step is counted. ``mode``: of ``mat.modes``, or dense. A memo is plain data: active
-    set → (MACs, rows by expert).
+    All steps have batches of one shape. A step's products depend on the active set, on the share of the ``channels``
+    that convolutions pass on and, with experts, on how many rows were routed to each: a later step costs what the
+    counted one did and, for every expert, the difference in rows times the MACs of a row: the forward pass, the weight
+    gradient if it is active, and the input gradient unless ``mode`` is one that detaches and it is not (experts have
+    residual paths beside them). Where an expert is not a submodule of its own, every step is counted. ``mode``: of
+    ``mat.modes``, or dense. A memo is plain data: active set and channels → (MACs, rows by expert).
     """
 
     def __init__(self, model: nn.Module, partition: Partition, mode: str, device: str = "cpu") -> None:
@@ -156,12 +156,12 @@ class StepLedger:
         self.experts = followed_experts(model, partition)
         self.row = {m.name: row_macs(m, partition) for m in partition.modules if m.kind == "expert"}
 
-    def step(self, run: Callable[[], Any], active: Collection[str], memo: Memo) -> Counted:
-        """Run one step under the active set it was prepared for; ``memo`` grows with every new set."""
+    def step(self, run: Callable[[], Any], active: Collection[str], memo: Memo, channels: float = 1.0) -> Counted:
+        """Run one step under the active set and channels it was prepared for; ``memo`` grows with every new one."""
         if self.experts is None:
             macs, result = executed_macs(run, self.device)
             return Counted(macs, None, result)
-        key = tuple(sorted(active))
+        key = (*sorted(active), *([f"{channels:g} of the channels"] if channels < 1 else []))
         with routed_rows(self.model, self.experts) as rows:
             if key not in memo:
                 macs, result = executed_macs(run, self.device)

@@ -14,6 +14,7 @@ backward mode. What is executed (``mat.flops.executed``) differs from it, for on
   the gradient of inactive filters' outputs computed in the convolution above them, nor, below an output projection
   of the remainder, that of attention whose heads are all inactive.
   Nominal charges all of it (VGG's first convolution; transformers train their embeddings and have none).
+- *channels* (``mat.methods.ssprop``): nominal charges those that a sparse backward pass drops.
 - *experts*: without ``routed`` nominal shares the example's cost evenly among a layer's experts.
 """
 

@@ -20,4 +20,8 @@ METHODS = {
     "badam": "mat.methods.badam",
     "freezeout": "mat.methods.freezeout",
     "autofreeze": "mat.methods.autofreeze",
+    "grades": "mat.methods.grades",
+    "ssprop": "mat.methods.ssprop",
+    "lcsb": "mat.methods.lcsb",
+    "frozen_bottom": "mat.methods.frozen_bottom",
 }

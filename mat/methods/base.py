@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -38,12 +38,13 @@ class Observation:
 @dataclass(frozen=True)
 class Selection:
     """What trains until the next probe. ``frozen``: never again; ``thresholds``: the τ that decided on each module, if
-    any."""
+    any; ``channels``: share of its output channels whose gradient a convolution of the modules passes on, 1 for all."""
 
     active: frozenset[str]
     frozen: frozenset[str] = frozenset()
     thresholds: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
+    channels: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,11 @@ class Context:
     """One observation per probe so far, the newest last; empty if the method reads nothing."""
     counts: Sequence[int] = ()
     """Active modules, interval by interval, of the run that this one is matched to; empty if it is matched to none."""
+    frozen: frozenset[str] = frozenset()
+    """Modules that the choice before this one froze."""
+    cost: Callable[[Collection[str]], float] | None = None
+    """Compute of the whole training with the given modules active throughout, as a share of what the run that this one
+    is matched to spent; None if it is matched to none."""
     rng: np.random.Generator
     """The method's own random stream for this interval."""
     fixed: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
@@ -88,11 +94,20 @@ class Method:
     """Whether it never skips anything and runs plain PyTorch."""
     needs_length: ClassVar[bool] = False
     """Whether it must know how long the training is (``Context.progress``)."""
+    needs_residual: ClassVar[bool] = False
+    """Whether it needs a model whose residual paths carry the gradient around its modules."""
+    needs_cost: ClassVar[bool] = False
+    """Whether it must know what a choice costs beside the run that it is matched to (``Context.cost``)."""
 
     @property
     def kinds(self) -> frozenset[str]:
         """Kinds of modules that a model must have for it; none by default."""
         return frozenset()
+
+    @property
+    def full_gradients(self) -> bool:
+        """Whether all that trains gets its full gradient."""
+        return self.dense or self.mode == "exact"
 
     @property
     def remainder(self) -> bool:

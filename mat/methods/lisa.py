@@ -32,7 +32,7 @@ class Lisa(Matched):
             return super().__post_init__()
         Method.__post_init__(self)
         if self.match is not None or self.share is not None:
-            raise InputError("lisa needs one of layers, match and share, got layers with another")
+            raise InputError("layers is in place of match and share, got it with another; leave one out")
 
     def select(self, context: Context) -> Selection:
         layers = layers_of(context)

@@ -15,6 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mat.experiments.studies.registry import STUDIES
+from mat.records.files import ENDING
+
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = "workflows/profiles/slurm"
 CONFIG = """
@@ -101,8 +104,9 @@ def test_the_miniature_scale_runs_from_submission_to_report(project, node):
     assert (results / "report.html").stat().st_size > 10_000
     assert set(pd.read_csv(results / "tables/runs.csv")["status"]) == {"finished", "diverged"}
     submissions = re.findall(r"has been submitted with SLURM jobid \d+ \(log: (.*)\)", said(project))
-    runs_and_jobs = len(list((results / "runs").glob("*/final.json"))) + len(list(results.glob("branches/*.parquet")))
-    assert len(submissions) == runs_and_jobs + 2  # data share one, pages another
+    runs = list((results / "runs").glob("*/final.json"))
+    jobs = [path for study in STUDIES for path in (results / study).glob(f"*{ENDING}")]
+    assert len(submissions) == len(runs) + len(jobs) + 2  # data share one, pages another
     for log in submissions:  # they stay, and name the node
         assert re.search(rf"^ *(Host|host): {node}", Path(log).read_text(), re.MULTILINE), log
     for log in results.glob("logs/train/*.log"):

@@ -50,7 +50,7 @@ MANY = METHODS | {
     label: Behaviour(
         cost=0.5 + 0.03 * (5 * number % 17),
         extra_loss=0.004 * (7 * number % 13) - 0.01,
-        share=1.0 if label.startswith("vanilla") else 0.36,
+        share=1.0 if label.startswith("vanilla") else int(label[-2:]) / 100 if "_s" in label[-4:] else 0.36,
         probe=0.8 if label.startswith("mat") else 0.0,
         charges=label.startswith("mat"),
         mode="dense" if label.startswith("vanilla") else "detach",

@@ -29,7 +29,11 @@ def many(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     tasks = {name: MANY_TASKS[name] for name in ("digits", "mixture_of_experts")}
     # alternatives of open choices are shown from a table of their own
-    methods = {name: how for name, how in MANY.items() if method_groups.group(name) != "sensitivity"}
+    left_out = (
+        *method_groups.GROUPS["sensitivity"],
+        *(name for name in MANY if name.endswith(("_s20", "_s50", "_b75"))),
+    )
+    methods = {name: how for name, how in MANY.items() if name not in left_out}
     runs = write_runs(root / "runs", tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
     collect_into(runs, root / "tables")
     write(root / "tables", "results")
@@ -163,6 +167,30 @@ def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
         place: mode == reference for place, mode in modes.items()
     }
     assert modes[0] != reference  # else nothing would be hollow
+
+
+def test_doses_and_the_frontier_are_differences_to_vanilla_at_the_end(many, figures):
+    given = load(many)
+    scale = over_seeds.dynamic_range(given, "digits")
+    base = over_seeds.final_losses(given, "digits", "vanilla")
+
+    def above(label):
+        return (100 * (over_seeds.final_losses(given, "digits", label) - base) / scale).mean()
+
+    ax, other = (
+        next(ax for ax in figures[name].axes if ax.get_title() == "digits")
+        for name in ("dose_response", "frontier_compute")
+    )
+    line = next(line for line in ax.lines if str(line.get_label()).startswith("smallest"))
+    doses = ["smallest_s10", "smallest_s34", "smallest_s75"]
+    assert np.allclose(line.get_ydata(), [above(label) for label in doses])
+    assert np.allclose(line.get_xdata(), [11, 35, 76], atol=2.5), "drawn apart, at the share that was active"
+    point, bare, value = script("frontier_compute").point(given, "digits", "mat")
+    assert np.isclose(value.mean, above("mat")) and bare < point
+    charged = [name for name in given.methods("digits") if given.finished("digits", name)["charges_probe"].any()]
+    assert len(other.texts) == len(charged) > 5, "an arrow each"
+    whole = next(line for line in other.lines if len(line.get_xdata()) == 7)
+    assert list(whole.get_xdata()) == sorted(whole.get_xdata())
 
 
 def test_the_front_is_what_nothing_beats_at_no_more_compute():

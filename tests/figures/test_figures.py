@@ -12,7 +12,7 @@ import pytest
 from mat.evidence.catalogue import tables as catalogue
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import models_of, parts, savings
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected, write_runs
 from tests.evidence.synthetic_agreement import measurements
 from tests.evidence.written import ROOT, collect_into, measured, write
 from tests.figures.drawing import SCRIPTS, drawn, script
@@ -120,6 +120,7 @@ def glue(tmp_path_factory):
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
     collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
     (root / "levels.yaml").write_text(
+        "converged: {metric: late_improvement, direction: at_most, level: 0.005, source: somebody}\n"
         "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "
         "direction: at_most, level: 0.5, source: somebody}\n  hmm: {metric: gap_closed, direction: at_least, level: "
         "0.6, source: somebody}\n  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"
@@ -143,7 +144,9 @@ def test_losses_are_labelled_in_the_task_s_unit(glue):
 
 def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     figure = drawn("sanity", glue)
-    titles = {ax.get_title(): number for number, ax in enumerate(figure.axes) if ax.get_title()}
+    said = [ax.get_title().split("\n") for ax in figure.axes]
+    titles = {title[0]: number for number, title in enumerate(said) if title[0]}
+    assert {title[1] for title in said if title[0]} <= {"still improving", "converged"}
     assert set(titles) == {
         "task0: reached", "task1: reached", "hmm: reached", "stsb: no level stated",
         *(f"task{i}: no level stated" for i in (2, 3, 4)),
@@ -161,7 +164,23 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     assert any(np.allclose(line.get_ydata(), 2.65) for line in hmm.lines)
     assert {"prior", "level ≤ 0.5"} == set(texts(axes[titles["task1: reached"]]))
     curves = {line.get_label() for line in hmm.lines}
-    assert {"training loss", "validation loss"} <= curves
+    assert {"training loss", "validation loss", "lowest validation loss"} <= curves
+    (fifth,) = {tuple(patch.get_bbox().intervalx) for patch in hmm.patches}
+    last = max(line.get_xdata()[-1] for line in hmm.lines if line.get_label() == "validation loss")
+    assert fifth == pytest.approx((0.8 * last, last))
+
+
+def test_what_was_active_and_no_gradient_reached_is_marked():
+    """Where it is not known, nothing is."""
+    tables, active_map = collected(tasks=["digits"], seeds=(0,)), script("active_map")
+    order = active_map.module_order(tables, "digits", "mat")
+    active = active_map.shares(tables, "digits", "mat", "active", order)
+    for reached, share in ((0.0, 1), (0.4, 1), (0.6, 0), (np.nan, 0)):
+        seen = replace(tables, probes=tables.probes.assign(reached=reached))
+        unreached = active_map.shares(seen, "digits", "mat", "unreached", order)
+        assert unreached == pytest.approx(share * active) and active.any()
+        marks = [patch for patch in drawn("active_map", seen).axes[0].patches if patch.get_hatch() == "xxxx"]
+        assert len(marks) == (unreached > 0.5).sum()
 
 
 def test_modules_are_numbered_within_layer_and_kind():

@@ -11,7 +11,7 @@ from mat.methods.mat import MAT, modular_threshold, temporally_frozen, upper_qua
 from mat.methods.multirate import Multirate
 from mat.methods.random import Random
 from mat.settings.strict import read
-from tests.cases import bert_case, moved, per_sample, vgg_case
+from tests.cases import bert_case, moved, per_sample, resnet_case, vgg_case
 from tests.contexts import DEPTH, MODULES, SETTINGS, context, method, observe
 
 every_method = pytest.mark.parametrize(("name", "options"), SETTINGS, ids=str)
@@ -158,6 +158,9 @@ def test_a_thawed_module_trains_again_when_its_kernel_moves_again():
         assert third.frozen == (set() if thaw else {"a"}), "what may thaw is not frozen for good"
 
 
+UNFIT = {("ssprop", bert_case), ("lcsb", vgg_case)}
+
+
 @every_method
 @pytest.mark.parametrize("make", [bert_case, vgg_case])
 def test_every_method_trains_a_model(make, name, options):
@@ -169,6 +172,10 @@ def test_every_method_trains_a_model(make, name, options):
     options = {**options, "mode": "exact" if make is vgg_case else "detach"}
     if "kind" in options:
         options["kind"] = case.partition.modules[0].kind
+    if name == "lcsb":
+        del options["mode"]
+    if (name, make) in UNFIT:
+        pytest.skip("refused: see test_a_method_that_a_model_does_not_fit_is_refused")
 
     controller = Controller(
         *(case.model, case.partition, method(name, options), case.inputs),
@@ -177,6 +184,7 @@ def test_every_method_trains_a_model(make, name, options):
         probe_labels=case.labels,
         loss=per_sample,
         counts={0: 3, 2: 2},
+        cost=lambda active: 2 * len(active) / len(case.partition.names),
         length=4,
     )
     optimizer = torch.optim.SGD(case.model.parameters(), lr=1e-2)
@@ -194,6 +202,24 @@ def test_every_method_trains_a_model(make, name, options):
             changed = any(moved(module, before, case.model.state_dict()))
             assert changed == (module.name in controller.active), module.name
     assert seen[-1] < seen[0]
+
+
+def test_a_method_that_a_model_does_not_fit_is_refused():
+    """Before anything moves; a ResNet has paths around some of its layers, a VGG around none."""
+
+    def looked(case, name, options):
+        before = {key: value.clone() for key, value in case.model.state_dict().items()}
+        controller = Controller(case.model, case.partition, method(name, options), every=2, length=4)
+        controller.look(case.inputs)
+        assert controller.active == set(case.partition.names)
+        assert all(torch.equal(value, before[key]) for key, value in case.model.state_dict().items())
+
+    for make in (bert_case, resnet_case):
+        looked(make(), "lcsb", {"share": 0.5})
+    with pytest.raises(InputError, match="LCSB skips layers that residual paths lead around, and in VGG none does"):
+        looked(vgg_case(), "lcsb", {"share": 0.5})
+    with pytest.raises(InputError, match=r"SsProp needs modules of a kind .*, got 'filters'"):
+        looked(bert_case(), "ssprop", {})
 
 
 @pytest.mark.parametrize(
@@ -219,13 +245,20 @@ def test_every_method_trains_a_model(make, name, options):
         ("misa", {"share": 0.5, "eta": -1.0}, "eta: expected a number ≥ 0"),
         ("misa", {"share": 0.5, "decay": 1.0}, "decay: expected a number < 1"),
         ("lisa", {}, "needs either match"),
-        ("lisa", {"layers": 2, "share": 0.5}, "one of layers, match and share"),
+        ("lisa", {"layers": 2, "share": 0.5}, "layers is in place of match and share"),
         ("lisa", {"layers": 0}, "layers: expected a number ≥ 1"),
         ("badam", {"order": "shuffled"}, "order: expected 'random'"),
         ("badam", {"layers": 0}, "layers: expected a number ≥ 1"),
         ("freezeout", {"t0": 0.0}, "t0: expected a number > 0"),
         ("freezeout", {"schedule": "square"}, "schedule: expected 'linear' or 'cubic'"),
         ("autofreeze", {"percentile": 101.0}, "percentile: expected a number ≤ 100"),
+        ("grades", {"tau": 0.0}, "tau: expected a number > 0"),
+        ("grades", {"grace": 1.0}, "grace: expected a number < 1"),
+        ("grades", {"criterion": "loss"}, "criterion: expected 'change' or 'norm'"),
+        ("ssprop", {"drop": 1.0}, "drop: expected a number < 1"),
+        ("ssprop", {"schedule": "cosine"}, "schedule: expected 'bar' or 'constant'"),
+        ("lcsb", {"layers": 1, "mode": "detach"}, "lcsb skips layers by mode detach_residual, got 'detach'"),
+        ("frozen_bottom", {}, "needs match"),
     ],
 )
 def test_bad_settings_are_refused(name, given, message):

@@ -19,7 +19,8 @@ class Entry:
     """What the file says of a claim. ``measure``: the module of ``mat.evidence.claims.rules`` that judges it.
     ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
     whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
-    the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``)."""
+    the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``).
+    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving."""
 
     id: str
     text: str
@@ -35,6 +36,7 @@ class Entry:
     ambiguities: list[str]
     readings: bool = False
     over_tasks: Literal["verdicts", "pooled"] = "verdicts"
+    needs: Literal["converged"] | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]
@@ -44,7 +46,7 @@ class Entry:
             raise InputError(f"min_seeds: expected a whole number of at least 2, got {self.min_seeds}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim(Entry):
     """One claim, with what the file says for all: ``overall``, verdicts for tasks that differ (mixed,
     any_inconclusive), and ``min_reached_ratio``, the share of what a reading selects that gradients must reach."""

@@ -15,6 +15,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.stats.power import MOST, seeds_needed
+from mat.evidence.tables.sanity import CONVERGED
 from mat.evidence.text import format
 
 SCALE = "all tasks together"  # what a claim is judged on whose rule compares tasks
@@ -39,6 +40,10 @@ def outcome(case: Case) -> Outcome:
         absent = [label for label in claim.uses[role] if label not in present]
         if absent and (role in rule.methods or len(absent) == len(claim.uses[role])):
             return not_tested(f"No runs of {', '.join(absent)} on {task}.")
+    if claim.needs and (ended := tables.converged(task)) != CONVERGED:
+        return not_tested(
+            f"The rule needs a task that vanilla has converged on: {ended or 'no level is stated'} on {task}."
+        )
     found = rule.evaluate(case)
     if found.verdict == NOT_TESTED or not too_few(found.deciding, claim.min_seeds):
         return found

@@ -75,4 +75,8 @@ def _claim(where: str, given: Any) -> Claim:
             f"{where}.readings: expected true where uses names what a reading brings ({', '.join(ROLES)}), of a rule "
             f"that judges tasks, and false elsewhere; got {entry.readings} with {', '.join(named) or 'none of these'}"
         )
+    if entry.needs and (rule.families or rule.scale):
+        raise InputError(
+            f"{where}.needs: expected none, because {entry.measure} is not judged by task, got {entry.needs}"
+        )
     return Claim(**vars(entry))

@@ -91,14 +91,16 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "and X1b (and X4 and X5, which stand on C4 and C5) are at most inconclusive; not supported stays "
         "where none but the judged method has diverged.",
         "Has vanilla learned? From `sanity.md`; where it has not, a comparison with it may be empty. It changes no "
-        "verdict.",
+        "verdict. Whether it has converged stands there too: a claim whose entry needs it is not tested where it has "
+        "not.",
     ]
 
 
 def _rule_text(claim: Claim) -> str:
     numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
-    return f"- **{claim.id}**: {claim.rule} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
+    needs = " Not tested where vanilla was still improving." if claim.needs else ""
+    return f"- **{claim.id}**: {claim.rule}{needs} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mat.errors import InputError
 from mat.evidence.catalogue import tables
 from mat.evidence.claims import load as claims_file
+from mat.evidence.claims import readings
 from mat.evidence.report import chapters as reporting
 from mat.evidence.report import erratum, html
 from mat.evidence.report import reproducibility as reproducibility_page
@@ -50,7 +52,7 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:
     """What is behind the numbers that the words name, as text or JSON; the erratum that lies beside the folder of
     tables comes before the text."""
-    found = tracing.trace(tables_dir, words, claims_file.load_claims(claims), tables.load(tables_dir), root)
+    found = tracing.trace(tables_dir, words, _rules(claims), tables.load(tables_dir), root)
     if as_json:
         return trace_text.as_json(found)
     return "\n\n".join([*erratum.note(erratum.read(tables_dir.parent)), trace_text.text(found)])
@@ -61,7 +63,7 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
 
     Raises InputError, naming everything that is not.
     """
-    pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
+    pooled, rules = tables.load(tables_dir), _rules(claims)
     wrong = [*recording.check(pooled, tables_dir, root), *tracing.differences(tables_dir, pooled, rules)]
     if wrong:
         raise InputError("\n".join([f"{len(wrong)} of what is there is not as recorded:", *wrong]))
@@ -80,3 +82,9 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
         f"{len(recorded['files'])} tables and figures and {len(recorded['runs'])} runs are as recorded; {read}; the "
         f"pooled runs give {again} again{hashed}"
     )
+
+
+def _rules(claims: Path) -> dict[str, Any]:
+    """The claims file, and the readings of the paper that lie beside it."""
+    beside = claims.with_name(Path(readings.FILE.path).name)
+    return {"claims": claims_file.load_claims(claims), "readings": readings.load_readings(beside)}

@@ -11,6 +11,7 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.report import erratum, verdicts
 from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
 from mat.modes import DETACHED
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
@@ -51,6 +52,10 @@ def run(directory: Path) -> str:
     return "\n".join(lines)
 
 
+def _learned(tables: Tables, task: str) -> str:
+    return f"vanilla on {task}: {', '.join(filter(None, (tables.sanity_of(task), tables.converged(task))))}"
+
+
 def _flags(rows: pd.DataFrame) -> str:
     """One character per interval: # active, ! active and reached in less than half of its steps, . inactive, x frozen
     for good."""
@@ -87,7 +92,7 @@ def scale(tables_dir: Path, claims: Path) -> str:
     if len(shown) < len(frame):
         rows.append(f"{len(frame) - len(shown)} more rows in rivals, controls, learning_rate and sensitivity")
     if "sanity" in tables.made:
-        rows += ["", *(f"vanilla on {row.task}: {row.verdict}" for row in tables.made["sanity"].itertuples())]
+        rows += ["", *(_learned(tables, task) for task in tables.made["sanity"]["task"])]
     html = tables_dir.parent / "report.html"
     if html.is_file():
         rows += ["", f"report: {html}"]

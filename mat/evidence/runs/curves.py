@@ -15,6 +15,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.records.costs import probe_macs, total_cpu_seconds, total_macs, total_seconds
 
+LAST = 0.2  # of the steps: the end of a run, in which a converged one improves no more
 Charged = tuple[pd.DataFrame, bool]  # a curve, and whether its run is charged for its probes
 
 
@@ -84,6 +85,22 @@ def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
     """
     row = convergence_row(curve, rule)
     return row is not None and row >= len(curve) - rule.window
+
+
+def late_improvement(curve: pd.DataFrame, rule: Convergence) -> float:
+    """How far the smoothed loss at the end is below its best before the ``LAST`` share of steps, as a share of that.
+
+    Not above 0 where the loss has passed its minimum; NaN where one of these losses is not known.
+    """
+    smoothed = smoothed_loss(curve, rule)
+    before = smoothed[curve["step"] <= (1 - LAST) * curve["step"].iloc[-1]]
+    return float(1 - smoothed.iloc[-1] / before.min(skipna=False))
+
+
+def minimum_row(curve: pd.DataFrame, rule: Convergence) -> int | None:
+    """Row position of the lowest smoothed validation loss; None for a curve without a finite one."""
+    smoothed = smoothed_loss(curve, rule).to_numpy(dtype=float)
+    return int(np.nanargmin(smoothed)) if np.isfinite(smoothed).any() else None
 
 
 def final_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> float:

@@ -39,9 +39,9 @@ def macs_to_level(curve: pd.DataFrame, level: float, ledger: str, charged: bool)
     return float(total[row - 1] + share * (total[row] - total[row - 1]))
 
 
-def log_levels(tables: Tables, task: str) -> dict[float, float]:
-    """Fraction → log loss; empty where no run of vanilla has finished."""
-    first, last = (tables.by_seed(task, REFERENCE, measure).median() for measure in (_first, _last))
+def log_levels(tables: Tables, task: str, reference: str = REFERENCE) -> dict[float, float]:
+    """Fraction → log loss; empty where no run of the ``reference`` has finished."""
+    first, last = (tables.by_seed(task, reference, measure).median() for measure in (_first, _last))
     known = math.isfinite(first) and math.isfinite(last)
     return {part: (1 - part) * first + part * last for part in FRACTIONS} if known else {}
 
@@ -51,15 +51,17 @@ def to_level(tables: Tables, task: str, method: str, level: float, ledger: str) 
     return tables.by_seed(task, method, _to_level, level, ledger)
 
 
-def saving_to_level(tables: Tables, task: str, method: str, level: float, ledger: str) -> tuple[Interval, pd.Series]:
-    """What ``method`` saves of vanilla's compute to ``level``, percent, paired by seed, and by seed whether it reached
-    it. A run of the method that does not is censored at all that it spent. Vanilla's counts as having spent no more
-    than its whole run, which favours vanilla: its later seeds need not reach the median of their own ends."""
+def saving_to_level(
+    tables: Tables, task: str, method: str, level: float, ledger: str, reference: str = REFERENCE
+) -> tuple[Interval, pd.Series]:
+    """What ``method`` saves of the ``reference``'s compute to ``level``, percent, paired by seed, and by seed whether
+    it reached it. A run of the method that does not is censored at all that it spent. The reference's counts as having
+    spent no more than its whole run, which favours it: its later seeds need not reach the median of their own ends."""
     mine, theirs = (
         pd.DataFrame(
             {"to": to_level(tables, task, name, level, ledger), "all": whole_run_macs(tables, task, name, ledger)}
         )
-        for name in (method, REFERENCE)
+        for name in (method, reference)
     )
     seeds = mine.index.intersection(theirs.index)
     mine, theirs = mine.loc[seeds], theirs.loc[seeds]

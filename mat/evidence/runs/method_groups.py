@@ -8,10 +8,20 @@ GROUPS = {
     "reference": ("vanilla",),
     "MAT": ("mat", "mat_exact", "mat_residual", "mat_modular", "mat_temporal"),
     "baselines": ("random", "multirate"),
-    "rivals": ("misa", "lisa", "badam", "freezeout", "autofreeze", "vanilla_cut", "vanilla_short"),
+    "rivals": (
+        "misa", "lisa", "badam", "freezeout", "autofreeze", "grades", "ssprop", "lcsb", "frozen_bottom", "vanilla_cut",
+        "vanilla_short",
+    ),
     "controls": (
         "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",
+    ),
+    "equal compute": ("vanilla_short_exact", "vanilla_short_residual", "random_short", "multirate_short"),
+    "budgets": ("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "mat_b25", "mat_b50", "mat_b75"),
+    "doses": (
+        *("largest_s10", "largest_s20", "largest_s34", "largest_s50", "largest_s75"),
+        *("shuffled_s10", "shuffled_s20", "shuffled_s34", "shuffled_s50", "shuffled_s75"),
+        *("smallest_s10", "smallest_s20", "smallest_s34", "smallest_s50", "smallest_s75"),
     ),
     "twins": ("vanilla_twin", "mat_twin", "mat_exact_twin"),
     "learning rates": ("vanilla_lr_half", "vanilla_lr_double", "mat_lr_half", "mat_lr_double"),

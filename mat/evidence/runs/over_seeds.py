@@ -72,6 +72,11 @@ def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Ser
     return tables.by_seed(task, REFERENCE, _dynamic_range, column)
 
 
+def final_losses(tables: Tables, task: str, method: str) -> pd.Series:
+    """Validation loss at the end of the run by seed."""
+    return tables.by_seed(task, method, _final_loss)
+
+
 def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Series:
     """Best validation loss of ``first`` minus that of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
     gap = best_losses(tables, task, first) - best_losses(tables, task, second)
@@ -81,6 +86,16 @@ def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Ser
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
     """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
     return int(tables.by_seed(task, method, _converged_at_end, rule).sum())
+
+
+def late_improvement(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """How far the loss still fell at the end, by seed, as a share of itself (``measures.late_improvement``)."""
+    return tables.by_seed(task, method, _late_improvement, rule)
+
+
+def minimum_percent(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
+    """Where the lowest smoothed validation loss lies by seed, in percent of the run's steps."""
+    return 100 * tables.by_seed(task, method, _minimum, rule)
 
 
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
@@ -177,8 +192,21 @@ def _dynamic_range(run: Row, curve: pd.DataFrame, column: str) -> float:
     return float(gain.max()) if gain.max() > 0 else math.nan
 
 
+def _final_loss(_: Row, curve: pd.DataFrame) -> float:
+    return float(curve["val_loss"].iloc[-1])
+
+
 def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
     return float(measures.converged_at_end(curve, rule))
+
+
+def _late_improvement(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    return measures.late_improvement(curve, rule)
+
+
+def _minimum(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
+    row = measures.minimum_row(curve, rule)
+    return math.nan if row is None else float(curve["step"].iloc[row] / curve["step"].iloc[-1])
 
 
 def _wall_clock(run: Row, curve: pd.DataFrame) -> float:

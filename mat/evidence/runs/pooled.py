@@ -99,6 +99,12 @@ class Tables:
         sanity = self.made.get("sanity")
         return "" if sanity is None else " ".join(sanity.loc[sanity["task"] == task, "verdict"])
 
+    def converged(self, task: str) -> str:
+        """Whether vanilla has converged on the task, as the table of sanity says; "" where it does not say."""
+        sanity = self.made.get("sanity")
+        known = sanity is not None and "converged" in sanity
+        return " ".join(sanity.loc[sanity["task"] == task, "converged"]) if known else ""
+
     def loss_unit(self, task: str) -> str:
         """The unit of the task's loss."""
         return str(self.first(task)["loss_unit"])

@@ -1,8 +1,9 @@
-"""The sanity table: has vanilla learned each task at all, beside what is known of it?
+"""The sanity table: has vanilla learned each task at all, beside what is known of it, and has it converged?
 
 The levels are in ``workflows/sanity.yaml``: per scale and task label ``metric`` (one of the task's, ``loss`` or
 ``gap_closed``), ``direction`` (``at_least`` or ``at_most``), ``level`` in the metric's own unit (shares, not
-percent; null where nothing supports a level) and ``source``, a citation or the reason.
+percent; null where nothing supports a level) and ``source``, a citation or the reason. Beside the scales the file has
+one such level for the curves of all tasks, ``converged``, whose metric is ``late_improvement``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.runs import metrics, over_seeds
+from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables.record import Given, RuleFile, Table
@@ -25,6 +27,8 @@ from mat.settings.strict import read
 from mat.settings.yaml_file import read_yaml
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
+CONVERGED, IMPROVING = "converged", "still improving"
+LATE, SMOOTHED = "late_improvement", Convergence()  # smoothed as register entry A11 has it
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
 
 
@@ -50,15 +54,32 @@ class Baseline(NamedTuple):
     value: float
 
 
-def load_levels(path: Path) -> dict[str, dict[str, Level]]:
-    """The levels by scale and task label. Raises InputError at the first thing that is wrong."""
+class Levels(NamedTuple):
+    """The file: what the curves of every task must do, and the levels by scale and task label."""
+
+    converged: Level
+    scales: Mapping[str, Mapping[str, Level]]
+
+
+def load_levels(path: Path) -> Levels:
+    """The levels. Raises InputError at the first thing that is wrong."""
     content = read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
-        raise InputError(f"{path.name}: expected a mapping from scales to task labels with their levels")
-    return {
-        scale: {task: _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()}
-        for scale, tasks in content.items()
-    }
+        raise InputError(
+            f"{path.name}: expected a mapping from scales to task labels with their levels, and the level {CONVERGED}"
+        )
+    if CONVERGED not in content:
+        raise InputError(f"{path.name}: '{CONVERGED}' is missing, the level of {LATE}")
+    converged = _level(f"{path.name}: {CONVERGED}", content.pop(CONVERGED))
+    if converged.metric != LATE or converged.direction != "at_most" or converged.level is None:
+        raise InputError(f"{path.name}: {CONVERGED}: expected metric {LATE}, direction at_most and a number as level")
+    return Levels(
+        converged,
+        {
+            scale: {task: _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()}
+            for scale, tasks in content.items()
+        },
+    )
 
 
 def _level(where: str, entry: Any) -> Level:
@@ -73,7 +94,7 @@ def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] 
 
     Raises InputError for a label that the config does not have.
     """
-    found, tasks = load_levels(path).get(scale), list(tasks)
+    found, tasks = load_levels(path).scales.get(scale), list(tasks)
     unknown = [label for label in found or {} if label not in tasks]
     if unknown:
         raise InputError(
@@ -85,19 +106,21 @@ def levels_of(path: Path, scale: str, tasks: Iterable[str]) -> dict[str, Level] 
 def _stated(given: Given) -> Mapping[str, Level]:
     """The levels of the scale. Raises InputError when the file has no entry for it."""
     scale = given.tables.scale
-    if scale not in given.rules["levels"]:
+    if scale not in given.rules["levels"].scales:
         raise InputError(f"{FILE.path} has no entry for the scale {scale}; add one")
-    return given.rules["levels"][scale]
+    return given.rules["levels"].scales[scale]
 
 
-def sanity(tables: Tables, levels: Mapping[str, Level]) -> pd.DataFrame:
+def sanity(tables: Tables, levels: Mapping[str, Level], converged: Level) -> pd.DataFrame:
     """One row per task: what its vanilla runs reached on the test split at the end, and the level.
 
     ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
-    the ``n`` finished runs; a level is not reached where one diverged. Raises InputError for a metric that the
-    task does not have.
+    the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``: percent of itself by
+    which their smoothed validation loss fell from its best before the last fifth of the steps to the end, below 0 where
+    it had passed its minimum, which lies at ``minimum`` percent of the steps; ``converged``: whether that is within the
+    level ``converged``. Raises InputError for a metric that the task does not have.
     """
-    return pd.DataFrame(_row(tables, task, levels.get(task)) for task in tables.tasks)
+    return pd.DataFrame(_row(tables, task, levels.get(task)) | _end(tables, task, converged) for task in tables.tasks)
 
 
 def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
@@ -121,6 +144,21 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
         "baselines": "; ".join(_say(one, tables, task) for one in baselines(tables, task, "test")),
         "steps": done["steps"].mean(), "epochs": done["epochs"].mean(),
         "minutes": done["seconds_train"].mean() / 60, "source": stated.source,
+    }  # fmt: skip
+
+
+def _end(tables: Tables, task: str, level: Level) -> dict[str, Any]:
+    """What the curves of vanilla's finished runs on the task do at their end, beside the level."""
+    done, all_runs = tables.finished(task, REFERENCE), tables.of(task, REFERENCE)
+    fell = mean_interval(over_seeds.late_improvement(tables, task, REFERENCE, SMOOTHED))
+    if all_runs.empty:
+        verdict = NO_RUNS
+    else:
+        verdict = CONVERGED if len(done) == len(all_runs) and level.holds(fell.mean) else IMPROVING
+    fell = fell.scaled(100)
+    return {
+        "late_improvement_mean": fell.mean, "late_improvement_low": fell.low, "late_improvement_high": fell.high,
+        "minimum": over_seeds.minimum_percent(tables, task, REFERENCE, SMOOTHED).mean(), "converged": verdict,
     }  # fmt: skip
 
 
@@ -154,8 +192,8 @@ def _say(one: Baseline, tables: Tables, task: str) -> str:
     return f"{one.label} {one.metric.replace('_', ' ')} {one.value * how.factor:.{digits}f} {how.unit}".rstrip()
 
 
-def markdown(frame: pd.DataFrame, tables: Tables) -> str:
-    """The page: one row per task, then what stands behind the levels."""
+def markdown(frame: pd.DataFrame, tables: Tables, converged: Level) -> str:
+    """The page: one row per task, what stands behind the levels, then how the curves end."""
     head = (
         "task", "metric", f"reached [{100 * CONFIDENCE:.0f} % t interval]", "n", "level", "verdict",
         "known baselines (test)", "steps", "epochs", "training, minutes",
@@ -169,7 +207,22 @@ def markdown(frame: pd.DataFrame, tables: Tables) -> str:
     known = [row for row in frame.itertuples() if row.source]
     if known:
         parts.append("\n".join(f"- {format.bold(row.task)}: {row.source}" for row in known))
+    head = ("task", "fell in the last fifth, %", "minimum at, % of the steps", "verdict")
+    parts += [
+        "## Has it converged?",
+        f"{CONVERGED.capitalize()} where the validation loss, smoothed as A11 has it, falls from its best before the "
+        f"last fifth of the steps to the end by at most {100 * converged.level:g} % of itself (below 0: it had passed "
+        "its minimum); mean over vanilla's seeds, none of which may diverge. Claims about convergence whose entry says "
+        "so are not tested where it has not.",
+        format.markdown_table(head, [_end_cells(row) for _, row in frame.iterrows()]),
+        converged.source.strip(),
+    ]
     return "\n\n".join(parts)
+
+
+def _end_cells(row: pd.Series) -> tuple[str, ...]:
+    fell = Interval(*(row[f"late_improvement_{part}"] for part in ("mean", "low", "high")), row["n"])
+    return row["task"], format.interval(fell, 2), format.number(row["minimum"], 0), format.bold(row["converged"])
 
 
 def _cells(row: pd.Series) -> tuple[str, ...]:
@@ -190,10 +243,10 @@ FILE = RuleFile("levels", "workflows/sanity.yaml", load_levels)
 TABLE = Table(
     "sanity",
     "What vanilla reached, beside its levels",
-    lambda given: sanity(given.tables, _stated(given)),
-    lambda frame, given: markdown(frame, given.tables),
+    lambda given: sanity(given.tables, _stated(given), given.rules["levels"].converged),
+    lambda frame, given: markdown(frame, given.tables, given.rules["levels"].converged),
     reads=("runs", "levels"),
     needs="levels",
-    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source"),
+    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source", "converged"),
     place=40,
 )

@@ -25,6 +25,7 @@ from mat.evidence.tables.record import GEOMETRIC, MEAN, Given, Table
 from mat.evidence.text.format import ALL, FLOATS
 from mat.evidence.trace.runs import Run, from_folders, run_of
 
+Rules = Mapping[str, Any]  # files that fix rules, read, by name
 TOLERANCE = 1e-6  # tables are written with 8 significant digits
 # columns that name a row, then those that a row is also asked for by
 NAMES = ("scale", "claim", "task", "method", "metric", "part", "ledger", "factor", "label")
@@ -64,11 +65,11 @@ class Trace:
         return agrees if agrees or self.n in (None, len(self.by_seed)) else None
 
 
-def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables, root: Path) -> list[Trace]:
+def trace(tables_dir: Path, words: Sequence[str], rules: Rules, tables: Tables, root: Path) -> list[Trace]:
     """Every number that the words name: a table, then values of its key columns and the number's column, in any order;
     or a claim's id alone. Raises InputError when they name nothing, or more than can be told apart.
     """
-    name, rest = _table(words, claims)
+    name, rest = _table(words, rules["claims"])
     path = tables_dir / f"{name}.csv"
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in tables_dir.glob("*.csv")))
@@ -78,7 +79,7 @@ def trace(tables_dir: Path, words: Sequence[str], claims: Claims, tables: Tables
     column, rows = _named(name, frame, rest)
     table = traced_tables().get(name)
     fresh = tables if table is None else from_folders(tables, _tasks(frame.loc[rows], tables))
-    return [_traced(name, table, frame.loc[place], column, claims, tables, fresh, root) for place in rows]
+    return [_traced(name, table, frame.loc[place], column, rules, tables, fresh, root) for place in rows]
 
 
 def traced_tables() -> dict[str, Table]:
@@ -87,31 +88,24 @@ def traced_tables() -> dict[str, Table]:
 
 
 def _traced(
-    name: str,
-    table: Table | None,
-    row: pd.Series,
-    column: str,
-    claims: Claims,
-    tables: Tables,
-    fresh: Tables,
-    root: Path,
+    name: str, table: Table | None, row: pd.Series, column: str, rules: Rules, tables: Tables, fresh: Tables, root: Path
 ) -> Trace:
     """``fresh``: the tables with what the run folders say."""
     number, shown = float(row[column]), _shown(row)
     if table is None:
         return Trace(name, shown, column, number, None, {}, None, None, POOLED, ())
     traced = table.traced
-    labels = traced.behind(_given(tables, claims), row, column)
+    labels = traced.behind(_given(tables, rules), row, column)
     pairs = pd.Series(list(zip(tables.runs["task"], tables.runs["method"], strict=True)), tables.runs.index)
     runs = tables.runs[pairs.isin(labels)].sort_values(["task", "method", "seed"])
     there = all(is_there(run_folder(tables.home, run)) for run in runs["run"])
-    claims, how = only_claim(claims, row), traced.mean(row, column)
+    rules, how = only_claim(rules, row), traced.mean(row, column)
     by_seed: dict[int, float] = {}
     if how and len(runs):
         own = traced.by_seed
-        by_seed = own(fresh, row, column) if own else _by_seed(table, fresh, claims, row, column, runs)
+        by_seed = own(fresh, row, column) if own else _by_seed(table, fresh, rules, row, column, runs)
     return Trace(
-        name, shown, column, number, _value(table, fresh, claims, row, column), by_seed,
+        name, shown, column, number, _value(table, fresh, rules, row, column), by_seed,
         (how, combined(how, list(by_seed.values()))) if by_seed else None, counted(row, column),
         FOLDERS if there and len(runs) else POOLED, tuple(run_of(tables, run, root) for _, run in runs.iterrows()),
     )  # fmt: skip
@@ -143,7 +137,7 @@ def same(first: float, second: float) -> bool:
     return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=1e-12)
 
 
-def differences(tables_dir: Path, tables: Tables, claims: Claims) -> list[str]:
+def differences(tables_dir: Path, tables: Tables, rules: Rules) -> list[str]:
     """Numbers of the tables there that the pooled runs do not give, one sentence per table and column."""
     found = []
     for name, table in traced_tables().items():
@@ -152,7 +146,7 @@ def differences(tables_dir: Path, tables: Tables, claims: Claims) -> list[str]:
             continue
         written = pd.read_csv(path, dtype=str, keep_default_na=False)
         # as it would be written, so that both are read from the same text
-        text = table.compute(_given(tables, claims)).to_csv(index=False, float_format=FLOATS)
+        text = table.compute(_given(tables, rules)).to_csv(index=False, float_format=FLOATS)
         again = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
         if written.shape != again.shape or list(written.columns) != list(again.columns):
             found.append(f"{path.name} has other rows or columns than the runs give; make it again")
@@ -200,15 +194,16 @@ def _named(name: str, frame: pd.DataFrame, words: Sequence[str]) -> tuple[str, l
     return column, list(rows.index)
 
 
-def _given(tables: Tables, claims: Claims) -> Given:
-    return Given(tables, tables.made, {"claims": claims})
+def _given(tables: Tables, rules: Rules) -> Given:
+    return Given(tables, tables.made, rules)
 
 
-def only_claim(claims: Claims, row: pd.Series) -> Claims:
-    """The claims file with the row's claim alone, where it is of one."""
+def only_claim(rules: Rules, row: pd.Series) -> Rules:
+    """The rules with the row's claim alone, where it is of one."""
     if "claim" not in row.index:
-        return claims
-    return replace(claims, claims=tuple(one for one in claims.claims if one.id == row["claim"]))
+        return rules
+    claims = rules["claims"]
+    return {**rules, "claims": replace(claims, claims=tuple(one for one in claims.claims if one.id == row["claim"]))}
 
 
 def _tasks(rows: pd.DataFrame, tables: Tables) -> set[str]:
@@ -217,11 +212,11 @@ def _tasks(rows: pd.DataFrame, tables: Tables) -> set[str]:
     return own if own and own <= every else every
 
 
-def _value(table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str) -> float | None:
+def _value(table: Table, tables: Tables, rules: Rules, row: pd.Series, column: str) -> float | None:
     """The number as the table's own code gives it from these tables; None where it gives none, or more than one."""
     # no more than the task: a number may stand on more than its own row names, and on no other task's runs
     of_task = tables.runs[tables.runs["task"] == row.get("task")]
-    made = table.compute(_given(tables.part(of_task) if len(of_task) else tables, claims))
+    made = table.compute(_given(tables.part(of_task) if len(of_task) else tables, rules))
     for key in NAMES:
         if key in row.index:
             if key not in made.columns:
@@ -231,12 +226,12 @@ def _value(table: Table, tables: Tables, claims: Claims, row: pd.Series, column:
 
 
 def _by_seed(
-    table: Table, tables: Tables, claims: Claims, row: pd.Series, column: str, runs: pd.DataFrame
+    table: Table, tables: Tables, rules: Rules, row: pd.Series, column: str, runs: pd.DataFrame
 ) -> dict[int, float]:
     """The number from the runs of every seed alone, where that is a number."""
     seeds = set(runs.loc[runs["status"] == "finished", "seed"])
     alone = {
-        int(seed): _value(table, tables.part(own), claims, row, column)
+        int(seed): _value(table, tables.part(own), rules, row, column)
         for seed, own in tables.runs.groupby("seed")
         if seed in seeds
     }

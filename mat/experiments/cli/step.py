@@ -141,14 +141,17 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 @options.path(
     "--levels", "the levels by scale and task", "YAML", default=Path("workflows/sanity.yaml"), show_default=True
 )
-def table(name: str, files: tuple[Path, ...], tables: Path, claims: Path, ambiguities: Path, levels: Path) -> None:
+@options.path(
+    "--readings", "the readings of the paper", "YAML", default=Path("workflows/readings.yaml"), show_default=True
+)
+def table(name: str, files: tuple[Path, ...], tables: Path, **rules: Path) -> None:
     """Write a table and its page.
 
     From the pooled runs, from other tables, or from FILEs that a study's jobs wrote.
     """
     from mat.evidence.catalogue.tables import write
 
-    write(name, tables, files, claims=claims, ambiguities=ambiguities, levels=levels)
+    write(name, tables, files, **rules)
 
 
 @step.command()

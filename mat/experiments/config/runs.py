@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mat.errors import InputError
 from mat.experiments.config.plugins import Plugin
@@ -37,13 +37,15 @@ class Run:
 def expand(config: ScaleConfig) -> list[Run]:
     """Every task × method × seed of a scale. Raises InputError naming the place.
 
-    A method with ``match: LABEL`` follows the run of that label with the same task and seed. A task with
+    A method with ``match: LABEL``, or with ``match_compute: LABEL`` in its recipe, follows the run of that label with
+    the same task and seed. A task with
     ``start: {task: LABEL, method: LABEL}`` begins with the weights at the end of that run of the same seed.
     """
     with config.named:
         methods = {
-            label: config.plugin("method", block.model_extra or {}, f"methods.{label}")
+            label: config.plugin("method", block.settings, f"methods.{label}")
             for label, block in config.methods.items()
+            if block.tuned is None
         }
         runs: list[Run] = []
         for task in _in_order(config):
@@ -57,21 +59,28 @@ def expand(config: ScaleConfig) -> list[Run]:
 
 def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs: Iterable[Run]) -> list[Run]:
     """The runs of a task label; ``runs``: those of the labels before it."""
-    block, trained = config.tasks[task], config.of_task(task)
-    labels = [label for label in methods if block.methods is None or label in block.methods]
+    block, trained, blocks = config.tasks[task], config.of_task(task), config.methods_of(task)
+    methods = {
+        label: methods.get(label) or config.plugin("method", own.settings, f"methods.{label}, as tuned for {task}")
+        for label, own in blocks.items()
+    }
     changed = {
-        label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}") for label in labels
+        label: trained.changed(config, own, f"tasks.{task} with methods.{label}") for label, own in blocks.items()
     }
     found = []
     for seed in config.seeds_of_task(task):
         start = _start(config, task, seed, runs)
         made: dict[str, Run] = {}
-        for label in _ordered({label: methods[label] for label in labels if own_seeds(config.methods[label], [seed])}):
-            method, follows = methods[label], None
-            if _match(method) is not None:
-                follows = made[_match(method)].spec.name
-                method = replace(method, settings=replace(method.settings, match=follows))
-            spec = changed[label].spec(method, start=start, seed=seed, threads=config.threads)
+        wanted = {
+            label: changed[label].spec(methods[label], start=start, seed=seed, threads=config.threads)
+            for label, own in blocks.items()
+            if own_seeds(own, [seed])
+        }
+        for label in _ordered({label: spec.follows for label, spec in wanted.items()}):
+            spec, follows = wanted[label], None
+            if spec.follows is not None:
+                follows = made[spec.follows].spec.name
+                spec = spec.following(follows)
             made[label] = Run(config.scale, task, label, spec, follows, tuple(block.tags))
         found += made.values()
     return found
@@ -119,15 +128,10 @@ def _start(config: ScaleConfig, task: str, seed: int, runs: Iterable[Run]) -> St
     return Start(run=earlier.name)
 
 
-def _match(method: Plugin) -> str | None:
-    """The label that a method of a config follows."""
-    return getattr(method.settings, "match", None)
-
-
-def _ordered(methods: Mapping[str, Plugin]) -> list[str]:
-    """Labels with every matched method before the ones that match it; none may match one that matches another."""
-    free = [label for label, method in methods.items() if _match(method) is None]
-    for label, method in methods.items():
-        if label not in free and _match(method) not in free:
-            raise InputError(f"methods.{label}: match must name one of {', '.join(free)}, got {_match(method)!r}")
-    return free + [label for label in methods if label not in free]
+def _ordered(follows: Mapping[str, str | None]) -> list[str]:
+    """Labels, each with the one it is matched to, if to any, which comes before it and may not itself be matched."""
+    free = [label for label, other in follows.items() if other is None]
+    for label, other in follows.items():
+        if label not in free and other not in free:
+            raise InputError(f"methods.{label}: match must name one of {', '.join(free) or 'none'}, got {other!r}")
+    return free + [label for label in follows if label not in free]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ from mat.kernels.estimators import ESTIMATORS, STEP, check_positions
 from mat.kernels.ntk import NORMALISATIONS
 from mat.kernels.probes.growth import Growth
 from mat.limits import Range, check_limits
+from mat.methods.base import Method
 from mat.settings.strict import Strict, read, validate
 
 THREADS = PROCESSES = 1024  # of one run, at most
@@ -53,6 +54,11 @@ class Recipe:
     """Samples per step."""
     epochs: Annotated[int, Range(ge=1, le=100_000)] = 1
     """Passes over the training split."""
+    budget: Annotated[float, Range(gt=0, le=1)] | None = None
+    """Share of the epochs' steps that is trained, in (0, 1]; warm-up and schedule go over these. None: all are."""
+    match_compute: str | None = None
+    """Label of the method whose run's whole compute (executed, charged probes included) is spent instead, in as many
+    steps as it pays for; warm-up and schedule go by the share of it that is spent. None: by steps."""
     evaluate_every: Count = 50
     """Steps from one evaluation on the validation split to the next."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -62,8 +68,18 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.budget is not None and self.match_compute is not None:
+            raise InputError(
+                "a run has budget, a share of its steps, or match_compute, another run's; give one of them"
+            )
         if self.nudge is not None and self.precision == "bfloat16" and self.nudge < COARSE:
             raise InputError(f"nudge: bfloat16 rounds it away, at least {COARSE:g} is expected, got {self.nudge:g}")
+
+    def steps(self, per_epoch: int) -> int:
+        """Steps that are trained where an epoch has ``per_epoch``, at least one; beside ``match_compute`` those of the
+        epochs."""
+        whole = self.epochs * per_epoch
+        return whole if self.budget is None else max(round(self.budget * whole), 1)
 
     def warm(self, steps: int) -> int:
         """Of so many steps those in which the learning rate rises."""
@@ -167,6 +183,22 @@ class Spec:
                 f"probe: in several processes the estimator {STEP} cannot read what {self.method.name} trains, all "
                 "modules; choose another estimator"
             )
+        if self.recipe.match_compute is not None:
+            self._check_matched(number)
+
+    def _check_matched(self, processes: int) -> None:
+        """Refuse where the number of steps must be known before them, or another run is followed, too."""
+        method, refused = self.method.settings, ""
+        if type(method).length is not Method.length:
+            refused = f"{self.method.name} matches the compute of a run by itself"
+        elif method.needs_length:
+            refused = f"{self.method.name} must know the number of its steps"
+        elif getattr(method, "match", None) not in (None, self.recipe.match_compute):
+            refused = f"{self.method.name} matches another run; both must be one"
+        elif processes > 1:
+            refused = "several processes do not all know what is spent"
+        if refused:
+            raise InputError(f"recipe: match_compute {self.recipe.match_compute!r} cannot be: {refused}; leave it out")
 
     @classmethod
     def of(cls, given: Any, place: str = "", folder: Path = Path()) -> Spec:
@@ -205,6 +237,20 @@ class Spec:
         """Of task, model and method, the seed, and a hash of ``identity``."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.task.name}-{self.model.name}-{self.method.name}-s{self.seed}-{digest}"
+
+    @property
+    def follows(self) -> str | None:
+        """The run that its method is matched to, or its compute, if it is to one: in a config its label."""
+        return getattr(self.method.settings, "match", None) or self.recipe.match_compute
+
+    def following(self, run: str) -> Spec:
+        """The same, matched to this run."""
+        method, recipe = self.method, self.recipe
+        if getattr(method.settings, "match", None) is not None:
+            method = replace(method, settings=replace(method.settings, match=run))
+        if recipe.match_compute is not None:
+            recipe = replace(recipe, match_compute=run)
+        return replace(self, method=method, recipe=recipe)
 
     def first_probe(self, steps: int) -> int:
         """The step of the first probe, where the learning rate's schedule goes over so many steps."""

@@ -57,6 +57,7 @@ class World:
             size=named(self.size),
             history=history if asked.reads else (),
             counts=self.counts,
+            cost=lambda active: 2 * len(active) / len(names),
             rng=np.random.default_rng(self.seed + t),
             fixed=np.random.default_rng(self.seed),
             progress=t / len(self.values),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.selection import choose, select, terms_of
@@ -37,6 +37,7 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "",
             table(found, hours_at(speeds)),
             *budgets(found),
+            *left_out(content, tasks),
             *powered(content, tasks),
             "",
             "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
@@ -120,12 +121,22 @@ def budgets(found: Iterable[Row]) -> list[str]:
     return ["", *dict.fromkeys(lines)] if lines else []
 
 
+def left_out(config: ScaleConfig, tasks: Collection[str]) -> list[str]:
+    """A line for each of ``tasks`` whose tuned methods are not run, because nothing was tuned for them."""
+    lines = [
+        f"{task}: {', '.join(labels)} left out until tuned: mat tune --config {config.path} --only {task} --budget N"
+        for task, labels in config.untuned().items()
+        if task in tasks
+    ]
+    return ["", *lines] if lines else []
+
+
 def powered(config: ScaleConfig, tasks: Iterable[str]) -> list[str]:
     """A line for each of ``tasks`` that the power plan has: its seeds, and the claims that they are too few for."""
     lines = []
     for task in sorted(set(tasks) & set(config.planned)):
-        plan = config.planned[task]
-        short = ", ".join(plan.too_few_for())
+        seeds = len(config.seeds_of_task(task))
+        short = ", ".join(config.planned[task].too_few_for(seeds))
         said = f"; too few for {short}" if short else ""
-        lines.append(f"{task}: {len(config.seeds_of_task(task))} of {len(config.seeds)} seeds, by {config.power}{said}")
+        lines.append(f"{task}: {seeds} of {len(config.seeds)} seeds, by {config.power}{said}")
     return ["", *lines] if lines else []

@@ -47,7 +47,7 @@ class Shape:
         if self.probe.n > self.sizes["train"]:
             raise InputError(f"a probe of {self.probe.n} samples is more than the {self.sizes['train']} samples")
         self.steps_per_epoch = self.sizes["train"] // self.recipe.batch
-        self.steps = self.recipe.epochs * self.steps_per_epoch
+        self.steps = self.recipe.steps(self.steps_per_epoch)
         family, settings = spec.model.module, spec.model.settings
         work = family.work(settings, outline.signature, self.recipe.batch)
         names = [name for name in work if name != REMAINDER]
@@ -85,7 +85,7 @@ def positions(signature: Signature) -> int:
 def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:
     """How much is probed: as the specification says, or what its budget allows of it. Raises InputError where a budget
     allows no probe, and where the first one would come when the run is over."""
-    probe, steps = spec.probe, spec.recipe.epochs * steps_per_epoch
+    probe, steps = spec.probe, spec.recipe.steps(steps_per_epoch)
     if spec.first_probe(steps) >= steps:
         raise InputError(f"probe: first must be one of the run's {steps} steps, got {probe.first}; lower it")
     wanted = Extent(probe.n, probe.directions, probe.every or steps_per_epoch)

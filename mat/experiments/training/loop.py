@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint, sharing
-from mat.experiments.training.cost import extent
+from mat.experiments.training.cost import extent, prices
 from mat.experiments.training.evaluation import Evaluation
 from mat.experiments.training.loss_sum import LATE, LossSum
 from mat.experiments.training.machine import Machine, Spent
@@ -36,7 +36,7 @@ from mat.kernels.spectrum import eigen_macs
 from mat.methods.base import probe_passes
 from mat.partition.partition import Partition
 from mat.records.columns import DIVERGED, FINISHED
-from mat.records.costs import COST_LINES
+from mat.records.costs import COST_LINES, total_macs
 from mat.seeds import stream_seed
 
 SINCE = {"share": 0.0, "reached": 0.0, "steps": 0}  # sums over the steps since the last evaluation
@@ -78,6 +78,7 @@ class Loop:
         method = spec.method.settings
         follows = reference(spec, out, len(partition.modules))
         self.steps, self.scheduled = self._length(partition, follows)
+        self.budget = None if self.recipe.match_compute is None else max(follows.macs, 1)
         self.extent = extent(spec, self.task.signature, self.steps_per_epoch)
         self.samples = machine.take(self.task.probe(spec.seed, self.extent.n))
         self.nominal = nominal(self.model, partition, self.task.signature.example)
@@ -108,10 +109,29 @@ class Loop:
         return DistributedDataParallel(self.model, find_unused_parameters=routed)
 
     def _length(self, partition: Partition, follows: Reference) -> tuple[int, int]:
-        """Steps that are trained, and steps that the learning rate's schedule goes over."""
+        """Steps that are trained, at most, and steps that the learning rate's schedule goes over."""
+        scheduled = self.recipe.steps(self.steps_per_epoch)
+        if self.recipe.match_compute is not None:  # no step costs less than one that trains the remainder alone
+            return max(-(-follows.macs // prices(self.spec, self.task.signature).step), 1), scheduled
         work = self.spec.model.module.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
         whole = work.step(partition.names, "exact")
-        return self.spec.method.settings.length(self.recipe.epochs * self.steps_per_epoch, whole, follows.macs)
+        return self.spec.method.settings.length(scheduled, whole, follows.macs)
+
+    @property
+    def done(self) -> float:
+        """Share of the training that lies behind, from 1 on its end: of its steps, or of the compute that it has."""
+        if self.budget is None:
+            return self.progress.step / self.steps
+        charged = bool(self.spec.method.settings.reads)
+        return total_macs(self.progress.totals, "executed", charged) / self.budget
+
+    def _cost(self, follows: Reference) -> Callable[[Collection[str]], float] | None:
+        """Of training modules throughout, by closed form, as a share of what the run that is followed spent."""
+        if follows.macs is None:
+            return None
+        spec, macs = self.spec, follows.macs
+        work = spec.model.module.work(spec.model.settings, self.task.signature, self.recipe.batch)
+        return lambda active: self.steps * work.step(active, spec.method.settings.mode) / macs
 
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe
@@ -132,6 +152,7 @@ class Loop:
             n=self.extent.n if of_step else None,
             seed=self.spec.seed,
             counts=follows.counts,
+            cost=self._cost(follows),
             length=self.steps,
             growth=probe.growth,
         )
@@ -148,7 +169,7 @@ class Loop:
 
     def work(self, report: Report) -> Iterator[None]:
         """Train to the end, step by step."""
-        while self.progress.step < self.steps and not self.progress.diverged:
+        while self.done < 1 and not self.progress.diverged:
             self.advance(report)
             yield
 
@@ -157,6 +178,7 @@ class Loop:
         progress = self.progress
         if progress.step == 0:
             self._evaluate(report)
+        place = progress.step if self.budget is None else self.done * self.scheduled
         try:
             self._begin()
         except FloatingPointError:  # a kernel that is not finite: the weights have overflowed
@@ -167,7 +189,7 @@ class Loop:
         start = Spent.until_now()
         batch = self.prefetch.take(progress.step)
         progress.totals["seconds_data"] += time.perf_counter() - start.clock
-        rate = schedule(self.recipe, progress.step, self.scheduled)
+        rate = schedule(self.recipe, place, self.scheduled)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * rate
         # a stream per step: dropout neither depends on what ran before nor needs to be saved
@@ -175,21 +197,23 @@ class Loop:
         self.machine.seed(stream_seed(self.spec.seed, "dropout", progress.step, *rank))
         known = self._counted()
         if self.controller.recording is None:
-            counted, beside = self.ledger.step(lambda: self._step(batch), active, progress.step_macs), Spent()
+            channels = self.controller.selection.channels
+            counted = self.ledger.step(lambda: self._step(batch), active, progress.step_macs, channels)
+            beside = Spent()
         else:
             counted, beside = self._recorded(batch, active)
         counted = _of_all(counted, sorted(self.ledger.row))
         totals = progress.totals
         totals["macs_executed"] += counted.macs
         totals["macs_nominal"] += self.nominal.step(self.recipe.batch, active, counted.routed)
+        progress.step += 1
         self._time(start + beside, counting=known != self._counted())
         for name, modules in (("share", active), ("reached", self.controller.reached)):
             progress.since[name] += len(modules) / len(self.controller.partition.modules)
         progress.since["steps"] += 1
-        progress.step += 1
         if not self.loss_sum.add(counted.result):
             progress.diverged = True
-        if progress.diverged or progress.step % self.recipe.evaluate_every == 0 or progress.step == self.steps:
+        if progress.diverged or progress.step % self.recipe.evaluate_every == 0 or self.done >= 1:
             self._evaluate(report)
 
     def _counted(self) -> tuple[int, int]:
@@ -209,13 +233,12 @@ class Loop:
         if counting or progress.untimed:
             self.machine.wait()
         spent = Spent.until_now() - start
-        last = progress.step + 1 == self.steps
         if not counting:
             self._spend("train", spent * (1 + progress.untimed))
             progress.timed, progress.untimed = progress.timed + 1 + progress.untimed, 0
             return
         progress.untimed += 1
-        if last:
+        if self.done >= 1:
             trained = Spent(totals["seconds_train"], totals["seconds_cpu_train"])
             mean = trained * (1 / progress.timed) if progress.timed else spent
             self._spend("train", mean * progress.untimed)
@@ -345,14 +368,14 @@ class Loop:
         progress.curve.append(row)
         progress.since = dict(SINCE)
         said = [
-            f"step {row['step']}/{self.steps}",
+            f"step {row['step']}" + (f"/{self.steps}" if self.budget is None else f", {self.done:.0%} of its compute"),
             f"epoch {row['epoch']:.2f}",
             *([f"train loss {row['train_loss']:.4f}"] if steps else []),  # nothing has been trained before the first
             f"validation loss {loss:.4f}",
             f"{self.task.metrics[0].name} {metric:.4f}",
             *([f"active {row['active_share']:.0%}, reached {row['reached_share']:.0%}"] if steps else []),
         ]
-        report("  ".join(said), progress.step / self.steps)
+        report("  ".join(said), min(self.done, 1.0))
 
     def finish(self) -> dict[str, Any]:
         """The test split, read once, at the end; nothing of it for a run that diverged. Nothing trains after it."""

@@ -11,11 +11,12 @@ from torch import nn
 from mat.experiments.config.spec import Recipe
 
 
-def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate's factor at ``step`` of ``steps``: linear warm-up, then the recipe's decay to zero."""
+def schedule(recipe: Recipe, step: float, steps: int) -> float:
+    """The learning rate's factor at ``step`` of ``steps``: linear warm-up, then the recipe's decay to zero. A place
+    that is no whole step is that of a run which goes by compute."""
     warm = recipe.warm(steps)
     if step < warm:
-        return (step + 1) / warm
+        return min((step + 1) / warm, 1.0)
     if recipe.schedule == "constant":
         return 1.0
     done = (step - warm) / max(steps - warm, 1)

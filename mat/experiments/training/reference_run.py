@@ -1,4 +1,4 @@
-"""What a method reads of the run that it is matched to, from that run's folder beside its own."""
+"""What a run reads of the one that it is matched to, from that run's folder beside its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reference:
 
 
 def reference(spec: Spec, out: Path, modules: int) -> Reference:
-    """What ``spec``'s method follows, if it does; ``out`` is its own run's folder. A run that diverged before it
+    """What ``spec`` follows, if it does; ``out`` is its own run's folder. A run that diverged before it
     selected any counts as one that trained all of the ``modules`` from its first step.
 
     Raises InputError when that run is not there, or not as it was written.
@@ -50,5 +50,4 @@ def reference_modules(spec: Spec, out: Path) -> Mapping[str, str]:
 
 
 def _folder(spec: Spec, out: Path) -> Path | None:
-    other = getattr(spec.method.settings, "match", None)
-    return None if other is None else out.parent / other
+    return None if spec.follows is None else out.parent / spec.follows

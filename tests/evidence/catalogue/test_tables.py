@@ -19,11 +19,11 @@ def test_what_a_record_reads_is_there_to_read():
 def test_a_scale_has_the_tables_that_it_asks_for():
     every, without = (
         {table.name for table in catalogue.of_scale(asked)}
-        for asked in (("agreement", "branches", "ceiling", "levels", "step_times"), ())
+        for asked in (("agreement", "branches", "ceiling", "levels", "step_times", "tuning"), ())
     )
     assert every == set(catalogue.tables())
     gone = {"agreement", "price_list", "trainability", "trainability_modules", "generalisation"}
-    gone |= {"ceiling", "ceiling_parts", "sanity", "step_times"}
+    gone |= {"ceiling", "ceiling_parts", "sanity", "step_times", "tuning"}
     assert every - without == gone
 
 
@@ -50,7 +50,11 @@ def test_a_table_is_made_from_what_its_record_says():
     [
         ("result", {}, "unknown table 'result'; expected one of verdicts, results"),
         ("ceiling", {}, "written by the study ceiling"),
-        ("results", {"claim": "x.yaml"}, "unknown rule file 'claim'; expected one of levels, claims, ambiguities"),
+        (
+            "results",
+            {"claim": "x.yaml"},
+            "unknown rule file 'claim'; expected one of levels, claims, readings, ambiguities",
+        ),
     ],
 )
 def test_what_cannot_be_written_is_refused_in_one_line(tmp_path, name, files, message):

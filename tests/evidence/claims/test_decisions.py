@@ -11,8 +11,11 @@ from mat.evidence.claims.rule import Effect, Outcome
 from mat.evidence.claims.rules import (
     active_share,
     beats_baselines,
+    beyond_frontier,
     bias_of_detach,
     default_estimator,
+    dose_response,
+    equal_compute,
     gains,
     generalisation,
     harm,
@@ -381,6 +384,9 @@ DECISIONS = {
     "X3b": (lambda v: source_of_saving.from_fewer_updates(*v, ONE), 3),
     "X6": (lambda v: rankings.survives(v, TWO), 3),
     "X6b": (lambda v: default_estimator.reaches(*v, TWO), 1),
+    "X7": (lambda v: equal_compute.better(v, 0.5), 2),
+    "X9": (lambda v: beyond_frontier.beyond(v, 0.5), 3),
+    "X10": (lambda v: dose_response.ordered(*v, 0.5), 3),
 }
 NUMBERS = st.floats(-3, 3).map(lambda x: round(x, 3))
 

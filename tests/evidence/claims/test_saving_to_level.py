@@ -2,8 +2,8 @@
 
 import pytest
 
-from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.rule import Case
+from mat.evidence.claims.rules.saving_to_level import RULE
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED
 from tests.evidence.synthetic import METHODS, changed, collected
 
@@ -26,7 +26,7 @@ def test_the_final_level_decides(rules, mat, diverged, verdict, said):
     claim = next(each for each in rules.claims if each.id == "C4b").played_by("method", ["mat"])
     methods = {name: changed(mat=mat)[name] for name in ("vanilla", "mat")}
     tables = collected(tasks=["hmm"], methods=methods, seeds=range(3 + len(diverged)), diverged=diverged)
-    found = outcome(Case(tables, "hmm", claim, rules.convergence))
+    found = RULE.evaluate(Case(tables, "hmm", claim, rules.convergence))
     assert (found.verdict, len(found.deciding)) == (verdict, 1)
     assert said in found.reason and "75 % of the way" in found.reason
 
@@ -36,4 +36,4 @@ def test_without_a_finished_vanilla_there_is_no_level(rules):
     methods = {name: METHODS[name] for name in ("vanilla", "mat")}
     lost = [("hmm", "vanilla", seed) for seed in range(3)]
     tables = collected(tasks=["hmm"], methods=methods, diverged=lost)
-    assert "no level to reach" in outcome(Case(tables, "hmm", claim, rules.convergence)).reason
+    assert "no level to reach" in RULE.evaluate(Case(tables, "hmm", claim, rules.convergence)).reason

@@ -1,7 +1,9 @@
 """The power plan from a pilot's tables."""
 
 import math
+from dataclasses import replace
 
+import pandas as pd
 import yaml
 
 from mat.evidence.claims.readings import load_readings
@@ -16,7 +18,9 @@ from tests.evidence.written import RULE_FILES
 
 def test_a_pilot_says_what_its_claims_need_and_a_task_never_has_more_than_are_listed(rules):
     matters = {"C4": {"%": 10.0}, "C4b": {"%": 10.0}, "X1": {"% of its loss": 1e-6}}
-    made = scale_plan(collected(), rules, load_readings(RULE_FILES["readings"]), matters, 5)
+    ended = pd.DataFrame({"task": ["digits", "hmm"], "verdict": "", "converged": "converged"})
+    tables = replace(collected(), made={"sanity": ended})
+    made = scale_plan(tables, rules, load_readings(RULE_FILES["readings"]), matters, 5)
     assert set(made["tasks"]) == {"digits", "hmm"}
     for found in made["tasks"].values():
         assert found["claims"]["X1"]["needed"] is None and found["seeds"] == 5

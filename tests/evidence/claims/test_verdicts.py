@@ -245,7 +245,7 @@ def test_what_counts_is_what_a_gradient_reached(rules, share, reached, verdict):
 @pytest.mark.parametrize(
     ("exact", "detach", "verdict"),
     [
-        ({"cost": 0.4}, {"cost": 0.4}, "supported"),
+        ({"cost": 0.3}, {"cost": 0.5}, "supported"),
         ({"cost": 0.6}, {"cost": 0.3}, "partly"),
         ({"cost": 1.6}, {"cost": 0.3}, "not supported"),
         ({"cost": 1.6}, {"cost": 1.6}, "inconclusive"),  # nothing is saved
@@ -454,6 +454,32 @@ def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, 
     text = verdicts_text.markdown(frame, rules, "x")
     assert "vanilla has not learned this task: the comparison may be empty" in text
     assert "may be empty)" not in verdicts_text.markdown(plain, rules, "x")
+
+
+@pytest.mark.parametrize(
+    ("ended", "tested"), [("converged", True), ("still improving", False), ("no vanilla runs", False), (None, False)]
+)
+def test_a_claim_that_needs_convergence_is_not_tested_where_vanilla_still_improved(tables, rules, ended, tested):
+    claim = only(rules, "C4").claims[0]
+    sanity = pd.DataFrame({"task": ["hmm"], "verdict": ["reached"]} | ({"converged": [ended]} if ended else {}))
+    case = Case(replace(tables, made={"sanity": sanity}), "hmm", replace(claim, needs="converged"), rules.convergence)
+    found, plain = outcome(case), outcome(case._replace(claim=claim))
+    assert (found.verdict == plain.verdict) == tested
+    if not tested:
+        assert found.verdict == "not tested at this scale"
+        assert (ended or "no level is stated") in found.reason
+
+
+def test_what_a_claim_needs_is_known_and_asked_of_tasks_alone(tmp_path):
+    for name, needs, message in (
+        ("C4", "convergence", r"\(C4\).needs: expected 'converged'"),
+        ("C2", "converged", r"\(C2\).needs: .*trainability is not judged by task"),
+    ):
+        path = changed_claims(
+            tmp_path, lambda content, name=name, needs=needs: claim(content, name).update(needs=needs)
+        )
+        with pytest.raises(InputError, match=message):
+            load_claims(path)
 
 
 def test_exact_beside_detach_needs_both_modes(rules):

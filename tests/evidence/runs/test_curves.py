@@ -1,6 +1,10 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.evidence.runs import curves, spectra
@@ -56,6 +60,33 @@ def test_one_lucky_evaluation_does_not_converge_a_smoothed_run():
 @pytest.mark.parametrize(("losses", "late"), [([4, 3, 2, 1, 0.5], True), ([4, 1, 1, 1, 1, 1, 1, 1, 1], False)])
 def test_a_run_that_still_improves_at_its_end_is_marked(losses, late):
     assert curves.converged_at_end(curve([float(loss) for loss in losses]), Convergence()) is late
+
+
+@pytest.mark.parametrize(
+    ("losses", "fell", "lowest"),
+    [  # 11 evaluations, the last two after 80 % of the steps
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1.0, 0.9, 0.8], 0.2, 10),  # 1 → 0.8
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1.0, 0.7, 2.0], -1.0, 9),
+        ([9, 8, 7, 1, 5, 4, 3, 2, 2.0, 2.0, 2.0], -1.0, 3),  # passed its minimum
+        ([1, 1, 1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0], 0.0, 0),
+        ([9, 8, 7, 6, 5, math.nan, 3, 2, 1.0, 0.9, 0.8], math.nan, 10),
+    ],
+)
+def test_how_far_the_loss_fell_in_the_last_fifth(losses, fell, lowest):
+    frame = curve([float(loss) for loss in losses])
+    assert curves.late_improvement(frame, NO_SMOOTHING) == pytest.approx(fell, nan_ok=True)
+    assert curves.minimum_row(frame, NO_SMOOTHING) == lowest
+
+
+@given(
+    losses=st.lists(st.floats(0.1, 10), min_size=2, max_size=30), factor=st.floats(0.1, 10), window=st.integers(1, 4)
+)
+def test_the_fall_in_the_last_fifth_is_relative_and_none_where_the_minimum_lies_before(losses, factor, window):
+    rule, frame = Convergence(window=window), curve(losses)
+    fell = curves.late_improvement(frame, rule)
+    assert fell == pytest.approx(curves.late_improvement(curve([factor * loss for loss in losses]), rule), abs=1e-9)
+    early = curves.minimum_row(frame, rule) * 10 <= (1 - curves.LAST) * frame["step"].iloc[-1]
+    assert not early or fell <= 0
 
 
 def test_compute_to_reach_a_loss_never_reached_is_nan():

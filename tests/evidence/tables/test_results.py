@@ -176,11 +176,13 @@ def test_one_seed_gives_means_without_intervals(tmp_path):
 
 
 def test_a_run_can_be_shown(tmp_path):
-    runs = write_runs(tmp_path, tasks=["hmm"], seeds=[0], diverged=[("hmm", "random", 0)])
+    methods = changed(mat={"reached": 0.25})
+    runs = write_runs(tmp_path, tasks=["hmm"], methods=methods, seeds=[0], diverged=[("hmm", "random", 0)])
     pages = {run.name: terminal.run(run) for run in runs}
     assert all("optimizer" in page and "in neither total" in page for page in pages.values())
     assert "scale demo, task hmm, method mat, seed 0" in pages["hmm-mat-0"]
-    assert re.search(r"head\.0\.1 +[#.x]{10}\n", pages["hmm-mat-0"])
+    assert re.search(r"head\.0\.1 +[#.x]{10}\n", pages["hmm-mat_exact-0"])
+    assert re.search(r"head\.0\.1 +[!.x]{10}\n", pages["hmm-mat-0"]), "a gradient reaches a quarter of what is active"
     assert "status    diverged" in pages["hmm-random-0"]
     warned = {name for name, page in pages.items() if "mode      detach: selected modules below" in page}
     assert warned == {"hmm-mat-0", "hmm-random-0", "hmm-multirate-0"}

@@ -12,15 +12,18 @@ from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
-from tests.evidence.synthetic import METHODS, TASKS, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, collected, write_runs
 from tests.evidence.written import CLAIMS, LEVELS, ROOT, write
 
 VANILLA = {"vanilla": METHODS["vanilla"]}
 ENTRY = {"metric": "accuracy", "direction": "at_least", "level": 0.97, "source": "a citation"}
 
 
+LATE = {"metric": "late_improvement", "direction": "at_most", "level": 0.005, "source": "a reason"}
+
+
 def one(tables, task, *stated):
-    frame = sanity(tables, {task: Level(*stated)} if stated else {})
+    frame = sanity(tables, {task: Level(*stated)} if stated else {}, Level(**LATE))
     return frame[frame["task"] == task].iloc[0]
 
 
@@ -89,18 +92,71 @@ def test_a_metric_that_the_task_does_not_have_is_refused(tables, metric, task):
 
 
 def test_the_levels_in_the_repository_are_of_tasks_in_its_configs():
-    assert "demo" in load_levels(LEVELS)
-    for scale, levels in load_levels(LEVELS).items():
+    scales = load_levels(LEVELS).scales
+    assert "demo" in scales
+    for scale, levels in scales.items():
         config = yaml.safe_load((ROOT / f"workflows/config/{scale}.yaml").read_text())
         assert levels_of(LEVELS, scale, config["tasks"]) == levels
         for label, level in levels.items():
             assert len(level.source) > 40, label
 
 
-def written(tmp_path, content):
+def written(tmp_path, content, converged=LATE):
     path = tmp_path / "sanity.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump({"converged": converged, **content}))
     return path
+
+
+def ending(tables, losses):
+    """``tables`` whose curves end in these validation losses, of 100, 99 and so on before."""
+    rows = tables.curves.sort_values(["run", "step"])
+    place, size = rows.groupby("run").cumcount(), rows.groupby("run")["step"].transform("size")
+    back = (size - 1 - place).to_numpy()
+    last = np.asarray(losses)[::-1]
+    rows["val_loss"] = np.where(back < len(last), last[np.minimum(back, len(last) - 1)], 100.0 - place)
+    return replace(tables, curves=rows)
+
+
+@pytest.mark.parametrize(
+    ("losses", "fell", "verdict"),
+    [
+        ([1.0] * 12, 0, "converged"),
+        ([1.0] * 5 + [1.2] * 9, -20, "converged"),  # it has passed its minimum
+        ([1.0] * 9 + [0.99] * 3, 1, "still improving"),
+        ([1.0] * 9 + [0.996] * 3, 0.4, "converged"),
+    ],
+)
+def test_vanilla_has_converged_where_its_loss_hardly_falls_in_the_last_fifth(losses, fell, verdict):
+    row = one(ending(collected(tasks=["digits"], methods=VANILLA), losses), "digits")
+    assert row["converged"] == verdict
+    assert (row["minimum"] < 80) == (fell <= 0)
+    assert row["late_improvement_mean"] == pytest.approx(fell, abs=1e-6)
+
+
+def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged(tmp_path):
+    lost = collected(tasks=["digits"], methods=VANILLA, diverged=[("digits", "vanilla", 1)])
+    assert one(ending(lost, [1.0] * 12), "digits")["converged"] == "still improving"
+    none = collect(write_runs(tmp_path / "none", ["digits"], {"mat": METHODS["mat"]}))
+    assert one(none, "digits")["converged"] == "no vanilla runs"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "loss"}, "expected metric late_improvement"),
+        ({"direction": "at_least"}, "expected metric late_improvement, direction at_most"),
+        ({"level": None}, "a number as level"),
+        ({"levle": 1}, r"converged: unknown key 'levle'"),
+        ({"source": " "}, "expected a citation"),
+    ],
+)
+def test_a_wrong_level_of_convergence_is_refused(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        load_levels(written(tmp_path, {"demo": {"digits": ENTRY}}, LATE | change))
+    path = tmp_path / "without.yaml"
+    path.write_text(yaml.safe_dump({"demo": {"digits": ENTRY}}))
+    with pytest.raises(InputError, match="'converged' is missing"):
+        load_levels(path)
 
 
 def test_a_label_that_the_config_lacks_is_refused(tmp_path):
@@ -132,7 +188,15 @@ def test_files_are_written_and_read_back(tables, tmp_path):
                "hmm": {**ENTRY, "metric": "gap_closed", "level": 0.99, "source": "a reason"}}  # fmt: skip
     write(tmp_path, "sanity", levels=written(tmp_path, {"demo": entries}))
     page = (tmp_path / "sanity.md").read_text(encoding="utf-8")
-    for part in ("**no level stated**", "**not reached**", "≥ 99.00", "Nobody has published one.", "unigram loss 3.31"):
+    for part in (
+        "**no level stated**",
+        "**not reached**",
+        "≥ 99.00",
+        "Nobody has published one.",
+        "unigram loss 3.31",
+        "## Has it converged?",
+        "**converged**",
+    ):
         assert part in page
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")

@@ -57,6 +57,23 @@ def test_random_follows_the_run_of_the_same_task_and_seed():
             assert (other.method, other.task, other.spec.seed) == ("mat", run.task, run.spec.seed)
 
 
+def test_a_method_follows_the_run_whose_compute_it_is_given_and_nothing_off_names_a_run():
+    config = copy.deepcopy(CONFIG)
+    config["methods"]["short"] = {"name": "random", "match": "mat", "recipe": {"match_compute": "mat"}}
+    config["methods"]["equal"] = {"name": "vanilla", "recipe": {"match_compute": "mat"}}
+    runs = {run.spec.name: run for run in expand(config)}
+    for run in (run for run in runs.values() if run.method in ("short", "equal")):
+        other = runs[run.follows]
+        assert (other.method, other.task, other.spec.seed) == ("mat", run.task, run.spec.seed)
+        assert (
+            run.spec.recipe.match_compute
+            == other.spec.name
+            == (run.spec.follows if run.method == "equal" else other.spec.name)
+        )
+        assert Spec.of(json.loads(run.spec.json)) == run.spec
+        assert not {"budget", "match_compute"} & set(other.spec.identity["recipe"])
+
+
 START = {
     "cola": {
         "task": {"name": "hmm", "train": 64},
@@ -162,6 +179,10 @@ def test_a_default_that_is_written_out_is_the_same_run():
     assert [r.spec.name for r in short] == [r.spec.name for r in long]
 
 
+def _matched(name, other, **settings):
+    return {"name": name, **settings, "recipe": {"match_compute": other}}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -205,6 +226,26 @@ def test_a_default_that_is_written_out_is_the_same_run():
         ("tasks.hmm.methods", [], r"tasks\.hmm\.methods: expected 1 at least"),
         ("tasks.a/b", {}, r"tasks\.a/b: expected a name that matches .*, got 'a/b'"),
         ("tasks.hmm.recipe", ["lr"], r"recipe: expected a mapping, got \['lr'\]"),
+        ("tasks.hmm.recipe", {"budget": 0}, r"recipe.budget: expected a number > 0, got 0"),
+        ("tasks.hmm.recipe", {"budget": 0.5, "match_compute": "mat"}, "recipe: a run has budget, .* give one of them"),
+        (
+            "tasks.hmm.recipe",
+            {"match_compute": "mat"},
+            "match_compute 'mat' cannot be: random .* another|must name one of none",
+        ),
+        ("methods.again", _matched("vanilla", "mta"), "methods.again: match must name one of vanilla, mat, got 'mta'"),
+        ("methods.again", _matched("vanilla", "random"), "must name one of vanilla, mat, got 'random'"),
+        (
+            "methods.again",
+            _matched("random", "vanilla", match="mat"),
+            "'vanilla' cannot be: random matches another run",
+        ),
+        (
+            "methods.again",
+            _matched("early_stop", "mat", match="mat"),
+            "early_stop matches the compute of a run by itself",
+        ),
+        ("methods.again", _matched("freezeout", "mat"), "freezeout must know the number of its steps"),
         ("tasks.hmm.recipe", {"nudge": 1e-9}, "nudge: expected a number ≥ 1e-07"),
         ("tasks.hmm.recipe", {"nudge": 1e-7, "precision": "bfloat16"}, "nudge: bfloat16 rounds it away"),
         ("tasks.hmm.recipe", {"precision": "half"}, "precision: expected 'float32' or 'bfloat16', got 'half'"),

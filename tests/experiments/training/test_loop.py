@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Recipe, Spec
 from mat.experiments.training import resume
 from mat.experiments.training.code_version import code_hash, run_modules
-from mat.experiments.training.cost import Shape
+from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
 from mat.experiments.training.optimizer import schedule
@@ -47,6 +47,8 @@ METHODS = {
     "mat_routed": {"name": "mat", "scope": "kind", "routed": True},
     "random": {"name": "random", "share": 0.5},
     "multirate": {"name": "multirate", "k": 2},
+    "grades": {"name": "grades", "mode": "exact", "tau": 0.3, "grace": 0.0},
+    "ssprop": {"name": "ssprop", "drop": 0.6},
 }
 
 
@@ -99,7 +101,7 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((DIGITS, m) for m in ("vanilla", "mat", "multirate")),
+        *((DIGITS, m) for m in ("vanilla", "mat", "multirate", "grades", "ssprop")),
         *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
         (ROUTED, "random"),
         *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
@@ -256,6 +258,100 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert final["steps"] == curve["step"].iloc[-1] == one.steps
     routed = 1.05 if base is ROUTED else 1  # planned as if tokens were spread evenly over experts
     assert curve["macs_executed"].iloc[-1] <= spent * routed
+
+
+@pytest.mark.parametrize("method", ["multirate", "random", "mat"])
+def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed, method, tmp_path):
+    """Whatever its own steps and probes cost, fewer steps or more; it goes on where it was stopped."""
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    recipe = {**base["recipe"], "match_compute": other, "warmup": 0.0, "evaluate_every": 1}
+    made = Spec.of({**base, "method": METHODS[method], "recipe": recipe})
+    one = loop(made, folder)
+    places = []
+    while one.done < 1:
+        places.append(one.done)
+        one.advance(silent)
+        if len(places) == 2:
+            stopped = loop(made, folder)
+            stopped.restore(one.state())
+            assert stopped.done == one.done
+        assert one.optimizer.param_groups[0]["lr"] == pytest.approx(made.recipe.lr * (1 - places[-1]))
+    curve = pd.DataFrame(one.progress.curve)
+    costs = curve["macs_executed"]
+    if METHODS[method]["name"] == "mat":
+        costs = costs + curve["macs_executed_probe"] + curve["macs_eigen"]
+    assert costs.iloc[-2] < spent <= costs.iloc[-1], "it ends at the first step that has spent it"
+    assert curve["step"].iloc[-1] == len(places) and places[0] == 0
+
+
+def test_a_run_of_a_share_of_its_steps_is_one_of_fewer_steps_by_any_other_name(tmp_path):
+    """Schedule, warm-up and plan follow: bit for bit a run of so many epochs."""
+    half, short = spec(epochs=4, budget=0.5, warmup=0.25), spec(epochs=2, warmup=0.25)
+    assert half.name != short.name
+    trained(half, tmp_path / "half"), trained(short, tmp_path / "short")
+    first, second = (read_whole(tmp_path / name / "curve.csv") for name in ("half", "short"))
+    seconds = [name for name in first if name.startswith("seconds")]
+    pd.testing.assert_frame_equal(first.drop(columns=seconds), second.drop(columns=seconds))
+    assert run_cost(half) == run_cost(short) and Shape(half).extent == Shape(short).extent
+    assert (
+        Recipe(budget=1e-9).steps(7) == 1 and Recipe(budget=1.0, epochs=3).steps(7) == Recipe(epochs=3).steps(7) == 21
+    )
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_frozen_bottom_costs_as_much_as_the_other_run_less_a_layer_at_most(followed, mode):
+    base, folder, other = followed
+    last = read_whole(folder / other / "curve.csv").iloc[-1]
+    spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
+    one = loop(Spec.of({**base, "method": {"name": "frozen_bottom", "match": other, "mode": mode}}), folder)
+    one.advance(silent)
+    frozen = one.controller.selection.frozen
+    modules = one.controller.partition.modules
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    depths = sorted({module.layer for module in modules})
+    costs = [one.steps * work.step([m.name for m in modules if m.layer >= at], mode) for at in depths]
+    count = next((i for i, cost in enumerate(costs) if cost <= spent), len(depths) - 1)
+    assert frozen == {module.name for module in modules if module.layer < depths[count]}
+    assert f"{1 - costs[count] / spent:.2%}" in one.controller.selection.note
+    if base is not ROUTED:  # planned as if tokens were spread evenly over experts
+        assert one.progress.totals["macs_executed"] * one.steps == costs[count]
+
+
+@pytest.mark.parametrize(
+    ("base", "method"),
+    [
+        (DIGITS, {"name": "grades", "mode": "exact", "tau": 0.9, "grace": 0.0}),
+        (TEXT, {"name": "lcsb", "layers": 1}),
+        ({**DIGITS, "model": {"name": "resnet", "width": 4, "filter_groups": 2}}, {"name": "lcsb", "layers": 3}),
+    ],
+    ids=["grades", "lcsb", "lcsb_resnet"],
+)
+def test_a_rival_costs_what_its_active_modules_do_and_less_than_all(base, method, tmp_path):
+    """By closed form; a layer that LCSB skips costs no gradient of its input, either."""
+    one = loop(Spec.of({**base, "method": method, "probe": {"n": 6, "every": 1}}), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    mode, names, spent = one.spec.method.settings.mode, one.controller.partition.names, 0
+    for _ in range(3):
+        advanced(one, 1)
+        cost = one.progress.totals["macs_executed"] - spent
+        spent += cost
+        assert cost == work.step(one.controller.active, mode)
+    assert cost < work.step(names, mode)
+    if method["name"] == "lcsb":
+        assert cost < work.step(one.controller.active, "exact")
+
+
+def test_a_scheduled_sparse_backward_pass_costs_what_its_intervals_do(tmp_path):
+    """Of 4 channels drop = 0.6 keeps 1, in steps 5 … 9: a quarter of either gradient of both convolutions."""
+    one = loop(spec(DIGITS, "ssprop"), tmp_path)
+    work = one.spec.model.module.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
+    names = one.controller.partition.names
+    dense = work.step(names, "exact")
+    sparse = dense - 3 * sum(work[name].weight + work[name].input for name in names) // 4
+    spent = [advanced(one, 1).progress.totals["macs_executed"] for _ in range(12)]
+    assert [b - a for a, b in zip([0, *spent], spent, strict=False)] == [dense] * 5 + [sparse] * 5 + [dense] * 2
 
 
 def test_what_a_model_adds_to_the_loss_is_trained_and_not_reported(tmp_path):

@@ -1,0 +1,84 @@
+"""X10: validation loss over shares of trained modules, by three orders of the same λ_max."""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+
+from mat.errors import InputError
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say
+from mat.evidence.claims.rules.equal_compute import OF_RANGE
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
+from mat.evidence.runs import over_seeds
+from mat.evidence.stats.intervals import Interval, known, mean_interval
+
+ORDERS = ("largest", "shuffled", "smallest")
+
+
+def ordered(upper: Interval, lower: Interval, control: Interval, margin: float) -> str:
+    """``upper``: largest over shuffled, ``lower``: shuffled over smallest, both pooled over shares; ``control``: what
+    is lost at the smallest share, without which nothing could be seen.
+
+    Both above 0, one by more than the margin: supported, by less: partly. One below 0, or both at most the margin: not
+    supported. One above 0 and the other at most the margin: partly.
+    """
+    both = (upper, lower)
+    if not known(*both, control) or control.low <= margin:
+        return INCONCLUSIVE
+    if any(step.high < 0 for step in both):
+        return NOT_SUPPORTED
+    shown, small = [step.low > 0 for step in both], [step.high <= margin for step in both]
+    if all(shown):
+        return PARTLY if all(small) else SUPPORTED
+    if all(small):
+        return NOT_SUPPORTED
+    return PARTLY if any(shown) and any(small) else INCONCLUSIVE
+
+
+def evaluate(case: Case) -> Outcome:
+    """Two steps of the order and the control decide; the steps at every share are shown beside."""
+    tables, task, claim, _ = case
+    roles = [claim.uses[order] for order in ORDERS]
+    if len({len(labels) for labels in roles}) > 1:
+        raise InputError(
+            f"claim {claim.id}: expected as many labels in each of {', '.join(ORDERS)}; one for every dose"
+        )
+    every = [label for labels in roles for label in labels]
+    other = [label for label in every if set(tables.of(task, label)["mode"]) != {"exact"}]
+    if other:
+        return not_tested(f"The rule asks for exact gradients; {', '.join(other)} had others.")
+    full = claim.one("reference")
+    upper, lower = (_steps(case, better, worse) for better, worse in itertools.pairwise(roles))
+    effects = [
+        _effect("largest λ_max over shuffled, all shares", upper.mean(axis=1, skipna=False)),
+        _effect("shuffled over smallest λ_max, all shares", lower.mean(axis=1, skipna=False)),
+        _effect(f"{full} over {roles[1][0]}", _steps(case, [full], roles[1][:1])[roles[1][0]]),
+    ]
+    beside = [
+        _effect(f"{better} over {worse}", steps[worse])._replace(decides=False)
+        for steps, first, second in ((upper, *roles[:2]), (lower, *roles[1:]))
+        for better, worse in zip(first, second, strict=True)
+    ]
+    margin = claim.thresholds["margin_percent"]
+    vacuous = effects[-1].interval.low <= margin
+    why = f" Vacuous: so few modules lose no more than {margin:g} {OF_RANGE}." if vacuous else ""
+    found = decided([*effects, *beside], lambda values: ordered(*values, margin), f"{say(*effects)}.{why}")
+    return among_survivors(found, case, full, every)
+
+
+def _steps(case: Case, better: list[str], worse: list[str]) -> pd.DataFrame:
+    """By seed, a column for each of ``worse``: its last validation loss minus that of its partner in ``better``."""
+    tables, task, *_ = case
+    scale = over_seeds.dynamic_range(tables, task)
+    loss = {label: over_seeds.final_losses(tables, task, label) for label in (*better, *worse)}
+    return pd.DataFrame(
+        {second: 100 * (loss[second] - loss[first]) / scale for first, second in zip(better, worse, strict=True)}
+    )
+
+
+def _effect(part: str, values: pd.Series) -> Effect:
+    return Effect(f"advantage of {part}", mean_interval(values), OF_RANGE, zero=True)
+
+
+RULE = Rule(evaluate, ("margin_percent",), (*ORDERS, "reference"))
