@@ -9,6 +9,7 @@ Evaluation is of the validation split when it is due and of the test split at th
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import torch
@@ -116,9 +117,17 @@ def prices(spec: Spec, signature: Signature) -> Prices:
 
 
 def modules_of(spec: Spec, signature: Signature) -> Partition:
-    """The modules of the specification's model, by sizes only: nothing of it is in memory."""
-    with torch.random.fork_rng(), torch.device("meta"):
-        return spec.model.module.partition(spec.model.settings, spec.model.module.build(spec.model.settings, signature))
+    """The modules of the specification's model, by sizes only: nothing of it is in memory. Kept, because a scale has
+    dozens of methods for each of its models."""
+    key = f"{json.dumps(spec.model.identity, sort_keys=True)} {signature}"
+    if key not in _MODULES:
+        family, settings = spec.model.module, spec.model.settings
+        with torch.random.fork_rng(), torch.device("meta"):
+            _MODULES[key] = family.partition(settings, family.build(settings, signature))
+    return _MODULES[key]
+
+
+_MODULES: dict[str, Partition] = {}
 
 
 def run_cost(spec: Spec) -> Cost:
