@@ -7,7 +7,7 @@ from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
 from mat.evidence.runs.curves import Convergence
 from mat.evidence.sensitivity.register import load_register
-from tests.evidence.written import changed_claims, claim, write
+from tests.evidence.written import REGISTER, changed_claims, claim, write
 
 
 def test_the_repository_file_holds_every_claim(rules):
@@ -125,4 +125,4 @@ def test_a_wrong_register_is_refused(tmp_path, entries, message):
 def test_the_register_is_written_as_a_page(tmp_path):
     write(tmp_path, "ambiguities")
     page = (tmp_path / "ambiguities.md").read_text(encoding="utf-8")
-    assert sum(line.startswith("| A") for line in page.splitlines()) == len(load_register(AMBIGUITIES))
+    assert sum(line.startswith("| A") for line in page.splitlines()) == len(load_register(REGISTER))
