@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.replay import LANDS, SAID, SCOPES
+from mat.evidence.tables.replay import LANDS, OF_SPECTRUM, SAID, SCOPES
 
 FIGURE = {
     "title": "What other readings would select",
@@ -24,7 +24,7 @@ FIGURE = {
 }
 
 COLOURS = dict(zip(SCOPES, (styles.BLACK, styles.VERMILION, styles.BLUE), strict=True))
-LINES = {"rank": ("-", "o"), "top": ("--", "s")}  # the other thresholds select α of what they compare
+LINES = dict(zip(OF_SPECTRUM, (("-", "o"), ("--", "s")), strict=True))  # the others select α of what they compare
 
 
 def draw(tables: Tables) -> Figure:
@@ -47,9 +47,9 @@ def draw(tables: Tables) -> Figure:
     n = f"n = {least}" if least == most else f"n = {least} to {most}"
     common.footer(
         figure,
-        f"scale {tables.scope}  ·  {n} seeds, their mean  ·  no ledger: nothing was trained",
+        f"scale {tables.scope}  ·  {n}, mean over seeds  ·  no ledger: nothing was trained",
         "modular policy on the spectra of the run that is named, mean over its steps",
-        f"coloured: from the first to the last third of its steps (rank)  ·  grey: {LANDS[0]:g} to {LANDS[1]:g} %",
+        f"coloured: from the first to the last third of its steps (rank)  ·  dotted: {LANDS[0]:g} and {LANDS[1]:g} %",
     )
     return figure
 
@@ -63,7 +63,8 @@ def look(scope: str, threshold: str) -> dict[str, Any]:
 
 def panel(ax: Axes, rows: pd.DataFrame) -> None:
     """The lines of one task."""
-    ax.axhspan(*LANDS, color="0.93", linewidth=0, zorder=0)
+    for level in LANDS:
+        ax.axhline(level, color="0.5", linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
     for (scope, threshold), own in rows.groupby(["scope", "threshold"], sort=False):
         if threshold not in LINES:
             continue

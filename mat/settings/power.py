@@ -19,7 +19,7 @@ from mat.settings.yaml_file import read_yaml
 
 HEADER = """\
 # How many seeds each claim needs for the effect that matters. `matters` is written by hand, `scales` is made by
-# `python -m mat step power --tables DIR --most N` from a pilot's tables: the spread between its seeds, and the seeds that
+# `python -m mat step power --tables DIR --most N` from a pilot's tables: its spread between seeds, and how many
 # show the effect with 80 % power. A config with `power: ../power.yaml` runs a task with the first `seeds` of its list.
 """
 

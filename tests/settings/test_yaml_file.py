@@ -41,9 +41,9 @@ def read(tmp_path):
 def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
     assert read()[0].spec.recipe.lr == 0.01
     path = tmp_path / "some.yaml"
-    path.write_text("a: 1e3\nb: -2.5E-3\nc: 2024-01-01\nd: 1e\ne: &x {f: 1}\ng: {<<: *x, h: 2}\n")
+    path.write_text("a: 1e3\nb: -2.5E-3\nc: 2024-01-01\nd: 1e\ni: 1e4d91\ne: &x {f: 1}\ng: {<<: *x, h: 2}\n")
     assert read_yaml(path) == {
-        "a": 1e3, "b": -2.5e-3, "c": "2024-01-01", "d": "1e", "e": {"f": 1}, "g": {"f": 1, "h": 2},
+        "a": 1e3, "b": -2.5e-3, "c": "2024-01-01", "d": "1e", "i": "1e4d91", "e": {"f": 1}, "g": {"f": 1, "h": 2},
     }  # fmt: skip
 
 

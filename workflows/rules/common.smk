@@ -17,6 +17,7 @@ from mat.experiments.config import selection
 from mat.errors import InputError
 from mat.evidence.catalogue import figures, tables
 from mat.evidence.runs import pooled
+from mat.evidence.tables import tuning
 from mat.evidence.tables.sanity import levels_of
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.scale import CONFIGS, read_scale
@@ -97,6 +98,7 @@ ASKED = {
     *(study for study, files in MEASURED.items() if files),
     *(["ceiling"] if CONTENT.ceiling else []),
     *(["levels"] if HAS_LEVELS else []),
+    *(["tuning"] if Path(tuning.PLACE.format(scale=SCALE)).is_file() else []),
 }
 RECORDS = {table.name: table for table in tables.of_scale(ASKED)}
 POOLED = [f"{TABLES}/{name}" for name in (*pooled.WRITTEN, SEAL)]

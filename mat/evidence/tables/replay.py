@@ -20,7 +20,8 @@ from mat.evidence.text import format
 from mat.methods.mat import MAT
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.34, 0.5, 0.75)
-THRESHOLDS = ("rank", "top", "quantile", "share")
+OF_SPECTRUM = ("rank", "top")
+THRESHOLDS = (*OF_SPECTRUM, "quantile", "share")
 SCOPES = {"all": None, "kind": "kind", "layer": "layer"}
 SAID = {"all": "all modules together", "kind": "each kind by itself", "layer": "whole layers"}
 THIRDS = ("first", "middle", "last")
@@ -97,15 +98,16 @@ def _section(task: str, rows: pd.DataFrame) -> str:
     landing = [
         f"{SAID[scope]}, {threshold}: α = {', '.join(f'{alpha:g}' for alpha in own.loc[own['lands'], 'alpha'])}"
         for (scope, threshold), own in rows.groupby(["scope", "threshold"], sort=False)
-        if own["lands"].any()
+        if threshold in OF_SPECTRUM and own["lands"].any()
     ]
     return "\n\n".join(
         [
             f"## {format.plain(task)}",
-            f"The trajectory is {format.plain(first['trajectory'])}'s, n = {first['n']} seeds, {first['modules']} "
+            f"The trajectory is {format.plain(first['trajectory'])}'s, n = {first['n']}, {first['modules']} "
             f"modules. The temporal policy would have frozen by its end, β = {MAT().beta:g}: {', '.join(by_scope)}.",
             format.markdown_table(header, lines),
-            f"From {LANDS[0]:g} to {LANDS[1]:g} % active: {'; '.join(landing) or 'none of them'}.",
+            f"From {LANDS[0]:g} to {LANDS[1]:g} % active by a τ of the spectrum: {'; '.join(landing) or 'none'}. The "
+            "other thresholds select α of what they compare, whatever its spectrum.",
         ]
     )
 

@@ -18,6 +18,7 @@ from mat.experiments.cli.reference import reference
 from mat.experiments.cli.runs import runs
 from mat.experiments.cli.step import step
 from mat.experiments.cli.train import plan, train
+from mat.experiments.cli.tune import tune
 
 EXAMPLES = """\b
 Examples:
@@ -42,7 +43,9 @@ DO = {
 }
 REFUSED = "mat: error: "  # how the line begins that says why
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SHOWN = (train, list_, show, plan, trace, summary, compare, runs, reference, kernels, check_plugin, burst, step)
+SHOWN = (
+    *(train, list_, show, plan, tune, trace, summary, compare, runs, reference, kernels, check_plugin, burst, step),
+)
 
 
 class InOrder(click.Group):

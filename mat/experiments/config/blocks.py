@@ -96,10 +96,13 @@ class TaskBlock(Strict):
 
 
 class MethodBlock(Strict):
-    """A method label: the method by ``name``, or in a ``file`` of your own, its settings, and what it changes."""
+    """A method label: the method by ``name``, or in a ``file`` of your own, its settings, and what it changes; or the
+    settings that were tuned for a method, with ``tuned``, and what is changed of them."""
 
     model_config = ConfigDict(extra="allow")
 
+    tuned: Label | None = None
+    """Label of the method whose settings `mat tune` chose for each task; a task that it chose none for is not run."""
     model: dict[str, Any] = Field({})
     """Settings that replace those of the task's model."""
     recipe: model_of(Recipe) = Field(default_factory=model_of(Recipe))
@@ -110,6 +113,24 @@ class MethodBlock(Strict):
     """Factor on the task's learning rate."""
     seeds: Seeds | None = None
     """Of the scale's seeds those that it is run with; all of them without it."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> MethodBlock:
+        named = [name for name in ("name", "file") if name in self.settings]
+        if self.tuned is not None and named:
+            raise ValueError(f"expected tuned or {named[0]}, got both; the tuned settings name their method")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name or file of the method, and its own settings."""
+        return self.model_extra or {}
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """All of it as it was written."""
+        given = {name: one.given() if isinstance(one, Strict) else one for name, one in self.given().items()}
+        return {**self.settings, **given}
 
 
 class FamilyBlock(Strict):

@@ -43,8 +43,9 @@ def expand(config: ScaleConfig) -> list[Run]:
     """
     with config.named:
         methods = {
-            label: config.plugin("method", block.model_extra or {}, f"methods.{label}")
+            label: config.plugin("method", block.settings, f"methods.{label}")
             for label, block in config.methods.items()
+            if block.tuned is None
         }
         runs: list[Run] = []
         for task in _in_order(config):
@@ -58,10 +59,13 @@ def expand(config: ScaleConfig) -> list[Run]:
 
 def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs: Iterable[Run]) -> list[Run]:
     """The runs of a task label; ``runs``: those of the labels before it."""
-    block, trained = config.tasks[task], config.of_task(task)
-    labels = [label for label in methods if block.methods is None or label in block.methods]
+    block, trained, blocks = config.tasks[task], config.of_task(task), config.methods_of(task)
+    methods = {
+        label: methods.get(label) or config.plugin("method", own.settings, f"methods.{label}, as tuned for {task}")
+        for label, own in blocks.items()
+    }
     changed = {
-        label: trained.changed(config, config.methods[label], f"tasks.{task} with methods.{label}") for label in labels
+        label: trained.changed(config, own, f"tasks.{task} with methods.{label}") for label, own in blocks.items()
     }
     found = []
     for seed in config.seeds_of_task(task):
@@ -69,8 +73,8 @@ def _of_task(config: ScaleConfig, task: str, methods: Mapping[str, Plugin], runs
         made: dict[str, Run] = {}
         wanted = {
             label: changed[label].spec(methods[label], start=start, seed=seed, threads=config.threads)
-            for label in labels
-            if own_seeds(config.methods[label], [seed])
+            for label, own in blocks.items()
+            if own_seeds(own, [seed])
         }
         for label in _ordered({label: spec.follows for label, spec in wanted.items()}):
             spec, follows = wanted[label], None

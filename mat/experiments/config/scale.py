@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from mat.errors import InputError
 from mat.experiments.config.blocks import CeilingBlock, MethodBlock, Place, Seeds, StudyBlock, TaskBlock
 from mat.experiments.config.plugins import Plugin
 from mat.experiments.config.spec import THREADS, Probe, Recipe, Spec
+from mat.experiments.config.tuned import Chosen, merged, path_of, read_tuned
 from mat.settings.label import Label
 from mat.settings.power import TaskPlan, scale_plan
 from mat.settings.strict import Strict, read, validate
@@ -79,6 +81,12 @@ class ScaleConfig(Strict):
                 if unknown:
                     known = ", ".join(config.methods)
                     raise InputError(f"tasks.{label}.methods: expected some of {known}, got {unknown[0]!r}")
+            known = [label for label, block in config.methods.items() if block.tuned is None]
+            for label, block in config.methods.items():
+                if block.tuned not in (None, *known):
+                    raise InputError(
+                        f"methods.{label}.tuned: expected one of {', '.join(known)}, got {block.tuned!r}; change it"
+                    )
             return config
 
     @property
@@ -104,6 +112,44 @@ class ScaleConfig(Strict):
 
     def plugin(self, kind: str, given: Mapping[str, Any], place: str) -> Plugin:
         return Plugin.of(kind, given, place, self._path.parent if self._path else Path())
+
+    def methods_of(self, task: str) -> dict[str, MethodBlock]:
+        """What a task label is trained by, tuned settings filled in; without what was not tuned for it, and what is
+        matched to that. Raises InputError."""
+        asked = self.tasks[task].methods
+        found = {
+            label: block if block.tuned is None else self._tuned_block(task, label, block)
+            for label, block in self.methods.items()
+            if asked is None or label in asked
+        }
+        lacking = {label for label, block in found.items() if block is None}
+        return {
+            label: block
+            for label, block in found.items()
+            if block is not None and not lacking & {block.settings.get("match"), block.recipe.match_compute}
+        }
+
+    def untuned(self) -> dict[str, list[str]]:
+        """By task label the methods that it should be trained by and is not, because nothing was tuned for them."""
+        found = {}
+        for task, block in self.tasks.items():
+            has = self.methods_of(task)
+            lacking = [label for label in block.methods or self.methods if label not in has]
+            found |= {task: lacking} if lacking else {}
+        return found
+
+    @cached_property
+    def tuned(self) -> dict[str, dict[str, Chosen]]:
+        """What was tuned for this scale, by task and method."""
+        return {} if self._path is None else read_tuned(path_of(self._path, self.scale), self.seeds)
+
+    def _tuned_block(self, task: str, label: str, block: MethodBlock) -> MethodBlock | None:
+        """The block of a tuned label with the settings that were chosen, what it says itself on top; None without."""
+        chosen = self.tuned.get(task, {}).get(block.tuned)
+        if chosen is None:
+            return None
+        changes = {name: value for name, value in block.written.items() if name != "tuned"}
+        return validate(MethodBlock, merged(chosen.settings, changes), f"methods.{label}, as tuned for {task}")
 
     def of_task(self, label: str) -> Trained:
         """What a task label trains, by itself. Raises InputError."""

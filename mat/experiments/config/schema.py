@@ -30,8 +30,11 @@ def schema(studies: Mapping[str, type]) -> str:
                 "$ref": f"#/$defs/{kind}",
                 "description": settings[kind].get("description", f"The {kind}."),
             }
+    tuned = {"tuned": {**method["properties"].pop("tuned"), "type": "string"}}
     for plugin in known["method"]["anyOf"]:  # a method's settings stand beside what it changes of the task
         plugin["properties"] |= method["properties"]
+    about = {"title": "tuned settings", "type": "object", "properties": tuned | method["properties"]}
+    known["method"]["anyOf"].append({**about, "required": ["tuned"]})
     known["MethodBlock"] = {"$ref": "#/$defs/method", "description": method["description"]}
     for name, settings in studies.items():
         own = _schema(model_of(settings))

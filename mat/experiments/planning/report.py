@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.selection import choose, select, terms_of
@@ -37,6 +37,7 @@ def report(config: str, only: str = "", rate: float | None = None, cores: int | 
             "",
             table(found, hours_at(speeds)),
             *budgets(found),
+            *left_out(content, tasks),
             *powered(content, tasks),
             "",
             "1 MAC = 2 FLOP; costs and hours are of all runs of a row, steps of one. Hours of one worker,",
@@ -118,6 +119,16 @@ def budgets(found: Iterable[Row]) -> list[str]:
                 f"steps, within {budget:.3g} of its training"
             )
     return ["", *dict.fromkeys(lines)] if lines else []
+
+
+def left_out(config: ScaleConfig, tasks: Collection[str]) -> list[str]:
+    """A line for each of ``tasks`` whose tuned methods are not run, because nothing was tuned for them."""
+    lines = [
+        f"{task}: {', '.join(labels)} left out until tuned: mat tune --config {config.path} --only {task} --budget N"
+        for task, labels in config.untuned().items()
+        if task in tasks
+    ]
+    return ["", *lines] if lines else []
 
 
 def powered(config: ScaleConfig, tasks: Iterable[str]) -> list[str]:

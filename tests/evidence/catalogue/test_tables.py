@@ -19,11 +19,11 @@ def test_what_a_record_reads_is_there_to_read():
 def test_a_scale_has_the_tables_that_it_asks_for():
     every, without = (
         {table.name for table in catalogue.of_scale(asked)}
-        for asked in (("agreement", "branches", "ceiling", "levels", "step_times"), ())
+        for asked in (("agreement", "branches", "ceiling", "levels", "step_times", "tuning"), ())
     )
     assert every == set(catalogue.tables())
     gone = {"agreement", "price_list", "trainability", "trainability_modules", "generalisation"}
-    gone |= {"ceiling", "ceiling_parts", "sanity", "step_times"}
+    gone |= {"ceiling", "ceiling_parts", "sanity", "step_times", "tuning"}
     assert every - without == gone
 
 

@@ -30,7 +30,8 @@ def kept(tmp_path_factory):
     png(root / "paper_figures/demo/dynamics.png")
     shutil.copy(ROOT / "paper_figures/dynamics.py", root / "paper_figures/dynamics.py")
     (root / "workflows").mkdir()
-    shutil.copy(CLAIMS, root / "workflows/claims.yaml")
+    for name in ("claims.yaml", "readings.yaml"):
+        shutil.copy(CLAIMS.with_name(name), root / "workflows" / name)
     files.provenance(root / TABLES, root / "paper_figures/demo", root)
     return root
 

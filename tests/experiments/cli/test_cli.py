@@ -41,7 +41,7 @@ def mat(*args, **environment):
 
 
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "runs", "reference", "kernels"]
-PEOPLE += ["check-plugin", "burst", "step"]
+PEOPLE += ["check-plugin", "burst", "step", "tune"]
 STEPS = (
     *("fetch", "prepare", "measure", "ceiling", "collect", "table", "draw"),
     *("provenance", "report", "reproducibility", "schema"),
