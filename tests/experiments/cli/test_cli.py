@@ -39,7 +39,7 @@ def mat(*args, **environment):
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "runs", "reference", "kernels"]
 PEOPLE += ["check-plugin", "burst", "step", "tune"]
 STEPS = (
-    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "draw"),
+    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "power", "draw"),
     *("provenance", "report", "reproducibility", "schema"),
 )
 
@@ -159,7 +159,7 @@ def test_list_of_one_kind_says_what_each_setting_means_and_once_what_all_have(ca
     assert lines[0] == "methods"
     assert not {"tasks", "models"} & set(lines)
     assert text.count("method.mode = 'detach'") == 1
-    assert lines.index("  (every)       Settings that every method has.") < lines.index(
+    assert lines.index("  (every)       Settings that every method has; a line of its own goes before.") < lines.index(
         next(line for line in lines if line.startswith("  vanilla "))
     )
     meaning = text.partition("method.beta = 0.001")[2].partition("    method.")[0]
