@@ -1,7 +1,7 @@
 """The contract that every method keeps."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from mat.experiments.config.plugins import find
 from mat.experiments.contract.method import broken, check_method
@@ -27,6 +27,7 @@ def test_every_method_file_is_its_card(name, monkeypatch):
 
 
 @every_method
+@settings(max_examples=6)
 @given(world=worlds())
 def test_contract(name: str, options: dict, world: World):
     """A method is a frozen, pure choice of a non-empty subset that does not depend on when it is asked, on the names

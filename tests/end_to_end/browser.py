@@ -44,7 +44,7 @@ class Browser:
         os.close(to_browser)
         os.close(from_browser)
         self.events: list[dict[str, Any]] = []
-        self._buffer, self._number, self._session = b"", 0, None
+        self._buffer, self._number, self._session, self._shown = b"", 0, None, None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -78,13 +78,16 @@ class Browser:
                 return found["result"]
             self.events.append(found)
 
-    def open(self, path: Path, width: int, height: int = 900, scheme: str = "light") -> None:
-        """Show a file at this size in pixels."""
+    def open(self, path: Path, width: int, height: int = 900, scheme: str = "light", anew: bool = False) -> None:
+        """Show a file at this size in pixels; one that is shown is loaded again only if ``anew``."""
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=media)
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
+        if path == self._shown and not anew:
+            return
+        self._shown = path
         self.call("Page.navigate", url=path.resolve().as_uri())
         end = time.monotonic() + PATIENCE
         while self.ask("document.readyState") != "complete" or self.ask("location.protocol") != "file:":

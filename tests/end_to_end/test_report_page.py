@@ -36,7 +36,7 @@ def browser(tmp_path_factory):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_complains_and_no_request_leaves_the_page(browser, page, width):
     browser.events.clear()
-    browser.open(page, width)
+    browser.open(page, width, anew=True)
     assert browser.complaints() == []
     left = [url for url in browser.requests() if not url.startswith(("data:", page.resolve().as_uri()))]
     assert left == []
@@ -52,7 +52,8 @@ def test_wide_tables_scroll_in_their_boxes_and_the_body_does_not(browser, page, 
     assert sum(inner > outer for inner, outer in boxes) >= 3
     first = browser.ask(
         "(() => { const b = [...document.querySelectorAll('.scroll')].find(b => b.scrollWidth > b.clientWidth + 50);"
-        "const c = b.querySelector('tbody td'); const before = c.getBoundingClientRect().x; b.scrollLeft = 50;"
+        "b.scrollLeft = 0; const c = b.querySelector('tbody td');"
+        "const before = c.getBoundingClientRect().x; b.scrollLeft = 50;"
         "return [before, c.getBoundingClientRect().x, b.scrollLeft]; })()"
     )
     assert first[2] == 50

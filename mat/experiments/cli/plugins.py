@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -35,8 +36,8 @@ def block(name: str) -> Iterator[str]:
 
 
 def listed(kind: str) -> Iterator[str]:
-    """The plug-ins of one kind: a line each, and one for every setting: default and meaning. Settings that are the
-    same in all of them come first, once."""
+    """The plug-ins of one kind: a line each, and one for every setting: default and meaning. Settings that all of
+    them have, most with the same line, come first, once."""
     from mat.experiments.config.plugins import find, known, record_of
 
     headings, settings = {}, {}
@@ -47,15 +48,23 @@ def listed(kind: str) -> Iterator[str]:
             headings[name] = (module.__doc__ or "").strip().splitlines()[0]
         except InputError as error:  # another package's: it must not hide the rest
             headings[name] = f"cannot be used: {error}"
-    everywhere = [line for line in next(iter(settings.values())) if all(line in own for own in settings.values())]
+    counts = Counter(line for own in settings.values() for line in own)
+    named = [{_name(line) for line in own} for own in settings.values()]
+    everywhere = [
+        line for line, n in counts.items() if 2 * n > len(settings) and all(_name(line) in names for names in named)
+    ]
     width = max(map(len, (*headings, "(every)")))
     yield f"{kind}s"
     if everywhere:
-        yield f"  {'(every)':<{width}} Settings that every {kind} has."
+        yield f"  {'(every)':<{width}} Settings that every {kind} has; a line of its own goes before."
         yield from everywhere
     for name, heading in headings.items():
         yield f"  {name:<{width}} {heading}"
         yield from (line for line in settings.get(name, []) if line not in everywhere)
+
+
+def _name(line: str) -> str:
+    return line.partition(" = ")[0]
 
 
 def _settings(kind: str, record: type) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -36,6 +37,16 @@ print(json.dumps({
     "torch": torch.initial_seed(), "python": random.random(), "vgg": "torchvision.models.vgg" in sys.modules,
 }))
 """
+BARE = """
+import os, sys
+sys.path[0] = os.getcwd()  # as with -m
+from mat.experiments.cli import serve
+from mat.experiments.cli.main import main
+serve.import_all = lambda modules: None
+serve.forget_seeds = lambda: None
+main(["step", "serve"])
+"""
+SPEC_JSON = json.dumps({**SPEC, "threads": 2})  # the server has one
 WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(300)"
 
 
@@ -47,27 +58,32 @@ def environment(**others):
 @pytest.fixture(scope="module")
 def server():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(handover.VARIABLE, "")
-        patch.delenv("PYTEST_CURRENT_TEST")  # changes from test to test
-        started = handover.start(MODULES)
-        path = os.environ[handover.VARIABLE]
-    started.path = path
-    yield started
-    started.stdin.close()
-    assert started.wait(30) == 0
-    assert not Path(path).parent.exists()
+        made = started(MODULES, patch)
+    yield made
+    made.stdin.close()
+    assert made.wait(30) == 0
+    assert not Path(made.path).parent.exists()
+
+
+def started(modules, patch):
+    """A server, its socket's path, and the environment that it was given, to which a run in this process may add."""
+    patch.setenv(handover.VARIABLE, "")
+    patch.delenv("PYTEST_CURRENT_TEST")  # changes from test to test
+    made = handover.start(modules)
+    made.path, made.given = os.environ[handover.VARIABLE], environment()
+    return made
 
 
 def call(server, *args, **others):
     """A command, by the server where one is given."""
-    named = {handover.VARIABLE: server.path} if server else {}
+    given = {**server.given, handover.VARIABLE: server.path} if server else environment()
     return subprocess.Popen(
         [sys.executable, "-m", "mat", *map(str, args)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(**named, **others),
+        env={**given, **others},
         # where the tests run in the background of a shell, they are started with it ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -119,18 +135,45 @@ def test_a_command_finds_what_it_would_find_in_a_process_of_its_own(server, tmp_
         assert len({own[generator] for _, own in found}) == 3, generator
 
 
-def test_a_run_is_to_the_bit_what_a_process_of_its_own_computes(server, tmp_path):
-    spec = {**SPEC, "recipe": {**SPEC["recipe"], "epochs": 1}, "threads": 2}  # the server has one
-    for by, name in ((server, "served"), (None, "own")):
-        made = call(by, "train", "--spec", json.dumps(spec), "--out", tmp_path / name, OMP_NUM_THREADS="2")
-        _, error = made.communicate(timeout=300)
-        assert made.returncode == 0, error
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The folder of a run that this process computed, without an end between."""
+    out = tmp_path_factory.mktemp("own") / "run"
+    assert main(["train", "--spec", SPEC_JSON, "--out", str(out)]) == 0
+    return out
+
+
+def assert_same_run(folder, other):
     for table in (CURVE, PROBES):
-        one, other = (read_whole(tmp_path / name / table) for name in ("served", "own"))
+        one, two = (read_whole(place / table) for place in (folder, other))
         clocks = [column for column in one if column.startswith("seconds")]
-        pd.testing.assert_frame_equal(one.drop(columns=clocks), other.drop(columns=clocks), check_exact=True)
-    one, other = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("served", "own"))
-    assert one == other
+        pd.testing.assert_frame_equal(one.drop(columns=clocks), two.drop(columns=clocks), check_exact=True)
+    one, two = (json.loads((place / "run.json").read_text()) for place in (folder, other))
+    assert one == two
+
+
+def test_a_run_is_to_the_bit_what_another_process_computes(server, own, tmp_path):
+    made = call(server, "train", "--spec", SPEC_JSON, "--out", tmp_path / "run", OMP_NUM_THREADS="2")
+    _, error = made.communicate(timeout=300)
+    assert made.returncode == 0, error
+    assert_same_run(tmp_path / "run", own)
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(server, own, tmp_path, capsys):
+    given = ["train", "--spec", SPEC_JSON, "--out", str(tmp_path / "run")]
+    made = call(server, *given, "--save-every", 0, OMP_NUM_THREADS="2")
+    while not list(tmp_path.glob(".state/*/0*")):
+        assert made.poll() is None, "it ended before a state was saved"
+        time.sleep(0.01)
+    made.kill()
+    made.communicate()
+    assert not (tmp_path / "run/final.json").exists()
+    assert main(given) == 0
+    capsys.readouterr()
+    assert_same_run(tmp_path / "run", own)
+    assert main(["show", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "digits-vgg-mat-s0" in shown and "finished" in shown
 
 
 @pytest.mark.parametrize(
@@ -173,10 +216,12 @@ def test_the_server_has_no_thread_of_its_own(server, tmp_path):
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_what_runs_ends_with_a_server_that_is_ended(tmp_path, monkeypatch, how):
-    monkeypatch.setenv(handover.VARIABLE, "")
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    server = handover.start(())
-    server.path = os.environ[handover.VARIABLE]
+    """A server that imports nothing ahead."""
+    bare = SimpleNamespace(
+        PIPE=subprocess.PIPE, Popen=lambda command, **how: subprocess.Popen([sys.executable, "-c", BARE], **how)
+    )
+    monkeypatch.setattr(handover, "subprocess", bare)
+    server = started((), monkeypatch)
     ends_with(server, tmp_path, lambda: server.send_signal(signal.Signals[how]))
     left = Path(server.path).parent
     assert left.exists() == (how == "SIGKILL")

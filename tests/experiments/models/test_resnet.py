@@ -55,14 +55,14 @@ def test_executed_is_the_closed_form_with_two_blocks_a_stage_and_odd_sizes(stem,
     partition = resnet.partition(settings, model)
     sparse, seen = SparseBackward(model, partition, mode), set()
     draws = torch.Generator().manual_seed(0)
-    for share in (0, 0.1, 0.2, 0.4, 0.6, 0.8, 1) * 3:
+    for share in (0, *(0.1, 0.2, 0.4, 0.6, 0.8) * 2, 1):
         chosen = torch.rand(len(partition.names), generator=draws) < share
         active = {name for name, on in zip(partition.names, chosen, strict=True) if on}
         sparse.set_active(active)
         macs, _ = executed_macs(lambda: model(x).logsumexp(-1).sum().backward())
         assert macs == resnet.work(settings, made, 3).step(active, mode)
         seen.add(macs)
-    assert len(seen) > 10
+    assert len(seen) > 8
 
 
 def test_in_detach_a_gradient_goes_down_identities_and_active_shortcuts_only():

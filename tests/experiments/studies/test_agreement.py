@@ -33,7 +33,7 @@ def of_model(task, **model):
 
 def with_probe(task, **probe):
     """The first job of a task, measured at 2 positions as well, with other settings of its probe."""
-    config = mini.config_of("agreement", positions=[2])
+    config = mini.config_of("agreement", positions=[2], estimators=["sum_of_logits", "projected"])
     config["tasks"][task]["probe"] |= {"directions": 6, **probe}
     return next(each for each in jobs_in(config) if each.task == task)
 
@@ -110,12 +110,22 @@ def test_the_reference_has_directions_of_its_own_and_positions_are_of_the_probe(
     assert again.seed != drawn[0, 0].seed
 
 
+@pytest.fixture(scope="module")
+def priced(tmp_path_factory):
+    """A session of each family, and its prices by n."""
+    torch.set_num_threads(1)
+    place, found = tmp_path_factory.mktemp("priced"), {}
+    for family in ("vgg", "bert"):
+        session = Spectra(job(family, positions=[2]), place / f"{family}.csv.gz", Machine(cache=place))
+        found[family] = session, {n: session._prices(n) for n in (2, 4)}
+    return found
+
+
 @pytest.mark.parametrize("family", ["vgg", "bert"])
-def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
-    session = Spectra(job(family, positions=[2]), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
-    table = pd.DataFrame(session.probe(0, 0.0, 0)) if family == "vgg" else None
+def test_prices_are_what_counting_every_estimator_says(family, priced):
+    session, prices = priced[family]
     for n in (2, 4):
-        rows = {tuple(row[key] for key in KEY): row for row in session._prices(n)}
+        rows = {tuple(row[key] for key in KEY): row for row in prices[n]}
         for measurement in session.measurements:
             if n not in measurement.sizes:
                 continue
@@ -127,15 +137,13 @@ def test_prices_are_what_counting_every_estimator_says(family, tmp_path):
             assert row["macs_eigen"] == sum(eigen_macs(len(gram)) for gram in grams.values())
             assert row["seconds"] > 0 or measurement.estimator == "step"
         assert not rows
-    assert table is None or set(session.costs) == {2, 4}
 
 
 @pytest.mark.parametrize("family", ["vgg", "bert"])
-def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, tmp_path):
+def test_reading_a_step_costs_less_than_a_probe_of_the_same_rows(family, priced):
     """Where shapes show whose rows are whose; to trace them takes passes of the whole batch."""
-    session = Spectra(job(family), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
-    for n in (2, 4):
-        macs = {row["estimator"]: row["macs"] for row in session._prices(n)}
+    for rows in priced[family][1].values():
+        macs = {row["estimator"]: row["macs"] for row in rows if row["positions"] == 0}
         assert 0 < macs["step"] < macs["loss"]
 
 
@@ -248,6 +256,7 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
 def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
     session = Spectra(job(), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     table = pd.DataFrame(session.probe(0, 0.0, 1))
+    assert set(session.costs) == {2, 4}
     measurement = next(m for m in session.measurements if m.directions == 2)
     grams = session.grams(session.estimator(measurement, 1), 1, 4)
     rows = table[(table["directions"] == 2) & (table["n"] == 4)]
@@ -273,7 +282,7 @@ def test_the_weights_are_those_of_a_vanilla_run(tmp_path):
     session = Spectra(one, tmp_path / "x", Machine(cache=tmp_path))
     plain = {**CONFIG["tasks"]["digits"], "method": {"name": "vanilla"}, "seed": 0}
     loop = Loop(type(one.spec).of(plain), tmp_path / "y", Machine(cache=tmp_path))
-    for step in range(4):
+    for step in range(2):
         session.probe(step, 0.5, 0)
         for each in (session.loop, loop):
             each.advance(lambda line, share: None)

@@ -25,7 +25,7 @@ def slow_make(path: Path, log: Path, start: multiprocessing.Event, results: mult
 
 def test_of_two_processes_one_makes_and_the_other_waits(tmp_path: Path) -> None:
     path, log = tmp_path / "deep" / "arrays.npz", tmp_path / "log"
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     start, results = context.Event(), context.Queue()
     both = [context.Process(target=slow_make, args=(path, log, start, results)) for _ in range(2)]
     for process in both:
