@@ -286,7 +286,7 @@ def with_trainer(folder, clip=0.05):
 
 
 LOOPS = {
-    "vanilla": {"model": "switch", "method": {"name": "vanilla", "observe": True}},
+    "vanilla": {"model": "bert", "method": {"name": "vanilla", "observe": True}},
     "mat": {"model": "switch", "method": {"name": "mat"}},
     "recorded": {"model": "bert", "method": {"name": "mat", "mode": "exact"}, "probe": {"estimator": "step"}},
 }
@@ -317,10 +317,10 @@ def run(name, folder):
 
 def gone_on(folder):
     """A run that another process takes over after five steps, and its curve."""
-    first = loop_of("mat", folder)
+    first = loop_of("recorded", folder)
     for _ in range(5):
         first.advance(silent)
-    second = loop_of("mat", folder)
+    second = loop_of("recorded", folder)
     second.restore(first.state())
     first.finish()
     for _ in second.work(silent):

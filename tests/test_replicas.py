@@ -148,7 +148,7 @@ def test_a_run_shared_by_two_processes_is_that_of_one_in_losses_choices_and_cost
 
 
 def test_a_shared_run_that_is_taken_over_is_the_same_to_the_bit(both):
-    (whole, _, end), (curve, final) = both[0]["loop mat"], both[0]["gone on"]
+    (whole, _, end), (curve, final) = both[0]["loop recorded"], both[0]["gone on"]
     for row, other in zip(whole, curve, strict=True):
         names = [name for name in row if not name.startswith("seconds")]
         assert str([row[name] for name in names]) == str([other[name] for name in names])

@@ -232,7 +232,7 @@ def test_gradient_checkpointing(name, mode, reentrant):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [*((name, "detach") for name in sorted(ZOO)), ("vit", "exact"), ("resnet", "detach_residual")]
+    ("name", "mode"), [("gpt2", "detach"), ("vit", "detach"), ("vit", "exact"), ("resnet", "detach_residual")]
 )
 def test_a_compiled_forward_follows_the_active_set_and_gives_gradients_where_the_plain_one_does(name, mode):
     one = animal(name)
