@@ -1,4 +1,4 @@
-"""Several processes of one run: their number in its identity, their shares of a batch, and torchrun itself."""
+"""Several processes of one run: their number in its identity and their shares of a batch."""
 
 import json
 
@@ -6,14 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.distributed.run import main as torchrun
 
 from mat import processes
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training import sharing
-from mat.records.files import CURVE, read_whole
 from tests.experiments.training.test_loop import DIGITS, STEP, TEXT, trained
 
 
@@ -66,20 +64,3 @@ def test_weighted_means_of_the_shares_have_the_mean_over_all_counted_labels(labe
     assert torch.equal(torch.cat(seen), values)
     counted = values[whole.labels != -100]
     assert torch.stack(parts).mean().item() == pytest.approx(counted.mean().item() if len(counted) else 0.0)
-
-
-def test_torchrun_makes_the_run_that_one_process_makes(tmp_path, capfd):
-    short = {**DIGITS["recipe"], "epochs": 1}
-    images = {**DIGITS, "model": {**DIGITS["model"], "batch_norm": False}, "recipe": short}
-    (tmp_path / "spec.json").write_text(json.dumps({**images, "method": {"name": "mat"}}))
-    given = ["--spec", str(tmp_path / "spec.json"), "--out", str(tmp_path / "two"), "--cache", str(tmp_path / "cache")]
-    torchrun(["--standalone", "--nproc-per-node", "2", "-m", "mat", "train", *given])
-    said = capfd.readouterr().err
-    trained(spec(base=images), tmp_path / "one")
-    one, two = (read_whole(tmp_path / name / CURVE) for name in ("one", "two"))
-    steps = two["step"].tolist()
-    ends = (f"mat: finished after {steps[-1]} steps", f"step {steps[1]}/{steps[-1]}")
-    assert [said.count(end) for end in ends] == [1, 1], "one process speaks"
-    assert two["val_loss"].tolist() == pytest.approx(one["val_loss"].tolist(), rel=1e-4)
-    assert two["macs_executed"].tolist() == one["macs_executed"].tolist()
-    assert json.loads((tmp_path / "two" / "run.json").read_text())["name"] == spec(2, images).name
