@@ -104,7 +104,7 @@ def advanced(one, steps):
     [
         *((DIGITS, m) for m in ("vanilla", "grades", "ssprop")),
         *((TEXT, m) for m in ("mat", "random", "multirate")),
-        *(({**base, "probe": STEP}, m) for base, m in ((TEXT, "vanilla"), (ROUTED, "mat"))),
+        ({**TEXT, "probe": STEP}, "mat"),
         ({**ROUTED, "probe": {"n": 6, "every": 3, "first": 5}}, "mat_routed"),
     ],
 )
