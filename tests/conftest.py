@@ -1,3 +1,4 @@
+import gc
 import os
 
 import pytest
@@ -7,6 +8,15 @@ from hypothesis import settings
 settings.register_profile("mat", deadline=None, max_examples=15, derandomize=True)
 settings.load_profile("mat")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_finish():
+    """What all modules have defined stays: no collection of garbage, such as Trainer's own, goes through it again."""
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

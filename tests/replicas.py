@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mat import MAT, Controller, InputError, processes
+from mat.__main__ import main as mat
 from mat.backward.sparse import SparseBackward
 from mat.experiments.config.spec import Spec
 from mat.experiments.training.loop import Loop
@@ -286,25 +289,28 @@ def with_trainer(folder, clip=0.05):
 
 
 LOOPS = {
-    "vanilla": {"model": "switch", "method": {"name": "vanilla", "observe": True}},
+    "vanilla": {"model": "bert", "method": {"name": "vanilla", "observe": True}},
     "mat": {"model": "switch", "method": {"name": "mat"}},
     "recorded": {"model": "bert", "method": {"name": "mat", "mode": "exact"}, "probe": {"estimator": "step"}},
 }
 
 
-def loop_of(name, folder):
+def given_of(name):
     """A run on masked text, of which shares have other numbers of counted labels than their batch."""
     given = LOOPS[name]
     text = {"name": "hmm", "train": 64, "validation": 16, "test": 16, "length": 8}
-    made = {
+    return {
         "task": text,
         "model": {"name": given["model"], "width": 8, "heads": 2, "dropout": 0.0},
         "method": given["method"],
         "recipe": {"lr": 0.01, "batch": 8, "epochs": 1, "evaluate_every": 4, "clip": 1.0},
         "probe": {"n": 4, "every": 3, **given.get("probe", {})},
-        "processes": processes.count(),
     }
-    return Loop(Spec.of(made), folder / name, Machine(cache=folder / "cache"))
+
+
+def loop_of(name, folder):
+    made = Spec.of({**given_of(name), "processes": processes.count()})
+    return Loop(made, folder / name, Machine(cache=folder / "cache"))
 
 
 def run(name, folder):
@@ -317,10 +323,10 @@ def run(name, folder):
 
 def gone_on(folder):
     """A run that another process takes over after five steps, and its curve."""
-    first = loop_of("mat", folder)
+    first = loop_of("recorded", folder)
     for _ in range(5):
         first.advance(silent)
-    second = loop_of("mat", folder)
+    second = loop_of("recorded", folder)
     second.restore(first.state())
     first.finish()
     for _ in second.work(silent):
@@ -352,15 +358,23 @@ def made(names):
     return {name: ALL[name][0](*ALL[name][1:]) for name in names}
 
 
-def main(folder: Path, rank: int) -> None:
-    """All cases in one of two processes; ``half.pt`` in the folder is a state to go on from."""
+def from_the_command_line(folder):
+    """``mat train``, which begins and ends the group of processes itself: its status, and what it says."""
+    (folder / "spec.json").write_text(json.dumps(given_of("recorded")))
+    paths = {"spec": "spec.json", "out": "train", "cache": "cache"}
+    with redirect_stderr(io.StringIO()) as said:
+        status = mat(["train", *(part for name, path in paths.items() for part in (f"--{name}", str(folder / path)))])
+    return status, said.getvalue()
+
+
+def main(folder: Path) -> None:
+    """All cases in one of two processes of torchrun; ``half.pt`` in the folder is a state to go on from."""
     torch.set_num_threads(1)
-    # as torchrun does; accelerate reads them
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")  # nobody listens: the group is there already
+    said, rank = from_the_command_line(folder), int(os.environ["RANK"])
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     state = torch.load(folder / "half.pt", weights_only=False)
     found = {
+        "command line": said,
         **made(ALL),
         "resumed": trained("bert", "exact", state=state, steps=STEPS - 2),
         "half": trained("bert", "exact", steps=2)["state"],

@@ -5,11 +5,16 @@ and tokens, so DDP's mean over the processes is the mean over the batch. Batch n
 mode: over a share of a batch their statistics are others, by PyTorch's own rule.
 """
 
+import json
 import multiprocessing
+import signal
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from mat.experiments.config.spec import Spec
+from mat.records.files import CURVE, read_whole
 from tests import replicas
 from tests.replicas import BUILDS, MODES, STEPS
 
@@ -17,18 +22,23 @@ TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("replicas")
+
+
+@pytest.fixture(scope="module")
+def both(place):
     """What the first and the second process have found, by case."""
-    place = tmp_path_factory.mktemp("replicas")
     torch.save(replicas.trained("bert", "exact", steps=2)["state"], place / "half.pt")
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([replicas.__name__])  # torch is imported once for both
-    running = [server.Process(target=replicas.main, args=(place, rank)) for rank in (0, 1)]
-    for one in running:
-        one.start()
-    for one in running:
-        one.join()
-    assert [one.exitcode for one in running] == [0, 0]
+    # torch and transformers' models are imported once for both
+    multiprocessing.set_forkserver_preload([replicas.__name__, "tests.integrations.test_huggingface"])
+    counts = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "max_restarts": 0}
+    meeting = {"run_id": "replicas", "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    # what torchrun does with its options; the handlers that it leaves are a launcher's
+    elastic_launch(LaunchConfig(**counts, **meeting, start_method="forkserver"), replicas.main)(place)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     return [torch.load(place / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
@@ -147,8 +157,19 @@ def test_a_run_shared_by_two_processes_is_that_of_one_in_losses_choices_and_cost
     assert both[1][f"loop {name}"][2] == end
 
 
+def test_mat_train_under_torchrun_is_that_run_and_one_process_speaks(both, place):
+    curve, record = read_whole(place / "train" / CURVE), json.loads((place / "train" / "run.json").read_text())
+    for row, other in zip(curve.to_dict("records"), both[0]["loop recorded"][0], strict=True):
+        assert all(row[column] == other[column] for column in ("val_loss", *COSTS))
+    assert record["name"] == Spec.of({**replicas.given_of("recorded"), "processes": 2}).name
+    (status, said), (other, silence) = (found["command line"] for found in both)
+    assert status == other == 0
+    assert [said.count(line) for line in ("mat: finished after 8 steps", "step 4/8")] == [1, 1]
+    assert "step" not in silence
+
+
 def test_a_shared_run_that_is_taken_over_is_the_same_to_the_bit(both):
-    (whole, _, end), (curve, final) = both[0]["loop mat"], both[0]["gone on"]
+    (whole, _, end), (curve, final) = both[0]["loop recorded"], both[0]["gone on"]
     for row, other in zip(whole, curve, strict=True):
         names = [name for name in row if not name.startswith("seconds")]
         assert str([row[name] for name in names]) == str([other[name] for name in names])

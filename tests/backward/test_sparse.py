@@ -66,7 +66,7 @@ def assert_equal_to(case, active, dense, got):
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_exact_gives_active_modules_their_full_gradient(name, data):
     case = CASES[name]()
@@ -76,7 +76,7 @@ def test_exact_gives_active_modules_their_full_gradient(name, data):
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_detach_equals_a_model_written_with_detach(name, data):
     case = CASES[name]()
@@ -86,7 +86,7 @@ def test_detach_equals_a_model_written_with_detach(name, data):
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_detach_residual_is_exact_but_on_residual_branches(name, data):
     """All of a VGG is exact, all of a transformer is detached, bit for bit; of a ResNet blocks with an identity."""
@@ -119,9 +119,8 @@ def test_detach_differs_from_exact(name):
     assert any(not torch.allclose(exact[p], detach[p], rtol=1e-3) for p in exact if p in detach)
 
 
-@pytest.mark.parametrize("mode", ["exact", "detach"])
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(("mode", "optimizer"), [("exact", "adamw"), ("detach", "sgd")])
 def test_inactive_modules_do_not_move(name, mode, optimizer):
     """Neither momentum nor decay: after training everything, then half, the other half is bit-identical."""
     case = CASES[name]()

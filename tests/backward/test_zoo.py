@@ -231,9 +231,7 @@ def test_gradient_checkpointing(name, mode, reentrant):
             torch.testing.assert_close(got[piece], gradient, **TOLERANCE)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [*((name, "detach") for name in sorted(ZOO)), ("vit", "exact"), ("resnet", "detach_residual")]
-)
+@pytest.mark.parametrize(("name", "mode"), [("vit", "detach"), ("vit", "exact"), ("resnet", "detach_residual")])
 def test_a_compiled_forward_follows_the_active_set_and_gives_gradients_where_the_plain_one_does(name, mode):
     one = animal(name)
     one.model.eval()
@@ -242,7 +240,7 @@ def test_a_compiled_forward_follows_the_active_set_and_gives_gradients_where_the
     sparse = SparseBackward(one.model, partition, mode)
     sparse.look(one.inputs)
     compiled = torch.compile(one.model, backend="aot_eager")
-    for start in (0, 1) if name in ("vit", "vgg") else (0,):
+    for start in (0, 1) if name == "vit" else (0,):
         active = set(partition.names[start::2])
         sparse.set_active(active)
         found = []

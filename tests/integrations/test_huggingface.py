@@ -21,7 +21,6 @@ from mat import MAT, Controller, InputError, MATCallback, partition_model
 from mat.integrations.huggingface import draw_probe
 from mat.kernels.ntk import modular_ntk
 from mat.methods.multirate import Multirate
-from mat.methods.random import Random
 from tests.rounding import ROUNDING
 
 SAMPLES, BATCH, STEPS = 24, 4, 6
@@ -159,18 +158,21 @@ class Stop(TrainerCallback):
         control.should_training_stop = state.global_step >= self.step
 
 
-@pytest.mark.parametrize("method", [MAT(alpha=0.6), Random(share=0.5)])
-def test_resuming_from_a_checkpoint_is_exact(tmp_path, method):
-    """Stopped within an interval, with dropout and shuffling: weights, records and optimizer state."""
-    options = {"save_strategy": "steps", "save_steps": 3, "train_sampling_strategy": "random"}
-    whole = trained(tmp_path / "whole", model(0.1), callback(method), **options)
-    part, *_ = trained(tmp_path / "part", model(0.1), callback(method), [Stop(3)], **options)
-    again, made = model(0.1), callback(method)
+@pytest.mark.parametrize("recorded", [False, True])
+def test_resuming_from_a_checkpoint_is_exact(tmp_path, recorded):
+    """Stopped within an interval, or right after a recorded step, with dropout and shuffling, in bf16 or not: weights,
+    records and optimizer state."""
+    options = {"save_strategy": "steps", "save_steps": 3, "train_sampling_strategy": "random", "bf16": recorded}
+    make = lambda: callback(**({"probe": None, "estimator": "step"} if recorded else {}))  # noqa: E731
+    whole = trained(tmp_path / "whole", model(0.1), make(), **options)
+    part, *_ = trained(tmp_path / "part", model(0.1), make(), [Stop(3)], **options)
+    again, made = model(0.1), make()
     trainer = Trainer(again, arguments(tmp_path / "part", **options), train_dataset=data(), callbacks=[made])
     trainer.train(resume_from_checkpoint=True)
     assert same(whole[0], again)
     assert not same(whole[0], part), "control: half the training is not the same"
     np.testing.assert_equal(made.controller.records, whole[1].controller.records)
+    assert {row["n"] for row in made.controller.records} == {BATCH if recorded else 8}
     state = [
         torch.load(folder / f"checkpoint-{STEPS}" / "optimizer.pt", weights_only=True)
         for folder in (tmp_path / "whole", tmp_path / "part")
@@ -194,20 +196,6 @@ def test_kernels_are_read_from_trainers_own_steps(tmp_path, accumulate):
     expected = {row["module"]: row["lambda_max"] for row in kernels.table().to_dict("records")}
     assert made.controller.history[0].lambda_max == pytest.approx(expected, rel=1e-9)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in one.modules())
-
-
-def test_a_training_whose_steps_are_recorded_resumes_exactly(tmp_path):
-    """Stopped right after a recorded step, with dropout and bf16."""
-    options = {"save_strategy": "steps", "save_steps": 3, "train_sampling_strategy": "random", "bf16": True}
-    make = lambda: callback(probe=None, estimator="step")  # noqa: E731
-    whole = trained(tmp_path / "whole", model(0.1), make(), **options)
-    trained(tmp_path / "part", model(0.1), make(), [Stop(3)], **options)
-    again, made = model(0.1), make()
-    trainer = Trainer(again, arguments(tmp_path / "part", **options), train_dataset=data(), callbacks=[made])
-    trainer.train(resume_from_checkpoint=True)
-    assert same(whole[0], again)
-    np.testing.assert_equal(made.controller.records, whole[1].controller.records)
-    assert {row["n"] for row in made.controller.records} == {BATCH}
 
 
 def test_a_plain_checkpoint_goes_on_with_mat_and_says_so(tmp_path):

@@ -67,7 +67,8 @@ def test_modules_and_remainder_add_up_to_the_full_kernel(name):
 
 @pytest.mark.filterwarnings("ignore:their rows could not be traced.*relative_attention_bias")  # T5's, in the remainder
 @pytest.mark.parametrize(
-    ("name", "estimator"), [(name, "sum_of_logits") for name in CASES] + [(name, "full") for name in OF_LOGITS]
+    ("name", "estimator"),
+    [(name, "sum_of_logits") for name in CASES] + [(name, "full") for name in ("resnet", "vit", "bert")],
 )
 def test_the_remainder_has_a_kernel_when_it_is_asked_for(name, estimator):
     """Against the loop and, with the modules', the kernel of a partition with one module that is everything."""
@@ -161,8 +162,8 @@ def test_a_module_the_output_ignores_has_a_zero_kernel():
 
 @pytest.mark.parametrize(
     ("name", "estimator"),
-    [(name, "sum_of_logits") for name in CASES]
-    + list(itertools.product(("resnet", "bert", "switch_causal"), ("projected", "trace", "full"))),
+    [(name, "sum_of_logits") for name in ("resnet", "vit", "switch_causal")]
+    + [("bert", estimator) for estimator in ("projected", "trace", "full")],
 )
 def test_a_probe_leaves_the_model_as_it_was(name, estimator):
     case = CASES[name]()
@@ -280,13 +281,13 @@ def test_the_kernels_of_torch_func_are_the_same():
 
 
 @pytest.mark.parametrize("estimator", ["sum_of_logits", "projected", "trace", "full"])
-@pytest.mark.parametrize("memory", [1, 5000, 2**28])
-def test_kernels_do_not_depend_on_blocking(estimator, memory):
+def test_kernels_do_not_depend_on_blocking(estimator):
     case = bert_case(batch=2, length=3)
-    kernels = modular_ntk(case.model, case.partition, case.inputs, estimator, memory=memory)
     whole = modular_ntk(case.model, case.partition, case.inputs, estimator)
-    for module, gram in kernels.items():
-        torch.testing.assert_close(gram, whole[module], **TIGHT)
+    for memory in (5000, 1) if estimator in ("sum_of_logits", "projected") else (5000,):
+        kernels = modular_ntk(case.model, case.partition, case.inputs, estimator, memory=memory)
+        for module, gram in kernels.items():
+            torch.testing.assert_close(gram, whole[module], **TIGHT)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -29,7 +29,7 @@ class FirstBatch:
         self.model, self.look, self.waits = model, look, True
         self._hook = model.register_forward_pre_hook(self._before, with_kwargs=True)
 
-    @torch.compiler.disable
+    @torch._disable_dynamo  # torch.compiler.disable imports the compiler as this module is read, 2 s
     def _before(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         # a copy of the model shares the hook, and a compiled one keeps it
         if self.waits and model is self.model and torch.is_grad_enabled():

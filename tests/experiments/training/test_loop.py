@@ -50,6 +50,7 @@ METHODS = {
     "grades": {"name": "grades", "mode": "exact", "tau": 0.3, "grace": 0.0},
     "ssprop": {"name": "ssprop", "drop": 0.6},
 }
+ANYWHERE = sorted(set(METHODS) - {"mat_routed", "ssprop"})  # which need experts, or convolutions
 
 
 def spec(base=DIGITS, method="mat", seed=0, **recipe):
@@ -101,10 +102,9 @@ def advanced(one, steps):
 @pytest.mark.parametrize(
     ("base", "method"),
     [
-        *((DIGITS, m) for m in ("vanilla", "mat", "multirate", "grades", "ssprop")),
-        *((TEXT, m) for m in ("mat", "mat_exact", "random", "multirate")),
-        (ROUTED, "random"),
-        *(({**base, "probe": STEP}, m) for base, m in ((DIGITS, "mat"), (TEXT, "vanilla"), (ROUTED, "mat"))),
+        *((DIGITS, m) for m in ("vanilla", "grades", "ssprop")),
+        *((TEXT, m) for m in ("mat", "random", "multirate")),
+        ({**TEXT, "probe": STEP}, "mat"),
         ({**ROUTED, "probe": {"n": 6, "every": 3, "first": 5}}, "mat_routed"),
     ],
 )
@@ -117,10 +117,8 @@ def test_a_resumed_run_is_bit_identical(base, method, tmp_path):
     assert differences(*states) == []
 
 
-@pytest.mark.parametrize("method", ["mat", "vanilla"])
-def test_a_run_whose_intervals_grow_is_resumed_bit_for_bit(method, tmp_path):
-    base = {**TEXT, "probe": {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}}
-    made = spec(base, method)
+def test_a_run_whose_intervals_grow_is_resumed_bit_for_bit(tmp_path):
+    made = spec({**TEXT, "probe": {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}})
     whole, first = loop(made, tmp_path), loop(made, tmp_path)
     advanced(whole, 12)
     advanced(first, 4)  # within an interval that has grown
@@ -171,7 +169,7 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
 def test_methods_of_one_seed_are_paired(tmp_path):
     """Same weights, batches, masks and probe set; another seed changes all of them."""
     for base in (DIGITS, TEXT):
-        loops = [loop(spec(base, method), tmp_path) for method in METHODS]
+        loops = [loop(spec(base, method), tmp_path) for method in ANYWHERE]
         other = loop(spec(base, "mat", seed=1), tmp_path)
 
         def seen(one, base=base):
@@ -186,7 +184,7 @@ def test_methods_of_one_seed_are_paired(tmp_path):
 
 def test_the_first_evaluation_is_the_same_for_every_method(tmp_path):
     losses = set()
-    for method in set(METHODS) - {"mat_routed", "ssprop"}:  # which need experts, or convolutions
+    for method in ANYWHERE:
         one = loop(spec(TEXT, method), tmp_path)
         one._evaluate(silent)
         losses.add(one.progress.curve[0]["val_loss"])
@@ -236,21 +234,22 @@ def followed(request, tmp_path_factory):
     return request.param, folder, other.name
 
 
-@pytest.mark.parametrize("schedule", ["cut", "compressed"])
-def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
+def test_early_stopping_spends_what_the_other_run_spent(followed):
     """As many whole steps as the other's compute, its probes included, has room for; the learning rate is that of the
     whole schedule, or goes to zero within them."""
     base, folder, other = followed
     last = read_whole(folder / other / "curve.csv").iloc[-1]
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
-    given = {**base, "method": {"name": "early_stop", "match": other, "schedule": schedule}}
-    one = loop(Spec.of(given), folder)
+    cut, one = (
+        loop(Spec.of({**base, "method": {"name": "early_stop", "match": other, "schedule": schedule}}), folder)
+        for schedule in ("cut", "compressed")
+    )
     family, names = one.spec.model.module, one.controller.partition.names
     work = family.work(one.spec.model.settings, one.task.signature, one.recipe.batch)
     step = work.step(names, "exact")
     whole = one.recipe.epochs * one.steps_per_epoch
-    assert one.steps == min(spent // step, whole) and one.steps >= 1
-    assert one.scheduled == (whole if schedule == "cut" else one.steps)
+    assert one.steps == cut.steps == min(spent // step, whole) and one.steps >= 1
+    assert (cut.scheduled, one.scheduled) == (whole, one.steps)
     final = trained(one.spec, folder / one.spec.name)
     curve = read_whole(folder / one.spec.name / "curve.csv")
     stands_on = json.loads((folder / one.spec.name / "run.json").read_text())["code"]
@@ -260,7 +259,7 @@ def test_early_stopping_spends_what_the_other_run_spent(followed, schedule):
     assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
-@pytest.mark.parametrize("method", ["multirate", "random", "mat"])
+@pytest.mark.parametrize("method", ["multirate", "mat"])
 def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed, method, tmp_path):
     """Whatever its own steps and probes cost, fewer steps or more; it goes on where it was stopped."""
     base, folder, other = followed
@@ -378,8 +377,7 @@ def test_early_stopping_never_trains_longer():
 BUDGETS = {"digits": (DIGITS, 0.05), "text": ({**TEXT, "recipe": {**TEXT["recipe"], "epochs": 12}}, 0.2)}
 
 
-@pytest.mark.parametrize("method", ["mat", "mat_exact"])
-@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize(("name", "method"), [("digits", "mat"), ("text", "mat_exact")])
 def test_the_probes_of_a_run_stay_within_its_budget(name, method, tmp_path):
     """The first one, which finds every row's sample, and the eigenvalues included; and what was chosen is written."""
     base, budget = BUDGETS[name]
@@ -407,7 +405,7 @@ def test_a_run_is_probed_at_the_positions_of_its_specification(tmp_path):
 
 def test_methods_of_one_task_have_one_probe_set_within_a_budget(tmp_path):
     base = {**DIGITS, "probe": {"n": 64, "every": 5, "budget": 0.1}}
-    found = {loop(spec(base, method), tmp_path).extent for method in METHODS}
+    found = {loop(spec(base, method), tmp_path).extent for method in ANYWHERE}
     assert len(found) == 1
 
 
@@ -537,16 +535,15 @@ def test_what_counting_takes_is_no_training_time(tmp_path, monkeypatch):
     assert one.progress.totals["seconds_probe"] == 0
 
 
-@pytest.mark.parametrize("method", ["random", "multirate"])
-def test_with_experts_every_step_costs_what_was_routed_in_it(method, tmp_path, monkeypatch):
+def test_with_experts_every_step_costs_what_was_routed_in_it(tmp_path, monkeypatch):
     """The sum that a run remembers its steps by is the sum of counting each of them."""
     given = {**ROUTED, "model": {**ROUTED["model"], "dropout": 0.0}}
-    one, every = loop(spec(given, method), tmp_path), loop(spec(given, method), tmp_path)
+    one, every = (loop(spec(given, "multirate"), tmp_path) for _ in range(2))
     counts, nominal = [], []
 
-    def always(run, active, memo):
+    def always(run, active, memo, channels):
         memo.clear()
-        counts.append(StepLedger.step(every.ledger, run, active, memo))
+        counts.append(StepLedger.step(every.ledger, run, active, memo, channels))
         nominal.append(every.nominal.step(8, active, counts[-1].routed))
         return counts[-1]
 
@@ -565,7 +562,7 @@ def seconds(one):
     return {name: value for name, value in one.progress.totals.items() if name.startswith("seconds")}
 
 
-@pytest.mark.parametrize("method", ["vanilla", "random", "multirate"])
+@pytest.mark.parametrize("method", ["random", "multirate"])
 def test_the_optimizers_line_is_what_its_steps_do(method, tmp_path, monkeypatch):
     """AdamW by hand: 7 operations an entry, one more where there is decay; with the clip 3 and some scalars."""
     one = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices", clip=0.0), tmp_path)

@@ -1,8 +1,6 @@
-"""Several processes of one run: their number in its identity, their shares of a batch, and torchrun itself."""
+"""Several processes of one run: their number in its identity and their shares of a batch."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training import sharing
-from mat.records.files import CURVE, read_whole
 from tests.experiments.training.test_loop import DIGITS, STEP, TEXT, trained
 
 
@@ -67,28 +64,3 @@ def test_weighted_means_of_the_shares_have_the_mean_over_all_counted_labels(labe
     assert torch.equal(torch.cat(seen), values)
     counted = values[whole.labels != -100]
     assert torch.stack(parts).mean().item() == pytest.approx(counted.mean().item() if len(counted) else 0.0)
-
-
-def test_torchrun_makes_the_run_that_one_process_makes(tmp_path):
-    text = {**TEXT, "model": {**TEXT["model"], "dropout": 0.0}, "recipe": {**TEXT["recipe"], "epochs": 1}}
-    (tmp_path / "spec.json").write_text(json.dumps({**text, "method": {"name": "mat"}}))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "mat",
-        "train",
-    ]
-    given = ["--spec", str(tmp_path / "spec.json"), "--out", str(tmp_path / "two"), "--cache", str(tmp_path / "cache")]
-    made = subprocess.run([*command, *given], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    assert made.stderr.count("mat: finished after 8 steps") == made.stderr.count("step 5/8") == 1, "one process speaks"
-    trained(spec(base=text), tmp_path / "one")
-    one, two = (read_whole(tmp_path / name / CURVE) for name in ("one", "two"))
-    assert two["val_loss"].tolist() == pytest.approx(one["val_loss"].tolist(), rel=1e-4)
-    assert two["macs_executed"].tolist() == one["macs_executed"].tolist()
-    assert json.loads((tmp_path / "two" / "run.json").read_text())["name"] == spec(2, text).name
