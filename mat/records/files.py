@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import math
-import math
 import os
 import re
 import shutil

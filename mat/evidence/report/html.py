@@ -39,8 +39,8 @@ _COLOURED = (*VERDICTS, "reached", "not reached", "no level stated")
 
 
 def page(source: Source, made: Iterable[Section], assets: Path, folder: Path) -> str:
-    """The whole page of the chapters ``made``. ``assets``: the folder with ``page.html.j2``, ``page.css`` and ``page.js``; ``folder``: where the
-    page will lie, from which files larger than ``LARGE`` are linked.
+    """The whole page of the chapters ``made``. ``assets``: the folder with ``page.html.j2``, ``page.css`` and
+    ``page.js``; ``folder``: where the page will lie, from which files larger than ``LARGE`` are linked.
 
     Raises InputError when one of them is missing.
     """

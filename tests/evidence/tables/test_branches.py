@@ -18,7 +18,6 @@ from mat.evidence.tables import branches, generalisation, trainability
 from tests.evidence import synthetic_branches
 from tests.evidence.written import measured, write
 
-
 TABLES = ("trainability", "generalisation")
 
 
