@@ -56,9 +56,9 @@ class TaskPlan(Strict):
     claims: dict[str, Need] = Field({})
     """By claim, what it needs."""
 
-    def too_few_for(self) -> list[str]:
-        """Claims that need more seeds than are run, and how many."""
-        short = {name: need.needed for name, need in self.claims.items() if (need.needed or 101) > self.seeds}
+    def too_few_for(self, run: int) -> list[str]:
+        """Claims that need more than the ``run`` seeds, and how many."""
+        short = {name: need.needed for name, need in self.claims.items() if need.needed is None or need.needed > run}
         return [f"{name} ({needed or 'over 100'})" for name, needed in short.items()]
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from mat.experiments.studies.registry import STUDIES
-from mat.records.files import ENDING
+from mat.records.files import CURVE, ENDING, PROBES, read_whole
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = "workflows/profiles/slurm"
@@ -93,7 +93,7 @@ def until(condition, what: str, project: Path):
 def numbers(run: Path) -> list:
     """What a run recorded, clocks and machine apart."""
     final = json.loads((run / "final.json").read_text())
-    tables = [pd.read_parquet(run / name) for name in ("curve.parquet", "probes.parquet")]
+    tables = [read_whole(run / name) for name in (CURVE, PROBES)]
     kept = [table[[name for name in table if not name.startswith("seconds")]].to_dict("list") for table in tables]
     return [{key: value for key, value in final.items() if not key.startswith("seconds")}, *map(repr, kept)]
 

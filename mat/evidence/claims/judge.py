@@ -12,7 +12,7 @@ from mat.evidence.claims.rule import Case, Effect, Outcome, decided, not_tested,
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, combine
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.stats.power import MOST, seeds_needed
 from mat.evidence.tables.sanity import CONVERGED
@@ -71,7 +71,8 @@ def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
     effects = [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger, False)]
     for (part, unit, ledger), value in found.items():
         effects.append(Effect(f"{part}, over tasks", value.effect, unit, ledger, judged))
-        effects.append(Effect(f"{part}, of a new task", value.new, unit, ledger, False))
+        if known(value.new):
+            effects.append(Effect(f"{part}, of a new task", value.new, unit, ledger, False))
     reason = f"{reason}.{pooling.said(found)}"
     if not judged:
         return Outcome(combine((found.verdict for found in outcomes.values()), *claim.overall), reason, effects)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mat.evidence.claims.claim import Claim
 from mat.evidence.claims.rule import Effect, Outcome
 from mat.evidence.claims.verdict import INVALID, NOT_SUPPORTED, NOT_TESTED, combine
-from mat.evidence.stats.intervals import Interval
+from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.stats.random_effects import Pooled, over_tasks
 from mat.evidence.text import format
 
@@ -46,8 +46,8 @@ def counts(outcomes: Mapping[str, Outcome]) -> str:
 def said(found: Mapping[Key, Pooled]) -> str:
     """The pooled effects in words; "" for none."""
     return "".join(
-        f" Over {value.effect.n} tasks {part} {format.estimate(value.effect)} {unit}, of a new task "
-        f"{format.estimate(value.new)}."
+        f" Over {value.effect.n} tasks {part} {format.estimate(value.effect)} {unit}"
+        f"{f', of a new task {format.estimate(value.new)}' if known(value.new) else ''}."
         for (part, unit, _), value in found.items()
     )
 

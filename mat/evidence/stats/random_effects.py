@@ -18,6 +18,7 @@ import numpy as np
 from mat.evidence.stats.intervals import CONFIDENCE, LINKS, Interval
 
 LEAST = 2  # tasks
+FORESEEN = 5  # tasks from which on a new one's effect is predicted: of fewer, bounds would say little but "anything"
 # tasks → spread between tasks over that of seeds → share of 95 % intervals that hold the mean over tasks
 COVERAGE = {
     3: {0.0: 0.97, 0.5: 0.96, 2.0: 0.95},
@@ -29,7 +30,7 @@ COVERAGE = {
 class Pooled(NamedTuple):
     """``effect``: the mean over tasks, its ``n`` their number, in the unit of the tasks' effects. ``tau``: standard
     deviation of true effects between tasks, on the scale of the link. ``new``: the same mean, with the bounds that a
-    new task's true effect lies in with 95 %; NaN for fewer than three tasks."""
+    new task's true effect lies in with 95 %; NaN for fewer than ``FORESEEN`` tasks."""
 
     effect: Interval
     tau: float
@@ -57,7 +58,7 @@ def over_tasks(values: Sequence[Interval]) -> Pooled:
     mean = float(w @ y / w.sum())
     error = float(np.sqrt(max(1.0, w @ (y - mean) ** 2 / (count - 1)) / w.sum()))
     effect = Interval(link.back(mean), n=count, deviation=error * count**0.5, link=kept[0].link, limits=kept[0].limits)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 2) * np.sqrt(square + error**2) if count > LEAST else np.nan
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 2) * np.sqrt(square + error**2) if count >= FORESEEN else np.nan
     low, high = sorted((link.back(mean - half), link.back(mean + half)))
     new = Interval(effect.mean, low, high, count).cut(*effect.limits)
     return Pooled(effect.at(), float(np.sqrt(square)), new)

@@ -135,8 +135,8 @@ def powered(config: ScaleConfig, tasks: Iterable[str]) -> list[str]:
     """A line for each of ``tasks`` that the power plan has: its seeds, and the claims that they are too few for."""
     lines = []
     for task in sorted(set(tasks) & set(config.planned)):
-        plan = config.planned[task]
-        short = ", ".join(plan.too_few_for())
+        seeds = len(config.seeds_of_task(task))
+        short = ", ".join(config.planned[task].too_few_for(seeds))
         said = f"; too few for {short}" if short else ""
-        lines.append(f"{task}: {len(config.seeds_of_task(task))} of {len(config.seeds)} seeds, by {config.power}{said}")
+        lines.append(f"{task}: {seeds} of {len(config.seeds)} seeds, by {config.power}{said}")
     return ["", *lines] if lines else []

@@ -5,13 +5,13 @@ import pytest
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims import rules
-from mat.evidence.tables.record import RUNS
+from mat.evidence.tables.record import RUNS, SPECTRA
 from mat.experiments.training import code_version
 from tests.evidence.written import write
 
 
 def test_what_a_record_reads_is_there_to_read():
-    known = {RUNS, *catalogue.tables(), *catalogue.rule_files()}
+    known = {RUNS, SPECTRA, *catalogue.tables(), *catalogue.rule_files()}
     for table in catalogue.tables().values():
         assert {name for name in table.reads if "/" not in name} <= known - {table.name} | {"ambiguities"}, table.name
 
@@ -53,7 +53,7 @@ def test_a_table_is_made_from_what_its_record_says():
         (
             "results",
             {"claim": "x.yaml"},
-            "unknown rule file 'claim'; expected one of levels, claims, readings, ambiguities",
+            "unknown rule file 'claim'; expected one of levels, readings, claims, ambiguities",
         ),
     ],
 )

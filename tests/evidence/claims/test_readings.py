@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,6 +14,7 @@ from mat.evidence.claims.readings import labels, load_readings, over
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import method_groups
+from mat.evidence.tables.sanity import CONVERGED
 from tests.evidence.synthetic import METHODS, changed, collected
 from tests.evidence.written import RULE_FILES, changed_claims, claim
 
@@ -21,7 +23,8 @@ READINGS = load_readings(RULE_FILES["readings"])
 
 def judged(rules, methods, task="hmm"):
     """The first row of a claim on the task, by its id."""
-    tables = collected(tasks=[task], methods=methods)
+    ended = pd.DataFrame({"task": [task], "verdict": ["reached"], "converged": [CONVERGED]})
+    tables = replace(collected(tasks=[task], methods=methods), made={"sanity": ended})
 
     @cache
     def row(name):

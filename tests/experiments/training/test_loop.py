@@ -186,7 +186,7 @@ def test_methods_of_one_seed_are_paired(tmp_path):
 
 def test_the_first_evaluation_is_the_same_for_every_method(tmp_path):
     losses = set()
-    for method in METHODS:
+    for method in set(METHODS) - {"mat_routed", "ssprop"}:  # which need experts, or convolutions
         one = loop(spec(TEXT, method), tmp_path)
         one._evaluate(silent)
         losses.add(one.progress.curve[0]["val_loss"])
