@@ -75,9 +75,11 @@ def write_json(content: Any, path: Path, *, sort_keys: bool = False) -> None:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write ``table`` without its index."""
+    """Write ``table`` without its index; equal tables are equal files, however pandas holds their texts."""
+    texts = [name for name, kind in table.dtypes.items() if kind == "str"]
     with replacing(path) as half:
-        table.to_parquet(half, index=False)
+        stored = table.astype({name: pd.StringDtype("pyarrow", na_value=math.nan) for name in texts})
+        stored.to_parquet(half, index=False)
 
 
 def read_json(path: Path, again: str = "repeat the run") -> dict[str, Any]:

@@ -278,12 +278,17 @@ def _probes(
 
 def _spectra(probes: pd.DataFrame) -> pd.DataFrame:
     """Of the sums of kernels with these λ_max, as if each next eigenvalue were three quarters of the one before."""
-    rows = []
-    for (interval, step), seen in probes[probes["lambda_max"].notna()].groupby(["interval", "step"]):
-        falling = 0.75 ** np.arange(24)
-        by = {name: seen.groupby(name)["lambda_max"].sum() for name in ("kind", "layer")}
-        kinds = {kind: 0.5 * total * falling for kind, total in by["kind"].items()} if len(by["kind"]) > 1 else {}
-        layers = {int(layer): 0.6 * total for layer, total in by["layer"].items()}
-        observation = Observation({}, 0.5 * seen["lambda_max"].sum() * falling, {}, kinds, layers)
+    rows, falling, seen = [], 0.75 ** np.arange(24), probes[probes["lambda_max"].notna()]
+    whole, of_kind, of_layer = (
+        seen.groupby(["interval", "step", *names])["lambda_max"].sum() for names in ([], ["kind"], ["layer"])
+    )
+    by_kind, by_layer = {}, {}
+    for sums_of, found in ((of_kind, by_kind), (of_layer, by_layer)):
+        for (interval, step, key), total in sums_of.items():
+            found.setdefault((interval, step), {})[key] = total
+    for (interval, step), total in whole.items():
+        kinds = {kind: 0.5 * value * falling for kind, value in by_kind[interval, step].items()}
+        layers = {int(layer): 0.6 * value for layer, value in by_layer[interval, step].items()}
+        observation = Observation({}, 0.5 * total * falling, {}, kinds if len(kinds) > 1 else {}, layers)
         rows += [{"interval": interval, "step": step, **row} for row in sums(observation)]
     return pd.DataFrame(rows, columns=SPECTRA_COLUMNS)

@@ -1,6 +1,7 @@
 """Every figure stays readable with every method that the evidence knows, in print and in grey, and is itself again."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def many(tmp_path_factory):
     collect_into(runs, root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
-    compare(root / "tables")
+    compare(root / "tables", seeds=(0, 1))
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
     write_sensitivity(root / "tables", tasks)
@@ -71,8 +72,9 @@ def figures(pictures):
     return {name: figure for name, (figure, _) in pictures.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["active_map", "loss_vs_compute", "tornado"])
 def test_equal_tables_give_equal_pictures(many, pictures, name):
+    """Whatever was drawn between them."""
     first, (_, second) = pictures[name][1], pictured(name, many)
     assert first.shape == second.shape
     assert (first == second).all()
@@ -89,21 +91,13 @@ def test_equal_figures_are_equal_files_without_a_date(many, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_stay_on_the_paper_and_apart(figures, name):
+def test_texts_stay_on_the_paper_and_apart_and_say_scale_number_and_ledger_and_legends_are_read_in_grey(figures, name):
     assert outside(figures[name]) == []
     assert overlapping(figures[name]) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_figure_says_its_scale_number_and_ledger(figures, name):
     footer = figures[name].texts[-1].get_text()
     assert footer.startswith("scale demo")
     assert "ledger" in footer or name in ("estimators", "sanity")
     assert "n = " in footer or name == "ceiling"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_entries_of_a_legend_are_told_apart_in_grey(figures, name):
     for found in signs(figures[name]):
         assert len(set(found)) == len(found)
 
@@ -290,11 +284,12 @@ def test_without_results_or_the_method_there_is_no_headline(many):
         assert "No results table" in drawn("headline", tables).axes[0].texts[0].get_text()
 
 
-def test_every_script_runs_from_its_own_folder_alone():
+def test_every_script_runs_from_its_own_folder_alone_and_draws_nothing_by_chance():
     """No script reads another one but what all share, which the rule ``figure`` names."""
     shared = {Path(name).stem for name in SHARED}
     for path in SCRIPTS.glob("*.py"):
         others = {other.stem for other in SCRIPTS.glob("*.py")} - shared - {path.stem}
         imported = {line.split()[1] for line in path.read_text().splitlines() if line.startswith(("import ", "from "))}
         assert not imported & others, f"{path.name}{os.linesep}"
+        assert not re.search(r"default_rng|np\.random|import random|import time", path.read_text()), path.name
     assert all((SCRIPTS / name).is_file() for name in SHARED)

@@ -104,10 +104,10 @@ def _rule_text(claim: Claim) -> str:
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
-    first, shown = rows.iloc[0], rows[rows["decides"] & (rows["part"] != "")]
+    first, shown = rows.iloc[0], list(rows[rows["decides"] & (rows["part"] != "")].itertuples())
 
     def joined(cell: object) -> str:
-        return "; ".join(cell(row) for row in shown.itertuples()) or format.MISSING
+        return "; ".join(cell(row) for row in shown) or format.MISSING
 
     verdict = format.bold(first["verdict"])
     if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != NOT_TESTED:

@@ -101,8 +101,10 @@ def judge(case: Case, readings: Sequence[Reading]) -> Outcome:
     for reading in readings:
         played = reading.plays(case.claim)
         found = outcome(case._replace(claim=played)) if played else not_tested("")
+        if found.verdict == NOT_TESTED:
+            continue
         ratio = selections.reached_ratio(selections.after_first(case.tables, case.place, reading.method)).mean()
-        if found.verdict != NOT_TESTED and not math.isnan(ratio):
+        if not math.isnan(ratio):
             judged.append(_Judged(reading, found, ratio))
     if not judged:
         return not_tested(f"No reading has runs on {case.place} that record what a gradient reached.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +95,10 @@ def chapters(source: Source) -> list[Section]:
     return [chapter for chapter in made if chapter is not None]
 
 
-def markdown(source: Source, folder: Path) -> str:
-    """The report as one Markdown text, its links relative to ``folder``."""
+def markdown(source: Source, made: Iterable[Section], folder: Path) -> str:
+    """The chapters ``made`` as one Markdown text, its links relative to ``folder``."""
     parts = [f"# {title(source)}", *erratum.note(source.erratum), lead(source)]
-    for chapter in chapters(source):
+    for chapter in made:
         parts += _written(chapter, 2, folder)
     return without_places("\n\n".join(parts))
 

@@ -36,8 +36,9 @@ def report(tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, pag
     """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
     pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
     source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
-    write_text(reporting.markdown(source, out), out / "REPORT.md")
-    write_text(html.page(source, page, out), out / "report.html")
+    made = reporting.chapters(source)
+    write_text(reporting.markdown(source, made, out), out / "REPORT.md")
+    write_text(html.page(source, made, page, out), out / "report.html")
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:

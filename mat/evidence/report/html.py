@@ -23,7 +23,7 @@ from markupsafe import Markup
 from mat.errors import InputError
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.report import erratum
-from mat.evidence.report.chapters import Picture, Section, Source, chapters, lead, link, title
+from mat.evidence.report.chapters import Picture, Section, Source, lead, link, title
 from mat.evidence.text.format import MISSING
 
 LARGE = 1 << 20  # bytes; a larger file, such as all runs' curves, lies beside the page and is no part of it
@@ -38,9 +38,9 @@ _NUMBER = re.compile(r"[\s\d.,:;%×/+\-−–≥≤<>\[\]()e*]*(?: of \d+\)?)?(?
 _COLOURED = (*VERDICTS, "reached", "not reached", "no level stated")
 
 
-def page(source: Source, assets: Path, folder: Path) -> str:
-    """The whole page. ``assets``: the folder with ``page.html.j2``, ``page.css`` and ``page.js``; ``folder``: where the
-    page will lie, from which files larger than ``LARGE`` are linked.
+def page(source: Source, made: Iterable[Section], assets: Path, folder: Path) -> str:
+    """The whole page of the chapters ``made``. ``assets``: the folder with ``page.html.j2``, ``page.css`` and
+    ``page.js``; ``folder``: where the page will lie, from which files larger than ``LARGE`` are linked.
 
     Raises InputError when one of them is missing.
     """
@@ -54,7 +54,7 @@ def page(source: Source, assets: Path, folder: Path) -> str:
         title=title(source),
         erratum=Markup(render("\n\n".join(erratum.note(source.erratum)), "erratum")),
         lead=Markup(render(lead(source), "top")),
-        sections=[_section(chapter, folder) for chapter in chapters(source)],
+        sections=[_section(chapter, folder) for chapter in made],
         style=Markup(style.strip()),
         script=Markup(script.strip()),
     )

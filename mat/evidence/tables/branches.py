@@ -56,13 +56,11 @@ def interval_at(
 ) -> Interval:
     """The interval of the one row with these values, of a quantity within ``limits``; unknown (NaN, n = 0) where there
     is none."""
-    for column, value in where.items():
-        table = table[table[column] == value]
-    if table.empty:
+    (places,) = np.logical_and.reduce([table[column] == value for column, value in where.items()]).nonzero()
+    if not len(places):
         return mean_interval([])
-    first = table.iloc[0]
-    ends = first["mean"], first["low"], first["high"]
-    return known_interval(*ends, int(first["n"]), limits, float(first["deviation"]))
+    mean, low, high, n, deviation = (table[name].iat[places[0]] for name in columns_of(mean_interval([])))
+    return known_interval(mean, low, high, int(n), limits, float(deviation))
 
 
 def sign(value: Interval) -> str:

@@ -18,24 +18,25 @@ from mat.evidence.tables import branches, generalisation, trainability
 from tests.evidence import synthetic_branches
 from tests.evidence.written import measured, write
 
-
-def made(folder, **options):
-    """The two tables of invented branches, as they are read back."""
-    return tables_of(measured(synthetic_branches.branches(**options), folder / "jobs"), folder)
+TABLES = ("trainability", "generalisation")
 
 
-def tables_of(files, folder):
-    names = ("trainability", "generalisation", "trainability_modules")
+def made(folder, *names, **options):
+    """These tables of invented branches, as they are read back."""
+    return tables_of(measured(synthetic_branches.branches(**options), folder / "jobs"), folder, *names)
+
+
+def tables_of(files, folder, *names):
     write(folder, *names, measured=files)
     found = catalogue.load_made(folder, names)
-    return [found[name] for name in names[:2]]
+    return [found[name] for name in names]
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A folder with the tables of the default branches and their pages, and the two tables."""
     folder = tmp_path_factory.mktemp("branches")
-    return folder, made(folder)
+    return folder, made(folder, *TABLES, "trainability_modules")[:2]
 
 
 def test_the_plain_correlation_is_spearmans():
@@ -75,7 +76,7 @@ def test_the_decrease_is_counted_from_the_branch_that_trains_nothing(tmp_path):
 
 
 def test_trainability_of_known_rankings(tmp_path):
-    table, _ = made(tmp_path, weights={"lambda_max": 1.0, "gradient_norm": 2.0})
+    (table,) = made(tmp_path, "trainability", weights={"lambda_max": 1.0, "gradient_norm": 2.0})
     assert set(table["checkpoint"]) == {"0.1", "0.5", "all"}
     cells = set(zip(table["quantity"], table["given"], strict=True))
     assert cells == {(name, "") for name in trainability.QUANTITIES} | set(trainability.PARTIAL)
@@ -101,7 +102,7 @@ def test_diverged_branches_are_left_out_and_counted(tmp_path):
     frames[0].loc[0, "train_loss_after"] = np.nan
     last = frames[1].index[(frames[1]["branch"] == "top") & (frames[1]["step"] == 1)]
     frames[1].loc[last, ["train_loss_after", "val_loss_after", "memorised_after"]] = np.nan
-    table, sets = tables_of(measured(frames, tmp_path / "jobs"), tmp_path)
+    table, sets = tables_of(measured(frames, tmp_path / "jobs"), tmp_path, *TABLES)
     assert table.groupby("checkpoint")["left_out"].first().to_dict() == {"0.1": 1, "0.5": 0, "all": 1}
     counts = sets[(sets["set"] == "top") & (sets["minus"] == "bottom") & (sets["measure"] == "memorised")]
     assert counts.set_index("checkpoint")["n"].to_dict() == {"0.1": 3, "0.5": 2, "all": 2}
@@ -110,7 +111,7 @@ def test_diverged_branches_are_left_out_and_counted(tmp_path):
 
 
 def test_differences_between_sets_are_paired_and_in_the_units_they_say(tmp_path):
-    _, table = made(tmp_path, spread=0, families=["vgg"])
+    (table,) = made(tmp_path, "generalisation", spread=0, families=["vgg"])
 
     def mean(name, minus, measure):
         return generalisation.at(table, "vgg", name, minus, measure).mean
@@ -133,7 +134,7 @@ def test_pages_say_what_they_stand_on(written, tmp_path):
     page = (folder / "generalisation.md").read_text()
     assert "| vgg | all | top − bottom |" in page and "memorised" in page
     assert "top minus that after bottom is below 0" in page
-    _, quiet = made(tmp_path, noise=0, families=["bert"])
+    (quiet,) = made(tmp_path, "generalisation", noise=0, families=["bert"])
     assert "Wrong training labels, %" not in generalisation.markdown(quiet)
 
 
@@ -186,8 +187,8 @@ def test_the_rule_of_c3(top, none, memorised, verdict):
     ],
 )
 def test_claims_are_judged_per_family(tmp_path, tables, rules, written, options, c2, c3):
-    both = made(tmp_path, **options) if options else written[1]
-    found = dict(zip(("trainability", "generalisation"), both, strict=True))
+    both = made(tmp_path, *TABLES, **options) if options else written[1]
+    found = dict(zip(TABLES, both, strict=True))
     alone = replace(rules, claims=tuple(claim for claim in rules.claims if claim.id in ("C2", "C3")))
     frame = verdicts(replace(tables, made=found), alone)
     for claim, verdict in (("C2", c2), ("C3", c3)):
@@ -214,7 +215,8 @@ def test_claims_are_judged_per_family(tmp_path, tables, rules, written, options,
     ],
 )
 def test_harm_is_asked_for_where_training_does_anything(tmp_path, tables, rules, changes, noise, verdict):
-    table = made(tmp_path, sets=synthetic_branches.SETS | changes, noise=noise, families=("vgg",), seeds=range(4))[1]
+    how = {"sets": synthetic_branches.SETS | changes, "noise": noise, "families": ["vgg"], "seeds": range(4)}
+    (table,) = made(tmp_path, "generalisation", **how)
     alone = replace(rules, claims=tuple(claim for claim in rules.claims if claim.id == "C3b"))
     frame = verdicts(replace(tables, made={"generalisation": table}), alone).query("task == 'vgg'")
     assert set(frame["verdict"]) == {verdict}
@@ -230,12 +232,12 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match="lacks the columns gradient_norm"):
         branches.load(measured([frames[0].drop(columns="gradient_norm")], tmp_path / "b"))
     with pytest.raises(InputError, match="no branches of kind 'set'"):
-        tables_of(measured([frames[0].query("part == 'module'")], tmp_path / "c"), tmp_path)
+        tables_of(measured([frames[0].query("part == 'module'")], tmp_path / "c"), tmp_path, "generalisation")
 
 
 def test_the_same_tables_give_the_same_bytes(written, tmp_path):
     folder, _ = written
-    made(tmp_path)
+    made(tmp_path, *TABLES, "trainability_modules")
     for file in ("trainability.csv", "trainability.md", "generalisation.csv", "trainability_modules.csv"):
         assert (folder / file).read_bytes() == (tmp_path / file).read_bytes()
     assert len(pd.read_csv(tmp_path / "trainability_modules.csv")) == 2 * 3 * 2 * 12
