@@ -307,7 +307,7 @@ def test_an_edited_level_and_an_edited_table_are_applied_without_training(pipeli
 
 def test_an_edited_rule_of_judgement_is_applied_without_training(pipeline):
     with pipeline.edited("workflows/claims.yaml", adding("# edited")):
-        judged = {"results", "verdicts", "agreement", "price_list", "rivals", "wall_clock", "sensitivity"}
+        judged = {"results", "verdicts", "agreement", "price_list", "rivals", "wall_clock", "sensitivity", "twins"}
         assert planned(pipeline.dry_run()) == {*judged, "figure", *PAGES}
 
 
