@@ -81,12 +81,12 @@ def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
         (
             "{name: mat}",
             "{name: random, match: mat}",
-            r"^mini\.yaml: methods\.mat: must be one of vanilla, got",
+            r"^mini\.yaml: methods\.mat: what a run follows .* must be one of vanilla, got",
         ),
         (
             "{name: mat}\n",
             "{name: random, match: other}\n  other: {name: random, match: mat}\n",
-            r"^mini\.yaml: methods\.mat: must be one of vanilla, got 'other'",
+            r"^mini\.yaml: methods\.mat: what a run follows .* must be one of vanilla, got 'other'",
         ),
         (
             "    model: {name: bert}\n",

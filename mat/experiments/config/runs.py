@@ -133,5 +133,8 @@ def _ordered(follows: Mapping[str, str | None]) -> list[str]:
     free = [label for label, other in follows.items() if other is None]
     for label, other in follows.items():
         if label not in free and other not in free:
-            raise InputError(f"methods.{label}: what a run follows (match, match_compute) must be one of {', '.join(free) or 'none'}, got {other!r}")
+            raise InputError(
+                f"methods.{label}: what a run follows (match, match_compute) must be one of "
+                f"{', '.join(free) or 'none'}, got {other!r}"
+            )
     return free + [label for label in follows if label not in free]

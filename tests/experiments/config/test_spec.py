@@ -233,7 +233,7 @@ def _matched(name, other, **settings):
             {"match_compute": "mat"},
             "match_compute 'mat' cannot be: random .* another|must name one of none",
         ),
-        ("methods.again", _matched("vanilla", "mta"), "methods.again: must be one of vanilla, mat, got 'mta'"),
+        ("methods.again", _matched("vanilla", "mta"), r"methods.again: .* must be one of vanilla, mat, got 'mta'"),
         ("methods.again", _matched("vanilla", "random"), "must name one of vanilla, mat, got 'random'"),
         (
             "methods.again",
@@ -275,5 +275,5 @@ def test_tasks_and_methods_may_be_run_with_some_of_the_seeds():
     assert found["digits", "mat"] == [0, 1, 2, 3] and found["digits", "again"] == [0, 2]
     assert found["hmm", "mat"] == [1, 2] and found["hmm", "again"] == [2]
     config["methods"]["mat"] = {**config["methods"]["mat"], "seeds": [0]}
-    with pytest.raises(InputError, match=r"methods.random: must be one of .*, got 'mat'"):
+    with pytest.raises(InputError, match=r"methods.random: .* must be one of .*, got 'mat'"):
         expand(config)  # the run that it follows is not there for every seed
