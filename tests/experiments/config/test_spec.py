@@ -231,10 +231,10 @@ def _matched(name, other, **settings):
         (
             "tasks.hmm.recipe",
             {"match_compute": "mat"},
-            "match_compute 'mat' cannot be: random .* another|must name one of none",
+            "match_compute 'mat' cannot be: random .* another|must be one of none",
         ),
         ("methods.again", _matched("vanilla", "mta"), r"methods.again: .* must be one of vanilla, mat, got 'mta'"),
-        ("methods.again", _matched("vanilla", "random"), "must name one of vanilla, mat, got 'random'"),
+        ("methods.again", _matched("vanilla", "random"), "must be one of vanilla, mat, got 'random'"),
         (
             "methods.again",
             _matched("random", "vanilla", match="mat"),
