@@ -4,17 +4,6 @@ import sys
 from pathlib import Path
 
 
-def one_line(kind, error, trace):
-    """An interrupt before there are jobs, which Snakemake sees to, ends in a line."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted; give the same command again", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = one_line
-
-
 include: "workflows/rules/common.smk"
 
 

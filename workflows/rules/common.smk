@@ -1,5 +1,20 @@
 """What the config expands to, and the functions that rules ask."""
 
+import sys
+
+
+def one_line(kind, error, trace):
+    """An interrupt while jobs are being found ends in a line; later ones Snakemake sees to. First of all, because
+    imports take a while."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; give the same command again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = one_line
+
+
 import json
 from contextlib import suppress
 from os import environ
