@@ -17,7 +17,8 @@ from mat.experiments.studies.registry import STUDIES
 from mat.limits import Range, check_limits
 from mat.settings.strict import LARGEST, model_of, read
 
-NAMES = {("method", "match"), ("imagenet", "classes"), ("kind", "kind")}  # texts that are the user's to choose
+# texts that are the user's to choose
+NAMES = {("method", "match"), ("recipe", "match_compute"), ("imagenet", "classes"), ("kind", "kind")}
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,14 @@ def test_an_interrupt_reaches_every_run_once_and_begins_no_other(tmp_path, stub)
         time.sleep(0.05)  # until the second has its trap
         os.kill(os.getpid(), signal.SIGINT)
 
+    # where the tests run in the background of a shell, they are started with it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        Trainer(tmp_path / "runs", 2, ()).train([run("a"), run("b"), run("c")])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(tmp_path / "runs", 2, ()).train([run("a"), run("b"), run("c")])
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     assert (tmp_path / "saved").read_text().count("saved") == 2 and begun.read_text().count("begun") == 2
