@@ -14,7 +14,7 @@ run: $(VENV)/.installed
 	$(ACTIVATE) snakemake --cores $(CORES) --config scale=$(SCALE)
 
 test: $(VENV)/.installed-test lint
-	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 3 --dist loadfile
+	$(ACTIVATE) OMP_NUM_THREADS=1 pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	@$(MAKE) --no-print-directory -j 2 lint-types lint-workflow lint-imports lint-style
