@@ -44,8 +44,9 @@ from mat.kernels.probes.growth import Growth
 from mat.kernels.probes.step import NO_PASS, StepKernels
 from mat.kernels.spectrum import Spectrum, eigenvalues
 from mat.methods.base import GRADIENTS, SPECTRA, Context, Method, Observation, Selection, check_kinds
+from mat.methods.history import of_plain, plain
 from mat.partition.effect.verdicts import confirm
-from mat.partition.partition import Partition, Slice
+from mat.partition.partition import Partition, Slice, grouped
 from mat.prices import counted_prices
 from mat.seeds import stream_seed
 
@@ -489,8 +490,11 @@ class Controller:
         if kernels is not None:
             grams = kernels.normalised(self.normalisation)
             integral = _spectrum_of_sum(grams, grams)
-            kinds = {kind: _spectrum_of_sum(grams, names) for kind, names in _grouped(self._kind).items()}
-            layers = {layer: float(_spectrum_of_sum(grams, names)[0]) for layer, names in _grouped(self.depth).items()}
+            kinds = {
+                kind: integral if len(names) == len(grams) else _spectrum_of_sum(grams, names)
+                for kind, names in grouped(self._kind).items()
+            }
+            layers = {layer: float(_spectrum_of_sum(grams, names)[0]) for layer, names in grouped(self.depth).items()}
             found = kernels.table(self.normalisation).to_dict("records")
             rows = [{str(key): value for key, value in row.items()} for row in found]
             rows = [row for row in rows if row["module"] in self.depth]
@@ -517,7 +521,7 @@ class Controller:
                 "active": sorted(self.selection.active),
                 "frozen": sorted(self.selection.frozen),
             },
-            "history": [_plain(seen) for seen in self.history],
+            "history": [plain(seen) for seen in self.history],
             "records": [dict(row) for row in self.records],
         }
 
@@ -529,36 +533,16 @@ class Controller:
         chosen = state["selection"]
         sets = {name: frozenset(chosen[name]) for name in ("active", "frozen")}
         self.selection = Selection(**{**chosen, **sets})
-        self.history = [_observation(seen) for seen in state["history"]]
+        self.history = [of_plain(seen) for seen in state["history"]]
         self.records = [dict(row) for row in state["records"]]
         self.active = frozenset(state["active"])
         if self.sparse is not None:
             self.sparse.set_active(self.active, self.selection.channels)
 
 
-def _grouped(of: Mapping[str, Any]) -> dict[Any, list[str]]:
-    """The modules by what each is ``of``, in the order of the first of each."""
-    found: dict[Any, list[str]] = {}
-    for name, value in of.items():
-        found.setdefault(value, []).append(name)
-    return found
-
-
 def _spectrum_of_sum(grams: Mapping[str, Tensor], names: Iterable[str]) -> np.ndarray:
     """The eigenvalues of the sum of some kernels, largest first."""
     return eigenvalues(torch.stack([grams[name] for name in names]).sum(0).cpu())
-
-
-def _plain(seen: Observation) -> dict[str, Any]:
-    """An observation as lists and mappings whose keys are texts, which JSON leaves as they are."""
-    kinds = {kind: values.tolist() for kind, values in seen.kinds.items()}
-    return {**vars(seen), "integral": seen.integral.tolist(), "kinds": kinds, "layers": list(seen.layers.items())}
-
-
-def _observation(plain: Mapping[str, Any]) -> Observation:
-    kinds = {kind: np.array(values) for kind, values in plain["kinds"].items()}
-    arrays = {"integral": np.array(plain["integral"]), "kinds": kinds, "layers": dict(plain["layers"])}
-    return Observation(**{**plain, **arrays})
 
 
 def _samples(inputs: Mapping[str, Tensor]) -> int:

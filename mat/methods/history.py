@@ -1,4 +1,4 @@
-"""What a method has seen, as records and back: rows of modules, and rows of the sums of their kernels.
+"""What a method has seen, as plain values and as records, and back: rows of modules, and of the sums of their kernels.
 
 A row of a sum is one ``value``: of the scope ``all`` an eigenvalue of the integral NTK by ``rank``, 0 the largest; of
 ``kind`` one of a kind's own sum (``of``: the kind), left out where it is the integral's; of ``layer`` the λ_max of a
@@ -16,6 +16,19 @@ import pandas as pd
 from mat.methods.base import Observation
 
 ALL, KIND, LAYER, ROUTED = "all", "kind", "layer", "routed"
+
+
+def plain(seen: Observation) -> dict[str, Any]:
+    """An observation as lists and mappings whose keys are texts, which JSON leaves as they are."""
+    kinds = {kind: values.tolist() for kind, values in seen.kinds.items()}
+    return {**vars(seen), "integral": seen.integral.tolist(), "kinds": kinds, "layers": list(seen.layers.items())}
+
+
+def of_plain(found: Mapping[str, Any]) -> Observation:
+    """The observation that ``plain`` made."""
+    kinds = {kind: np.array(values) for kind, values in found["kinds"].items()}
+    arrays = {"integral": np.array(found["integral"]), "kinds": kinds, "layers": dict(found["layers"])}
+    return Observation(**{**found, **arrays})
 
 
 def sums(seen: Observation) -> Iterator[dict[str, Any]]:

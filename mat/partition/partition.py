@@ -215,3 +215,11 @@ def _gaps(name: str, shape: tuple[int, ...], taken: list[Slice]) -> list[Slice]:
     if end < length:
         gaps.append(Slice(name, dim, end, length))
     return gaps
+
+
+def grouped(of: Mapping[str, Any]) -> dict[Any, list[str]]:
+    """Names by what each is ``of``, groups and names in the order of ``of``."""
+    found: dict[Any, list[str]] = {}
+    for name, value in of.items():
+        found.setdefault(value, []).append(name)
+    return found

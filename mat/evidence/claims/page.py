@@ -8,7 +8,7 @@ import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.readings import Reading
-from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
+from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED, tops
 from mat.evidence.stats.bootstrap import COVERAGE
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import LEVEL
@@ -26,7 +26,7 @@ HEADER = (
 def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequence[Reading] = ()) -> str:
     """Verdict per claim, then per task with its numbers, then how to read them and the rules they were judged by."""
     about = {claim.id: claim for claim in claims.claims}
-    top = frame[frame["task"] == ALL].drop_duplicates("claim")
+    top = tops(frame)
     parts = [
         f"# Verdicts at scale {frame['scale'].iloc[0]}",
         "Rules are those of `workflows/claims.yaml`, each with when it was fixed; intervals are 95 % over seeds; "

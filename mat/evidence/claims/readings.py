@@ -74,11 +74,19 @@ def load_readings(path: Path) -> tuple[Reading, ...]:
     return found
 
 
+def load_beside(claims: Path) -> tuple[Reading, ...]:
+    """The readings of the file that lies beside the ``claims`` file."""
+    return load_readings(claims.with_name(Path(FILE.path).name))
+
+
+def played(claim: Claim, readings: Iterable[Reading]) -> list[Claim]:
+    """The claim under each reading that has its methods; as it is where it is judged under none."""
+    return [one for reading in readings if (one := reading.plays(claim))] if claim.readings else [claim]
+
+
 def labels(claim: Claim, readings: Iterable[Reading]) -> set[str]:
     """The labels of all methods that a claim may be judged on."""
-    if not claim.readings:
-        return claim.labels
-    return {label for reading in readings if (played := reading.plays(claim)) for label in played.labels}
+    return {label for one in played(claim, readings) for label in one.labels}
 
 
 class _Judged(NamedTuple):

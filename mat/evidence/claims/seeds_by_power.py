@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mat.evidence.claims.claim import Claim, Claims
-from mat.evidence.claims.readings import Reading
+from mat.evidence.claims.claim import Claims
+from mat.evidence.claims.readings import Reading, played
 from mat.evidence.claims.rule import Case, Effect
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.runs.pooled import Tables
@@ -39,9 +39,9 @@ def _needs(
     for claim in claims.claims:
         found = [
             effect
-            for played in _played(claim, readings)
-            if played.labels <= set(tables.methods(task))
-            for effect in _with_spread(Case(tables, task, played, claims.convergence), matters.get(claim.id, {}))
+            for one in played(claim, readings)
+            if one.labels <= set(tables.methods(task))
+            for effect in _with_spread(Case(tables, task, one, claims.convergence), matters.get(claim.id, {}))
         ]
         if found:
             widest = max(found, key=lambda effect: effect.interval.deviation)
@@ -49,11 +49,6 @@ def _needs(
             needed = seeds_for(on_link(effect, value) / value.deviation, claim.min_seeds)
             spread = float(f"{value.deviation:.4g}")
             yield claim.id, {"effect": effect, "unit": widest.unit, "spread": spread, "n": value.n, "needed": needed}
-
-
-def _played(claim: Claim, readings: Sequence[Reading]) -> list[Claim]:
-    """The claim under each reading; as it is where it has none."""
-    return [played for reading in readings if (played := reading.plays(claim))] if claim.readings else [claim]
 
 
 def _with_spread(case: Case, units: Mapping[str, float]) -> list[Effect]:

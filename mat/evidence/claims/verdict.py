@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pandas as pd
+
+from mat.evidence.text.format import ALL
+
 SUPPORTED = "supported"
 PARTLY = "partly"
 NOT_SUPPORTED = "not supported"
@@ -25,3 +29,8 @@ def combine(verdicts: Iterable[str], mixed: str, any_inconclusive: str) -> str:
     if len(tested) == 1:
         return tested.pop()
     return any_inconclusive if INCONCLUSIVE in tested else mixed
+
+
+def tops(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of verdicts each claim's row over all tasks; rows of pooled effects follow it there."""
+    return frame[frame["task"] == ALL].drop_duplicates("claim")

@@ -87,5 +87,4 @@ def check(tables_dir: Path, claims: Path, root: Path) -> str:
 
 def _rules(claims: Path) -> dict[str, Any]:
     """The claims file, and the readings of the paper that lie beside it."""
-    beside = claims.with_name(Path(readings.FILE.path).name)
-    return {"claims": claims_file.load_claims(claims), "readings": readings.load_readings(beside)}
+    return {"claims": claims_file.load_claims(claims), "readings": readings.load_beside(claims)}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.verdict import NOT_TESTED, VERDICTS
+from mat.evidence.claims.verdict import NOT_TESTED, VERDICTS, tops
 from mat.evidence.report import environment, erratum
 from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places
@@ -85,9 +85,9 @@ def _results(tables: Tables, claims: Claims, verdicts: pd.DataFrame | None) -> I
     if verdicts is None:
         yield "No claim is judged at this scale."
         return
-    tops = verdicts[verdicts["task"] == format.ALL].drop_duplicates("claim").set_index("claim")["verdict"]
+    found = tops(verdicts).set_index("claim")["verdict"]
     for verdict in VERDICTS:
-        names = [claim.id for claim in claims.claims if tops.get(claim.id) == verdict]
+        names = [claim.id for claim in claims.claims if found.get(claim.id) == verdict]
         if names:
             yield f"- *{verdict[:1].upper() + verdict[1:]}*: {format.listed(names)}."
     yield without_places(report_verdicts.overview(verdicts, claims))
@@ -119,7 +119,7 @@ def _difficult(tables: Tables, register: list[Ambiguity], verdicts: pd.DataFrame
         else "The runs of this scale vary every one of them."
     )
     if verdicts is not None:
-        counts = verdicts[verdicts["task"] == format.ALL].drop_duplicates("claim")["verdict"].value_counts()
+        counts = tops(verdicts)["verdict"].value_counts()
         measured = verdicts.loc[verdicts["decides"] & (verdicts["n"] > 0) & (verdicts["task"] != format.ALL), "n"]
         yield (
             f"{counts.get('inconclusive', 0)} claims stay inconclusive and {counts.get(NOT_TESTED, 0)} are not tested. "

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.verdict import tops
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 from mat.evidence.text import format
 from mat.evidence.text.format import ALL
@@ -56,10 +57,10 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
 
 def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
     """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
-    tops = frame[frame["task"] == ALL].drop_duplicates("claim").set_index("claim")
+    found = tops(frame).set_index("claim")
     for claim in claims.claims:
-        if claim.id in tops.index:
-            top = tops.loc[claim.id]
+        if claim.id in found.index:
+            top = found.loc[claim.id]
             n = f"n = {int(top['n'])}" if top["n"] else ""
             corrected = _cell(top.get("after_correction", ""))
             said = f"after correction: {corrected}; " if corrected != format.MISSING else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -77,10 +77,19 @@ def final_losses(tables: Tables, task: str, method: str) -> pd.Series:
     return tables.by_seed(task, method, _final_loss)
 
 
-def worse_in_range(tables: Tables, task: str, first: str, second: str) -> pd.Series:
-    """Best validation loss of ``first`` minus that of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
-    gap = best_losses(tables, task, first) - best_losses(tables, task, second)
-    return 100 * gap / dynamic_range(tables, task)
+def worse_in_range(
+    tables: Tables, task: str, first: str, second: str, losses: Callable[[Tables, str, str], pd.Series] = best_losses
+) -> pd.Series:
+    """``losses`` of ``first`` minus those of ``second``, percent of vanilla's ``dynamic_range``, by seed."""
+    return 100 * (losses(tables, task, first) - losses(tables, task, second)) / dynamic_range(tables, task)
+
+
+def metric_gain_in_range(tables: Tables, task: str, method: str, other: str) -> pd.Series:
+    """How much better the test metric of ``method`` is than that of ``other``, percent of the way that vanilla's
+    validation metric goes, by seed."""
+    mine, theirs = (tables.finished(task, label).set_index("seed")["test_metric"] for label in (method, other))
+    sign = 1 if tables.first(task)["higher_is_better"] else -1
+    return 100 * sign * (mine - theirs) / dynamic_range(tables, task, "val_metric")
 
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:

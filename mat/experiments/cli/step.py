@@ -176,8 +176,7 @@ def power(tables: Path, claims: Path, out: Path, most: int) -> None:
     if unknown:
         raise InputError(f"{out.name}: matters.{unknown[0]}: expected a claim of {claims.name}; change it")
     matters = {name: matter.effects for name, matter in plan.matters.items()}
-    read = readings.load_readings(Path(readings.FILE.path))
-    found = seeds_by_power.scale_plan(pilot, rules, read, matters, most)
+    found = seeds_by_power.scale_plan(pilot, rules, readings.load_beside(claims), matters, most)
     content = plan.model_dump(mode="json")
     content["scales"][pilot.scale] = found
     write_text(HEADER + yaml_text(content), out)

@@ -12,7 +12,7 @@ from mat.settings.strict import Strict, validate
 from mat.settings.yaml_file import read_yaml
 
 FOLDER = "tuned"  # beside the scale's file
-BLOCKS = ("model", "recipe", "probe")
+BLOCKS = ("model", "recipe", "probe")  # of the task, which a method may change
 
 
 class How(Strict):

@@ -18,6 +18,7 @@ from mat import processes
 from mat.controller import Controller
 from mat.errors import InputError
 from mat.experiments.config.spec import Spec
+from mat.experiments.models.closed_form import ModelWork
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint, sharing
 from mat.experiments.training.cost import extent, prices
@@ -113,9 +114,11 @@ class Loop:
         scheduled = self.recipe.steps(self.steps_per_epoch)
         if self.recipe.match_compute is not None:  # no step costs less than one that trains the remainder alone
             return max(-(-follows.macs // prices(self.spec, self.task.signature).step), 1), scheduled
-        work = self.spec.model.module.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
-        whole = work.step(partition.names, "exact")
+        whole = self._closed_form().step(partition.names, "exact")
         return self.spec.method.settings.length(scheduled, whole, follows.macs)
+
+    def _closed_form(self) -> ModelWork:
+        return self.spec.model.module.work(self.spec.model.settings, self.task.signature, self.recipe.batch)
 
     @property
     def done(self) -> float:
@@ -129,9 +132,8 @@ class Loop:
         """Of training modules throughout, by closed form, as a share of what the run that is followed spent."""
         if follows.macs is None:
             return None
-        spec, macs = self.spec, follows.macs
-        work = spec.model.module.work(spec.model.settings, self.task.signature, self.recipe.batch)
-        return lambda active: self.steps * work.step(active, spec.method.settings.mode) / macs
+        work, mode, macs = self._closed_form(), self.spec.method.settings.mode, follows.macs
+        return lambda active: self.steps * work.step(active, mode) / macs
 
     def _controller(self, partition: Partition, samples: Batch, follows: Reference) -> Controller:
         probe = self.spec.probe

@@ -13,12 +13,12 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from mat.errors import InputError
 from mat.experiments.config.blocks import Seeds
 from mat.experiments.config.scale import Trained
+from mat.experiments.config.tuned import BLOCKS
 from mat.seeds import stream_seed
 from mat.settings.label import Label
 from mat.settings.strict import Strict, real, validate
 from mat.settings.yaml_file import read_yaml
 
-BLOCKS = ("model", "recipe", "probe")  # of the task, which a method may change
 FIXED = ("name", "file", "seeds", "tuned")  # what a label stands for
 MEASURE = ("match_compute", "evaluate_every")  # what a configuration is judged by
 WHY = ("it says what is tuned", "all configurations are judged alike")

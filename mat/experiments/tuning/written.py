@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from mat.experiments.config.tuned import Chosen
 from mat.records.files import write_text
 from mat.records.tuning import LOG, TEXTS
+from mat.settings.yaml_file import yaml_text
 
 HEAD = "# Chosen by `mat tune`, which writes this file and, beside it as CSV, every configuration that it tried.\n"
 
@@ -34,5 +34,4 @@ def write(
     found = found.sort_values(["task", "method", "rung", "configuration", "seed"], kind="stable")
     write_text(found.to_csv(index=False, lineterminator="\n"), log)
     content = {task: {name: one.model_dump() for name, one in sorted(them.items())} for task, them in tasks.items()}
-    text = yaml.safe_dump({"tasks": content}, sort_keys=False, width=120, default_flow_style=None, allow_unicode=True)
-    write_text(HEAD + text, path)
+    write_text(HEAD + yaml_text({"tasks": content}), path)

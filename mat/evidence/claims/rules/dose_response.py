@@ -70,10 +70,11 @@ def evaluate(case: Case) -> Outcome:
 def _steps(case: Case, better: list[str], worse: list[str]) -> pd.DataFrame:
     """By seed, a column for each of ``worse``: its last validation loss minus that of its partner in ``better``."""
     tables, task, *_ = case
-    scale = over_seeds.dynamic_range(tables, task)
-    loss = {label: over_seeds.final_losses(tables, task, label) for label in (*better, *worse)}
     return pd.DataFrame(
-        {second: 100 * (loss[second] - loss[first]) / scale for first, second in zip(better, worse, strict=True)}
+        {
+            second: over_seeds.worse_in_range(tables, task, second, first, over_seeds.final_losses)
+            for first, second in zip(better, worse, strict=True)
+        }
     )
 
 

@@ -37,19 +37,16 @@ def evaluate(case: Case) -> Outcome:
 def loss_gain(case: Case, method: str, other: str) -> Effect:
     """How much lower the validation loss of ``method`` is at the end."""
     tables, task, *_ = case
-    gap = over_seeds.final_losses(tables, task, other) - over_seeds.final_losses(tables, task, method)
-    gain = mean_interval(100 * gap / over_seeds.dynamic_range(tables, task))
+    gain = mean_interval(over_seeds.worse_in_range(tables, task, other, method, over_seeds.final_losses))
     return Effect(f"advantage in validation loss over {other}", gain, OF_RANGE, zero=True)
 
 
 def metric_gain(case: Case, method: str, other: str) -> Effect:
     """How much better the test metric of ``method`` is."""
     tables, task, *_ = case
-    metric, higher = next(iter(tables.metrics(task).items()))
-    mine, theirs = (tables.finished(task, label).set_index("seed")["test_metric"] for label in (method, other))
-    gap = (mine - theirs) * (1 if higher else -1)
-    gain = mean_interval(100 * gap / over_seeds.dynamic_range(tables, task, "val_metric"))
-    return Effect(f"advantage in test {metric.replace('_', ' ')} over {other}", gain, OF_RANGE, zero=True)
+    metric = tables.first(task)["metric"].replace("_", " ")
+    gain = mean_interval(over_seeds.metric_gain_in_range(tables, task, method, other))
+    return Effect(f"advantage in test {metric} over {other}", gain, OF_RANGE, zero=True)
 
 
 def compute_of(case: Case, method: str, others: Sequence[str]) -> list[Effect]:

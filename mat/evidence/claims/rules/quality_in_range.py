@@ -10,6 +10,8 @@ from mat.evidence.claims.verdict import INCONCLUSIVE, SUPPORTED
 from mat.evidence.runs import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
+UNIT = "% of what vanilla learns"
+
 
 def no_loss(gain: Interval, bad: Sequence[Interval], thresholds: Thresholds) -> str:
     """C5's rule, and supported only where a ``bad`` selection's gain is below minus the margin: where even that loses
@@ -26,18 +28,16 @@ def evaluate(case: Case) -> Outcome:
     tables, task, claim, _ = case
     method, reference = claim.one("method"), claim.one("reference")
     bad = [label for label in dict.fromkeys(claim.uses["bad"]) if label in tables.methods(task)]
-    first = tables.of(task, method).iloc[0]
-    sign = 1 if first["higher_is_better"] else -1
-    span = over_seeds.dynamic_range(tables, task, "val_metric")
-    what, unit = f"gain in test {first['metric'].replace('_', ' ')}", "% of what vanilla learns"
+    what = f"gain in test {tables.first(task)['metric'].replace('_', ' ')}"
 
     def effect(label: str, said: str = "") -> Effect:
-        mine, theirs = (tables.finished(task, name).set_index("seed")["test_metric"] for name in (label, reference))
-        return Effect(f"{what}{said}", mean_interval(100 * sign * (mine - theirs) / span), unit)
+        return Effect(
+            f"{what}{said}", mean_interval(over_seeds.metric_gain_in_range(tables, task, label, reference)), UNIT
+        )
 
     effects = [effect(method), *(effect(label, f" of {label}") for label in bad)]
     margin = claim.thresholds["range_percent"]
-    reason = f"{say(*effects)} against {reference}; the margin is {margin:g} {unit}."
+    reason = f"{say(*effects)} against {reference}; the margin is {margin:g} {UNIT}."
     if all(not each.interval.high < -margin for each in effects[1:]):
         reason += " No selection known to be bad is shown to lose that much: where none does, nothing is kept."
     found = decided(effects, lambda values: no_loss(values[0], values[1:], claim.thresholds), reason)

@@ -19,12 +19,12 @@ from mat.evidence.claims.rule import (
     say,
     undecided,
 )
+from mat.evidence.claims.rules.quality_in_range import UNIT
 from mat.evidence.claims.rules.selection_controls import in_mode_of
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.runs import over_seeds, selections
 from mat.evidence.stats.intervals import Interval, known, mean_interval, paired_difference
 
-UNIT = "% of what vanilla learns"
 GUARDS = ("min_reached_modules", "min_choosing_percent", "full_share_percent", "share_tolerance_points")
 
 
