@@ -63,7 +63,7 @@ def test_saving_is_the_paired_geometric_mean(frame, tables):
         for method in ("mat", "vanilla"):
             run = tables.finished("digits", method).set_index("seed").loc[seed]
             curve = tables.curve(run["run"])
-            macs.append(curves.macs_to_convergence(curve, "executed", bool(run["charges_probe"]), RULE))
+            macs.append(curves.macs_to_convergence(curve, "executed", RULE, bool(run["charges_probe"])))
         logs.append(np.log(macs[0] / macs[1]))
     assert row(frame, "digits", "mat")["saving_executed_percent_mean"] == pytest.approx(
         100 * (1 - np.exp(np.mean(logs)))
