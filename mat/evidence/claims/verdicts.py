@@ -134,10 +134,6 @@ TABLE = Table(
         "claims",
         "readings",
     ),
-    texts=(
-        *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
-        *("seeds_needed", "sanity", "reason"),
-    ),
     traced=Traced(_behind, _mean, "effect"),
     place=10,
 )

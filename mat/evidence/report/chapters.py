@@ -16,6 +16,7 @@ from pathlib import Path
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
+from mat.evidence.claims.page import combination, rule_text
 from mat.evidence.report import environment, erratum, verdicts
 from mat.evidence.runs.files import made_as, relative
 from mat.evidence.runs.pooled import Tables
@@ -139,12 +140,12 @@ def _verdicts(source: Source) -> Section:
             continue
         text = [verdicts.paragraph(rows, claim), verdicts.by_task(rows)]
         if claim.rule:
-            text.append(f"Decision rule, fixed {claim.fixed.rstrip('.')}: {verdicts.rule(claim)}")
+            text.append(f"Decision rule, fixed {claim.fixed.rstrip('.')}: {rule_text(claim)}")
         depends = " ".join(f"[{name}](#{name})" for name in claim.ambiguities)
         text.append(f"Open choices it depends on: {depends}." if depends else "")
         body = "\n\n".join(filter(None, text))
         parts.append(Section(claim.id, f"{claim.id} · {claim.titled}", body, label=claim.id))
-    text = "\n\n".join([verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)])
+    text = "\n\n".join([verdicts.MEANING, verdicts.overview(frame, source.claims), combination(source.claims)])
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
 
 

@@ -123,22 +123,6 @@ def by_task(rows: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def rule(claim: Claim) -> str:
-    """The claim's decision rule with its thresholds."""
-    values = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
-    return f"{claim.rule} At least {claim.min_seeds} seeds." + (f" ({values})" if values else "")
-
-
-def combination(claims: Claims) -> str:
-    """How tasks give one verdict, and what convergence is."""
-    return (
-        f"Over tasks: all equal gives that verdict; otherwise any inconclusive task gives {claims.any_inconclusive}, "
-        f"and a mixture of the rest gives {claims.mixed}; tasks not tested are left out. Convergence: within "
-        f"{100 * claims.convergence.epsilon:g} % of the run's best validation loss, smoothed over "
-        f"{claims.convergence.window} evaluations."
-    )
-
-
 def measured(row: pd.Series | object, unit: bool = True) -> str:
     """``effect [low, high] unit`` of a row of ``verdicts.csv``."""
     get = row.get if isinstance(row, Mapping | pd.Series) else lambda name: getattr(row, name)

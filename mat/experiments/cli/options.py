@@ -108,6 +108,11 @@ def _read(option: str, path: Path) -> str:
         raise InputError(f"{option}: expected JSON or the name of a file, got {str(path)[:60]!r}: {error}") from None
 
 
+def say(line: str) -> None:
+    """A line of the command's own, beside what it prints."""
+    print(f"mat: {line}", file=sys.stderr, flush=True)
+
+
 def reporter() -> Callable[[str, float], None]:
     """What a training reports to: a bar in a terminal, plain lines in a log."""
     if not sys.stderr.isatty():

@@ -64,15 +64,11 @@ def burst(
     runs = chosen(expand(read_scale(config, configs=ROOT / CONFIGS)), task)
     if pack is not None:
         size = packed(runs, options.machine_of(data, cache), ROOT, pack, wheels)
-        print(f"mat: {size / 1e6:.1f} MB written to {pack}", file=sys.stderr)
+        options.say(f"{size / 1e6:.1f} MB written to {pack}")
         return
     if minutes is None or out is None:
         raise InputError("give --minutes and --out, or --pack FILE")
     mirror = ROOT / MIRROR
     machine = options.machine_of(data or (mirror if mirror.is_dir() else None), cache, device)
-    whole = bursts.Burst(60 * minutes, out, kept, ROOT, carried, machine, _say, options.reporter())
+    whole = bursts.Burst(60 * minutes, out, kept, ROOT, carried, machine, options.say, options.reporter())
     whole.carry_out(runs, parts)
-
-
-def _say(line: str) -> None:
-    print(f"mat: {line}", file=sys.stderr, flush=True)

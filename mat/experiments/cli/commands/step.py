@@ -77,7 +77,7 @@ def measure(study: str, job: str, out: Path, device: str, save_every: float, dat
 
     machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
-    print(f"mat: {one.name} -> {out} on {platform.node()}", file=sys.stderr)
+    options.say(f"{one.name} -> {out} on {platform.node()}")
     asked.session.measure(one, out, machine, options.reporter(), save_every)
 
 
