@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 
 from mat.errors import InputError
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures.curves import Convergence
 from mat.records.costs import LEDGERS
 
 ROLES = {f"<{name}>": name for name in ("method", "random", "short", "budgets")}  # labels that a reading brings

@@ -12,7 +12,7 @@ from mat.errors import InputError
 from mat.evidence.claims.claim import ROLES, Claim, Claims, Entry
 from mat.evidence.claims.rules import rule_named
 from mat.evidence.claims.verdict import VERDICTS
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures.curves import Convergence
 from mat.settings.strict import Strict, read, validate, wrong_keys
 from mat.settings.yaml_file import read_yaml
 

@@ -17,7 +17,7 @@ from mat.evidence.claims.claim import ROLES, Claim
 from mat.evidence.claims.judge import chance, outcome
 from mat.evidence.claims.rule import Case, Outcome, decided, not_tested
 from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED
-from mat.evidence.runs import selections
+from mat.evidence.measures import selections
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import p_value
 from mat.evidence.tables.record import RuleFile

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
-from mat.evidence.runs import metrics, over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables.record import Given, RuleFile, Table

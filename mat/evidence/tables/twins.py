@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import levels, method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import levels, over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import pairs
 from mat.evidence.tables.columns import EXECUTED

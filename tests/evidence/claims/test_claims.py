@@ -5,7 +5,7 @@ import yaml
 
 from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures.curves import Convergence
 from mat.evidence.sensitivity.register import load_register
 from tests.evidence.written import changed_claims, claim, write
 
