@@ -125,8 +125,8 @@ def _stated(given: Given) -> Mapping[str, Level]:
 def sanity(tables: Tables, stated: Mapping[str, Level], levels: Levels) -> pd.DataFrame:
     """One row per task: what its vanilla runs reached on the test split at the end, and the level.
 
-    ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
-    the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``: percent of itself by
+    ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs``, ``minutes`` and
+    ``cpu_minutes`` (of training steps) are means of the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``: percent of itself by
     which their smoothed validation loss fell from its best before the last fifth of the steps to the end, below 0 where
     it had passed its minimum, which lies at ``minimum`` percent of the steps; ``lowest_loss``, ``end_loss``: not
     smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss to the best
@@ -157,7 +157,8 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
         "level": np.nan if stated.level is None else stated.level * how.factor, "verdict": verdict,
         "baselines": "; ".join(_say(one, tables, task) for one in baselines(tables, task, "test")),
         "steps": done["steps"].mean(), "epochs": done["epochs"].mean(),
-        "minutes": done["seconds_train"].mean() / 60, "source": stated.source,
+        "minutes": done["seconds_train"].mean() / 60,
+        "cpu_minutes": over_seeds.cpu_seconds(tables, task, REFERENCE).mean() / 60, "source": stated.source,
     }  # fmt: skip
 
 
@@ -225,7 +226,7 @@ def markdown(frame: pd.DataFrame, tables: Tables, levels: Levels) -> str:
     """The page: one row per task, what stands behind the levels, then how the curves end."""
     head = (
         "task", "metric", f"reached [{100 * CONFIDENCE:.0f} % t interval]", "n", "level", "verdict",
-        "known baselines (test)", "steps", "epochs", "training, minutes",
+        "known baselines (test)", "steps", "epochs", "training, minutes", "core-minutes",
     )  # fmt: skip
     parts = [
         f"# Has vanilla learned? Scale {tables.scope}",
@@ -284,6 +285,7 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
         row["task"], metrics.named(row["metric"], row["unit"]), format.interval(value, digits),
         f"{row['n']}{diverged}", level, format.bold(row["verdict"]), row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
+        format.number(row["cpu_minutes"], 2),
     )  # fmt: skip
 
 
