@@ -229,7 +229,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, CLAIMS)
+    assert "vanilla on Markov text, small BERT: not reached" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):
