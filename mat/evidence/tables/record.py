@@ -25,7 +25,7 @@ _TEXTS = frozenset(
         *("claim", "verdict", "after_correction", "ambiguities", "seeds_needed", "sanity", "reason", "says", "source"),
         *("id", "open", "default", "alternatives", "alternative", "sensitivity", "verdict_default", "tasks", "missing"),
         *("verdict_alternative", "direction", "baselines", "converged", "win", "settings", "clock", "seeds_finished"),
-        *("quantity", "given", "set", "minus", "comparison", "reference", "input", "threshold"),
+        *("quantity", "given", "set", "minus", "comparison", "reference", "input", "threshold", "asked"),
     )
 )
 # words in columns that pair a method's runs with vanilla's

@@ -551,4 +551,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     assert "min_spread 3" in page
     assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
     assert "fixed before the runs" not in page
-    assert "C4   " in terminal.scale(tmp_path, CLAIMS)
+    assert "\nC4   " in terminal.scale(tmp_path, CLAIMS)

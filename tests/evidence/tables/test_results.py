@@ -162,7 +162,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
     summary = terminal.scale(tmp_path / "a", CLAIMS)
     assert "scale demo" in summary
-    assert len(summary.splitlines()) == 12
+    assert len(summary.splitlines()) == 19
 
 
 def test_one_seed_gives_means_without_intervals(tmp_path):
