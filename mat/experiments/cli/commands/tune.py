@@ -35,9 +35,7 @@ WHAT = "the configurations of each method that are tried first, its default amon
     metavar="TERMS",
     help="labels or tags of tasks, labels of methods, as in glue,mat; vanilla too",
 )
-@options.path(
-    "--space", "what is searched, and on which seeds", "YAML", default=Path("workflows/tuning.yaml"), show_default=True
-)
+@options.path("--space", "what is searched, and on which seeds", "YAML", default=Path("workflows/tuning.yaml"))
 @options.path(
     "--out", "what is chosen (default: tuned/SCALE.yaml beside the config); its log beside it", "YAML", default=None
 )
