@@ -129,10 +129,10 @@ def sanity(tables: Tables, stated: Mapping[str, Level], levels: Levels) -> pd.Da
     steps) are means of the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``:
     percent of itself by which their smoothed validation loss fell from its best before the last fifth of the steps to
     the end, below 0 where it had passed its minimum, which lies at ``minimum`` percent of the steps; ``lowest_loss``,
-    ``end_loss``: not smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss to the best
-    possible one, 0 where that is not known, which the lowest closes. ``converged``: whether the loss hardly falls by
-    the level ``converged`` and, where there is a gap, has closed the level ``left_plateau`` of it. Raises InputError
-    for a metric that the task does not have.
+    ``end_loss``: not smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss
+    to the best possible one, 0 where that is not known, which the lowest closes. ``converged``: whether the loss hardly
+    falls by the level ``converged`` and, where there is a gap, has closed the level ``left_plateau`` of it. Raises
+    InputError for a metric that the task does not have.
     """
     return pd.DataFrame(_row(tables, task, stated.get(task)) | _end(tables, task, levels) for task in tables.tasks)
 
