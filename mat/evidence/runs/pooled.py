@@ -185,12 +185,19 @@ class Tables:
         return dict(iter(self.runs.sort_values("seed").groupby(["task", "method"])))
 
     @cached_property
+    def _finished(self) -> pd.DataFrame:
+        return self.runs[self.runs["status"] == "finished"].sort_values("seed")
+
+    @cached_property
     def _finished_by_label(self) -> dict[tuple[str, str], pd.DataFrame]:
-        return {label: rows[rows["status"] == "finished"] for label, rows in self._by_label.items()}
+        return dict(iter(self._finished.groupby(["task", "method"])))
 
     @cached_property
     def _finished_rows(self) -> dict[tuple[str, str], Sequence[Mapping[str, Any]]]:
-        return {label: rows.to_dict("records") for label, rows in self._finished_by_label.items()}
+        found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in self._finished.to_dict("records"):
+            found.setdefault((row["task"], row["method"]), []).append(row)
+        return found
 
     @cached_property
     def _measured(self) -> dict[tuple[Any, ...], float]:

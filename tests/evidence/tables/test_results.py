@@ -15,7 +15,7 @@ from mat.evidence.stats.intervals import Interval
 from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format
 from mat.records.costs import flop_unit
-from tests.evidence.synthetic import TASKS, changed, write_runs
+from tests.evidence.synthetic import TASKS, changed, collected, write_runs
 from tests.evidence.written import CLAIMS, collect_into, write
 
 RULE = Convergence()
@@ -166,8 +166,8 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
 
 
 def test_one_seed_gives_means_without_intervals(tmp_path):
-    runs = tmp_path / "tables"
-    collect_into(write_runs(tmp_path / "runs", tasks=["digits"], methods=changed(), seeds=[4]), runs)
+    runs = tmp_path
+    pooled.save(collected(["digits"], seeds=[4]), runs)
     write(runs, "results")
     table = pd.read_csv(runs / "results.csv")
     assert table["test_metric_mean"].notna().all()
