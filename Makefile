@@ -6,8 +6,8 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test test-slurm docs wheel lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan \
-  clean distclean
+.PHONY: run test test-slurm docs wheel lint lint-style lint-imports lint-types lint-workflow check-results figures \
+  reference pilots plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -44,6 +44,11 @@ figures: $(VENV)/.installed
 # the results of a scale become its reference: results/$(SCALE) to results/reference/$(SCALE), with the runs' records
 reference: $(VENV)/.installed
 	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make $(SCALE)
+
+# a pilot: one seed of vanilla on every task that is trained until it has converged, and its reference
+pilots: $(VENV)/.installed
+	$(ACTIVATE) snakemake --cores $(CORES) --config scale=subset only=converged,vanilla 'seeds=[0]'
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make subset/only/converged,vanilla,seeds-0
 
 # the workflow through a SLURM of one node on this machine, what Kubernetes is sent, the image's steps; needs slurm-wlm,
 # munge, rsync and debootstrap, and skips what it finds no tool for

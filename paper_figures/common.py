@@ -22,9 +22,9 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from mat.evidence.catalogue.tables import load
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
+from mat.evidence.measures.spectra import has_spectra
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.runs.spectra import has_spectra
 from mat.evidence.stats.intervals import Interval
 
 WIDTH = 7.0  # inches, two columns

@@ -41,8 +41,11 @@ class Projection:
 
     def parts(self, count: int) -> list[Projection]:
         """The ``count`` equal maps whose outputs this one holds one after the other."""
-        rows = self.rows // count
-        return [replace(self, rows=rows, offset=self.offset + i * rows) for i in range(count)]
+        return self.cut(*[self.rows // count] * count)
+
+    def cut(self, *rows: int) -> list[Projection]:
+        """The maps of so many ``rows`` each, one after the other."""
+        return [replace(self, rows=n, offset=self.offset + sum(rows[:i])) for i, n in enumerate(rows)]
 
 
 def projection(path: str, module: nn.Module | None) -> Projection | None:

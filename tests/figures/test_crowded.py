@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 
 from mat.evidence.catalogue.figures import SHARED
 from mat.evidence.catalogue.tables import load
-from mat.evidence.runs import curves, method_groups, over_seeds
+from mat.evidence.measures import curves, over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs import pooled as pooled
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity

@@ -143,7 +143,7 @@ def _verdicts(source: Source) -> Section:
         depends = " ".join(f"[{name}](#{name})" for name in claim.ambiguities)
         text.append(f"Open choices it depends on: {depends}." if depends else "")
         body = "\n\n".join(filter(None, text))
-        parts.append(Section(claim.id, f"{claim.id} · {claim.text}", body, label=claim.id))
+        parts.append(Section(claim.id, f"{claim.id} · {claim.titled}", body, label=claim.id))
     text = "\n\n".join([verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)])
     return Section("verdicts", "Verdicts", text, inside=tuple(parts))
 

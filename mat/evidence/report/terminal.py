@@ -9,8 +9,9 @@ import pandas as pd
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
+from mat.evidence.measures import curves
 from mat.evidence.report import erratum, verdicts
-from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.runs import metrics, pool
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
 from mat.modes import DETACHED

@@ -45,7 +45,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
         top, numbers = mine[mine["task"] == ALL].iloc[0], _deciding(mine)
         rows.append(
             (
-                _link(claim), claim.text, format.bold(top["verdict"]), claim.reported,
+                _link(claim), claim.titled, format.bold(top["verdict"]), claim.reported,
                 _in_lines(numbers, claim),
                 _range(numbers["n"]) if len(numbers) else format.MISSING,
                 _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
@@ -64,7 +64,7 @@ def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
             n = f"n = {int(top['n'])}" if top["n"] else ""
             corrected = _cell(top.get("after_correction", ""))
             said = f"after correction: {corrected}; " if corrected != format.MISSING else ""
-            yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
+            yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.titled}"
 
 
 def paragraph(rows: pd.DataFrame, claim: Claim) -> str:

@@ -18,7 +18,8 @@ from mat.evidence.claims.claim import Claims
 from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.rule import Case, Effect, Outcome
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
-from mat.evidence.runs import method_groups, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import method_groups, metrics, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
 from mat.evidence.tables.columns import count, read, spread_out, stands_on

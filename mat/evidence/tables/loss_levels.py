@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import levels
+from mat.evidence.measures import levels
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import COVERAGE
 from mat.evidence.stats.intervals import mean_interval

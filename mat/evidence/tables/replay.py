@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
+from mat.evidence.measures.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.runs.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.tables.record import RUNS, SPECTRA, Table
 from mat.evidence.text import format
 from mat.methods.mat import MAT

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import method_groups, metrics
-from mat.evidence.runs.curves import Convergence
-from mat.evidence.runs.over_seeds import (
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.measures.over_seeds import (
     active_share_percent,
     convergence_macs,
     equal_compute_advantage,
@@ -20,6 +19,7 @@ from mat.evidence.runs.over_seeds import (
     still_improving,
     wall_clock,
 )
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, mean_interval, paired_ratio, saving_percent
 from mat.evidence.tables.columns import count, counts, read, spread_out

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import curves, method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import curves, over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.bootstrap import (
     COVERAGE,

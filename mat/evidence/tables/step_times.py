@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mat.evidence.measures.step_time import PROBE
 from mat.evidence.runs import pool_studies
-from mat.evidence.runs.step_time import PROBE
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 from mat.records.files import ENDING

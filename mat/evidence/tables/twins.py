@@ -1,4 +1,4 @@
-"""The twin study: do the measures hold still? The same runs with one weight moved by a ten-millionth, beside seeds."""
+"""The twin study: do the measures hold still? The same runs with one weight moved a little (nudge), beside seeds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs import levels, method_groups, metrics, over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import levels, over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import pairs
 from mat.evidence.tables.columns import EXECUTED
@@ -81,7 +82,8 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
     return Page(
         "twins",
         "Do the measures hold still?",
-        "Standard deviations between twins, which differ in one initial weight by a ten-millionth, and between seeds.",
+        "Standard deviations between twins, one of whose initial weights differs by the recipe's nudge, and between "
+        "seeds.",
         [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
         or [Section("Not tested", "No twins were run at this scale.")],
         [

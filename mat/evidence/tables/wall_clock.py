@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import method_groups, over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_percent
 from mat.evidence.tables.columns import EXECUTED, count, read, spread_out, stands_on

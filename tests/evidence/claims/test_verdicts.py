@@ -384,7 +384,11 @@ def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(rules, cost, worse,
     assert decides["saving on hmm, fine-tuning"] and not decides["saving on digits, from scratch"]
 
 
-def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(frame):
+def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(frame, rules):
+    superseded = {claim.id for claim in rules.claims if claim.superseded_by}
+    old = frame["claim"].isin(superseded)
+    assert set(frame[old]["after_correction"]) == {""} and frame[old]["confidence_corrected"].isna().all()
+    frame = frame[~old]
     every = frame[frame["task"] == "all"].drop_duplicates("claim").set_index("claim")
     tested = every[every["verdict"] != "not tested at this scale"]
     assert set(frame["claims_tested"]) == {len(tested)}
@@ -402,11 +406,27 @@ def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(fram
     assert every["p_value"].dropna().ge(of_tasks[every["p_value"].dropna().index]).all()
 
 
+def test_a_superseded_claim_changes_no_correction_and_is_named(frame, tables, rules):
+    """The same verdicts, with and without it; what is more, as a claim that decides it would change them."""
+    few = [claim for claim in rules.claims if claim.superseded_by is None]
+    alone = verdicts(tables, replace(rules, claims=tuple(few)))
+    again = frame[frame["claim"].isin([claim.id for claim in few])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, again)
+    deciding = tuple(replace(claim, superseded_by=None) for claim in rules.claims)
+    levels = verdicts(tables, replace(rules, claims=deciding)).drop_duplicates("claim").set_index("claim")
+    before = alone.drop_duplicates("claim").set_index("claim")["confidence_corrected"].dropna()
+    assert (levels.loc[before.index, "confidence_corrected"] >= before).all()
+    assert levels["confidence_corrected"].max() > before.max()
+    text = verdicts_text.markdown(frame, rules, "x")
+    assert "(Superseded by C4b.)" in text and "make no correction stricter; that was fixed after" in text
+
+
 @pytest.mark.parametrize(("share", "after"), [(0.34, "supported"), (0.42, "inconclusive")])
 def test_a_verdict_can_be_lost_by_correction(rules, share, after):
     """The active share's interval is inside the range at 95 %; at the level of all claims it may reach beyond."""
     tables = collected(tasks=["hmm"], methods=changed(mat={"share": share}))
-    found = verdicts(tables, rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
+    deciding = replace(rules, claims=tuple(replace(claim, superseded_by=None) for claim in rules.claims))
+    found = verdicts(tables, deciding).query("claim == 'C7' and task == 'hmm'").iloc[0]
     assert (found["verdict"], found["after_correction"]) == ("supported", after)
 
 

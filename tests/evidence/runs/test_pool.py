@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect, find, specification_hash
 from mat.records.files import CURVE, read_whole

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.runs import method_groups, over_seeds, pool, pooled
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups, pool, pooled
 from mat.evidence.sensitivity import table
 from mat.evidence.stats.intervals import saving_percent
 from tests.evidence.synthetic import METHODS, changed, collected, read_runs

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mat.evidence.measures import curves as measures
+from mat.evidence.measures import over_seeds
+from mat.evidence.measures.curves import Convergence
 from mat.evidence.report import terminal
-from mat.evidence.runs import curves as measures
-from mat.evidence.runs import method_groups, over_seeds, pool
+from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
 from mat.evidence.tables import controls, learning_rate, rivals, sections, wall_clock

@@ -7,10 +7,10 @@ import pytest
 
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.verdicts import verdicts
+from mat.evidence.measures import curves
+from mat.evidence.measures.curves import Convergence
 from mat.evidence.report import terminal
-from mat.evidence.runs import curves
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.curves import Convergence
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mat.errors import InputError
+from mat.evidence.measures.glue_average import AVERAGED
 from mat.evidence.runs import metrics
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.glue_average import AVERAGED
 from mat.evidence.runs.pool import collect
 from mat.evidence.tables.scores import scores
 from tests.evidence.synthetic import METHODS, TASKS, write_runs

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from mat import __main__ as mat_module
+from mat.experiments.cli.commands.plugins import INDENT, WIDTH, listed
+from mat.experiments.cli.commands.train import described
 from mat.experiments.cli.main import main
-from mat.experiments.cli.plugins import INDENT, WIDTH, listed
-from mat.experiments.cli.train import described
 from mat.experiments.config.spec import Probe, Recipe
 from mat.methods.mat import MAT
 from mat.settings.strict import descriptions

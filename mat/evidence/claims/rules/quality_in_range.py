@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
 from mat.evidence.claims.rules.quality import not_worse
 from mat.evidence.claims.verdict import INCONCLUSIVE, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 UNIT = "% of what vanilla learns"

@@ -22,7 +22,7 @@ from mat.evidence.claims.rule import (
 from mat.evidence.claims.rules.quality_in_range import UNIT
 from mat.evidence.claims.rules.selection_controls import in_mode_of
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds, selections
+from mat.evidence.measures import over_seeds, selections
 from mat.evidence.stats.intervals import Interval, known, mean_interval, paired_difference
 
 GUARDS = ("min_reached_modules", "min_choosing_percent", "full_share_percent", "share_tolerance_points")

@@ -14,7 +14,7 @@ import click
 
 from mat.errors import InputError
 from mat.experiments.cli import options
-from mat.experiments.cli.look import ROOT
+from mat.experiments.cli.commands.look import ROOT
 from mat.experiments.cli.serve import serve
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def provenance(tables: Path, figures: Path) -> None:
 @options.path(
     "--methods",
     "the methods' files, for their cards (default: the package's)",
-    default=Path(__file__).parents[2] / "methods",
+    default=Path(__file__).parents[3] / "methods",
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from mat.experiments.cli.kernels import of_function, random_inputs
+from mat.experiments.cli.commands.kernels import of_function, random_inputs
 from mat.experiments.cli.main import main
 from mat.kernels.ntk import modular_ntk
 from mat.partition.discovery import partition_model

@@ -17,9 +17,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from mat.backward.channels import ChannelSparseConv2d
-from mat.backward.functions import Constant, Plan, Rows, SparseBatchNorm, SparseConv2d, SparseLinear, wanted_channels
-from mat.backward.parts import active_columns, leave
+from mat.backward.operators.channels import ChannelSparseConv2d
+from mat.backward.operators.functions import (
+    Constant,
+    Plan,
+    Rows,
+    SparseBatchNorm,
+    SparseConv2d,
+    SparseLinear,
+    wanted_channels,
+)
+from mat.backward.operators.parts import active_columns, leave
 from mat.errors import InputError
 from mat.partition.partition import Slice
 

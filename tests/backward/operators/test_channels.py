@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mat.backward.channels import largest_channels
+from mat.backward.operators.channels import largest_channels
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.flops.executed import StepLedger, executed_macs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mat.evidence.runs.glue_average import AVERAGED, mean_score
+from mat.evidence.measures.glue_average import AVERAGED, mean_score
 
 SCORES = {
     "cola": {"matthews_correlation": 0.5},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mat.experiments.tasks import hmm
-from mat.experiments.training.prefetch import Prefetch
+from mat.experiments.training.steps.prefetch import Prefetch
 
 SETTINGS = hmm.Settings(length=8, train=20, validation=4, test=4)
 

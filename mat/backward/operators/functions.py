@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mat.backward.once import Once
+from mat.backward.operators.once import Once
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,9 @@ class Plan:
 class SparseLinear(Once):
     """``F.linear``; extra arguments are the active weight pieces, then the active bias pieces.
 
-    ``part``: the active columns of ``x``, where they are there by themselves (``mat.backward.parts``); they, and not
-    ``x``, then receive the gradient. The second result stands for the active ones of the first one's last dimension:
-    it has their shape and no memory, and passes on their gradient where a caller computes with them alone.
+    ``part``: the active columns of ``x``, where they are there by themselves (``mat.backward.operators.parts``); they,
+    and not ``x``, then receive the gradient. The second result stands for the active ones of the first one's last
+    dimension: it has their shape and no memory, and passes on their gradient where a caller computes with them alone.
     """
 
     @staticmethod

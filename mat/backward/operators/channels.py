@@ -11,8 +11,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from mat.backward.functions import Plan, conv_backward
-from mat.backward.once import Once
+from mat.backward.operators.functions import Plan, conv_backward
+from mat.backward.operators.once import Once
 
 
 def largest_channels(g: Tensor, share: float) -> Tensor:

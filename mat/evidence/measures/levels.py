@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs.over_seeds import Row, whole_run_macs
+from mat.evidence.measures.over_seeds import Row, whole_run_macs
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import censored_interval
 from mat.evidence.stats.intervals import Interval

@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
 from mat._torch_functional import multi_head_attention
-from mat.backward.attention import Heads, attend
-from mat.backward.layers import Product
+from mat.backward.operators.attention import Heads, attend
+from mat.backward.operators.layers import Product
 
 _LINEAR, _SDPA, _MULTI_HEAD = F.linear, F.scaled_dot_product_attention, F.multi_head_attention_forward
 

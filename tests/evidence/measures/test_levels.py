@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.evidence.runs import levels
+from mat.evidence.measures import levels
 from mat.evidence.tables.loss_levels import loss_levels
 from mat.records.costs import COST_LINES
 from tests.evidence.synthetic import METHODS, changed, collected

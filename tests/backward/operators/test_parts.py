@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mat.backward import parts
+from mat.backward.operators import parts
 from mat.backward.sparse import SparseBackward
 from mat.experiments.models import bert
 from mat.experiments.task_signature import Signature

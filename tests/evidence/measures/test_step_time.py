@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mat.evidence.runs.step_time import StepTimes
+from mat.evidence.measures.step_time import StepTimes
 from tests.evidence.synthetic_tables import step_times
 
 MACS = 100.0

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from mat.backward.functions import Composed, Join, Rows, Take
-from mat.backward.layers import as_autocast
-from mat.backward.parts import active_heads, leave
+from mat.backward.operators.functions import Composed, Join, Rows, Take
+from mat.backward.operators.layers import as_autocast
+from mat.backward.operators.parts import active_heads, leave
 
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _MATH = SDPBackend.MATH.value

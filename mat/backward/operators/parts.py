@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mat.backward.functions import Rows
-from mat.backward.once import Once
+from mat.backward.operators.functions import Rows
+from mat.backward.operators.once import Once
 
 _VIEWS = {f"{name}Backward0" for name in ("View", "UnsafeView", "Transpose", "Permute", "ReshapeAlias", "Unsqueeze")}
 _PART = "_mat_active_part"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
 from mat.evidence.runs.pooled import Tables
 from mat.methods.base import Context, Observation, Selection
 from mat.methods.history import observations

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from mat.evidence.runs import curves as measures
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import curves as measures
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.measures.step_time import StepTimes
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.runs.step_time import StepTimes
 from mat.evidence.stats.intervals import Interval, mean_interval
 
 Row = Mapping[str, Any]  # of ``runs``

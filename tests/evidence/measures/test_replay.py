@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from mat.evidence.measures.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.runs import pooled
 from mat.evidence.runs.pool import collect
-from mat.evidence.runs.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.tables import replay as table
 from mat.experiments.config.spec import Spec
 from mat.experiments.training.machine import Machine

@@ -10,7 +10,7 @@ import click
 from mat.errors import InputError
 from mat.experiments.cli import options
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @click.command(short_help="Use a GPU for some minutes: tests, benchmark, the headline's runs.")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs.over_seeds import final_losses, whole_run_macs
+from mat.evidence.measures.over_seeds import final_losses, whole_run_macs
 from mat.evidence.runs.pooled import Tables
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mat.errors import InputError
-from mat.evidence.runs import curves, spectra
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import curves, spectra
+from mat.evidence.measures.curves import Convergence
 
 NO_SMOOTHING = Convergence(epsilon=0.005, window=1)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mat.experiments.training.loss_sum import LossSum
+from mat.experiments.training.steps.loss_sum import LossSum
 
 LOSSES = st.lists(st.floats(width=32, min_value=-(2.0**99), max_value=2.0**99), max_size=20)
 

@@ -9,8 +9,8 @@ import click
 
 from mat.errors import InputError
 from mat.experiments.cli import options
-from mat.experiments.cli.look import ROOT
-from mat.experiments.cli.step import ceiling_of, drawn
+from mat.experiments.cli.commands.look import ROOT
+from mat.experiments.cli.commands.step import ceiling_of, drawn
 
 SCRATCH = options.path(
     "--scratch", "where to make files; emptied first", default=Path("build/reference"), show_default=True
