@@ -6,8 +6,8 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test test-slurm lint lint-style lint-imports lint-types lint-workflow check-results figures reference pilots plan \
-  clean distclean
+.PHONY: run test test-slurm docs wheel lint lint-style lint-imports lint-types lint-workflow check-results figures \
+  reference pilots plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -56,6 +56,14 @@ test-slurm: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slurm,kubernetes]"
 	$(ACTIVATE) OMP_NUM_THREADS=1 tests/clusters/one_node.sh pytest -q -m "" tests/clusters
 
+# the pages of README and docs as a site, strictly, without network: build/docs/index.html
+docs: $(VENV)/.installed-docs
+	$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+# a wheel, built and used in a clean environment
+wheel: $(VENV)/.installed-test
+	$(ACTIVATE) pytest -q -m wheel tests/test_wheel.py
+
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
 	@$(ACTIVATE) python -m mat plan --config $(SCALE)
@@ -69,6 +77,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 # what was trained, measured and fetched stays, with Snakemake's record of it; so does what is committed
