@@ -22,9 +22,9 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from mat.evidence.catalogue.tables import load
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
+from mat.evidence.measures.spectra import has_spectra
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.runs.spectra import has_spectra
 from mat.evidence.stats.intervals import Interval
 
 WIDTH = 7.0  # inches, two columns
@@ -32,7 +32,7 @@ PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
 MANY = 10  # panels
 MOST_POWERS = 5  # of ten that are labelled on an axis
-DPI = 200
+DPI = 150  # of the PNG, for screens; the PDF is for print
 GRID = 200  # points of a band
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
 DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
