@@ -81,6 +81,7 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "metric": run["metrics"][0]["name"], "higher_is_better": bool(run["metrics"][0]["higher_is_better"]),
         "loss_unit": run["loss_unit"], "metrics": metrics.write_names(run["metrics"]),
         "task_name": run["spec"]["task"]["name"], "subset": run["spec"]["task"].get("subset") or "",
+        "objective": find(run["spec"]["task"], "objective") or "",
         "mode": run["mode"], "charges_probe": bool(run["charges_probe"]),
         "interval": run["interval"], "probe_n": run["probe_n"],
         "estimator": find(run["spec"], "estimator") or "",

@@ -22,7 +22,8 @@ REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 SPECTRA = "spectra.parquet"
 WRITTEN = (*FILES, SPECTRA)  # by a collection; those made before spectra were recorded have none
-_MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
+_NEWER = "objective"  # what tables were once pooled without
+_MAY_BE_EMPTY = ("start_hash", "mode", _NEWER, "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
@@ -247,6 +248,8 @@ def load(folder: Path) -> Tables:
     names = there(folder)
     check_seal(folder / SEAL, names, "collect the runs again")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
+    if _NEWER not in runs:
+        runs[_NEWER] = ""
     require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")

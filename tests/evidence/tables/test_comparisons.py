@@ -281,7 +281,7 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
 def test_last_is_an_alternative_of_convergence():
     curve = GOLDEN.curve("mat-1").assign(val_loss=[3.0, 2.0, 2.5])
     last = replace(RULE, last=True)
-    assert measures.macs_to_convergence(curve, "executed", False, RULE) == 0.5
-    assert measures.macs_to_convergence(curve, "executed", False, last) == 1.0
+    assert measures.macs_to_convergence(curve, "executed", RULE, False) == 0.5
+    assert measures.macs_to_convergence(curve, "executed", last, False) == 1.0
     assert measures.target_loss(curve, last) == 2.5
-    assert measures.wall_clock_to_convergence(curve, False, RULE) == 1.0
+    assert measures.wall_clock_to_convergence(curve, RULE, False) == 1.0

@@ -63,7 +63,7 @@ def test_saving_is_the_paired_geometric_mean(frame, tables):
         for method in ("mat", "vanilla"):
             run = tables.finished("digits", method).set_index("seed").loc[seed]
             curve = tables.curve(run["run"])
-            macs.append(curves.macs_to_convergence(curve, "executed", bool(run["charges_probe"]), RULE))
+            macs.append(curves.macs_to_convergence(curve, "executed", RULE, bool(run["charges_probe"])))
         logs.append(np.log(macs[0] / macs[1]))
     assert row(frame, "digits", "mat")["saving_executed_percent_mean"] == pytest.approx(
         100 * (1 - np.exp(np.mean(logs)))
@@ -162,7 +162,7 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
     summary = terminal.scale(tmp_path / "a", CLAIMS)
     assert "scale demo" in summary
-    assert len(summary.splitlines()) == 12
+    assert len(summary.splitlines()) == 19
 
 
 def test_one_seed_gives_means_without_intervals(tmp_path):

@@ -10,7 +10,7 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
+from mat.evidence.tables.sanity import PLATEAU, Level, Levels, levels_of, load_levels, sanity
 from tests.evidence.synthetic import METHODS, TASKS, collected
 from tests.evidence.written import CLAIMS, LEVELS, ROOT, write
 
@@ -19,10 +19,12 @@ ENTRY = {"metric": "accuracy", "direction": "at_least", "level": 0.97, "source":
 
 
 LATE = {"metric": "late_improvement", "direction": "at_most", "level": 0.005, "source": "a reason"}
+PLAIN = {"metric": "gap_closed", "direction": "at_least", "level": 0.25, "source": "a reason"}
+CURVES = {"converged": LATE, "left_plateau": PLAIN}
 
 
 def one(tables, task, *stated):
-    frame = sanity(tables, {task: Level(*stated)} if stated else {}, Level(**LATE))
+    frame = sanity(tables, {task: Level(*stated)} if stated else {}, Levels(Level(**LATE), Level(**PLAIN), {}))
     return frame[frame["task"] == task].iloc[0]
 
 
@@ -100,9 +102,9 @@ def test_the_levels_in_the_repository_are_of_tasks_in_its_configs():
             assert len(level.source) > 40, label
 
 
-def written(tmp_path, content, converged=LATE):
+def written(tmp_path, content, **curves):
     path = tmp_path / "sanity.yaml"
-    path.write_text(yaml.safe_dump({"converged": converged, **content}))
+    path.write_text(yaml.safe_dump({**CURVES, **curves, **content}))
     return path
 
 
@@ -140,21 +142,46 @@ def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("objective", "floor", "lowest", "verdict"),
     [
-        ({"metric": "loss"}, "expected metric late_improvement"),
-        ({"direction": "at_least"}, "expected metric late_improvement, direction at_most"),
-        ({"level": None}, "a number as level"),
-        ({"levle": 1}, r"converged: unknown key 'levle'"),
-        ({"source": " "}, "expected a citation"),
+        ("masked_lm", True, 3.04, PLATEAU),  # 0.26 of the 1.1 nats from 3.3 to 2.2 are 24 %
+        ("masked_lm", True, 3.02, "converged"),
+        ("masked_lm", False, 2.48, PLATEAU),  # to 0, where the best possible loss is not known
+        ("masked_lm", False, 2.47, "converged"),
+        ("causal_lm", False, 3.2, "converged"),
+        (None, True, 3.04, PLATEAU),  # runs that did not record it
     ],
 )
-def test_a_wrong_level_of_convergence_is_refused(tmp_path, change, message):
+def test_a_loss_that_stands_still_on_the_plateau_of_the_unigram_loss_has_not_converged(
+    objective, floor, lowest, verdict
+):
+    tables = ending(collected(tasks=["hmm"], methods=VANILLA), [lowest] * 12)
+    runs = tables.runs.drop(columns=["objective"] + ([] if floor else ["bound_floor_validation"]))
+    row = one(replace(tables, runs=runs if objective is None else runs.assign(objective=objective)), "hmm")
+    assert row["converged"] == verdict
+    closed = 100 * (3.3 - lowest) / (3.3 - 2.2 * floor)
+    assert row["gap_closed"] == pytest.approx(closed if objective != "causal_lm" else np.nan, nan_ok=True)
+    assert (row["lowest_loss"], row["end_loss"]) == pytest.approx((lowest, lowest))
+    assert np.isnan(one(collected(tasks=["digits"], methods=VANILLA), "digits")["gap_closed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("converged", {"metric": "loss"}, "converged: expected metric late_improvement"),
+        ("converged", {"direction": "at_least"}, "expected metric late_improvement, direction at_most"),
+        ("converged", {"level": None}, "a number as level"),
+        ("converged", {"levle": 1}, r"converged: unknown key 'levle'"),
+        ("converged", {"source": " "}, "expected a citation"),
+        ("left_plateau", {"metric": "loss"}, "left_plateau: expected metric gap_closed, direction at_least"),
+    ],
+)
+def test_a_wrong_level_of_curves_is_refused(tmp_path, name, change, message):
     with pytest.raises(InputError, match=message):
-        load_levels(written(tmp_path, {"demo": {"digits": ENTRY}}, LATE | change))
+        load_levels(written(tmp_path, {"demo": {"digits": ENTRY}}, **{name: CURVES[name] | change}))
     path = tmp_path / "without.yaml"
-    path.write_text(yaml.safe_dump({"demo": {"digits": ENTRY}}))
-    with pytest.raises(InputError, match="'converged' is missing"):
+    path.write_text(yaml.safe_dump({"demo": {"digits": ENTRY}, **{k: v for k, v in CURVES.items() if k != name}}))
+    with pytest.raises(InputError, match=f"'{name}' is missing"):
         load_levels(path)
 
 
@@ -195,12 +222,13 @@ def test_files_are_written_and_read_back(tables, tmp_path):
         "unigram loss 3.31",
         "## Has it converged?",
         "**converged**",
+        "with torch 2.11.0.",
     ):
         assert part in page
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, CLAIMS)
+    assert "vanilla on Markov text, small BERT: not reached" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):
