@@ -13,6 +13,17 @@ from mat.partition.partition import Premise, Slice
 Runs = list[tuple[int, int]]
 
 
+def runs_of(intervals: Iterable[tuple[int, int]]) -> Runs:
+    """Disjoint (start, stop), sorted, those that touch as one."""
+    runs: Runs = []
+    for start, stop in sorted(intervals):
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
 @dataclass(frozen=True)
 class Projection:
     """A linear map with ``rows`` outputs and ``columns`` inputs.

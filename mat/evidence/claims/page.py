@@ -44,21 +44,27 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
             HEADER,
             [_cells(rows) for _, rows in frame[frame["task"] != ALL].groupby(["claim", "task"], sort=False)],
         ),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in notes(frame, claims)),
+        format.how_to_read(notes(frame, claims)),
         "## Rules",
-        "\n".join(_rule_text(claim) for claim in claims.claims),
-        "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
-        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
-        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
-        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
-        f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
-        f"smoothed over {claims.convergence.window} evaluations.",
+        format.bullets(f"**{claim.id}**: {rule_text(claim)} Fixed {claim.fixed}." for claim in claims.claims),
+        combination(claims),
     ]  # fmt: skip
     if readings:
         about_them = "\n".join(f"- **{each.id}** (`{each.method}`): {each.text}" for each in readings)
         parts += ["## Readings", about_them]
     return "\n\n".join(parts)
+
+
+def combination(claims: Claims) -> str:
+    """How tasks give one verdict, and what convergence is."""
+    return (
+        "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
+        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
+        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
+        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
+        f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
+        f"smoothed over {claims.convergence.window} evaluations."
+    )
 
 
 def notes(frame: pd.DataFrame, claims: Claims) -> list[str]:
@@ -97,14 +103,13 @@ def notes(frame: pd.DataFrame, claims: Claims) -> list[str]:
     ]
 
 
-def _rule_text(claim: Claim) -> str:
+def rule_text(claim: Claim) -> str:
+    """The decision rule with its thresholds, and what decides in its place."""
     numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
     needs = " Not tested where vanilla was still improving." if claim.needs else ""
     after = f" Superseded by {claim.superseded_by}." if claim.superseded_by else ""
-    return (
-        f"- **{claim.id}**: {claim.rule}{needs} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}.{after}"
-    )
+    return f"{claim.rule}{needs} At least {claim.min_seeds} seeds.{values}{after}"
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:

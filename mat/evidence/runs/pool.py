@@ -59,7 +59,12 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
 def read_run(directory: Path, name: str | None = None) -> Run:
     """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, labelled curve,
     labelled probes, labelled spectra). Raises InputError as ``mat.records.run.read_run`` does."""
-    run, final, curve, probes, spectra = records.read_run(directory, name)
+    return labelled(records.read_run(directory, name))
+
+
+def labelled(found: records.Record) -> Run:
+    """A run's record as ``read_run`` gives it."""
+    run, final, curve, probes, spectra = found
     record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
     return record, run["spec"], *(frame.assign(**labels) for frame in (curve, probes, spectra))

@@ -23,6 +23,8 @@ from mat.evidence.measures.curves import Convergence
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
+from mat.evidence.tables import columns
+from mat.evidence.tables.columns import spread_out
 from mat.evidence.tables.record import Given, RuleFile, Table
 from mat.evidence.text import format
 from mat.settings.strict import read
@@ -129,10 +131,10 @@ def sanity(tables: Tables, stated: Mapping[str, Level], levels: Levels) -> pd.Da
     steps) are means of the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``:
     percent of itself by which their smoothed validation loss fell from its best before the last fifth of the steps to
     the end, below 0 where it had passed its minimum, which lies at ``minimum`` percent of the steps; ``lowest_loss``,
-    ``end_loss``: not smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss to the best
-    possible one, 0 where that is not known, which the lowest closes. ``converged``: whether the loss hardly falls by
-    the level ``converged`` and, where there is a gap, has closed the level ``left_plateau`` of it. Raises InputError
-    for a metric that the task does not have.
+    ``end_loss``: not smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss
+    to the best possible one, 0 where that is not known, which the lowest closes. ``converged``: whether the loss hardly
+    falls by the level ``converged`` and, where there is a gap, has closed the level ``left_plateau`` of it. Raises
+    InputError for a metric that the task does not have.
     """
     return pd.DataFrame(_row(tables, task, stated.get(task)) | _end(tables, task, levels) for task in tables.tasks)
 
@@ -143,16 +145,11 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
         first, higher = next(iter(tables.metrics(task).items()))
         stated = Level(first, "at_least" if higher else "at_most", None, "")
     how, value = metrics.shown(stated.metric, tables.loss_unit(task)), reached(tables, task, stated.metric)
-    if stated.level is None:
-        verdict = NO_LEVEL
-    elif all_runs.empty:
-        verdict = NO_RUNS
-    else:
-        verdict = REACHED if len(done) == len(all_runs) and stated.holds(value.mean) else NOT_REACHED
+    verdict = NO_LEVEL if stated.level is None else _judged(tables, task, stated, value, REACHED, NOT_REACHED)
     value = value.scaled(how.factor)
     return {
         "scale": tables.scale, "task": task, "metric": stated.metric, "direction": stated.direction,
-        "unit": how.unit, "reached_mean": value.mean, "reached_low": value.low, "reached_high": value.high,
+        "unit": how.unit, **spread_out("reached", value),
         "n": len(done), "n_diverged": len(all_runs) - len(done),
         "level": np.nan if stated.level is None else stated.level * how.factor, "verdict": verdict,
         "baselines": "; ".join(_say(one, tables, task) for one in baselines(tables, task, "test")),
@@ -162,22 +159,25 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _judged(tables: Tables, task: str, level: Level, value: Interval, kept: str, missed: str) -> str:
+    """Whether vanilla's runs, none of which may have diverged, keep a level in the mean."""
+    done, all_runs = tables.finished(task, REFERENCE), tables.of(task, REFERENCE)
+    if all_runs.empty:
+        return NO_RUNS
+    return kept if len(done) == len(all_runs) and level.holds(value.mean) else missed
+
+
 def _end(tables: Tables, task: str, levels: Levels) -> dict[str, Any]:
     """What the curves of vanilla's finished runs on the task do at their end, beside the levels."""
-    done, all_runs = tables.finished(task, REFERENCE), tables.of(task, REFERENCE)
     fell = mean_interval(over_seeds.late_improvement(tables, task, REFERENCE, SMOOTHED))
     lowest = over_seeds.best_losses(tables, task, REFERENCE).mean()
     end = over_seeds.final_losses(tables, task, REFERENCE).mean()
     closed = _gap_closed(tables, task, lowest)
-    if all_runs.empty:
-        verdict = NO_RUNS
-    elif len(done) < len(all_runs) or not levels.converged.holds(fell.mean):
-        verdict = IMPROVING
-    else:
-        verdict = CONVERGED if np.isnan(closed) or levels.left_plateau.holds(closed) else PLATEAU
-    fell = fell.scaled(100)
+    verdict = _judged(tables, task, levels.converged, fell, CONVERGED, IMPROVING)
+    if verdict == CONVERGED and not (np.isnan(closed) or levels.left_plateau.holds(closed)):
+        verdict = PLATEAU
     return {
-        "late_improvement_mean": fell.mean, "late_improvement_low": fell.low, "late_improvement_high": fell.high,
+        **spread_out("late_improvement", fell.scaled(100)),
         "minimum": over_seeds.minimum_percent(tables, task, REFERENCE, SMOOTHED).mean(),
         "lowest_loss": lowest, "end_loss": end, "gap_closed": 100 * closed, "converged": verdict,
     }  # fmt: skip
@@ -266,7 +266,7 @@ def _machines(tables: Tables) -> str:
 
 
 def _end_cells(row: pd.Series) -> tuple[str, ...]:
-    fell = Interval(*(row[f"late_improvement_{part}"] for part in ("mean", "low", "high")), row["n"])
+    fell = columns.read(row, "late_improvement", "n")
     return (
         row["task"], format.number(row["lowest_loss"], 4), format.number(row["minimum"], 0),
         format.number(row["end_loss"], 4), format.interval(fell, 2), format.number(row["gap_closed"], 1),
@@ -276,13 +276,13 @@ def _end_cells(row: pd.Series) -> tuple[str, ...]:
 
 def _cells(row: pd.Series) -> tuple[str, ...]:
     digits = 2 if row["unit"] in ("%", "× 100") else 4
-    value = Interval(row["reached_mean"], row["reached_low"], row["reached_high"], row["n"])
     diverged = f" (+{row['n_diverged']} diverged)" if row["n_diverged"] else ""
     level = format.MISSING
     if np.isfinite(row["level"]):
         level = f"{DIRECTIONS[row['direction']]} {format.number(row['level'], digits)}"
     return (
-        row["task"], metrics.named(row["metric"], row["unit"]), format.interval(value, digits),
+        row["task"], metrics.named(row["metric"], row["unit"]),
+        format.interval(columns.read(row, "reached", "n"), digits),
         f"{row['n']}{diverged}", level, format.bold(row["verdict"]), row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
         format.number(row["cpu_minutes"], 2),
@@ -297,6 +297,5 @@ TABLE = Table(
     lambda frame, given: markdown(frame, given.tables, given.rules["levels"]),
     reads=("runs", "levels"),
     needs="levels",
-    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source", "converged"),
     place=40,
 )

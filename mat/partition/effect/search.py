@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os.path
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.checkpoint import CheckpointError
 
 from mat.forward import Inputs
 from mat.partition.attention import Heads
@@ -30,38 +29,40 @@ def by_effect(model: nn.Module, taken: Collection[str], inputs: Inputs) -> list[
     """Attentions and feed-forward blocks of the linear maps whose weights are not ``taken``, by gradients on the first
     samples of ``inputs``; model and generators are left as they were.
 
-    No map is part of two, and none has a row without a gradient: what could also be cut otherwise is not found.
+    No map is part of two, and every row of a head has a gradient: what could also be cut otherwise is not found.
     """
-    maps = {p.weight: p for path, module in model.named_modules() if (p := projection(path, module))}
+    maps = {at.weight: at for path, module in model.named_modules() if (at := projection(path, module))}
     free = maps.keys() - set(taken)
     if not free:
         return []
     trace = Trace.of(model, maps.keys() | set(taken), inputs)
     try:
-        sources = _sources(trace, maps, free)
-        plain = trace.gradients(
-            {_whole(maps, sink, own): torch.ones(maps[sink].columns) for sink, own in sources.items()}
-        )
-        lively = {p.where: p for p, found in plain.items() if all(g is not None and g.any(0).all() for g in found)}
-        found = dict(_cut(trace, maps, [lively[sink] for sink in lively], plain))
-        crossing = {sink for sink in found if _crosses(trace, lively[sink])}
-    except CheckpointError:  # what runs again in the backward pass is not cut
+        sources, alone = _sources(trace, maps, free)
+        premises = [premise(sink, [maps[name] for name in own], maps[sink], 1) for sink, own in sources.items()]
+        plain = trace.gradients({p: torch.ones(p.sink.stop) for p in premises})
+        whole = {p: [g for g in found if g is not None] for p, found in plain.items()}
+        seen = {p: found for p, found in whole.items() if len(found) == len(p.sources) and all(g.any() for g in found)}
+        found = dict(_cut(trace, maps, seen))
+        crossing = {p for p in found if _crosses(trace, p)}
+    except RuntimeError:  # what runs again in the backward pass is not cut, or it cannot be gone through more than once
         return []
     made: list[Heads | FeedForward] = []
-    for sink, (count, parts) in found.items():
-        neurons = count == maps[sink].columns
-        if sink in crossing and not neurons:
-            core = _above([parent(weight) for weight in (sink, *sources[sink])])
+    for p, (count, parts) in found.items():
+        sink, neurons = p.where, count == p.sink.stop
+        if p in crossing and not neurons and all(g.any(0).all() for g in seen[p]):
+            core = _above([parent(weight) for weight in p.parameters])
             made.append(Heads(core, tuple(parts), maps[sink], count, named=False))
-        elif neurons and sink not in crossing:
+        elif p not in crossing and neurons and sink in alone:
             made.append(FeedForward(parent(sink), tuple(parts), maps[sink]))
     uses = Counter(weight for part in made for weight in part.weights)
     return [part for part in made if all(uses[weight] == 1 for weight in part.weights)]
 
 
-def _sources(trace: Trace, maps: Mapping[str, Projection], free: Collection[str]) -> dict[str, list[str]]:
-    """The free maps that feed each free map's input, and nothing else."""
-    leaves = [(name, leaf) for name, calls in trace.outputs.items() if name in free for _, leaf in calls]
+def _sources(
+    trace: Trace, maps: Mapping[str, Projection], free: Collection[str]
+) -> tuple[dict[str, list[str]], set[str]]:
+    """The free maps that feed each free map's input, and nothing else; and which inputs no others feed."""
+    leaves = [(name, leaf) for name, calls in trace.outputs.items() for _, leaf in calls]
     readers: dict[str, set[str]] = {}
     ends = {"": [t for t in tree_leaves(trace.result) if isinstance(t, Tensor)]}
     for sink, inputs in (trace.inputs | ends).items():
@@ -73,44 +74,40 @@ def _sources(trace: Trace, maps: Mapping[str, Projection], free: Collection[str]
                 if gradient is not None:
                     readers.setdefault(name, set()).add(sink)
     sources: dict[str, list[str]] = {}
-    for name in (name for name in maps if name in free):
-        sinks = readers.get(name, set())
-        sink = next(iter(sinks), "")
-        if len(sinks) == 1 and sink in free and sink != name:
+    shared: set[str] = set()
+    for name in (*(name for name in maps if name in readers), *(readers.keys() - maps.keys())):
+        sink = next(iter(readers[name]))
+        if len(readers[name]) == 1 and sink in free and name in free and sink != name:
             sources.setdefault(sink, []).append(name)
-    return sources
-
-
-def _whole(maps: Mapping[str, Projection], sink: str, sources: Iterable[str]) -> Premise:
-    return premise(sink, [maps[name] for name in sources], maps[sink], 1)
+        else:
+            shared |= readers[name]
+    return sources, sources.keys() - shared
 
 
 def _cut(
-    trace: Trace, maps: Mapping[str, Projection], premises: Sequence[Premise], plain: Mapping[Premise, Sequence]
-) -> Iterator[tuple[str, tuple[int, list[Projection]]]]:
+    trace: Trace, maps: Mapping[str, Projection], plain: Mapping[Premise, Sequence[Tensor]]
+) -> Iterator[tuple[Premise, tuple[int, list[Projection]]]]:
     """Of each sink the most runs, two at least, that have rows of every source to themselves; the sources' parts."""
-    open_ = {p.where: p for p in premises}
-    columns = {sink: maps[sink].columns for sink in open_}
-    counts = {n for length in columns.values() for n in range(2, length + 1) if length % n == 0}
+    open_ = list(plain)
+    counts = {n for p in open_ for n in range(2, p.sink.stop + 1) if p.sink.stop % n == 0}
     for n in sorted(counts, reverse=True):
-        asked = [p for sink, p in open_.items() if columns[sink] % n == 0]
-        layouts = {p: [list(_layouts(maps[s.parameter], columns[p.where], n)) for s in p.sources] for p in asked}
+        asked = [p for p in open_ if p.sink.stop % n == 0]
+        kept = {p: [list(_layouts(maps[s.parameter], p.sink.stop, n)) for s in p.sources] for p in asked}
         for digit in range(digits(n)):
-            asked = [p for p in asked if all(layouts[p])]
-            again = trace.gradients({p: spread(codes(n, digit), columns[p.where]) for p in asked})
+            asked = [p for p in asked if all(kept[p])]
+            factors = codes(n, digit)
+            again = trace.gradients({p: spread(factors, p.sink.stop) for p in asked})
             for p in asked:
-                layouts[p] = [
-                    [
-                        parts
-                        for parts in kept
-                        if scaled(before, after, torch.cat([spread(codes(n, digit), m.rows) for m in parts]))
+                for ways, before, after in zip(kept[p], plain[p], again[p], strict=True):
+                    ways[:] = [
+                        way
+                        for way in ways
+                        if scaled(before, after, torch.cat([spread(factors, part.rows) for part in way]))
                     ]
-                    for kept, before, after in zip(layouts[p], plain[p], again[p], strict=True)
-                ]
         for p in asked:
-            if all(len(kept) == 1 for kept in layouts[p]):
-                del open_[p.where]
-                yield p.where, (n, [part for (parts,) in layouts[p] for part in parts])
+            if all(len(ways) == 1 for ways in kept[p]):
+                open_.remove(p)
+                yield p, (n, [part for (way,) in kept[p] for part in way])
 
 
 def _layouts(source: Projection, columns: int, count: int) -> Iterator[list[Projection]]:
@@ -133,7 +130,7 @@ def _crosses(trace: Trace, sink: Premise) -> bool:
     """Whether what the last position of ``sink`` is given depends on what its sources put out at others."""
     inputs = [x for x in trace.inputs[sink.sink.parameter] if x.requires_grad]
     leaves = [leaf for source in sink.sources for _, leaf in trace.outputs[source.parameter]]
-    last = [torch.zeros_like(x) for x in inputs]
+    last = [torch.zeros(x.shape).to(x) for x in inputs]
     for one in last:
         one.view(-1, one.shape[-1])[-1] = 1
     found = torch.autograd.grad(inputs, leaves, last, True, allow_unused=True)

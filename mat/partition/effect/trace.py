@@ -31,7 +31,7 @@ from mat.partition.effect.codes import (
     spread,
 )
 from mat.partition.partition import Premise, Slice
-from mat.partition.projections import Runs
+from mat.partition.projections import Runs, runs_of
 
 _LINEAR, _ADDMM, _MULTI_HEAD = F.linear, torch.addmm, F.multi_head_attention_forward
 
@@ -133,13 +133,7 @@ class Trace:
 
 def _runs(kept: Tensor) -> Runs:
     """Runs ``start:stop`` of the true entries of ``kept`` (n,)."""
-    runs: Runs = []
-    for i in kept.nonzero().flatten().tolist():
-        if runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
+    return runs_of((i, i + 1) for i in kept.nonzero().flatten().tolist())
 
 
 class _Cutting(TorchFunctionMode):

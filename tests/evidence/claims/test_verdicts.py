@@ -16,7 +16,7 @@ from mat.evidence.report import terminal
 from mat.evidence.runs import pool, pooled
 from mat.evidence.stats.multiplicity import LEVEL
 from mat.experiments.config.scale import read_scale
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, made_runs
 from tests.evidence.synthetic_tables import step_times
 from tests.evidence.written import RULE_FILES, changed_claims, claim, write
 
@@ -375,7 +375,7 @@ def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(rules, cost, worse,
     runs = []
     for task in ("digits", "hmm"):
         methods = changed(mat={"cost": cost, "extra_loss": 0.1 if task in worse else -0.004})
-        runs += read_runs(tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None)
+        runs += made_runs(tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None)
     frame = verdicts(pool.pooled(runs), only(rules, "X5"))
     assert list(frame["task"].unique()) == ["all", "all tasks together"]
     assert set(frame["verdict"]) == {verdict}
@@ -430,7 +430,7 @@ def test_a_verdict_can_be_lost_by_correction(rules, share, after):
     assert (found["verdict"], found["after_correction"]) == ("supported", after)
 
 
-def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(tmp_path, rules):
+def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(rules):
     tables = collected(tasks=["hmm"], methods=changed(mat={"extra_loss": -0.004}), seeds=(0, 1))
     frame = verdicts(tables, rules)
     c5 = frame.query("claim == 'C5' and task == 'hmm'").iloc[0]
@@ -551,4 +551,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     assert "min_spread 3" in page
     assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
     assert "fixed before the runs" not in page
-    assert "C4   " in terminal.scale(tmp_path, CLAIMS)
+    assert "\nC4   " in terminal.scale(tmp_path, CLAIMS)

@@ -10,9 +10,8 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.pool import collect
 from mat.evidence.tables.sanity import PLATEAU, Level, Levels, levels_of, load_levels, sanity
-from tests.evidence.synthetic import METHODS, TASKS, collected, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, collected
 from tests.evidence.written import CLAIMS, LEVELS, ROOT, write
 
 VANILLA = {"vanilla": METHODS["vanilla"]}
@@ -45,8 +44,8 @@ def test_a_level_is_reached_or_not(tables, stated, verdict):
     assert np.isfinite(row["reached_mean"])
 
 
-def test_what_was_reached_is_the_test_mean_over_finished_vanilla_runs(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], diverged=[("digits", "vanilla", 1)]))
+def test_what_was_reached_is_the_test_mean_over_finished_vanilla_runs():
+    tables = collected(["digits"], diverged=[("digits", "vanilla", 1)])
     row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
     done = tables.runs[(tables.runs["method"] == "vanilla") & (tables.runs["status"] == "finished")]
     assert row["reached_mean"] == pytest.approx(100 * done["test_metric"].mean())
@@ -63,10 +62,10 @@ def test_the_gap_between_unigram_and_floor(tables):
     assert row["baselines"] == "floor loss 2.2100 nats; unigram loss 3.3100 nats"
 
 
-def test_known_values_are_in_their_own_units(tmp_path):
+def test_known_values_are_in_their_own_units():
     bounds = {"majority_accuracy_test": 0.688, "prior_test": 0.62, "majority_accuracy_validation": 0.1}
     shapes = {"cola": replace(TASKS["digits"], metric="matthews_correlation", bounds=bounds)}
-    row = one(collect(write_runs(tmp_path, shapes, VANILLA, shapes=shapes)), "cola")
+    row = one(collected(shapes, VANILLA, shapes=shapes), "cola")
     assert row["baselines"] == "majority accuracy 68.8 %; prior loss 0.6200 nats"
 
 
@@ -76,14 +75,14 @@ def test_a_task_without_an_entry_shows_what_it_is_judged_by(tables):
     assert np.isnan(row["level"])
 
 
-def test_a_task_without_vanilla_is_said_to_have_none(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], {"mat": METHODS["mat"]}))
+def test_a_task_without_vanilla_is_said_to_have_none():
+    tables = collected(["digits"], {"mat": METHODS["mat"]})
     row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
     assert (row["verdict"], row["n"]) == ("no vanilla runs", 0)
 
 
-def test_runs_that_all_diverged_reach_nothing(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], VANILLA, [0], [("digits", "vanilla", 0)]))
+def test_runs_that_all_diverged_reach_nothing():
+    tables = collected(["digits"], VANILLA, [0], [("digits", "vanilla", 0)])
     assert one(tables, "digits", "accuracy", "at_least", 0.0, "why")["verdict"] == "not reached"
 
 
@@ -135,10 +134,10 @@ def test_vanilla_has_converged_where_its_loss_hardly_falls_in_the_last_fifth(los
     assert row["late_improvement_mean"] == pytest.approx(fell, abs=1e-6)
 
 
-def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged(tmp_path):
+def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged():
     lost = collected(tasks=["digits"], methods=VANILLA, diverged=[("digits", "vanilla", 1)])
     assert one(ending(lost, [1.0] * 12), "digits")["converged"] == "still improving"
-    none = collect(write_runs(tmp_path / "none", ["digits"], {"mat": METHODS["mat"]}))
+    none = collected(["digits"], {"mat": METHODS["mat"]})
     assert one(none, "digits")["converged"] == "no vanilla runs"
 
 
@@ -229,7 +228,7 @@ def test_files_are_written_and_read_back(tables, tmp_path):
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, CLAIMS)
+    assert "vanilla on Markov text, small BERT: not reached" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):

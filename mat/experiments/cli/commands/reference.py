@@ -12,9 +12,7 @@ from mat.experiments.cli import options
 from mat.experiments.cli.commands.look import ROOT
 from mat.experiments.cli.commands.step import ceiling_of, drawn
 
-SCRATCH = options.path(
-    "--scratch", "where to make files; emptied first", default=Path("build/reference"), show_default=True
-)
+SCRATCH = options.path("--scratch", "where to make files; emptied first", default=Path("build/reference"))
 
 
 @click.group(short_help="Make the committed results again from their runs, and say what agrees.")
