@@ -114,13 +114,13 @@ def verdict_matrix(root: Path, name: str) -> str:
     tasks = [task for task in dict.fromkeys(mine["task"]) if (by_task.xs(task, level="task") != NOT_TESTED).any()]
     rows = [
         (
-            claim.id, format.bold(MARKS[overall[claim.id]]),
-            *(MARKS.get(by_task.get((claim.id, task), NOT_TESTED), "–") for task in tasks), claim.text,
+            format.Marked(f"[{claim.id}](claims.md#{claim.id})"), format.bold(MARKS[overall[claim.id]]),
+            *(MARKS[by_task.get((claim.id, task), NOT_TESTED)] for task in tasks),
         )
         for claim in shown
     ]  # fmt: skip
     legend = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
-    return f"{legend}.\n\n{format.markdown_table(('claim', 'all', *tasks, ''), rows)}"
+    return f"{legend}.\n\n{format.markdown_table(('claim', 'all', *tasks), rows)}"
 
 
 def results(root: Path, name: str) -> str:
@@ -151,7 +151,7 @@ def open_choices(root: Path) -> str:
     """The register of what the paper leaves open."""
     parts = []
     for one in register.load_register(_rule_file(root, "ambiguities")):
-        lines = [f"## {one.id}: {format.plain(one.open)}", f"**Here:** {format.plain(one.default)}"]
+        lines = [f"## {one.id}: {format.plain(one.open)} {{#{one.id}}}", f"**Here:** {format.plain(one.default)}"]
         for label, values in (("Alternatives", one.alternatives), ("Varied by", one.sensitivity)):
             if values:
                 lines.append(f"{label}: {format.plain('; '.join(values))}.")
@@ -163,7 +163,7 @@ def claims(root: Path) -> str:
     """Every claim with its rule, and when that was fixed."""
     found = load_claims(_rule_file(root, "claims"))
     parts = [
-        f"### {one.id}: {format.plain(one.text)}\n\nReported: {format.plain(one.reported)}. "
+        f"### {one.id}: {format.plain(one.text)} {{#{one.id}}}\n\nReported: {format.plain(one.reported)}. "
         f"Fixed {format.plain(one.fixed.rstrip('.'))}.\n\n{format.plain(verdicts.rule(one))}"
         for one in found.claims
     ]
