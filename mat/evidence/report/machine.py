@@ -44,7 +44,7 @@ def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "task": first["task"], "name": "over all" if first["task"] == ALL else words.task(first["task"]),
         "verdict": first["verdict"], "after_correction": first["after_correction"],
-        "p_value": _number(first["p_value"]),         "reason": first["reason"],
+        "p_value": _number(first["p_value"]), "reason": first["reason"],
         "effects": [_effect(row, claim.readings) for row in rows[rows["part"] != ""].to_dict("records")],
     }  # fmt: skip
 
