@@ -25,9 +25,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from PIL import Image
 
 from mat.evidence.catalogue.tables import load
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
+from mat.evidence.measures.spectra import has_spectra
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.runs.spectra import has_spectra
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import words
 

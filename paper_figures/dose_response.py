@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from styles import BLACK, BLUE, ORANGE, VERMILION, Style
 
-from mat.evidence.runs import method_groups, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import mean_interval
 

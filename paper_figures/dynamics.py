@@ -9,7 +9,7 @@ import styles
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import words
 

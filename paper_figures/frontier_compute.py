@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
-from mat.evidence.runs import method_groups, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 

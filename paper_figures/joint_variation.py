@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from mat.evidence.measures.spectra import rank_correlation
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.runs.spectra import rank_correlation
 from mat.evidence.text import format
 
 FIGURE = {

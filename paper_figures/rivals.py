@@ -7,7 +7,8 @@ import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import method_groups, metrics, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.text import words

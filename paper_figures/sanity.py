@@ -10,8 +10,8 @@ import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mat.evidence.measures.curves import LAST, minimum_row
 from mat.evidence.runs import metrics
-from mat.evidence.runs.curves import LAST, minimum_row
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.sanity import DIRECTIONS, SMOOTHED, baselines
 from mat.evidence.text import words

@@ -48,6 +48,7 @@ STYLES = {
     "mat_exact": Style(PURPLE, "--", "D"),
     "mat_residual": Style(PURPLE, (0, (6, 1, 2, 1)), "D", "none"),
     "random": Style(BLUE, "-.", "^"),
+    "random_residual": Style(BLUE, (0, (6, 1, 2, 1)), "^", "left"),
     "multirate": Style(GREEN, (0, (1, 1)), "v"),
     "mat_modular": Style(VERMILION, (0, (8, 1.5)), "s", "none"),
     "mat_temporal": Style(VERMILION, (0, (8, 1.5, 1, 1.5)), "s", "left"),

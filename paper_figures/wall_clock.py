@@ -12,7 +12,8 @@ import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mat.evidence.runs import method_groups, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, saving_percent
 

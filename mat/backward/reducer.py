@@ -23,8 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parallel.distributed import _find_tensors
 
 from mat.backward.leaves import Leaves
+from mat.backward.operators.patching import Reduce, StandIn, ZeroGrad
 from mat.backward.parallel import refuse_options
-from mat.backward.patching import Reduce, StandIn, ZeroGrad
 from mat.errors import InputError, listed
 from mat.partition.partition import Slice
 

@@ -14,7 +14,7 @@ The model's classes, ``state_dict`` and forward results stay as they were; ``clo
 fused optimizer, and on a GPU, parameters that are cut along their columns are stored column by column while the
 model is wrapped (``Leaves.densify``); their shapes and values are the same.
 
-How each layer runs is in ``mat.backward.layers``, attention in ``mat.backward.attention``.
+How each layer runs is in ``mat.backward.operators.layers``, attention in ``mat.backward.operators.attention``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from mat.backward.attention import Heads
 from mat.backward.branches import Below, residual_branches
-from mat.backward.layers import Product, SparseLayer, Whole, sparse_layer
 from mat.backward.leaves import Leaves
+from mat.backward.operators.attention import Heads
+from mat.backward.operators.layers import Product, SparseLayer, Whole, sparse_layer
+from mat.backward.operators.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
 from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel, refuse_wrapper
-from mat.backward.patching import Forward, InsideAttention, Reduce, StandIn, ZeroGrad
 from mat.backward.promises import Promises
 from mat.backward.reducer import Reducer
 from mat.errors import InputError
@@ -179,7 +179,7 @@ class SparseBackward:
         """Train these modules and the remainder from the next forward pass on; the others lose their ``.grad``.
 
         ``channels``: share of its output channels, those with the largest gradients, whose gradient every convolution
-        with modules passes on; all modules are active then (``mat.backward.channels``).
+        with modules passes on; all modules are active then (``mat.backward.operators.channels``).
 
         Raises InputError for a name that is not in the partition, for fewer channels with fewer modules, and when a
         parameter has left the storage that the optimizer's leaves share (``model.to(...)`` after wrapping).

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mat.backward.attention import Heads, attend
-from mat.backward.functions import Rows, Take
-from mat.backward.patching import StandIn
+from mat.backward.operators.attention import Heads, attend
+from mat.backward.operators.functions import Rows, Take
+from mat.backward.operators.patching import StandIn
 from mat.backward.sparse import SparseBackward
 from mat.errors import InputError
 from mat.partition.discovery import partition_model

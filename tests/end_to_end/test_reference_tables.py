@@ -7,7 +7,7 @@ import pytest
 
 from mat.evidence.reference import keep
 from mat.evidence.reference.build import Steps
-from mat.experiments.cli.step import ceiling_of, drawn
+from mat.experiments.cli.commands.step import ceiling_of, drawn
 
 pytestmark = pytest.mark.results
 ROOT = Path(__file__).parents[2]

@@ -13,12 +13,13 @@ from matplotlib.colors import to_rgb
 
 from mat.evidence.catalogue.figures import SHARED
 from mat.evidence.catalogue.tables import load
-from mat.evidence.runs import curves, method_groups, over_seeds
+from mat.evidence.measures import curves, over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.text import words
-from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
+from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, collected
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
-from tests.evidence.written import collect_into, write
+from tests.evidence.written import write
 from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, pictured, script, scripts, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
@@ -36,8 +37,8 @@ def many(tmp_path_factory):
         *(name for name in MANY if name.endswith(("_s20", "_s50", "_b75"))),
     )
     methods = {name: how for name, how in MANY.items() if name not in left_out}
-    runs = write_runs(root / "runs", tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
-    collect_into(runs, root / "tables")
+    runs = collected(tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
+    pooled.save(runs, root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
     compare(root / "tables", seeds=(0, 1))
@@ -55,7 +56,7 @@ def long(tmp_path_factory):
     root = tmp_path_factory.mktemp("long")
     tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
-    collect_into(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
+    pooled.save(collected(tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
     return root / "tables"
@@ -83,7 +84,7 @@ def test_equal_tables_give_equal_pictures(many, pictures, name):
 
 
 def test_equal_figures_are_equal_files_without_a_date(many, tmp_path):
-    first, second = (draw("rivals", many, tmp_path / folder) for folder in ("a", "b"))
+    first, second = (draw("dose_response", many, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     pdf, png = first
     assert pdf.stat().st_size > 8_000
@@ -279,7 +280,7 @@ def test_labels_of_a_logarithmic_axis_of_an_inch_do_not_meet(low, ratio):
 
 def test_the_headline_leaves_the_negative_negative(tmp_path):
     worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
-    collect_into(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
+    pooled.save(collected(TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
     write(tmp_path / "tables", "results")
     figure = drawn("headline", tmp_path / "tables")
     panels = [ax for ax in figure.axes if ax.containers]

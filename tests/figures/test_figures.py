@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 from mat.evidence.catalogue import tables as catalogue
+from mat.evidence.runs import pooled
 from mat.evidence.text import words
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import models_of, parts, savings
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected
 from tests.evidence.synthetic_agreement import measurements
-from tests.evidence.written import ROOT, collect_into, measured, write
+from tests.evidence.written import ROOT, measured, write
 from tests.figures.drawing import SCRIPTS, drawn, script
 
 NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "styles"))
@@ -33,7 +34,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    collect_into(write_runs(root / "runs", ["digits"], {"vanilla": METHODS["vanilla"]}, [0]), root / "tables")
+    pooled.save(collected(["digits"], {"vanilla": METHODS["vanilla"]}, [0]), root / "tables")
     return root / "tables"
 
 
@@ -80,7 +81,7 @@ def crowded(tmp_path_factory):
     root = tmp_path_factory.mktemp("crowded")
     shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}
-    collect_into(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
+    pooled.save(collected(shapes, methods, [5], shapes=shapes), root / "tables")
     # one family without a reference, one with three numbers of directions
     compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
     bare = {name: pd.read_csv(root / f"tables/{name}.csv") for name in ("agreement", "price_list")}
@@ -97,7 +98,7 @@ def empty(tmp_path_factory):
     """Nothing finished, no spectra, no selection."""
     root = tmp_path_factory.mktemp("empty")
     methods = {"vanilla": replace(METHODS["vanilla"], observes=False)}
-    collect_into(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
+    pooled.save(collected(["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
     return catalogue.load(root / "tables")
 
 
@@ -119,7 +120,7 @@ def glue(tmp_path_factory):
     shapes = {f"task{i}": replace(TASKS["digits"], more=("f1",), bounds=known) for i in range(5)}
     shapes |= {"hmm": TASKS["hmm"], "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points")}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
-    collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
+    pooled.save(collected(shapes, methods, [0, 1], shapes=shapes, selection="only=glue"), root / "tables")
     (root / "levels.yaml").write_text(
         "converged: {metric: late_improvement, direction: at_most, level: 0.005, source: somebody}\n"
         "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mat.evidence.claims.claim import Claim
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures.curves import Convergence
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import Decide

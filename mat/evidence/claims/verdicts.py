@@ -34,7 +34,8 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
     ``p_value``: the one-sided error up to which the verdict is lost; over tasks the largest of theirs, or that of the
     pooled effects. ``after_correction``: the verdict where that is at most 1 − ``confidence_corrected``, halved, which
     Holm's correction asks of the claim among the ``claims_tested`` at this scale; else inconclusive. It is for claims
-    alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts.
+    alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts. Claims that are
+    superseded are none of them, and have no corrected verdict.
     ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over seeds, beside the t interval. ``detectable``: the
     smallest effect, in its unit, that n seeds of this spread show with 80 % power, as a distance from no effect; NaN
     where the rule does not ask for such a difference. ``asked``: where a number must lie for the rule to say supported
@@ -49,11 +50,15 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
     chances = [{task: chance(each) for task, each in outcomes.items()} for _, outcomes, _ in found]
     for (claim, outcomes, every), each in zip(found, chances, strict=True):
         each[ALL] = chance_over(claim, every, outcomes)
-    tested = [each[ALL] for each in chances if not math.isnan(each[ALL])]
-    levels = iter(holm(tested))
+    tested = {
+        claim.id: each[ALL]
+        for (claim, *_), each in zip(found, chances, strict=True)
+        if claim.superseded_by is None and not math.isnan(each[ALL])
+    }
+    levels = dict(zip(tested, holm([*tested.values()]), strict=True))
     rows = []
     for (claim, outcomes, every), p in zip(found, chances, strict=True):
-        level = math.nan if math.isnan(p[ALL]) else next(levels)
+        level = levels.get(claim.id, math.nan)
         seeds = {task: needed(claim, each) for task, each in outcomes.items()}
         seeds[ALL] = most(seeds.values()) if every.verdict == INCONCLUSIVE else ""
         region = _asked(claim, outcomes.values())
@@ -64,7 +69,7 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
                 low, high = bootstrap_bounds(value, claim.id, task, effect.part, effect.ledger)
                 rows.append({
                     "claim": claim.id, "task": task, "verdict": each.verdict, "p_value": p[task],
-                    "after_correction": corrected(each.verdict, p[task], level),
+                    "after_correction": "" if claim.superseded_by else corrected(each.verdict, p[task], level),
                     "part": effect.part, "decides": effect.decides, "effect": value.mean, "low": value.low,
                     "high": value.high, "n": value.n, "unit": effect.unit, "ledger": effect.ledger,
                     "scale": tables.scale, "ambiguities": " ".join(claim.ambiguities),
@@ -144,10 +149,6 @@ TABLE = Table(
         "generalisation",
         "claims",
         "readings",
-    ),
-    texts=(
-        *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
-        *("asked", "seeds_needed", "sanity", "reason"),
     ),
     traced=Traced(_behind, _mean, "effect"),
     place=10,

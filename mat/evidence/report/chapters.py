@@ -16,6 +16,7 @@ from pathlib import Path
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
+from mat.evidence.claims.page import combination, rule_text
 from mat.evidence.report import environment, erratum, forest, matrix, verdicts
 from mat.evidence.runs.files import made_as, relative
 from mat.evidence.runs.pooled import Tables
@@ -150,14 +151,14 @@ def _verdicts(source: Source) -> Section:
         depends = " ".join(f"[{name}](#{name})" for name in claim.ambiguities)
         text = [verdicts.paragraph(rows, claim), verdicts.in_short(claim)]
         text.append(f"Open choices it depends on: {depends}." if depends else "")
-        folded = [verdicts.by_task(rows), f"Decision rule, fixed {claim.fixed.rstrip('.')}: {verdicts.rule(claim)}"]
+        folded = [verdicts.by_task(rows), f"Decision rule, fixed {claim.fixed.rstrip('.')}: {rule_text(claim)}"]
         parts.append(
             Section(
-                claim.id, f"{claim.id} · {claim.text}", "\n\n".join(filter(None, text)), label=claim.id,
+                claim.id, f"{claim.id} · {claim.titled}", "\n\n".join(filter(None, text)), label=claim.id,
                 drawn=forest.drawn(rows, claim.id, claim.readings), folded="\n\n".join(filter(None, folded)),
             )
         )  # fmt: skip
-    every = [verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)]
+    every = [verdicts.MEANING, verdicts.overview(frame, source.claims), combination(source.claims)]
     return Section(
         "verdicts", "Verdicts", inside=tuple(parts), drawn=matrix.html(frame, source.claims),
         plain=matrix.markdown(frame, source.claims), folded="\n\n".join(every),

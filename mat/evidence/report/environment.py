@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.stats.intervals import Interval
+from mat.evidence.tables.columns import read
 from mat.evidence.text import format
 from mat.records.costs import flop_unit
 
@@ -111,7 +111,7 @@ def method_cards(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def _shown(row: pd.Series, name: str, decimals: int, factor: float) -> str:
-    value = Interval(*(float(row[f"{name}_{end}"]) for end in ("mean", "low", "high")), 0)
+    value = read(row, name)
     if name.endswith("_flop"):
         value = value.scaled(1 / factor)
         decimals = format.decimals_for(value.mean)

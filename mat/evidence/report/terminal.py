@@ -11,8 +11,9 @@ import pandas as pd
 
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
+from mat.evidence.measures import curves
 from mat.evidence.report import erratum, matrix
-from mat.evidence.runs import curves, metrics, pool
+from mat.evidence.runs import metrics, pool
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
 from mat.evidence.text import words
@@ -39,11 +40,11 @@ def run(directory: Path) -> str:
         factor, flops = flop_unit(flop)
         share = 100 * curves.probe_share(curve, ledger, charged)
         lines.append(f"{ledger:<9} {flop / factor:.4g} {flops} in all, {share:.1f} % of it charged probes")
-    flop = FLOPS_PER_MAC * curves.optimizer_macs(curve)
+    flop = FLOPS_PER_MAC * curves.value_at(curve, "macs_optimizer", -1)
     factor, flops = flop_unit(flop)
     lines.append(f"optimizer {flop / factor:.4g} {flops} of elementwise work, in neither total")
-    seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_active_share(curve)
-    reached = 100 * curves.mean_reached_share(curve)
+    seconds, active = curves.wall_clock(curve, charged), 100 * curves.mean_share(curve, "active_share")
+    reached = 100 * curves.mean_share(curve, "reached_share")
     if row["mode"] == "detach":
         lines.append(f"mode      {DETACHED}")
     lines += [

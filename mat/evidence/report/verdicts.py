@@ -45,7 +45,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
         top, numbers = mine[mine["task"] == ALL].iloc[0], _deciding(mine)
         rows.append(
             (
-                _link(claim), claim.text, format.bold(top["verdict"]), claim.reported,
+                _link(claim), claim.titled, format.bold(top["verdict"]), claim.reported,
                 _in_lines(numbers, claim),
                 _range(numbers["n"]) if len(numbers) else format.MISSING,
                 _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
@@ -114,22 +114,6 @@ def in_short(claim: Claim) -> str:
     for name, value in claim.thresholds.items():
         text = re.sub(rf"\b{name}\b", f"{value:g}", text)
     return text
-
-
-def rule(claim: Claim) -> str:
-    """The claim's decision rule with its thresholds."""
-    values = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
-    return f"{claim.rule} At least {claim.min_seeds} seeds." + (f" ({values})" if values else "")
-
-
-def combination(claims: Claims) -> str:
-    """How tasks give one verdict, and what convergence is."""
-    return (
-        f"Over tasks: all equal gives that verdict; otherwise any inconclusive task gives {claims.any_inconclusive}, "
-        f"and a mixture of the rest gives {claims.mixed}; tasks not tested are left out. Convergence: within "
-        f"{100 * claims.convergence.epsilon:g} % of the run's best validation loss, smoothed over "
-        f"{claims.convergence.window} evaluations."
-    )
 
 
 def measured(row: pd.Series | object, unit: bool = True) -> str:

@@ -1,1 +1,1 @@
-"""Pooled facts: runs, curves, spectra, metrics, groups of methods."""
+"""Pooled facts: runs as they lie, in tables; metrics, groups of methods."""

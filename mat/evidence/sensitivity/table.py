@@ -18,7 +18,8 @@ from mat.evidence.claims.claim import Claims
 from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.rule import Case, Effect, Outcome
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_TESTED
-from mat.evidence.runs import method_groups, over_seeds
+from mat.evidence.measures import over_seeds
+from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval
@@ -213,9 +214,5 @@ TABLE = Table(
     lambda given: sensitivity(given.tables, given.rules["claims"], given.rules["ambiguities"]),
     **both(lambda frame, given: page(frame, given.tables, given.rules["ambiguities"])),
     reads=("runs", "claims", "ambiguities"),
-    texts=(
-        *("scale", "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default"),
-        *("verdict_alternative", "says"),
-    ),
     place=120,
 )

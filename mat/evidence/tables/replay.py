@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mat.evidence.runs.over_seeds import Row
+from mat.evidence.measures.over_seeds import Row
+from mat.evidence.measures.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.runs.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.tables.record import RUNS, SPECTRA, Table
 from mat.evidence.text import format
 from mat.methods.mat import MAT
@@ -125,6 +125,5 @@ TABLE = Table(
     lambda frame, given: markdown(frame, given.tables),
     about="The active share over α, threshold, scope and time, replayed from recorded spectra; nothing is trained.",
     reads=(RUNS, SPECTRA),
-    texts=("scale", "task", "trajectory", "scope", "threshold"),
     place=145,
 )

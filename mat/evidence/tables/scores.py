@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from mat.errors import InputError
+from mat.evidence.measures.glue_average import AVERAGED, mean_score
 from mat.evidence.runs import metrics
-from mat.evidence.runs.glue_average import AVERAGED, mean_score
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables.record import MEAN, Given, Labels, Table, Traced
@@ -185,7 +185,6 @@ TABLE = Table(
     lambda given: scores(given.tables),
     lambda frame, given: markdown(frame, given.tables),
     lambda frame, given: latex(frame, given.tables),
-    texts=("scale", "task", "metric", "method", "unit", "tasks", "missing"),
     traced=Traced(_behind, lambda _, column: MEAN if column == "mean" else "", "mean"),
     place=30,
 )

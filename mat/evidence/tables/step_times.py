@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mat.evidence.measures.step_time import PROBE
 from mat.evidence.runs import pool_studies
-from mat.evidence.runs.step_time import PROBE
 from mat.evidence.tables.record import Table
 from mat.evidence.text import format
 from mat.records.files import ENDING
@@ -81,7 +81,7 @@ def markdown(frame: pd.DataFrame) -> str:
         "A run's seconds follow by arithmetic: between two evaluations its steps last what the line through these "
         "points says at their mean executed MAC, its charged probes what the probe here lasts per MAC.",
     ]
-    return "\n\n".join([*parts, "## How to read it", "\n".join(f"- {note}" for note in notes)])
+    return "\n\n".join([*parts, format.how_to_read(notes)])
 
 
 def _cells(row: pd.Series) -> tuple[str, ...]:
@@ -102,6 +102,5 @@ TABLE = Table(
     reads=(),
     needs="step_times",
     measured=f"results/{{scale}}/step_times/*{ENDING}",
-    texts=("scale", "task", "family", "mode", "clock", "model", "device", "cpu", "code_hash"),
     place=81,
 )

@@ -70,6 +70,16 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "none"
 
 
+def bullets(lines: Iterable[str]) -> str:
+    """A list, a line each."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def how_to_read(notes: Iterable[str]) -> str:
+    """The last chapter of a page."""
+    return f"## How to read it\n\n{bullets(notes)}"
+
+
 def capital(text: str) -> str:
     """The text as a sentence begins, but for the name of a quantity: λ_max is no Λ_max."""
     return text if text.startswith("λ") else text[:1].upper() + text[1:]

@@ -10,15 +10,15 @@ import sys
 import click
 
 from mat.errors import InputError
-from mat.experiments.cli.burst import burst
-from mat.experiments.cli.kernels import kernels
-from mat.experiments.cli.look import compare, show, summary, trace
-from mat.experiments.cli.plugins import check_plugin, list_
-from mat.experiments.cli.reference import reference
-from mat.experiments.cli.runs import runs
-from mat.experiments.cli.step import step
-from mat.experiments.cli.train import plan, train
-from mat.experiments.cli.tune import tune
+from mat.experiments.cli.commands.burst import burst
+from mat.experiments.cli.commands.kernels import kernels
+from mat.experiments.cli.commands.look import compare, show, summary, trace
+from mat.experiments.cli.commands.plugins import check_plugin, list_
+from mat.experiments.cli.commands.reference import reference
+from mat.experiments.cli.commands.runs import runs
+from mat.experiments.cli.commands.step import step
+from mat.experiments.cli.commands.train import plan, train
+from mat.experiments.cli.commands.tune import tune
 
 EXAMPLES = """\b
 Examples:

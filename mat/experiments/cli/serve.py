@@ -30,7 +30,7 @@ from mat.errors import InputError
 from mat.experiments.cli import handover
 
 LIBRARY = Path(__file__).parents[2]
-COMMANDS = ("mat.experiments.cli.step", "mat.experiments.training.run")  # what the workflow calls
+COMMANDS = ("mat.experiments.cli.commands.step", "mat.experiments.training.run")  # what the workflow calls
 DRAWING = "matplotlib.pyplot"  # of the figures' scripts, which are no modules
 PATIENCE = 5.0  # seconds that a call may take to arrive
 DEATH_OF_PARENT = 1  # Linux's prctl: the signal that comes with it

@@ -67,8 +67,8 @@ class Layers(ModelWork):
     ``outputs``: the heads of a layer → multiply-adds of its output projection, where that is the remainder's (A4):
     in ``detach`` the gradient of its input is computed only while a head is active; ``detach_residual`` is the
     same, as all modules sit beside residual paths. On a GPU without dropout: with it the attention call stays whole
-    there (``mat.backward.attention``), and layers with some but not all heads inactive run their scores' backward pass
-    in full.
+    there (``mat.backward.operators.attention``), and layers with some but not all heads inactive run their scores'
+    backward pass in full.
     """
 
     def __init__(self, work: Mapping[str, Work], outputs: Mapping[tuple[str, ...], int]) -> None:

@@ -23,7 +23,7 @@ from mat.errors import InputError
 from mat.experiments.config.spec import Spec
 from mat.experiments.task_signature import Signature
 from mat.experiments.training.cost import Shape
-from mat.experiments.training.optimizer import make_optimizer
+from mat.experiments.training.steps.optimizer import make_optimizer
 from mat.flops.executed import executed_macs
 from mat.flops.nominal import nominal
 from mat.forward import forward

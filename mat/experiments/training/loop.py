@@ -22,13 +22,13 @@ from mat.experiments.models.closed_form import ModelWork
 from mat.experiments.tasks.base import Batch, Task
 from mat.experiments.training import checkpoint, sharing
 from mat.experiments.training.cost import extent, prices
-from mat.experiments.training.evaluation import Evaluation
-from mat.experiments.training.loss_sum import LATE, LossSum
 from mat.experiments.training.machine import Machine, Spent
-from mat.experiments.training.optimizer import make_optimizer, schedule
-from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.reference_run import Reference, reference
 from mat.experiments.training.resume import Report
+from mat.experiments.training.steps.evaluation import Evaluation
+from mat.experiments.training.steps.loss_sum import LATE, LossSum
+from mat.experiments.training.steps.optimizer import make_optimizer, schedule
+from mat.experiments.training.steps.prefetch import Prefetch
 from mat.flops import elementwise, executed
 from mat.flops.nominal import nominal
 from mat.forward import evaluation, forward
@@ -48,7 +48,6 @@ class Progress:
     """Everything that grows while a run goes on, in plain numbers: saved and restored as it is."""
 
     step: int = 0
-    seconds_saved: float = 0.0
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
     since: dict[str, float] = field(default_factory=lambda: dict(SINCE))
     curve: list[dict[str, Any]] = field(default_factory=list)

@@ -31,7 +31,7 @@ def test_the_code_of_a_table_is_its_own_and_not_that_of_another():
     results, verdicts = (
         code_version.modules(*catalogue.modules_of(catalogue.find(name))) for name in ("results", "verdicts")
     )
-    assert {"mat.evidence.runs.over_seeds", "mat.evidence.stats.intervals"} <= set(results)
+    assert {"mat.evidence.measures.over_seeds", "mat.evidence.stats.intervals"} <= set(results)
     assert not {"mat.evidence.tables.rivals", "mat.evidence.report.chapters"} & set(results)
     # found by name, imported by nobody
     assert f"{rules.__name__}.saving" in verdicts

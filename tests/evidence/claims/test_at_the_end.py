@@ -11,7 +11,7 @@ from mat.evidence.claims.readings import Reading, judge
 from mat.evidence.claims.rule import Case, Effect
 from mat.evidence.claims.rules import beyond_frontier, dose_response, equal_compute
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs.frontier import line_at
+from mat.evidence.measures.frontier import line_at
 from mat.evidence.stats.intervals import Interval, mean_interval
 from tests.evidence.synthetic import METHODS, Behaviour, collected
 

@@ -3,8 +3,9 @@
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.runs import over_seeds, pooled
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import over_seeds
+from mat.evidence.measures.curves import Convergence
+from mat.evidence.runs import pooled
 from mat.records.seal import SEAL
 from tests.evidence.synthetic import collected
 

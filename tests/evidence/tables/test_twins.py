@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mat.evidence.runs import over_seeds
-from mat.evidence.runs.curves import Convergence
+from mat.evidence.measures import over_seeds
+from mat.evidence.measures.curves import Convergence
 from mat.evidence.tables.twins import page, twins
 from tests.evidence.synthetic import METHODS, changed, collected
 

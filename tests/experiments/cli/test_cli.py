@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from mat import __main__ as mat_module
+from mat.experiments.cli.commands.plugins import INDENT, WIDTH, listed
+from mat.experiments.cli.commands.train import described
 from mat.experiments.cli.main import main
-from mat.experiments.cli.plugins import INDENT, WIDTH, listed
-from mat.experiments.cli.train import described
 from mat.experiments.config.spec import Probe, Recipe
 from mat.methods.mat import MAT
 from mat.settings.strict import descriptions
@@ -260,7 +260,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
 
 def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):
-    example = ROOT / "tests/contract/my_method.py"
+    example = ROOT / "docs/examples/my_method.py"
     assert main(["check-plugin", str(example)]) == 0
     assert capsys.readouterr().out == f"{example}: passes\n"
     (tmp_path / "mine.py").write_text('"""Mine."""\n')

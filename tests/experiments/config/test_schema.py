@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mat.experiments.cli.step import schema_text
+from mat.experiments.cli.commands.step import schema_text
 from mat.settings.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[3]

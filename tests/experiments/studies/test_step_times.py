@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from mat.errors import InputError
-from mat.evidence.runs.step_time import StepTimes
+from mat.evidence.measures.step_time import StepTimes
 from mat.evidence.tables import step_times as table
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.registry import STUDIES

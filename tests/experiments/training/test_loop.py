@@ -14,9 +14,9 @@ from mat.experiments.training.code_version import code_hash, run_modules
 from mat.experiments.training.cost import Shape, run_cost
 from mat.experiments.training.loop import Loop
 from mat.experiments.training.machine import Machine
-from mat.experiments.training.optimizer import schedule
 from mat.experiments.training.prepare import check
 from mat.experiments.training.run import train
+from mat.experiments.training.steps.optimizer import schedule
 from mat.flops.elementwise import elementwise_macs
 from mat.flops.executed import StepLedger, executed_macs
 from mat.methods.early_stop import EarlyStop

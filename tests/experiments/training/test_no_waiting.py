@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mat.experiments.config.spec import Spec
 from mat.experiments.training.loop import Loop
-from mat.experiments.training.loss_sum import LossSum
 from mat.experiments.training.machine import Machine
-from mat.experiments.training.prefetch import Prefetch
 from mat.experiments.training.resume import silent
+from mat.experiments.training.steps.loss_sum import LossSum
+from mat.experiments.training.steps.prefetch import Prefetch
 from tests.experiments.training.test_loop import DIGITS, METHODS, ROUTED, TEXT, loop, spec
 
 PADDED = {**TEXT, "task": {"name": "acceptability", "train": 64, "validation": 16, "test": 16, "length": 8}}

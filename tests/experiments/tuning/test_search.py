@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mat.errors import InputError
 from mat.evidence.tables import tuning as evidence
-from mat.experiments.cli import tune
+from mat.experiments.cli.commands import tune
 from mat.experiments.cli.main import main
 from mat.experiments.config.runs import expand
 from mat.experiments.config.scale import read_scale

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mat.errors import InputError
-from mat.experiments.cli.tune import Trainer
+from mat.experiments.cli.commands.tune import Trainer
 
 
 def run(name):

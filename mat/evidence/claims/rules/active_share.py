@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say
 from mat.evidence.claims.rules.equal_compute import OF_RANGE
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED
-from mat.evidence.runs import frontier, over_seeds
+from mat.evidence.measures import frontier, over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 

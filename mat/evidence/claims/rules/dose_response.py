@@ -10,7 +10,7 @@ from mat.errors import InputError
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say
 from mat.evidence.claims.rules.equal_compute import OF_RANGE
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 ORDERS = ("largest", "shuffled", "smallest")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mat.evidence.claims.rule import Case, Decide, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 OF_RANGE = "% of vanilla's range"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mat.evidence.claims.rule import Case, Outcome, Rule, among_survivors, decided, not_tested, say
 from mat.evidence.claims.rules import quality, saving
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known
 
 RULES = (saving, quality)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, decided, not_tested, say
 from mat.evidence.claims.rules import active_share
 from mat.evidence.claims.verdict import INCONCLUSIVE, PARTLY
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, mean_interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, saving_percent
 
 THRESHOLDS = ("reported_low_percent", "min_reached_share")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say
 from mat.evidence.claims.rules import saving
 from mat.evidence.claims.verdict import NOT_SUPPORTED
-from mat.evidence.runs import levels
+from mat.evidence.measures import levels
 from mat.evidence.stats.intervals import Interval
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say, undecided
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval, paired_difference
 from mat.evidence.text import format
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say, undecided
 from mat.evidence.claims.rules.selection import UNEQUAL, advantage_over, shares, unequal
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.runs import over_seeds
+from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 

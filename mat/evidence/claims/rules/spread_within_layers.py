@@ -4,7 +4,7 @@ from functools import partial
 
 from mat.evidence.claims.rule import Rule
 from mat.evidence.claims.rules.spread_and_rank import THRESHOLDS, evaluate
-from mat.evidence.runs import spectra
+from mat.evidence.measures import spectra
 
 within = partial(evaluate, spread_of=spectra.spread_within_layers, over=" within layers")
 RULE = Rule(within, THRESHOLDS, any_of=("sources",), others=("kinds",))

@@ -23,7 +23,7 @@ from mat.experiments.studies.branches.settings import SETS
 from mat.experiments.studies.session import Job, Session
 from mat.experiments.tasks.base import Batch
 from mat.experiments.training.machine import Machine
-from mat.experiments.training.optimizer import make_optimizer, schedule
+from mat.experiments.training.steps.optimizer import make_optimizer, schedule
 from mat.kernels.estimators import STEP
 from mat.kernels.ntk import modular_ntk
 from mat.kernels.probes.gradient_norms import gradient_norms

@@ -21,7 +21,7 @@ from mat.backward.sparse import SparseBackward
 from mat.experiments.studies.session import Job, Session
 from mat.experiments.training.loop import initial_model
 from mat.experiments.training.machine import Machine, Spent
-from mat.experiments.training.optimizer import make_optimizer
+from mat.experiments.training.steps.optimizer import make_optimizer
 from mat.flops.executed import executed_macs
 from mat.kernels.estimators import STEP
 from mat.kernels.ntk import modular_ntk

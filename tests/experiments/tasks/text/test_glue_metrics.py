@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mat.evidence.runs.glue_average import AVERAGED
+from mat.evidence.measures.glue_average import AVERAGED
 from mat.experiments.tasks.text.glue_files import SUBSETS
 from mat.experiments.tasks.text.glue_metrics import correlation, measure, measure_parts, metrics
 
