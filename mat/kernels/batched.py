@@ -1,4 +1,4 @@
-"""Kernels of all modules from one forward pass, and one backward pass per cotangent.
+"""Kernels of all modules from one forward pass, and one backward pass per cotangent, by one estimator or several.
 
 The model runs with its parameters frozen, so no weight gradient of the batch is ever made. As soon as the
 gradient has reached all uses of a parameter, the Gram matrices of its slices are added up and its factors are
@@ -40,13 +40,15 @@ class Found(NamedTuple):
     shape: torch.Size
 
 
-def kernels(request: Request, verify: bool) -> Found:
-    """The kernels of the modules, as far as their parameters can be followed; all parameters are frozen.
+def kernels(requests: Sequence[Request], verify: bool) -> list[Found]:
+    """The kernels of the modules by each of the ``requests``, which differ by their estimators alone, as far as their
+    parameters can be followed; all parameters are frozen.
 
     ``verify``: compare outputs with those of samples in other batches (``mat.kernels.premise``), and trace every row to
     its sample, also where its shape says it, unless the functions behind it do. Raises InputError where the logits have
     no dimension of samples or depend on the batch, or ``full`` kernels would be larger than 4 GiB.
     """
+    request = requests[0]
     recorder, logits = _recorded(request)
     n = request.n
     if logits.dim() < 1 or len(logits) != n:
@@ -54,50 +56,53 @@ def kernels(request: Request, verify: bool) -> Found:
             f"the model's outputs must be (n,) or (n, …) with n = {n} samples, got shape {tuple(logits.shape)}"
         )
     outputs = logits[0].numel()
-    size = n * outputs if request.full else n
-    needed = len(request.modules) * size * size * 8
-    if size > n and needed > FULL_BYTES:
+    sizes = [n * outputs if one.full else n for one in requests]
+    needed = len(request.modules) * max(sizes) ** 2 * 8
+    if max(sizes) > n and needed > FULL_BYTES:
         raise InputError(
             f"'full' kernels of {n} samples with {outputs} logits each, for {len(request.modules)} modules, need "
             f"{needed / 2**30:.0f} GiB; at most {FULL_BYTES / 2**30:.0f} are allowed. Use "
             "fewer samples, or 'trace' or 'projected'"
         )
-    grams = {name: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for name in request.modules}
     if verify:
         check_premise(request, logits.detach())
     ends = graph_ends(logits) if logits.requires_grad else []
     unfollowed = recorder.unfollowed(leaf for leaf, _ in ends)
+    found = []
+    for size in sizes:
+        zeros = {m: torch.zeros(size, size, dtype=torch.float64, device=logits.device) for m in request.modules}
+        found.append(Found(zeros, dict(unfollowed), logits.shape[1:]))
     if ends:
-        _backward_passes(request, recorder, logits, [edge for _, edge in ends], grams, unfollowed, verify)
-    return Found(grams, unfollowed, logits.shape[1:])
+        _backward_passes(requests, recorder, logits, [edge for _, edge in ends], found, verify)
+    return found
 
 
 def _backward_passes(
-    request: Request,
+    requests: Sequence[Request],
     recorder: Recorder,
     logits: Tensor,
     ends: Sequence[GradientEdge],
-    grams: Grams,
-    unfollowed: dict[str, Why],
+    found: Sequence[Found],
     verify: bool,
 ) -> None:
     """All backward passes, to the ``ends`` of the graph: first, where it is called for, those that trace every row to
     its sample. Adds to ``unfollowed`` what cannot be traced or multiplied."""
-    passes = request.estimator.count(logits[0].numel())
-    collector = _Collector(request, recorder, grams, unfollowed)
+    passes = [one.estimator.count(logits[0].numel()) for one in requests]
+    left = sum(passes)
+    collectors = [_Collector(one, recorder, of) for one, of in zip(requests, found, strict=True)]
 
     def backward(cotangent: Tensor, listener: Callable[[Call, Tensor], None], last: bool) -> None:
         recorder.listener = listener
         # gradients at the ends are returned and dropped; those at the uses went to the listener
         torch.autograd.grad(logits, ends, cotangent, retain_graph=not last, allow_unused=True)
 
-    cotangents = request.estimator.cotangents(logits, request.labels)
+    cotangents = [one.estimator.cotangents(logits, one.labels) for one in requests]
     doubtful = {id(call) for call in recorder.to_trace(logits, verify)}
     if doubtful:
-        single = passes == 1
+        single = left == 1
         # with several cotangents a row may have no gradient from the first, so a dense one finds the samples
-        cotangent = next(cotangents) if single else dense_cotangent(logits)
-        base = tag_base({logits.dtype, *(p.dtype for p in request.parameters.values())})
+        cotangent = next(cotangents[0]) if single else dense_cotangent(logits)
+        base = tag_base({logits.dtype, *(p.dtype for p in requests[0].parameters.values())})
         tracers: dict[int, Tracer] = {}
 
         def plain(call: Call, gradient: Tensor) -> None:
@@ -112,22 +117,25 @@ def _backward_passes(
                 return
             tracer = tracers.pop(id(call))
             if not tracer.assign():
-                collector.give_up(call)
+                for collector in collectors:
+                    collector.give_up(call)
             elif single:
-                collector.take(call, tracer.gradient)
+                collectors[0].take(call, tracer.gradient)
 
         backward(cotangent, plain, last=False)
-        digits = tags(request.n, base).to(logits.device)
+        digits = tags(requests[0].n, base).to(logits.device)
         for place, row in enumerate(digits, 1):
             factor = (2.0**row).to(logits.dtype).reshape(-1, *(1,) * (logits.dim() - 1))
             backward(cotangent * factor, tagged, last=single and place == len(digits))
         if single:
-            collector.finish()
+            collectors[0].finish()
             return
-    for done, cotangent in enumerate(cotangents, 1):
-        backward(cotangent, collector.take, last=done == passes)
-        collector.finish()
-    collector.multiply_kept(passes)
+    for collector, its, count in zip(collectors, cotangents, passes, strict=True):
+        for cotangent in its:
+            left -= 1
+            backward(cotangent, collector.take, last=not left)
+            collector.finish()
+        collector.multiply_kept(count)
 
 
 def _recorded(request: Request) -> tuple[Recorder, Tensor]:
@@ -155,8 +163,8 @@ def dense_cotangent(logits: Tensor) -> Tensor:
 class _Collector:
     """Gathers the contributions to each parameter until all of its uses have spoken."""
 
-    def __init__(self, request: Request, recorder: Recorder, grams: Grams, unfollowed: dict[str, Why]) -> None:
-        self.request, self.grams, self.unfollowed = request, grams, unfollowed
+    def __init__(self, request: Request, recorder: Recorder, found: Found) -> None:
+        self.request, self.grams, self.unfollowed = request, found.grams, found.unfollowed
         self.expected = Counter(use.parameter for use in recorder.uses)
         self.of_call: dict[int, list[Use]] = {}
         for use in recorder.uses:

@@ -11,6 +11,8 @@ in one pass (``mat.kernels.batched``); one that a function without a rule uses i
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -89,34 +91,54 @@ def modular_ntk(
     """
     if not isinstance(estimator, Estimator):
         estimator = Estimator(estimator, directions, seed, loss)
+    partition = partition.with_remainder() if remainder else partition
+    return kernels_by(model, partition, inputs, [estimator], labels, memory, verify, check)[0]
+
+
+def kernels_by(
+    model: nn.Module,
+    partition: Partition,
+    inputs: Inputs,
+    estimators: Sequence[Estimator],
+    labels: Tensor | None = None,
+    memory: int = MEMORY,
+    verify: bool = True,
+    check: int = 1,
+) -> list[Kernels]:
+    """``modular_ntk`` by each of the ``estimators``, which share one forward pass and the tracing of its rows."""
     if check < 0:
         raise InputError(f"check must be a number of samples ≥ 0, got {check!r}")
-    partition = partition.with_remainder() if remainder else partition
-    request = Request.of(model, partition, inputs, labels, estimator, memory)
+    request = Request.of(model, partition, inputs, labels, estimators[0], memory)
+    requests = [replace(request, estimator=estimator) for estimator in estimators]
     with evaluation(model):
-        found = batched.kernels(request, verify)
+        found = batched.kernels(requests, verify)
         if verify:  # behind the refusals of inputs, which cost less
             confirm(model, partition, request.inputs)
-        slow = set(found.unfollowed)
-        if slow:
-            for why in Why:
-                _warn(why, {name for name, reason in found.unfollowed.items() if reason is why})
-            per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
-        if verify:
-            _warn_of_idle(request, partition, found.grams)
-        wrong = _wrong(request, found, min(check, request.n)) if check else set()
-        if wrong:
-            _warn(Why.DIFFERENT, wrong)
-            again = {name for name in request.pieces if request.owners(name) & wrong}
-            grams = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
-            per_sample.add_kernels(request, again, grams, request.n, found.shape)
-            found.grams.update({name: grams[name] for name in wrong})
-            slow |= again
+        return [_completed(*pair, partition, verify, check) for pair in zip(requests, found, strict=True)]
+
+
+def _completed(request: Request, found: Found, partition: Partition, verify: bool, check: int) -> Kernels:
+    """With what could not be followed, or differs, differentiated sample by sample."""
+    slow = set(found.unfollowed)
+    if slow:
+        for why in Why:
+            _warn(why, {name for name, reason in found.unfollowed.items() if reason is why})
+        per_sample.add_kernels(request, slow, found.grams, request.n, found.shape)
+    if verify:
+        _warn_of_idle(request, partition, found.grams)
+    wrong = _wrong(request, found, min(check, request.n)) if check else set()
+    if wrong:
+        _warn(Why.DIFFERENT, wrong)
+        again = {name for name in request.pieces if request.owners(name) & wrong}
+        grams = {name: torch.zeros_like(gram) for name, gram in found.grams.items()}
+        per_sample.add_kernels(request, again, grams, request.n, found.shape)
+        found.grams.update({name: grams[name] for name in wrong})
+        slow |= again
     ways = {
         module.name: SAMPLE_LOOP if {p.parameter for p in module.slices} & slow else ONE_PASS
         for module in partition.modules
     }
-    return Kernels(found.grams, partition, estimator, request.n, ways)
+    return Kernels(found.grams, partition, request.estimator, request.n, ways)
 
 
 def normalise(gram: Tensor, normalisation: str, parameters: int) -> Tensor:
@@ -160,7 +182,7 @@ def _wrong(request: Request, found: Found, few: int) -> set[str]:
 def _warn(why: Why, names: set[str]) -> None:
     if not names:
         return
-    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed(sorted(names))}", stacklevel=3)
+    warnings.warn(f"{why}, so these are differentiated sample by sample: {listed(sorted(names))}", stacklevel=5)
 
 
 def _warn_of_idle(request: Request, partition: Partition, grams: Grams) -> None:
@@ -171,5 +193,5 @@ def _warn_of_idle(request: Request, partition: Partition, grams: Grams) -> None:
         warnings.warn(
             "the outputs in evaluation mode do not depend on these modules, so their kernels are 0; "
             f"partition_model(model, example=inputs) leaves them to the remainder: {listed(names)}",
-            stacklevel=3,
+            stacklevel=5,
         )

@@ -37,7 +37,6 @@ from mat.records.studies import AGREEMENT
 
 # of the records of its tables
 STUDY = {"reads": ("claims",), "needs": "agreement", "measured": f"results/{{scale}}/agreement/*{ENDING}"}
-COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
 CELL = ["family", "seed", "share", "probe_set", "estimator", "normalisation", "n"]
 COST = ["seconds", "macs", "macs_eigen"]
 _PROJECTED = "projected"

@@ -15,6 +15,7 @@ from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.report import terminal
 from mat.evidence.runs import pool, pooled
 from mat.evidence.stats.multiplicity import LEVEL
+from mat.evidence.tables.sanity import PLATEAU
 from mat.experiments.config.scale import read_scale
 from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, made_runs
 from tests.evidence.synthetic_tables import step_times
@@ -477,7 +478,8 @@ def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, 
 
 
 @pytest.mark.parametrize(
-    ("ended", "tested"), [("converged", True), ("still improving", False), ("no vanilla runs", False), (None, False)]
+    ("ended", "tested"),
+    [("converged", True), ("still improving", False), (PLATEAU, False), ("no vanilla runs", False), (None, False)],
 )
 def test_a_claim_that_needs_convergence_is_not_tested_where_vanilla_still_improved(tables, rules, ended, tested):
     claim = only(rules, "C4").claims[0]

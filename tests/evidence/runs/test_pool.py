@@ -92,11 +92,14 @@ def test_saved_tables_read_back_the_same(runs, tmp_path):
     pd.testing.assert_frame_equal(before.curves, after.curves)
     pd.testing.assert_frame_equal(before.runs, after.runs, check_dtype=False)
     older = replace(
-        before, curves=before.curves.drop(columns="reached_share"), probes=before.probes.drop(columns="reached")
+        before,
+        runs=before.runs.drop(columns="objective"),
+        curves=before.curves.drop(columns="reached_share"),
+        probes=before.probes.drop(columns="reached"),
     )
     pooled.save(older, tmp_path / "tables")
     unknown = pooled.load(tmp_path / "tables")
-    assert unknown.probes["reached"].isna().all()
+    assert unknown.probes["reached"].isna().all() and set(unknown.runs["objective"]) == {""}
     task, method = unknown.runs[["task", "method"]].iloc[0]
     assert over_seeds.reached_share_percent(unknown, task, method).isna().all()
     assert over_seeds.reached_share_percent(after, task, method).notna().all()

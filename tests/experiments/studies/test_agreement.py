@@ -97,7 +97,7 @@ def test_a_kernel_that_adds_directions_is_the_estimators_own(family, tmp_path):
     added = [measurement for measurement, _ in session.kernels(1) if measurement.known]
     assert {(m.directions, m.positions) for m in added} >= {(2, 0), (6, 0)} | ({(6, 2)} if family == "bert" else set())
     for measurement, grams in session.kernels(1):
-        own = session.grams(session.estimator(measurement, 1), 1, measurement.sizes[-1])
+        own = session.grams([session.estimator(measurement, 1)], 1, measurement.sizes[-1])[0]
         for name, gram in grams.items():
             torch.testing.assert_close(gram, own[name], rtol=1e-4, atol=1e-7)
 
@@ -130,7 +130,7 @@ def test_prices_are_what_counting_every_estimator_says(family, priced):
             if n not in measurement.sizes:
                 continue
             row = rows.pop((*measurement[:3], n))
-            macs, grams = executed_macs(partial(session.grams, session.estimator(measurement, 0), 0, n))
+            macs, (grams,) = executed_macs(partial(session.grams, [session.estimator(measurement, 0)], 0, n))
             if measurement.estimator == "step":  # the step itself is training's
                 macs -= executed_macs(session.training_step(0).plain)[0]
             assert row["macs"] == macs > 0, measurement
@@ -168,7 +168,7 @@ def test_under_batch_norm_the_batch_is_the_recipes(tmp_path):
     for place in (None, 399, 199):
         if place is not None:
             session.samples.inputs["x"][place] += 1
-        found.append(session.grams(session.estimator(measurement, 0), 0, 4))
+        found.append(session.grams([session.estimator(measurement, 0)], 0, 4)[0])
     for module, gram in found[0].items():
         assert torch.equal(gram, found[1][module]) and not torch.equal(gram, found[2][module])
 
@@ -185,7 +185,7 @@ def test_measuring_a_step_leaves_the_run_as_it_was(task, model, tmp_path):
     gradients = {name: (p.grad, p.grad.clone()) for name, p in own.named_parameters() if p.grad is not None}
     modes, drawn = [module.training for module in own.modules()], torch.get_rng_state()
     measurement = next(m for m in session.measurements if m.estimator == "step")
-    first = session.grams(session.estimator(measurement, 0), 0, 4)
+    first = session.grams([session.estimator(measurement, 0)], 0, 4)[0]
     assert gradients and torch.equal(torch.get_rng_state(), drawn)
     assert [module.training for module in own.modules()] == modes
     for name, value in own.state_dict().items():
@@ -194,8 +194,8 @@ def test_measuring_a_step_leaves_the_run_as_it_was(task, model, tmp_path):
         if name in gradients:
             assert parameter.grad is gradients[name][0] and torch.equal(parameter.grad, gradients[name][1]), name
     torch.rand(3)
-    again = session.grams(session.estimator(measurement, 0), 0, 4)
-    other = session.grams(session.estimator(measurement, 0), 1, 4)
+    again = session.grams([session.estimator(measurement, 0)], 0, 4)[0]
+    other = session.grams([session.estimator(measurement, 0)], 1, 4)[0]
     for name, gram in first.items():
         assert torch.equal(gram, again[name]) and not torch.equal(gram, other[name])
 
@@ -247,7 +247,7 @@ def test_a_smaller_probe_is_the_leading_block(family, tmp_path):
     session = Spectra(job(family), tmp_path / "x.csv.gz", Machine(cache=tmp_path))
     for measurement in session.measurements:
         estimator = session.estimator(measurement, 1)
-        largest, smaller = session.grams(estimator, 1, 4), session.grams(estimator, 1, 2)
+        largest, smaller = session.grams([estimator], 1, 4)[0], session.grams([estimator], 1, 2)[0]
         for name, gram in smaller.items():
             block = largest[name][: len(gram), : len(gram)]
             torch.testing.assert_close(block, gram, rtol=1e-4, atol=1e-7)
@@ -258,7 +258,7 @@ def test_the_table_holds_the_spectrum_of_the_normalised_kernel(tmp_path):
     table = pd.DataFrame(session.probe(0, 0.0, 1))
     assert set(session.costs) == {2, 4}
     measurement = next(m for m in session.measurements if m.directions == 2)
-    grams = session.grams(session.estimator(measurement, 1), 1, 4)
+    grams = session.grams([session.estimator(measurement, 1)], 1, 4)[0]
     rows = table[(table["directions"] == 2) & (table["n"] == 4)]
     assert set(rows["normalisation"]) == {"raw", "cosine", "per_parameter"}
     for row in rows.itertuples():

@@ -12,7 +12,7 @@ initial weights (``agreement.price``).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -34,7 +34,7 @@ from mat.experiments.training.machine import Machine
 from mat.experiments.training.resume import Report
 from mat.forward import evaluation, forward
 from mat.kernels.estimators import STEP, Estimator, positions_of
-from mat.kernels.ntk import NORMALISATIONS, modular_ntk, normalise
+from mat.kernels.ntk import NORMALISATIONS, kernels_by, normalise
 from mat.kernels.spectrum import Spectrum, spectrum
 from mat.seeds import stream_seed
 
@@ -112,23 +112,31 @@ class Spectra(Session):
     def kernels(self, probe_set: int) -> Iterator[tuple[Measurement, dict[str, Tensor]]]:
         """Every measurement with its kernels on the weights as they are, at its largest n."""
         before: dict[str, Tensor] = {}
-        for measurement in self.measurements:
+        for measurement, grams in zip(self.measurements, self._added(probe_set), strict=True):
             n, r, known = measurement.sizes[-1], measurement.directions, measurement.known
-            estimator = self.estimator(measurement, probe_set)
-            if known:  # of the same seed, the directions that come after those
-                estimator = replace(estimator, directions=r - known, skip=known)
-            grams = self.grams(estimator, probe_set, n, check=0)
             if known:
                 grams = {name: (known * before[name][:n, :n] + (r - known) * gram) / r for name, gram in grams.items()}
             yield measurement, grams
             before = grams
+
+    def _added(self, probe_set: int) -> list[dict[str, Tensor]]:
+        """Of every measurement the kernels of those directions that the one before it has not; estimators on as many
+        samples share a forward pass."""
+        together: dict[tuple[int, bool], list[Estimator]] = {}
+        for one in self.measurements:
+            estimator = self.estimator(one, probe_set)
+            if one.known:  # of the same seed, the directions that come after those
+                estimator = replace(estimator, directions=one.directions - one.known, skip=one.known)
+            together.setdefault((one.sizes[-1], one.estimator == STEP), []).append(estimator)
+        found = {key: iter(self.grams(some, probe_set, key[0], check=0)) for key, some in together.items()}
+        return [next(found[one.sizes[-1], one.estimator == STEP]) for one in self.measurements]
 
     def _prices(self, n: int) -> list[dict[str, Any]]:
         """Once per job; not at every checkpoint, because it hardly moves."""
         asked = [one for one in self.measurements if n in one.sizes]
 
         def probe(name: str, directions: int) -> dict[str, Tensor]:
-            return self.grams(self.estimator(Measurement(name, directions, 0, (n,)), 0), 0, n)
+            return self.grams([self.estimator(Measurement(name, directions, 0, (n,)), 0)], 0, n)[0]
 
         if not asked:
             return []
@@ -142,16 +150,16 @@ class Spectra(Session):
         seed = stream_seed(self.job.spec.seed, "agreement", *apart, probe_set)
         return Estimator(name, max(r, 1), seed, self.loop.task.sample_losses, positions)
 
-    def grams(self, estimator: Estimator, probe_set: int, n: int, check: int = 1) -> dict[str, Tensor]:
-        """Module -> its kernel on the first ``n`` samples, found and checked as a probe after a run's first does it."""
-        if estimator.name == STEP:
-            grams: Mapping[str, Tensor] = self.training_step(probe_set).kernels(n)
+    def grams(self, estimators: Sequence[Estimator], probe_set: int, n: int, check: int = 1) -> list[dict[str, Tensor]]:
+        """By each estimator module -> its kernel on the first ``n`` samples, found and checked as a probe after a run's
+        first does it; ``step`` is asked for alone."""
+        if estimators[0].name == STEP:
+            found: Sequence[Mapping[str, Tensor]] = [self.training_step(probe_set).kernels(n)]
         else:
             inputs, labels = self.first(n, probe_set)
-            labels = labels if estimator.name == "loss" else None
             model, partition = self.loop.model, self.loop.controller.partition
-            grams = modular_ntk(model, partition, inputs, estimator, labels=labels, verify=False, check=check)
-        return {name: gram.cpu() for name, gram in grams.items()}
+            found = kernels_by(model, partition, inputs, estimators, labels, verify=False, check=check)
+        return [{name: gram.cpu() for name, gram in grams.items()} for grams in found]
 
     def training_step(self, probe_set: int) -> TrainingStep:
         """A step of the run on the probe set's first samples, as many as a batch has."""
