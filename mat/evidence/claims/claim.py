@@ -70,9 +70,14 @@ class Claim(Entry):
         return replace(self, uses={**self.uses, role: labels})
 
     @property
+    def after(self) -> str:
+        """What decides in its place, in words; "" where it decides."""
+        return f"superseded by {self.superseded_by}" if self.superseded_by else ""
+
+    @property
     def titled(self) -> str:
         """The text, and what decides in its place."""
-        return f"{self.text} (Superseded by {self.superseded_by}.)" if self.superseded_by else self.text
+        return f"{self.text} (S{self.after[1:]}.)" if self.after else self.text
 
     @property
     def labels(self) -> set[str]:
