@@ -20,7 +20,7 @@ class Entry:
     ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
     whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
     the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``).
-    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving.
+    ``needs``: converged, for a claim that is not tested on a task where vanilla has not converged.
     ``superseded_by``: the claim whose rule decides in this one's place, which corrects nothing then."""
 
     id: str
