@@ -24,6 +24,7 @@ _LATEX = {
     "×": r"$\times$", "−": r"$-$", "±": r"$\pm$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "·": r"$\cdot$",
     "λ": r"$\lambda$", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$", "ρ": r"$\rho$",
     "ε": r"$\varepsilon$",
+    "⌈": r"$\lceil$", "⌉": r"$\rceil$", "½": r"$\frac{1}{2}$", "″": "''", "σ": r"$\sigma$", "∞": r"$\infty$",
     "Δ": r"$\Delta$", "Θ": r"$\Theta$", "…": r"\ldots{}",
 }  # fmt: skip
 

@@ -33,10 +33,10 @@ METHODS = {
     "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
     "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)", "vanilla_short": "vanilla (short)",
     "largest": "largest λ_max", "gradient_norm": "gradient norm", "random_exact": "random (exact)",
-    "random_once": "random, drawn once", "shuffled": "λ_max shuffled", "smallest": "smallest λ_max",
-    "depth_low": "lowest layers first", "depth_high": "highest layers first", "kind_head": "heads first",
-    "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½", "vanilla_lr_double": "vanilla, lr × 2",
-    "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
+    "random_residual": "random (residual)", "random_once": "random, drawn once", "shuffled": "λ_max shuffled",
+    "smallest": "smallest λ_max", "depth_low": "lowest layers first", "depth_high": "highest layers first",
+    "kind_head": "heads first", "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½",
+    "vanilla_lr_double": "vanilla, lr × 2", "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
 }  # fmt: skip
 
 

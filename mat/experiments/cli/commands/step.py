@@ -223,7 +223,7 @@ def provenance(tables: Path, figures: Path) -> None:
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
-    """Write REPORT.md and report.html."""
+    """Write REPORT.md, report.html and claims.json."""
     from mat.evidence.report import files
 
     files.report(tables, figures, claims, methods, page, out, ROOT)
@@ -242,6 +242,17 @@ def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) ->
     from mat.evidence.report import files
 
     files.reproducibility(tables, claims, ambiguities, out)
+
+
+@step.command()
+@options.tables
+@FIGURES
+@options.path("--out", "the ZIP file to write", "FILE")
+def crate(tables: Path, figures: Path, out: Path) -> None:
+    """Pack tables, figures and pages as an RO-Crate."""
+    from mat.evidence.report import files
+
+    files.crate(tables, figures, out, ROOT)
 
 
 def schema_text() -> str:
