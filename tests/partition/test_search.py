@@ -11,8 +11,10 @@ import transformers as hf
 from torch import nn
 
 from mat.backward.sparse import SparseBackward
+from mat.partition.attention import Heads
 from mat.partition.discovery import partition_model
 from mat.partition.effect.search import by_effect
+from mat.partition.feedforward import FeedForward
 from tests.partition.families import IDS, TEXT, slices
 from tests.zoo import quietly
 
@@ -115,6 +117,13 @@ class Streamed(nn.Module):
 def test_what_may_be_cut_otherwise_or_is_neither_is_not_found(build):
     torch.manual_seed(0)
     assert by_effect(build().double(), (), {"input": X}) == []
+
+
+def test_an_attention_that_shares_a_map_with_another_layer_is_not_found_in_part():
+    torch.manual_seed(0)
+    model = Model("q|k|v").double()
+    found = by_effect(model, {"layers.0.a.weight"}, {"x": X})
+    assert sorted(type(part).__name__ for part in found) == ["FeedForward", "FeedForward", "Heads"]
 
 
 def test_neurons_that_no_sample_wakes_are_still_told_from_heads():
