@@ -12,12 +12,12 @@ import pytest
 from mat.methods import METHODS
 from tests.end_to_end.browser import PATIENCE, Browser, program
 
+pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed (make docs builds the site)")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],

@@ -27,7 +27,7 @@ from mat.records.files import write_text
 
 PLACE = re.compile(r"(<!-- mat:(\w+)((?: [^\s>]+)*) -->\n).*?(<!-- /mat -->)", re.DOTALL)
 # asked at the top, each answered by the first of its claims that the scale tests
-QUESTIONS = (("C4r", "C4"), ("C5r", "C5"), ("X10", "X1c", "X1b", "X1"))
+QUESTIONS = (("C4b", "C4"), ("C5r", "C5"), ("X10", "X1c", "X1b", "X1"))
 
 
 def fill(root: Path) -> list[str]:
