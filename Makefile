@@ -6,8 +6,8 @@ CORES ?= all
 BIN := $(VENV)/bin
 ACTIVATE := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: run test test-slurm lint lint-style lint-imports lint-types lint-workflow check-results figures reference plan \
-  clean distclean
+.PHONY: run test test-slurm docs wheel lint lint-style lint-imports lint-types lint-workflow check-results figures \
+  reference pilots plan clean distclean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -45,11 +45,24 @@ figures: $(VENV)/.installed
 reference: $(VENV)/.installed
 	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make $(SCALE)
 
+# a pilot: one seed of vanilla on every task that is trained until it has converged, and its reference
+pilots: $(VENV)/.installed
+	$(ACTIVATE) snakemake --cores $(CORES) --config scale=subset only=converged,vanilla 'seeds=[0]'
+	$(ACTIVATE) OMP_NUM_THREADS=1 python -m mat reference make subset/only/converged,vanilla,seeds-0
+
 # the workflow through a SLURM of one node on this machine, what Kubernetes is sent, the image's steps; needs slurm-wlm,
 # munge, rsync and debootstrap, and skips what it finds no tool for
 test-slurm: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slurm,kubernetes]"
 	$(ACTIVATE) OMP_NUM_THREADS=1 tests/clusters/one_node.sh pytest -q -m "" tests/clusters
+
+# the pages of README and docs as a site, strictly, without network: build/docs/index.html
+docs: $(VENV)/.installed-docs
+	$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+# a wheel, built and used in a clean environment
+wheel: $(VENV)/.installed-test
+	$(ACTIVATE) pytest -q -m wheel tests/test_wheel.py
 
 # what the scale would cost, before anything is run
 plan: $(VENV)/.installed
@@ -64,6 +77,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 # what was trained, measured and fetched stays, with Snakemake's record of it; so does what is committed

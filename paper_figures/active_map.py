@@ -1,4 +1,4 @@
-"""Figure: which modules were active when, as the share of seeds, one panel per task and method."""
+"""Figure: which modules were selected when, what of them got gradients, and random selection beside."""
 
 from __future__ import annotations
 
@@ -15,86 +15,103 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from mat.evidence.runs.pooled import Tables
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "Which modules trained when",
-    "about": "The share of seeds in which each module was active, and where no gradient reached what was.",
+    "about": (
+        "The share of seeds in which each module was selected and, where it was recorded, the share of steps in which "
+        "it received a gradient, with random selection beside."
+    ),
     "held": "{seeds}; no ledger.",
     "place": 80,
 }
 
-METHODS = ("mat", "mat_exact", "random")
+COLUMNS = (("mat", "active"), ("mat", "reached"), ("random", "active"))
+METHODS = tuple(dict.fromkeys(method for method, _ in COLUMNS))
+SAID = {"active": "selected", "reached": "got gradients"}
 SHARES = LinearSegmentedColormap.from_list("share", ["#F7F7F7", "#56B4E9", "#08306B"])
 ROW = 0.122  # inches per module: one line of 7 point text
-TALLEST = 7.5  # inches of one task's panels; more modules get thinner rows and one label per group
-MOST = 4  # tasks with a line of panels for each
+TALLEST = 4.0  # inches of one task's panels; more modules get thinner rows and one label per group
 DECORATION, ABOVE = 0.55, 0.75  # inches of a line's titles and tick labels; of the legend and the footer
-UNREACHED = {"facecolor": "0.72", "edgecolor": "0.35", "hatch": "xxxx", "linewidth": 0}
 FROZEN = {"facecolor": styles.ORANGE, "edgecolor": "0.25", "hatch": "////", "linewidth": 0}
 
 
-def draw(tables: Tables) -> Figure:
-    """Rows: tasks, each as tall as its modules need. Columns: MAT and what it is compared with. More tasks than a page
-    has room for: the first method of each task alone, as many tasks in a row as there would be methods."""
-    shown = {task: [name for name in METHODS if len(tables.finished(task, name))] for task in tables.tasks}
-    shown = {task: methods for task, methods in shown.items() if methods}
+def draw(tables: Tables) -> list[Figure]:
+    """Rows: tasks, each as tall as its modules need. Columns: what MAT selected, what of it got gradients, and what
+    random selection selected. As many pages as they need."""
+    shown = {task: columns for task in tables.tasks if (columns := columns_of(tables, task))}
     if not shown:
-        return common.nothing(tables, f"No finished run of {', '.join(METHODS)}.")
-    alone = len(shown) > MOST
-    cells = [(task, method) for task, methods in shown.items() for method in (methods[:1] if alone else methods)]
-    if alone:
-        lines = [cells[start : start + len(METHODS)] for start in range(0, len(cells), len(METHODS))]
-    else:
-        lines = [[cell for cell in cells if cell[0] == task] for task in shown]
-    orders = {task: module_order(tables, task, methods[0]) for task, methods in shown.items()}
-    heights = panel_heights([max(len(orders[task]) for task, _ in line) for line in lines])
-    columns = max(len(line) for line in lines)
+        return [common.nothing(tables, f"No finished run of {', '.join(METHODS)}.")]
+    orders = {task: module_order(tables, task, columns[0][0]) for task, columns in shown.items()}
+    pages: list[list[str]] = [[]]
+    for task in shown:
+        if inches(orders, [*pages[-1], task]) > common.PAGE:
+            pages.append([])
+        pages[-1].append(task)
+    return [page(tables, {task: shown[task] for task in tasks}, orders) for tasks in pages]
+
+
+def columns_of(tables: Tables, task: str) -> list[tuple[str, str]]:
+    """The columns that a task has runs for; what was reached, where its runs recorded it."""
+    found = [column for column in COLUMNS if len(tables.finished(task, column[0]))]
+    return [
+        (method, flag)
+        for method, flag in found
+        if flag == "active" or tables.probes_of(*tables.finished(task, method)["run"])["reached"].notna().any()
+    ]
+
+
+def height_of(order: pd.DataFrame) -> float:
+    """Inches of a task's panels, by its modules."""
+    return min(max(ROW * len(order), 0.9), TALLEST)
+
+
+def inches(orders: dict[str, pd.DataFrame], tasks: list[str]) -> float:
+    """Height of a page with these tasks."""
+    return ABOVE + sum(height_of(orders[task]) + DECORATION for task in tasks)
+
+
+def page(tables: Tables, shown: dict[str, list[tuple[str, str]]], orders: dict[str, pd.DataFrame]) -> Figure:
+    """A line of panels for each of some tasks."""
+    heights, columns = [height_of(orders[task]) for task in shown], max(map(len, shown.values()))
     figure, axes = plt.subplots(
-        len(lines), columns, squeeze=False, figsize=(common.WIDTH, sum(heights) + DECORATION * len(lines) + ABOVE),
+        len(shown), columns, squeeze=False, figsize=(common.WIDTH, inches(orders, list(shown))),
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
-    for line, row, height in zip(lines, axes, heights, strict=True):
-        for column, ax in enumerate(row):
-            if column >= len(line):
-                ax.set_axis_off()
-                continue
-            task, method = line[column]
-            panel(ax, tables, task, method, orders[task], height, labels=alone or column == 0)
-    legend(figure, max(len(tables.finished(*cell)) for cell in cells))
-    seeds = common.seeds_text(tables, sorted({method for _, method in cells}))
+    for (task, line), row, height in zip(shown.items(), axes, heights, strict=True):
+        for ax in row[len(line) :]:
+            ax.set_axis_off()
+        for place, (ax, column) in enumerate(zip(row, line, strict=False)):
+            panel(ax, tables, task, column, orders[task], height, labels=place == 0)
+    legend(figure)
     common.footer(
         figure,
-        f"scale {tables.scope}  ·  {seeds}  ·  no ledger: the horizontal axis is probe intervals",
-        "rows: layer · module, or layer · kind (modules), input at the top  ·  lines separate layers",
+        f"scale {tables.scope}  ·  {common.seeds_text(tables, METHODS)}  ·  no ledger: the horizontal axis is probe "
+        "intervals",
+        "rows: modules, the first of a layer with its layer, or layer · kind (modules); input at the top  ·  lines "
+        "separate layers",
     )
     return figure
 
 
-def panel_heights(modules: list[int]) -> list[float]:
-    """Inches of every line of panels, by its modules; all of them are lowered until the figure fits a page."""
-    wanted = [min(max(ROW * count, 0.9), TALLEST) for count in modules]
-    room = common.PAGE - ABOVE - DECORATION * len(wanted)
-    return [height * min(1.0, room / sum(wanted)) for height in wanted]
-
-
-def panel(ax: Axes, tables: Tables, task: str, method: str, order: pd.DataFrame, height: float, labels: bool) -> None:
-    """One task and method: dark where all seeds had the module active, marked where most froze it, or had it active
-    while no gradient reached it."""
-    active, frozen, unreached = (
-        shares(tables, task, method, flag, order) for flag in ("active", "frozen", "unreached")
-    )
-    edges = (np.arange(count + 1) - 0.5 for count in reversed(active.shape))
-    ax.pcolormesh(*edges, active, cmap=SHARES, vmin=0, vmax=1)
-    for marked, look in ((unreached, UNREACHED), (frozen, FROZEN)):
-        for row, column in np.argwhere(marked > 0.5):
-            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+def panel(
+    ax: Axes, tables: Tables, task: str, column: tuple[str, str], order: pd.DataFrame, height: float, labels: bool
+) -> None:
+    """One task and column: dark where all seeds had the module so, marked where most froze it."""
+    method, flag = column
+    found = shares(tables, task, method, flag, order)
+    edges = (np.arange(count + 1) - 0.5 for count in reversed(found.shape))
+    ax.pcolormesh(*edges, found, cmap=SHARES, vmin=0, vmax=1)
+    for row, interval in np.argwhere(shares(tables, task, method, "frozen", order) > 0.5):
+        ax.add_patch(Rectangle((interval - 0.5, row - 0.5), 1, 1, **FROZEN))
     starts = np.flatnonzero(np.diff(order["layer"].to_numpy())) + 0.5
-    ax.hlines(starts, -0.5, active.shape[1] - 0.5, color="0.25", linewidth=0.8)
+    ax.hlines(starts, -0.5, found.shape[1] - 0.5, color="0.25", linewidth=0.8)
     seeds = len(tables.finished(task, method))
     ax.set(
-        title=common.title(task, f"{styles.method_name(method)}, n = {seeds}"), xlabel="probe interval",
-        xlim=(-0.5, active.shape[1] - 0.5), ylim=(len(order) - 0.5, -0.5),
+        xlabel="probe interval", xlim=(-0.5, found.shape[1] - 0.5), ylim=(len(order) - 0.5, -0.5)
     )  # fmt: skip
+    ax.set_title(f"{words.task(task)}\n{styles.method_name(method)}: {SAID[flag]}, n = {seeds}", fontsize=7.5)
     ax.xaxis.get_major_locator().set_params(integer=True)
     at, texts = row_labels(order, height)
     ax.set_yticks(at, texts if labels else [""] * len(at))
@@ -111,8 +128,13 @@ def module_order(tables: Tables, task: str, method: str) -> pd.DataFrame:
         order.itertuples(index=False), key=lambda row: (row.layer, kinds.get(row.kind, 9), row.kind, keys[row.module])
     )
     names = common.module_names([tuple(row) for row in chosen])
-    frame = pd.DataFrame(chosen)
-    return frame.assign(label=[f"{row.layer} · {names[row.module]}" for row in chosen])
+    frame, first = pd.DataFrame(chosen), {row.layer: row.module for row in reversed(chosen)}
+    return frame.assign(
+        label=[
+            f"layer {row.layer} · {names[row.module]}" if first[row.layer] == row.module else names[row.module]
+            for row in chosen
+        ]
+    )
 
 
 def row_labels(order: pd.DataFrame, height: float) -> tuple[list[float], list[str]]:
@@ -136,25 +158,21 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def shares(tables: Tables, task: str, method: str, flag: str, order: pd.DataFrame) -> np.ndarray:
-    """Share of finished seeds, per (module in ``order``, interval), that had the module ``active``, ``frozen`` or
-    ``unreached``: active, and reached by a gradient in less than half of the interval's steps."""
+    """Share of finished seeds, per (module in ``order``, interval), that had the module ``active`` or ``frozen``; of
+    ``reached`` the mean share of the interval's steps in which a gradient reached it while it was active."""
     rows = tables.probes_of(*tables.finished(task, method)["run"])
-    rows["unreached"] = rows["active"] & (rows["reached"] < 0.5)
-    wide = rows.assign(flag=rows[flag].astype(float)).pivot_table(index="module", columns="interval", values="flag")
+    shown = rows[flag].astype(float).where(rows["active"] | (flag != "reached"), 0.0)
+    wide = rows.assign(flag=shown).pivot_table(index="module", columns="interval", values="flag")
     return wide.reindex(order["module"]).to_numpy(dtype=float)
 
 
-def legend(figure: Figure, seeds: int) -> None:
-    """The shares that can occur (at most five of them) and the signs for modules, above the panels."""
-    levels = np.linspace(0, 1, min(seeds, 4) + 1)
+def legend(figure: Figure) -> None:
+    """Shares and the sign for frozen modules, above the panels."""
     handles = [
-        *(Patch(facecolor=SHARES(share), edgecolor="0.6", label=f"{share:.0%}") for share in levels),
-        Patch(**UNREACHED, label="active, not reached"),
-        Patch(**FROZEN, label="frozen"),
+        *(Patch(facecolor=SHARES(share), edgecolor="0.6", label=f"{share:.0%}") for share in np.linspace(0, 1, 5)),
+        Patch(**FROZEN, label="frozen in most seeds"),
     ]
-    title = (
-        "share of seeds in which the module was active  ·  in most seeds: active while no gradient reached it, frozen"
-    )
+    title = "selected: share of seeds  ·  got gradients: share of steps, mean over seeds"
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), title=title, title_fontsize=7)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
 
@@ -17,22 +18,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from PIL import Image
 
 from mat.evidence.catalogue.tables import load
 from mat.evidence.measures.over_seeds import Row
 from mat.evidence.measures.spectra import has_spectra
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
+from mat.evidence.text import words
 
 WIDTH = 7.0  # inches, two columns
 PAGE = 9.8  # inches, the tallest figure: a page without its margins
 COLUMNS = 3  # of panels, where there is one for every task
 MANY = 10  # panels
 MOST_POWERS = 5  # of ten that are labelled on an axis
-DPI = 200
+DPI = 150  # of the PNG, for screens; the PDF is for print
 GRID = 200  # points of a band
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
 DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
@@ -116,7 +120,9 @@ def row_height(rows: int, above: float, height: float) -> float:
 
 
 def task_title(ax: Axes, text: str) -> None:
-    """A panel's title; smaller where a long name stands over one of many panels."""
+    """A task's name over its panel; smaller where a long name stands over one of many panels."""
+    first, *more = text.split("\n")
+    text = "\n".join([words.task(first), *more])
     narrow = ax.get_gridspec().ncols > COLUMNS and max(map(len, text.split("\n"))) > 18
     ax.set_title(text, **({"fontsize": 7} if narrow else {}))
 
@@ -192,17 +198,27 @@ def footer(figure: Figure, *lines: str) -> None:
     figure.text(*place, "\n".join(lines), fontsize=7, color="0.3", ha="left", va="bottom")
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write ``name.pdf`` and ``name.png``, without dates, so that equal figures are equal files."""
+def save(pages: Sequence[Figure], folder: Path, name: str) -> list[Path]:
+    """Write the pages of a figure as ``name.pdf`` and, below each other, as ``name.png``, without dates, so that equal
+    figures are equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
-    figure.savefig(paths[0], metadata={"CreationDate": None, "ModDate": None})
-    figure.savefig(paths[1], dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
+    with PdfPages(paths[0], metadata={"CreationDate": None, "ModDate": None}) as pdf:
+        for page in pages:
+            pdf.savefig(page)
+    pictures = []
+    for page in pages:
+        page.savefig(picture := BytesIO(), dpi=DPI, metadata={"Software": None})
+        pictures.append(Image.open(picture))
+        plt.close(page)
+    whole = Image.new("RGB", (pictures[0].width, sum(each.height for each in pictures)), "white")
+    for number, each in enumerate(pictures):
+        whole.paste(each, (0, sum(before.height for before in pictures[:number])))
+    whole.save(paths[1], optimize=True)
     return paths
 
 
-def main(draw: Callable[[Tables], Figure], script: str, arguments: Sequence[str] | None = None) -> None:
+def main(draw: Callable[[Tables], Figure | list[Figure]], script: str, arguments: Sequence[str] | None = None) -> None:
     """Command line of a figure's script: ``--tables`` and ``--out``; draws with the shared style."""
     name = Path(script).stem
     parser = argparse.ArgumentParser(description=sys.modules[draw.__module__].__doc__)
@@ -211,5 +227,6 @@ def main(draw: Callable[[Tables], Figure], script: str, arguments: Sequence[str]
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {name}.pdf and {name}.png")
     options = parser.parse_args(arguments)
     with plt.style.context(Path(__file__).with_name("style.mplstyle")):
-        for path in save(draw(load(options.tables)), options.out, name):
+        drawn = draw(load(options.tables))
+        for path in save(drawn if isinstance(drawn, list) else [drawn], options.out, name):
             print(path)

@@ -13,6 +13,7 @@ from styles import BLACK, BLUE, GREEN, INDIGO, ORANGE, PURPLE, SKY, VERMILION, Y
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.estimator_choice import TRAINED, changes
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "Agreement of estimators",
@@ -66,7 +67,7 @@ def draw(tables: Tables) -> Figure:
             ax.yaxis.set_major_locator(MultipleLocator(0.25))
         ours[2].set_xlim(low, 1.06)
         ours[0].set_title(
-            f"{family} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
+            f"{words.task(family)} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
             f"reference: {shown(first['reference']) or 'none'}",
             fontsize=7,
         )

@@ -16,6 +16,7 @@ from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.estimator_choice import tau
 from mat.evidence.tables.estimator_price import at_end
 from mat.evidence.tables.price_list import best
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "Cost and agreement of estimators",
@@ -49,7 +50,7 @@ def draw(tables: Tables) -> Figure:
             panel(ax, rows, cost, marks)
         first = table[table["family"] == family].iloc[0]
         reference = f"{shown(first['reference'])}\nn = {first['reference_n']}" if first["reference"] else "none"
-        axes[0][column].set_title(f"{family} ({first['task']})\nreference: {reference}", fontsize=7.5)
+        axes[0][column].set_title(f"{words.task(family)} ({first['task']})\nreference: {reference}", fontsize=7.5)
         axes[1][column].set_xlabel("a probe, % of an epoch")
     low = table.loc[table["share"] == 1, "tau_mean"].min()
     axes[0][0].set_ylim(min(0.0, low if np.isfinite(low) else 0.0) - 0.08, 1.06)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.branches import interval_at
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 FIGURE = {
     "title": "Generalisation",
@@ -68,7 +68,7 @@ def draw(tables: Tables) -> Figure:
             ax.set_ylabel(f"{MEASURES[measure]}{points}", fontsize=7)
         first = table[table["family"] == family].iloc[0]
         none = "" if shown else "\nevery branch diverged"
-        name = common.title(family, f"{first['task']}, {first['loss_unit']}")
+        name = common.title(words.task(family), f"{first['task']}, {first['loss_unit']}")
         ours[0].set_title(f"{name}{none}\n{ours[0].get_title()}".strip(), fontsize=7)
     figure.legend(
         handles=[styles.handle(name, style, markersize=4.5) for name, style in SETS.items()],

@@ -16,6 +16,7 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference
 from mat.evidence.tables.columns import read
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "Quality and saving, task by task",
@@ -151,7 +152,7 @@ def names(ax: Axes, tables: Tables, tasks: list[str]) -> None:
     for row, task in enumerate(tasks):
         metric = next(iter(tables.metrics(task))).replace("_", " ")
         ax.annotate(
-            f"{task}\n{metric}", (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0),
+            f"{words.task(task)}\n{metric}", (0, row), xycoords=("axes fraction", "data"), xytext=(-4, 0),
             textcoords="offset points", ha="right", va="center", fontsize=7.5,
         )  # fmt: skip
 

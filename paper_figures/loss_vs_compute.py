@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
+from mat.evidence.text import words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit, total_macs
 
 FIGURE = {
@@ -52,7 +53,7 @@ def draw(tables: Tables) -> Figure:
         for ax in axes:
             panel(ax, tables, bands, bounds(tables, task), near_end=ax is axes[-1])
             ax.set_ylabel(f"validation loss, {tables.loss_unit(task)}")
-        axes[0].set_title(task)
+        axes[0].set_title(words.task(task))
     common.legend(figure, ncols=NCOLS, handlelength=3)
     notes = [
         *(["bottom: the same curves, enlarged around the losses at their ends"] if paired else []),

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.replay import LANDS, OF_SPECTRUM, SAID, SCOPES
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "What other readings would select",
@@ -39,7 +40,9 @@ def draw(tables: Tables) -> Figure:
     for ax, task in zip(axes, tasks, strict=True):
         rows = frame[frame["task"] == task]
         panel(ax, rows)
-        common.task_title(ax, common.title(task, f"{styles.method_name(rows['trajectory'].iloc[0])}'s spectra"))
+        common.task_title(
+            ax, common.title(words.task(task), f"{styles.method_name(rows['trajectory'].iloc[0])}'s spectra")
+        )
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("active modules, %")
     common.legend(figure, ncols=3, handlelength=2.4)

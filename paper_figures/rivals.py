@@ -11,6 +11,7 @@ from mat.evidence.measures import over_seeds
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.text import words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 FIGURE = {
@@ -86,7 +87,7 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
     ax.set_xlim(left=0)
     if not higher:
         ax.invert_yaxis()
-    ax.set_title(task)
+    ax.set_title(words.task(task))
     ax.set_xlabel(f"compute at the end, {flop}")
     ax.set_ylabel(f"test {metrics.title(metric, unit)}")
     ax.grid(True)

@@ -14,6 +14,7 @@ from mat.evidence.measures.curves import LAST, minimum_row
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.sanity import DIRECTIONS, SMOOTHED, baselines
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "What vanilla learned",
@@ -64,7 +65,8 @@ def draw(tables: Tables) -> Figure:
 
 def titled(task: str, stated: pd.Series | None) -> str:
     """The task, and whether its level was reached."""
-    return task if stated is None or not stated["verdict"] else f"{task}: {stated['verdict']}"
+    name = words.task(task)
+    return name if stated is None or not stated["verdict"] else f"{name}: {stated['verdict']}"
 
 
 def level(tables: Tables, task: str) -> pd.Series | None:

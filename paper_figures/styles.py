@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 
 from mat.evidence.runs import method_groups
+from mat.evidence.text import words
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -47,6 +48,7 @@ STYLES = {
     "mat_exact": Style(PURPLE, "--", "D"),
     "mat_residual": Style(PURPLE, (0, (6, 1, 2, 1)), "D", "none"),
     "random": Style(BLUE, "-.", "^"),
+    "random_residual": Style(BLUE, (0, (6, 1, 2, 1)), "^", "left"),
     "multirate": Style(GREEN, (0, (1, 1)), "v"),
     "mat_modular": Style(VERMILION, (0, (8, 1.5)), "s", "none"),
     "mat_temporal": Style(VERMILION, (0, (8, 1.5, 1, 1.5)), "s", "left"),
@@ -71,18 +73,6 @@ SPARE = (
     Style(BLUE, (0, (1, 2, 4, 2)), "^", "none"),
     Style(ORANGE, (0, (9, 1, 3, 1)), "P", "none"),
 )
-NAMES = {
-    "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
-    "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
-    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
-    "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)",
-    "vanilla_short": "vanilla (short)", "largest": f"largest {LAMBDA}", "gradient_norm": "gradient norm",
-    "random_exact": "random (exact)",
-    "random_once": "random, drawn once", "shuffled": f"{LAMBDA} shuffled", "smallest": f"smallest {LAMBDA}",
-    "depth_low": "lowest layers first", "depth_high": "highest layers first", "kind_head": "heads first",
-    "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½", "vanilla_lr_double": "vanilla, lr × 2",
-    "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
-}  # fmt: skip
 
 # no two kinds are of one lightness in grey; the printed name is a plural
 KINDS = {
@@ -118,7 +108,7 @@ def kind_style(kind: str, found: Iterable[str]) -> tuple[str, Style]:
 
 def method_name(method: str) -> str:
     """The label as printed."""
-    return NAMES.get(method, method)
+    return words.method(method).replace("λ_max", LAMBDA)
 
 
 def method_handles(methods: Iterable[str]) -> list[plt.Line2D]:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mat.evidence.runs.pooled import Tables
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "Open choices",
@@ -48,7 +49,7 @@ def draw(tables: Tables) -> Figure:
     for ax, ((task, claim), rows) in zip(grid.flat, parts.items(), strict=False):
         panel(ax, rows)
         measure = rows["measure"].iloc[0]
-        ax.set_title(common.title(task, f"{measure} ({claim})"))
+        ax.set_title(common.title(words.task(task), f"{measure} ({claim})"))
         ax.set_xlabel(f"{measure},\n{rows['unit'].iloc[0]}")
     figure.legend(
         handles=[

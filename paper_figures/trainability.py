@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.tables.branches import interval_at
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 FIGURE = {
     "title": "Trainability",
@@ -52,7 +52,7 @@ def draw(tables: Tables) -> Figure:
             scatter(ax, at, rho(own, checkpoint, "lambda_max", ""), checkpoint, last)
         first = own.iloc[0]
         ours[0].set_ylabel("loss decrease")
-        name = common.title(family, f"{first['task']}, {first['loss_unit']}")
+        name = common.title(words.task(family), f"{first['task']}, {first['loss_unit']}")
         ours[0].set_title(f"{name}\n{ours[0].get_title()}", fontsize=7.5)
         correlations(ours[-1], own, cells, last)
     kinds = styles.kinds(modules["kind"])

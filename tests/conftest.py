@@ -2,17 +2,19 @@ import gc
 import os
 
 import pytest
-import torch
 from hypothesis import settings
 
+gc.disable()  # nothing that modules define is garbage
 settings.register_profile("mat", deadline=None, max_examples=15, derandomize=True)
 settings.load_profile("mat")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves its core to the other tests
 
 
 def pytest_collection_finish():
     """What all modules have defined stays: no collection of garbage, such as Trainer's own, goes through it again."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():
@@ -21,4 +23,6 @@ def pytest_unconfigure():
 
 @pytest.fixture(autouse=True)
 def one_thread():
+    import torch
+
     torch.set_num_threads(1)

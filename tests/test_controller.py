@@ -1,9 +1,7 @@
-"""The controller in a plain training loop, and the README's own example, run as it is printed."""
+"""The controller in a plain training loop."""
 
 import math
-import re
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,31 +21,6 @@ from mat.prices import counted_prices
 from mat.records.columns import PROBE_RECORD
 from mat.seeds import stream_seed
 from tests.cases import bert_case, logits, moved, per_sample, resnet_case, routed, switch_case, vgg_case
-
-README = Path(__file__).parents[1] / "README.md"
-
-
-def test_the_examples_in_the_readme_run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    kernels_block, training_block, trainer_block = re.findall(
-        r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
-    )
-    scope: dict = {}
-    exec(compile(kernels_block, "README.md", "exec"), scope)
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in ("lambda_max", "layer0.head0", "layer1.ffn"))
-    assert len(kernels_block.strip().splitlines()) <= 10
-    scope = {}
-    exec(compile(training_block, "README.md", "exec"), scope)
-    controller = scope["controller"]
-    assert controller.step > 0
-    assert len(controller.history) >= 2
-    assert {row["module"] for row in controller.records} == set(controller.partition.names)
-    scope = {}
-    exec(compile(trainer_block, "README.md", "exec"), scope)
-    controller = scope["callback"].controller
-    assert controller.step == 30 and len(controller.history) == 3
-    assert not any("forward" in vars(module) for module in scope["model"].modules())
 
 
 def step(case, controller, optimizer):

@@ -25,12 +25,6 @@ def check_increasing(name: str, values: tuple[Any, ...]) -> None:
         raise InputError(f"{name} must be increasing and at least one, got {list(values)}")
 
 
-def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise InputError unless ``value`` is one of ``known``."""
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
 def check_most(name: str, value: int, most: int) -> None:
     """Raise InputError unless ``value`` is at most ``most``: what is larger is a slip that would end in a memory error,
     after a long wait."""

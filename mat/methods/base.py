@@ -177,6 +177,20 @@ class Matched(Method):
         return context.counts[min(context.interval, len(context.counts) - 1)]
 
 
+@dataclass(frozen=True)
+class SameCompute(Method):
+    """A method that spends the whole compute of the run that it is matched to."""
+
+    match: str | None = None
+    """Label of the run whose whole compute is spent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match is None:
+            name = type(self).__module__.rpartition(".")[2]
+            raise InputError(f"{name} needs match, a method of the same config, such as mat")
+
+
 def probe_passes(measured: Collection[str], kernel: int) -> list[int]:
     """Backward passes of every measurement of a probe, each of which takes a forward pass, too; ``kernel``: of the
     kernel's estimator. One without a pass of its own (0) has both measurements from a training step, whose samples'

@@ -13,23 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection
+from mat.methods.base import Context, SameCompute, Selection
 
 
 @dataclass(frozen=True)
-class EarlyStop(Method):
-    match: str | None = None
-    """Label of the run whose whole compute is spent."""
+class EarlyStop(SameCompute):
     schedule: Literal["cut", "compressed"] = "compressed"
     """Learning rate's schedule: cut (left before its end) or compressed (gone through in the steps that there
     are)."""
     dense: ClassVar = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.match is None:
-            raise InputError("early_stop needs match, a method of the same config, such as mat")
 
     def select(self, context: Context) -> Selection:
         return Selection(frozenset(context.modules))

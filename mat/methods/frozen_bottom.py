@@ -19,20 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mat.errors import InputError
-from mat.methods.base import Context, Method, Selection, freeze_lowest, layers_of
+from mat.methods.base import Context, SameCompute, Selection, freeze_lowest, layers_of
 
 
 @dataclass(frozen=True)
-class FrozenBottom(Method):
-    match: str | None = None
-    """Label of the run whose whole compute is spent."""
+class FrozenBottom(SameCompute):
     needs_cost: ClassVar = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.match is None:
-            raise InputError("frozen_bottom needs match, a method of the same config, such as mat")
 
     def select(self, context: Context) -> Selection:
         assert context.cost is not None  # it needs_cost

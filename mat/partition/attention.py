@@ -1,4 +1,4 @@
-"""Find attention: four projections of matching shapes beside a head count."""
+"""Find attention: projections of matching shapes beside a head count."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ SEPARATE = (
 FUSED = (
     ("qkv", "proj"),  # Swin
     ("c_attn", "c_proj"),  # GPT-2
+    ("qkv_proj", "o_proj"),  # Phi-3
+    ("Wqkv", "out_proj"),  # MPT, DBRX
+)
+LATENT = (  # keys and values, head by head, out of a latent that all heads share; queries out of one, or not
+    ("q_b_proj", "kv_b_proj", "o_proj"),  # DeepSeek-V3
+    ("q_proj", "kv_b_proj", "o_proj"),  # DeepSeek-V2 Lite
 )
 FUSED_KEY_VALUE = (("q_attn", "c_attn", "c_proj"),)  # GPT-2's cross-attention: query apart
 POSITION_TABLES = ("cpb_mlp",)  # Swin v2 computes its table of position biases by a small net
@@ -33,15 +39,22 @@ HEAD_WIDTH = ("head_dim", "attention_head_size", "key_value_proj_dim")
 
 @dataclass(frozen=True)
 class Heads:
-    """One attention: ``heads`` query heads share ``groups`` key/value heads; ``core`` computes it."""
+    """One attention: ``inputs`` (query, key and value, some of them perhaps in one) and ``output`` in ``groups`` equal
+    runs, of which each is a head's, or that of all heads that share a key and a value; ``core`` computes it.
+
+    ``named``: found by names; else ``core`` may compute other things, too.
+    """
 
     core: str
-    query: Projection
-    key: Projection
-    value: Projection
+    inputs: tuple[Projection, ...]
     output: Projection
-    heads: int
     groups: int
+    named: bool = True
+
+    @property
+    def place(self) -> str:
+        """What of the model holds nothing but this."""
+        return self.core if self.named else parent(self.output.weight)
 
     @property
     def width(self) -> int:
@@ -49,12 +62,8 @@ class Heads:
         return self.output.rows
 
     @property
-    def inputs(self) -> tuple[Projection, ...]:
-        return self.query, self.key, self.value
-
-    @property
     def weights(self) -> set[str]:
-        return {self.query.weight, self.key.weight, self.value.weight, self.output.weight}
+        return {self.output.weight, *(place.weight for place in self.inputs)}
 
     def slices(self, group: int, outputs: bool) -> tuple[Slice, ...]:
         """What key/value group ``group`` owns; with a group per head, what that head owns."""
@@ -83,14 +92,17 @@ def attentions(model: nn.Module) -> Iterator[Heads]:
     """Every attention of ``model``, in order. Raises InputError when heads do not divide the projections."""
     modules = dict(model.named_modules())
     for path, module in modules.items():
+        if latent := _latent(path, module, modules):
+            yield latent
+            continue
         places = _multihead(path, module) or _separate(path, modules) or _fused(path, modules)
         if places is None:
             continue
-        query, key, value, output = places
+        *inputs, output = places
+        query, key, value = inputs
         heads = _head_count(path, module, query.rows) if _match(query, key, value, output) else None
         if heads:
-            groups = _key_value_heads(path, query.rows, key.rows, heads)
-            yield Heads(path, query, key, value, output, heads, groups)
+            yield Heads(path, tuple(inputs), output, _key_value_heads(path, query.rows, key.rows, heads))
 
 
 def _match(query: Projection, key: Projection, value: Projection, output: Projection) -> bool:
@@ -113,7 +125,19 @@ def _fused(path: str, modules: dict[str, nn.Module]) -> tuple[Projection, ...] |
     for names in FUSED:
         fused, output = (_find(path, name, modules) for name in names)
         if fused and output:
-            return (*fused.parts(3), output) if fused.rows == 3 * output.columns else None
+            shared, odd = divmod(fused.rows - output.columns, 2)
+            return None if odd or shared < 1 else (*fused.cut(output.columns, shared, shared), output)
+    return None
+
+
+def _latent(path: str, core: nn.Module, modules: dict[str, nn.Module]) -> Heads | None:
+    heads = _attribute(core, HEADS) or 0
+    for names in LATENT if heads else ():
+        places = [place for name in names if (place := _find(path, name, modules))]
+        if len(places) == len(names):
+            *inputs, output = places
+            fits = not any(length % heads for length in (output.columns, *(place.rows for place in inputs)))
+            return Heads(path, tuple(inputs), output, heads) if fits else None
     return None
 
 

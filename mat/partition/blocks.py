@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from mat.partition.attention import Heads, attentions
-from mat.partition.feedforward import Experts, FeedForward, feed_forwards
+from mat.partition.feedforward import Experts, FeedForward, feed_forwards, widths
 from mat.partition.projections import ancestors, join, nearest, parent, within
 
 CROSS = ("cross", "encdec", "encoder_attn", "multihead_attn")  # what names a second attention in a block
-CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+LISTS = (nn.ModuleList, nn.ModuleDict)
+CONTAINERS = (*LISTS, nn.Sequential)
 
 
 @dataclass(frozen=True)
@@ -25,30 +27,42 @@ class Block:
     experts: tuple[tuple[str, Experts], ...]
 
 
-def blocks(model: nn.Module) -> list[Block]:
-    """The transformer layers of ``model``, in order.
+def blocks(model: nn.Module, also: Sequence[Heads | FeedForward] = ()) -> list[Block]:
+    """The transformer layers of ``model``, in order. ``also``: parts that were found otherwise than by names.
 
     A block is the smallest module with an attention and a feed-forward part of the same width, so a pair of
     linear layers in an output head is none. An attention whose feed-forward part is not recognised is a block
-    by itself. Blocks are named ``layer{d}``; where some stacks of blocks have cross-attention and others have
-    not, ``decoder{d}`` and ``encoder{d}``.
+    by itself, and so are feed-forward parts without an attention beside such blocks. Blocks are named ``layer{d}``;
+    where some stacks of blocks have cross-attention and others have not, ``decoder{d}`` and ``encoder{d}``.
     """
     modules = dict(model.named_modules())
     order = {path: i for i, path in enumerate(modules)}
-    found = list(attentions(model))
+    found = [*attentions(model), *(part for part in also if isinstance(part, Heads))]
     dense, experts = feed_forwards(model, found)
     parts: list[FeedForward | Experts] = [*dense, *experts]
+    taken = {weight for part in parts for weight in part.weights}
+    free = [part for part in also if isinstance(part, FeedForward) and taken.isdisjoint(part.weights)]
+    parts += [part for part in free if part.down.rows in widths(part.path, found)]
     homes: dict[str | None, list[Heads]] = {}
     for heads in found:
-        homes.setdefault(nearest(heads.core, [p.path for p in parts]), []).append(heads)
+        homes.setdefault(nearest(heads.place, [p.path for p in parts]), []).append(heads)
     grouped: list[tuple[str, list[Heads], list[FeedForward | Experts]]] = []
     for home, inside in homes.items():
-        own = [p for p in parts if nearest(p.path, [h.core for h in found]) == home]
-        if own and home is not None and _roles(home, inside) is not None:
-            grouped.append((_whole(model, modules, home), inside, own))
+        own = [p for p in parts if nearest(p.path, [h.place for h in found]) == home]
+        whole = None if home is None else _whole(model, modules, home)
+        if own and whole is not None and _roles(whole, inside) is not None:
+            grouped.append((whole, inside, own))
         else:
-            grouped += [(_alone(modules, heads, found), [heads], []) for heads in inside]
-    grouped.sort(key=lambda group: order[group[1][0].core])
+            grouped += [(_alone(modules, heads.place, found), [heads], []) for heads in inside]
+    used = [id(part) for _, _, own in grouped for part in own]
+    beside = {parent(path) for path, _, _ in grouped}
+    rest: dict[str, list[FeedForward | Experts]] = {}
+    for part in parts:
+        path = _alone(modules, part.path, found)
+        if id(part) not in used and parent(path) in beside and isinstance(modules[parent(path)], LISTS):
+            rest.setdefault(path, []).append(part)
+    grouped += [(path, [], own) for path, own in rest.items()]
+    grouped.sort(key=lambda group: order[group[1][0].place if group[1] else group[0]])
     crossed = {parent(path) for path, inside, _ in grouped if len(inside) > 1}
     stacks = {parent(path) for path, _, _ in grouped}
     counts: dict[str, int] = {}
@@ -86,25 +100,26 @@ def _roles(block: str, inside: list[Heads]) -> list[str] | None:
     """'' for self-attention, 'cross' for cross-attention; None when two attentions would have one role."""
     if len(inside) == 1:
         return [""]
-    local = [heads.core.removeprefix(block).lower() for heads in inside]
+    local = [heads.place.removeprefix(block).lower() for heads in inside]
     roles = ["cross" if any(word in name for word in CROSS) else "" for name in local]
     return roles if len(set(roles)) == len(roles) else None
 
 
-def _whole(model: nn.Module, modules: dict[str, nn.Module], home: str) -> str:
-    """``home``, or the module around it where ``home`` is only the list of that module's parts."""
-    if not home or not isinstance(modules[home], nn.ModuleList | nn.ModuleDict):
+def _whole(model: nn.Module, modules: dict[str, nn.Module], home: str) -> str | None:
+    """``home``, or the module around it where ``home`` is only the list of that module's parts; None where it is a
+    list of more."""
+    if not isinstance(modules[home], LISTS):
         return home
     above = parent(home)
     inside = sum(1 for _ in modules[home].parameters())
-    return above if sum(1 for _ in modules[above].parameters()) == inside else home
+    return above if home and sum(1 for _ in modules[above].parameters()) == inside else None
 
 
-def _alone(modules: dict[str, nn.Module], heads: Heads, found: list[Heads]) -> str:
-    """The outermost element of a container that holds this attention and no other, else the attention."""
-    best = heads.core
-    for path in (heads.core, *ancestors(heads.core)):
-        if sum(within(other.core, path) for other in found) > 1:
+def _alone(modules: dict[str, nn.Module], place: str, found: list[Heads]) -> str:
+    """The outermost element of a container that holds ``place`` and no attention but what is there, else ``place``."""
+    best = place
+    for path in (place, *ancestors(place)):
+        if any(within(other.place, path) and other.place != place for other in found):
             break
         if path and isinstance(modules[parent(path)], CONTAINERS):
             best = path

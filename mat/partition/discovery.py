@@ -41,6 +41,7 @@ from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
 from mat.partition.effect.codes import CONFIRMED, CONTRADICTED
+from mat.partition.effect.search import by_effect
 from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
@@ -90,15 +91,17 @@ def partition_model(
     recognised, a module is frozen in part, a width does not divide into the groups, or head counts do not fit
     their projections.
     """
+    tied = _tied(model)
     found = blocks(model)
+    if example is not None:
+        found = blocks(model, by_effect(model, not_asked_for(found) | tied, example))
     convs = convolutions(model, found)
     attentions: list[Attention] = []
-    tied = _tied(model)
     claims = [] if layers else _claims(model, found, convs, tied, heads, ffn_groups > 0, experts, filter_groups)
     effect = _Effect(model, claims, example)
     if layers:
         modules = _layers(model, found, convs)
-        attentions = [Attention(unit.core, ()) for block in found for _, unit in block.heads]
+        attentions = [Attention(unit.core, ()) for block in found for _, unit in block.heads if unit.named]
     else:
         modules = []
         for depth, part in enumerate(_in_order(model, found, convs)):
@@ -112,7 +115,7 @@ def partition_model(
                 cut = effect.heads(unit, head_outputs)
                 names = [f"{stem}{h}" for h in range(len(cut))]
                 modules += [Module(n, "head", depth, own) for n, own in zip(names, cut, strict=True)]
-                attentions.append(Attention(unit.core, tuple(names) if len(cut) == unit.groups else ()))
+                attentions.append(Attention(unit.core, tuple(names) if unit.named and len(cut) == unit.groups else ()))
             ffns = tuple((qualifier, ffn) for qualifier, old in part.ffns if (ffn := effect.neurons(old)))
             mixtures = tuple((qualifier, unit) for qualifier, unit in part.experts if effect.apart(unit))
             modules += _feed_forward(replace(part, ffns=ffns, experts=mixtures), name, depth, ffn_groups, experts)
@@ -123,6 +126,7 @@ def partition_model(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
             "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
             "feed-forward blocks and experts beside it, and nn.Conv2d; "
+            f"{'' if example else 'with example=inputs gradients find some that no names tell; '}"
             "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
         )
     kept = {module.name for module in modules}
@@ -138,7 +142,7 @@ def partition_model(
     purposely = (
         effect.idle | tied | not_asked_for(found) | ({conv.weight for conv in convs} if not filter_groups else set())
     )
-    missed = [name for name in unrecognised(model, partition) if name not in purposely]
+    missed = [name for name in unrecognised(model, partition, found) if name not in purposely]
     if missed:
         warnings.warn(
             f"{type(model).__name__}: {len(missed)} weight(s) were not recognised and stay in the remainder, "
@@ -270,7 +274,7 @@ def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
 def _in_order(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[Block | Filters]:
     """Blocks and convolutions in one order, the model's."""
     order = {path: i for i, (path, _) in enumerate(model.named_modules())}
-    first = {block.path: block.heads[0][1].core for block in found}
+    first = {block.path: block.heads[0][1].place for block in found if block.heads}
     return sorted((*found, *convs), key=lambda part: order[first.get(part.path, part.path)])
 
 

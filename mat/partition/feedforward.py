@@ -13,6 +13,7 @@ from mat.partition.projections import Projection, ancestors, join, nearest, pare
 
 # Tells the map back to the residual stream where f = d leaves it open.
 DOWN = ("output.dense", "lin2", "linear2", "wo", "down_proj", "c_proj", "fc2")
+COUNTS = ("moe_num_experts", "num_experts")  # how many experts a module holds in one matrix
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
     order = {path: i for i, path in enumerate(modules)}
     last = {place.weight: order[path] for path, place in free.items()}
     for width in sorted({heads.width for heads in found}):
-        fits = {path: ffn for path, ffn in _of_width(modules, free, width).items() if width in _widths(path, found)}
+        fits = {path: ffn for path, ffn in _of_width(modules, free, width).items() if width in widths(path, found)}
         for path in sorted({parent(path) for path in fits}):
             mine = [ffn for place, ffn in fits.items() if parent(place) == path]
             holders = [name for name, child in modules[path].named_children() if any(True for _ in child.parameters())]
@@ -88,15 +89,15 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
     return list(dense.values()), list(experts.values())
 
 
-def _widths(path: str, found: list[Heads]) -> set[int]:
+def widths(path: str, found: list[Heads]) -> set[int]:
     """Of the residual streams that a feed-forward block at ``path`` may write to: those of the nearest attentions."""
-    home = nearest(path, [heads.core for heads in found])
-    return {heads.width for heads in found if home is not None and within(heads.core, home)}
+    home = nearest(path, [heads.place for heads in found])
+    return {heads.width for heads in found if home is not None and within(heads.place, home)}
 
 
 def _free_projections(modules: dict[str, nn.Module], found: list[Heads]) -> Iterator[tuple[str, Projection]]:
     """Linear maps that belong to no attention."""
-    cores = [heads.core for heads in found if heads.core]
+    cores = [heads.place for heads in found if heads.place]
     taken = {weight for heads in found for weight in heads.weights}
     for path, module in modules.items():
         place = projection(path, module)
@@ -122,6 +123,10 @@ def _of_width(modules: dict[str, nn.Module], free: dict[str, Projection], width:
 
 
 def _feed_forward(path: str, module: nn.Module, maps: list[tuple[str, Projection]], width: int) -> FeedForward | None:
+    if len(maps) == 2:  # perhaps a gate and what it gates in one map
+        neurons = next((m.columns for _, m in maps if m.columns != width), width)
+        fused = [m.columns == width != neurons and m.rows == 2 * neurons for _, m in maps]
+        maps = [(name, part) for (name, m), two in zip(maps, fused, strict=True) for part in m.parts(1 + two)]
     if len(maps) not in (2, 3):
         return None
     neurons = next((m.rows for _, m in maps if m.rows != width), width)
@@ -169,17 +174,24 @@ def _separate_experts(
 def _stacked_experts(
     model: nn.Module, modules: dict[str, nn.Module], found: list[Heads], width: int
 ) -> Iterator[Experts]:
-    """One module holds all experts in parameters with the expert as first dimension, beside their router."""
-    cores = [heads.core for heads in found if heads.core]
+    """One module holds all experts in parameters with the expert as first dimension, beside their router; or with the
+    rows of one expert after those of another, where the module says how many there are."""
+    cores = [heads.place for heads in found if heads.place]
     for path, module in modules.items():
         own = {name: p for name, p in module._parameters.items() if p is not None}
-        cubes = [p for p in own.values() if p.dim() == 3 and width in p.shape[1:]]
-        if len(cubes) < 2 or any(within(path, core) for core in cores):
+        fits = [p for p in own.values() if p.dim() in (2, 3) and width in p.shape[1:]]
+        if len(fits) < 2 or len(list(module.parameters())) > len(own) or any(within(path, core) for core in cores):
             continue
-        count = cubes[0].shape[0]
-        if all(p.dim() and p.shape[0] == count for p in own.values()) and len(list(module.parameters())) == len(own):
-            routers = _routers(model, path, count, width)
-            if routers:
-                names = [join(path, name) for name in own]
-                slices = tuple(tuple(Slice(name, 0, e, e + 1) for name in names) for e in range(count))
-                yield Experts(path, slices, frozenset(names), routers)
+        cubes = [p for p in fits if p.dim() == 3]
+        count = cubes[0].shape[0] if len(cubes) > 1 else next((getattr(module, name, 0) for name in COUNTS), 0)
+        if not count or any(p.shape[0] % count or (p.shape[0] > count and cubes) for p in own.values()):
+            continue
+        outer = path  # what holds nothing but the experts
+        while outer and len(list(modules[parent(outer)].parameters())) == len(own):
+            outer = parent(outer)
+        if routers := _routers(model, outer, count, width):
+            names = {join(path, name): p.shape[0] // count for name, p in own.items()}
+            slices = tuple(
+                tuple(Slice(name, 0, e * rows, (e + 1) * rows) for name, rows in names.items()) for e in range(count)
+            )
+            yield Experts(path, slices, frozenset(names), routers)

@@ -13,6 +13,17 @@ from mat.partition.partition import Premise, Slice
 Runs = list[tuple[int, int]]
 
 
+def runs_of(intervals: Iterable[tuple[int, int]]) -> Runs:
+    """Disjoint (start, stop), sorted, those that touch as one."""
+    runs: Runs = []
+    for start, stop in sorted(intervals):
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
 @dataclass(frozen=True)
 class Projection:
     """A linear map with ``rows`` outputs and ``columns`` inputs.
@@ -41,8 +52,11 @@ class Projection:
 
     def parts(self, count: int) -> list[Projection]:
         """The ``count`` equal maps whose outputs this one holds one after the other."""
-        rows = self.rows // count
-        return [replace(self, rows=rows, offset=self.offset + i * rows) for i in range(count)]
+        return self.cut(*[self.rows // count] * count)
+
+    def cut(self, *rows: int) -> list[Projection]:
+        """The maps of so many ``rows`` each, one after the other."""
+        return [replace(self, rows=n, offset=self.offset + sum(rows[:i])) for i, n in enumerate(rows)]
 
 
 def projection(path: str, module: nn.Module | None) -> Projection | None:

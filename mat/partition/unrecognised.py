@@ -17,15 +17,16 @@ from mat.partition.projections import join, parent, projection, within
 TABLE = re.compile(r"embed|pos|token|table|bias|scale|gamma|query|latents", re.IGNORECASE)
 
 
-def unrecognised(model: nn.Module, partition: Partition) -> list[str]:
-    """Weights that stay, wholly or in part, in the remainder though they do a module's kind of work.
+def unrecognised(model: nn.Module, partition: Partition, found: list[Block] | None = None) -> list[str]:
+    """Weights that stay, wholly or in part, in the remainder though they do a module's kind of work. ``found``: the
+    blocks of ``model``; None for those that names and shapes say.
 
     These are parameters of two dimensions or more of linear maps, convolutions, recurrent layers and the like,
     those a keyword left out on purpose included. Not listed: embeddings and tables of positions or tokens,
     routers, patch embeddings, and the linear maps before and behind the blocks (output heads, poolers, input
     projections).
     """
-    found = blocks(model)
+    found = blocks(model) if found is None else found
     modules = dict(model.named_modules())
     routers = {name for block in found for _, experts in block.experts for name in experts.routers}
     ends = patch_embeddings(model, found) | output_convolution(model)

@@ -15,7 +15,8 @@ from mat.experiments.config.scale import read_scale
 from mat.experiments.config.spec import Spec
 from mat.experiments.contract.check import check_file
 
-EXAMPLE = Path(__file__).parent / "my_method.py"
+EXAMPLES = Path(__file__).parents[2] / "docs/examples"
+EXAMPLE = EXAMPLES / "my_method.py"
 TINY = {"model": {"name": "vgg", "plan": [4, "M", 4, "M"], "filter_groups": 2}, "recipe": {"batch": 200}}
 CONFIG = """
 scale: own
@@ -98,7 +99,8 @@ def test_its_settings_are_read_like_ours(own):
 
 
 def test_an_entry_point_is_found_by_its_name(monkeypatch):
-    point = EntryPoint("moved", "tests.contract.my_method", "mat.methods")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    point = EntryPoint("moved", "my_method", "mat.methods")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "mat.methods" else [])
     made = Spec.of({"task": {"name": "digits"}, **TINY, "method": {"name": "moved"}})
     assert made.method.settings.count == 3
@@ -107,10 +109,10 @@ def test_an_entry_point_is_found_by_its_name(monkeypatch):
     assert Spec.of(json.loads(made.json)) == made
 
 
-def test_the_example_passes_and_so_do_ours():
-    assert check_file(EXAMPLE) == []
-    for kind, name in (("task", "digits"), ("model", "vgg"), ("method", "vanilla")):
-        assert check_file(Path(plugins.find(kind, name).__file__)) == []
+def test_the_examples_pass_and_so_do_ours():
+    for kind in ("method", "task", "model"):
+        assert check_file(EXAMPLES / f"my_{kind}.py") == []
+    assert check_file(Path(plugins.find("method", "vanilla").__file__)) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs.pooled import Tables
 from mat.methods.base import Observation
 from mat.methods.history import sums
-from mat.records.columns import SPECTRA_COLUMNS
+from mat.records.columns import CURVE_COLUMNS, METRIC_PREFIX, PROBE_COLUMNS, SPECTRA_COLUMNS
 from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, write_record
-from mat.records.run import kept
+from mat.records.run import Record, kept
 from mat.records.seal import SEAL, write_seal
 
 
@@ -114,28 +113,37 @@ def write_runs(root: Path, *which: Any, **what: Any) -> list[Path]:
     return paths
 
 
-_READ: dict[str, pool.Run] = {}
+_MADE: dict[str, pool.Run] = {}
 
 
-def read_runs(**what: Any) -> list[pool.Run]:
-    """The runs that ``write_runs`` writes, read; one that some test had before is not made again."""
-    read = []
-    for name, how in _runs(**what):
-        if (key := repr(how)) not in _READ:
-            with TemporaryDirectory() as folder:
-                write_run(Path(folder, name), *how)
-                _READ[key] = pool.read_run(Path(folder, name))
-        read.append(_READ[key])
-    return read
+def made_runs(*which: Any, **what: Any) -> list[pool.Run]:
+    """What is read of the runs that ``write_runs`` writes, without files; one that some test had is not made again."""
+    made = []
+    for name, how in _runs(*which, **what):
+        if (key := repr(how)) not in _MADE:
+            _MADE[key] = pool.labelled(_record(name, *how))
+        made.append(_MADE[key])
+    return made
 
 
-def collected(**what: Any) -> Tables:
-    """The tables of ``read_runs``."""
-    return pool.pooled(read_runs(**what))
+def collected(*which: Any, selection: str = "", **what: Any) -> Tables:
+    """The tables of ``made_runs``."""
+    return pool.pooled(made_runs(*which, **what), selection)
 
 
-def write_run(
-    path: Path,
+def write_run(path: Path, *how: Any) -> None:
+    record = _record(path.name, *how)
+    path.mkdir(parents=True, exist_ok=True)
+    write_record(record.curve, path / CURVE)
+    write_record(record.probes, path / PROBES)
+    write_record(record.spectra, path / SPECTRA)
+    (path / RUN).write_text(json.dumps(record.run))
+    (path / FINAL).write_text(json.dumps(record.final))
+    seal(path)
+
+
+def _record(
+    name: str,
     task: str,
     shape: Shape,
     method: str,
@@ -144,8 +152,7 @@ def write_run(
     steps: int,
     diverged: bool,
     record: Mapping[str, Any],
-) -> None:
-    path.mkdir(parents=True, exist_ok=True)
+) -> Record:
     draw = np.random.default_rng([seed, *task.encode(), *method.encode()])
     modules = [
         {"module": f"{kind}.{layer}.{index}", "kind": kind, "layer": layer, "parameters": 500 * (layer + 1)}
@@ -155,7 +162,7 @@ def write_run(
     ]
     interval, every = steps // 10, steps // 30
     run = {
-        "name": path.name, "labels": {"scale": "demo", "task": task, "method": method}, "seed": seed,
+        "name": name, "labels": {"scale": "demo", "task": task, "method": method}, "seed": seed,
         "spec": {
             "task": {"name": shape.task or task, "subset": shape.subset},
             "method": {"name": method, "estimator": "sum_of_logits"}, "seed": seed,
@@ -189,12 +196,9 @@ def write_run(
         "best_val_loss": None if diverged else float(curve["val_loss"].min()),
         "best_step": None if diverged else int(curve["step"][curve["val_loss"].idxmin()]),
     }  # fmt: skip
-    write_record(curve, path / CURVE)
-    write_record(probes, path / PROBES)
-    write_record(_spectra(probes), path / SPECTRA)
-    (path / RUN).write_text(json.dumps(run))
-    (path / FINAL).write_text(json.dumps(final))
-    seal(path)
+    more = sorted(column for column in set(curve) - set(CURVE_COLUMNS) if column.startswith(METRIC_PREFIX))
+    curve = curve.reindex(columns=[*CURVE_COLUMNS, *more])
+    return Record(run, final, curve, probes.reindex(columns=PROBE_COLUMNS), _spectra(probes))
 
 
 def seal(path: Path) -> None:
@@ -279,6 +283,8 @@ def _probes(
 def _spectra(probes: pd.DataFrame) -> pd.DataFrame:
     """Of the sums of kernels with these λ_max, as if each next eigenvalue were three quarters of the one before."""
     rows, falling, seen = [], 0.75 ** np.arange(24), probes[probes["lambda_max"].notna()]
+    if seen.empty:
+        return pd.DataFrame(columns=SPECTRA_COLUMNS)
     whole, of_kind, of_layer = (
         seen.groupby(["interval", "step", *names])["lambda_max"].sum() for names in ([], ["kind"], ["layer"])
     )

@@ -52,11 +52,12 @@ def drawn(name: str, tables: Path | Tables) -> Figure:
 
 
 def pictured(name: str, tables: Path | Tables) -> tuple[Figure, np.ndarray]:
-    """A script's figure and its picture: (height, width, 4) bytes."""
+    """A script's figure, or its first page, and its picture: (height, width, 4) bytes."""
     given = load(tables) if isinstance(tables, Path) else tables
     try:
         with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
-            figure = __import__(name).draw(given)
+            found = __import__(name).draw(given)
+            figure = found[0] if isinstance(found, list) else found
             figure.canvas.draw()
             return figure, np.array(figure.canvas.buffer_rgba())
     finally:

@@ -14,12 +14,13 @@ from matplotlib.colors import to_rgb
 from mat.evidence.catalogue.figures import SHARED
 from mat.evidence.catalogue.tables import load
 from mat.evidence.measures import curves, over_seeds
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs import pooled as pooled
-from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, write_runs
+from mat.evidence.text import words
+from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, collected, made_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
-from tests.evidence.written import collect_into, write
-from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, pictured, script, signs
+from tests.evidence.written import write
+from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, pictured, script, scripts, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
@@ -36,11 +37,12 @@ def many(tmp_path_factory):
         *(name for name in MANY if name.endswith(("_s20", "_s50", "_b75"))),
     )
     methods = {name: how for name, how in MANY.items() if name not in left_out}
-    runs = write_runs(root / "runs", tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
-    collect_into(runs, root / "tables")
+    same = {"methods": methods, "diverged": [("digits", "lisa", 1)], "steps": 60, "shapes": tasks}
+    runs = made_runs(["digits"], seeds=(0, 1), **same) + made_runs(["mixture_of_experts"], seeds=(0,), **same)
+    pooled.save(pool.pooled(runs), root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
-    compare(root / "tables", seeds=(0, 1))
+    compare(root / "tables", seeds=(0, 1), modules=6)
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
     write_sensitivity(root / "tables", tasks)
@@ -55,7 +57,7 @@ def long(tmp_path_factory):
     root = tmp_path_factory.mktemp("long")
     tasks = {f"task_with_a_long_name_{number}": TASKS["hmm"] for number in range(13)}
     methods = {name: METHODS[name] for name in ("vanilla", "mat", "random")}
-    collect_into(write_runs(root / "runs", tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
+    pooled.save(collected(tasks, methods, [0], steps=60, shapes=tasks), root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
     return root / "tables"
@@ -83,7 +85,7 @@ def test_equal_tables_give_equal_pictures(many, pictures, name):
 
 
 def test_equal_figures_are_equal_files_without_a_date(many, tmp_path):
-    first, second = (draw("rivals", many, tmp_path / folder) for folder in ("a", "b"))
+    first, second = (draw("dose_response", many, tmp_path / folder) for folder in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     pdf, png = first
     assert pdf.stat().st_size > 8_000
@@ -97,7 +99,7 @@ def test_texts_stay_on_the_paper_and_apart_and_say_scale_number_and_ledger_and_l
     assert overlapping(figures[name]) == []
     footer = figures[name].texts[-1].get_text()
     assert footer.startswith("scale demo")
-    assert "ledger" in footer or name in ("estimators", "sanity")
+    assert "ledger" in footer or name in ("estimators", "sanity", "verdict_matrix")
     assert "n = " in footer or name == "ceiling"
     for found in signs(figures[name]):
         assert len(set(found)) == len(found)
@@ -118,13 +120,30 @@ def test_methods_are_told_apart_without_colour():
     assert min(np.diff(shades)) > 0.05
 
 
-@pytest.mark.parametrize("name", ["loss_vs_compute", "active_map", "joint_variation", "wall_clock"])
+@pytest.mark.parametrize("name", ["loss_vs_compute", "joint_variation", "wall_clock"])
 def test_many_tasks_fit_a_page(long, name):
     figure = drawn(name, long)
     assert figure.get_size_inches()[1] <= PAGE + 0.01
     assert len([ax for ax in figure.axes if ax.get_title()]) == 13
     assert outside(figure) == []
     assert overlapping(figure) == []
+
+
+@pytest.mark.parametrize("name", ["active_map", "dynamics"])
+def test_what_is_taller_than_a_page_goes_on_on_the_next(long, name):
+    with scripts():
+        pages = script(name).draw(load(long))
+    try:
+        assert len(pages) > 1
+        for page in pages:
+            page.canvas.draw()
+            assert page.get_size_inches()[1] <= PAGE + 0.01
+            assert outside(page) == []
+            assert overlapping(page) == []
+        named = [ax.get_title().split("\n")[0] for page in pages for ax in page.axes if ax.get_title()]
+        assert len(set(named)) == 13
+    finally:
+        plt.close("all")
 
 
 def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
@@ -144,7 +163,7 @@ def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):
 
 def test_controls_are_differences_to_random_in_their_fixed_order(many, figures):
     given = load(many)
-    ax = next(ax for ax in figures["controls"].axes if ax.get_title() == "digits")
+    ax = next(ax for ax in figures["controls"].axes if ax.get_title() == words.task("digits"))
     rows = [text.get_text() for text in ax.get_yticklabels()]
     named = script("styles").method_name
     chosen = [name for name in method_groups.GROUPS["controls"] if name != "random_exact"]
@@ -173,7 +192,7 @@ def test_doses_and_the_frontier_are_differences_to_vanilla_at_the_end(many, figu
         return (100 * (over_seeds.final_losses(given, "digits", label) - base) / scale).mean()
 
     ax, other = (
-        next(ax for ax in figures[name].axes if ax.get_title() == "digits")
+        next(ax for ax in figures[name].axes if ax.get_title() == words.task("digits"))
         for name in ("dose_response", "frontier_compute")
     )
     line = next(line for line in ax.lines if str(line.get_label()).startswith("smallest"))
@@ -197,7 +216,7 @@ def test_the_front_is_what_nothing_beats_at_no_more_compute():
 
 def test_losses_of_rivals_are_turned_round(many, figures):
     axes = {ax.get_title(): ax for ax in figures["rivals"].axes}
-    assert axes["digits"].get_ylim()[0] < axes["digits"].get_ylim()[1]
+    assert axes[words.task("digits")].get_ylim()[0] < axes[words.task("digits")].get_ylim()[1]
     assert axes["mixture_of_experts"].get_ylim()[0] > axes["mixture_of_experts"].get_ylim()[1]
 
 
@@ -222,7 +241,7 @@ def test_bars_that_change_a_verdict_are_hatched_and_the_largest_change_is_on_top
     change = (rows["effect_alternative"] - rows["effect_default"]).abs().dropna()
     assert change.is_monotonic_decreasing
     assert np.isnan(rows["effect_alternative"].iloc[-1])
-    ax = next(ax for ax in figures["tornado"].axes if ax.get_title().startswith("digits: validation"))
+    ax = next(ax for ax in figures["tornado"].axes if ax.get_title().startswith(words.task("digits")))
     hatched = [bool(patch.get_hatch()) for patch in ax.patches]
     assert hatched == list(rows["changes"][: len(hatched)])
     assert any(hatched)
@@ -262,7 +281,7 @@ def test_labels_of_a_logarithmic_axis_of_an_inch_do_not_meet(low, ratio):
 
 def test_the_headline_leaves_the_negative_negative(tmp_path):
     worse = changed(mat={"extra_loss": 0.2, "cost": 1.4})
-    collect_into(write_runs(tmp_path / "runs", TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
+    pooled.save(collected(TASKS, worse, (0, 1, 2), steps=60), tmp_path / "tables")
     write(tmp_path / "tables", "results")
     figure = drawn("headline", tmp_path / "tables")
     panels = [ax for ax in figure.axes if ax.containers]

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 
 from mat.evidence.catalogue import tables as catalogue
+from mat.evidence.runs import pooled
+from mat.evidence.text import words
 from mat.experiments.config.scale import ScaleConfig
 from mat.experiments.studies.ceiling import models_of, parts, savings
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, collected
 from tests.evidence.synthetic_agreement import measurements
-from tests.evidence.written import ROOT, collect_into, measured, write
+from tests.evidence.written import ROOT, measured, write
 from tests.figures.drawing import SCRIPTS, drawn, script
 
 NAMES = tuple(path.stem for path in sorted(SCRIPTS.glob("*.py")) if path.stem not in ("common", "styles"))
@@ -32,7 +34,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    collect_into(write_runs(root / "runs", ["digits"], {"vanilla": METHODS["vanilla"]}, [0]), root / "tables")
+    pooled.save(collected(["digits"], {"vanilla": METHODS["vanilla"]}, [0]), root / "tables")
     return root / "tables"
 
 
@@ -79,7 +81,7 @@ def crowded(tmp_path_factory):
     root = tmp_path_factory.mktemp("crowded")
     shapes = {"wikitext2": replace(TASKS["hmm"], kinds=(("head", 4, 12), ("ffn", 4, 5)), bounds={})}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"], "another": Behaviour(0.8)}
-    collect_into(write_runs(root / "runs", shapes, methods, [5], shapes=shapes), root / "tables")
+    pooled.save(collected(shapes, methods, [5], shapes=shapes), root / "tables")
     # one family without a reference, one with three numbers of directions
     compare(root / "tables", families=["bare"], seeds=[5], estimators=[("loss", 0, 0.1, 1)], sizes=[64])
     bare = {name: pd.read_csv(root / f"tables/{name}.csv") for name in ("agreement", "price_list")}
@@ -96,7 +98,7 @@ def empty(tmp_path_factory):
     """Nothing finished, no spectra, no selection."""
     root = tmp_path_factory.mktemp("empty")
     methods = {"vanilla": replace(METHODS["vanilla"], observes=False)}
-    collect_into(write_runs(root / "runs", ["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
+    pooled.save(collected(["hmm"], methods, [0], [("hmm", "vanilla", 0)]), root / "tables")
     return catalogue.load(root / "tables")
 
 
@@ -118,7 +120,7 @@ def glue(tmp_path_factory):
     shapes = {f"task{i}": replace(TASKS["digits"], more=("f1",), bounds=known) for i in range(5)}
     shapes |= {"hmm": TASKS["hmm"], "stsb": replace(TASKS["digits"], metric="pearson", loss_unit="squared points")}
     methods = {"vanilla": METHODS["vanilla"], "mat": METHODS["mat"]}
-    collect_into(write_runs(root / "runs", shapes, methods, [0, 1], shapes=shapes), root / "tables", "only=glue")
+    pooled.save(collected(shapes, methods, [0, 1], shapes=shapes, selection="only=glue"), root / "tables")
     (root / "levels.yaml").write_text(
         "converged: {metric: late_improvement, direction: at_most, level: 0.005, source: somebody}\n"
         "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "
@@ -137,8 +139,8 @@ def test_losses_are_labelled_in_the_task_s_unit(glue):
     figure = drawn("loss_vs_compute", glue)
     labels = {ax.get_title(): ax.get_ylabel() for ax in figure.axes if ax.get_title()}
     assert len(labels) == 7
-    assert labels["stsb"] == "validation loss, squared points"
-    assert labels["hmm"] == "validation loss, nats"
+    assert labels[words.task("stsb")] == "validation loss, squared points"
+    assert labels[words.task("hmm")] == "validation loss, nats"
     assert any("scale demo (only=glue)" in text.get_text() for text in figure.texts)
 
 
@@ -148,7 +150,7 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     titles = {title[0]: number for number, title in enumerate(said) if title[0]}
     assert {title[1] for title in said if title[0]} <= {"still improving", "converged"}
     assert set(titles) == {
-        "task0: reached", "task1: reached", "hmm: reached", "stsb: no level stated",
+        "task0: reached", "task1: reached", f"{words.task('hmm')}: reached", f"{words.task('stsb')}: no level stated",
         *(f"task{i}: no level stated" for i in (2, 3, 4)),
     }  # fmt: skip
     axes = figure.axes
@@ -158,7 +160,7 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     assert {"loss, nats", "loss, squared points", "accuracy, %", "f1, %", "pearson × 100"} == set(by_label)
     assert "level ≥ 80" in texts(by_label["f1, %"])
     assert "majority" in texts(by_label["accuracy, %"])
-    hmm = axes[titles["hmm: reached"]]
+    hmm = axes[titles[f"{words.task('hmm')}: reached"]]
     # 60 % of the gap from 3.31 to 2.21
     assert {"floor", "unigram", "level ≤ 2.65"} == set(texts(hmm))
     assert any(np.allclose(line.get_ydata(), 2.65) for line in hmm.lines)
@@ -170,17 +172,23 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     assert fifth == pytest.approx((0.8 * last, last))
 
 
-def test_what_was_active_and_no_gradient_reached_is_marked():
-    """Where it is not known, nothing is."""
+def test_what_got_gradients_stands_beside_what_was_selected_where_it_was_recorded():
     tables, active_map = collected(tasks=["digits"], seeds=(0,)), script("active_map")
     order = active_map.module_order(tables, "digits", "mat")
-    active = active_map.shares(tables, "digits", "mat", "active", order)
-    for reached, share in ((0.0, 1), (0.4, 1), (0.6, 0), (np.nan, 0)):
+    selected = active_map.shares(tables, "digits", "mat", "active", order)
+    for reached in (0.0, 0.4, 1.0):
         seen = replace(tables, probes=tables.probes.assign(reached=reached))
-        unreached = active_map.shares(seen, "digits", "mat", "unreached", order)
-        assert unreached == pytest.approx(share * active) and active.any()
-        marks = [patch for patch in drawn("active_map", seen).axes[0].patches if patch.get_hatch() == "xxxx"]
-        assert len(marks) == (unreached > 0.5).sum()
+        assert active_map.shares(seen, "digits", "mat", "reached", order) == pytest.approx(reached * selected)
+        assert active_map.columns_of(seen, "digits")[:2] == [("mat", "active"), ("mat", "reached")]
+    assert selected.any()
+    unknown = replace(tables, probes=tables.probes.assign(reached=np.nan))
+    assert ("mat", "reached") not in active_map.columns_of(unknown, "digits")
+
+
+def test_a_layer_is_named_once():
+    tables, active_map = collected(tasks=["digits"], seeds=(0,)), script("active_map")
+    order = active_map.module_order(tables, "digits", "mat")
+    assert order["label"].str.startswith("layer ").sum() == order["layer"].nunique()
 
 
 def test_modules_are_numbered_within_layer_and_kind():

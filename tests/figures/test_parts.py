@@ -15,9 +15,9 @@ from mat.evidence.report import chapters
 from mat.evidence.report import files as report_files
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.stats.intervals import Interval
-from tests.evidence.synthetic import METHODS, write_runs
+from tests.evidence.synthetic import METHODS, collected
 from tests.evidence.synthetic_tables import write_branches
-from tests.evidence.written import CLAIMS, REGISTER, ROOT, collect_into, write
+from tests.evidence.written import CLAIMS, REGISTER, ROOT, write
 from tests.figures.drawing import SCRIPTS, drawn, script
 from tests.figures.test_figures import NAMES
 
@@ -26,8 +26,8 @@ PART = "only/sanity,seeds-0,vanilla"
 
 def tables_of(root: Path, method: str) -> Path:
     """Every table that is made from runs, of one method and one seed."""
-    runs = write_runs(root / "runs", ["digits"], {method: METHODS[method]}, [0], steps=60)
-    collect_into(runs, root / "tables", f"only={method} seeds=[0]")
+    runs = collected(["digits"], {method: METHODS[method]}, [0], steps=60, selection=f"only={method} seeds=[0]")
+    pooled.save(runs, root / "tables")
     made = ("results", "controls", "rivals", "learning_rate", "wall_clock", "scores", "sensitivity", "sanity")
     write(root / "tables", *made, "verdicts")
     return root / "tables"

@@ -27,6 +27,14 @@
     large.removeAttribute("src");
     if (opened) opened.focus({ preventScroll: true });
   });
+  // what a link leads to is opened where it is folded
+  const unfold = () => {
+    const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let fold = place && place.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    if (place) place.scrollIntoView();
+  };
+  window.addEventListener("hashchange", unfold);
+  if (location.hash) unfold();
   // on a narrow screen the contents begin closed
   const contents = document.querySelector("nav details");
   if (window.innerWidth < 1088) contents.open = false;

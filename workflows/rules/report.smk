@@ -37,6 +37,7 @@ rule report:
     output:
         f"{MADE}/REPORT.md",
         f"{MADE}/report.html",
+        f"{MADE}/claims.json",
     log:
         f"{MADE}/logs/report.log",
     conda:
@@ -78,3 +79,27 @@ rule reproducibility:
     shell:
         "python -m mat step reproducibility --tables {params.tables:q} --claims {input.claims}"
         " --ambiguities {input.register} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule crate:
+    input:
+        rules.report.output,
+        rules.reproducibility.output,
+        made=made,
+        record=f"{TABLES}/provenance.json",
+    output:
+        f"{MADE}/crate.zip",
+    log:
+        f"{MADE}/logs/crate.log",
+    conda:
+        "../envs/mat.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        code=report_code,
+        tables=subpath(input.record, parent=True),
+        figures=FIGURES,
+    shell:
+        "python -m mat step crate --tables {params.tables:q} --figures {params.figures:q} --out {output:q}"
+        " > {log:q} 2>&1"

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mat.backward.operators.once import Once
+from mat.partition.projections import runs_of
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,7 @@ class Rows:
     @classmethod
     def of(cls, pieces: Sequence[tuple[int, int]], total: int) -> Rows:
         """From the sorted, disjoint (start, stop) of the active pieces."""
-        runs: list[tuple[int, int]] = []
-        for start, stop in pieces:
-            if runs and runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], stop)
-            else:
-                runs.append((start, stop))
-        return cls(tuple(runs), tuple(stop - start for start, stop in pieces), total)
+        return cls(tuple(runs_of(pieces)), tuple(stop - start for start, stop in pieces), total)
 
     @property
     def empty(self) -> bool:

@@ -43,18 +43,14 @@ class Figure:
 
 def known(folder: Path) -> dict[str, Figure]:
     """The figures whose scripts are in ``folder``, by name, in the report's order."""
-    found = [figure for path in folder.glob("*.py") if (figure := of_script(path)) is not None]
+    found = filter(None, (_read(path.name, path.read_text(encoding="utf-8")) for path in folder.glob("*.py")))
     return {figure.name: figure for figure in sorted(found, key=lambda one: (one.place, one.name))}
-
-
-def of_script(path: Path) -> Figure | None:
-    """What a script says of its figure; None where it has no ``FIGURE``. Raises InputError when that is no literal with
-    the fields of ``Figure``."""
-    return _read(path.name, path.read_text(encoding="utf-8"))
 
 
 @cache
 def _read(name: str, script: str) -> Figure | None:
+    """What a script says of its figure; None where it has no ``FIGURE``. Raises InputError when that is no literal with
+    the fields of ``Figure``."""
     for node in ast.parse(script).body:
         if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "FIGURE" for target in node.targets):
             try:

@@ -15,7 +15,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import pooled
 from mat.evidence.runs.pooled import Tables
-from mat.evidence.tables.record import RUNS, SPECTRA, Given, RuleFile, Table
+from mat.evidence.tables.record import RUNS, SPECTRA, Given, RuleFile, Table, is_text
 from mat.evidence.text import format
 from mat.records.files import write_text
 
@@ -93,11 +93,12 @@ def sources(table: Table, scale: str) -> list[str]:
     return found + ([table.measured.format(scale=scale)] if table.measured else [])
 
 
-def read(path: Path, texts: Collection[str]) -> pd.DataFrame:
-    """A table as it was written, its columns ``texts`` as text."""
+def read(path: Path, texts: Collection[str] = ()) -> pd.DataFrame:
+    """A table as it was written; text are its columns that are so by name, and ``texts``."""
     header = pd.read_csv(path, nrows=0).columns
-    empty = {name: [""] for name in header if name not in texts}
-    return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=empty)
+    kinds = {name: str for name in header if is_text(name) or name in texts}
+    empty = {name: [""] for name in header if name not in kinds}
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
 
 
 def load(folder: Path, names: Iterable[str] | None = None) -> Tables:

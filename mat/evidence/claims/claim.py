@@ -11,7 +11,7 @@ from mat.errors import InputError
 from mat.evidence.measures.curves import Convergence
 from mat.records.costs import LEDGERS
 
-ROLES = {"<method>": "method", "<random>": "random", "<short>": "short"}  # labels that a reading brings
+ROLES = {f"<{name}>": name for name in ("method", "random", "short", "budgets")}  # labels that a reading brings
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Entry:
     ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
     whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
     the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``).
-    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving."""
+    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving.
+    ``superseded_by``: the claim whose rule decides in this one's place, which corrects nothing then."""
 
     id: str
     text: str
@@ -37,6 +38,7 @@ class Entry:
     readings: bool = False
     over_tasks: Literal["verdicts", "pooled"] = "verdicts"
     needs: Literal["converged"] | None = None
+    superseded_by: str | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name in ("id", "text", "reported", "rule", "fixed") if not getattr(self, name).strip()]
@@ -68,6 +70,11 @@ class Claim(Entry):
         return replace(self, uses={**self.uses, role: labels})
 
     @property
+    def titled(self) -> str:
+        """The text, and what decides in its place."""
+        return f"{self.text} (Superseded by {self.superseded_by}.)" if self.superseded_by else self.text
+
+    @property
     def labels(self) -> set[str]:
         """The labels of all roles."""
         return {label for labels in self.uses.values() for label in labels}
@@ -80,9 +87,11 @@ class Claim(Entry):
 
 @dataclass(frozen=True)
 class Claims:
-    """The whole file: what holds for every claim, and the claims in their order."""
+    """The whole file: what holds for every claim, and the claims in their order. ``corrected``: when it was fixed which
+    of them Holm's correction is over."""
 
     convergence: Convergence
     mixed: str
     any_inconclusive: str
     claims: tuple[Claim, ...]
+    corrected: str

@@ -70,7 +70,7 @@ def overall(claim: Claim, outcomes: Mapping[str, Outcome]) -> Outcome:
     judged = claim.over_tasks == "pooled"
     effects = [Effect("", Interval(float("nan"), n=seeds), "", claim.ledger, False)]
     for (part, unit, ledger), value in found.items():
-        effects.append(Effect(f"{part}, over tasks", value.effect, unit, ledger, judged))
+        effects.append(Effect(f"{part}{pooling.OVER}", value.effect, unit, ledger, judged))
         if known(value.new):
             effects.append(Effect(f"{part}, of a new task", value.new, unit, ledger, False))
     reason = f"{reason}.{pooling.said(found)}"

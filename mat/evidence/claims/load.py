@@ -26,9 +26,14 @@ class _Validity(Strict):
     min_reached_ratio: Annotated[float, Field(ge=0, le=1)]
 
 
+class _Correction(Strict):
+    fixed: Annotated[str, Field(min_length=1)]
+
+
 class _File(Strict):
     convergence: dict[str, Any]
     overall: _Overall
+    correction: _Correction
     validity: _Validity
     claims: list[Any]
 
@@ -53,7 +58,14 @@ def _claims(file: _File) -> Claims:
     if twice or not claims:
         got = f"{', '.join(twice)} twice" if twice else "none"
         raise InputError(f"claims: expected at least one claim, and each once, got {got}")
-    return Claims(read(Convergence, file.convergence, "convergence"), *both, claims)
+    deciding = [claim.id for claim in claims if claim.superseded_by is None]
+    for claim in claims:
+        if claim.superseded_by not in (None, *deciding):
+            raise InputError(
+                f"claim {claim.id}: superseded_by: expected one of the claims that decide, {', '.join(deciding)}, got "
+                f"{claim.superseded_by!r}"
+            )
+    return Claims(read(Convergence, file.convergence, "convergence"), *both, claims, file.correction.fixed)
 
 
 def _claim(where: str, given: Any) -> Claim:

@@ -34,8 +34,8 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
         format.markdown_table(
             ("claim", "text", "reported", "verdict", "after correction", "why"),
             [
-                (row.claim, about[row.claim].text, about[row.claim].reported, format.bold(row.verdict),
-                 row.after_correction, row.reason)
+                (row.claim, about[row.claim].titled, about[row.claim].reported, format.bold(row.verdict),
+                 row.after_correction or format.MISSING, row.reason)
                 for row in top.itertuples()
             ],
         ),
@@ -44,16 +44,10 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
             HEADER,
             [_cells(rows) for _, rows in frame[frame["task"] != ALL].groupby(["claim", "task"], sort=False)],
         ),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in notes(frame)),
+        format.how_to_read(notes(frame, claims)),
         "## Rules",
-        "\n".join(_rule_text(claim) for claim in claims.claims),
-        "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
-        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
-        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
-        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
-        f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
-        f"smoothed over {claims.convergence.window} evaluations.",
+        format.bullets(f"**{claim.id}**: {rule_text(claim)} Fixed {claim.fixed}." for claim in claims.claims),
+        combination(claims),
     ]  # fmt: skip
     if readings:
         about_them = "\n".join(f"- **{each.id}** (`{each.method}`): {each.text}" for each in readings)
@@ -61,7 +55,19 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
     return "\n\n".join(parts)
 
 
-def notes(frame: pd.DataFrame) -> list[str]:
+def combination(claims: Claims) -> str:
+    """How tasks give one verdict, and what convergence is."""
+    return (
+        "- Over tasks: all equal gives that verdict; otherwise any inconclusive task gives "
+        f"{claims.any_inconclusive}, and a mixture of the rest gives {claims.mixed}. Tasks not tested are left out. "
+        "Beside it the effect over tasks of a part that they have in common: random-effects model, τ² by Paule and "
+        "Mandel, Hartung and Knapp's interval; a claim whose rule says so is judged on that.\n"
+        f"- Convergence: within {100 * claims.convergence.epsilon:g} % of the run's best validation loss, "
+        f"smoothed over {claims.convergence.window} evaluations."
+    )
+
+
+def notes(frame: pd.DataFrame, claims: Claims) -> list[str]:
     """What correction, bootstrap, power and sanity mean here."""
     first = frame.iloc[0]
     held = "; ".join(
@@ -73,13 +79,14 @@ def notes(frame: pd.DataFrame) -> list[str]:
         f"After correction: the verdict where it would be lost only at an error that Holm's correction allows, else "
         f"{INCONCLUSIVE}; so a correction makes no verdict stronger, and turns none into another. Its p-value is that "
         f"error, one-sided, from the same t statistics; over tasks the largest. Of the {first['claims_tested']} claims "
-        f"tested at this scale, inconclusive ones included, the smallest is asked to be at most {LEVEL:g} divided by "
-        "their number, the next by one less, up to the first that is not: so with 95 % none of the verdicts that are "
-        "left is by chance, whatever runs they share. A task's verdict is asked for what its claim is, not "
+        f"tested at this scale that decide, inconclusive ones included, the smallest is asked to be at most {LEVEL:g} "
+        "divided by their number, the next by one less, up to the first that is not: so with 95 % none of the verdicts "
+        "that are left is by chance, whatever runs they share. A task's verdict is asked for what its claim is, not "
         "corrected for the number of tasks: over tasks a claim is supported only where every task supports it, "
         "but one task among many may be by chance. Nor is it corrected for the parts of a rule: harmless "
         "where all must hold (supported in C6, X1b), not where one of several is enough (partly in C1, C6, "
-        "X1b; more memorised in C3).",
+        "X1b; more memorised in C3). Rules that are superseded by others are shown as ever, without a corrected "
+        f"verdict, and make no correction stricter; that was fixed {claims.corrected}.",
         "Effects are t intervals, which decide. Bootstrap: percentile bounds over seeds, beside. Over so few seeds "
         f"they are too narrow: of intervals that say 95 %, the true mean is in: {held} "
         "(`python -m tests.benchmarks.coverage`).",
@@ -96,11 +103,13 @@ def notes(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _rule_text(claim: Claim) -> str:
+def rule_text(claim: Claim) -> str:
+    """The decision rule with its thresholds, and what decides in its place."""
     numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
     needs = " Not tested where vanilla was still improving." if claim.needs else ""
-    return f"- **{claim.id}**: {claim.rule}{needs} At least {claim.min_seeds} seeds.{values} Fixed {claim.fixed}."
+    after = f" Superseded by {claim.superseded_by}." if claim.superseded_by else ""
+    return f"{claim.rule}{needs} At least {claim.min_seeds} seeds.{values}{after}"
 
 
 def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -113,9 +122,9 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
     if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != NOT_TESTED:
         verdict = format.Marked(f"{verdict} (vanilla has not learned this task: the comparison may be empty)")
     return (
-        first["claim"], first["task"], verdict, first["after_correction"], joined(_effect), joined(_bootstrap),
-        joined(lambda row: str(row.n)), joined(lambda row: row.unit), joined(lambda row: row.ledger),
-        joined(lambda row: format.estimate(Interval(row.detectable))),
+        first["claim"], first["task"], verdict, first["after_correction"] or format.MISSING, joined(_effect),
+        joined(_bootstrap), joined(lambda row: str(row.n)), joined(lambda row: row.unit),
+        joined(lambda row: row.ledger), joined(lambda row: format.estimate(Interval(row.detectable))),
         first["seeds_needed"] or format.MISSING, first["sanity"] or format.MISSING,
         first["ambiguities"] or format.MISSING, first["reason"],
     )  # fmt: skip

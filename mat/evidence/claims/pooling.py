@@ -12,6 +12,7 @@ from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.stats.random_effects import Pooled, over_tasks
 from mat.evidence.text import format
 
+OVER = ", over tasks"  # ends the name of a part that is pooled
 Key = tuple[str, str, str]  # part, unit and ledger: what effects of several tasks must share
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,26 +31,29 @@ _NEARNESS = (SUPPORTED, PARTLY, INCONCLUSIVE, NOT_SUPPORTED)
 @dataclass(frozen=True)
 class Reading:
     """``method``: the label of MAT read so; ``random``: of a random selection of as many modules as it has, ``short``:
-    of vanilla with its schedule compressed to its compute, None where there is none."""
+    of vanilla with its schedule compressed to its compute, None where there is none; ``budgets``: of it over shorter
+    schedules."""
 
     id: str
     text: str
     method: str
     random: str | None = None
     short: str | None = None
+    budgets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        empty = [field.name for field in fields(self) if getattr(self, field.name) == ""]
+        empty = [each.name for each in fields(self) if getattr(self, each.name) == ""]
         if empty:
             raise InputError(f"{empty[0]}: expected a text, got nothing; leave it out where there is none")
 
     def plays(self, claim: Claim) -> Claim | None:
         """The claim with this reading's labels in the places of ``ROLES``; None where it has no such method."""
-        uses = {
-            role: [getattr(self, ROLES[label]) if label in ROLES else label for label in labels]
-            for role, labels in claim.uses.items()
-        }
+        uses = {role: [one for label in labels for one in self._labels(label)] for role, labels in claim.uses.items()}
         return None if any(None in labels for labels in uses.values()) else replace(claim, uses=uses)
+
+    def _labels(self, label: str) -> list[str | None]:
+        found = getattr(self, ROLES[label]) if label in ROLES else label
+        return found if isinstance(found, list) else [found]
 
 
 class _File(Strict):

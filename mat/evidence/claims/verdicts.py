@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from mat.evidence.claims import page
-from mat.evidence.claims.claim import Claims
+from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.judge import SCALE, chance, chance_over, corrected, most, needed, overall, places
 from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.pooling import OVER
 from mat.evidence.claims.readings import Reading, judge, labels
+from mat.evidence.claims.region import asked
 from mat.evidence.claims.rule import Case, Effect, Outcome
 from mat.evidence.claims.verdict import INCONCLUSIVE
 from mat.evidence.runs.pooled import Tables
@@ -32,10 +34,12 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
     ``p_value``: the one-sided error up to which the verdict is lost; over tasks the largest of theirs, or that of the
     pooled effects. ``after_correction``: the verdict where that is at most 1 − ``confidence_corrected``, halved, which
     Holm's correction asks of the claim among the ``claims_tested`` at this scale; else inconclusive. It is for claims
-    alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts.
+    alone: neither for a claim's tasks, of which each is asked for the same, nor for its parts. Claims that are
+    superseded are none of them, and have no corrected verdict.
     ``bootstrap_low``, ``bootstrap_high``: percentile bootstrap over seeds, beside the t interval. ``detectable``: the
     smallest effect, in its unit, that n seeds of this spread show with 80 % power, as a distance from no effect; NaN
-    where the rule does not ask for such a difference. ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether
+    where the rule does not ask for such a difference. ``asked``: where a number must lie for the rule to say supported
+    (``region``). ``seeds_needed``: of an inconclusive verdict. ``sanity``: whether
     vanilla has learned the task.
     """
     found = []
@@ -46,13 +50,18 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
     chances = [{task: chance(each) for task, each in outcomes.items()} for _, outcomes, _ in found]
     for (claim, outcomes, every), each in zip(found, chances, strict=True):
         each[ALL] = chance_over(claim, every, outcomes)
-    tested = [each[ALL] for each in chances if not math.isnan(each[ALL])]
-    levels = iter(holm(tested))
+    tested = {
+        claim.id: each[ALL]
+        for (claim, *_), each in zip(found, chances, strict=True)
+        if claim.superseded_by is None and not math.isnan(each[ALL])
+    }
+    levels = dict(zip(tested, holm([*tested.values()]), strict=True))
     rows = []
     for (claim, outcomes, every), p in zip(found, chances, strict=True):
-        level = math.nan if math.isnan(p[ALL]) else next(levels)
+        level = levels.get(claim.id, math.nan)
         seeds = {task: needed(claim, each) for task, each in outcomes.items()}
         seeds[ALL] = most(seeds.values()) if every.verdict == INCONCLUSIVE else ""
+        region = _asked(claim, outcomes.values())
         for task, each in {ALL: every, **outcomes}.items():
             reason = each.reason + _more_seeds(each, seeds[task])
             for effect in each.effects or [Effect("", Interval(math.nan), "")]:
@@ -60,16 +69,28 @@ def verdicts(tables: Tables, claims: Claims, readings: Sequence[Reading] = ()) -
                 low, high = bootstrap_bounds(value, claim.id, task, effect.part, effect.ledger)
                 rows.append({
                     "claim": claim.id, "task": task, "verdict": each.verdict, "p_value": p[task],
-                    "after_correction": corrected(each.verdict, p[task], level),
+                    "after_correction": "" if claim.superseded_by else corrected(each.verdict, p[task], level),
                     "part": effect.part, "decides": effect.decides, "effect": value.mean, "low": value.low,
                     "high": value.high, "n": value.n, "unit": effect.unit, "ledger": effect.ledger,
                     "scale": tables.scale, "ambiguities": " ".join(claim.ambiguities),
                     "bootstrap_low": low, "bootstrap_high": high, "detectable": _detectable(effect),
+                    "asked": region.get((effect.part.removesuffix(OVER), effect.unit), ""),
                     "seeds_needed": seeds[task], "sanity": "" if task == ALL else tables.sanity_of(task),
                     "confidence_corrected": 1 - 2 * level, "claims_tested": len(tested),
-                    "reason": reason if task == ALL else reason[:1].upper() + reason[1:],
+                    "reason": reason if task == ALL else format.capital(reason),
                 })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _asked(claim: Claim, outcomes: Iterable[Outcome]) -> dict[tuple[str, str], str]:
+    """By part and unit the values that the rule asks for, as the first place says where there is a way to meet it."""
+    found: dict[tuple[str, str], str] = {}
+    for each in outcomes:
+        deciding = [effect for effect in each.effects if effect.decides]
+        if any(not found.get((effect.part, effect.unit)) for effect in deciding):
+            for effect, values in zip(deciding, asked(each, claim.thresholds.values()), strict=True):
+                found[effect.part, effect.unit] = found.get((effect.part, effect.unit)) or values
+    return found
 
 
 def _more_seeds(found: Outcome, seeds: str) -> str:
@@ -128,10 +149,6 @@ TABLE = Table(
         "generalisation",
         "claims",
         "readings",
-    ),
-    texts=(
-        *("claim", "task", "verdict", "after_correction", "part", "unit", "ledger", "scale", "ambiguities"),
-        *("seeds_needed", "sanity", "reason"),
     ),
     traced=Traced(_behind, _mean, "effect"),
     place=10,

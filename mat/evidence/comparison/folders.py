@@ -71,12 +71,12 @@ def _kind(path: Path) -> str:
 def _runs(a: Path, b: Path) -> Comparison:
     (row_a, spec_a, curve_a, *_), (row_b, spec_b, curve_b, *_) = (pool.read_run(path) for path in (a, b))
     name = row_a["run"] if row_a["run"] == row_b["run"] else f"{row_a['run']} and {row_b['run']}"
-    made_by = _made_by(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
+    rows = [pd.DataFrame([row]) for row in (row_a, row_b)]
+    made_by = _made_by(*rows)
     first, second = _flat(spec_a), _flat(spec_b)
     pairs = {f"spec: {key}": (first.get(key, "–"), second.get(key, "–")) for key in sorted({*first, *second})}
     made_by |= {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    hardware = _hardware(pd.DataFrame([row_a]), pd.DataFrame([row_b]))
-    return Comparison(str(a), str(b), made_by, hardware, [parting(name, curve_a, curve_b)])
+    return Comparison(str(a), str(b), made_by, (_on(rows[0]), _on(rows[1])), [parting(name, curve_a, curve_b)])
 
 
 def _flat(spec: object, prefix: str = "") -> dict[str, str]:
@@ -100,7 +100,7 @@ def _tables(a: Path, b: Path) -> Comparison:
     only = tuple([name for name in own if name not in set(both)] for own in names)
     same = {"verdicts": kept, "numbers": equal}
     rows = tuple([*one, *two] for one, two in zip(of_claims, of_results, strict=True))
-    made_by, hardware = (found(left.runs, right.runs) for found in (_made_by, _hardware))
+    made_by, hardware = _made_by(left.runs, right.runs), (_on(left.runs), _on(right.runs))
     return Comparison(str(a), str(b), made_by, hardware, runs, only, changed, other, same, rows)
 
 
@@ -114,10 +114,6 @@ def _both(a: Path, b: Path, name: str, compared, *keys: str):
 def hardware_of(run: Path) -> str:
     """What a run's folder says of the machine that it was made on."""
     return _on(pd.DataFrame([pool.read_run(run)[0]]))
-
-
-def _hardware(a: pd.DataFrame, b: pd.DataFrame) -> tuple[str, str]:
-    return _on(a), _on(b)
 
 
 def _on(runs: pd.DataFrame) -> str:

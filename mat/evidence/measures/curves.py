@@ -62,7 +62,7 @@ def first_reaching(curve: pd.DataFrame, target: float, rule: Convergence) -> int
 
 
 def macs_to_reach(
-    curve: pd.DataFrame, targets: npt.ArrayLike, ledger: str, charged: bool, rule: Convergence
+    curve: pd.DataFrame, targets: npt.ArrayLike, ledger: str, rule: Convergence, charged: bool
 ) -> np.ndarray:
     """For each of ``targets`` total MACs at the first evaluation whose smoothed loss is at most that; NaN if never
     reached. In the shape of ``targets``."""
@@ -72,7 +72,7 @@ def macs_to_reach(
     return np.append(total_macs(curve, ledger, charged).to_numpy(dtype=float), np.nan)[rows]
 
 
-def macs_to_convergence(curve: pd.DataFrame, ledger: str, charged: bool, rule: Convergence) -> float:
+def macs_to_convergence(curve: pd.DataFrame, ledger: str, rule: Convergence, charged: bool) -> float:
     """Total MACs at convergence, as ``Convergence`` defines it."""
     row = convergence_row(curve, rule)
     return float("nan") if row is None else float(total_macs(curve, ledger, charged).iloc[row])
@@ -108,11 +108,6 @@ def final_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
     return float(total_macs(curve, ledger, charged).iloc[-1])
 
 
-def optimizer_macs(curve: pd.DataFrame) -> float:
-    """MACs of the optimizer's steps in the whole run: elementwise work, half its operations; in no total."""
-    return float(curve["macs_optimizer"].iloc[-1])
-
-
 def loss_at(curve: pd.DataFrame, macs: npt.ArrayLike, ledger: str, charged: bool) -> np.ndarray:
     """Validation loss after each of ``macs`` of total compute, linear between evaluations; NaN outside the run. In the
     shape of ``macs``."""
@@ -126,22 +121,19 @@ def losses_at_equal_compute(first: Charged, second: Charged, ledger: str) -> tup
     return tuple(float(loss_at(curve, budget, ledger, charged)) for curve, charged in (first, second))
 
 
+def value_at(curve: pd.DataFrame, column: str, row: int) -> float:
+    """A column's value at one evaluation, the last one at −1."""
+    return float(curve[column].iloc[row])
+
+
 def best_loss(curve: pd.DataFrame) -> float:
     """The lowest validation loss of the run (not smoothed)."""
     return float(curve["val_loss"].min())
 
 
-def mean_active_share(curve: pd.DataFrame) -> float:
-    """Mean over training steps of the share of modules that were active, in [0, 1]."""
-    return _mean_share(curve, "active_share")
-
-
-def mean_reached_share(curve: pd.DataFrame) -> float:
-    """The same of modules that were active and that a gradient reached; NaN for a curve recorded without it."""
-    return _mean_share(curve, "reached_share")
-
-
-def _mean_share(curve: pd.DataFrame, column: str) -> float:
+def mean_share(curve: pd.DataFrame, column: str) -> float:
+    """Mean over training steps, in [0, 1], of the share of modules that were active (``active_share``), or that were
+    and that a gradient reached (``reached_share``); NaN for a curve recorded without it."""
     steps = curve["step"].diff().to_numpy(dtype=float)
     share = curve[column].to_numpy(dtype=float)
     known = np.isfinite(steps) & np.isfinite(share) & (steps > 0)
@@ -164,7 +156,7 @@ def cpu_seconds(curve: pd.DataFrame, charged: bool) -> float:
     return total_cpu_seconds(curve.iloc[-1], charged)
 
 
-def wall_clock_to_convergence(curve: pd.DataFrame, charged: bool, rule: Convergence) -> float:
+def wall_clock_to_convergence(curve: pd.DataFrame, rule: Convergence, charged: bool) -> float:
     """The same seconds at convergence."""
     row = convergence_row(curve, rule)
     return float("nan") if row is None else total_seconds(curve.iloc[row], charged)

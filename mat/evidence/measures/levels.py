@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from mat.evidence.measures.over_seeds import Row, whole_run_macs
+from mat.evidence.measures.over_seeds import charged, of_curve, whole_run_macs
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import censored_interval
 from mat.evidence.stats.intervals import Interval
@@ -41,14 +41,14 @@ def macs_to_level(curve: pd.DataFrame, level: float, ledger: str, charged: bool)
 
 def log_levels(tables: Tables, task: str, reference: str = REFERENCE) -> dict[float, float]:
     """Fraction → log loss; empty where no run of the ``reference`` has finished."""
-    first, last = (tables.by_seed(task, reference, measure).median() for measure in (_first, _last))
+    first, last = (tables.by_seed(task, reference, of_curve, _at, row).median() for row in (0, -1))
     known = math.isfinite(first) and math.isfinite(last)
     return {part: (1 - part) * first + part * last for part in FRACTIONS} if known else {}
 
 
 def to_level(tables: Tables, task: str, method: str, level: float, ledger: str) -> pd.Series:
     """Total MACs to ``level``, a log loss, by seed, charged probes included; NaN where it is not reached."""
-    return tables.by_seed(task, method, _to_level, level, ledger)
+    return tables.by_seed(task, method, charged, macs_to_level, level, ledger)
 
 
 def saving_to_level(
@@ -69,16 +69,5 @@ def saving_to_level(
     return censored_interval(spent[0] / spent[1], reached, "saving"), reached
 
 
-# What is measured of a run, by its row and its curve.
-
-
-def _first(_: Row, curve: pd.DataFrame) -> float:
-    return float(falling(curve)[0])
-
-
-def _last(_: Row, curve: pd.DataFrame) -> float:
-    return float(falling(curve)[-1])
-
-
-def _to_level(run: Row, curve: pd.DataFrame, level: float, ledger: str) -> float:
-    return macs_to_level(curve, level, ledger, run["charges_probe"])
+def _at(curve: pd.DataFrame, row: int) -> float:
+    return float(falling(curve)[row])

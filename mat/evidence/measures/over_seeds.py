@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]  # of ``runs``
 
 def convergence_macs(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
     """Total MACs to convergence by seed, charged probes included."""
-    return tables.by_seed(task, method, _convergence_macs, ledger, rule)
+    return tables.by_seed(task, method, charged, measures.macs_to_convergence, ledger, rule)
 
 
 def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, rule: Convergence) -> pd.Series:
@@ -28,9 +28,9 @@ def macs_to_reference_best(tables: Tables, task: str, method: str, ledger: str, 
     The target is (1 + ε) × vanilla's best smoothed loss, so that vanilla's own value is its compute to
     convergence. Only seeds that vanilla finished too are in the series.
     """
-    targets = tables.by_seed(task, REFERENCE, _target_loss, rule)
+    targets = tables.by_seed(task, REFERENCE, of_curve, measures.target_loss, rule)
     found = {
-        int(run["seed"]): tables.measured(run, _macs_to_reach, targets[run["seed"]], ledger, rule)
+        int(run["seed"]): tables.measured(run, charged, measures.macs_to_reach, targets[run["seed"]], ledger, rule)
         for run in tables.finished_runs(task, method)
         if run["seed"] in targets
     }
@@ -64,7 +64,7 @@ def best_loss_advantage_percent(tables: Tables, task: str, method: str, other: s
 
 def best_losses(tables: Tables, task: str, method: str) -> pd.Series:
     """Best validation loss by seed."""
-    return tables.by_seed(task, method, _best_loss)
+    return tables.by_seed(task, method, of_curve, measures.best_loss)
 
 
 def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Series:
@@ -74,7 +74,7 @@ def dynamic_range(tables: Tables, task: str, column: str = "val_loss") -> pd.Ser
 
 def final_losses(tables: Tables, task: str, method: str) -> pd.Series:
     """Validation loss at the end of the run by seed."""
-    return tables.by_seed(task, method, _final_loss)
+    return tables.by_seed(task, method, of_curve, measures.value_at, "val_loss", -1)
 
 
 def worse_in_range(
@@ -94,12 +94,12 @@ def metric_gain_in_range(tables: Tables, task: str, method: str, other: str) -> 
 
 def still_improving(tables: Tables, task: str, method: str, rule: Convergence) -> int:
     """Finished runs whose budget ended before they had converged (``measures.converged_at_end``)."""
-    return int(tables.by_seed(task, method, _converged_at_end, rule).sum())
+    return int(tables.by_seed(task, method, of_curve, measures.converged_at_end, rule).sum())
 
 
 def late_improvement(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
     """How far the loss still fell at the end, by seed, as a share of itself (``measures.late_improvement``)."""
-    return tables.by_seed(task, method, _late_improvement, rule)
+    return tables.by_seed(task, method, of_curve, measures.late_improvement, rule)
 
 
 def minimum_percent(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
@@ -109,17 +109,17 @@ def minimum_percent(tables: Tables, task: str, method: str, rule: Convergence) -
 
 def wall_clock(tables: Tables, task: str, method: str) -> pd.Series:
     """Seconds of training and charged probes by seed."""
-    return tables.by_seed(task, method, _wall_clock)
+    return tables.by_seed(task, method, charged, measures.wall_clock)
 
 
 def wall_clock_to_convergence(tables: Tables, task: str, method: str, rule: Convergence) -> pd.Series:
     """Seconds of training and charged probes until convergence, by seed."""
-    return tables.by_seed(task, method, _wall_clock_to_convergence, rule)
+    return tables.by_seed(task, method, charged, measures.wall_clock_to_convergence, rule)
 
 
 def cpu_seconds(tables: Tables, task: str, method: str) -> pd.Series:
     """CPU seconds of training and charged probes by seed; NaN for runs recorded without them."""
-    return tables.by_seed(task, method, _cpu_seconds)
+    return tables.by_seed(task, method, charged, measures.cpu_seconds)
 
 
 def step_times(tables: Tables, task: str) -> StepTimes | None:
@@ -142,23 +142,23 @@ def reference_seconds(tables: Tables, task: str, method: str) -> pd.Series:
 
 def whole_run_macs(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Total MACs of the whole run by seed, charged probes included."""
-    return tables.by_seed(task, method, _final_macs, ledger)
+    return tables.by_seed(task, method, charged, measures.final_macs, ledger)
 
 
 def active_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
     """Mean share of active modules by seed, in percent."""
-    return 100 * tables.by_seed(task, method, _mean_active_share)
+    return 100 * tables.by_seed(task, method, of_curve, measures.mean_share, "active_share")
 
 
 def reached_share_percent(tables: Tables, task: str, method: str) -> pd.Series:
     """Mean share of modules that were active and that a gradient reached, by seed, in percent; NaN for runs recorded
     without it."""
-    return 100 * tables.by_seed(task, method, _mean_reached_share)
+    return 100 * tables.by_seed(task, method, of_curve, measures.mean_share, "reached_share")
 
 
 def probe_share_percent(tables: Tables, task: str, method: str, ledger: str) -> pd.Series:
     """Charged probes and eigen-solves by seed, in percent of the run's total compute."""
-    return 100 * tables.by_seed(task, method, _probe_share, ledger)
+    return 100 * tables.by_seed(task, method, charged, measures.probe_share, ledger)
 
 
 def gap_closed_percent(runs: pd.DataFrame) -> Interval:
@@ -176,23 +176,16 @@ def curves(tables: Tables, task: str, method: str) -> dict[int, measures.Charged
     return {int(run["seed"]): (tables.curve(run["run"]), bool(run["charges_probe"])) for run in runs}
 
 
-# What is measured of a run, by its row and its curve.
+# What is measured of a run, by its row and its curve: in ``Tables.by_seed``, a measure of one curve.
 
 
-def _target_loss(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
-    return measures.target_loss(curve, rule)
+def of_curve(_: Row, curve: pd.DataFrame, measure: Callable[..., float], *how: Hashable) -> float:
+    return float(measure(curve, *how))
 
 
-def _convergence_macs(run: Row, curve: pd.DataFrame, ledger: str, rule: Convergence) -> float:
-    return measures.macs_to_convergence(curve, ledger, run["charges_probe"], rule)
-
-
-def _macs_to_reach(run: Row, curve: pd.DataFrame, target: float, ledger: str, rule: Convergence) -> float:
-    return float(measures.macs_to_reach(curve, target, ledger, run["charges_probe"], rule))
-
-
-def _best_loss(_: Row, curve: pd.DataFrame) -> float:
-    return measures.best_loss(curve)
+def charged(run: Row, curve: pd.DataFrame, measure: Callable[..., float], *how: Hashable) -> float:
+    """With what its last argument asks: whether the run is charged for its probes."""
+    return float(measure(curve, *how, run["charges_probe"]))
 
 
 def _dynamic_range(run: Row, curve: pd.DataFrame, column: str) -> float:
@@ -201,46 +194,9 @@ def _dynamic_range(run: Row, curve: pd.DataFrame, column: str) -> float:
     return float(gain.max()) if gain.max() > 0 else math.nan
 
 
-def _final_loss(_: Row, curve: pd.DataFrame) -> float:
-    return float(curve["val_loss"].iloc[-1])
-
-
-def _converged_at_end(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
-    return float(measures.converged_at_end(curve, rule))
-
-
-def _late_improvement(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
-    return measures.late_improvement(curve, rule)
-
-
 def _minimum(_: Row, curve: pd.DataFrame, rule: Convergence) -> float:
     row = measures.minimum_row(curve, rule)
     return math.nan if row is None else float(curve["step"].iloc[row] / curve["step"].iloc[-1])
 
 
-def _wall_clock(run: Row, curve: pd.DataFrame) -> float:
-    return measures.wall_clock(curve, run["charges_probe"])
-
-
-def _cpu_seconds(run: Row, curve: pd.DataFrame) -> float:
-    return measures.cpu_seconds(curve, run["charges_probe"])
-
-
-def _wall_clock_to_convergence(run: Row, curve: pd.DataFrame, rule: Convergence) -> float:
-    return measures.wall_clock_to_convergence(curve, run["charges_probe"], rule)
-
-
-def _final_macs(run: Row, curve: pd.DataFrame, ledger: str) -> float:
-    return measures.final_macs(curve, ledger, run["charges_probe"])
-
-
-def _mean_active_share(_: Row, curve: pd.DataFrame) -> float:
-    return measures.mean_active_share(curve)
-
-
-def _mean_reached_share(_: Row, curve: pd.DataFrame) -> float:
-    return measures.mean_reached_share(curve)
-
-
-def _probe_share(run: Row, curve: pd.DataFrame, ledger: str) -> float:
-    return measures.probe_share(curve, ledger, run["charges_probe"])
+SHARES = {"active_share_percent": active_share_percent, "reached_share_percent": reached_share_percent}

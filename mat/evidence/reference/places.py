@@ -10,7 +10,7 @@ from mat.errors import InputError
 from mat.records.archive import NAME
 
 RESULTS, FIGURES, REFERENCE = Path("results"), Path("paper_figures"), "reference"
-PAGES = ("REPORT.md", "REPRODUCIBILITY.md", "report.html")
+PAGES = ("REPORT.md", "REPRODUCIBILITY.md", "report.html", "claims.json")
 
 
 class Place(NamedTuple):

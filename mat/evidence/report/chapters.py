@@ -16,7 +16,8 @@ from pathlib import Path
 from mat.evidence.catalogue import figures
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
-from mat.evidence.report import environment, erratum, verdicts
+from mat.evidence.claims.page import combination, rule_text
+from mat.evidence.report import environment, erratum, forest, matrix, verdicts
 from mat.evidence.runs.files import made_as, relative
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
@@ -27,6 +28,7 @@ PAPER = (
     "NeurIPS 2023, arXiv 2405.07527"
 )
 _OWN_CHAPTER = ("provenance", "ambiguities")
+FOLDED = 12  # rows of tables that a page shows unasked
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Picture:
 class Section:
     """A heading with an anchor, Markdown below it, files to download, pictures, and sections inside it.
 
-    ``command`` makes the files. ``label``: the short title of a table of contents.
+    ``command`` makes the files. ``label``: the short title of a table of contents. ``drawn``: HTML that a page shows
+    below the text; ``plain``: what Markdown says in its place. ``folded``: Markdown that a page opens on demand.
     """
 
     anchor: str
@@ -55,6 +58,9 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     inside: tuple[Section, ...] = ()
     label: str = ""
+    drawn: str = ""
+    plain: str = ""
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,12 @@ class Source:
 def title(source: Source) -> str:
     """The report's title."""
     return f"Modular Adaptive Training: a re-run at scale {source.tables.scope}"
+
+
+def finding(source: Source) -> str:
+    """What was found, in a sentence or two."""
+    frame = source.tables.made.get("verdicts")
+    return "No claim is judged on these runs." if frame is None else matrix.finding(frame, source.claims)
 
 
 def lead(source: Source) -> str:
@@ -97,7 +109,7 @@ def chapters(source: Source) -> list[Section]:
 
 def markdown(source: Source, made: Iterable[Section], folder: Path) -> str:
     """The chapters ``made`` as one Markdown text, its links relative to ``folder``."""
-    parts = [f"# {title(source)}", *erratum.note(source.erratum), lead(source)]
+    parts = [f"# {title(source)}", *erratum.note(source.erratum), finding(source), lead(source)]
     for chapter in made:
         parts += _written(chapter, 2, folder)
     return without_places("\n\n".join(parts))
@@ -113,8 +125,7 @@ def _written(section: Section, depth: int, folder: Path) -> Iterator[str]:
     if section.files:
         links = [f"[{path.name}]({link(path, folder)})" for path in section.files]
         yield "Files: " + ", ".join(links) + (f"; made by `{section.command}`" if section.command else "")
-    if section.text:
-        yield section.text
+    yield from filter(None, (section.text, section.plain, section.folded))
     for picture in section.pictures:
         yield f"![{picture.title}]({link(picture.png, folder)})"
         pdf = f" [PDF]({link(picture.pdf, folder)})" if picture.pdf else ""
@@ -137,15 +148,21 @@ def _verdicts(source: Source) -> Section:
         rows = frame[frame["claim"] == claim.id]
         if rows.empty:
             continue
-        text = [verdicts.paragraph(rows, claim), verdicts.by_task(rows)]
-        if claim.rule:
-            text.append(f"Decision rule, fixed {claim.fixed.rstrip('.')}: {verdicts.rule(claim)}")
         depends = " ".join(f"[{name}](#{name})" for name in claim.ambiguities)
+        text = [verdicts.paragraph(rows, claim), verdicts.in_short(claim)]
         text.append(f"Open choices it depends on: {depends}." if depends else "")
-        body = "\n\n".join(filter(None, text))
-        parts.append(Section(claim.id, f"{claim.id} · {claim.text}", body, label=claim.id))
-    text = "\n\n".join([verdicts.MEANING, verdicts.overview(frame, source.claims), verdicts.combination(source.claims)])
-    return Section("verdicts", "Verdicts", text, inside=tuple(parts))
+        folded = [verdicts.by_task(rows), f"Decision rule, fixed {claim.fixed.rstrip('.')}: {rule_text(claim)}"]
+        parts.append(
+            Section(
+                claim.id, f"{claim.id} · {claim.titled}", "\n\n".join(filter(None, text)), label=claim.id,
+                drawn=forest.drawn(rows, claim.id, claim.readings), folded="\n\n".join(filter(None, folded)),
+            )
+        )  # fmt: skip
+    every = [verdicts.MEANING, verdicts.overview(frame, source.claims), combination(source.claims)]
+    return Section(
+        "verdicts", "Verdicts", inside=tuple(parts), drawn=matrix.html(frame, source.claims),
+        plain=matrix.markdown(frame, source.claims), folded="\n\n".join(every),
+    )  # fmt: skip
 
 
 def _summary(source: Source) -> Section | None:
@@ -172,7 +189,9 @@ def _tables(source: Source) -> Section:
             text = inner(found.files[".md"].read_text(encoding="utf-8"))
         else:
             text = item.about + ("\n\n" + environment.listing(source.tables) if item.name == "runs" else "")
-        parts.append(Section(f"table-{item.name}", item.title, text, files, _command(source, found)))
+        about, folded = ("", text) if text.count("\n|") > FOLDED else (text, "")
+        made = _command(source, found)
+        parts.append(Section(f"table-{item.name}", item.title, about, files, made, folded=folded))
     return Section("tables", "Tables", inside=tuple(parts))
 
 

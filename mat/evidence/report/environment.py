@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from mat.evidence.runs.pooled import REFERENCE, Tables
-from mat.evidence.stats.intervals import Interval
+from mat.evidence.tables.columns import read
 from mat.evidence.text import format
 from mat.records.costs import flop_unit
 
 SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
 MOST_RUNS, MOST_SEEDS = 240, 24  # that a page lists one by one: it does not grow with the number of runs
-_NOT_METHODS = ("__init__", "base")
 
 
 def hours(tables: Tables) -> float:
@@ -100,18 +99,21 @@ def in_short(results: pd.DataFrame) -> str:
 
 
 def method_cards(folder: Path) -> list[tuple[str, str, str]]:
-    """(file name, first sentence, the rest) of the card of every method: its module's docstring, read, not run."""
+    """(file name, first sentence, the rest) of the card of every method: the docstring of a file that has a ``METHOD``,
+    read, not run."""
     cards = []
     for path in sorted(folder.glob("*.py")):
-        card = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        if path.stem not in _NOT_METHODS and card:
+        file = ast.parse(path.read_text(encoding="utf-8"))
+        card = ast.get_docstring(file)
+        named = {getattr(name, "id", "") for node in file.body if isinstance(node, ast.Assign) for name in node.targets}
+        if card and "METHOD" in named:
             first, _, rest = inspect.cleandoc(card).partition("\n\n")
             cards.append((path.stem, " ".join(first.split()), rest))
     return cards
 
 
 def _shown(row: pd.Series, name: str, decimals: int, factor: float) -> str:
-    value = Interval(*(float(row[f"{name}_{end}"]) for end in ("mean", "low", "high")), 0)
+    value = read(row, name)
     if name.endswith("_flop"):
         value = value.scaled(1 / factor)
         decimals = format.decimals_for(value.mean)

@@ -11,7 +11,8 @@ from mat.evidence.catalogue import tables
 from mat.evidence.claims import load as claims_file
 from mat.evidence.claims import readings
 from mat.evidence.report import chapters as reporting
-from mat.evidence.report import erratum, html
+from mat.evidence.report import crate as crates
+from mat.evidence.report import erratum, html, machine
 from mat.evidence.report import reproducibility as reproducibility_page
 from mat.evidence.sensitivity import register as ambiguities
 from mat.evidence.text import format
@@ -33,12 +34,13 @@ def provenance(tables_dir: Path, figures_dir: Path, root: Path, before: Path | N
 
 
 def report(tables_dir: Path, figures_dir: Path, claims: Path, methods: Path, page: Path, out: Path, root: Path) -> None:
-    """Write ``REPORT.md`` and ``report.html`` into ``out``, with the ``ERRATUM.md`` that lies there."""
+    """Write ``REPORT.md``, ``report.html`` and ``claims.json`` into ``out``, with its ``ERRATUM.md``."""
     pooled, rules = tables.load(tables_dir), claims_file.load_claims(claims)
     source = reporting.Source(pooled, rules, tables_dir, figures_dir, methods, root, erratum.read(out))
     made = reporting.chapters(source)
     write_text(reporting.markdown(source, made, out), out / "REPORT.md")
     write_text(html.page(source, made, page, out), out / "report.html")
+    write_text(machine.text(pooled, rules), out / machine.NAME)
 
 
 def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -> None:
@@ -48,6 +50,11 @@ def reproducibility(tables_dir: Path, claims: Path, register: Path, out: Path) -
         tables.load(tables_dir), claims_file.load_claims(claims), ambiguities.load_register(register), erratum.read(out)
     )
     write_text(page, out / "REPRODUCIBILITY.md")
+
+
+def crate(tables_dir: Path, figures_dir: Path, out: Path, root: Path) -> None:
+    """Write the tables, figures, pages and rules of a scale as an RO-Crate, a ZIP file, into ``out``."""
+    crates.write(tables.load(tables_dir), tables_dir, figures_dir, out, root)
 
 
 def trace(tables_dir: Path, words: list[str], claims: Path, root: Path, as_json: bool) -> str:

@@ -12,6 +12,7 @@ import itertools
 import re
 import struct
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFo
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
+from PIL import Image
 
 from mat.errors import InputError
 from mat.evidence.claims.verdict import VERDICTS
 from mat.evidence.report import erratum
-from mat.evidence.report.chapters import Picture, Section, Source, lead, link, title
+from mat.evidence.report.chapters import Picture, Section, Source, finding, lead, link, title
 from mat.evidence.text.format import MISSING
 
-LARGE = 1 << 20  # bytes; a larger file, such as all runs' curves, lies beside the page and is no part of it
+LARGE = 1 << 14  # bytes; a larger file, such as all runs' curves, lies beside the page and is no part of it
+COLOURS = 64  # of a picture on the page; the file beside it has all
 TALL = 24  # rows of a table that scrolls within its box
 SHORT, LONG = 24, 60  # characters of a cell that stays on one line, of one that gets some width
 _TYPES = {
@@ -53,6 +56,7 @@ def page(source: Source, made: Iterable[Section], assets: Path, folder: Path) ->
     html = template.render(
         title=title(source),
         erratum=Markup(render("\n\n".join(erratum.note(source.erratum)), "erratum")),
+        finding=Markup(render(finding(source), "top")),
         lead=Markup(render(lead(source), "top")),
         sections=[_section(chapter, folder) for chapter in made],
         style=Markup(style.strip()),
@@ -98,7 +102,11 @@ def without_dead_links(html: str) -> str:
 def data_uri(path: Path) -> str:
     """A file as a data URI."""
     kind = _TYPES.get(path.suffix, "application/octet-stream")
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return _uri(kind, path.read_bytes())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _section(section: Section, folder: Path) -> dict[str, Any]:
@@ -110,6 +118,8 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
         "title": section.title,
         "label": section.label or section.title,
         "html": Markup(html),
+        "drawn": Markup(section.drawn),
+        "folded": Markup(render(section.folded, section.anchor)) if section.folded else "",
         "files": [_file(path, folder) for path in section.files],
         "command": section.command,
         "pictures": [_picture(picture, folder) for picture in section.pictures],
@@ -128,9 +138,17 @@ def _picture(picture: Picture, folder: Path) -> dict[str, Any]:
     caption = re.sub(r"</?p>", "", render(picture.caption, picture.name)).strip()
     return {
         "name": picture.name, "title": picture.title, "caption": Markup(caption), "alt": picture.caption.split("`")[0],
-        "uri": data_uri(picture.png), "width": width, "height": height,
+        "uri": _shown(picture.png), "width": width, "height": height,
         "pdf": None if picture.pdf is None else _file(picture.pdf, folder),
     }  # fmt: skip
+
+
+def _shown(path: Path) -> str:
+    """A PNG as a data URI, in as few colours as a screen needs."""
+    with Image.open(path) as image:
+        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(packed := BytesIO(), "PNG", optimize=True)
+    return _uri(_TYPES[".png"], packed.getvalue())
 
 
 def png_size(path: Path) -> tuple[int, int]:

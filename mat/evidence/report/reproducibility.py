@@ -11,14 +11,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mat.evidence.claims.claim import Claims
-from mat.evidence.claims.verdict import NOT_TESTED, VERDICTS, tops
-from mat.evidence.report import environment, erratum
+from mat.evidence.claims.verdict import NOT_TESTED, tops
+from mat.evidence.report import environment, erratum, matrix
 from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.tables import sanity
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.evidence.trace import provenance_runs
 
 
@@ -29,6 +29,7 @@ def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: s
         [
             f"# Reproducibility summary. Scale {tables.scope}",
             *erratum.note(wrong),
+            *([] if verdicts is None else [matrix.finding(verdicts, claims)]),
             f"Of {PAPER}. Made by `{tables.command}` from the tables of this scale; no number is typed by hand.",
             "## Scope of reproducibility",
             *_scope(claims, verdicts),
@@ -74,7 +75,7 @@ def _methodology(tables: Tables, claims: Claims, register: list[Ambiguity]) -> I
         "count beside it."
     )
     rows = [
-        (task, same["metric"].iloc[0].replace("_", " "), " ".join(sorted(same["method"].unique())),
+        (words.task(task), same["metric"].iloc[0].replace("_", " "), " ".join(sorted(same["method"].unique())),
          environment.seeds(same, " "), f"{same['steps'].max()}", f"{same['epochs'].max():.3g}")
         for task, same in runs.groupby("task", sort=True)
     ]  # fmt: skip
@@ -85,11 +86,7 @@ def _results(tables: Tables, claims: Claims, verdicts: pd.DataFrame | None) -> I
     if verdicts is None:
         yield "No claim is judged at this scale."
         return
-    found = tops(verdicts).set_index("claim")["verdict"]
-    for verdict in VERDICTS:
-        names = [claim.id for claim in claims.claims if found.get(claim.id) == verdict]
-        if names:
-            yield f"- *{verdict[:1].upper() + verdict[1:]}*: {format.listed(names)}."
+    yield matrix.markdown(verdicts, claims)
     yield without_places(report_verdicts.overview(verdicts, claims))
 
 

@@ -6,14 +6,14 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 
 import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
-from mat.evidence.claims.verdict import tops
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.evidence.text.format import ALL
 
 MANY = 6  # numbers of a claim that the table over all claims still holds
@@ -45,7 +45,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
         top, numbers = mine[mine["task"] == ALL].iloc[0], _deciding(mine)
         rows.append(
             (
-                _link(claim), claim.text, format.bold(top["verdict"]), claim.reported,
+                _link(claim), claim.titled, format.bold(top["verdict"]), claim.reported,
                 _in_lines(numbers, claim),
                 _range(numbers["n"]) if len(numbers) else format.MISSING,
                 _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
@@ -55,39 +55,20 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
     return format.markdown_table(header, rows)
 
 
-def lines(frame: pd.DataFrame, claims: Claims) -> Iterator[str]:
-    """One short line per claim for a terminal: verdict, the smallest n it stands on, what was claimed."""
-    found = tops(frame).set_index("claim")
-    for claim in claims.claims:
-        if claim.id in found.index:
-            top = found.loc[claim.id]
-            n = f"n = {int(top['n'])}" if top["n"] else ""
-            corrected = _cell(top.get("after_correction", ""))
-            said = f"after correction: {corrected}; " if corrected != format.MISSING else ""
-            yield f"{claim.id:<4} {top['verdict']:<24} {n:<6} {said}{claim.text}"
-
-
 def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     """The claim's outcome in plain words; ``rows``: those of the claim."""
-    over = rows[(rows["task"] == ALL) & rows["part"].str.endswith(", over tasks")]
     top, tasks = rows[rows["task"] == ALL].iloc[0], rows[rows["task"] != ALL].drop_duplicates("task")
     reported = claim.reported.rstrip(".")
     start = f"Reported: {reported}. " if reported != "not reported" else "The paper does not answer this. "
     if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
-        return f"{start}Here: **{top['verdict']}**. {top['reason'][:1].upper()}{top['reason'][1:].rstrip('.')}."
-    groups = [f"*{verdict}* on {format.listed(same['task'])}" for verdict, same in tasks.groupby("verdict", sort=False)]
+        reasons = list(dict.fromkeys(tasks["reason"])) or [top["reason"]]
+        more = f" And {len(reasons) - 1} reasons more, below." if len(reasons) > 1 else ""
+        return f"{start}Here: **{top['verdict']}**. {format.capital(reasons[0]).rstrip('.')}.{more}"
+    groups = [
+        f"*{verdict}* on {format.listed(map(words.task, same['task']))}"
+        for verdict, same in tasks.groupby("verdict", sort=False)
+    ]
     said = [f"{start}Over all tasks the verdict is **{top['verdict']}**: {format.listed(groups)}."]
-    deciding = _deciding(rows)
-    if len(deciding) > MANY:
-        said.append(f"Its {len(deciding)} numbers are in the table below.")
-        deciding = deciding.iloc[:0]
-    for part, numbers in deciding.groupby("part", sort=False):
-        values = format.listed([f"{measured(row)} on {row.task}" for row in numbers.itertuples()])
-        said.append(f"{part if part.startswith('λ') else f'The {part}'} is {values}{_stands_on(numbers)}.")
-    if len(over):
-        said.append(
-            f"Pooled: {format.listed([f'{row.part} {measured(row)} of {row.n}' for row in over.itertuples()])}."
-        )
     corrected = _joined(rows[rows["task"] == ALL], "after_correction")
     if corrected != format.MISSING:
         said.append(f"After correction for the number of claims: {corrected}.")
@@ -99,9 +80,10 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
 
 def by_task(rows: pd.DataFrame) -> str:
     """The claim's numbers, one row per task and number; "" where nothing was measured."""
-    shown = rows[(rows["task"] != ALL)]
-    if shown.empty:
+    shown = rows[(rows["task"] != ALL) | (rows["part"] != "")]
+    if (shown["task"] == ALL).all():
         return ""
+    shown = shown.sort_values("task", key=lambda task: task == ALL, kind="stable")  # pooled numbers last
     shown = shown.assign(bootstrap=[_bootstrap(row) for _, row in shown.iterrows()])
     more = [name for name in MORE if _says(shown, name)]
     header = ("task", "verdict", "number", f"measured [{100 * CONFIDENCE:.0f} % interval]", "n", "ledger",
@@ -110,7 +92,7 @@ def by_task(rows: pd.DataFrame) -> str:
         header,
         [
             (
-                row["task"], format.bold(row["verdict"]),
+                "pooled" if row["task"] == ALL else words.task(row["task"]), format.bold(row["verdict"]),
                 (row["part"] or format.MISSING) + ("" if row["decides"] else " (beside)"),
                 measured(row) if row["part"] else format.MISSING, str(row["n"]) if row["part"] else format.MISSING,
                 row["ledger"] if row["ledger"] not in ("", "none") else format.MISSING,
@@ -123,20 +105,15 @@ def by_task(rows: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def rule(claim: Claim) -> str:
-    """The claim's decision rule with its thresholds."""
-    values = ", ".join(f"{name} {value:g}" for name, value in (claim.thresholds or {}).items())
-    return f"{claim.rule} At least {claim.min_seeds} seeds." + (f" ({values})" if values else "")
-
-
-def combination(claims: Claims) -> str:
-    """How tasks give one verdict, and what convergence is."""
-    return (
-        f"Over tasks: all equal gives that verdict; otherwise any inconclusive task gives {claims.any_inconclusive}, "
-        f"and a mixture of the rest gives {claims.mixed}; tasks not tested are left out. Convergence: within "
-        f"{100 * claims.convergence.epsilon:g} % of the run's best validation loss, smoothed over "
-        f"{claims.convergence.window} evaluations."
+def in_short(claim: Claim) -> str:
+    """The rule in one sentence with its thresholds in their places: when it says supported, or else how it begins."""
+    said = re.search(r"(?<!not )[Ss]upported (?:when|where|only)[^;]*?(?=;|\.(?:\s|$))", claim.rule)
+    text = (
+        f"Rule: {said[0][0].lower()}{said[0][1:]}." if said else f"Rule: {claim.rule.partition('. ')[0].rstrip('.')}."
     )
+    for name, value in claim.thresholds.items():
+        text = re.sub(rf"\b{name}\b", f"{value:g}", text)
+    return text
 
 
 def measured(row: pd.Series | object, unit: bool = True) -> str:
@@ -171,7 +148,7 @@ def _joined(rows: pd.DataFrame, name: str) -> str:
     said = {row["task"]: _cell(row[name]) for _, row in rows.iterrows() if _cell(row[name]) != format.MISSING}
     if len(set(said.values())) == 1:
         return next(iter(said.values()))
-    lines = [format.plain(f"{task}: {text}") for task, text in said.items() if task != ALL]
+    lines = [format.plain(f"{words.task(task)}: {text}") for task, text in said.items() if task != ALL]
     return format.Marked("<br>".join(lines) or format.MISSING)
 
 
@@ -201,15 +178,10 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
         units = same["unit"].unique()
         lines.append(f"*{part}, {units[0]}*" if len(units) == 1 else f"*{part}*")
         lines += [
-            f"{row.task} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[") for row in same.itertuples()
+            f"{words.task(row.task)} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[")
+            for row in same.itertuples()
         ]
     return format.Marked("<br>".join(lines))
-
-
-def _stands_on(numbers: pd.DataFrame) -> str:
-    ledger = _ledger(numbers)
-    where = f", {ledger} ledger" if ledger != format.MISSING else ""
-    return f" (n = {_range(numbers['n'])}{where})"
 
 
 def _range(values: pd.Series) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 GROUPS = {
     "reference": ("vanilla",),
     "MAT": ("mat", "mat_exact", "mat_residual", "mat_modular", "mat_temporal"),
-    "baselines": ("random", "multirate"),
+    "baselines": ("random", "random_residual", "multirate"),
     "rivals": (
         "misa", "lisa", "badam", "freezeout", "autofreeze", "grades", "ssprop", "lcsb", "frozen_bottom", "vanilla_cut",
         "vanilla_short",
@@ -17,7 +17,10 @@ GROUPS = {
         "kind_head", "kind_ffn",
     ),
     "equal compute": ("vanilla_short_exact", "vanilla_short_residual", "random_short", "multirate_short"),
-    "budgets": ("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "mat_b25", "mat_b50", "mat_b75"),
+    "budgets": (
+        *("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "mat_b25", "mat_b50", "mat_b75"),
+        *("mat_exact_b25", "mat_exact_b50", "mat_exact_b75"),
+    ),
     "doses": (
         *("largest_s10", "largest_s20", "largest_s34", "largest_s50", "largest_s75"),
         *("shuffled_s10", "shuffled_s20", "shuffled_s34", "shuffled_s50", "shuffled_s75"),

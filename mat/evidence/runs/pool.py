@@ -59,7 +59,12 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
 def read_run(directory: Path, name: str | None = None) -> Run:
     """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, labelled curve,
     labelled probes, labelled spectra). Raises InputError as ``mat.records.run.read_run`` does."""
-    run, final, curve, probes, spectra = records.read_run(directory, name)
+    return labelled(records.read_run(directory, name))
+
+
+def labelled(found: records.Record) -> Run:
+    """A run's record as ``read_run`` gives it."""
+    run, final, curve, probes, spectra = found
     record = run_row(run, final, curve)
     labels = {name: record[name] for name in LABELS}
     return record, run["spec"], *(frame.assign(**labels) for frame in (curve, probes, spectra))
@@ -76,6 +81,7 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "metric": run["metrics"][0]["name"], "higher_is_better": bool(run["metrics"][0]["higher_is_better"]),
         "loss_unit": run["loss_unit"], "metrics": metrics.write_names(run["metrics"]),
         "task_name": run["spec"]["task"]["name"], "subset": run["spec"]["task"].get("subset") or "",
+        "objective": find(run["spec"]["task"], "objective") or "",
         "mode": run["mode"], "charges_probe": bool(run["charges_probe"]),
         "interval": run["interval"], "probe_n": run["probe_n"],
         "estimator": find(run["spec"], "estimator") or "",

@@ -22,7 +22,8 @@ REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 SPECTRA = "spectra.parquet"
 WRITTEN = (*FILES, SPECTRA)  # by a collection; those made before spectra were recorded have none
-_MAY_BE_EMPTY = ("start_hash", "mode", "estimator", "subset", "selection")
+_NEWER = "objective"  # what tables were once pooled without
+_MAY_BE_EMPTY = ("start_hash", "mode", _NEWER, "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
 
 
@@ -184,12 +185,19 @@ class Tables:
         return dict(iter(self.runs.sort_values("seed").groupby(["task", "method"])))
 
     @cached_property
+    def _finished(self) -> pd.DataFrame:
+        return self.runs[self.runs["status"] == "finished"].sort_values("seed")
+
+    @cached_property
     def _finished_by_label(self) -> dict[tuple[str, str], pd.DataFrame]:
-        return {label: rows[rows["status"] == "finished"] for label, rows in self._by_label.items()}
+        return dict(iter(self._finished.groupby(["task", "method"])))
 
     @cached_property
     def _finished_rows(self) -> dict[tuple[str, str], Sequence[Mapping[str, Any]]]:
-        return {label: rows.to_dict("records") for label, rows in self._finished_by_label.items()}
+        found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for row in self._finished.to_dict("records"):
+            found.setdefault((row["task"], row["method"]), []).append(row)
+        return found
 
     @cached_property
     def _measured(self) -> dict[tuple[Any, ...], float]:
@@ -240,6 +248,8 @@ def load(folder: Path) -> Tables:
     names = there(folder)
     check_seal(folder / SEAL, names, "collect the runs again")
     runs = pd.read_csv(folder / "runs.csv", dtype=_TEXT)
+    if _NEWER not in runs:
+        runs[_NEWER] = ""
     require(folder / "runs.csv", runs, _TEXT)
     for column in _MAY_BE_EMPTY:
         runs[column] = runs[column].fillna("")

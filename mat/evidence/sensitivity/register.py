@@ -77,6 +77,5 @@ TABLE = Table(
     ambiguities,
     lambda _, given: markdown(given.rules["ambiguities"]),
     reads=("ambiguities",),
-    texts=("id", "open", "default", "alternatives", "sensitivity"),
     place=160,
 )

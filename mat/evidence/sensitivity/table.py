@@ -214,9 +214,5 @@ TABLE = Table(
     lambda given: sensitivity(given.tables, given.rules["claims"], given.rules["ambiguities"]),
     **both(lambda frame, given: page(frame, given.tables, given.rules["ambiguities"])),
     reads=("runs", "claims", "ambiguities"),
-    texts=(
-        *("scale", "id", "open", "alternative", "task", "claim", "measure", "unit", "ledger", "verdict_default"),
-        *("verdict_alternative", "says"),
-    ),
     place=120,
 )

@@ -25,8 +25,9 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.runs import pool_studies
-from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.stats.rank_correlation import spearman
+from mat.evidence.tables.columns import read, spread_out
 from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, tau
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
@@ -34,7 +35,8 @@ from mat.ranking import kendall, signs
 from mat.records.files import ENDING
 from mat.records.studies import AGREEMENT
 
-COMPARISONS = ("reference", "largest_n", "probe_sets", "raw")
+# of the records of its tables
+STUDY = {"reads": ("claims",), "needs": "agreement", "measured": f"results/{{scale}}/agreement/*{ENDING}"}
 CELL = ["family", "seed", "share", "probe_set", "estimator", "normalisation", "n"]
 COST = ["seconds", "macs", "macs_eigen"]
 _PROJECTED = "projected"
@@ -131,8 +133,7 @@ def summary(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
         row = dict(zip(keys, key, strict=True))
         for name in ("tau", "rho"):
             value = mean_interval(seeds[name]).cut(-1, 1)
-            row |= {f"{name}_mean": value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
-            row |= {f"{name}_deviation": value.deviation}
+            row |= spread_out(name, value) | {f"{name}_deviation": value.deviation}
         size, known = (int(v) for v in counts.loc[key])
         row |= {"n_seeds": value.n, "tau_sd_sets": spread.loc[key], "rankings": size, "degenerate": size - known}
         rows.append(row)
@@ -159,7 +160,7 @@ def _families(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
 
 
 def load(files: Iterable[Path]) -> pd.DataFrame:
-    """Pool measurement tables (``jobs.pool``). Raises InputError."""
+    """Pool the study's tables. Raises InputError as ``pool_studies.pool`` does."""
     return pool_studies.pool(files, AGREEMENT)
 
 
@@ -187,16 +188,14 @@ def markdown(table: pd.DataFrame) -> str:
              "MMAC per probe", "seconds per probe"),
             [_estimator(row) for _, row in at_default(table, "reference").iterrows()],
         ),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in _notes(families)),
+        format.how_to_read(_notes(families)),
     ]  # fmt: skip
     return "\n\n".join(parts)
 
 
 def _estimator(row: pd.Series) -> tuple[str, ...]:
-    rho = Interval(row["rho_mean"], row["rho_low"], row["rho_high"], int(row["n_seeds"]))
     return (
-        row["family"], row["estimator"], format.interval(tau(row), 2), format.interval(rho, 2),
+        row["family"], row["estimator"], format.interval(tau(row), 2), format.interval(read(row, "rho", "n_seeds"), 2),
         format.number(row["tau_sd_sets"], 2), f"{row['degenerate']} of {row['rankings']}",
         format.number(row["cost_ratio"], 2), format.number((row["macs"] + row["macs_eigen"]) / 1e6, 1),
         format.number(row["seconds"], 3),
@@ -223,31 +222,19 @@ def _notes(families: pd.DataFrame) -> list[str]:
     ]
 
 
-def _rule(given: Given) -> Any:
-    """The claim whose rule reads this table: its order of references is the table's. Raises InputError when there is
-    none."""
-    found = next((claim for claim in given.rules["claims"].claims if claim.measure == "rankings"), None)
+def claim_of(given: Given, measure: str) -> Any:
+    """The claim whose numbers a table of the study takes: X6's order of references. Raises InputError without it."""
+    found = next((claim for claim in given.rules["claims"].claims if claim.measure == measure), None)
     if found is None:
-        raise InputError("claims.yaml: no claim has the measure 'rankings'; agreement needs its references")
+        raise InputError(f"claims.yaml: no claim has the measure {measure!r}; the tables of agreement need its numbers")
     return found
 
 
 def _compute(given: Given) -> pd.DataFrame:
-    references = _rule(given).uses["references"]
+    references = claim_of(given, "rankings").uses["references"]
     return summary(load(given.measured), references)
 
 
 TABLE = Table(
-    "agreement",
-    "Agreement of kernel estimators",
-    _compute,
-    lambda frame, given: markdown(frame),
-    reads=("claims",),
-    needs="agreement",
-    measured=f"results/{{scale}}/agreement/*{ENDING}",
-    texts=(
-        *("family", "checkpoint", "estimator", "normalisation", "comparison", "reference", "default_estimator"),
-        *("default_normalisation", "model", "task", "scale", "code_hash"),
-    ),
-    place=150,
+    "agreement", "Agreement of kernel estimators", _compute, lambda frame, given: markdown(frame), **STUDY, place=150
 )

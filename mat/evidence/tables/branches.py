@@ -18,10 +18,6 @@ from mat.records.files import ENDING
 from mat.records.studies import BRANCHES
 
 STUDY = {"reads": (), "needs": "branches", "measured": f"results/{{scale}}/branches/*{ENDING}"}  # of their records
-TEXTS = (
-    *("family", "checkpoint", "scale", "task", "model", "loss_unit", "metric", "estimator", "normalisation"),
-    "code_hash",
-)
 MODULE, SET, NONE = "module", "set", "none"
 
 

@@ -50,8 +50,7 @@ def markdown(parts: pd.DataFrame, savings: pd.DataFrame) -> str:
             ),
             "## What follows",
             "\n".join(f"- {' '.join(sentences(row, savings))}" for _, row in models.iterrows()),
-            "## How to read it",
-            "\n".join(f"- {note}" for note in _notes(savings)),
+            format.how_to_read(_notes(savings)),
         ]
     )  # fmt: skip
 
@@ -200,6 +199,5 @@ TABLE = Table(
     page=lambda frame, given: markdown(given.made["ceiling_parts"], frame),
     reads=("ceiling_parts", SHAPES),
     needs="ceiling",
-    texts=("scale", "label", "mode"),
     place=130,
 )

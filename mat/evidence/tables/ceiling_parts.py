@@ -5,11 +5,4 @@ from __future__ import annotations
 from mat.evidence.tables.record import Table
 
 SHAPES = "workflows/config/{scale}.yaml"
-TABLE = Table(
-    "ceiling_parts",
-    "What a step is made of",
-    reads=(SHAPES,),
-    needs="ceiling",
-    texts=("scale", "label", "source", "model", "input", "note", "kind"),
-    place=140,
-)
+TABLE = Table("ceiling_parts", "What a step is made of", reads=(SHAPES,), needs="ceiling", place=140)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mat.evidence.stats.intervals import CONFIDENCE, Interval
 
+LEDGER = "executed"  # that tables show where they show one
 EXECUTED = "executed ledger, 1 MAC = 2 FLOP, charged probes included"
 
 

@@ -10,15 +10,13 @@ from mat.evidence.measures import over_seeds
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import mean_interval, paired_difference
-from mat.evidence.tables.columns import count, read, spread_out, stands_on
+from mat.evidence.tables.columns import LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced
-from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.tables.sections import Page, Section, both, by_task
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
-LEDGER = "executed"
 AGAINST = ("largest", "random")  # by λ_max, and by nothing
-SHARES = ("active_share_percent", "reached_share_percent")
 FOLLOWED = ("mat", "mat_exact")  # whose numbers of modules they have
 SHOWN = (*FOLLOWED, "random", *method_groups.GROUPS["controls"])
 
@@ -53,8 +51,8 @@ def _row(tables: Tables, task: str, label: str) -> dict[str, Any]:
         "n_diverged": len(runs) - len(done), "metric": first["metric"], "loss_unit": first["loss_unit"],
         "ledger": LEDGER, "mode": first["mode"],
     }  # fmt: skip
-    for name in SHARES:
-        row |= spread_out(name, mean_interval(getattr(over_seeds, name)(tables, task, label)))
+    for name, measure in over_seeds.SHARES.items():
+        row |= spread_out(name, mean_interval(measure(tables, task, label)))
     row |= spread_out("best_validation_loss", mean_interval(best))
     row |= spread_out("test_metric", mean_interval(done["test_metric"]).cut(how.low, how.high))
     row["random_label"] = random_label(tables, task)
@@ -72,8 +70,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         "Is it λ_max? Controls at equal active share.",
         "In every interval each selection has exactly as many active modules as the run of MAT that it follows, with "
         "the same seed; in one backward mode they differ in which modules those are. The verdict is X1's.",
-        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
-        or [Section("Not tested", "No runs of controls at this scale.")],
+        by_task(frame, _section, "No runs of controls at this scale."),
         [
             "largest: by λ_max; gradient_norm: by the norm of the module's gradient; random: drawn anew in every "
             "interval (random_exact: by exact gradients), random_once: once; shuffled: λ_max of another module; "
@@ -100,7 +97,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     digits = format.decimals_for(rows["compute_flop_mean"].max() / factor)
     cells = [
         (
-            row["method"], row["mode"], count(row), *(format.interval(read(row, name), 1) for name in SHARES),
+            row["method"], row["mode"], count(row),
+            *(format.interval(read(row, name), 1) for name in over_seeds.SHARES),
             format.interval(read(row, "best_validation_loss"), 4),
             format.interval(read(row, "test_metric").scaled(how.factor), 2 if how.factor > 1 else 4),
             *(_gap(row, other) for other in AGAINST),
@@ -134,7 +132,6 @@ TABLE = Table(
     "Controls: is it λ_max?",
     lambda given: controls(given.tables),
     **both(lambda frame, given: page(frame, given.tables)),
-    texts=("scale", "task", "method", "metric", "loss_unit", "ledger", "mode", "random_label"),
     traced=Traced(_behind),
     place=50,
 )

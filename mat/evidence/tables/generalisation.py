@@ -123,9 +123,8 @@ def markdown(table: pd.DataFrame) -> str:
         ),
         *(_noise_tables(table[table["family"].isin(noisy)]) if noisy else []),
         "## In words",
-        "\n".join(f"- {line}" for line in _reading(table, noisy)),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in _notes(table)),
+        format.bullets(_reading(table, noisy)),
+        format.how_to_read(_notes(table)),
     ]  # fmt: skip
     return "\n\n".join(parts)
 
@@ -199,7 +198,6 @@ TABLE = Table(
     "Generalisation: top and bottom modules",
     lambda given: summary(branches.load_part(given.measured, branches.SET)),
     lambda frame, _: markdown(frame),
-    texts=("set", "minus", "measure", "unit", *branches.TEXTS),
     place=110,
     **branches.STUDY,
 )

@@ -13,7 +13,7 @@ from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.tables.columns import count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced
-from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.tables.sections import Page, Section, both, by_task
 from mat.evidence.text import format
 
 FACTORS = {0.5: "_lr_half", 1.0: "", 2.0: "_lr_double"}
@@ -103,8 +103,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         "learning_rate",
         "Is a win a learning-rate effect?",
         "Vanilla and MAT at half, one and twice the recipe's learning rate.",
-        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
-        or [Section("Not tested", "No runs with another learning rate at this scale.")],
+        by_task(frame, _section, "No runs with another learning rate at this scale."),
         [
             "Chosen: the factor of the smallest mean best validation loss over the seeds that all factors have; both "
             "have the same three factors to choose from. A factor at which a run diverged cannot be chosen.",
@@ -160,7 +159,6 @@ TABLE = Table(
     "Vanilla with its learning rate re-tuned",
     lambda given: learning_rate(given.tables),
     **both(lambda frame, given: page(frame, given.tables)),
-    texts=("scale", "task", "method", "label", "loss_unit", "ledger", "win"),
     traced=Traced(_behind, by_seed=_by_seed),
     place=70,
 )

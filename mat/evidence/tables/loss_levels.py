@@ -11,13 +11,12 @@ from mat.evidence.measures import levels
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import COVERAGE
 from mat.evidence.stats.intervals import mean_interval
-from mat.evidence.tables.columns import EXECUTED, count, read, spread_out
+from mat.evidence.tables.columns import EXECUTED, LEDGER, count, read, spread_out
 from mat.evidence.tables.record import Table, Traced
-from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.tables.sections import Page, Section, both, by_task
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC
 
-LEDGER = "executed"
 COVERED = "; ".join(
     f"{100 * share:g} % of ratios censored, n = {n}: {100 * held:.0f} %"
     for n, by_share in COVERAGE.items()
@@ -57,8 +56,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         "loss_levels",
         "How much compute to the same loss?",
         "Savings of vanilla's compute on the way to fixed levels of the validation loss; the verdict is C4b's.",
-        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
-        or [Section("Not tested", "No finished runs of vanilla at this scale.")],
+        by_task(frame, _section, "No finished runs of vanilla at this scale."),
         [
             "A level is a share of vanilla's way, in log loss, from its first evaluation to its last, each the median "
             "over its seeds; 100 % is vanilla's median final loss.",
@@ -94,7 +92,6 @@ TABLE = Table(
     "Compute to fixed levels of the loss",
     lambda given: loss_levels(given.tables),
     **both(lambda frame, given: page(frame, given.tables)),
-    texts=("scale", "task", "method", "ledger", "loss_unit"),
     traced=Traced(),
     place=25,
 )

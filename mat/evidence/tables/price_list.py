@@ -10,15 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mat.errors import InputError
 from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.tables import agreement
+from mat.evidence.tables.columns import spread_out
 from mat.evidence.tables.estimator_choice import tau
 from mat.evidence.tables.estimator_price import END, ESTIMATOR, Choice, at_end, choose, said
 from mat.evidence.tables.record import Given, Table
 from mat.evidence.text import format
 from mat.ranking import kendall, signs
-from mat.records.files import ENDING
 
 _COST = ["seconds", "macs", "macs_eigen", "epoch_seconds", "epoch_macs"]
 _ABOUT = ["model", "task", "logits", "model_positions", "scale", "code_hash"]
@@ -53,8 +52,8 @@ def _family(frame: pd.DataFrame, references: Sequence[str]) -> pd.DataFrame:
         value = mean_interval(own.groupby("seed")["tau"].mean()).cut(-1, 1)
         estimator = key[1:]
         rows.append({
-            "family": first["family"], **dict(zip(keys, key, strict=True)), "tau_mean": value.mean,
-            "tau_low": value.low, "tau_high": value.high, "tau_deviation": value.deviation, "n_seeds": value.n,
+            "family": first["family"], **dict(zip(keys, key, strict=True)), **spread_out("tau", value),
+            "tau_deviation": value.deviation, "n_seeds": value.n,
             "pairs": len(own), "degenerate": int(own["degenerate"].sum()), **cost,
             "macs_share": (cost["macs"] + cost["macs_eigen"]) / cost["epoch_macs"],
             "seconds_share": cost["seconds"] / cost["epoch_seconds"],
@@ -112,8 +111,7 @@ def markdown(table: pd.DataFrame) -> str:
              "degenerate", "what it is"),
             [line for family in families["family"] for line in _frontier(at_end(table, family))],
         ),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in _notes(families, reach)),
+        format.how_to_read(_notes(families, reach)),
     ]  # fmt: skip
     return "\n\n".join(parts)
 
@@ -187,23 +185,17 @@ def _notes(families: pd.DataFrame, reach: float) -> list[str]:
     ]
 
 
-def _rule(given: Given) -> tuple[Sequence[str], float]:
-    """The references of X6's claim and the bound of X6b's. Raises InputError without either."""
-    found = {claim.measure: claim for claim in given.rules["claims"].claims}
-    missing = {"rankings", "default_estimator"} - set(found)
-    if missing:
-        raise InputError(f"claims.yaml: no claim has the measure {min(missing)!r}; the price list needs its numbers")
-    return found["rankings"].uses["references"], found["default_estimator"].thresholds["reach_tau"]
+def _compute(given: Given) -> pd.DataFrame:
+    references = agreement.claim_of(given, "rankings").uses["references"]
+    reach = agreement.claim_of(given, "default_estimator").thresholds["reach_tau"]
+    return price_list(agreement.load(given.measured), references, reach)
 
 
 TABLE = Table(
     "price_list",
     "Price list of kernel estimators",
-    lambda given: price_list(agreement.load(given.measured), *_rule(given)),
+    _compute,
     lambda frame, given: markdown(frame),
-    reads=("claims",),
-    needs="agreement",
-    measured=f"results/{{scale}}/agreement/*{ENDING}",
-    texts=("family", "estimator", "reference", "model", "task", "scale", "code_hash"),
+    **agreement.STUDY,
     place=151,
 )

@@ -13,10 +13,21 @@ from typing import Any
 import pandas as pd
 
 from mat.evidence.runs.pooled import REFERENCE, Tables
+from mat.records import columns
 
 RUNS, SPECTRA = "runs", "spectra"
 MEAN, GEOMETRIC, SAVING = "mean", "geometric mean", "100 · (1 − geometric mean of 1 − saving/100)"
 Labels = set[tuple[str, str]]  # (task, method)
+# columns that hold texts in whichever table has them, as those of records do
+_TEXTS = frozenset(
+    (
+        *("method", "trajectory", "label", "group", "random_label", "unit", "ledger", "measure", "checkpoint", "note"),
+        *("claim", "verdict", "after_correction", "ambiguities", "seeds_needed", "sanity", "reason", "says", "source"),
+        *("id", "open", "default", "alternatives", "alternative", "sensitivity", "verdict_default", "tasks", "missing"),
+        *("verdict_alternative", "direction", "baselines", "converged", "win", "settings", "clock", "seeds_finished"),
+        *("quantity", "given", "set", "minus", "comparison", "reference", "input", "threshold", "asked"),
+    )
+)
 # words in columns that pair a method's runs with vanilla's
 _COMPARED = ("saving", "vanilla", "advantage", "ratio", "better")
 
@@ -42,6 +53,11 @@ class Given:
     made: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     measured: Sequence[Path] = ()
+
+
+def is_text(column: str) -> bool:
+    """Whether a table's column holds texts by its name alone."""
+    return column in _TEXTS or columns.is_text(column)
 
 
 def compared(given: Given, row: pd.Series, column: str) -> Labels:
@@ -78,7 +94,8 @@ class Table:
     ``spectra`` for theirs, the names of rule files and of other tables, or paths from the repository's root, in which
     ``{scale}`` is replaced; a table that a scale does not have is not there to read. ``needs``: what a scale must ask
     for to have this table, a study or a rule file's entry; "": every scale has it. ``measured``: a pattern of the files
-    that this study's jobs write, from which it is computed. ``texts``: its columns that are text, "" where nothing is.
+    that this study's jobs write, from which it is computed. ``texts``: its columns that are text, "" where nothing is,
+    beside those that are so by name (``is_text``).
     """
 
     name: str

@@ -125,6 +125,5 @@ TABLE = Table(
     lambda frame, given: markdown(frame, given.tables),
     about="The active share over α, threshold, scope and time, replayed from recorded spectra; nothing is trained.",
     reads=(RUNS, SPECTRA),
-    texts=("scale", "task", "trajectory", "scope", "threshold"),
     place=145,
 )

@@ -9,13 +9,12 @@ import pandas as pd
 
 from mat.evidence.measures.curves import Convergence
 from mat.evidence.measures.over_seeds import (
-    active_share_percent,
+    SHARES,
     convergence_macs,
     equal_compute_advantage,
     gap_closed_percent,
     macs_to_reference_best,
     probe_share_percent,
-    reached_share_percent,
     still_improving,
     wall_clock,
 )
@@ -26,8 +25,6 @@ from mat.evidence.tables.columns import count, counts, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
-
-SHARES = {"active_share_percent": active_share_percent, "reached_share_percent": reached_share_percent}
 
 
 def results(tables: Tables, rule: Convergence) -> pd.DataFrame:
@@ -100,8 +97,8 @@ def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
         rows = main_rows(frame, task)
         header, cells = compact(rows)
         parts += [f"## {task}", caption(rows, tables), format.markdown_table(header, cells)]
-        parts.append("\n".join(f"- {note}" for note in [*task_notes(rows, tables), *elsewhere(frame, task)]))
-    return "\n\n".join([*parts, "## How to read it", "\n".join(f"- {note}" for note in notes(tables, rule))])
+        parts.append(format.bullets([*task_notes(rows, tables), *elsewhere(frame, task)]))
+    return "\n\n".join([*parts, format.how_to_read(notes(tables, rule))])
 
 
 def latex(frame: pd.DataFrame, tables: Tables) -> str:
@@ -255,7 +252,6 @@ TABLE = Table(
     lambda frame, given: markdown(frame, given.tables, given.rules["claims"].convergence),
     lambda frame, given: latex(frame, given.tables),
     reads=("runs", "claims"),
-    texts=("scale", "task", "method", "mode", "seeds_finished", "metric", "loss_unit"),
     traced=Traced(),
     place=20,
 )

@@ -21,13 +21,12 @@ from mat.evidence.stats.bootstrap import (
     wins,
 )
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval, pairs, saving_percent
-from mat.evidence.tables.columns import count, read, spread_out, stands_on
+from mat.evidence.tables.columns import LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced, compared
 from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
-LEDGER = "executed"
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)
 KINDS = {"equal_compute": "equal compute", "equal_loss": "equal loss", "convergence": "test metric"}
 OVER_TASKS = "over tasks"
@@ -88,9 +87,9 @@ def _losses(x: list[curves.Charged], y: list[curves.Charged]) -> tuple[np.ndarra
 def _macs(x: list[curves.Charged], y: list[curves.Charged], rule: Convergence) -> tuple[np.ndarray, np.ndarray]:
     """(runs of x) × (runs of y): the compute of both to reach the converged loss of the one of y."""
     targets = np.array([curves.target_loss(curve, rule) for curve, _ in y])
-    first = [curves.macs_to_reach(curve, targets, LEDGER, charged, rule) for curve, charged in x]
+    first = [curves.macs_to_reach(curve, targets, LEDGER, rule, charged) for curve, charged in x]
     own = [
-        curves.macs_to_reach(curve, target, LEDGER, charged, rule)
+        curves.macs_to_reach(curve, target, LEDGER, rule, charged)
         for (curve, charged), target in zip(y, targets, strict=True)
     ]
     return np.array(first), np.array(own)[None, :]
@@ -107,18 +106,10 @@ def is_vanilla(tables: Tables, task: str, label: str) -> bool:
     spends no less than vanilla there."""
     if label not in STOPPED_EARLY:
         return False
-    ends = [tables.by_seed(task, name, _last_step) for name in (label, REFERENCE)]
+    ends = [tables.by_seed(task, name, over_seeds.of_curve, curves.value_at, "step", -1) for name in (label, REFERENCE)]
     common = pairs(*ends)
     spent = [over_seeds.whole_run_macs(tables, task, name, LEDGER).mean() for name in ("mat", REFERENCE)]
     return bool(len(common)) and bool((common["first"] == common["second"]).all()) and bool(spent[0] >= spent[1])
-
-
-def _last_step(_: over_seeds.Row, curve: pd.DataFrame) -> float:
-    return float(curve["step"].iloc[-1])
-
-
-def _first_loss(_: over_seeds.Row, curve: pd.DataFrame) -> float:
-    return float(curve["val_loss"].iloc[0])
 
 
 def _row(
@@ -158,7 +149,7 @@ def scores(tables: Tables, task: str, method: str) -> np.ndarray:
     vanilla's runs. So the untrained model is 0 and vanilla's mean 1 on every task, in any loss, whatever metric it is
     judged by. Empty where vanilla makes no progress: then there is nothing to share.
     """
-    start = tables.by_seed(task, REFERENCE, _first_loss).mean()
+    start = tables.by_seed(task, REFERENCE, over_seeds.of_curve, curves.value_at, "val_loss", 0).mean()
     trained = over_seeds.best_losses(tables, task, REFERENCE).mean()
     if not start > trained:
         return np.empty(0)
@@ -297,7 +288,6 @@ TABLE = Table(
     lambda given: rivals(given.tables, given.rules["claims"].convergence),
     **both(lambda frame, given: page(frame, given.tables, given.rules["claims"].convergence)),
     reads=("runs", "claims"),
-    texts=("scale", "task", "method", "group", "metric", "loss_unit", "ledger", "tasks", "note"),
     traced=Traced(_behind),
     place=60,
 )

@@ -3,7 +3,8 @@
 The levels are in ``workflows/sanity.yaml``: per scale and task label ``metric`` (one of the task's, ``loss`` or
 ``gap_closed``), ``direction`` (``at_least`` or ``at_most``), ``level`` in the metric's own unit (shares, not
 percent; null where nothing supports a level) and ``source``, a citation or the reason. Beside the scales the file has
-one such level for the curves of all tasks, ``converged``, whose metric is ``late_improvement``.
+two such levels for curves: of all tasks ``converged``, whose metric is ``late_improvement``, and of masked language
+modelling ``left_plateau``, whose metric is ``gap_closed``.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from mat.evidence.measures.curves import Convergence
 from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
+from mat.evidence.tables import columns
+from mat.evidence.tables.columns import spread_out
 from mat.evidence.tables.record import Given, RuleFile, Table
 from mat.evidence.text import format
 from mat.settings.strict import read
 from mat.settings.yaml_file import read_yaml
 
 REACHED, NOT_REACHED, NO_LEVEL, NO_RUNS = "reached", "not reached", "no level stated", "no vanilla runs"
-CONVERGED, IMPROVING = "converged", "still improving"
+CONVERGED, IMPROVING, PLATEAU = "converged", "still improving", "on the plateau of the unigram loss"
 LATE, SMOOTHED = "late_improvement", Convergence()  # smoothed as register entry A11 has it
+CURVES = {"converged": (LATE, "at_most"), "left_plateau": (metrics.GAP_CLOSED, "at_least")}
+CAUSAL = "causal_lm"  # the objective that is language modelling and not masked
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
 
 
@@ -56,9 +61,11 @@ class Baseline(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The file: what the curves of every task must do, and the levels by scale and task label."""
+    """The file: what the curves of every task must do, and those of masked language modelling, and the levels by scale
+    and task label."""
 
     converged: Level
+    left_plateau: Level
     scales: Mapping[str, Mapping[str, Level]]
 
 
@@ -67,20 +74,25 @@ def load_levels(path: Path) -> Levels:
     content = read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(tasks, dict) for tasks in content.values()):
         raise InputError(
-            f"{path.name}: expected a mapping from scales to task labels with their levels, and the level {CONVERGED}"
+            f"{path.name}: expected a mapping from scales to task labels with their levels, and the levels "
+            f"{', '.join(CURVES)}"
         )
-    if CONVERGED not in content:
-        raise InputError(f"{path.name}: '{CONVERGED}' is missing, the level of {LATE}")
-    converged = _level(f"{path.name}: {CONVERGED}", content.pop(CONVERGED))
-    if converged.metric != LATE or converged.direction != "at_most" or converged.level is None:
-        raise InputError(f"{path.name}: {CONVERGED}: expected metric {LATE}, direction at_most and a number as level")
-    return Levels(
-        converged,
-        {
-            scale: {task: _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()}
-            for scale, tasks in content.items()
-        },
-    )
+    curves = [_of_curves(path, name, content.pop(name, None)) for name in CURVES]
+    scales = {
+        scale: {task: _level(f"{path.name}: {scale}.{task}", entry) for task, entry in tasks.items()}
+        for scale, tasks in content.items()
+    }
+    return Levels(*curves, scales)
+
+
+def _of_curves(path: Path, name: str, entry: Any) -> Level:
+    metric, direction = CURVES[name]
+    if entry is None:
+        raise InputError(f"{path.name}: '{name}' is missing, the level of {metric}")
+    level = _level(f"{path.name}: {name}", entry)
+    if (level.metric, level.direction) != CURVES[name] or level.level is None:
+        raise InputError(f"{path.name}: {name}: expected metric {metric}, direction {direction} and a number as level")
+    return level
 
 
 def _level(where: str, entry: Any) -> Level:
@@ -112,16 +124,19 @@ def _stated(given: Given) -> Mapping[str, Level]:
     return given.rules["levels"].scales[scale]
 
 
-def sanity(tables: Tables, levels: Mapping[str, Level], converged: Level) -> pd.DataFrame:
+def sanity(tables: Tables, stated: Mapping[str, Level], levels: Levels) -> pd.DataFrame:
     """One row per task: what its vanilla runs reached on the test split at the end, and the level.
 
-    ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs`` and ``minutes`` (of training steps) are means of
-    the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``: percent of itself by
-    which their smoothed validation loss fell from its best before the last fifth of the steps to the end, below 0 where
-    it had passed its minimum, which lies at ``minimum`` percent of the steps; ``converged``: whether that is within the
-    level ``converged``. Raises InputError for a metric that the task does not have.
+    ``reached_…`` and ``level`` are in ``unit``; ``steps``, ``epochs``, ``minutes`` and ``cpu_minutes`` (of training
+    steps) are means of the ``n`` finished runs; a level is not reached where one diverged. ``late_improvement_…``:
+    percent of itself by which their smoothed validation loss fell from its best before the last fifth of the steps to
+    the end, below 0 where it had passed its minimum, which lies at ``minimum`` percent of the steps; ``lowest_loss``,
+    ``end_loss``: not smoothed. ``gap_closed``, of masked language modelling: percent of the gap from the unigram loss
+    to the best possible one, 0 where that is not known, which the lowest closes. ``converged``: whether the loss hardly
+    falls by the level ``converged`` and, where there is a gap, has closed the level ``left_plateau`` of it. Raises
+    InputError for a metric that the task does not have.
     """
-    return pd.DataFrame(_row(tables, task, levels.get(task)) | _end(tables, task, converged) for task in tables.tasks)
+    return pd.DataFrame(_row(tables, task, stated.get(task)) | _end(tables, task, levels) for task in tables.tasks)
 
 
 def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
@@ -130,37 +145,51 @@ def _row(tables: Tables, task: str, stated: Level | None) -> dict[str, Any]:
         first, higher = next(iter(tables.metrics(task).items()))
         stated = Level(first, "at_least" if higher else "at_most", None, "")
     how, value = metrics.shown(stated.metric, tables.loss_unit(task)), reached(tables, task, stated.metric)
-    if stated.level is None:
-        verdict = NO_LEVEL
-    elif all_runs.empty:
-        verdict = NO_RUNS
-    else:
-        verdict = REACHED if len(done) == len(all_runs) and stated.holds(value.mean) else NOT_REACHED
+    verdict = NO_LEVEL if stated.level is None else _judged(tables, task, stated, value, REACHED, NOT_REACHED)
     value = value.scaled(how.factor)
     return {
         "scale": tables.scale, "task": task, "metric": stated.metric, "direction": stated.direction,
-        "unit": how.unit, "reached_mean": value.mean, "reached_low": value.low, "reached_high": value.high,
+        "unit": how.unit, **spread_out("reached", value),
         "n": len(done), "n_diverged": len(all_runs) - len(done),
         "level": np.nan if stated.level is None else stated.level * how.factor, "verdict": verdict,
         "baselines": "; ".join(_say(one, tables, task) for one in baselines(tables, task, "test")),
         "steps": done["steps"].mean(), "epochs": done["epochs"].mean(),
-        "minutes": done["seconds_train"].mean() / 60, "source": stated.source,
+        "minutes": done["seconds_train"].mean() / 60,
+        "cpu_minutes": over_seeds.cpu_seconds(tables, task, REFERENCE).mean() / 60, "source": stated.source,
     }  # fmt: skip
 
 
-def _end(tables: Tables, task: str, level: Level) -> dict[str, Any]:
-    """What the curves of vanilla's finished runs on the task do at their end, beside the level."""
+def _judged(tables: Tables, task: str, level: Level, value: Interval, kept: str, missed: str) -> str:
+    """Whether vanilla's runs, none of which may have diverged, keep a level in the mean."""
     done, all_runs = tables.finished(task, REFERENCE), tables.of(task, REFERENCE)
-    fell = mean_interval(over_seeds.late_improvement(tables, task, REFERENCE, SMOOTHED))
     if all_runs.empty:
-        verdict = NO_RUNS
-    else:
-        verdict = CONVERGED if len(done) == len(all_runs) and level.holds(fell.mean) else IMPROVING
-    fell = fell.scaled(100)
+        return NO_RUNS
+    return kept if len(done) == len(all_runs) and level.holds(value.mean) else missed
+
+
+def _end(tables: Tables, task: str, levels: Levels) -> dict[str, Any]:
+    """What the curves of vanilla's finished runs on the task do at their end, beside the levels."""
+    fell = mean_interval(over_seeds.late_improvement(tables, task, REFERENCE, SMOOTHED))
+    lowest = over_seeds.best_losses(tables, task, REFERENCE).mean()
+    end = over_seeds.final_losses(tables, task, REFERENCE).mean()
+    closed = _gap_closed(tables, task, lowest)
+    verdict = _judged(tables, task, levels.converged, fell, CONVERGED, IMPROVING)
+    if verdict == CONVERGED and not (np.isnan(closed) or levels.left_plateau.holds(closed)):
+        verdict = PLATEAU
     return {
-        "late_improvement_mean": fell.mean, "late_improvement_low": fell.low, "late_improvement_high": fell.high,
-        "minimum": over_seeds.minimum_percent(tables, task, REFERENCE, SMOOTHED).mean(), "converged": verdict,
+        **spread_out("late_improvement", fell.scaled(100)),
+        "minimum": over_seeds.minimum_percent(tables, task, REFERENCE, SMOOTHED).mean(),
+        "lowest_loss": lowest, "end_loss": end, "gap_closed": 100 * closed, "converged": verdict,
     }  # fmt: skip
+
+
+def _gap_closed(tables: Tables, task: str, loss: float) -> float:
+    """Of the gap from the unigram loss to the best possible one the share that a validation loss closes; NaN for what
+    is not masked language modelling. Runs recorded without their objective count as masked."""
+    known = tables.bounds(task, "validation")
+    if "unigram" not in known or tables.first(task).get("objective") == CAUSAL:
+        return np.nan
+    return (known["unigram"] - loss) / (known["unigram"] - known.get("floor", 0.0))
 
 
 def reached(tables: Tables, task: str, metric: str) -> Interval:
@@ -193,11 +222,11 @@ def _say(one: Baseline, tables: Tables, task: str) -> str:
     return f"{one.label} {one.metric.replace('_', ' ')} {one.value * how.factor:.{digits}f} {how.unit}".rstrip()
 
 
-def markdown(frame: pd.DataFrame, tables: Tables, converged: Level) -> str:
+def markdown(frame: pd.DataFrame, tables: Tables, levels: Levels) -> str:
     """The page: one row per task, what stands behind the levels, then how the curves end."""
     head = (
         "task", "metric", f"reached [{100 * CONFIDENCE:.0f} % t interval]", "n", "level", "verdict",
-        "known baselines (test)", "steps", "epochs", "training, minutes",
+        "known baselines (test)", "steps", "epochs", "training, minutes", "core-minutes",
     )  # fmt: skip
     parts = [
         f"# Has vanilla learned? Scale {tables.scope}",
@@ -208,35 +237,55 @@ def markdown(frame: pd.DataFrame, tables: Tables, converged: Level) -> str:
     known = [row for row in frame.itertuples() if row.source]
     if known:
         parts.append("\n".join(f"- {format.bold(row.task)}: {row.source}" for row in known))
-    head = ("task", "fell in the last fifth, %", "minimum at, % of the steps", "verdict")
+    head = (
+        "task", "lowest validation loss", "smoothed, at % of the steps", "loss at the end", "fell in the last fifth, %",
+        "of the unigram loss closed, %", "verdict",
+    )  # fmt: skip
     parts += [
         "## Has it converged?",
         f"{CONVERGED.capitalize()} where the validation loss, smoothed as A11 has it, falls from its best before the "
-        f"last fifth of the steps to the end by at most {100 * converged.level:g} % of itself (below 0: it had passed "
-        "its minimum); mean over vanilla's seeds, none of which may diverge. Claims about convergence whose entry says "
-        "so are not tested where it has not.",
+        f"last fifth of the steps to the end by at most {100 * levels.converged.level:g} % of itself (below 0: it had "
+        "passed its minimum), and in masked language modelling its lowest closes at least "
+        f"{100 * levels.left_plateau.level:g} % of the gap from the unigram loss to the best possible one (to 0 where "
+        "that is not known); mean over vanilla's seeds, none of which may diverge. Claims about convergence whose "
+        "entry says so are not tested where it has not.",
         format.markdown_table(head, [_end_cells(row) for _, row in frame.iterrows()]),
-        converged.source.strip(),
+        levels.converged.source.strip(),
+        levels.left_plateau.source.strip(),
+        f"Trained {_machines(tables)}.",
     ]
     return "\n\n".join(parts)
 
 
+def _machines(tables: Tables) -> str:
+    """What computed vanilla's runs, in words."""
+    runs = tables.runs[tables.runs["method"] == REFERENCE]
+    seen = runs.groupby(["cpu", "cores", "device", "threads"], dropna=False).size().reset_index()
+    where = [f"on {r.cpu}, {r.cores:g} cores ({r.device}), {r.threads} threads a run" for r in seen.itertuples()]
+    return f"{format.listed(where)}, with torch {format.listed(sorted(set(runs['version_torch'])))}"
+
+
 def _end_cells(row: pd.Series) -> tuple[str, ...]:
-    fell = Interval(*(row[f"late_improvement_{part}"] for part in ("mean", "low", "high")), row["n"])
-    return row["task"], format.interval(fell, 2), format.number(row["minimum"], 0), format.bold(row["converged"])
+    fell = columns.read(row, "late_improvement", "n")
+    return (
+        row["task"], format.number(row["lowest_loss"], 4), format.number(row["minimum"], 0),
+        format.number(row["end_loss"], 4), format.interval(fell, 2), format.number(row["gap_closed"], 1),
+        format.bold(row["converged"]),
+    )  # fmt: skip
 
 
 def _cells(row: pd.Series) -> tuple[str, ...]:
     digits = 2 if row["unit"] in ("%", "× 100") else 4
-    value = Interval(row["reached_mean"], row["reached_low"], row["reached_high"], row["n"])
     diverged = f" (+{row['n_diverged']} diverged)" if row["n_diverged"] else ""
     level = format.MISSING
     if np.isfinite(row["level"]):
         level = f"{DIRECTIONS[row['direction']]} {format.number(row['level'], digits)}"
     return (
-        row["task"], metrics.named(row["metric"], row["unit"]), format.interval(value, digits),
+        row["task"], metrics.named(row["metric"], row["unit"]),
+        format.interval(columns.read(row, "reached", "n"), digits),
         f"{row['n']}{diverged}", level, format.bold(row["verdict"]), row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),
+        format.number(row["cpu_minutes"], 2),
     )  # fmt: skip
 
 
@@ -244,10 +293,9 @@ FILE = RuleFile("levels", "workflows/sanity.yaml", load_levels)
 TABLE = Table(
     "sanity",
     "What vanilla reached, beside its levels",
-    lambda given: sanity(given.tables, _stated(given), given.rules["levels"].converged),
-    lambda frame, given: markdown(frame, given.tables, given.rules["levels"].converged),
+    lambda given: sanity(given.tables, _stated(given), given.rules["levels"]),
+    lambda frame, given: markdown(frame, given.tables, given.rules["levels"]),
     reads=("runs", "levels"),
     needs="levels",
-    texts=("scale", "task", "metric", "direction", "unit", "verdict", "baselines", "source", "converged"),
     place=40,
 )

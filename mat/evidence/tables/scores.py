@@ -185,7 +185,6 @@ TABLE = Table(
     lambda given: scores(given.tables),
     lambda frame, given: markdown(frame, given.tables),
     lambda frame, given: latex(frame, given.tables),
-    texts=("scale", "task", "metric", "method", "unit", "tasks", "missing"),
     traced=Traced(_behind, lambda _, column: MEAN if column == "mean" else "", "mean"),
     place=30,
 )

@@ -33,13 +33,19 @@ class Page:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
+def by_task(frame: pd.DataFrame, section: Callable[[str, pd.DataFrame], Section], nothing: str) -> list[Section]:
+    """A ``section`` of each task and its rows; without a row one that says ``nothing``."""
+    found = [section(task, rows) for task, rows in frame.groupby("task", sort=False)]
+    return found or [Section("Not tested", nothing)]
+
+
 def markdown(page: Page, tables: Tables) -> str:
     """The whole page."""
     parts = [f"# {page.title} Scale {tables.scope}", f"Made by `{tables.command}`. {page.about}"]
     for section in page.sections:
         parts += [f"## {section.title}", section.about]
         parts += [format.markdown_table(section.header, section.rows)] if section.rows else []
-    notes = ["## How to read it", "\n".join(f"- {note}" for note in page.notes)] if page.notes else []
+    notes = [format.how_to_read(page.notes)] if page.notes else []
     return "\n\n".join([*parts, *notes])
 
 

@@ -81,7 +81,7 @@ def markdown(frame: pd.DataFrame) -> str:
         "A run's seconds follow by arithmetic: between two evaluations its steps last what the line through these "
         "points says at their mean executed MAC, its charged probes what the probe here lasts per MAC.",
     ]
-    return "\n\n".join([*parts, "## How to read it", "\n".join(f"- {note}" for note in notes)])
+    return "\n\n".join([*parts, format.how_to_read(notes)])
 
 
 def _cells(row: pd.Series) -> tuple[str, ...]:
@@ -102,6 +102,5 @@ TABLE = Table(
     reads=(),
     needs="step_times",
     measured=f"results/{{scale}}/step_times/*{ENDING}",
-    texts=("scale", "task", "family", "mode", "clock", "model", "device", "cpu", "code_hash"),
     place=81,
 )

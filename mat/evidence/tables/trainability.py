@@ -119,9 +119,8 @@ def markdown(table: pd.DataFrame) -> str:
             _lines(table, PARTIAL),
         ),
         "## In words",
-        "\n".join(f"- {line}" for line in _reading(table)),
-        "## How to read it",
-        "\n".join(f"- {note}" for note in _notes(table)),
+        format.bullets(_reading(table)),
+        format.how_to_read(_notes(table)),
     ]
     return "\n\n".join(parts)
 
@@ -176,7 +175,6 @@ TABLE = Table(
     "Trainability: one module trained alone",
     lambda given: summary(branches.load_part(given.measured, branches.MODULE)),
     lambda frame, _: markdown(frame),
-    texts=("quantity", "given", *branches.TEXTS),
     place=90,
     **branches.STUDY,
 )

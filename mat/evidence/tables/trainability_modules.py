@@ -10,7 +10,6 @@ TABLE = Table(
     "Trainability by module",
     lambda given: trainability.modules(branches.load_part(given.measured, branches.MODULE)),
     about="One row per checkpoint and module.",
-    texts=("module", "kind", *branches.TEXTS),
     place=100,
     **branches.STUDY,
 )

@@ -79,7 +79,7 @@ def markdown(frame: pd.DataFrame) -> str:
         "the smallest of its last rung and so flattering: it decides nothing, the judged runs have other seeds.",
         "Compute: executed, 1 MAC = 2 FLOP; of no run that is judged, and in none of their totals.",
     ]
-    return "\n\n".join([*parts, "## How to read it", "\n".join(f"- {note}" for note in notes)])
+    return "\n\n".join([*parts, format.how_to_read(notes)])
 
 
 def _cells(row: pd.Series, factor: float) -> tuple[str, ...]:
@@ -102,6 +102,6 @@ TABLE = Table(
     lambda frame, given: markdown(frame),
     reads=(RUNS, PLACE),
     needs="tuning",
-    texts=("scale", "task", "method", "seeds", "settings"),
+    texts=("seeds",),
     place=71,
 )

@@ -1,4 +1,4 @@
-"""The twin study: do the measures hold still? The same runs with one weight moved by a ten-millionth, beside seeds."""
+"""The twin study: do the measures hold still? The same runs with one weight moved a little (nudge), beside seeds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mat.evidence.measures.curves import Convergence
 from mat.evidence.runs import method_groups, metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import pairs
-from mat.evidence.tables.columns import EXECUTED
+from mat.evidence.tables.columns import EXECUTED, LEDGER
 from mat.evidence.tables.record import Given, Labels, Table, Traced
-from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.tables.sections import Page, Section, both, by_task
 from mat.evidence.text import format
 
-LEDGER, TWIN = "executed", "_twin"
+TWIN = "_twin"
 
 
 class Measure(NamedTuple):
@@ -82,9 +82,9 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
     return Page(
         "twins",
         "Do the measures hold still?",
-        "Standard deviations between twins, which differ in one initial weight by a ten-millionth, and between seeds.",
-        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
-        or [Section("Not tested", "No twins were run at this scale.")],
+        "Standard deviations between twins, one of whose initial weights differs by the recipe's nudge, and between "
+        "seeds.",
+        by_task(frame, _section, "No twins were run at this scale."),
         [
             "Between twins: √(Σ d²/2n) over the n pairs of one seed. What differs between them is rounding that grew: "
             "no cause that a claim asks for. 1 in the last column: seeds differ by no more than that.",
@@ -115,7 +115,6 @@ TABLE = Table(
     lambda given: twins(given.tables, given.rules["claims"].convergence),
     **both(lambda frame, given: page(frame, given.tables)),
     reads=("runs", "claims"),
-    texts=("scale", "task", "method", "ledger", "measure", "unit"),
     traced=Traced(_behind, lambda row, column: ""),
     place=26,
 )

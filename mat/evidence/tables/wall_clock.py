@@ -11,12 +11,11 @@ from mat.evidence.measures.curves import Convergence
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_percent
-from mat.evidence.tables.columns import EXECUTED, count, read, spread_out, stands_on
+from mat.evidence.tables.columns import EXECUTED, LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Table, Traced
-from mat.evidence.tables.sections import Page, Section, both
+from mat.evidence.tables.sections import Page, Section, both, by_task
 from mat.evidence.text import format
 
-LEDGER = "executed"
 GROUPS = ("MAT", "baselines", "rivals", method_groups.OTHERS)
 SAVINGS = (
     *("flop_saving_whole_run", "reference_seconds_saving_whole_run", "cpu_seconds_saving_whole_run"),
@@ -64,8 +63,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
         "wall_clock",
         "Do FLOP savings survive as wall-clock savings?",
         "Savings against vanilla, paired by seed; the verdict is X2's.",
-        [_section(task, rows) for task, rows in frame.groupby("task", sort=False)]
-        or [Section("Not tested", "No runs beside vanilla's at this scale.")],
+        by_task(frame, _section, "No runs beside vanilla's at this scale."),
         [
             "Reference seconds follow by arithmetic from the times of steps at active shares, each taken in turn with "
             "dense ones (`step_times.md`); X2 is judged on them. None where no step times were measured.",
@@ -99,7 +97,6 @@ TABLE = Table(
     lambda given: wall_clock(given.tables, given.rules["claims"].convergence),
     **both(lambda frame, given: page(frame, given.tables)),
     reads=("runs", "step_times", "claims"),
-    texts=("scale", "task", "method", "ledger", "device"),
     traced=Traced(),
     place=80,
 )

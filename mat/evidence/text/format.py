@@ -24,6 +24,7 @@ _LATEX = {
     "×": r"$\times$", "−": r"$-$", "±": r"$\pm$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "·": r"$\cdot$",
     "λ": r"$\lambda$", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$", "ρ": r"$\rho$",
     "ε": r"$\varepsilon$",
+    "⌈": r"$\lceil$", "⌉": r"$\rceil$", "½": r"$\frac{1}{2}$", "″": "''", "σ": r"$\sigma$", "∞": r"$\infty$",
     "Δ": r"$\Delta$", "Θ": r"$\Theta$", "…": r"\ldots{}",
 }  # fmt: skip
 
@@ -67,6 +68,21 @@ def listed(names: Iterable[str]) -> str:
     """``a, b and c``; the empty list is none."""
     names = list(map(str, names))
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "none"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list, a line each."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def how_to_read(notes: Iterable[str]) -> str:
+    """The last chapter of a page."""
+    return f"## How to read it\n\n{bullets(notes)}"
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins, but for the name of a quantity: λ_max is no Λ_max."""
+    return text if text.startswith("λ") else text[:1].upper() + text[1:]
 
 
 def csv(frame: pd.DataFrame, path: Path) -> None:

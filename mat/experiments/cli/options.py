@@ -19,8 +19,9 @@ PATH = click.Path(path_type=Path)
 
 
 def path(name: str, about: str, metavar: str = "DIR", **more: Any) -> Callable:
-    """An option that takes a folder or a file; required unless there is a default."""
-    return click.option(name, type=PATH, metavar=metavar, help=about, **{"required": "default" not in more, **more})
+    """An option that takes a folder or a file; required unless there is a default, which its help shows."""
+    how = {"required": "default" not in more, "show_default": True, **more}
+    return click.option(name, type=PATH, metavar=metavar, help=about, **how)
 
 
 def together(*options: Callable) -> Callable:
@@ -35,14 +36,8 @@ def together(*options: Callable) -> Callable:
 
 
 tables = path("--tables", "folder of tables")
-claims = path("--claims", "the decision rules", "YAML", default=Path("workflows/claims.yaml"), show_default=True)
-register = path(
-    "--ambiguities",
-    "the register of open choices",
-    "YAML",
-    default=Path("workflows/ambiguities.yaml"),
-    show_default=True,
-)
+claims = path("--claims", "the decision rules", "YAML", default=Path("workflows/claims.yaml"))
+register = path("--ambiguities", "the register of open choices", "YAML", default=Path("workflows/ambiguities.yaml"))
 data = together(
     path(
         "--data",
@@ -54,6 +49,7 @@ data = together(
         "--cache",
         "downloaded and prepared data (default: $MAT_CACHE, or .mat-cache)",
         default=Path(".mat-cache"),
+        show_default=False,
         envvar="MAT_CACHE",
     ),
 )
@@ -106,6 +102,11 @@ def _read(option: str, path: Path) -> str:
         raise InputError(f"{option}: {path} is not text in UTF-8: {error}") from None
     except ValueError as error:  # a name that no file can have
         raise InputError(f"{option}: expected JSON or the name of a file, got {str(path)[:60]!r}: {error}") from None
+
+
+def say(line: str) -> None:
+    """A line of the command's own, beside what it prints."""
+    print(f"mat: {line}", file=sys.stderr, flush=True)
 
 
 def reporter() -> Callable[[str, float], None]:

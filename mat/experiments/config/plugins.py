@@ -81,9 +81,9 @@ def known(kind: str) -> dict[str, str]:
     return {**OURS[kind], **{name: module for name, module in others.items() if name not in OURS[kind]}}
 
 
-def find(kind: str, name: Any, place: str | None = None) -> ModuleType:
+def find(kind: str, name: Any) -> ModuleType:
     """The module of the plug-in ``name``; InputError listing the known names otherwise."""
-    return _module(_found(kind, {"name": name}, place or kind, Path())[1], None, place or kind)
+    return _module(_found(kind, {"name": name}, kind, Path())[1], None, kind)
 
 
 def load_file(path: Path, place: str) -> ModuleType:

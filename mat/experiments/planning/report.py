@@ -124,7 +124,8 @@ def budgets(found: Iterable[Row]) -> list[str]:
 def left_out(config: ScaleConfig, tasks: Collection[str]) -> list[str]:
     """A line for each of ``tasks`` whose tuned methods are not run, because nothing was tuned for them."""
     lines = [
-        f"{task}: {', '.join(labels)} left out until tuned: mat tune --config {config.path} --only {task} --budget N"
+        f"{task}: {', '.join(labels)} left out until tuned: mat tune --config {config.path} --budget N --only "
+        + ",".join([task, *sorted({config.methods[label].tuned for label in labels} - {None})])
         for task, labels in config.untuned().items()
         if task in tasks
     ]

@@ -48,7 +48,6 @@ class Progress:
     """Everything that grows while a run goes on, in plain numbers: saved and restored as it is."""
 
     step: int = 0
-    seconds_saved: float = 0.0
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COST_LINES, 0))
     since: dict[str, float] = field(default_factory=lambda: dict(SINCE))
     curve: list[dict[str, Any]] = field(default_factory=list)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from mat.kernels.estimators import STEP, Estimator
 from mat.kernels.ntk import MEMORY, Kernels
 from mat.kernels.probes.step_products import Contribution, multiply
 from mat.kernels.recording.factors import Factors
-from mat.kernels.recording.gradient_rules import RULES, batch_norm_in_training
+from mat.kernels.recording.gradient_rules import RULES, batch_norm
 from mat.kernels.recording.operands import Call
 from mat.kernels.recording.recorder import Recorder, Use, graph_ends
 from mat.kernels.recording.tracing import Tracer, tag_base, tags
@@ -49,7 +50,7 @@ class StepRecorder(Recorder):
     graph, by the call's id.
     """
 
-    rules: Mapping[Any, Any] = {**RULES, F.batch_norm: batch_norm_in_training}
+    rules: Mapping[Any, Any] = {**RULES, F.batch_norm: partial(batch_norm, mixed=True)}
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], n: int) -> None:
         super().__init__(parameters, n)

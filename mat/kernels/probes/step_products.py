@@ -7,7 +7,7 @@ more than the Gram matrices' own products.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from mat.kernels.batched import as_matrix
 from mat.kernels.gram import Segment, cheaper_form, formed, gram_of, identity
 from mat.kernels.recording.factors import Factors, OneHot
 from mat.partition.partition import Slice
+from mat.partition.projections import runs_of
 
 Runs = Sequence[tuple[int, int]]  # (start, stop), disjoint
 Contribution = Factors | Tensor  # of one use: factors of a matrix, or per-sample gradients (batch, numel)
@@ -57,7 +58,7 @@ def multiply(
     turned, unit = matrix
     grams = [(module, parameter.new_zeros(n, n, dtype=torch.float64)) for module, _ in pieces]
     segments = [Segment(p.start * unit, p.stop * unit, gram) for (_, p), (_, gram) in zip(pieces, grams, strict=True)]
-    runs = _runs((piece.start * unit, piece.stop * unit) for piece in wanted)
+    runs = runs_of((piece.start * unit, piece.stop * unit) for piece in wanted)
     flipped, width = turned[0] is not factors[0], factors[0].right.width
     rows = width if flipped else parameter.numel() // width
     total = parameter.new_zeros(rows, parameter.numel() // rows)
@@ -107,17 +108,6 @@ def _added(found: Sequence[tuple[str, Tensor]]) -> dict[str, Tensor]:
     for module, gram in found:
         grams[module] = grams[module] + gram if module in grams else gram
     return grams
-
-
-def _runs(intervals: Iterable[tuple[int, int]]) -> Runs:
-    """Sorted, those that touch joined."""
-    runs: list[tuple[int, int]] = []
-    for start, stop in sorted(intervals):
-        if runs and runs[-1][1] == start:
-            runs[-1] = (runs[-1][0], stop)
-        else:
-            runs.append((start, stop))
-    return runs
 
 
 def _overlaps(some: Runs, others: Runs) -> Runs:

@@ -193,29 +193,14 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    mixed: bool = False,
 ) -> Call | None:
-    if training:
+    """``mixed``: with the batch's own statistics too, what scale and shift get through the rows of each sample."""
+    if training and not mixed:
         return None
-    normal = F.batch_norm(input.detach(), running_mean, running_var, None, None, False, momentum, eps)
-    return _per_channel(n, normal, weight, bias)
-
-
-def batch_norm_in_training(
-    n: int,
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Call | None:
-    """With the batch's own statistics too: what its scale and shift get through the rows of each sample."""
-    if not training:
-        return batch_norm(n, input, running_mean, running_var, weight, bias, training, momentum, eps)
-    normal = F.batch_norm(input.detach(), None, None, None, None, True, 0.0, eps)
-    return _per_channel(n, normal, weight, bias)
+    known = (None, None) if training else (running_mean, running_var)
+    return _per_channel(n, F.batch_norm(input.detach(), *known, None, None, training, 0.0, eps), weight, bias)
 
 
 def _per_channel(n: int, normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Call:

@@ -62,11 +62,13 @@ def _places(premise: Apart) -> list[tuple[str, ...]]:
 
 def _verdict(model: nn.Module, premise: Apart, calls: Mapping[str, list[Call]]) -> str:
     made = ([call for path in paths for call in calls.get(path, ())] for paths in _places(premise))
-    nearest = next((some for some in made if some), [])
     parameters = {name: model.get_parameter(name).detach() for name in sorted(premise.parameters)}
     try:
-        plain = _gradients(model, nearest, parameters)
-        if not any(gradient is not None and gradient.any() for gradient in plain.values()):
+        for nearest in made:  # the parameters may be handed to a module that holds them
+            plain = _gradients(model, nearest, parameters)
+            if any(gradient is not None and gradient.any() for gradient in plain.values()):
+                break
+        else:
             return UNSEEN
         for changed in draws(len(premise.parts)):
             others = {name: parameter.detach().clone() for name, parameter in parameters.items()}

@@ -8,7 +8,7 @@ gradients at the outputs of run i are s_i times those with all factors 1 exactly
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from mat.partition.effect.codes import (
     spread,
 )
 from mat.partition.partition import Premise, Slice
-from mat.partition.projections import Runs
+from mat.partition.projections import Runs, runs_of
 
 _LINEAR, _ADDMM, _MULTI_HEAD = F.linear, torch.addmm, F.multi_head_attention_forward
 
@@ -43,25 +43,27 @@ class Trace:
     def __init__(self) -> None:
         self.inputs: dict[str, list[Tensor]] = {}
         self.outputs: dict[str, list[tuple[int, Tensor]]] = {}
+        self.result: Any = None
 
     @classmethod
-    def of(cls, model: nn.Module, premises: Sequence[Premise], inputs: Inputs) -> Trace:
-        """Run ``model`` on the first samples of ``inputs``; model and generators are left as they were."""
+    def of(cls, model: nn.Module, weights: Collection[str], inputs: Inputs) -> Trace:
+        """Run ``model``, cut at the maps of ``weights``, on the first samples of ``inputs``; model and generators are
+        left as they were."""
         trace = cls()
-        with evaluation(model), buffers_kept(model), _Cutting(model, premises, trace):
-            model(**first_few(inputs))
+        with evaluation(model), buffers_kept(model), _Cutting(model, weights, trace):
+            trace.result = model(**first_few(inputs))
         return trace
 
     def verdicts(self, premises: Sequence[Premise]) -> dict[Premise, str]:
         """Of every premise: ``confirmed``, ``contradicted`` (a row feeds columns of another run, or nothing feeds the
         columns), or ``unseen`` (a map was not called where a gradient could follow)."""
         try:
-            plain = self._gradients({premise: torch.ones(premise.sink.stop) for premise in premises})
+            plain = self.gradients({premise: torch.ones(premise.sink.stop) for premise in premises})
             found = {premise: self._first_look(premise, plain[premise]) for premise in premises}
             open_ = [premise for premise, verdict in found.items() if verdict == CONFIRMED]
             for digit in range(max((digits(premise.count) for premise in open_), default=0)):
                 factors = {premise: codes(premise.count, digit) for premise in open_}
-                again = self._gradients({p: spread(code, p.sink.stop) for p, code in factors.items()})
+                again = self.gradients({p: spread(code, p.sink.stop) for p, code in factors.items()})
                 for p, code in factors.items():
                     if not all(
                         scaled(before, after, spread(code, source.stop - source.start))
@@ -84,7 +86,7 @@ class Trace:
         """What belongs together by effect: runs of columns that share a row, with those rows, source by source."""
         count, width = premise.count, premise.sink.stop // premise.count
         kept = (spread((torch.arange(count) == m).float(), premise.sink.stop) for m in range(count))
-        answers = [self._gradients({premise: factors})[premise] for factors in kept]
+        answers = [self.gradients({premise: factors})[premise] for factors in kept]
         tables = []
         for source, runs in zip(premise.sources, zip(*answers, strict=True), strict=True):
             none = torch.zeros(source.stop - source.start)
@@ -102,7 +104,7 @@ class Trace:
             found.append((own, _runs(members.repeat_interleave(width))))
         return found
 
-    def _gradients(self, factors: Mapping[Premise, Tensor]) -> dict[Premise, list[Tensor | None]]:
+    def gradients(self, factors: Mapping[Premise, Tensor]) -> dict[Premise, list[Tensor | None]]:
         """Of every source the gradients (calls, rows) at its rows, with the columns of its sink kept by factors;
         None where the sink does not depend on it."""
         sinks, cotangents = [], []
@@ -131,23 +133,16 @@ class Trace:
 
 def _runs(kept: Tensor) -> Runs:
     """Runs ``start:stop`` of the true entries of ``kept`` (n,)."""
-    runs: Runs = []
-    for i in kept.nonzero().flatten().tolist():
-        if runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
+    return runs_of((i, i + 1) for i in kept.nonzero().flatten().tolist())
 
 
 class _Cutting(TorchFunctionMode):
-    """Cuts a forward pass at the maps of ``premises``: functions that are called with their weight or rows of it."""
+    """Cuts a forward pass at the maps of ``weights``: functions that are called with one or rows of it."""
 
-    def __init__(self, model: nn.Module, premises: Sequence[Premise], trace: Trace) -> None:
+    def __init__(self, model: nn.Module, weights: Collection[str], trace: Trace) -> None:
         super().__init__()
         self.trace = trace
-        names = {piece.parameter for premise in premises for piece in (*premise.sources, premise.sink)}
-        self.weights = {id(p): (name, p) for name, p in model.named_parameters() if name in names}
+        self.weights = {id(p): (name, p) for name, p in model.named_parameters() if name in weights}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

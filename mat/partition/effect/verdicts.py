@@ -41,7 +41,8 @@ def look(model: nn.Module, claims: Sequence[Claim], inputs: Inputs) -> tuple[dic
     """Of every claim ``confirmed``, ``contradicted``, ``unseen`` or, where no output depends on it, ``idle``; and the
     trace of those that are premises."""
     premises = [claim for claim in claims if isinstance(claim, Premise)]
-    trace = Trace.of(model, premises, inputs) if premises else Trace()
+    weights = set().union(*(premise.parameters for premise in premises))
+    trace = Trace.of(model, weights, inputs) if premises else Trace()
     verdicts: dict[Claim, str] = dict(trace.verdicts(premises).items())
     verdicts |= of_channels(model, [claim for claim in claims if isinstance(claim, Channels)], inputs).items()
     verdicts |= of_experts(model, [claim for claim in claims if isinstance(claim, Apart)], inputs).items()

@@ -1,4 +1,4 @@
-"""A new table is one file: command line, workflow, report and trace know of it by that file alone."""
+"""A new table, figure or rule is one file: command line, workflow, report and trace know of it by that file alone."""
 
 import os
 import shutil
@@ -12,46 +12,27 @@ from mat.evidence.runs import pooled
 from tests.evidence.synthetic import METHODS, collected
 from tests.evidence.written import ROOT
 
-NEW = '''
-"""How long runs are."""
-
-import pandas as pd
-
-from mat.evidence.stats.intervals import mean_interval
-from mat.evidence.tables.columns import spread_out
-from mat.evidence.tables.record import Table, Traced
-
-
-def lengths(tables):
-    rows = []
-    for task in tables.tasks:
-        for method in tables.methods(task):
-            row = {"task": task, "method": method, "n_finished": len(tables.finished(task, method))}
-            rows.append(row | spread_out("length_steps", mean_interval(tables.finished(task, method)["steps"])))
-    return pd.DataFrame(rows)
-
-
-TABLE = Table(
-    "lengths",
-    "How long runs are",
-    lambda given: lengths(given.tables),
-    lambda frame, given: f"# Lengths\\n\\nThe longest takes {frame['length_steps_mean'].max():g} steps.",
-    texts=("task", "method"),
-    traced=Traced(),
-    place=5,
-)
-'''
+EXAMPLES = ROOT / "docs/examples"
+PLACES = {
+    "lengths.py": "mat/evidence/tables",
+    "length_bars.py": "paper_figures",
+    "as_long.py": "mat/evidence/claims/rules",
+}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A copy of the project with one file more, and pooled runs of the demo scale."""
+    """A copy of the project with the examples of the docs, and pooled runs of the demo scale."""
     root = tmp_path_factory.mktemp("repository")
     ignored = shutil.ignore_patterns("__pycache__", "*.png", "*.pdf")
     for name in ("mat", "workflows", "paper_figures"):
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     shutil.copy(ROOT / "Snakefile", root)
-    (root / "mat/evidence/tables/lengths.py").write_text(NEW)
+    for name, place in PLACES.items():
+        shutil.copy(EXAMPLES / name, root / place)
+    claims = root / "workflows/claims.yaml"
+    top, _, _ = claims.read_text().partition("\nclaims:\n")
+    claims.write_text(f"{top}\nclaims:\n{(EXAMPLES / 'as_long.yaml').read_text()}")
     methods = {name: METHODS[name] for name in ("vanilla", "mat")}
     pooled.save(collected(tasks=["digits"], methods=methods), root / "results/demo/tables")
     run(root, "mat", "step", "table", "lengths")
@@ -100,3 +81,16 @@ def test_the_workflow_makes_it_from_the_pooled_runs(repository):
     assert "wildcards: table=lengths" in said
     rule = said.partition("wildcards: table=lengths")[0].rpartition("rule ")[2]
     assert "results/demo/tables/runs.csv" in rule
+
+
+def test_a_figure_is_drawn_of_it(repository):
+    run(repository, "mat", "step", "draw", "paper_figures/length_bars.py", "--out", "paper_figures/demo")
+    assert (repository / "paper_figures/demo/length_bars.png").stat().st_size > 5_000
+
+
+def test_a_claim_is_judged_by_a_new_rule(repository):
+    run(repository, "mat", "step", "table", "verdicts")
+    judged = pd.read_csv(repository / "results/demo/tables/verdicts.csv")
+    assert judged[["claim", "task", "verdict", "part", "effect"]].values.tolist()[1] == [
+        *("L1", "digits", "supported", "difference in steps", 0.0)
+    ]

@@ -32,7 +32,18 @@ def test_the_repository_file_holds_every_claim(rules):
             "C7r",
             "C8",
         ),
-        *("X1", "X1b", "X1c", "X2", "X3", "X3b", *(f"X{i}" for i in range(4, 7)), "X6b", "X7", "X8", "X9", "X10"),
+        *(
+            "X1",
+            "X1b",
+            "X1c",
+            "X2",
+            "X3",
+            "X3b",
+            *(f"X{i}" for i in range(4, 7)),
+            "X6b",
+            *(f"X{i}" for i in range(7, 10)),
+        ),
+        *("X9r", "X10"),
     )
     assert tuple(entry.id for entry in rules.claims) == ids
     assert all(entry.min_seeds == 3 for entry in rules.claims)
@@ -43,6 +54,14 @@ def test_every_rule_says_when_it_was_fixed(rules):
     assert all(text.startswith(("before any run", "before any result", "after")) for text in fixed.values())
     assert "after X1's result" in fixed["X1b"]
     assert fixed["C7"] == "before any run"
+
+
+def test_rules_that_have_successors_name_them(rules):
+    decides = {entry.id: entry.superseded_by for entry in rules.claims if entry.superseded_by}
+    assert decides == {
+        **{"C1": "C1b", "C3": "C3b", "C4": "C4b", "C4r": "C4b", "C5": "C5r", "C5b": "C5r", "C6": "C6b"},
+        **{"C7": "C7r", "C7b": "C7r", "X1": "X1c", "X1b": "X1c", "X3": "X3b", "X9": "X9r"},
+    }
 
 
 def test_x1_is_the_rule_that_its_results_were_judged_by(rules):
@@ -80,6 +99,9 @@ REFUSED = {
     "no claims": (lambda c: c.update(claims=[]), "at least one claim"),
     "claim not a mapping": (lambda c: c.update(claims=["C4"]), "expected a mapping"),
     "unknown overall verdict": (lambda c: c["overall"].update(mixed="perhaps"), "overall.mixed"),
+    "superseded by none": (lambda c: claim(c, "C4").update(superseded_by="C9"), r"C4: superseded_by: .*got 'C9'"),
+    "superseded twice": (lambda c: claim(c, "C4").update(superseded_by="C5"), r"C4: superseded_by: .*got 'C5'"),
+    "correction never fixed": (lambda c: c["correction"].update(fixed=""), r"correction\.fixed"),
     "untested by hand": (lambda c: claim(c, "C2").update(not_tested="x"), r"C2.*unknown key 'not_tested'"),
     "impossible epsilon": (lambda c: c["convergence"].update(epsilon=2), "epsilon must be in"),
     "window not whole": (lambda c: c["convergence"].update(window=1.5), "whole number"),

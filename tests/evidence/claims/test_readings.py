@@ -10,7 +10,7 @@ import yaml
 from mat.errors import InputError
 from mat.evidence.claims import page
 from mat.evidence.claims.load import load_claims
-from mat.evidence.claims.readings import labels, load_readings, over
+from mat.evidence.claims.readings import labels, load_readings, over, played
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.runs import method_groups
@@ -40,7 +40,8 @@ def test_the_repository_lists_what_the_paper_leaves_open():
     assert {"detach", "residual", "exact", "sum_of_logits", "per_kind", "layers", "routed", "groups", "late"} <= set(
         by_id
     )
-    assert (by_id["detach"].random, by_id["exact"].random) == ("random", "random_exact")
+    beside = [by_id[name].random for name in ("detach", "residual", "exact")]
+    assert beside == ["random", "random_residual", "random_exact"]
     assert all(reading.method.startswith("mat") for reading in READINGS)
 
 
@@ -107,9 +108,24 @@ def test_runs_that_do_not_record_what_was_reached_test_no_reading(rules):
     assert "do not record what a gradient reached" in frame.loc["C7b", "reason"]
 
 
+def test_a_reading_has_as_many_points_as_it_was_run_over_budgets(rules):
+    claim = next(one for one in rules.claims if one.id == "X9r")
+    points = [one.uses["points"] for one in played(claim, READINGS)]
+    whole = [reading.method for reading in READINGS]
+    assert [labels[-1] for labels in points] == whole
+    assert [labels[:-1] for labels in points] == [list(reading.budgets) for reading in READINGS]
+    assert points[0] == next(one for one in rules.claims if one.id == "X9").uses["points"]
+    assert {label for label, *_ in (reading.budgets or [""] for reading in READINGS)} == {
+        "mat_b25",
+        "mat_exact_b25",
+        "",
+    }
+
+
 def test_the_page_and_the_way_back_know_the_readings(rules):
     c6 = next(one for one in rules.claims if one.id == "C6r")
-    assert labels(c6, READINGS) == {"mat", "random", "mat_exact", "random_exact", "multirate"}
+    both = [{f"{name}{kind}" for name in ("mat", "random")} for kind in ("", "_residual", "_exact")]
+    assert labels(c6, READINGS) == {*set().union(*both), "multirate"}
     assert labels(c6, READINGS) <= set(method_groups.METHOD_ORDER)
     tables = collected(tasks=["hmm"])
     alone = replace(rules, claims=(c6,))

@@ -15,8 +15,9 @@ from mat.evidence.claims.verdicts import verdicts
 from mat.evidence.report import terminal
 from mat.evidence.runs import pool, pooled
 from mat.evidence.stats.multiplicity import LEVEL
+from mat.evidence.tables.sanity import PLATEAU
 from mat.experiments.config.scale import read_scale
-from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, read_runs
+from tests.evidence.synthetic import METHODS, TASKS, Behaviour, changed, collected, made_runs
 from tests.evidence.synthetic_tables import step_times
 from tests.evidence.written import RULE_FILES, changed_claims, claim, write
 
@@ -375,7 +376,7 @@ def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(rules, cost, worse,
     runs = []
     for task in ("digits", "hmm"):
         methods = changed(mat={"cost": cost, "extra_loss": 0.1 if task in worse else -0.004})
-        runs += read_runs(tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None)
+        runs += made_runs(tasks=[task], methods=methods, start_hash="5ea1" if task == "hmm" else None)
     frame = verdicts(pool.pooled(runs), only(rules, "X5"))
     assert list(frame["task"].unique()) == ["all", "all tasks together"]
     assert set(frame["verdict"]) == {verdict}
@@ -384,7 +385,11 @@ def test_fine_tuning_is_judged_by_c4_and_c5_on_its_own_tasks(rules, cost, worse,
     assert decides["saving on hmm, fine-tuning"] and not decides["saving on digits, from scratch"]
 
 
-def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(frame):
+def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(frame, rules):
+    superseded = {claim.id for claim in rules.claims if claim.superseded_by}
+    old = frame["claim"].isin(superseded)
+    assert set(frame[old]["after_correction"]) == {""} and frame[old]["confidence_corrected"].isna().all()
+    frame = frame[~old]
     every = frame[frame["task"] == "all"].drop_duplicates("claim").set_index("claim")
     tested = every[every["verdict"] != "not tested at this scale"]
     assert set(frame["claims_tested"]) == {len(tested)}
@@ -402,15 +407,31 @@ def test_a_correction_asks_more_of_every_claim_and_only_ever_leaves_it_open(fram
     assert every["p_value"].dropna().ge(of_tasks[every["p_value"].dropna().index]).all()
 
 
+def test_a_superseded_claim_changes_no_correction_and_is_named(frame, tables, rules):
+    """The same verdicts, with and without it; what is more, as a claim that decides it would change them."""
+    few = [claim for claim in rules.claims if claim.superseded_by is None]
+    alone = verdicts(tables, replace(rules, claims=tuple(few)))
+    again = frame[frame["claim"].isin([claim.id for claim in few])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, again)
+    deciding = tuple(replace(claim, superseded_by=None) for claim in rules.claims)
+    levels = verdicts(tables, replace(rules, claims=deciding)).drop_duplicates("claim").set_index("claim")
+    before = alone.drop_duplicates("claim").set_index("claim")["confidence_corrected"].dropna()
+    assert (levels.loc[before.index, "confidence_corrected"] >= before).all()
+    assert levels["confidence_corrected"].max() > before.max()
+    text = verdicts_text.markdown(frame, rules, "x")
+    assert "(Superseded by C4b.)" in text and "make no correction stricter; that was fixed after" in text
+
+
 @pytest.mark.parametrize(("share", "after"), [(0.34, "supported"), (0.42, "inconclusive")])
 def test_a_verdict_can_be_lost_by_correction(rules, share, after):
     """The active share's interval is inside the range at 95 %; at the level of all claims it may reach beyond."""
     tables = collected(tasks=["hmm"], methods=changed(mat={"share": share}))
-    found = verdicts(tables, rules).query("claim == 'C7' and task == 'hmm'").iloc[0]
+    deciding = replace(rules, claims=tuple(replace(claim, superseded_by=None) for claim in rules.claims))
+    found = verdicts(tables, deciding).query("claim == 'C7' and task == 'hmm'").iloc[0]
     assert (found["verdict"], found["after_correction"]) == ("supported", after)
 
 
-def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(tmp_path, rules):
+def test_inconclusive_says_how_many_seeds_it_would_take_and_what_would_be_seen(rules):
     tables = collected(tasks=["hmm"], methods=changed(mat={"extra_loss": -0.004}), seeds=(0, 1))
     frame = verdicts(tables, rules)
     c5 = frame.query("claim == 'C5' and task == 'hmm'").iloc[0]
@@ -457,7 +478,8 @@ def test_a_task_that_vanilla_has_not_learned_says_so_beside_the_verdict(tables, 
 
 
 @pytest.mark.parametrize(
-    ("ended", "tested"), [("converged", True), ("still improving", False), ("no vanilla runs", False), (None, False)]
+    ("ended", "tested"),
+    [("converged", True), ("still improving", False), (PLATEAU, False), ("no vanilla runs", False), (None, False)],
 )
 def test_a_claim_that_needs_convergence_is_not_tested_where_vanilla_still_improved(tables, rules, ended, tested):
     claim = only(rules, "C4").claims[0]
@@ -531,4 +553,4 @@ def test_files_are_written_and_read_back_for_the_terminal(tables, tmp_path):
     assert "min_spread 3" in page
     assert "Fixed before any run of its controls, after X1's result on digits at demo scale." in page
     assert "fixed before the runs" not in page
-    assert "C4   " in terminal.scale(tmp_path, CLAIMS)
+    assert "\nC4   " in terminal.scale(tmp_path, CLAIMS)

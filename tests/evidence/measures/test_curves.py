@@ -42,8 +42,8 @@ def test_unknown_ledger_is_named():
 def test_convergence_is_the_first_evaluation_within_epsilon_of_the_best():
     # best 1.000, target 1.005: the third evaluation (1.004) is the first within it
     frame = curve([2.0, 1.006, 1.004, 1.000, 1.2])
-    assert curves.macs_to_convergence(frame, "executed", False, NO_SMOOTHING) == 200.0
-    assert curves.macs_to_convergence(frame, "executed", True, NO_SMOOTHING) == 206.0
+    assert curves.macs_to_convergence(frame, "executed", NO_SMOOTHING, False) == 200.0
+    assert curves.macs_to_convergence(frame, "executed", NO_SMOOTHING, True) == 206.0
 
 
 def test_smoothing_is_a_trailing_mean_that_starts_short():
@@ -53,8 +53,8 @@ def test_smoothing_is_a_trailing_mean_that_starts_short():
 
 def test_one_lucky_evaluation_does_not_converge_a_smoothed_run():
     losses = [4.0, 0.9, 2.0, 1.0, 1.0, 1.0, 1.0]
-    assert curves.macs_to_convergence(curve(losses), "executed", False, NO_SMOOTHING) == 100.0
-    assert curves.macs_to_convergence(curve(losses), "executed", False, Convergence()) == 500.0
+    assert curves.macs_to_convergence(curve(losses), "executed", NO_SMOOTHING, False) == 100.0
+    assert curves.macs_to_convergence(curve(losses), "executed", Convergence(), False) == 500.0
 
 
 @pytest.mark.parametrize(("losses", "late"), [([4, 3, 2, 1, 0.5], True), ([4, 1, 1, 1, 1, 1, 1, 1, 1], False)])
@@ -91,8 +91,8 @@ def test_the_fall_in_the_last_fifth_is_relative_and_none_where_the_minimum_lies_
 
 def test_compute_to_reach_a_loss_never_reached_is_nan():
     frame = curve([3.0, 2.0, 1.0])
-    assert curves.macs_to_reach(frame, 2.0, "executed", False, NO_SMOOTHING) == 100.0
-    assert np.isnan(curves.macs_to_reach(frame, 0.5, "executed", False, NO_SMOOTHING))
+    assert curves.macs_to_reach(frame, 2.0, "executed", NO_SMOOTHING, False) == 100.0
+    assert np.isnan(curves.macs_to_reach(frame, 0.5, "executed", NO_SMOOTHING, False))
 
 
 def test_loss_at_equal_compute_is_linear_between_evaluations():
@@ -104,9 +104,9 @@ def test_loss_at_equal_compute_is_linear_between_evaluations():
 
 def test_active_share_is_weighted_by_steps():
     frame = curve([3.0, 2.0, 1.0]).assign(step=[0, 10, 40], active_share=[np.nan, 1.0, 0.2])
-    assert curves.mean_active_share(frame) == pytest.approx((10 * 1.0 + 30 * 0.2) / 40)
-    assert curves.mean_reached_share(frame) == pytest.approx(0.25)
-    assert np.isnan(curves.mean_reached_share(frame.assign(reached_share=np.nan))), "recorded without it"
+    assert curves.mean_share(frame, "active_share") == pytest.approx((10 * 1.0 + 30 * 0.2) / 40)
+    assert curves.mean_share(frame, "reached_share") == pytest.approx(0.25)
+    assert np.isnan(curves.mean_share(frame.assign(reached_share=np.nan), "reached_share")), "recorded without it"
 
 
 def test_probe_share_and_wall_clock_follow_the_charge():

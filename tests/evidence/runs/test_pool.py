@@ -10,7 +10,7 @@ from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pool import collect, find, specification_hash
 from mat.records.files import CURVE, read_whole
 from mat.records.run import FILES
-from tests.evidence.synthetic import METHODS, TASKS, edit, write_runs
+from tests.evidence.synthetic import METHODS, TASKS, collected, edit, write_runs
 
 OTHER = {"task": {"name": "digits"}}
 
@@ -29,6 +29,15 @@ def test_all_runs_are_pooled_with_their_labels(runs):
     assert len(found.curves) == sum(len(read_whole(run / CURVE)) for run in runs)
     assert set(found.runs["estimator"]) == {"sum_of_logits"}
     assert found.runs["version_torch"].eq("2.11.0").all()
+
+
+def test_runs_that_are_made_without_files_are_those_that_are_written(tmp_path):
+    shapes = {"digits": replace(TASKS["digits"], more=("f1",)), "hmm": TASKS["hmm"]}
+    which = {"methods": {name: METHODS[name] for name in ("vanilla", "random")}, "seeds": [0], "shapes": shapes}
+    which["diverged"] = [("hmm", "random", 0)]
+    written, made = collect(write_runs(tmp_path, **which)), collected(**which)
+    for table in ("runs", "curves", "probes", "spectra"):
+        pd.testing.assert_frame_equal(getattr(made, table), getattr(written, table), check_exact=True)
 
 
 def test_every_metric_of_every_task_has_a_column(tmp_path):
@@ -83,11 +92,14 @@ def test_saved_tables_read_back_the_same(runs, tmp_path):
     pd.testing.assert_frame_equal(before.curves, after.curves)
     pd.testing.assert_frame_equal(before.runs, after.runs, check_dtype=False)
     older = replace(
-        before, curves=before.curves.drop(columns="reached_share"), probes=before.probes.drop(columns="reached")
+        before,
+        runs=before.runs.drop(columns="objective"),
+        curves=before.curves.drop(columns="reached_share"),
+        probes=before.probes.drop(columns="reached"),
     )
     pooled.save(older, tmp_path / "tables")
     unknown = pooled.load(tmp_path / "tables")
-    assert unknown.probes["reached"].isna().all()
+    assert unknown.probes["reached"].isna().all() and set(unknown.runs["objective"]) == {""}
     task, method = unknown.runs[["task", "method"]].iloc[0]
     assert over_seeds.reached_share_percent(unknown, task, method).isna().all()
     assert over_seeds.reached_share_percent(after, task, method).notna().all()

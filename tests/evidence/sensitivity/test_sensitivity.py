@@ -10,7 +10,7 @@ from mat.evidence.measures import over_seeds
 from mat.evidence.runs import method_groups, pool, pooled
 from mat.evidence.sensitivity import table
 from mat.evidence.stats.intervals import saving_percent
-from tests.evidence.synthetic import METHODS, changed, collected, read_runs
+from tests.evidence.synthetic import METHODS, changed, collected, made_runs
 from tests.evidence.written import write
 
 MAT = METHODS["mat"]
@@ -87,8 +87,8 @@ def test_other_readings_need_no_runs_and_touch_c4_alone(tables, rules, register)
 
 
 def test_the_default_stands_on_the_seeds_of_the_alternative(rules, register):
-    runs = read_runs(tasks=["hmm"], seeds=range(4))
-    runs += read_runs(tasks=["hmm"], methods={"mat_beta_zero": MAT}, seeds=range(3))
+    runs = made_runs(tasks=["hmm"], seeds=range(4))
+    runs += made_runs(tasks=["hmm"], methods={"mat_beta_zero": MAT}, seeds=range(3))
     tables = pool.pooled(runs)
     frame = table.sensitivity(tables, rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
@@ -102,9 +102,9 @@ def test_the_default_stands_on_the_seeds_of_the_alternative(rules, register):
 
 
 def test_to_or_from_inconclusive_is_no_change(rules, register):
-    runs = read_runs(tasks=["hmm"], seeds=range(3))
+    runs = made_runs(tasks=["hmm"], seeds=range(3))
     few = {"mat_beta_zero": replace(MAT, extra_loss=0.3)}
-    runs += read_runs(tasks=["hmm"], methods=few, seeds=range(3), diverged=[("hmm", "mat_beta_zero", 2)])
+    runs += made_runs(tasks=["hmm"], methods=few, seeds=range(3), diverged=[("hmm", "mat_beta_zero", 2)])
     frame = table.sensitivity(pool.pooled(runs), rules, register)
     row = frame.query("alternative == 'mat_beta_zero' and claim == 'C4'").iloc[0]
     assert row["verdict_alternative"] == "inconclusive"

@@ -10,19 +10,19 @@ from mat.evidence.measures import curves as measures
 from mat.evidence.measures import over_seeds
 from mat.evidence.measures.curves import Convergence
 from mat.evidence.report import terminal
-from mat.evidence.runs import method_groups, pool
+from mat.evidence.runs import method_groups
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.bootstrap import interquartile_mean
 from mat.evidence.tables import controls, learning_rate, rivals, sections, wall_clock
-from tests.evidence.synthetic import METHODS, Behaviour, changed, write_runs
+from tests.evidence.synthetic import METHODS, Behaviour, changed, collected
 from tests.evidence.written import CLAIMS, write
 
 RULE = Convergence(epsilon=0.0, window=1)
 
 
-def made(root, more, tasks=("hmm",), **options) -> Tables:
-    return pool.collect(write_runs(root, tasks=tasks, methods=METHODS | more, **options))
+def made(more, tasks=("hmm",), **options) -> Tables:
+    return collected(tasks, METHODS | more, **options)
 
 
 def tiny(losses, metric=None, seconds=1.0, macs=1.0) -> Tables:
@@ -86,9 +86,9 @@ def test_share_of_progress_by_hand():
     assert np.isnan(rivals.rivals(flat, RULE).set_index("task").loc["over tasks", "score_interquartile_mean_mean"])
 
 
-def test_a_diverged_run_loses(tmp_path):
+def test_a_diverged_run_loses():
     lost = [("hmm", "mat", 0), ("hmm", "vanilla", 1)]
-    tables = made(tmp_path, {}, diverged=lost)
+    tables = made({}, diverged=lost)
     for kind in rivals.KINDS:
         wins = rivals.matrix(tables, "hmm", "mat", kind, RULE)
         assert wins.shape == (3, 3)
@@ -110,8 +110,8 @@ def test_stopping_early_is_vanilla_where_mat_spends_no_less(macs, left_out):
     assert (frame.loc[("over tasks", "vanilla_cut"), "n_finished"] == 0) == left_out
 
 
-def test_over_tasks_all_runs_are_pooled(tmp_path):
-    tables = made(tmp_path, {"misa": Behaviour(0.5, 0.01, 0.3, mode="detach")}, tasks=("digits", "hmm"))
+def test_over_tasks_all_runs_are_pooled():
+    tables = made({"misa": Behaviour(0.5, 0.01, 0.3, mode="detach")}, tasks=("digits", "hmm"))
     frame = rivals.rivals(tables, Convergence())
     row = frame[(frame["task"] == "over tasks") & (frame["method"] == "misa")].iloc[0]
     own = np.concatenate([rivals.scores(tables, task, "misa") for task in ("digits", "hmm")])
@@ -123,10 +123,8 @@ def test_over_tasks_all_runs_are_pooled(tmp_path):
     pd.testing.assert_frame_equal(frame, rivals.rivals(tables, Convergence()))
 
 
-def test_controls_by_hand(tmp_path):
-    tables = made(
-        tmp_path, {name: Behaviour(0.6, extra, 0.36) for name, extra in (("largest", 0.0), ("smallest", 0.2))}
-    )
+def test_controls_by_hand():
+    tables = made({name: Behaviour(0.6, extra, 0.36) for name, extra in (("largest", 0.0), ("smallest", 0.2))})
     frame = controls.controls(tables).set_index("method")
     assert list(frame.index) == ["mat", "mat_exact", "random", "largest", "smallest"]
     assert set(frame["random_label"]) == {"random"}
@@ -143,9 +141,9 @@ def test_controls_by_hand(tmp_path):
     assert "Not tested here: gradient_norm, random_exact, random_once" in text
 
 
-def test_random_is_the_one_in_the_mode_of_the_controls(tmp_path):
+def test_random_is_the_one_in_the_mode_of_the_controls():
     more = {"largest": Behaviour(0.6, 0.0, 0.36, mode="exact"), "random_exact": Behaviour(0.6, 0.1, 0.36, mode="exact")}
-    tables = made(tmp_path, more)
+    tables = made(more)
     frame = controls.controls(tables).set_index("method")
     losses = {name: over_seeds.best_losses(tables, "hmm", name) for name in ("largest", "random_exact")}
     gap = (losses["largest"] - losses["random_exact"]).mean()
@@ -177,9 +175,9 @@ RATES = {
     ("mat", "double", "win"),
     [(-0.02, -0.05, "does not survive"), (-0.02, 0.05, "survives"), (0.1, -0.05, "no win at factor 1")],
 )
-def test_a_win_against_the_recipe_and_against_the_tuned_one(tmp_path, mat, double, win):
+def test_a_win_against_the_recipe_and_against_the_tuned_one(mat, double, win):
     rates = RATES | {"vanilla_lr_double": Behaviour(extra_loss=double)}
-    tables = made(tmp_path, changed(mat={"extra_loss": mat}) | rates)
+    tables = made(changed(mat={"extra_loss": mat}) | rates)
     frame = learning_rate.learning_rate(tables)
     assert set(frame.loc[frame["method"] == "mat", "win"]) == {win}
     vanilla = frame[frame["method"] == "vanilla"].set_index("factor")
@@ -191,8 +189,8 @@ def test_a_win_against_the_recipe_and_against_the_tuned_one(tmp_path, mat, doubl
     assert mats.loc[1.0, "chosen"]
 
 
-def test_a_learning_rate_that_diverges_cannot_be_chosen(tmp_path):
-    tables = made(tmp_path, RATES, diverged=[("hmm", "vanilla_lr_double", 1)])
+def test_a_learning_rate_that_diverges_cannot_be_chosen():
+    tables = made(RATES, diverged=[("hmm", "vanilla_lr_double", 1)])
     frame = learning_rate.learning_rate(tables)
     assert set(frame["chosen_by_vanilla"]) == {1.0}
 
@@ -215,8 +213,8 @@ def test_a_win_is_undecided_unless_the_interval_decides(mat, double, win):
     assert learning_rate.survival(tables, "t", tried, best) == win
 
 
-def test_without_other_learning_rates_of_vanilla_nothing_is_said_of_a_win(tmp_path):
-    tables = made(tmp_path, {"mat_lr_double": RATES["mat_lr_double"]})
+def test_without_other_learning_rates_of_vanilla_nothing_is_said_of_a_win():
+    tables = made({"mat_lr_double": RATES["mat_lr_double"]})
     assert set(learning_rate.learning_rate(tables).query("method == 'mat'")["win"]) == {"not tested"}
 
 
@@ -230,9 +228,9 @@ def written(tables, folder):
 
 
 def test_files_are_the_same_to_the_byte_and_say_what_they_stand_on(tmp_path):
-    shown = [label for label in method_groups.METHOD_ORDER if method_groups.group(label) != "sensitivity"]
+    shown = {*(label for labels in method_groups.GROUPS.values() for label in labels[:2]), "lisa", "smallest"}
     more = {label: Behaviour(0.6, 0.01, 0.36) for label in shown if label not in METHODS}
-    tables = made(tmp_path / "runs", more | RATES, diverged=[("hmm", "lisa", 0), ("hmm", "smallest", 2)])
+    tables = made(more | RATES, diverged=[("hmm", "lisa", 0), ("hmm", "smallest", 2)])
     first = written(tables, tmp_path / "a")
     assert written(tables, tmp_path / "b") == first
     for name, text in first.items():
@@ -251,7 +249,7 @@ def test_files_are_the_same_to_the_byte_and_say_what_they_stand_on(tmp_path):
 @pytest.mark.parametrize("present", [("random",), ("vanilla",), ("mat", "largest")])
 def test_absent_methods_leave_pages_that_say_so(tmp_path, present):
     few = {name: (METHODS | {"largest": Behaviour()})[name] for name in present}
-    tables = pool.collect(write_runs(tmp_path / "runs", tasks=["hmm"], methods=few))
+    tables = collected(["hmm"], few)
     pages = written(tables, tmp_path)
     assert "No runs with another learning rate" in pages["learning_rate"]
     if "vanilla" not in present:
@@ -261,13 +259,13 @@ def test_absent_methods_leave_pages_that_say_so(tmp_path, present):
 
 def test_tasks_of_which_every_run_diverged_are_no_obstacle(tmp_path):
     lost = [("hmm", name, seed) for name in METHODS for seed in range(3)]
-    tables = pool.collect(write_runs(tmp_path / "runs", tasks=["digits", "hmm"], diverged=lost))
+    tables = collected(diverged=lost)
     assert "0 (+3 diverged)" in written(tables, tmp_path)["rivals"]
 
 
 def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(tmp_path):
     more = {name: Behaviour(0.6, 0.01, 0.36) for name in ("misa", "smallest", "mat_lr_half", "mat_beta_zero", "mine")}
-    pooled.save(made(tmp_path / "runs", more), tmp_path)
+    pooled.save(made(more), tmp_path)
     write(tmp_path, "results")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     shown = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")][2:]
@@ -283,7 +281,7 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
 def test_last_is_an_alternative_of_convergence():
     curve = GOLDEN.curve("mat-1").assign(val_loss=[3.0, 2.0, 2.5])
     last = replace(RULE, last=True)
-    assert measures.macs_to_convergence(curve, "executed", False, RULE) == 0.5
-    assert measures.macs_to_convergence(curve, "executed", False, last) == 1.0
+    assert measures.macs_to_convergence(curve, "executed", RULE, False) == 0.5
+    assert measures.macs_to_convergence(curve, "executed", last, False) == 1.0
     assert measures.target_loss(curve, last) == 2.5
-    assert measures.wall_clock_to_convergence(curve, False, RULE) == 1.0
+    assert measures.wall_clock_to_convergence(curve, RULE, False) == 1.0

@@ -12,10 +12,9 @@ from scipy import stats
 from mat.errors import InputError
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.verdicts import verdicts
-from mat.evidence.runs import pool
 from mat.evidence.tables.estimator_price import candidates
 from mat.evidence.tables.price_list import best, markdown, price_list
-from tests.evidence.synthetic import METHODS, write_runs
+from tests.evidence.synthetic import METHODS, collected
 from tests.evidence.synthetic_agreement import ESTIMATORS, measurements
 from tests.evidence.written import CLAIMS, measured, write
 
@@ -125,30 +124,29 @@ def test_best_is_what_no_other_beats():
 
 
 class TestTheClaim:
-    def judged(self, root, **options):
-        runs = write_runs(root, tasks=["digits"], methods={"vanilla": METHODS["vanilla"]})
-        made = {"price_list": table(**options)}
-        found = verdicts(replace(pool.collect(runs), made=made), load_claims(CLAIMS))
+    def judged(self, **options):
+        runs = collected(["digits"], {"vanilla": METHODS["vanilla"]})
+        found = verdicts(replace(runs, made={"price_list": table(**options)}), load_claims(CLAIMS))
         return found[found["claim"] == "X6b"].set_index("task")
 
-    def test_it_is_supported_where_the_default_reaches(self, tmp_path):
+    def test_it_is_supported_where_the_default_reaches(self):
         exact = [(name, r, 0.0, passes) for name, r, _, passes in ESTIMATORS]
-        found = self.judged(tmp_path, families=["vgg"], estimators=exact, sample_noise=0.01)
+        found = self.judged(families=["vgg"], estimators=exact, sample_noise=0.01)
         assert set(found["verdict"]) == {"supported"}
         assert list(found.loc["vgg", "decides"]) == [True, False], "the reference with itself is shown beside"
         assert "Default sum_of_logits, n = 64. The cheapest whose lower bound" in found.loc["vgg", "reason"].iloc[0]
 
-    def test_it_is_not_supported_where_the_default_is_noise(self, tmp_path):
+    def test_it_is_not_supported_where_the_default_is_noise(self):
         wild = [(name, r, 50.0 * (name == "sum_of_logits"), passes) for name, r, _, passes in ESTIMATORS]
-        found = self.judged(tmp_path, families=["vgg"], estimators=wild, modules=24)
+        found = self.judged(families=["vgg"], estimators=wild, modules=24)
         assert set(found["verdict"]) == {"not supported"}
 
-    def test_two_seeds_are_too_few(self, tmp_path):
-        found = self.judged(tmp_path, families=["vgg"], seeds=(0, 1))
+    def test_two_seeds_are_too_few(self):
+        found = self.judged(families=["vgg"], seeds=(0, 1))
         assert set(found["verdict"]) == {"inconclusive"} and "needs 3" in found.loc["vgg", "reason"].iloc[0]
 
-    def test_a_default_that_was_not_measured_leaves_it_open(self, tmp_path):
-        found = self.judged(tmp_path, families=["vgg"], estimators=ESTIMATORS[:2])
+    def test_a_default_that_was_not_measured_leaves_it_open(self):
+        found = self.judged(families=["vgg"], estimators=ESTIMATORS[:2])
         assert set(found["verdict"]) == {"inconclusive"} and "was not measured" in found.loc["vgg", "reason"]
 
 

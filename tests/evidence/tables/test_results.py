@@ -15,7 +15,7 @@ from mat.evidence.stats.intervals import Interval
 from mat.evidence.tables.results import latex, markdown, results
 from mat.evidence.text import format
 from mat.records.costs import flop_unit
-from tests.evidence.synthetic import TASKS, changed, write_runs
+from tests.evidence.synthetic import TASKS, changed, collected, write_runs
 from tests.evidence.written import CLAIMS, collect_into, write
 
 RULE = Convergence()
@@ -63,7 +63,7 @@ def test_saving_is_the_paired_geometric_mean(frame, tables):
         for method in ("mat", "vanilla"):
             run = tables.finished("digits", method).set_index("seed").loc[seed]
             curve = tables.curve(run["run"])
-            macs.append(curves.macs_to_convergence(curve, "executed", bool(run["charges_probe"]), RULE))
+            macs.append(curves.macs_to_convergence(curve, "executed", RULE, bool(run["charges_probe"])))
         logs.append(np.log(macs[0] / macs[1]))
     assert row(frame, "digits", "mat")["saving_executed_percent_mean"] == pytest.approx(
         100 * (1 - np.exp(np.mean(logs)))
@@ -162,12 +162,12 @@ def test_files_are_written_and_deterministic(tables, tmp_path):
     assert len(pd.read_csv(tmp_path / "a" / "results.csv")) == 10
     summary = terminal.scale(tmp_path / "a", CLAIMS)
     assert "scale demo" in summary
-    assert len(summary.splitlines()) == 12
+    assert len(summary.splitlines()) == 19
 
 
 def test_one_seed_gives_means_without_intervals(tmp_path):
-    runs = tmp_path / "tables"
-    collect_into(write_runs(tmp_path / "runs", tasks=["digits"], methods=changed(), seeds=[4]), runs)
+    runs = tmp_path
+    pooled.save(collected(["digits"], seeds=[4]), runs)
     write(runs, "results")
     table = pd.read_csv(runs / "results.csv")
     assert table["test_metric_mean"].notna().all()

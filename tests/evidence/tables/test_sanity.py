@@ -10,9 +10,8 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.report import terminal
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.pool import collect
-from mat.evidence.tables.sanity import Level, levels_of, load_levels, sanity
-from tests.evidence.synthetic import METHODS, TASKS, collected, write_runs
+from mat.evidence.tables.sanity import PLATEAU, Level, Levels, levels_of, load_levels, sanity
+from tests.evidence.synthetic import METHODS, TASKS, collected
 from tests.evidence.written import CLAIMS, LEVELS, ROOT, write
 
 VANILLA = {"vanilla": METHODS["vanilla"]}
@@ -20,10 +19,12 @@ ENTRY = {"metric": "accuracy", "direction": "at_least", "level": 0.97, "source":
 
 
 LATE = {"metric": "late_improvement", "direction": "at_most", "level": 0.005, "source": "a reason"}
+PLAIN = {"metric": "gap_closed", "direction": "at_least", "level": 0.25, "source": "a reason"}
+CURVES = {"converged": LATE, "left_plateau": PLAIN}
 
 
 def one(tables, task, *stated):
-    frame = sanity(tables, {task: Level(*stated)} if stated else {}, Level(**LATE))
+    frame = sanity(tables, {task: Level(*stated)} if stated else {}, Levels(Level(**LATE), Level(**PLAIN), {}))
     return frame[frame["task"] == task].iloc[0]
 
 
@@ -43,8 +44,8 @@ def test_a_level_is_reached_or_not(tables, stated, verdict):
     assert np.isfinite(row["reached_mean"])
 
 
-def test_what_was_reached_is_the_test_mean_over_finished_vanilla_runs(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], diverged=[("digits", "vanilla", 1)]))
+def test_what_was_reached_is_the_test_mean_over_finished_vanilla_runs():
+    tables = collected(["digits"], diverged=[("digits", "vanilla", 1)])
     row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
     done = tables.runs[(tables.runs["method"] == "vanilla") & (tables.runs["status"] == "finished")]
     assert row["reached_mean"] == pytest.approx(100 * done["test_metric"].mean())
@@ -61,10 +62,10 @@ def test_the_gap_between_unigram_and_floor(tables):
     assert row["baselines"] == "floor loss 2.2100 nats; unigram loss 3.3100 nats"
 
 
-def test_known_values_are_in_their_own_units(tmp_path):
+def test_known_values_are_in_their_own_units():
     bounds = {"majority_accuracy_test": 0.688, "prior_test": 0.62, "majority_accuracy_validation": 0.1}
     shapes = {"cola": replace(TASKS["digits"], metric="matthews_correlation", bounds=bounds)}
-    row = one(collect(write_runs(tmp_path, shapes, VANILLA, shapes=shapes)), "cola")
+    row = one(collected(shapes, VANILLA, shapes=shapes), "cola")
     assert row["baselines"] == "majority accuracy 68.8 %; prior loss 0.6200 nats"
 
 
@@ -74,14 +75,14 @@ def test_a_task_without_an_entry_shows_what_it_is_judged_by(tables):
     assert np.isnan(row["level"])
 
 
-def test_a_task_without_vanilla_is_said_to_have_none(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], {"mat": METHODS["mat"]}))
+def test_a_task_without_vanilla_is_said_to_have_none():
+    tables = collected(["digits"], {"mat": METHODS["mat"]})
     row = one(tables, "digits", "accuracy", "at_least", 0.9, "why")
     assert (row["verdict"], row["n"]) == ("no vanilla runs", 0)
 
 
-def test_runs_that_all_diverged_reach_nothing(tmp_path):
-    tables = collect(write_runs(tmp_path, ["digits"], VANILLA, [0], [("digits", "vanilla", 0)]))
+def test_runs_that_all_diverged_reach_nothing():
+    tables = collected(["digits"], VANILLA, [0], [("digits", "vanilla", 0)])
     assert one(tables, "digits", "accuracy", "at_least", 0.0, "why")["verdict"] == "not reached"
 
 
@@ -101,9 +102,9 @@ def test_the_levels_in_the_repository_are_of_tasks_in_its_configs():
             assert len(level.source) > 40, label
 
 
-def written(tmp_path, content, converged=LATE):
+def written(tmp_path, content, **curves):
     path = tmp_path / "sanity.yaml"
-    path.write_text(yaml.safe_dump({"converged": converged, **content}))
+    path.write_text(yaml.safe_dump({**CURVES, **curves, **content}))
     return path
 
 
@@ -133,29 +134,54 @@ def test_vanilla_has_converged_where_its_loss_hardly_falls_in_the_last_fifth(los
     assert row["late_improvement_mean"] == pytest.approx(fell, abs=1e-6)
 
 
-def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged(tmp_path):
+def test_a_task_of_which_a_run_diverged_or_that_has_none_has_not_converged():
     lost = collected(tasks=["digits"], methods=VANILLA, diverged=[("digits", "vanilla", 1)])
     assert one(ending(lost, [1.0] * 12), "digits")["converged"] == "still improving"
-    none = collect(write_runs(tmp_path / "none", ["digits"], {"mat": METHODS["mat"]}))
+    none = collected(["digits"], {"mat": METHODS["mat"]})
     assert one(none, "digits")["converged"] == "no vanilla runs"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("objective", "floor", "lowest", "verdict"),
     [
-        ({"metric": "loss"}, "expected metric late_improvement"),
-        ({"direction": "at_least"}, "expected metric late_improvement, direction at_most"),
-        ({"level": None}, "a number as level"),
-        ({"levle": 1}, r"converged: unknown key 'levle'"),
-        ({"source": " "}, "expected a citation"),
+        ("masked_lm", True, 3.04, PLATEAU),  # 0.26 of the 1.1 nats from 3.3 to 2.2 are 24 %
+        ("masked_lm", True, 3.02, "converged"),
+        ("masked_lm", False, 2.48, PLATEAU),  # to 0, where the best possible loss is not known
+        ("masked_lm", False, 2.47, "converged"),
+        ("causal_lm", False, 3.2, "converged"),
+        (None, True, 3.04, PLATEAU),  # runs that did not record it
     ],
 )
-def test_a_wrong_level_of_convergence_is_refused(tmp_path, change, message):
+def test_a_loss_that_stands_still_on_the_plateau_of_the_unigram_loss_has_not_converged(
+    objective, floor, lowest, verdict
+):
+    tables = ending(collected(tasks=["hmm"], methods=VANILLA), [lowest] * 12)
+    runs = tables.runs.drop(columns=["objective"] + ([] if floor else ["bound_floor_validation"]))
+    row = one(replace(tables, runs=runs if objective is None else runs.assign(objective=objective)), "hmm")
+    assert row["converged"] == verdict
+    closed = 100 * (3.3 - lowest) / (3.3 - 2.2 * floor)
+    assert row["gap_closed"] == pytest.approx(closed if objective != "causal_lm" else np.nan, nan_ok=True)
+    assert (row["lowest_loss"], row["end_loss"]) == pytest.approx((lowest, lowest))
+    assert np.isnan(one(collected(tasks=["digits"], methods=VANILLA), "digits")["gap_closed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("converged", {"metric": "loss"}, "converged: expected metric late_improvement"),
+        ("converged", {"direction": "at_least"}, "expected metric late_improvement, direction at_most"),
+        ("converged", {"level": None}, "a number as level"),
+        ("converged", {"levle": 1}, r"converged: unknown key 'levle'"),
+        ("converged", {"source": " "}, "expected a citation"),
+        ("left_plateau", {"metric": "loss"}, "left_plateau: expected metric gap_closed, direction at_least"),
+    ],
+)
+def test_a_wrong_level_of_curves_is_refused(tmp_path, name, change, message):
     with pytest.raises(InputError, match=message):
-        load_levels(written(tmp_path, {"demo": {"digits": ENTRY}}, LATE | change))
+        load_levels(written(tmp_path, {"demo": {"digits": ENTRY}}, **{name: CURVES[name] | change}))
     path = tmp_path / "without.yaml"
-    path.write_text(yaml.safe_dump({"demo": {"digits": ENTRY}}))
-    with pytest.raises(InputError, match="'converged' is missing"):
+    path.write_text(yaml.safe_dump({"demo": {"digits": ENTRY}, **{k: v for k, v in CURVES.items() if k != name}}))
+    with pytest.raises(InputError, match=f"'{name}' is missing"):
         load_levels(path)
 
 
@@ -196,12 +222,13 @@ def test_files_are_written_and_read_back(tables, tmp_path):
         "unigram loss 3.31",
         "## Has it converged?",
         "**converged**",
+        "with torch 2.11.0.",
     ):
         assert part in page
     assert "nan" not in page
     found = catalogue.load(tmp_path).made["sanity"].set_index("task")
     assert found["verdict"].to_dict() == {"digits": "no level stated", "hmm": "not reached"}
-    assert "vanilla on hmm: not reached" in terminal.scale(tmp_path, CLAIMS)
+    assert "vanilla on Markov text, small BERT: not reached" in terminal.scale(tmp_path, CLAIMS)
 
 
 def test_a_scale_without_an_entry_has_no_table(tables, tmp_path):

@@ -10,10 +10,9 @@ from mat.errors import InputError
 from mat.evidence.measures.glue_average import AVERAGED
 from mat.evidence.runs import metrics
 from mat.evidence.runs import pooled as pooled
-from mat.evidence.runs.pool import collect
 from mat.evidence.tables.scores import scores
-from tests.evidence.synthetic import METHODS, TASKS, write_runs
-from tests.evidence.written import collect_into, write
+from tests.evidence.synthetic import METHODS, TASKS, collected
+from tests.evidence.written import write
 
 TWO = {name: METHODS[name] for name in ("vanilla", "mat")}
 
@@ -28,8 +27,8 @@ def glue(*subsets, names=None):
     return shapes
 
 
-def made(root, shapes, methods=TWO, **options):
-    return collect(write_runs(root, shapes, methods, shapes=shapes, **options))
+def made(shapes, methods=TWO, **options):
+    return collected(shapes, methods, shapes=shapes, **options)
 
 
 def row(frame, task, metric, method="vanilla"):
@@ -38,9 +37,9 @@ def row(frame, task, metric, method="vanilla"):
     return found.iloc[0]
 
 
-def test_one_row_per_task_metric_and_method(tmp_path):
+def test_one_row_per_task_metric_and_method():
     shapes = {"digits": replace(TASKS["digits"], more=("top5_accuracy",)), "hmm": TASKS["hmm"]}
-    tables = made(tmp_path, shapes, diverged=[("digits", "mat", 0)])
+    tables = made(shapes, diverged=[("digits", "mat", 0)])
     frame = scores(tables)
     assert list(zip(frame["task"], frame["metric"], frame["method"], strict=True)) == [
         (task, metric, method)
@@ -79,8 +78,8 @@ def test_a_metric_is_shown_as_its_field_shows_it(metric, factor, title):
     assert metrics.title(metric, "bits") == title
 
 
-def test_the_average_over_some_of_glue_is_not_called_its_score(tmp_path):
-    tables = made(tmp_path, glue("mrpc", "cola"))
+def test_the_average_over_some_of_glue_is_not_called_its_score():
+    tables = made(glue("mrpc", "cola"))
     found = row(scores(tables), "glue", "average over 2 of 9 tasks", "mat")
     mrpc, cola = (tables.finished(f"our-{name}", "mat") for name in ("mrpc", "cola"))
     mean = (mrpc["test_f1"] + mrpc["test_accuracy"]).mean() / 4 + cola["test_matthews_correlation"].mean() / 2
@@ -88,22 +87,22 @@ def test_the_average_over_some_of_glue_is_not_called_its_score(tmp_path):
     assert (found["tasks"], found["missing"]) == ("cola mrpc", "sst2 stsb qqp mnli qnli rte wnli")
 
 
-def test_all_nine_tasks_make_the_score(tmp_path):
-    tables = made(tmp_path, glue(*AVERAGED), {"vanilla": METHODS["vanilla"]}, seeds=[0])
+def test_all_nine_tasks_make_the_score():
+    tables = made(glue(*AVERAGED), {"vanilla": METHODS["vanilla"]}, seeds=[0])
     found = row(scores(tables), "glue", "GLUE score")
     assert found["missing"] == ""
     assert found["tasks"].split() == list(AVERAGED)
 
 
-def test_the_average_is_over_seeds_that_finished_every_task(tmp_path):
-    tables = made(tmp_path, glue("mrpc", "cola"), diverged=[("our-cola", "mat", 1)])
+def test_the_average_is_over_seeds_that_finished_every_task():
+    tables = made(glue("mrpc", "cola"), diverged=[("our-cola", "mat", 1)])
     assert row(scores(tables), "glue", "average over 2 of 9 tasks", "mat")["n"] == 2
     assert row(scores(tables), "glue", "average over 2 of 9 tasks", "vanilla")["n"] == 3
 
 
 def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     shapes = glue("cola")
-    collect_into(write_runs(tmp_path, twice := shapes | {"again": shapes["our-cola"]}, TWO, shapes=twice), tmp_path)
+    pooled.save(made(shapes | {"again": shapes["our-cola"]}), tmp_path)
     write(tmp_path, "scores")
     assert (
         "No average: more than one label trains cola (again, our-cola), and none is called like the task."
@@ -112,21 +111,20 @@ def test_a_task_under_two_labels_has_no_one_score(tmp_path):
     assert "glue" not in set(pd.read_csv(tmp_path / "scores.csv")["task"])
 
 
-def test_a_glue_task_without_its_official_metric_is_refused(tmp_path):
+def test_a_glue_task_without_its_official_metric_is_refused():
     with pytest.raises(InputError, match=r"GLUE's task mrpc is scored by f1, accuracy; .* does not report f1"):
-        scores(made(tmp_path, glue("mrpc", names=("accuracy",))))
+        scores(made(glue("mrpc", names=("accuracy",))))
 
 
-def test_a_subset_of_another_data_set_is_no_glue(tmp_path):
+def test_a_subset_of_another_data_set_is_no_glue():
     shapes = {"images": replace(TASKS["digits"], task="cifar10", subset="cola")}
-    assert set(scores(made(tmp_path, shapes))["task"]) == {"images"}
+    assert set(scores(made(shapes))["task"]) == {"images"}
 
 
 def test_pages_are_written_and_say_what_they_stand_on(tmp_path):
     shapes = glue("mrpc", "stsb") | {"hmm": TASKS["hmm"]}
     for folder in (tmp_path / "a", tmp_path / "b"):
-        paths = write_runs(tmp_path / "runs", shapes, shapes=shapes)
-        collect_into(paths, folder, "only=glue,hmm")
+        pooled.save(made(shapes, selection="only=glue,hmm"), folder)
         write(folder, "scores")
     for name in ("scores.csv", "scores.md", "scores.tex"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

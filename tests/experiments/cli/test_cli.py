@@ -260,7 +260,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
 
 def test_check_plugin_says_what_is_missing_or_that_it_passes(tmp_path, capsys):
-    example = ROOT / "tests/contract/my_method.py"
+    example = ROOT / "docs/examples/my_method.py"
     assert main(["check-plugin", str(example)]) == 0
     assert capsys.readouterr().out == f"{example}: passes\n"
     (tmp_path / "mine.py").write_text('"""Mine."""\n')

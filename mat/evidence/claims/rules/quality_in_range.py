@@ -1,16 +1,15 @@
-"""C5b: difference of the test metric in percent of what vanilla learns, where a selection known to be bad loses."""
+"""C5b: difference of the test metric in percent of vanilla's range, where a selection known to be bad loses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
+from mat.evidence.claims.rules.equal_compute import OF_RANGE
 from mat.evidence.claims.rules.quality import not_worse
 from mat.evidence.claims.verdict import INCONCLUSIVE, SUPPORTED
 from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
-
-UNIT = "% of what vanilla learns"
 
 
 def no_loss(gain: Interval, bad: Sequence[Interval], thresholds: Thresholds) -> str:
@@ -32,12 +31,12 @@ def evaluate(case: Case) -> Outcome:
 
     def effect(label: str, said: str = "") -> Effect:
         return Effect(
-            f"{what}{said}", mean_interval(over_seeds.metric_gain_in_range(tables, task, label, reference)), UNIT
+            f"{what}{said}", mean_interval(over_seeds.metric_gain_in_range(tables, task, label, reference)), OF_RANGE
         )
 
     effects = [effect(method), *(effect(label, f" of {label}") for label in bad)]
     margin = claim.thresholds["range_percent"]
-    reason = f"{say(*effects)} against {reference}; the margin is {margin:g} {UNIT}."
+    reason = f"{say(*effects)} against {reference}; the margin is {margin:g} {OF_RANGE}."
     if all(not each.interval.high < -margin for each in effects[1:]):
         reason += " No selection known to be bad is shown to lose that much: where none does, nothing is kept."
     found = decided(effects, lambda values: no_loss(values[0], values[1:], claim.thresholds), reason)

@@ -1,4 +1,4 @@
-"""X1c: the largest λ_max against other selections of as many modules, in percent of what vanilla learns, judged where
+"""X1c: the largest λ_max against other selections of as many modules, in percent of vanilla's range, judged where
 something is chosen, a gradient reaches it, and it matters what is."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mat.evidence.claims.rule import (
     say,
     undecided,
 )
-from mat.evidence.claims.rules.quality_in_range import UNIT
+from mat.evidence.claims.rules.equal_compute import OF_RANGE
 from mat.evidence.claims.rules.selection_controls import in_mode_of
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.measures import over_seeds, selections
@@ -57,7 +57,7 @@ def evaluate(case: Case) -> Outcome:
 
     def effect(part: str, first: str, second: str, decides: bool = True) -> Effect:
         return Effect(
-            part, mean_interval(over_seeds.worse_in_range(tables, task, first, second)), UNIT, "none", decides, True
+            part, mean_interval(over_seeds.worse_in_range(tables, task, first, second)), OF_RANGE, "none", decides, True
         )
 
     gains = [effect(f"advantage over {label}", label, method) for label in controls]
@@ -73,7 +73,7 @@ def evaluate(case: Case) -> Outcome:
         return undecided([each._replace(decides=False) for each in effects], f"{empty} {reason}")
     relevant = claim.thresholds["relevant_percent"]
     if not any(each.interval.low > relevant for each in losses):
-        reason += f" No selection known to be bad is shown to lose more than {relevant:g} {UNIT}."
+        reason += f" No selection known to be bad is shown to lose more than {relevant:g} {OF_RANGE}."
 
     def decide(values: list[Interval]) -> str:
         return matters(values[: len(gains)], values[len(gains) :], claim.thresholds)

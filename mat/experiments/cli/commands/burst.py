@@ -16,9 +16,7 @@ ROOT = Path(__file__).parents[4]
 @click.command(short_help="Use a GPU for some minutes: tests, benchmark, the headline's runs.")
 @click.option("--minutes", type=click.FloatRange(0, 24 * 60, min_open=True), help="how long; it stops before they end")
 @options.path("--out", "folder of a few small files: plan, tests, benchmark, summary, archive of runs", default=None)
-@options.path(
-    "--kept", "runs and their states, for the next burst to go on with", default=Path(".burst"), show_default=True
-)
+@options.path("--kept", "runs and their states, for the next burst to go on with", default=Path(".burst"))
 @click.option("--config", default="paper", show_default=True, metavar="NAME|FILE", help="the scale")
 @click.option("--task", default="bert_wikitext2", show_default=True, metavar="LABEL", help="whose runs are made")
 @click.option("--only", default="tests,benchmark,train", show_default=True, metavar="PARTS", help="what is done")
@@ -64,15 +62,11 @@ def burst(
     runs = chosen(expand(read_scale(config, configs=ROOT / CONFIGS)), task)
     if pack is not None:
         size = packed(runs, options.machine_of(data, cache), ROOT, pack, wheels)
-        print(f"mat: {size / 1e6:.1f} MB written to {pack}", file=sys.stderr)
+        options.say(f"{size / 1e6:.1f} MB written to {pack}")
         return
     if minutes is None or out is None:
         raise InputError("give --minutes and --out, or --pack FILE")
     mirror = ROOT / MIRROR
     machine = options.machine_of(data or (mirror if mirror.is_dir() else None), cache, device)
-    whole = bursts.Burst(60 * minutes, out, kept, ROOT, carried, machine, _say, options.reporter())
+    whole = bursts.Burst(60 * minutes, out, kept, ROOT, carried, machine, options.say, options.reporter())
     whole.carry_out(runs, parts)
-
-
-def _say(line: str) -> None:
-    print(f"mat: {line}", file=sys.stderr, flush=True)

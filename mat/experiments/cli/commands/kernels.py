@@ -83,7 +83,7 @@ def kernels(
             labels, said = None, f"{said}\ninputs: {drawn}"
         found = modular_ntk(model, partition_model(model), inputs, choice, labels=labels)
     for warning in warned:
-        print(f"mat: note: {warning.message}", file=sys.stderr)
+        options.say(f"note: {warning.message}")
     print(f"{said}\nkernels: {estimator}, {normalisation}, n = {found.n}, seed {seed}\n")
     table = found.table(normalisation)
     print(table[list(COLUMNS)].to_string(index=False, float_format="{:.4g}".format))

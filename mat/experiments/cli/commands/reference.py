@@ -12,9 +12,7 @@ from mat.experiments.cli import options
 from mat.experiments.cli.commands.look import ROOT
 from mat.experiments.cli.commands.step import ceiling_of, drawn
 
-SCRATCH = options.path(
-    "--scratch", "where to make files; emptied first", default=Path("build/reference"), show_default=True
-)
+SCRATCH = options.path("--scratch", "where to make files; emptied first", default=Path("build/reference"))
 
 
 @click.group(short_help="Make the committed results again from their runs, and say what agrees.")
@@ -47,10 +45,20 @@ def check(scratch: Path) -> None:
 @SCRATCH
 def refresh(scratch: Path) -> None:
     """Make every committed table, figure and page again, without training, in its place: after a change to what makes
-    them."""
+    them. What README and docs say of them follows."""
     from mat.evidence.reference import keep
+    from mat.evidence.reference.pages import fill
 
-    changed = keep.refresh(ROOT, scratch, _steps())
+    changed = [*keep.refresh(ROOT, scratch, _steps()), *fill(ROOT)]
+    print("\n".join([*changed, f"{len(changed)} files changed"]))
+
+
+@reference.command()
+def pages() -> None:
+    """Write what README and docs say of the reference results, from their tables, into the places marked for it."""
+    from mat.evidence.reference.pages import fill
+
+    changed = fill(ROOT)
     print("\n".join([*changed, f"{len(changed)} files changed"]))
 
 

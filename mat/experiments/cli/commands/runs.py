@@ -33,7 +33,7 @@ def export(folders: tuple[Path, ...], out: Path) -> None:
 
 @runs.command(name="import")
 @click.argument("file", type=options.PATH)
-@options.path("--results", "where results are", default=Path("results"), show_default=True)
+@options.path("--results", "where results are", default=Path("results"))
 def import_(file: Path, results: Path) -> None:
     """Put the records of an archive into RESULTS/<scale>, where the pipeline pools them like any other.
 

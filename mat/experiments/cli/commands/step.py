@@ -77,7 +77,7 @@ def measure(study: str, job: str, out: Path, device: str, save_every: float, dat
 
     machine, asked = options.machine_of(data, cache, device), registry.find(study)
     one = asked.job(options.mapping("--job", job))
-    print(f"mat: {one.name} -> {out} on {platform.node()}", file=sys.stderr)
+    options.say(f"{one.name} -> {out} on {platform.node()}")
     asked.session.measure(one, out, machine, options.reporter(), save_every)
 
 
@@ -138,12 +138,8 @@ def collect(runs: tuple[Path, ...], tables: Path, selection: str) -> None:
 @options.tables
 @options.claims
 @options.register
-@options.path(
-    "--levels", "the levels by scale and task", "YAML", default=Path("workflows/sanity.yaml"), show_default=True
-)
-@options.path(
-    "--readings", "the readings of the paper", "YAML", default=Path("workflows/readings.yaml"), show_default=True
-)
+@options.path("--levels", "the levels by scale and task", "YAML", default=Path("workflows/sanity.yaml"))
+@options.path("--readings", "the readings of the paper", "YAML", default=Path("workflows/readings.yaml"))
 def table(name: str, files: tuple[Path, ...], tables: Path, **rules: Path) -> None:
     """Write a table and its page.
 
@@ -157,7 +153,7 @@ def table(name: str, files: tuple[Path, ...], tables: Path, **rules: Path) -> No
 @step.command()
 @options.tables
 @options.claims
-@options.path("--out", "the power plan to complete", "YAML", default=Path("workflows/power.yaml"), show_default=True)
+@options.path("--out", "the power plan to complete", "YAML", default=Path("workflows/power.yaml"))
 @click.option("--most", type=click.IntRange(2), required=True, metavar="N", help="seeds that the scale lists")
 def power(tables: Path, claims: Path, out: Path, most: int) -> None:
     """Say how many seeds each claim needs.
@@ -218,15 +214,16 @@ def provenance(tables: Path, figures: Path) -> None:
 @options.tables
 @FIGURES
 @options.claims
-@options.path("--page", "template, style and script", default=Path("workflows/report"), show_default=True)
+@options.path("--page", "template, style and script", default=Path("workflows/report"))
 @options.path(
     "--methods",
     "the methods' files, for their cards (default: the package's)",
     default=Path(__file__).parents[3] / "methods",
+    show_default=False,
 )
 @options.path("--out", "folder of the page")
 def report(tables: Path, figures: Path, claims: Path, page: Path, methods: Path, out: Path) -> None:
-    """Write REPORT.md and report.html."""
+    """Write REPORT.md, report.html and claims.json."""
     from mat.evidence.report import files
 
     files.report(tables, figures, claims, methods, page, out, ROOT)
@@ -245,6 +242,17 @@ def reproducibility(tables: Path, claims: Path, ambiguities: Path, out: Path) ->
     from mat.evidence.report import files
 
     files.reproducibility(tables, claims, ambiguities, out)
+
+
+@step.command()
+@options.tables
+@FIGURES
+@options.path("--out", "the ZIP file to write", "FILE")
+def crate(tables: Path, figures: Path, out: Path) -> None:
+    """Pack tables, figures and pages as an RO-Crate."""
+    from mat.evidence.report import files
+
+    files.crate(tables, figures, out, ROOT)
 
 
 def schema_text() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def train(
     with sharing.joined(device):
         report = options.reporter() if processes.rank() == 0 else silent
         if processes.rank() == 0:
-            print(f"mat: {run.name} -> {out} on {platform.node()}", file=sys.stderr)
+            options.say(f"{run.name} -> {out} on {platform.node()}")
         final = train_run(
             run,
             out,
@@ -93,9 +92,7 @@ def train(
             keep=checkpoint,
         )
         if processes.rank() == 0:
-            print(
-                f"mat: {final['status']} after {final['steps']} steps, test loss {final['test_loss']}", file=sys.stderr
-            )
+            options.say(f"{final['status']} after {final['steps']} steps, test loss {final['test_loss']}")
 
 
 def described(

@@ -35,9 +35,7 @@ WHAT = "the configurations of each method that are tried first, its default amon
     metavar="TERMS",
     help="labels or tags of tasks, labels of methods, as in glue,mat; vanilla too",
 )
-@options.path(
-    "--space", "what is searched, and on which seeds", "YAML", default=Path("workflows/tuning.yaml"), show_default=True
-)
+@options.path("--space", "what is searched, and on which seeds", "YAML", default=Path("workflows/tuning.yaml"))
 @options.path(
     "--out", "what is chosen (default: tuned/SCALE.yaml beside the config); its log beside it", "YAML", default=None
 )
@@ -77,12 +75,12 @@ def tune(
     search = Search.of(scale, tuning, budget, terms_of(only), before)
     folder = runs or Path("results", scale.scale, "tuning", "runs")
     said = ", ".join(f"{rung.count} at {rung.share:.3g}" for rung in search.rungs)
-    _say(
+    options.say(
         f"{len(search.pairs)} methods of tasks, configurations and share of a training's compute: {said}; each spends "
         f"up to {search.trainings:.3g} trainings of vanilla"
     )
     if absent := [label for label in tuning.methods if label not in scale.methods]:
-        _say(f"not tuned, because the scale has no such methods: {', '.join(absent)}")
+        options.say(f"not tuned, because the scale has no such methods: {', '.join(absent)}")
     for task in search.trained:
         spec = search.runs((task, "vanilla"), 0, search.rungs[0])[-1].spec
         prepare.fetch(spec, machine)
@@ -94,8 +92,8 @@ def tune(
         chosen, rows = search.carry_out(trainer.train, folder, shlex.join(["mat", "tune", *asked]))
     write(out, before, chosen, rows)
     for (task, method), one in chosen.items():
-        _say(f"{task}, {method}: validation loss {one.loss:.4g} by {json.dumps(one.settings)}")
-    _say(f"written to {out}")
+        options.say(f"{task}, {method}: validation loss {one.loss:.4g} by {json.dumps(one.settings)}")
+    options.say(f"written to {out}")
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,3 @@ def _served() -> Iterator[None]:
         os.environ.pop(handover.VARIABLE, None)
         server.stdin.close()
         server.wait()
-
-
-def _say(line: str) -> None:
-    print(f"mat: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,126 @@
+"""The verdicts at a glance: one sentence, and a matrix of claims by tasks, each verdict a letter and a colour."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+
+from mat.evidence.claims.claim import Claim, Claims
+from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
+from mat.evidence.report.forest import anchor
+from mat.evidence.text import format, words
+from mat.evidence.text.format import ALL
+
+LETTERS = {SUPPORTED: "S", PARTLY: "P", NOT_SUPPORTED: "N", INCONCLUSIVE: "?", INVALID: "I", NOT_TESTED: "·"}
+COUNTED = {
+    SUPPORTED: "supported", PARTLY: "hold in part", NOT_SUPPORTED: "not supported", INVALID: "are invalid",
+    INCONCLUSIVE: "are left open",
+}  # fmt: skip
+
+
+def grid(frame: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts of the claims that were tested: a row per claim, columns "all" and then every place that decided one, in
+    the order of ``frame``; "" where a claim is not asked."""
+    first = frame.drop_duplicates(["claim", "task"])
+    wide = first.pivot(index="claim", columns="task", values="verdict").fillna("")
+    wide = wide.loc[list(dict.fromkeys(first["claim"])), [ALL, *dict.fromkeys(first.loc[first["task"] != ALL, "task"])]]
+    tested = ~wide.isin(["", NOT_TESTED])
+    return wide.loc[tested.any(axis=1), tested.any(axis=0)]
+
+
+def untested(frame: pd.DataFrame) -> list[str]:
+    """The claims that no run tests."""
+    return [claim for claim in dict.fromkeys(frame["claim"]) if claim not in grid(frame).index]
+
+
+def finding(frame: pd.DataFrame, claims: Claims) -> str:
+    """What was found, in one sentence of counts and one that quotes the claims that were decided."""
+    top = tops(frame).set_index("claim")["verdict"]
+    judged = top[top != NOT_TESTED]
+    if judged.empty:
+        return "No claim is tested by the runs of this scale."
+    counts = judged.value_counts()
+    said = [f"{counts.get(word, 0) or 'none'} {'is' if counts.get(word, 0) < 2 else 'are'} {COUNTED[word]}"
+            for word in (SUPPORTED, NOT_SUPPORTED)]  # fmt: skip
+    said += [f"{counts[word]} {COUNTED[word]}" for word in (PARTLY, INVALID, INCONCLUSIVE) if word in counts]
+    parts = [f"Of {len(judged)} claims and questions judged here, {format.listed(said)}."]
+    for word in (SUPPORTED, NOT_SUPPORTED):
+        quoted = [f"“{claim.text.rstrip('.')}” ({claim.id})" for claim in claims.claims if judged.get(claim.id) == word]
+        if quoted:
+            parts.append(f"{word.capitalize()}: {'; '.join(quoted)}.")
+    return " ".join(parts)
+
+
+def legend(found: pd.DataFrame) -> str:
+    """What the letters in the matrix mean."""
+    seen = set(found.to_numpy().ravel())
+    return ", ".join(f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict in seen)
+
+
+def markdown(frame: pd.DataFrame, claims: Claims) -> str:
+    """The matrix as a table of letters, with what they mean below it."""
+    found = grid(frame)
+    if found.empty:
+        return ""
+    header = ("claim", *("over all" if place == ALL else words.task(place) for place in found.columns), "")
+    rows = [
+        (claim.id, *(format.bold(LETTERS[cell]) if cell else "" for cell in found.loc[claim.id]), claim.text)
+        for claim in _shown(found, claims)
+    ]
+    return f"{format.markdown_table(header, rows)}\n\n{_below(frame, found)}"
+
+
+def html(frame: pd.DataFrame, claims: Claims) -> str:
+    """The matrix with colours beside the letters, every cell a link to its numbers."""
+    found = grid(frame)
+    if found.empty:
+        return ""
+    heads = "".join(
+        f'<th scope="col"><span>{"over all" if place == ALL else escape(words.task(place))}</span></th>'
+        for place in found.columns
+    )
+    rows = "".join(
+        f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.text)}"><b>{claim.id}</b> '
+        f"<span>{escape(claim.text)}</span></a></th>"
+        f"{''.join(_cell(claim.id, place, cell) for place, cell in found.loc[claim.id].items())}</tr>\n"
+        for claim in _shown(found, claims)
+    )
+    return f"""<div class="scroll" tabindex="0" role="region" aria-label="verdicts by claim and task">
+<table class="matrix">
+<thead><tr><th scope="col">claim</th>{heads}</tr></thead>
+<tbody>
+{rows}</tbody>
+</table>
+</div>
+<p><small>{escape(_below(frame, found))}</small></p>"""
+
+
+def lines(frame: pd.DataFrame, claims: Claims, width: int) -> list[str]:
+    """The matrix for a terminal: a claim a line, letters in columns that are numbered below."""
+    found = grid(frame)
+    room = width - 5 - 2 * len(found.columns) - 1
+    said = [
+        f"{claim.id:<5}{' '.join(LETTERS.get(cell, ' ') for cell in found.loc[claim.id])}  "
+        f"{claim.text if len(claim.text) < room else claim.text[: room - 1] + '…'}"
+        for claim in _shown(found, claims)
+    ]
+    names = ["over all", *(words.task(place) for place in found.columns[1:])]
+    return [*said, f"columns: {'; '.join(names)}", _below(frame, found)] if said else said
+
+
+def _shown(found: pd.DataFrame, claims: Claims) -> list[Claim]:
+    return [claim for claim in claims.claims if claim.id in found.index]
+
+
+def _below(frame: pd.DataFrame, found: pd.DataFrame) -> str:
+    left = untested(frame)
+    return f"{legend(found)}." + (f" Not tested at this scale: {', '.join(left)}." if left else "")
+
+
+def _cell(claim: str, place: str, verdict: str) -> str:
+    if verdict in ("", NOT_TESTED):
+        return f"<td>{LETTERS.get(verdict, '')}</td>"
+    name = verdict.replace(" ", "-")
+    where = claim if place == ALL else anchor(claim, place)
+    return f'<td class="m-{name}"><a href="#{where}" title="{verdict}">{LETTERS[verdict]}</a></td>'

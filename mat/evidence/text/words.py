@@ -1,0 +1,55 @@
+"""What people call the tasks, families and methods that configs have keys for; a label without words is its own."""
+
+from __future__ import annotations
+
+import re
+
+TASKS = {
+    "digits": "digits, small VGG", "hmm": "Markov text, small BERT", "acceptability": "acceptability, small BERT",
+    "cifar10_small": "CIFAR-10, small VGG", "tiny_imagenet_small": "Tiny-ImageNet, small ResNet",
+    "wikitext2_small": "WikiText-2, small BERT", "experts_small": "WikiText-2, small Switch",
+    "sst2_small": "SST-2, small BERT",
+    "cifar10_converged": "CIFAR-10, converged VGG", "tiny_imagenet_converged": "Tiny-ImageNet, converged ResNet",
+    "wikitext2_converged": "WikiText-2, converged BERT", "experts_converged": "WikiText-2, converged Switch",
+    "sst2_converged": "SST-2, converged BERT", "cola_converged": "CoLA, converged BERT",
+    "mrpc_converged": "MRPC, converged BERT", "rte_converged": "RTE, converged BERT",
+    "wikitext2_methods": "WikiText-2, methods", "tiny_imagenet_choices": "Tiny-ImageNet, choices",
+    "tiny_imagenet_budgets": "Tiny-ImageNet, budgets", "wikitext2_budgets": "WikiText-2, budgets",
+    "cifar10": "CIFAR-10, VGG", "cifar100": "CIFAR-100, VGG", "tiny_imagenet": "Tiny-ImageNet, ResNet",
+    "tiny_imagenet_vit": "Tiny-ImageNet, ViT", "wikitext2": "WikiText-2, BERT", "wikitext103": "WikiText-103, BERT",
+    "experts_wikitext2": "WikiText-2, Switch", "experts_wikitext103": "WikiText-103, Switch",
+    "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI",
+    "rte": "RTE", "wnli": "WNLI", "cola_from_mat": "CoLA, after MAT", "sst2_from_mat": "SST-2, after MAT",
+    "bert_wikitext2": "WikiText-2, BERT-base", "bert_wikitext103": "WikiText-103, BERT-base",
+    "switch_wikitext103": "WikiText-103, Switch", "switch_wikitext2": "WikiText-2, Switch",
+    "vgg16_cifar10": "CIFAR-10, VGG16", "vgg16_cifar100": "CIFAR-100, VGG16",
+    "resnet18_tiny_imagenet": "Tiny-ImageNet, ResNet-18", "vit_tiny_imagenet": "Tiny-ImageNet, ViT",
+    "resnet18_imagenet": "ImageNet, ResNet-18",
+    "bert": "BERT", "resnet": "ResNet", "switch": "Switch", "vgg": "VGG", "vgg_noisy": "VGG, noisy labels",
+}  # fmt: skip
+METHODS = {
+    "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
+    "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
+    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
+    "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)", "vanilla_short": "vanilla (short)",
+    "largest": "largest λ_max", "gradient_norm": "gradient norm", "random_exact": "random (exact)",
+    "random_residual": "random (residual)", "random_once": "random, drawn once", "shuffled": "λ_max shuffled",
+    "smallest": "smallest λ_max", "depth_low": "lowest layers first", "depth_high": "highest layers first",
+    "kind_head": "heads first", "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½",
+    "vanilla_lr_double": "vanilla, lr × 2", "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
+}  # fmt: skip
+
+
+def task(label: str) -> str:
+    """A task, or a family of models, as people call it."""
+    return TASKS.get(label, label)
+
+
+def method(label: str) -> str:
+    """A method as people call it."""
+    return METHODS.get(label, label)
+
+
+def text(said: str) -> str:
+    """A text with the methods that it names by a key, such as mat_exact, as people call them."""
+    return re.sub(r"\b(?:mat|\w+_\w+)\b", lambda found: method(found[0]), said)
