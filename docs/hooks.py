@@ -10,8 +10,6 @@ from mat.evidence.reference.pages import filled
 ROOT = Path(__file__).parents[1]
 FIGURES = "paper_figures/reference"
 FROM_ROOT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-# a page outside docs/ is linked by its place in the repository
-LINKS = {"docs/": "", **FROM_ROOT}
 
 
 def on_files(files, config):
@@ -25,12 +23,13 @@ def on_files(files, config):
 
 
 def linked(text):
-    """A page of the root with its links as the site has them; a file that the site has not is named, not linked."""
-    for name, page in LINKS.items():
-        text = text.replace(f"]({name}", f"]({page}")
-    return re.sub(r"\[([^\]]+)\]\((?!http|paper_figures|[\w/-]*\.md)[^)]+\)", r"\1", text)
+    """A page of the root with its links as from docs/; a file that the site has not is named, not linked."""
+    text = re.sub(r"\]\((?:docs/)?([\w-]+\.md)", lambda found: f"]({FROM_ROOT.get(found[1], found[1])}", text)
+    return re.sub(r"\[([^\]]+)\]\((?!http|paper_figures|[\w-]+\.md)[^)]+\)", r"\1", text)
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Fill every place, and show figures from where the site has them."""
-    return re.sub(rf"\]\((?:\.\./)?{FIGURES}/", "](figures/", filled(markdown, ROOT, lists=True))
+    """Fill every place; what lies outside docs/ is where the site has it."""
+    for name, place in {**FROM_ROOT, f"{FIGURES}/": "figures/"}.items():
+        markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(name)}", f"]({place}", markdown)
+    return filled(markdown, ROOT, lists=True)

@@ -8,6 +8,7 @@ gc.disable()  # nothing that modules define is garbage
 settings.register_profile("mat", deadline=None, max_examples=15, derandomize=True)
 settings.load_profile("mat")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits leaves its core to the other tests
 
 
 def pytest_collection_finish():

@@ -136,11 +136,13 @@ class SparseBackward:
 
     def _apart(self) -> Iterator[Forward]:
         """Layers of the remainder, which leave a compiled graph: within it one whose output only constants read, such
-        as the norm ahead of what is inactive, would get a gradient of zeros where it has none."""
+        as the norm ahead of what is inactive, would get a gradient of zeros where it has none. Of what holds other
+        modules only its own code leaves."""
         for path in dict.fromkeys(parent(piece.parameter) for piece in self.partition.remainder):
             layer = self.model.get_submodule(path)
-            if path not in self._layers and not any(True for _ in layer.children()):
-                yield Forward(layer, self._wanted, lambda: False, lambda own, *args, **kwargs: own(*args, **kwargs))
+            if path not in self._layers and path not in self._cores:
+                inner = any(True for _ in layer.children())
+                yield Forward(layer, self._wanted, lambda: False, _own_code if inner else _plainly, whole=not inner)
 
     def _wanted(self) -> bool:
         if self._closed or not self._enabled:
@@ -338,6 +340,15 @@ class SparseBackward:
     def _is_active(self, piece: Slice) -> bool:
         owner = self.leaves.owner[piece]
         return owner is None or owner in self.active
+
+
+def _plainly(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return own(*args, **kwargs)
+
+
+def _own_code(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``own``, of which what it calls may be compiled."""
+    return torch.compiler.disable(own, recursive=False)(*args, **kwargs)
 
 
 def _trains(layers: Sequence[SparseLayer]) -> Callable[[], bool]:

@@ -257,6 +257,27 @@ def test_a_compiled_forward_follows_the_active_set_and_gives_gradients_where_the
     torch._dynamo.reset()
 
 
+def test_a_parameter_beside_layers_that_only_constants_read_gets_no_gradient_in_a_compiled_model_either():
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift, self.up = nn.Parameter(torch.ones(4)), nn.Linear(4, 4)
+
+        def forward(self, x):
+            y = 3 * x
+            return y + self.up(y + self.shift)
+
+    model = nn.Sequential(nn.Linear(3, 4), Shifted(), nn.Linear(4, 2))
+    module = Module("up", "layer", 0, (Slice("1.up.weight", 0, 0, 4), Slice("1.up.bias", 0, 0, 4)))
+    sparse = SparseBackward(model, Partition.of(model, [module]), "detach")
+    sparse.set_active(())
+    torch._dynamo.reset()
+    torch.compile(model, backend="aot_eager")(torch.randn(5, 3)).sum().backward()
+    assert {n for n, leaf in sparse.named_parameters() if leaf.grad is None} == {"1.up.weight", "1.up.bias", "1.shift"}
+    sparse.close()
+    torch._dynamo.reset()
+
+
 @on_devices
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from itertools import pairwise
@@ -25,7 +26,7 @@ PAGES = [*pages.pages(ROOT), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INCLUDED = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
 MAKE = set(re.findall(r"^([\w./$()-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 named = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
@@ -36,14 +37,20 @@ def test_the_readme_is_one_page():
 @named
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-        found = (page.parent / link).resolve()
-        assert found.exists() or found == ROOT / "docs/index.md", link  # the README, on the site
+        assert (page.parent / link).exists(), link
 
 
 @named
 def test_a_page_says_what_the_committed_tables_say(page):
     """If not: python -m mat reference pages"""
     assert pages.filled(page.read_text(), ROOT) == page.read_text()
+
+
+def test_what_the_site_fills_in_beside_is_there():
+    filled = {page.name: pages.filled(page.read_text(), ROOT, lists=True) for page in pages.pages(ROOT)}
+    assert not [name for name, text in filled.items() if re.search(r"-->\s*<!-- /mat", text)]
+    assert "## vanilla\n" in filled["methods.md"]
+    assert "{#C4}\n" in filled["claims.md"] and "{#A1}\n" in filled["open-choices.md"]
 
 
 @pytest.fixture
@@ -175,9 +182,15 @@ def known(words, part):
         case ["pip", "install", *rest]:
             asked = re.findall(r"\.\[([\w,]+)\]", " ".join(rest))
             assert asked or rest == ["."], words
-            assert {name for group in asked for name in group.split(",")} <= set(EXTRAS), words
+            assert {name for group in asked for name in group.split(",")} <= set(PROJECT["optional-dependencies"]), (
+                words
+            )
+        case ["uv", "lock"]:
+            assert (ROOT / "uv.lock").is_file()
         case ["uv", "sync", *rest]:
-            assert {after for before, after in pairwise(rest) if before == "--extra"} <= set(EXTRAS), words
+            assert {after for before, after in pairwise(rest) if before == "--extra"} <= set(
+                PROJECT["optional-dependencies"]
+            ), words
         case ["python", "-m", module]:
             assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), words
         case ["python", script, *_]:
@@ -203,6 +216,13 @@ def parsed(words, part):
         pass
     except (click.MissingParameter, click.exceptions.NoArgsIsHelpError):
         assert part, words
+
+
+def test_the_citation_is_valid_and_of_this_version():
+    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    if not (program := shutil.which("cffconvert")):
+        pytest.skip("cffconvert is not there: it asks for an old jsonschema, so no extra has it")
+    subprocess.run([program, "--validate", "-i", ROOT / "CITATION.cff"], check=True)
 
 
 def test_every_public_name_is_in_the_api():

@@ -4,9 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from mat.methods import METHODS
+from tests.end_to_end.browser import PATIENCE, Browser, program
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,12 +42,9 @@ def test_the_site_has_every_page_and_asks_nothing_of_the_network(site):
 
 def test_generated_pages_hold_what_their_files_say(site):
     methods = (site / "methods.html").read_text()
-    cards = [
-        path.stem for path in (ROOT / "mat/methods").glob("*.py") if path.stem not in ("__init__", "base", "history")
-    ]
-    assert all(f'id="{name}"' in methods for name in cards)
-    assert 'id="a1-' in (site / "open-choices.html").read_text()
-    assert 'id="c4-' in (site / "claims.html").read_text()
+    assert set(METHODS) == set(re.findall(r'<h2 id="(\w+)"', methods))
+    assert 'id="A1"' in (site / "open-choices.html").read_text()
+    assert 'id="C4"' in (site / "claims.html").read_text()
     assert "class Moved" in re.sub(r"<[^>]+>", "", (site / "adding.html").read_text())
     assert (site / "search/search_index.js").is_file()  # the search that needs no server
 
@@ -53,3 +54,18 @@ def test_figures_are_the_committed_ones(site):
     assert shown
     for path in shown:
         assert (site / "figures" / path).read_bytes() == (ROOT / "paper_figures/reference" / path).read_bytes()
+
+
+@pytest.mark.skipif(program() is None, reason="no Chromium")
+def test_search_finds_a_page_of_files(site, tmp_path):
+    with Browser(tmp_path) as browser:
+        browser.open(site / "index.html", 390)
+        browser.ask("document.querySelector('.md-search__input').focus()")
+        browser.call("Input.insertText", text="first_logit")
+        end = time.monotonic() + PATIENCE
+        found = "[...document.querySelectorAll('.md-search-result__link')].map(one => one.href)"
+        while not any("adding.html" in link for link in browser.ask(found)):
+            assert time.monotonic() < end, "the search found nothing"
+            time.sleep(0.1)
+        assert browser.ask("document.documentElement.scrollWidth") == 390
+        assert browser.complaints() == []

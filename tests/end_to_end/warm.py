@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from snakemake import cli
+
 PROCESSES = multiprocessing.get_context("forkserver")
-PACKAGES = ("torch", "pandas", "pydantic", "click", "yaml", "scipy.stats", "snakemake.cli")
+PACKAGES = ("torch", "pandas", "pydantic", "click", "yaml", "scipy.stats")
 PROCESSES.set_forkserver_preload([__name__, *PACKAGES])
 
 
@@ -22,8 +24,6 @@ def snakemake(args: list[str], cwd: Path, env: dict[str, str]) -> subprocess.Com
 
 
 def _main(args: list[str], cwd: Path, env: dict[str, str], *files: Path) -> None:
-    from snakemake import cli
-
     assert "mat" not in sys.modules, "it would not be that of the folder"
     for descriptor, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)

@@ -283,6 +283,8 @@ def _probes(
 def _spectra(probes: pd.DataFrame) -> pd.DataFrame:
     """Of the sums of kernels with these λ_max, as if each next eigenvalue were three quarters of the one before."""
     rows, falling, seen = [], 0.75 ** np.arange(24), probes[probes["lambda_max"].notna()]
+    if seen.empty:
+        return pd.DataFrame(columns=SPECTRA_COLUMNS)
     whole, of_kind, of_layer = (
         seen.groupby(["interval", "step", *names])["lambda_max"].sum() for names in ([], ["kind"], ["layer"])
     )

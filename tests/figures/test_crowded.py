@@ -14,10 +14,10 @@ from matplotlib.colors import to_rgb
 from mat.evidence.catalogue.figures import SHARED
 from mat.evidence.catalogue.tables import load
 from mat.evidence.measures import curves, over_seeds
-from mat.evidence.runs import method_groups
+from mat.evidence.runs import method_groups, pool
 from mat.evidence.runs import pooled as pooled
 from mat.evidence.text import words
-from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, collected
+from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, collected, made_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.evidence.written import write
 from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, paged, pictured, script, signs
@@ -37,11 +37,12 @@ def many(tmp_path_factory):
         *(name for name in MANY if name.endswith(("_s20", "_s50", "_b75"))),
     )
     methods = {name: how for name, how in MANY.items() if name not in left_out}
-    runs = collected(tasks, methods, (0, 1), [("digits", "lisa", 1)], steps=60, shapes=tasks)
-    pooled.save(runs, root / "tables")
+    same = {"methods": methods, "diverged": [("digits", "lisa", 1)], "steps": 60, "shapes": tasks}
+    runs = made_runs(["digits"], seeds=(0, 1), **same) + made_runs(["mixture_of_experts"], seeds=(0,), **same)
+    pooled.save(pool.pooled(runs), root / "tables")
     write(root / "tables", "results")
     write(root / "tables", "replay")
-    compare(root / "tables", seeds=(0, 1))
+    compare(root / "tables", seeds=(0, 1), modules=6)
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
     write_sensitivity(root / "tables", tasks)
@@ -98,7 +99,7 @@ def test_texts_stay_on_the_paper_and_apart_and_say_scale_number_and_ledger_and_l
     assert overlapping(figures[name]) == []
     footer = figures[name].texts[-1].get_text()
     assert footer.startswith("scale demo")
-    assert "ledger" in footer or name in ("estimators", "sanity")
+    assert "ledger" in footer or name in ("estimators", "sanity", "verdict_matrix")
     assert "n = " in footer or name == "ceiling"
     for found in signs(figures[name]):
         assert len(set(found)) == len(found)

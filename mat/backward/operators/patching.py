@@ -63,14 +63,20 @@ class Forward(StandIn):
 
     ``lost``: it ``trains``, and was called inside reentrant checkpointing none of whose inputs took a gradient.
 
-    Inside a compiled model it is a graph break: what is active changes from step to step.
+    Inside a compiled model it is a graph break: what is active changes from step to step. ``whole``: nothing that
+    ``run`` calls is compiled either.
     """
 
     def __init__(
-        self, module: nn.Module, wanted: Callable[[], bool], trains: Callable[[], bool], run: Callable
+        self,
+        module: nn.Module,
+        wanted: Callable[[], bool],
+        trains: Callable[[], bool],
+        run: Callable,
+        whole: bool = True,
     ) -> None:
         super().__init__(module, "forward")
-        self.wanted, self.trains, self.run = wanted, trains, torch.compiler.disable(run)
+        self.wanted, self.trains, self.run = wanted, trains, torch.compiler.disable(run, recursive=whole)
         self.lost = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

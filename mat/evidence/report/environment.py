@@ -15,7 +15,6 @@ from mat.records.costs import flop_unit
 
 SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
 MOST_RUNS, MOST_SEEDS = 240, 24  # that a page lists one by one: it does not grow with the number of runs
-_NOT_METHODS = ("__init__", "base")
 
 
 def hours(tables: Tables) -> float:
@@ -100,11 +99,14 @@ def in_short(results: pd.DataFrame) -> str:
 
 
 def method_cards(folder: Path) -> list[tuple[str, str, str]]:
-    """(file name, first sentence, the rest) of the card of every method: its module's docstring, read, not run."""
+    """(file name, first sentence, the rest) of the card of every method: the docstring of a file that has a ``METHOD``,
+    read, not run."""
     cards = []
     for path in sorted(folder.glob("*.py")):
-        card = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-        if path.stem not in _NOT_METHODS and card:
+        file = ast.parse(path.read_text(encoding="utf-8"))
+        card = ast.get_docstring(file)
+        named = {getattr(name, "id", "") for node in file.body if isinstance(node, ast.Assign) for name in node.targets}
+        if card and "METHOD" in named:
             first, _, rest = inspect.cleandoc(card).partition("\n\n")
             cards.append((path.stem, " ".join(first.split()), rest))
     return cards

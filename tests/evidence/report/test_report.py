@@ -202,11 +202,13 @@ def test_links_to_files_beside_a_table_and_to_missing_places_become_text():
 
 
 def test_cards_of_methods_are_read_without_running_them(tmp_path):
-    (tmp_path / "mine.py").write_text('"""Mine: the first\nsentence.\n\nClaim: none."""\nraise SystemExit\n')
+    (tmp_path / "mine.py").write_text(
+        '"""Mine: the first\nsentence.\n\nClaim: none."""\nMETHOD = 1\nraise SystemExit\n'
+    )
     (tmp_path / "base.py").write_text('"""Not a method."""\n')
     assert environment.method_cards(tmp_path) == [("mine", "Mine: the first sentence.", "Claim: none.")]
     names = [name for name, _, _ in environment.method_cards(METHODS)]
-    assert {"mat", "vanilla"} <= set(names)
+    assert {"mat", "vanilla"} <= set(names) and "history" not in names
 
 
 def test_hours_are_the_sum_of_the_seconds_of_all_runs(tables):

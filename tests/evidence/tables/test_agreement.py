@@ -257,7 +257,7 @@ class TestTheClaim:
 
 class TestFiles:
     def test_table_and_page_come_out_and_do_not_depend_on_the_order(self, tmp_path):
-        files = measured(measurements(), tmp_path)
+        files = measured(measurements(modules=6), tmp_path)
         for name, order in (("a", files), ("b", files[::-1])):
             write(tmp_path / name, "agreement", measured=order)
         for name in ("agreement.csv", "agreement.md"):

@@ -132,7 +132,7 @@ def test_a_run_whose_intervals_grow_is_resumed_bit_for_bit(tmp_path):
 
 def test_the_comparison_of_states_sees_another_seed(tmp_path):
     """The control of the test before."""
-    one, other = (advanced(loop(spec(TEXT, seed=seed), tmp_path), 6) for seed in (0, 1))
+    one, other = (advanced(loop(spec(TEXT, seed=seed), tmp_path), 1) for seed in (0, 1))
     found = differences(timeless(one.state()), timeless(other.state()))
     assert any("/model/" in path for path in found)
     assert any("/progress/curve/" in path for path in found)
@@ -169,7 +169,8 @@ def test_an_interrupted_command_goes_on_where_it_was(tmp_path):
 def test_methods_of_one_seed_are_paired(tmp_path):
     """Same weights, batches, masks and probe set; another seed changes all of them."""
     for base in (DIGITS, TEXT):
-        loops = [loop(spec(base, method), tmp_path) for method in ANYWHERE]
+        methods = ANYWHERE if base is TEXT else ("vanilla", "mat")
+        loops = [loop(spec(base, method), tmp_path) for method in methods]
         other = loop(spec(base, "mat", seed=1), tmp_path)
 
         def seen(one, base=base):
@@ -224,7 +225,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert (tmp_path / "run/curve.csv").stat().st_mtime_ns == before
 
 
-@pytest.fixture(scope="module", params=[DIGITS, TEXT, ROUTED], ids=["digits", "text", "routed"])
+@pytest.fixture(scope="module", params=[TEXT, ROUTED], ids=["text", "routed"])
 def followed(request, tmp_path_factory):
     """Settings, and the folder and name of a run of MAT by them."""
     folder = tmp_path_factory.mktemp("followed")
@@ -259,10 +260,10 @@ def test_early_stopping_spends_what_the_other_run_spent(followed):
     assert curve["macs_executed"].iloc[-1] <= spent * routed
 
 
-@pytest.mark.parametrize("method", ["multirate", "mat"])
-def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed, method, tmp_path):
+def test_a_run_matched_in_compute_spends_the_other_s_to_within_a_step_and_anneals_over_it(followed):
     """Whatever its own steps and probes cost, fewer steps or more; it goes on where it was stopped."""
     base, folder, other = followed
+    method = "mat" if base is ROUTED else "multirate"
     last = read_whole(folder / other / "curve.csv").iloc[-1]
     spent = int(last["macs_executed"] + last["macs_executed_probe"] + last["macs_eigen"])
     recipe = {**base["recipe"], "match_compute": other, "warmup": 0.0, "evaluate_every": 1}
@@ -562,10 +563,9 @@ def seconds(one):
     return {name: value for name, value in one.progress.totals.items() if name.startswith("seconds")}
 
 
-@pytest.mark.parametrize("method", ["random", "multirate"])
-def test_the_optimizers_line_is_what_its_steps_do(method, tmp_path, monkeypatch):
+def test_the_optimizers_line_is_what_its_steps_do(tmp_path):
     """AdamW by hand: 7 operations an entry, one more where there is decay; with the clip 3 and some scalars."""
-    one = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices", clip=0.0), tmp_path)
+    one = loop(spec(TEXT, "multirate", weight_decay=0.1, decay="matrices", clip=0.0), tmp_path)
     assert isinstance(one.optimizer, torch.optim.AdamW)
     expected, leaves = 0, 0
     for _ in range(8):
@@ -576,8 +576,7 @@ def test_the_optimizers_line_is_what_its_steps_do(method, tmp_path, monkeypatch)
             expected += sum(leaf.numel() for leaf in trained) * (7 + (group["weight_decay"] > 0)) / 2
     found = one.progress.totals["macs_optimizer"]
     assert expected <= found <= expected + leaves / 2  # each leaf counts its steps, too
-    clipped = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
-    always = loop(spec(TEXT, method, weight_decay=0.1, decay="matrices"), tmp_path)
+    clipped, always = (loop(spec(TEXT, "multirate", weight_decay=0.1, decay="matrices"), tmp_path) for _ in range(2))
     for _ in range(8):
         clipped.advance(silent)
         always.progress.optimizer_macs.clear()

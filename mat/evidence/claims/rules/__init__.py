@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 
 from mat.errors import InputError
 from mat.evidence.claims.rule import Rule
 
 
+@cache
 def rule_named(measure: str) -> Rule:
     """The rule of a measure. Raises InputError listing the known ones."""
     known = sorted(module.name for module in pkgutil.iter_modules(__path__))
