@@ -15,6 +15,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
+from mat.evidence.claims.page import combination, rule_text
 from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
 from mat.evidence.reference.places import REFERENCE, Place
 from mat.evidence.report import chapters, environment, erratum, verdicts
@@ -164,10 +165,10 @@ def claims(root: Path) -> str:
     found = load_claims(_rule_file(root, "claims"))
     parts = [
         f"### {one.id}: {format.plain(one.text)} {{#{one.id}}}\n\nReported: {format.plain(one.reported)}. "
-        f"Fixed {format.plain(one.fixed.rstrip('.'))}.\n\n{format.plain(verdicts.rule(one))}"
+        f"Fixed {format.plain(one.fixed.rstrip('.'))}.\n\n{format.plain(rule_text(one))}"
         for one in found.claims
     ]
-    return "\n\n".join([verdicts.combination(found), *parts])
+    return "\n\n".join([combination(found), *parts])
 
 
 def _rule_file(root: Path, name: str) -> Path:
