@@ -16,11 +16,7 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.page import combination, rule_text
-<<<<<<< HEAD
 from mat.evidence.claims.verdict import NOT_TESTED, tops
-=======
-from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
->>>>>>> h-rooms
 from mat.evidence.reference.places import REFERENCE, Place
 from mat.evidence.report import chapters, environment, erratum, matrix, verdicts
 from mat.evidence.sensitivity import register
