@@ -11,10 +11,8 @@ import transformers as hf
 from torch import nn
 
 from mat.backward.sparse import SparseBackward
-from mat.partition.attention import Heads
 from mat.partition.discovery import partition_model
 from mat.partition.effect.search import by_effect
-from mat.partition.feedforward import FeedForward
 from tests.partition.families import IDS, TEXT, slices
 from tests.zoo import quietly
 
