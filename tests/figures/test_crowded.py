@@ -45,6 +45,7 @@ def many(tmp_path_factory):
     compare(root / "tables", seeds=(0, 1), modules=6)
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
+    write(root / "tables", "verdicts")
     write_sensitivity(root / "tables", tasks)
     write_branches(root / "tables")
     write_rivals(root / "tables", tasks)
@@ -99,7 +100,7 @@ def test_texts_stay_on_the_paper_and_apart_and_say_scale_number_and_ledger_and_l
     assert overlapping(figures[name]) == []
     footer = figures[name].texts[-1].get_text()
     assert footer.startswith("scale demo")
-    assert "ledger" in footer or name in ("estimators", "sanity", "verdict_matrix")
+    assert "ledger" in footer or name in ("estimators", "sanity")
     assert "n = " in footer or name == "ceiling"
     for found in signs(figures[name]):
         assert len(set(found)) == len(found)
@@ -131,7 +132,7 @@ def test_many_tasks_fit_a_page(long, name):
 
 @pytest.mark.parametrize("name", ["active_map", "dynamics"])
 def test_what_is_taller_than_a_page_goes_on_on_the_next(long, name):
-    with scripts():
+    with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
         pages = script(name).draw(load(long))
     try:
         assert len(pages) > 1
