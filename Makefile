@@ -56,9 +56,10 @@ test-slurm: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slurm,kubernetes]"
 	$(ACTIVATE) OMP_NUM_THREADS=1 tests/clusters/one_node.sh pytest -q -m "" tests/clusters
 
-# the pages of README and docs as a site, strictly, without network: build/docs/index.html
+# the pages of README and docs as a site, strictly, without network: build/docs/index.html; and the tests of it
 docs: $(VENV)/.installed-docs
 	$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	$(ACTIVATE) pytest -q -m docs tests/docs
 
 # a wheel, built and used in a clean environment
 wheel: $(VENV)/.installed-test
@@ -79,7 +80,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed
+$(VENV)/.installed-docs: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 

@@ -24,21 +24,22 @@ SHARDED = "DTensor"
 
 def refuse_parallel(model: nn.Module) -> None:
     """Raise InputError where ``model`` is inside out of a parallel wrapper's hands, or in parts."""
-    for module in model.modules():
-        refuse_wrapper(module)
-        if isinstance(module, DistributedDataParallel):
+    for kind in dict.fromkeys(map(type, model.modules())):  # few: this is asked at every step
+        refuse_wrapper(kind)
+        if issubclass(kind, DistributedDataParallel):
             raise InputError(
                 "expected the plain model, got one inside of DistributedDataParallel: give ddp.module, and call ddp in "
                 "training as ever"
             )
-    for parameter in model.parameters():
-        if SHARDED in _names(parameter):
+    for kind in set(map(type, model.parameters())):
+        if SHARDED in _names(kind):
             _refuse("sharded parameters (DTensor: fully_shard, tensor parallel)")
 
 
-def refuse_wrapper(module: nn.Module) -> None:
-    """Raise InputError where ``module`` is one that trains what is in it in parallel, other than data-parallel."""
-    found = [name for name in _names(module) if name in WRAPPERS]
+def refuse_wrapper(kind: type) -> None:
+    """Raise InputError where ``kind`` of module is one that trains what is in it in parallel, other than
+    data-parallel."""
+    found = [name for name in _names(kind) if name in WRAPPERS]
     if found:
         _refuse(found[0])
 
@@ -76,8 +77,8 @@ def refuse_options(ddp: DistributedDataParallel) -> None:
             )
 
 
-def _names(thing: object) -> list[str]:
-    return [kind.__name__ for kind in type(thing).__mro__]
+def _names(kind: type) -> list[str]:
+    return [one.__name__ for one in kind.__mro__]
 
 
 def _refuse(what: str) -> NoReturn:

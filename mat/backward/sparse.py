@@ -329,7 +329,7 @@ class SparseBackward:
     def _registered(self, module: nn.Module, name: str, submodule: nn.Module | None) -> None:
         """A module has been given to another: to one that would train it in parallel, perhaps."""
         if submodule is self.model and not self._closed:
-            refuse_wrapper(module)
+            refuse_wrapper(type(module))
 
     def end_turns(self, modules: Collection[str]) -> None:
         """Say so once where the modules that would not be active, with these ``modules``, lose gradients unused."""

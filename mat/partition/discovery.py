@@ -14,6 +14,9 @@ What a module owns, with W in PyTorch's (out, in) orientation, so that a unit's 
 | Switch Transformers         | as T5                                                | FFN as T5; an expert owns its wi, wo |
 | LLaMA, Mistral, Qwen2       | per key/value head: its rows of k_proj and v_proj, the rows of q_proj and the columns of o_proj of all query heads that share it | rows of gate_proj and up_proj, columns of down_proj |
 | Mixtral                     | as LLaMA                                             | an expert owns its entry of gate_up_proj and down_proj |
+| Phi-3                       | as LLaMA, of one qkv_proj                            | both halves' rows of gate_up_proj, columns of down_proj |
+| DeepSeek-V2, -V3            | rows of q_b_proj (or q_proj) and kv_b_proj; columns of o_proj | as LLaMA, as Mixtral      |
+| DBRX                        | as LLaMA, of one Wqkv                                | an expert owns its run of rows of w1, v1, w2 |
 | VGG, ResNet, DenseNet, …    | a filter group: rows of the convolution, its bias, entries of the batch norm that normalises its output | |
 
 Rows come with their biases. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
@@ -79,7 +82,8 @@ def partition_model(
 
     ``example``: keyword inputs of the model, of which two samples are run in evaluation mode. Attention heads,
     feed-forward neurons, experts and filter groups are then confirmed by gradients (``mat.partition.effect``): heads
-    that names and shapes cut wrongly are cut, and feed-forward blocks turned, as the gradients say; what they
+    that names and shapes cut wrongly are cut, and feed-forward blocks turned, as the gradients say, and both are found
+    where names say nothing, if they are runs of whole ``nn.Linear`` maps' rows and columns; what gradients
     contradict otherwise (of filters perhaps the norm alone), and modules on which the outputs do not depend (auxiliary
     heads, but not experts), stay in the remainder, by name in a warning. Without it the first kernels of a partition
     refuse what gradients contradict.

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mat.evidence.catalogue import figures, tables
+from mat.evidence.tables.record import Table
 from tests.evidence.synthetic import MANY, METHODS, TASKS, write_runs
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def steps(runs: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     of = ["--tables", TABLES]
     drawn, out = ["--figures", FIGURES], ["--out", f"results/{SCALE}"]
     yield "collect", ["step", "collect", *map(str, runs), *of]
-    made = [one for one in tables.tables().values() if one.compute and not one.measured]
+    made = [one for one in tables.tables().values() if one.compute and not one.measured and _has_sources(one)]
     for one in sorted(made, key=lambda one: one.name == "verdicts"):  # after those that it reads
         yield f"table {one.name}", ["step", "table", one.name, *of]
     for name in figures.known(ROOT / "paper_figures"):
@@ -44,6 +45,11 @@ def steps(runs: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     yield "trace results", ["trace", *of, "results", "digits", "mat", "saving_executed_percent"]
     yield "summary", ["summary", *of]
     yield "compare", ["compare", TABLES, f"{TABLES}.copy"]
+
+
+def _has_sources(table: Table) -> bool:
+    """Whether what a table reads beside the pooled runs is there, such as the log of a scale's tuning."""
+    return all(any(ROOT.glob(name)) for name in tables.sources(table, SCALE) if name.startswith("workflows/"))
 
 
 def measure(work: Path, runs: Sequence[Path], wanted: Sequence[str]) -> Iterator[tuple[str, float, float]]:

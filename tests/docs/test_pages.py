@@ -46,6 +46,13 @@ def test_a_page_says_what_the_committed_tables_say(page):
     assert pages.filled(page.read_text(), ROOT) == page.read_text()
 
 
+def test_what_the_site_fills_in_beside_is_there():
+    filled = {page.name: pages.filled(page.read_text(), ROOT, lists=True) for page in pages.pages(ROOT)}
+    assert not [name for name, text in filled.items() if re.search(r"-->\s*<!-- /mat", text)]
+    assert "## vanilla\n" in filled["methods.md"]
+    assert "{#C4}\n" in filled["claims.md"] and "{#A1}\n" in filled["open-choices.md"]
+
+
 @pytest.fixture
 def copy(tmp_path):
     """README, docs and what they are filled from."""

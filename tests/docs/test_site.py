@@ -4,18 +4,20 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mat.methods import METHODS
+from tests.end_to_end.browser import PATIENCE, Browser, program
 
+pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed (make docs builds the site)")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
@@ -52,3 +54,18 @@ def test_figures_are_the_committed_ones(site):
     assert shown
     for path in shown:
         assert (site / "figures" / path).read_bytes() == (ROOT / "paper_figures/reference" / path).read_bytes()
+
+
+@pytest.mark.skipif(program() is None, reason="no Chromium")
+def test_search_finds_a_page_of_files(site, tmp_path):
+    with Browser(tmp_path) as browser:
+        browser.open(site / "index.html", 390)
+        browser.ask("document.querySelector('.md-search__input').focus()")
+        browser.call("Input.insertText", text="first_logit")
+        end = time.monotonic() + PATIENCE
+        found = "[...document.querySelectorAll('.md-search-result__link')].map(one => one.href)"
+        while not any("adding.html" in link for link in browser.ask(found)):
+            assert time.monotonic() < end, "the search found nothing"
+            time.sleep(0.1)
+        assert browser.ask("document.documentElement.scrollWidth") == 390
+        assert browser.complaints() == []

@@ -53,13 +53,19 @@ def drawn(name: str, tables: Path | Tables) -> Figure:
 
 def pictured(name: str, tables: Path | Tables) -> tuple[Figure, np.ndarray]:
     """A script's figure, or its first page, and its picture: (height, width, 4) bytes."""
+    return paged(name, tables)[0]
+
+
+def paged(name: str, tables: Path | Tables) -> list[tuple[Figure, np.ndarray]]:
+    """The same of every page."""
     given = load(tables) if isinstance(tables, Path) else tables
     try:
         with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
             found = __import__(name).draw(given)
-            figure = found[0] if isinstance(found, list) else found
-            figure.canvas.draw()
-            return figure, np.array(figure.canvas.buffer_rgba())
+            pages = found if isinstance(found, list) else [found]
+            for page in pages:
+                page.canvas.draw()
+            return [(page, np.array(page.canvas.buffer_rgba())) for page in pages]
     finally:
         plt.close("all")
 

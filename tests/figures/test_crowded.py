@@ -20,7 +20,7 @@ from mat.evidence.text import words
 from tests.evidence.synthetic import MANY, MANY_TASKS, METHODS, TASKS, changed, collected, made_runs
 from tests.evidence.synthetic_tables import FAMILIES, write_branches, write_rivals, write_sensitivity
 from tests.evidence.written import write
-from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, pictured, script, scripts, signs
+from tests.figures.drawing import SCRIPTS, draw, drawn, grey, outside, overlapping, paged, pictured, script, signs
 from tests.figures.test_figures import NAMES, SMALL, compare, limit
 
 PAGE = 9.8  # inches
@@ -132,19 +132,14 @@ def test_many_tasks_fit_a_page(long, name):
 
 @pytest.mark.parametrize("name", ["active_map", "dynamics"])
 def test_what_is_taller_than_a_page_goes_on_on_the_next(long, name):
-    with plt.style.context(SCRIPTS / "style.mplstyle"), scripts():
-        pages = script(name).draw(load(long))
-    try:
-        assert len(pages) > 1
-        for page in pages:
-            page.canvas.draw()
-            assert page.get_size_inches()[1] <= PAGE + 0.01
-            assert outside(page) == []
-            assert overlapping(page) == []
-        named = [ax.get_title().split("\n")[0] for page in pages for ax in page.axes if ax.get_title()]
-        assert len(set(named)) == 13
-    finally:
-        plt.close("all")
+    pages = [page for page, _ in paged(name, long)]
+    assert len(pages) > 1
+    for page in pages:
+        assert page.get_size_inches()[1] <= PAGE + 0.01
+        assert outside(page) == []
+        assert overlapping(page) == []
+    named = [ax.get_title().split("\n")[0] for page in pages for ax in page.axes if ax.get_title()]
+    assert len(set(named)) == 13
 
 
 def test_curves_show_the_main_methods_and_the_best_two_rivals(many, figures):

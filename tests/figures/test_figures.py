@@ -123,6 +123,7 @@ def glue(tmp_path_factory):
     pooled.save(collected(shapes, methods, [0, 1], shapes=shapes, selection="only=glue"), root / "tables")
     (root / "levels.yaml").write_text(
         "converged: {metric: late_improvement, direction: at_most, level: 0.005, source: somebody}\n"
+        "left_plateau: {metric: gap_closed, direction: at_least, level: 0.25, source: somebody}\n"
         "demo:\n  task0: {metric: f1, direction: at_least, level: 0.8, source: somebody}\n  task1: {metric: loss, "
         "direction: at_most, level: 0.5, source: somebody}\n  hmm: {metric: gap_closed, direction: at_least, level: "
         "0.6, source: somebody}\n  stsb: {metric: pearson, direction: at_least, level: null, source: nobody}\n"

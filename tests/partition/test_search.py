@@ -117,6 +117,13 @@ def test_what_may_be_cut_otherwise_or_is_neither_is_not_found(build):
     assert by_effect(build().double(), (), {"input": X}) == []
 
 
+def test_an_attention_that_shares_a_map_with_another_layer_is_not_found_in_part():
+    torch.manual_seed(0)
+    model = Model("q|k|v").double()
+    found = by_effect(model, {"layers.0.a.weight"}, {"x": X})
+    assert sorted(type(part).__name__ for part in found) == ["FeedForward", "FeedForward", "Heads"]
+
+
 def test_neurons_that_no_sample_wakes_are_still_told_from_heads():
     torch.manual_seed(0)
     model = Model("q|k|v").double()

@@ -20,7 +20,7 @@ class Entry:
     ``fixed``: when the rule was written, and what had been seen by then. ``tasks``: labels, or "all". ``readings``:
     whether it is judged under every reading of the paper (``mat.evidence.claims.readings``). ``over_tasks``: judged by
     the tasks' verdicts, or by its rule on the effects that are pooled over them (``mat.evidence.claims.pooling``).
-    ``needs``: converged, for a claim that is not tested on a task where vanilla was still improving.
+    ``needs``: converged, for a claim that is not tested on a task where vanilla has not converged.
     ``superseded_by``: the claim whose rule decides in this one's place, which corrects nothing then."""
 
     id: str
@@ -70,9 +70,14 @@ class Claim(Entry):
         return replace(self, uses={**self.uses, role: labels})
 
     @property
+    def after(self) -> str:
+        """What decides in its place, in words; "" where it decides."""
+        return f"superseded by {self.superseded_by}" if self.superseded_by else ""
+
+    @property
     def titled(self) -> str:
         """The text, and what decides in its place."""
-        return f"{self.text} (Superseded by {self.superseded_by}.)" if self.superseded_by else self.text
+        return f"{self.text} (S{self.after[1:]}.)" if self.after else self.text
 
     @property
     def labels(self) -> set[str]:

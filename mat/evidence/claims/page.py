@@ -107,8 +107,8 @@ def rule_text(claim: Claim) -> str:
     """The decision rule with its thresholds, and what decides in its place."""
     numbers = ", ".join(f"{name} {value:g}" for name, value in claim.thresholds.items())
     values = f" ({numbers})" if numbers else ""
-    needs = " Not tested where vanilla was still improving." if claim.needs else ""
-    after = f" Superseded by {claim.superseded_by}." if claim.superseded_by else ""
+    needs = " Not tested where vanilla has not converged." if claim.needs else ""
+    after = f" S{claim.after[1:]}." if claim.after else ""
     return f"{claim.rule}{needs} At least {claim.min_seeds} seeds.{values}{after}"
 
 

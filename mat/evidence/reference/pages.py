@@ -15,19 +15,19 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
-from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
+from mat.evidence.claims.page import combination, rule_text
+from mat.evidence.claims.verdict import NOT_TESTED, tops
 from mat.evidence.reference.places import REFERENCE, Place
-from mat.evidence.report import chapters, environment, erratum, verdicts
+from mat.evidence.report import chapters, environment, erratum, matrix, verdicts
 from mat.evidence.sensitivity import register
 from mat.evidence.tables.columns import EXECUTED, stands_on
 from mat.evidence.tables.results import main_rows
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.files import write_text
 
 PLACE = re.compile(r"(<!-- mat:(\w+)((?: [^\s>]+)*) -->\n).*?(<!-- /mat -->)", re.DOTALL)
 # asked at the top, each answered by the first of its claims that the scale tests
-QUESTIONS = (("C4r", "C4"), ("C5r", "C5"), ("X10", "X1c", "X1b", "X1"))
-MARKS = {SUPPORTED: "✓", PARTLY: "◐", NOT_SUPPORTED: "✗", INCONCLUSIVE: "?", INVALID: "∅", NOT_TESTED: "–"}
+QUESTIONS = (("C4b", "C4"), ("C5r", "C5"), ("X10", "X1c", "X1b", "X1"))
 
 
 def fill(root: Path) -> list[str]:
@@ -97,30 +97,18 @@ def _sentence(rows: pd.DataFrame, text: str, verdict: str) -> str:
     numbers = rows[rows["decides"] & (rows["part"] != "")].drop_duplicates("task")
     said = [f"**{text.rstrip('.?')}** ({rows['claim'].iloc[0]}): *{verdict}*"]
     for (part, unit), same in numbers.groupby(["part", "unit"], sort=False):
-        values = [f"{verdicts.measured(row, unit=False)} on {format.code(row.task)}" for row in same.itertuples()]
-        said.append(f"{part}, {unit}: {format.listed(values)}")
+        values = [f"{verdicts.measured(row, unit=False)} ({words.task(row.task)})" for row in same.itertuples()]
+        said.append(f"{words.text(part)}, {unit}: {format.listed(values)}")
     n = " to ".join(map(str, sorted({numbers["n"].min(), numbers["n"].max()})))
     return f"- {'; '.join(said)}{f' (n = {n})' if len(numbers) else ''}."
 
 
 def verdict_matrix(root: Path, name: str) -> str:
-    """Claims by tasks, and over all of them, a mark each; claims that nothing of the scale tests are left out."""
-    place = _place(root, name)
-    frame, claims = _made(place, "verdicts"), load_claims(_rule_file(root, "claims"))
-    overall = tops(frame).set_index("claim")["verdict"]
-    shown = [claim for claim in claims.claims if overall.get(claim.id, NOT_TESTED) != NOT_TESTED]
-    mine = frame[frame["claim"].isin([claim.id for claim in shown]) & (frame["task"] != format.ALL)]
-    by_task = mine.drop_duplicates(["claim", "task"]).set_index(["claim", "task"])["verdict"]
-    tasks = [task for task in dict.fromkeys(mine["task"]) if (by_task.xs(task, level="task") != NOT_TESTED).any()]
-    rows = [
-        (
-            format.Marked(f"[{claim.id}](claims.md#{claim.id})"), format.bold(MARKS[overall[claim.id]]),
-            *(MARKS[by_task.get((claim.id, task), NOT_TESTED)] for task in tasks),
-        )
-        for claim in shown
-    ]  # fmt: skip
-    legend = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
-    return f"{legend}.\n\n{format.markdown_table(('claim', 'all', *tasks), rows)}"
+    """The verdicts at a glance, every claim a link to its words in place of them."""
+    frame, claims = _made(_place(root, name), "verdicts"), load_claims(_rule_file(root, "claims"))
+    lines = matrix.markdown(frame, claims).splitlines()
+    lines = [line.rsplit("|", 2)[0] + "|" if line.startswith("|") else line for line in lines]
+    return re.sub(r"^\| (\w+) \|(?= \*\*)", r"| [\1](claims.md#\1) |", "\n".join(lines), flags=re.MULTILINE)
 
 
 def results(root: Path, name: str) -> str:
@@ -164,10 +152,10 @@ def claims(root: Path) -> str:
     found = load_claims(_rule_file(root, "claims"))
     parts = [
         f"### {one.id}: {format.plain(one.text)} {{#{one.id}}}\n\nReported: {format.plain(one.reported)}. "
-        f"Fixed {format.plain(one.fixed.rstrip('.'))}.\n\n{format.plain(verdicts.rule(one))}"
+        f"Fixed {format.plain(one.fixed.rstrip('.'))}.\n\n{format.plain(rule_text(one))}"
         for one in found.claims
     ]
-    return "\n\n".join([verdicts.combination(found), *parts])
+    return "\n\n".join([combination(found), *parts])
 
 
 def _rule_file(root: Path, name: str) -> Path:

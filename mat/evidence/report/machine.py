@@ -34,7 +34,8 @@ def _claim(claim: Claim, rows: pd.DataFrame) -> dict[str, Any] | None:
         return None
     return {
         "id": claim.id, "text": claim.text, "reported": claim.reported, "rule": claim.rule, "fixed": claim.fixed,
-        "thresholds": claim.thresholds, "min_seeds": claim.min_seeds, "open_choices": claim.ambiguities,
+        "superseded_by": claim.superseded_by, "thresholds": claim.thresholds, "min_seeds": claim.min_seeds,
+        "open_choices": claim.ambiguities,
         "verdicts": [_verdict(claim, same) for _, same in rows.groupby("task", sort=False)],
     }  # fmt: skip
 

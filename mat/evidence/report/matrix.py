@@ -46,7 +46,11 @@ def finding(frame: pd.DataFrame, claims: Claims) -> str:
     said += [f"{counts[word]} {COUNTED[word]}" for word in (PARTLY, INVALID, INCONCLUSIVE) if word in counts]
     parts = [f"Of {len(judged)} claims and questions judged here, {format.listed(said)}."]
     for word in (SUPPORTED, NOT_SUPPORTED):
-        quoted = [f"“{claim.text.rstrip('.')}” ({claim.id})" for claim in claims.claims if judged.get(claim.id) == word]
+        quoted = [
+            f"“{claim.text.rstrip('.')}” ({claim.id}{claim.after and f', {claim.after}'})"
+            for claim in claims.claims
+            if judged.get(claim.id) == word
+        ]
         if quoted:
             parts.append(f"{word.capitalize()}: {'; '.join(quoted)}.")
     return " ".join(parts)
@@ -65,7 +69,7 @@ def markdown(frame: pd.DataFrame, claims: Claims) -> str:
         return ""
     header = ("claim", *("over all" if place == ALL else words.task(place) for place in found.columns), "")
     rows = [
-        (claim.id, *(format.bold(LETTERS[cell]) if cell else "" for cell in found.loc[claim.id]), claim.text)
+        (claim.id, *(format.bold(LETTERS[cell]) if cell else "" for cell in found.loc[claim.id]), claim.titled)
         for claim in _shown(found, claims)
     ]
     return f"{format.markdown_table(header, rows)}\n\n{_below(frame, found)}"
@@ -81,8 +85,8 @@ def html(frame: pd.DataFrame, claims: Claims) -> str:
         for place in found.columns
     )
     rows = "".join(
-        f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.text)}"><b>{claim.id}</b> '
-        f"<span>{escape(claim.text)}</span></a></th>"
+        f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
+        f"<span>{escape(claim.titled)}</span></a></th>"
         f"{''.join(_cell(claim.id, place, cell) for place, cell in found.loc[claim.id].items())}</tr>\n"
         for claim in _shown(found, claims)
     )

@@ -327,7 +327,8 @@ class Loop:
         return loss, loss if extra is None else loss + extra
 
     def _step(self, batch: Batch) -> Tensor:
-        self.trained.train()
+        if not self.trained.training:  # after an evaluation; to set every module's mode takes long
+            self.trained.train()
         loss, minimised = self.losses(self.trained, *sharing.share(batch))
         self.optimizer.zero_grad(set_to_none=True)
         minimised.backward()

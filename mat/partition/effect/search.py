@@ -32,7 +32,7 @@ def by_effect(model: nn.Module, taken: Collection[str], inputs: Inputs) -> list[
     No map is part of two, and every row of a head has a gradient: what could also be cut otherwise is not found.
     """
     maps = {at.weight: at for path, module in model.named_modules() if (at := projection(path, module))}
-    free = maps.keys() - set(taken)
+    free = set(maps) - set(taken)
     if not free:
         return []
     trace = Trace.of(model, maps.keys() | set(taken), inputs)
@@ -58,10 +58,9 @@ def by_effect(model: nn.Module, taken: Collection[str], inputs: Inputs) -> list[
     return [part for part in made if all(uses[weight] == 1 for weight in part.weights)]
 
 
-def _sources(
-    trace: Trace, maps: Mapping[str, Projection], free: Collection[str]
-) -> tuple[dict[str, list[str]], set[str]]:
-    """The free maps that feed each free map's input, and nothing else; and which inputs no others feed."""
+def _sources(trace: Trace, maps: Mapping[str, Projection], free: set[str]) -> tuple[dict[str, list[str]], set[str]]:
+    """The free maps that feed each free map's input, and nothing else, where what is not free does not; and which
+    inputs no others feed."""
     leaves = [(name, leaf) for name, calls in trace.outputs.items() for _, leaf in calls]
     readers: dict[str, set[str]] = {}
     ends = {"": [t for t in tree_leaves(trace.result) if isinstance(t, Tensor)]}
@@ -74,10 +73,11 @@ def _sources(
                 if gradient is not None:
                     readers.setdefault(name, set()).add(sink)
     sources: dict[str, list[str]] = {}
-    shared: set[str] = set()
-    for name in (*(name for name in maps if name in readers), *(readers.keys() - maps.keys())):
+    bound = {sink for name, sinks in readers.items() if name not in free for sink in sinks}
+    shared = set(bound)
+    for name in (name for name in maps if name in readers):
         sink = next(iter(readers[name]))
-        if len(readers[name]) == 1 and sink in free and name in free and sink != name:
+        if len(readers[name]) == 1 and sink in free - bound and sink != name:
             sources.setdefault(sink, []).append(name)
         else:
             shared |= readers[name]

@@ -35,7 +35,7 @@ def test_the_finding_counts_every_verdict_and_quotes_what_was_decided(frame, cla
         "Of 3 claims and questions judged here, 1 is supported, 1 is not supported and 1 are left open."
     )
     assert "Supported: “Modules of one kind differ widely in λ_max" in said
-    assert "Not supported: “MAT nearly halves the compute to convergence” (C4)." in said
+    assert "Not supported: “MAT nearly halves the compute to convergence” (C4, superseded by C4b)." in said
     assert matrix.finding(frame[frame["claim"] == "C8"], claims) == "No claim is tested by the runs of this scale."
 
 
