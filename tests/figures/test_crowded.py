@@ -45,6 +45,7 @@ def many(tmp_path_factory):
     compare(root / "tables", seeds=(0, 1), modules=6)
     limit(root / "tables", list(SMALL.values()))
     write(root / "tables", "sanity")
+    write(root / "tables", "verdicts")
     write_sensitivity(root / "tables", tasks)
     write_branches(root / "tables")
     write_rivals(root / "tables", tasks)
@@ -99,7 +100,7 @@ def test_texts_stay_on_the_paper_and_apart_and_say_scale_number_and_ledger_and_l
     assert overlapping(figures[name]) == []
     footer = figures[name].texts[-1].get_text()
     assert footer.startswith("scale demo")
-    assert "ledger" in footer or name in ("estimators", "sanity", "verdict_matrix")
+    assert "ledger" in footer or name in ("estimators", "sanity")
     assert "n = " in footer or name == "ceiling"
     for found in signs(figures[name]):
         assert len(set(found)) == len(found)
