@@ -114,7 +114,10 @@ def kernels_by(
         found = batched.kernels(requests, verify)
         if verify:  # behind the refusals of inputs, which cost less
             confirm(model, partition, request.inputs)
-        return [_completed(*pair, partition, verify, check) for pair in zip(requests, found, strict=True)]
+        completed = []
+        for each, of in zip(requests, found, strict=True):  # no comprehension: warnings name the caller by its depth
+            completed.append(_completed(each, of, partition, verify, check))
+        return completed
 
 
 def _completed(request: Request, found: Found, partition: Partition, verify: bool, check: int) -> Kernels:

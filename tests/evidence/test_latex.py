@@ -21,7 +21,7 @@ def test_tables_are_plain_latex():
         bare = re.sub(r"\\[{}]", "", text)
         assert bare.count("{") == bare.count("}"), path
         begun, ended = (re.findall(rf"\\{word}{{(\w+\*?)}}", text) for word in ("begin", "end"))
-        assert set(begun) == {"table*", "tabular"}, path
+        assert set(begun) in ({"table*", "tabular"}, set()), path  # nothing is set where a table has no rows
         assert sorted(begun) == sorted(ended), path
 
 

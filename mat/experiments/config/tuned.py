@@ -35,7 +35,7 @@ class Chosen(Strict):
     """Mean over the seeds of its lowest validation loss, at full compute."""
     how: How
     """How it was searched."""
-    macs: int
+    macs: float  # whole numbers of a config are far smaller
     """Executed multiply-adds of all its runs, charged probes included."""
     cpu_seconds: float
     """Of the same."""

@@ -122,9 +122,9 @@ def budgets(found: Iterable[Row]) -> list[str]:
 
 
 def left_out(config: ScaleConfig, tasks: Collection[str]) -> list[str]:
-    """A line for each of ``tasks`` whose tuned methods are not run, because nothing was tuned for them."""
+    """For each of ``tasks`` the tuned methods that are not run, because nothing was tuned for them; how to tune them."""
     lines = [
-        f"{task}: {', '.join(labels)} left out until tuned: mat tune --config {config.path} --budget N --only "
+        f"{task}: {', '.join(labels)} left out until tuned:\n  mat tune --config {config.path} --budget N --only "
         + ",".join([task, *sorted({config.methods[label].tuned for label in labels} - {None})])
         for task, labels in config.untuned().items()
         if task in tasks

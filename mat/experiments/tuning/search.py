@@ -235,7 +235,7 @@ class Search:
             settings=self.settings(pair, self.configurations[pair][index], FULL),
             loss=float(np.mean([row["loss"] for row in last])),
             how=self.how,
-            macs=sum(row["macs"] for row in once),
+            macs=float(sum(row["macs"] for row in once)),
             cpu_seconds=round(sum(row["cpu_seconds"] for row in once), 1),
             code_hash=last[0]["code_hash"],
             command=command,

@@ -39,7 +39,7 @@ def mat(*args, **environment):
 PEOPLE = ["train", "list", "show", "plan", "trace", "summary", "compare", "runs", "reference", "kernels"]
 PEOPLE += ["check-plugin", "burst", "step", "tune"]
 STEPS = (
-    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "power", "draw"),
+    *("fetch", "prepare", "measure", "ceiling", "collect", "table", "power", "draw", "crate"),
     *("provenance", "report", "reproducibility", "schema"),
 )
 
@@ -279,7 +279,7 @@ DEMO = ["--tables", str(ROOT / "results/reference/demo/tables")]
     ("args", "said"),
     [
         (["plan", "--config", "demo", "--rate", "1"], "digits"),
-        (["summary", *DEMO], "scale demo, executed ledger"),
+        (["summary", *DEMO], "Modular Adaptive Training, scale demo"),
         (["trace", *DEMO, "results", "digits", "mat", "test_metric"], "digits-vgg-mat-s0"),
         (["compare", DEMO[1], DEMO[1]], "verdicts: 0 changed"),
     ],

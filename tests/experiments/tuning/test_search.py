@@ -309,3 +309,9 @@ def test_the_table_says_what_tuning_cost_and_chose(done, log):
     page = evidence.markdown(frame.reset_index())
     assert "## digits" in page and "| mat | 4 | 100 | 6 |" in page
     assert np.isfinite(frame["trainings"]).all()
+
+
+def test_what_was_tuned_in_the_repository_is_run_with_it():
+    labels = {run.method: run.spec for run in expand(read_scale("subset")) if run.task == "experts_converged"}
+    assert labels["mat_best"].method != labels["mat"].method
+    assert labels["vanilla_best"].recipe.budget == 0.75
