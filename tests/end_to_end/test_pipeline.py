@@ -240,7 +240,7 @@ def test_the_report_is_one_page_that_needs_no_network(pipeline):
     assert all((folder / unquote(name)).is_file() for name in beside)
     assert (folder / "REPORT.md").read_text().index("## Verdicts") < 2000
     assert "Communication with original authors" in (folder / "REPRODUCIBILITY.md").read_text()
-    assert "report: results/mini/report.html" in pipeline.output
+    assert "Open next: results/mini/report.html" in pipeline.output
 
 
 def test_runs_name_what_made_them(pipeline):

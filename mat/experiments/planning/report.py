@@ -122,7 +122,7 @@ def budgets(found: Iterable[Row]) -> list[str]:
 
 
 def left_out(config: ScaleConfig, tasks: Collection[str]) -> list[str]:
-    """For each of ``tasks`` the tuned methods that are not run, because nothing was tuned for them; how to tune them."""
+    """For each of ``tasks`` the methods that are not run, because nothing was tuned for them; how to tune them."""
     lines = [
         f"{task}: {', '.join(labels)} left out until tuned:\n  mat tune --config {config.path} --budget N --only "
         + ",".join([task, *sorted({config.methods[label].tuned for label in labels} - {None})])
