@@ -144,12 +144,13 @@ def _module(origin: str | Path, sha256: str | None, place: str) -> ModuleType:
 
 @cache
 def _loaded(path: Path, sha256: str) -> ModuleType:
-    """The module of a file with this content, once per process."""
+    """The module of a file with this content, once per process. Run from its source: Python's cache of bytecode tells
+    files apart by second and size alone."""
     name = f"mat_plugin_{path.stem}_{sha256[:12]}"  # by content, so that two of one name do not meet
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        exec(spec.loader.source_to_code(path.read_bytes(), path), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise

@@ -113,7 +113,7 @@ def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor], Tensor | None
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        exec(spec.loader.source_to_code(path.read_bytes(), path), module.__dict__)  # no stale bytecode
         made = getattr(module, name)()
     except Exception as error:
         raise InputError(f"--model {given}: {type(error).__name__}: {' '.join(str(error).split())}") from None
