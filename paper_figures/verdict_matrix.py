@@ -13,7 +13,6 @@ from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, PA
 from mat.evidence.report import matrix
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import words
-from mat.evidence.text.format import ALL
 
 FIGURE = {
     "title": "Verdicts by claim and task",
@@ -45,7 +44,7 @@ def draw(tables: Tables) -> Figure:
             mark(ax, column, row, verdict)
     common.rows(ax, list(found.index))
     ax.set_xlim(-0.5, len(found.columns) - 0.5)
-    names = ["over all" if place == ALL else words.task(place) for place in found.columns]
+    names = list(map(words.place, found.columns))
     ax.set_xticks(range(len(names)), names, rotation=90)
     ax.xaxis.tick_top()
     ax.tick_params(axis="x", length=0)

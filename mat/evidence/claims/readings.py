@@ -92,6 +92,12 @@ def labels(claim: Claim, readings: Iterable[Reading]) -> set[str]:
     return {label for one in played(claim, readings) for label in one.labels}
 
 
+def apart(part: str, readings: bool) -> tuple[str, str]:
+    """The reading that an effect's part begins with, and the part; "" where the claim is judged under none."""
+    reading, _, rest = part.partition(": ") if readings else ("", "", part)
+    return reading, rest
+
+
 class _Judged(NamedTuple):
     reading: Reading
     found: Outcome

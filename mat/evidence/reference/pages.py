@@ -99,16 +99,14 @@ def _sentence(rows: pd.DataFrame, text: str, verdict: str) -> str:
     for (part, unit), same in numbers.groupby(["part", "unit"], sort=False):
         values = [f"{verdicts.measured(row, unit=False)} ({words.task(row.task)})" for row in same.itertuples()]
         said.append(f"{words.text(part)}, {unit}: {format.listed(values)}")
-    n = " to ".join(map(str, sorted({numbers["n"].min(), numbers["n"].max()})))
-    return f"- {'; '.join(said)}{f' (n = {n})' if len(numbers) else ''}."
+    counted = f" (n = {verdicts.extent(numbers['n'])})" if len(numbers) else ""
+    return f"- {'; '.join(said)}{counted}."
 
 
 def verdict_matrix(root: Path, name: str) -> str:
     """The verdicts at a glance, every claim a link to its words in place of them."""
     frame, claims = _made(_place(root, name), "verdicts"), load_claims(_rule_file(root, "claims"))
-    lines = matrix.markdown(frame, claims).splitlines()
-    lines = [line.rsplit("|", 2)[0] + "|" if line.startswith("|") else line for line in lines]
-    return re.sub(r"^\| (\w+) \|(?= \*\*)", r"| [\1](claims.md#\1) |", "\n".join(lines), flags=re.MULTILINE)
+    return matrix.markdown(frame, claims, page="claims.md")
 
 
 def results(root: Path, name: str) -> str:

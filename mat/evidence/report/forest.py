@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mat.evidence.claims.pooling import OVER
+from mat.evidence.claims.readings import apart
 from mat.evidence.claims.verdict import NOT_TESTED
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format, words
@@ -60,7 +61,7 @@ def panels(rows: pd.DataFrame, readings: bool) -> list[Panel]:
     found: dict[tuple[str, str, str], list[tuple[Line, str]]] = {}
     shown = rows[(rows["decides"] | rows["part"].str.endswith(OVER)) & (rows["part"] != "") & (rows["n"] > 0)]
     for row in shown.to_dict("records"):
-        reading, _, part = row["part"].partition(": ") if readings else ("", "", row["part"])
+        reading, part = apart(row["part"], readings)
         value = Interval(*(float(row[name]) for name in ("effect", "low", "high")), int(row["n"]))
         if math.isfinite(value.mean):
             line = Line(row["task"], reading, row["verdict"], value)

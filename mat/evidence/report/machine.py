@@ -10,10 +10,10 @@ import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.pooling import OVER
+from mat.evidence.claims.readings import apart
 from mat.evidence.report import forest, matrix
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import words
-from mat.evidence.text.format import ALL
 
 NAME, SCHEMA = "claims.json", "workflows/schemas/claims.schema.json"
 
@@ -43,7 +43,7 @@ def _claim(claim: Claim, rows: pd.DataFrame) -> dict[str, Any] | None:
 def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, Any]:
     first = rows.iloc[0]
     return {
-        "task": first["task"], "name": "over all" if first["task"] == ALL else words.task(first["task"]),
+        "task": first["task"], "name": words.place(first["task"]),
         "verdict": first["verdict"], "after_correction": first["after_correction"],
         "p_value": _number(first["p_value"]), "reason": first["reason"],
         "effects": [_effect(row, claim.readings) for row in rows[rows["part"] != ""].to_dict("records")],
@@ -51,7 +51,7 @@ def _verdict(claim: Claim, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _effect(row: dict[str, Any], readings: bool) -> dict[str, Any]:
-    reading, _, part = row["part"].partition(": ") if readings else ("", "", row["part"])
+    reading, part = apart(row["part"], readings)
     return {
         "part": part, "reading": reading, "pooled": part.endswith(OVER), "decides": bool(row["decides"]),
         **{name: _number(row[name]) for name in ("effect", "low", "high")}, "n": int(row["n"]), "unit": row["unit"],

@@ -29,11 +29,6 @@ def grid(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[tested.any(axis=1), tested.any(axis=0)]
 
 
-def untested(frame: pd.DataFrame) -> list[str]:
-    """The claims that no run tests."""
-    return [claim for claim in dict.fromkeys(frame["claim"]) if claim not in grid(frame).index]
-
-
 def finding(frame: pd.DataFrame, claims: Claims) -> str:
     """What was found, in one sentence of counts and one that quotes the claims that were decided."""
     top = tops(frame).set_index("claim")["verdict"]
@@ -62,14 +57,19 @@ def legend(found: pd.DataFrame) -> str:
     return ", ".join(f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict in seen)
 
 
-def markdown(frame: pd.DataFrame, claims: Claims) -> str:
-    """The matrix as a table of letters, with what they mean below it."""
+def markdown(frame: pd.DataFrame, claims: Claims, page: str = "") -> str:
+    """The matrix as a table of letters, with what they mean below it. ``page``: where a claim's words are, to which it
+    is a link; else they stand beside it."""
     found = grid(frame)
     if found.empty:
         return ""
-    header = ("claim", *("over all" if place == ALL else words.task(place) for place in found.columns), "")
+    header = ("claim", *map(words.place, found.columns), *([] if page else [""]))
     rows = [
-        (claim.id, *(format.bold(LETTERS[cell]) if cell else "" for cell in found.loc[claim.id]), claim.titled)
+        (
+            format.Marked(f"[{claim.id}]({page}#{claim.id})") if page else claim.id,
+            *(format.bold(LETTERS[cell]) if cell else "" for cell in found.loc[claim.id]),
+            *([] if page else [claim.titled]),
+        )
         for claim in _shown(found, claims)
     ]
     return f"{format.markdown_table(header, rows)}\n\n{_below(frame, found)}"
@@ -80,10 +80,7 @@ def html(frame: pd.DataFrame, claims: Claims) -> str:
     found = grid(frame)
     if found.empty:
         return ""
-    heads = "".join(
-        f'<th scope="col"><span>{"over all" if place == ALL else escape(words.task(place))}</span></th>'
-        for place in found.columns
-    )
+    heads = "".join(f'<th scope="col"><span>{escape(words.place(place))}</span></th>' for place in found.columns)
     rows = "".join(
         f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
         f"<span>{escape(claim.titled)}</span></a></th>"
@@ -109,8 +106,7 @@ def lines(frame: pd.DataFrame, claims: Claims, width: int) -> list[str]:
         f"{claim.text if len(claim.text) < room else claim.text[: room - 1] + '…'}"
         for claim in _shown(found, claims)
     ]
-    names = ["over all", *(words.task(place) for place in found.columns[1:])]
-    return [*said, f"columns: {'; '.join(names)}", _below(frame, found)] if said else said
+    return [*said, f"columns: {'; '.join(map(words.place, found.columns))}", _below(frame, found)] if said else said
 
 
 def _shown(found: pd.DataFrame, claims: Claims) -> list[Claim]:
@@ -118,7 +114,7 @@ def _shown(found: pd.DataFrame, claims: Claims) -> list[Claim]:
 
 
 def _below(frame: pd.DataFrame, found: pd.DataFrame) -> str:
-    left = untested(frame)
+    left = [claim for claim in dict.fromkeys(frame["claim"]) if claim not in found.index]
     return f"{legend(found)}." + (f" Not tested at this scale: {', '.join(left)}." if left else "")
 
 

@@ -47,7 +47,7 @@ def overview(frame: pd.DataFrame, claims: Claims) -> str:
             (
                 _link(claim), claim.titled, format.bold(top["verdict"]), claim.reported,
                 _in_lines(numbers, claim),
-                _range(numbers["n"]) if len(numbers) else format.MISSING,
+                extent(numbers["n"]) if len(numbers) else format.MISSING,
                 _ledger(numbers), " ".join(claim.ambiguities) or format.MISSING,
                 *(_joined(mine, name) for name in more),
             )
@@ -184,6 +184,7 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
     return format.Marked("<br>".join(lines))
 
 
-def _range(values: pd.Series) -> str:
+def extent(values: pd.Series) -> str:
+    """The least and the largest of whole numbers, in words."""
     least, most = int(values.min()), int(values.max())
     return str(least) if least == most else f"{least} to {most}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mat.evidence.text.format import ALL
+
 TASKS = {
     "digits": "digits, small VGG", "hmm": "Markov text, small BERT", "acceptability": "acceptability, small BERT",
     "cifar10_small": "CIFAR-10, small VGG", "tiny_imagenet_small": "Tiny-ImageNet, small ResNet",
@@ -43,6 +45,11 @@ METHODS = {
 def task(label: str) -> str:
     """A task, or a family of models, as people call it."""
     return TASKS.get(label, label)
+
+
+def place(label: str) -> str:
+    """Where a verdict holds: on a task, or over all of them."""
+    return "over all" if label == ALL else task(label)
 
 
 def method(label: str) -> str:
