@@ -188,7 +188,7 @@ def test_the_scales_of_the_repository_are_planned_without_their_data(scale, tmp_
     monkeypatch.chdir(tmp_path)
     path = ROOT / f"workflows/config/{scale}.yaml"
     lines = report.report(str(path), rate=50.0).splitlines()
-    assert max(map(len, lines)) <= 120
+    assert max(len(line.replace(f"{ROOT}/", "")) for line in lines) <= 120  # wherever the repository lies
     planned = {tuple(line.split()[:2]) for line in lines}
     assert {(run.task, run.method) for run in expand(read_scale(path))} <= planned
     assert list(tmp_path.iterdir()) == []
