@@ -136,6 +136,15 @@ def test_mixed_versions_are_refused(runs, change, message):
         collect(runs)
 
 
+def test_runs_of_a_seed_that_start_from_different_weights_are_not_pooled(runs):
+    for run in runs:
+        edit(run, start_hash="5ea1")
+    assert len(collect(runs).runs) == len(runs)
+    edit(runs[0], start_hash="0ther")
+    with pytest.raises(InputError, match=r"different start_hash: expected one in task digits, seed 0"):
+        collect(runs)
+
+
 def test_runs_pool_when_every_module_that_two_of_them_stand_on_is_the_same(runs):
     repeated = [run for run in runs if "-mat-" in run.name]  # an edited method, all of whose runs were made again
     for run in repeated:
