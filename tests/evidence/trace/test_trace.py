@@ -115,10 +115,12 @@ def test_words_that_name_nothing_are_refused_with_what_there_is(kept, words, mes
         traced(kept, *words)
 
 
-def test_files_that_are_as_recorded_pass_and_a_comment_on_a_rule_makes_nothing_stale(repository):
+def test_files_that_are_as_recorded_pass_and_a_comment_on_a_rule_makes_nothing_stale(repository, monkeypatch, capsys):
     with open(repository / "workflows/claims.yaml", "a") as file:
         file.write("\n# a word of explanation\n")
-    assert "13 tables and figures and 20 runs are as recorded" in check(repository)
+    monkeypatch.chdir(repository)
+    assert main(["trace", "--tables", TABLES, "--check"]) == 0
+    assert "13 tables and figures and 20 runs are as recorded" in capsys.readouterr().out
 
 
 def spoil_figure(root):
@@ -165,10 +167,9 @@ SPOILT = (
 def test_all_that_is_not_as_recorded_is_found_at_once(repository):
     for spoil, _ in SPOILT:
         spoil(repository)
-    with pytest.raises(InputError) as error:
-        check(repository)
+    found = "\n".join(provenance.check(load(repository / TABLES), repository / TABLES, repository))
     for _, message in SPOILT:
-        assert re.search(message, str(error.value)), message
+        assert re.search(message, found), message
 
 
 def test_a_record_holds_sources_and_runs(kept):
@@ -187,14 +188,10 @@ def test_no_record_is_an_error(repository):
         check(repository)
 
 
-def test_the_command_line_traces_and_checks(repository, monkeypatch, capsys):
-    monkeypatch.chdir(repository)
+def test_the_command_line_traces(kept, monkeypatch, capsys):
+    monkeypatch.chdir(kept)
     assert main(["trace", "--tables", TABLES, "results", "hmm", "mat", "test_loss"]) == 0
     assert "test_loss_mean" in capsys.readouterr().out
-    assert main(["trace", "--tables", TABLES, "--check"]) == 0
-    spoil_figure(repository)
-    assert main(["trace", "--tables", TABLES, "--check"]) == 2
-    assert "dynamics.png" in capsys.readouterr().err
 
 
 def test_the_citation_has_the_projects_version_and_licence():
