@@ -33,7 +33,7 @@ case_of = functools.cache(lambda name: CASES[name]())
 def active_sets(name):
     """No module, all, and some of them, few and many."""
     names, draws = case_of(name).partition.names, random.Random(name)
-    shares = (0.2, 0.5, 0.8)
+    shares = (0.3, 0.7)
     some = [frozenset(n for n in names if draws.random() < share) for share in shares]
     return [frozenset(), frozenset(names), *some]
 

@@ -1,5 +1,6 @@
 """A budget's choice: within it for any prices, monotone in it, in the order stated; no probe beyond its price."""
 
+import functools
 import re
 
 import pytest
@@ -95,14 +96,17 @@ def test_a_budget_is_a_share(budget):
         choose(Prices(1, 1, 1, 1, 1, 1, 1), budget, Extent(8, 1, 1), "loss", 10)
 
 
+@functools.cache
+def prices_of(make, remainder):
+    case = make()
+    return counted_prices(case.model, case.partition, case.example, 1, remainder)
+
+
 @pytest.mark.parametrize("make", [bert_case, vgg_case])
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 @pytest.mark.parametrize("remainder", [False, True])
 def test_no_probe_runs_more_than_its_price(make, name, remainder):
-    case = make()
-    prices = counted_prices(
-        case.model, case.partition, {key: value[:1] for key, value in case.inputs.items()}, 1, remainder
-    )
+    case, prices = make(), prices_of(make, remainder)
     batch = len(next(iter(case.inputs.values())))
     for n, r in ((2, 3 if name == "projected" else 1), (batch, 1)):
         inputs = {key: value[:n] for key, value in case.inputs.items()}

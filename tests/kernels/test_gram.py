@@ -48,7 +48,7 @@ def problems(draw):
     return uses, rows, columns, pairs
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 @given(problems(), st.sampled_from(["formed", "identity"]), st.sampled_from([1, 300, 2**20]))
 def test_both_forms_in_any_blocking_equal_the_formed_gradients(problem, way, memory):
     uses, rows, columns, pairs = problem
@@ -61,7 +61,7 @@ def test_both_forms_in_any_blocking_equal_the_formed_gradients(problem, way, mem
         torch.testing.assert_close(segment.gram, part @ part.T, rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(problems(), st.sampled_from(["formed", "identity"]), st.data())
 def test_swapped_factors_are_cut_along_columns(problem, way, data):
     uses, rows, columns, _ = problem
