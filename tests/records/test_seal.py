@@ -11,7 +11,7 @@ from mat.records.run import FILES, kept, read_run
 from mat.records.seal import SEAL, beside, check_seal, write_seal
 from tests.evidence.synthetic import edit, write_runs
 
-often = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+often = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from mat.experiments.studies.registry import STUDIES
 
 AGREEMENT = {
     "families": {"vgg": {"of": "digits"}, "bert": {"of": "hmm"}},
-    "shares": [0, 0.5, 1],
+    "shares": [0, 1],
     "probe_sets": 2,
     "sizes": [2, 4],
     "directions": [1, 2, 6],

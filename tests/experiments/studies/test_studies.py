@@ -22,7 +22,7 @@ every_study = pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize(
     ("study", "last", "before"),
     [
-        ("agreement", "step 5/10  probe set 0 measured", ("step 0/",)),
+        ("agreement", "step 10/10  probe set 0 measured", ("step 0/",)),
         ("branches", "step 8/15  module conv0.filters1", ("step 3/", "conv0.filters0")),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_two_newest_states_are_kept(tmp_path):
     assert resume.load_state(tmp_path, {"data_hash": "d"})["n"] == 3
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from([resume.STATE, SEAL]),
     place=st.floats(0, 1, exclude_max=True),

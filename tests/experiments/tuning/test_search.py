@@ -112,8 +112,7 @@ def done(tmp_path_factory):
         for trainer, status in zip(trainers, (130, 0), strict=True):
             patch.setattr(tune.Trainer, "train", lambda self, runs, trainer=trainer: trainer.train(runs))
             assert (
-                main([*given, "--only", "digits,mat,freezeout", "--cache", str(folder), "--runs", str(folder / "runs")])
-                == status
+                main([*given, "--only", "digits,mat", "--cache", str(folder), "--runs", str(folder / "runs")]) == status
             )
     assert len(trainers[0].trained) == 5 and not {*trainers[0].trained} & {*trainers[1].trained}, "nothing is lost"
     return folder
@@ -125,18 +124,18 @@ def log(done):
 
 
 def test_every_run_of_a_rung_spends_the_compute_of_vanillas_default(log):
-    """Within a step and a probe above it; methods that go by steps stay within it."""
+    """Within a step and a probe above it; vanilla, which goes by steps, stays within it."""
     for _, rung in log.groupby("rung"):
         [most] = rung.loc[(rung["method"] == "vanilla") & (rung["configuration"] == 0), "macs"]
         step = most / round(14 * rung["share"].iloc[0])  # digits has 14 batches
         paid = rung[rung["method"] == "mat"]
         assert (paid["macs"] >= most).all() and (paid["macs"] < most + 4 * step).all()
-        assert (rung.loc[rung["method"].isin(["vanilla", "freezeout"]), "macs"] <= most).all()
+        assert (rung.loc[rung["method"] == "vanilla", "macs"] <= most).all()
 
 
 def test_every_method_has_as_many_configurations_on_the_tunings_seeds(log):
     asked = log[log["competes"]].groupby(["method", "rung"])["configuration"].nunique()
-    assert asked.unstack().to_numpy().tolist() == [[4, 2]] * 3
+    assert asked.unstack().to_numpy().tolist() == [[4, 2]] * 2
     assert set(log["seed"]) == {100}
     best = (
         log[log["competes"] & (log["rung"] == 0)]
@@ -149,7 +148,7 @@ def test_every_method_has_as_many_configurations_on_the_tunings_seeds(log):
 
 def test_the_same_search_again_trains_nothing_and_says_the_same(done, log):
     trainer = Trainer(done / "runs")
-    chosen, rows = search(done, ["digits", "mat", "freezeout"]).carry_out(trainer.train, done / "runs", "again")
+    chosen, rows = search(done, ["digits", "mat"]).carry_out(trainer.train, done / "runs", "again")
     assert trainer.trained == []
     assert {row["run"]: row["loss"] for row in rows} == dict(zip(log["run"], log["loss"], strict=True))
     kept = read_scale(done / "small.yaml").tuned["digits"]
@@ -201,7 +200,7 @@ def edit(content, path, value):
     ("path", "value", "said"),
     [
         (("digits", "mat", "settings", "alhpa"), 1, "methods.mat_best, as tuned for digits: unknown key 'alhpa'"),
-        (("digits", "mat", "how", "budget"), 9, "digits: freezeout was tuned with budget 4, mat with 9"),
+        (("digits", "mat", "how", "budget"), 9, "digits: mat was tuned with budget 9, vanilla with 4"),
         (("digits", "mat", "loss"), "low", "tuned/small.yaml.tasks.digits.mat.loss: expected a number, got 'low'"),
         (("digits", "mat", "how", "seeds"), [0], "seed 0 is one of the scale's seeds"),
     ],
@@ -221,9 +220,9 @@ def test_what_was_tuned_is_read_strictly(done, tmp_path, path, value, said):
 
 
 def test_a_method_that_is_tuned_later_must_be_tuned_alike(done):
-    with pytest.raises(InputError, match=r"tuned settings of digits: freezeout was tuned with budget 4, .* with 6"):
+    with pytest.raises(InputError, match=r"tuned settings of digits: mat was tuned with budget 4, .* with 6"):
         found = read_scale(done / "small.yaml").tuned
-        Search.of(read_scale(done / "small.yaml"), read_tuning(done / "tuning.yaml"), 6, ["digits", "mat"], found)
+        Search.of(read_scale(done / "small.yaml"), read_tuning(done / "tuning.yaml"), 6, ["digits", "vanilla"], found)
 
 
 def test_runs_that_others_start_from_are_made_on_the_tunings_seeds(tmp_path):
