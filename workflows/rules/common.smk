@@ -17,7 +17,6 @@ sys.excepthook = one_line
 
 import json
 from contextlib import suppress
-from functools import cache
 from os import environ
 from os.path import relpath
 from pathlib import Path
@@ -173,17 +172,11 @@ def run_threads(wildcards):
     return RUNS[wildcards.run].spec.threads
 
 
-@cache
-def code_of(*origins):
-    """The hash of these modules and files, and of what they import: once for all jobs that stand on them."""
-    return code_version.code_hash(code_version.modules(*origins))
-
-
 def run_code(wildcards):
     """What of the code can change the run's numbers, those that it follows included."""
     run = RUNS[wildcards.run]
-    followed = RUNS[run.follows].spec.modules() if run.follows else ()
-    return code_of(code_version.TRAINING, *followed, *run.spec.modules())
+    followed = code_version.run_modules(RUNS[run.follows].spec) if run.follows else {}
+    return code_version.code_hash({**followed, **code_version.run_modules(run.spec)})
 
 
 def job_named(wildcards):
@@ -210,17 +203,17 @@ def job_cores(wildcards):
 
 
 def job_code(wildcards):
-    return code_of(STUDIES[wildcards.study].session.__module__, *job_named(wildcards).spec.modules())
+    return code_version.code_hash(STUDIES[wildcards.study].session.modules(job_named(wildcards)))
 
 
 def data_code(wildcards):
     """What of the code reads the task's data and says that its runs fit it."""
-    return code_of(code_version.PREPARING, *task_alone(wildcards).modules())
+    return code_version.code_hash(code_version.run_modules(task_alone(wildcards), code_version.PREPARING))
 
 
 def ceiling_code(wildcards):
     families = sorted({run.spec.model.origin for run in RUNS.values()}, key=str)
-    return code_of(code_version.CEILING, tables.__name__, *tables.modules_of(tables.find("ceiling")), *families)
+    return evidence_code(code_version.CEILING, tables.__name__, *tables.modules_of(tables.find("ceiling")), *families)
 
 
 def ceiling_json(wildcards):
@@ -245,13 +238,18 @@ def table_measured(wildcards):
     return MEASURED[table.needs] if table.measured else []
 
 
+def evidence_code(*modules):
+    """What of the code can change what is made from records: these modules and what they import."""
+    return code_version.code_hash(code_version.modules(*modules))
+
+
 def table_code(wildcards):
-    return code_of(tables.__name__, *tables.modules_of(RECORDS[wildcards.table]))
+    return evidence_code(tables.__name__, *tables.modules_of(RECORDS[wildcards.table]))
 
 
 def report_code(wildcards):
     every = sorted({module for table in RECORDS.values() for module in tables.modules_of(table)})
-    return code_of("mat.evidence.report.files", *every)
+    return evidence_code("mat.evidence.report.files", *every)
 
 
 def figure_tables(wildcards):

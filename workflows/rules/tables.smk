@@ -15,7 +15,7 @@ rule collect:
     resources:
         mem_mb=1000,
     params:
-        code=code_of("mat.evidence.runs.pool", "mat.evidence.runs.pooled"),
+        code=evidence_code("mat.evidence.runs.pool", "mat.evidence.runs.pooled"),
         folders=run_folders,
         selection=SELECTION,
         tables=subpath(output[0], parent=True),
