@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mat.records.columns import SPECTRUM
 
-# what every study says of a job, in every row; ``code``: JSON, hash by module
+# what every study says of a job, in every row; ``code``, in the first at least: JSON, hash by module
 JOB = (
     *("scale", "family", "task", "model", "seed", "job", "setup", "steps", "diverged"),
     *("code_hash", "code", "data_hash"),

@@ -34,6 +34,8 @@ COMMANDS = ("mat.experiments.cli.commands.step", "mat.experiments.training.run")
 DRAWING = "matplotlib.pyplot"  # of the figures' scripts, which are no modules
 PATIENCE = 5.0  # seconds that a call may take to arrive
 DEATH_OF_PARENT = 1  # Linux's prctl: the signal that comes with it
+# the C library's mallopt: blocks up to so many bytes come from the heap, which gives back what is free beyond so many
+HEAP = {-3: 2**25, -1: 2**30}
 
 
 @click.command(hidden=True)
@@ -45,6 +47,7 @@ def serve(main: Callable[[list[str]], int], modules: tuple[str, ...]) -> None:
     Prints the path of its socket; ends when its standard input does, and all that it runs with it.
     """
     server = Server(modules, main)
+    keep_memory()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="mat-"))  # for this user alone
     path = folder / "socket"
@@ -232,6 +235,14 @@ def _import(name: str) -> None:
     except ModuleNotFoundError:
         module, _, what = name.rpartition(".")
         getattr(importlib.import_module(module), what)
+
+
+def keep_memory() -> None:
+    """Let forks keep what they free for what they allocate next: the system clears every page that it gives again."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library than GNU's
+            for parameter, value in HEAP.items():
+                ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def set_threads(count: int) -> None:

@@ -158,9 +158,9 @@ class Session(ABC):
         identity = {"run": job.name, "code_hash": code_hash(code)}
         resume.complete(session, states, identity, report, save_every)
         session.loop.prefetch.close()
-        table = session.table().assign(
-            **session.about(), code_hash=identity["code_hash"], code=json.dumps(code, sort_keys=True)
-        )
+        table = session.table().assign(**session.about(), code_hash=identity["code_hash"])
+        # once: it is longer than all else in a row
+        table["code"] = [json.dumps(code, sort_keys=True), *[""] * (len(table) - 1)]
         write_record(table, out)
         write_seal(beside(out), [out.name])
         remove(states)

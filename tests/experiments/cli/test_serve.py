@@ -279,6 +279,29 @@ def test_no_command_is_taken_once_the_code_has_changed(tmp_path, monkeypatch, ed
     assert not server.takes(asked)
 
 
+KEEPS = """
+import resource
+from mat.experiments.cli import serve
+
+def new_from_the_system():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [b"x" * 2**22 for _ in range(8)]
+    del blocks
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 2**22
+
+serve.keep_memory()
+new_from_the_system()
+print(new_from_the_system())
+"""
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()), reason="GNU's C library alone")
+def test_what_a_command_frees_is_what_it_allocates_next():
+    """Not one of eight blocks is new from the system, where the C library by itself asks again for most of them."""
+    process = subprocess.run([sys.executable, "-c", KEEPS], capture_output=True, text=True, check=True)
+    assert float(process.stdout) < 1
+
+
 def test_what_is_imported_is_what_the_code_names_anywhere():
     named = code_version.imports(code_version.TRAINING, *MODULES)
     assert {"mat.experiments.training.loop", "mat.methods.mat", "torchvision.models.vgg.VGG"} <= set(named)

@@ -49,6 +49,14 @@ def test_a_resumed_measurement_is_bit_identical(study, last, before, tmp_path, r
 
 
 @every_study
+def test_a_table_says_once_what_code_it_stands_on(study, request):
+    measured = request.getfixturevalue(study)
+    first, *others = measured["code"]
+    assert json.loads(first) == STUDIES[study].session.modules(job(study)) and set(others) == {""}
+    assert measured["code_hash"].nunique() == 1
+
+
+@every_study
 def test_a_finished_table_is_not_measured_again_and_another_is_refused(study, tmp_path, request):
     measured, out, lines = request.getfixturevalue(study), tmp_path / "vgg.csv.gz", []
     asked = STUDIES[study].session
