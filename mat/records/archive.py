@@ -56,13 +56,22 @@ class Item(NamedTuple):
         return {self.place: self.path, f"{beside(Path(self.place)).as_posix()}": beside(self.path)}
 
 
+def run_of(folder: Path) -> Item:
+    """The record of a run's folder. Raises InputError for one that is not whole."""
+    run = read_run(folder).run
+    return Item(f"{run['labels'].get('scale')}/{RUNS}/{run['name']}", folder)
+
+
 def items_of(folder: Path) -> list[Item]:
-    """The records of a run's folder, or of the folder of a scale's results. Raises InputError for any other folder, and
-    for a run that is not finished."""
+    """The records of a run's folder with what was prepared for its task, or of the folder of a scale's results without
+    the runs that are ``unfinished``. Raises InputError for any other folder, and for a run's that is not whole."""
     if (folder / RUN).is_file():
-        run = read_run(folder).run
-        return [Item(f"{run['labels'].get('scale')}/{RUNS}/{run['name']}", folder)]
-    runs = [item for path in _visible(folder / RUNS) for item in items_of(path)]
+        task = read_run(folder).run["labels"].get("task")
+        prepared, found = folder.absolute().parents[1] / DATA / f"{task}.json", run_of(folder)
+        scale = found.place.split("/")[0]
+        return [found, *([Item(f"{scale}/{DATA}/{prepared.name}", prepared)] if beside(prepared).is_file() else [])]
+    left = unfinished(folder)
+    runs = [run_of(path) for path in _visible(folder / RUNS) if path not in left]
     scales = sorted({item.place.split("/")[0] for item in runs})
     if len(scales) != 1:
         found = f"runs of {len(scales)} scales ({', '.join(scales)})" if scales else "no run"
@@ -73,6 +82,11 @@ def items_of(folder: Path) -> list[Item]:
     return [*runs, *(Item(f"{scales[0]}/{path.parent.name}/{path.name}", path) for path in sealed)]
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """The runs in the folder of a scale's results of which nothing is written yet: they train, or were interrupted."""
+    return [path for path in _visible(folder / RUNS) if not any((path / name).exists() for name in FILES)]
+
+
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
@@ -81,6 +95,10 @@ def export(folders: Iterable[Path], out: Path) -> list[Item]:
     """Write the records in ``folders`` (``items_of``) to the zip file ``out``; what it holds. Raises InputError for a
     record that is not whole, or not as it was written."""
     items = [item for folder in folders for item in items_of(folder)]
+    items = [
+        *(item for item in items if item.kind == RUNS),
+        *dict.fromkeys(item for item in items if item.kind != RUNS),
+    ]
     write(items, out)
     return items
 

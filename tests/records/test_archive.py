@@ -83,6 +83,18 @@ def test_equal_records_are_equal_bytes_whenever_they_were_written(home, pack, tm
     assert (tmp_path / "runs-alone.zip").stat().st_size < pack.stat().st_size
 
 
+def test_runs_alone_take_what_was_prepared_for_them_along_once_and_the_unfinished_of_a_scale_stay(home, tmp_path):
+    home = shutil.copytree(home, tmp_path / "demo")
+    runs = sorted((home / "runs").glob("[!.]*"))
+    (home / "runs/training").mkdir()
+    assert archive.unfinished(home) == [home / "runs/training"]
+    for folders in (runs, [home]):
+        archive.export(folders, tmp_path / "runs.zip")
+        states = taken_in(tmp_path / "runs.zip", tmp_path / f"there-{len(folders)}")
+        assert [place for place in states if "/data/" in place] == ["demo/data/digits.json"]
+        assert {place.split("/")[2] for place in states if "/runs/" in place} == {path.name for path in runs}
+
+
 def test_what_is_taken_in_twice_is_compared_and_stays(pack, tmp_path):
     results = tmp_path / "there"
     taken_in(pack, results)
@@ -229,9 +241,11 @@ def test_what_is_no_record_is_not_packed(home, tmp_path):
     run = next((home / "runs").glob("[!.]*"))
     shutil.copytree(run, tmp_path / "cut")
     (tmp_path / "cut/final.json").unlink()
+    shutil.copytree(tmp_path / "cut", tmp_path / "runs-cut/runs/cut")
     for folders, said in (
         ([tmp_path / "cut"], "incomplete"),
         ([tmp_path], "holds no run"),
+        ([tmp_path / "runs-cut"], "incomplete"),
         ([run, run], "given twice"),
     ):
         with pytest.raises(InputError, match=said):

@@ -102,7 +102,7 @@ def _items(own: Place) -> list[archive.Item]:
     """The records that the tables stand on: runs, what studies measured, what was prepared for the tasks."""
     tables = catalogue.load(own.tables)
     home, scale = tables.home, tables.scale
-    runs = [item for name in tables.runs["run"] for item in archive.items_of(run_folder(home, name))]
+    runs = [archive.run_of(run_folder(home, name)) for name in tables.runs["run"]]
     sources = {name for file in provenance.load(own.tables)["files"].values() for name in file["from"]}
     paths = [own.root / name for name in sorted(sources)] + sorted((home / archive.DATA).glob("*.json"))
     sealed = [path for path in paths if beside(path).is_file()]

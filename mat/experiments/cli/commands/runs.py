@@ -22,13 +22,16 @@ def runs() -> None:
 def export(folders: tuple[Path, ...], out: Path) -> None:
     """Put the records of runs into one zip file, with their SHA-256 sums and without weights.
 
-    DIR is a run's folder, or a scale's results, such as results/demo: with its studies' records and what was prepared.
+    DIR is a run's folder, or a scale's results, such as results/demo: with its studies' records. What was prepared for
+    a run's task goes with it. Runs of a scale that are not finished are left out.
     """
     from mat.records import archive
 
-    items = archive.export(folders, out)
+    items, left = archive.export(folders, out), [path for folder in folders for path in archive.unfinished(folder)]
     size, count = out.stat().st_size, sum(item.kind == archive.RUNS for item in items)
     print(f"{out}: {_said(items)}; {size} bytes, {size // count} for each run")
+    if left:
+        print(f"not finished, left out: {', '.join(path.name for path in left)}")
 
 
 @runs.command(name="import")
