@@ -34,7 +34,7 @@ BACKGROUND = 1
 AT_ONCE = 1 << 22  # numbers of 8 bytes that are made at a time
 MOST = 1 << 26  # words of all splits together; about 30 bytes each of what is evaluated, 4 of the rest
 MOST_WORK = 1 << 40  # multiply-adds of the exact bounds: some minutes of one core
-LARGEST = 1 << 11  # words, and so pairs of a topic and a syntactic state: tables of at most 32 MiB each, some ten at a time
+LARGEST = 1 << 11  # words, and pairs of a topic and a syntactic state: tables of at most 32 MiB each
 Words = Annotated[int, Range(ge=2, le=LARGEST)]
 Factor = Annotated[int, Range(ge=1, le=LARGEST)]  # topics, syntactic states
 SourceSeed = Annotated[int, Range(ge=0)]
@@ -94,8 +94,8 @@ def check_text(sequences: Mapping[str, int], length: int, words: int, states: in
     work = evaluated * length * passes * states * (2 * states + words)
     if work > MOST_WORK:
         raise InputError(
-            f"the best possible losses may take {MOST_WORK:.1e} multiply-adds, got {work:.1e} of {evaluated:,} sequences "
-            f"of {length} with {words} words and topics x syntax = {states}; lower validation, test or one of these"
+            f"the best possible losses may take {MOST_WORK:.1e} multiply-adds, got {work:.1e} of {evaluated:,} "
+            f"sequences of {length} with {words} words and topics x syntax = {states}; lower one of these"
         )
 
 
