@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from mat.experiments.cli.main import main
 from mat.experiments.cli.serve import DEATH_OF_PARENT
 from tests.campaign.outcomes import Ended
 
-LIMIT = 300.0  # seconds that a command may take, on a busy machine too
+LIMIT = 300  # processor seconds that a process of a command may take, whatever else the machine does
+HANGS = 1800.0  # seconds after which a command that waits is ended
 WRITES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # Python's names of these events
 
 
@@ -55,19 +57,20 @@ class Command:
         with suppress(ProcessLookupError):
             os.killpg(self.process, number)
 
-    def wait(self, seconds: float = LIMIT) -> Ended:
-        """Until it ends; one that takes longer than ``seconds`` is ended."""
+    def wait(self, seconds: float = HANGS) -> Ended:
+        """Until it ends; one that takes longer than ``seconds``, or more of the processor than ``LIMIT``, is ended."""
         status, until = None, time.monotonic() + seconds
-        while status is None:
+        while True:
             ended, found = os.waitpid(self.process, os.WNOHANG)
             if ended:
                 status = os.waitstatus_to_exitcode(found)
-            elif time.monotonic() > until:
+                status = None if status == -signal.SIGXCPU else status
+                break
+            if time.monotonic() > until:
                 self.send(signal.SIGKILL)
                 os.waitpid(self.process, 0)
                 break
-            else:
-                time.sleep(0.01)
+            time.sleep(0.01)
         said = self.said.read_text(errors="replace")
         self.said.unlink()
         return Ended(status, said)
@@ -133,6 +136,7 @@ def _become(number: int, folder: Path, before: Callable[[], None], run: Callable
     status = 1
     try:
         os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, resource.RLIM_INFINITY))
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL)
         for received in (signal.SIGTERM, signal.SIGHUP):

@@ -4,6 +4,7 @@ import pickle
 import random
 import re
 import signal
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -144,3 +145,17 @@ def test_states_of_runs_are_no_results_of_a_workflow_but_may_not_stay(tmp_path):
     (runs / ".state/one.lock").touch()
     assert {name.partition("/")[0] for name in workflow.results(tmp_path)} == {"one"}
     assert workflow.states(tmp_path) == ["one-0123"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_command_that_does_not_end_is_ended(waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.campaign import commands
+
+    monkeypatch.setattr(commands, "LIMIT", 1)
+
+    def run(argv: list[str]) -> None:
+        while True:
+            time.sleep(waits)
+
+    ended = commands.Command([], tmp_path, run=run).wait(*([0.1] if waits else []))
+    assert ended.status is None

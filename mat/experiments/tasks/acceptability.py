@@ -11,6 +11,7 @@ and P(real | x) follows by Bayes' rule: exact, by the forward algorithm in float
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,8 @@ class Settings:
         check_limits(self)
         check_most("window", self.window, self.length)
         check_source(self.words, self.topics, self.syntax)
-        check_text(self.sizes, self.length)
+        places = self.length - self.window + 1
+        check_text(self.sizes, self.length, self.words, self.topics * self.syntax, places + 1)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -133,12 +135,14 @@ def sentences(source: MarkovSource, settings: Settings, split: str, count: int) 
 def log_odds(source: MarkovSource, text: np.ndarray, window: int) -> np.ndarray:
     """ln P(real | x) / P(disturbed | x) [N] of sentences ``text`` [N, S] when both are equally likely before."""
     places = text.shape[1] - window + 1
-    disturbed = []
-    for place in range(places):
+
+    def turned(place: int) -> np.ndarray:
         back = text.copy()
         back[:, place : place + window] = text[:, place : place + window][:, ::-1]
-        disturbed.append(markov_bounds.log_likelihood(source, back))
-    return markov_bounds.log_likelihood(source, text) - np.logaddexp.reduce(disturbed, 0) + np.log(places)
+        return markov_bounds.log_likelihood(source, back)
+
+    disturbed = reduce(np.logaddexp, map(turned, range(places)))
+    return markov_bounds.log_likelihood(source, text) - disturbed + np.log(places)
 
 
 def _encoded(text: np.ndarray, words: int) -> Encoded:

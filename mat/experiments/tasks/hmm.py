@@ -59,7 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_limits(self)
         check_source(self.words, self.topics, self.syntax)
-        check_text(self.sizes, self.length)
+        check_text(self.sizes, self.length, self.words, self.topics * self.syntax)
 
     @property
     def sizes(self) -> dict[str, int]:

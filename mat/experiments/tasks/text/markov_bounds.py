@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mat.experiments.tasks.text.markov_source import WHOLE, MarkovSource
+from mat.experiments.tasks.text.markov_source import WHOLE, MarkovSource, pieces
 from mat.experiments.tasks.text.masking import NOT_COUNTED, channel, selected_channel
 
 
@@ -22,20 +22,23 @@ def masked_loss(source: MarkovSource, inputs: np.ndarray, labels: np.ndarray) ->
 
     ``inputs`` [N, S]: corrupted words, [MASK] = V; ``labels`` [N, S]: the true word, -100 if not selected.
     """
-    sequence, position = np.nonzero(labels != NOT_COUNTED)
-    guesses = masked_guesses(source, inputs)[sequence, position]
-    return float(-np.log(guesses[np.arange(len(guesses)), labels[sequence, position]]).mean())
+    losses = []
+    for piece in pieces(len(inputs), inputs.shape[1] * (source.words + source.states)):
+        at = np.nonzero(labels[piece] != NOT_COUNTED)
+        guesses = masked_guesses(source, inputs[piece], at)
+        losses.append(-np.log(guesses[np.arange(len(guesses)), labels[piece][at]]))
+    return float(np.concatenate(losses).mean())
 
 
-def masked_guesses(source: MarkovSource, inputs: np.ndarray) -> np.ndarray:
-    """P(true word | corrupted sequence, this position is selected), float64 [N, S, V], at each position.
+def masked_guesses(source: MarkovSource, inputs: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """P(true word | corrupted sequence, this position is selected), float64 [k, V].
 
-    ``inputs`` [N, S]: corrupted words, [MASK] = V.
+    ``inputs`` [N, S]: corrupted words, [MASK] = V; ``at``: sequences [k] and positions [k] that are asked about.
     """
     _, _, emission = probabilities(source)
     seen_likelihood = (emission @ channel(source.words)).T[inputs]
     before, after = _forward(source, seen_likelihood), _backward(source, seen_likelihood)
-    guesses = ((before * after) @ emission) * selected_channel(source.words).T[inputs]
+    guesses = ((before[at] * after[at]) @ emission) * selected_channel(source.words).T[inputs[at]]
     return guesses / guesses.sum(-1, keepdims=True)
 
 
@@ -47,8 +50,11 @@ def causal_loss(source: MarkovSource, tokens: np.ndarray) -> float:
 def log_likelihood(source: MarkovSource, tokens: np.ndarray) -> np.ndarray:
     """ln P(x) [N] of clean ``tokens`` [N, S]."""
     _, _, emission = probabilities(source)
-    likelihood = emission.T[tokens]
-    return np.log((_forward(source, likelihood) * likelihood).sum(-1)).sum(-1)
+    found = np.empty(len(tokens))
+    for piece in pieces(len(tokens), tokens.shape[1] * source.states):
+        likelihood = emission.T[tokens[piece]]
+        found[piece] = np.log((_forward(source, likelihood) * likelihood).sum(-1)).sum(-1)
+    return found
 
 
 def probabilities(source: MarkovSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

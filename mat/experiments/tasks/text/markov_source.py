@@ -15,7 +15,7 @@ PCG64 output (whose stream NumPy keeps, NEP 19), and sampling compares the one w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -31,9 +31,12 @@ TOPIC_STAYS = WHOLE * 31 // 32
 SYNTAX_ADVANCES = WHOLE * 15 // 16
 PREFERENCE = (512, 256, 128, 64)
 BACKGROUND = 1
-MOST = 1 << 26  # words of all splits together; 48 bytes each while they are drawn
-Words = Annotated[int, Range(ge=2, le=WHOLE // 4)]
-Factor = Annotated[int, Range(ge=1, le=WHOLE // 4)]  # topics, syntactic states
+AT_ONCE = 1 << 22  # numbers of 8 bytes that are made at a time
+MOST = 1 << 26  # words of all splits together; about 30 bytes each of what is evaluated, 4 of the rest
+MOST_WORK = 1 << 40  # multiply-adds of the exact bounds: some minutes of one core
+LARGEST = 1 << 11  # words, and pairs of a topic and a syntactic state: tables of at most 32 MiB each
+Words = Annotated[int, Range(ge=2, le=LARGEST)]
+Factor = Annotated[int, Range(ge=1, le=LARGEST)]  # topics, syntactic states
 SourceSeed = Annotated[int, Range(ge=0)]
 
 
@@ -60,6 +63,11 @@ class MarkovSource:
         """Number of words V."""
         return self.emission.shape[2]
 
+    @property
+    def states(self) -> int:
+        """Number of hidden states, pairs of a topic and a syntactic state."""
+        return self.emission[..., 0].size
+
 
 def check_source(words: int, topics: int, syntax: int) -> None:
     """Raise InputError for fewer than topics x syntax words, as then two topics would prefer the same word."""
@@ -70,14 +78,31 @@ def check_source(words: int, topics: int, syntax: int) -> None:
         )
 
 
-def check_text(sequences: Mapping[str, int], length: int) -> None:
-    """Raise InputError for more text than is drawn at once."""
-    words = sum(sequences.values()) * length
-    if words > MOST:
+def check_text(sequences: Mapping[str, int], length: int, words: int, states: int, passes: int = 1) -> None:
+    """Raise InputError for more text than is held, or more work than its exact bounds may be.
+
+    Forward-backward over S ``states`` and V ``words``: 2 S^2 + S V multiply-adds a word, of validation and test,
+    ``passes`` times.
+    """
+    text = sum(sequences.values()) * length
+    if text > MOST:
         raise InputError(
             f"train, validation and test may have {MOST:,} words together, got {sum(sequences.values()):,} sequences "
             f"of {length}; lower one of them"
         )
+    evaluated = sequences["validation"] + sequences["test"]
+    work = evaluated * length * passes * states * (2 * states + words)
+    if work > MOST_WORK:
+        raise InputError(
+            f"the best possible losses may take {MOST_WORK:.1e} multiply-adds, got {work:.1e} of {evaluated:,} "
+            f"sequences of {length} with {words} words and topics x syntax = {states}; lower one of these"
+        )
+
+
+def pieces(rows: int, numbers: int) -> Iterator[slice]:
+    """All of so many ``rows`` in order, so many at a time that ``numbers`` of each take 32 MiB, or one."""
+    size = max(1, AT_ONCE // numbers)
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def make_source(words: int, topics: int, syntax: int, seed: int) -> MarkovSource:
@@ -150,19 +175,28 @@ def sample(source: MarkovSource, sequences: int, length: int, seed: int, split: 
 
     Splits are separate streams, and more sequences of a split begin with the same ones.
     """
-    raw = np.random.PCG64(stream_seed(seed, "markov", split)).random_raw(sequences * length * 3)
-    draws = (raw >> np.uint64(64 - BITS)).astype(np.int64).reshape(sequences, length, 3)
-    topic_moves, syntax_moves = source.topic_moves.cumsum(-1), source.syntax_moves.cumsum(-1)
-    emission = source.emission.cumsum(-1)
+    raw = np.random.PCG64(stream_seed(seed, "markov", split))
+    topic_start, syntax_start = _cumulative(source.topic_start[None]), _cumulative(source.syntax_start[None])
+    topic_moves, syntax_moves = _cumulative(source.topic_moves), _cumulative(source.syntax_moves)
+    emission = _cumulative(source.emission)
     text = np.empty((sequences, length), dtype=np.int32)
-    topic_rows, syntax_rows = source.topic_start.cumsum()[None], source.syntax_start.cumsum()[None]
-    for t in range(length):
-        topic, syntax = _pick(topic_rows, draws[:, t, 0]), _pick(syntax_rows, draws[:, t, 1])
-        text[:, t] = _pick(emission[topic, syntax], draws[:, t, 2])
-        topic_rows, syntax_rows = topic_moves[topic], syntax_moves[syntax]
+    for piece in pieces(sequences, 3 * length):
+        here = text[piece]
+        draws = (raw.random_raw(here.size * 3) >> np.uint64(64 - BITS)).astype(np.int64).reshape(*here.shape, 3)
+        topic, syntax = (_pick(start, 0, draws[:, 0, i]) for i, start in enumerate((topic_start, syntax_start)))
+        for t in range(length):
+            if t:
+                topic, syntax = _pick(topic_moves, topic, draws[:, t, 0]), _pick(syntax_moves, syntax, draws[:, t, 1])
+            here[:, t] = _pick(emission, topic * len(source.syntax_start) + syntax, draws[:, t, 2])
     return text
 
 
-def _pick(cumulative: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Inverse of the ``cumulative`` tables [N or 1, n] at the integer ``draws`` [N]."""
-    return (cumulative <= draws[:, None]).sum(-1)
+def _cumulative(table: np.ndarray) -> np.ndarray:
+    """Cumulative rows [R, n] of a ``table`` [..., n], row r lifted by r 2^16: rising through all of them."""
+    rows = table.reshape(-1, table.shape[-1])
+    return rows.cumsum(-1) + WHOLE * np.arange(len(rows))[:, None]
+
+
+def _pick(cumulative: np.ndarray, row: np.ndarray | int, draws: np.ndarray) -> np.ndarray:
+    """Inverse of the ``row`` of lifted ``cumulative`` tables at the integer ``draws`` [N]."""
+    return np.searchsorted(cumulative.reshape(-1), row * WHOLE + draws, side="right") - row * cumulative.shape[1]
