@@ -132,7 +132,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
             line(ax, one.value * factor, one.label, KNOWN)
     if stated is not None and stated["metric"] == metric and np.isfinite(stated["level"]):
         line(ax, stated["level"], f"level {DIRECTIONS[stated['direction']]} {stated['level']:g}", LEVEL)
-    ax.set_ylabel(metrics.title(metric, unit))
+    ax.set_ylabel(metrics.title(metric, unit).replace("× ", "×\u00a0"))  # the factor stays whole
     ax.grid(True)
 
 
