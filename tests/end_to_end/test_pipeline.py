@@ -256,7 +256,7 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
     rules = {
         *("collect", "results", "scores", "controls", "rivals", "learning_rate", "wall_clock", "sensitivity"),
         *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "price_list", "step_times", "figure"),
-        *("trainability", "trainability_modules", "generalisation", "replay", "loss_levels", "twins"),
+        *("trainability", "trainability_modules", "generalisation", "replay", "loss_levels", "saving_factors", "twins"),
         *PAGES,
     }
     assert planned(pipeline.dry_run(part=part)) == rules

@@ -100,7 +100,7 @@ def _more_seeds(found: Outcome, seeds: str) -> str:
     n = min((value.n for value in found.deciding), default=0)
     text = f" How many seeds would decide it: {seeds}."
     if seeds[0].isdigit() or seeds.startswith("more"):
-        text = f" To decide it would take {seeds} seeds at this spread, where {n} were run."
+        text = f" To decide it would take {seeds} seeds at this spread{f', where {n} were run' if n else ''}."
     shown = [
         f"{effect.part} {format.estimate(Interval(least))} {effect.unit}"
         for effect in found.effects

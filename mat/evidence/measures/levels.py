@@ -29,14 +29,24 @@ def falling(curve: pd.DataFrame) -> np.ndarray:
     return optimize.isotonic_regression(np.log(curve["val_loss"].to_numpy(dtype=float)), increasing=False).x
 
 
-def macs_to_level(curve: pd.DataFrame, level: float, ledger: str, charged: bool) -> float:
-    """Total MACs until the fit is at most ``level``, a log loss; NaN where it never is."""
-    fit, total = falling(curve), total_macs(curve, ledger, charged).to_numpy(dtype=float)
+def at_level(curve: pd.DataFrame, level: float, values: pd.Series) -> float:
+    """Of (evaluations,) values the one where the fit is first at most ``level``, a log loss; NaN where it never is."""
+    fit, known = falling(curve), values.to_numpy(dtype=float)
     row = int(np.argmax(fit <= level)) if (fit <= level).any() else -1
     if row < 1:
-        return float(total[0]) if row == 0 else math.nan
+        return float(known[0]) if row == 0 else math.nan
     share = (fit[row - 1] - level) / (fit[row - 1] - fit[row])
-    return float(total[row - 1] + share * (total[row] - total[row - 1]))
+    return float(known[row - 1] + share * (known[row] - known[row - 1]))
+
+
+def macs_to_level(curve: pd.DataFrame, level: float, ledger: str, charged: bool) -> float:
+    """Total MACs until the fit is at most ``level``, a log loss; NaN where it never is."""
+    return at_level(curve, level, total_macs(curve, ledger, charged))
+
+
+def column_to_level(curve: pd.DataFrame, level: float, column: str) -> float:
+    """A column of the curve there: steps, or the MACs of training alone."""
+    return at_level(curve, level, curve[column])
 
 
 def log_levels(tables: Tables, task: str, reference: str = REFERENCE) -> dict[float, float]:
