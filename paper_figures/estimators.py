@@ -94,7 +94,7 @@ def draw(tables: Tables) -> Figure:
 def shown(name: str) -> str:
     """The estimator as printed: projected_8 is ``projected, r = 8``."""
     kind, _, rounds = name.rpartition("_")
-    return f"projected, r = {rounds}" if kind == "projected" else name.replace("_", " ")
+    return f"projected, r\u00a0=\u00a0{rounds}" if kind == "projected" else name.replace("_", " ")
 
 
 def styles_of(table: pd.DataFrame) -> dict[str, Style]:

@@ -73,7 +73,7 @@ def draw(tables: Tables) -> Figure:
 def shown(name: str) -> str:
     """The estimator as printed: projected_8 is ``projected, r = 8``."""
     kind, _, rounds = name.rpartition("_")
-    return f"{kind}, r = {rounds}" if kind == "projected" else name.replace("_", " ")
+    return f"{kind}, r\u00a0=\u00a0{rounds}" if kind == "projected" else name.replace("_", " ")
 
 
 def marks_of(table: pd.DataFrame) -> dict[tuple[str, int], tuple[str, str]]:

@@ -158,7 +158,7 @@ def test_the_sanity_figure_shows_losses_metric_level_and_known_values(glue):
     axes = figure.axes
     # a pair of panels per task; the text's metric is its loss, so it has one
     assert len(axes) == 2 * 6 + 1
-    by_label = {ax.get_ylabel(): ax for ax in axes}
+    by_label = {ax.get_ylabel().replace("\n", " "): ax for ax in axes}
     assert {"loss, nats", "loss, squared points", "accuracy, %", "f1, %", "pearson ×\u00a0100"} == set(by_label)
     assert "level ≥ 80" in texts(by_label["f1, %"])
     assert "majority" in texts(by_label["accuracy, %"])
