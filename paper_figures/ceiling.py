@@ -15,6 +15,7 @@ from styles import Style
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.ceiling import reported_saving
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "The ceiling",
@@ -86,10 +87,11 @@ def step(ax: Axes, parts: pd.DataFrame, models: pd.DataFrame) -> None:
 
 
 def bar_name(model: pd.Series) -> str:
-    """Label, batch, and the dense step's work in a unit that needs no zeros."""
+    """Name, the dense step's work in a unit that needs no zeros, batch and modules."""
     macs = model["dense_macs"]
     factor, unit = next(((f, u) for f, u in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if macs >= f), (1e6, "M"))
-    return f"{model['label']}\n{macs / factor:.3g} {unit}MAC\nbatch {model['batch']}"
+    named, work = words.task(model["label"]), f"{macs / factor:.3g} {unit}MAC, batch {model['batch']}"
+    return f"{named}\n{work}\n{model['modules']} modules"
 
 
 def saving(ax: Axes, rows: pd.DataFrame, model: pd.Series) -> None:
@@ -113,7 +115,7 @@ def saving(ax: Axes, rows: pd.DataFrame, model: pd.Series) -> None:
         for end in ("saving_least", "saving_most"):
             ax.plot(x, own[end], color=style.colour, linestyle=style.line, linewidth=0.5, zorder=2)
         ax.plot(x, own["saving_mean"], color=style.colour, linestyle=style.line, zorder=3)
-    ax.set_title(f"{model['label']} ({model['modules']} modules)", pad=3)
+    ax.set_title(words.task(model["label"]), pad=3, fontsize=7.5)
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 70)
     ax.xaxis.set_major_locator(MultipleLocator(25))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -21,8 +22,10 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mat.evidence.catalogue.tables import load
 from mat.evidence.measures.over_seeds import Row
@@ -40,6 +43,7 @@ DPI = 150  # of the PNG, for screens; the PDF is for print
 GRID = 200  # points of a band
 SOURCES = ("vanilla", "mat")  # of spectra, before any other method
 DECORATION = 0.62  # inches of a panel's title, tick labels and axis label
+BESIDE = 0.45  # inches of the labels at a panel's left
 
 
 def nothing(tables: Tables, text: str) -> Figure:
@@ -150,6 +154,12 @@ def _power(value: float, _: int) -> str:
     return f"${ten}$" if digit == "1" else rf"${digit}\times{ten}$"
 
 
+def pages(items: Iterable[Any], most: int) -> list[list[Any]]:
+    """The items, at most so many on a page."""
+    items = list(items)
+    return [items[first : first + most] for first in range(0, len(items), most)]
+
+
 def title(first: str, second: str) -> str:
     """A panel's title, in two lines where one is too long."""
     return f"{first}: {second}" if len(first) + len(second) <= 26 else f"{first}\n{second}"
@@ -191,16 +201,55 @@ def legend(figure: Figure, ncols: int, handlelength: float) -> None:
 
 
 def footer(figure: Figure, *lines: str) -> None:
-    """The lines under the figure that say what it stands on; the axes keep clear of them."""
-    height = (0.05 + 0.125 * len(lines)) / figure.get_size_inches()[1]
-    figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
+    """The lines under the figure that say what it stands on; the axes keep clear of them. It comes last: titles, labels
+    and these lines are broken where they are longer than their places."""
+    for ax in figure.axes:
+        keep_apart(ax)
     place = 0.008, 0.02 / figure.get_size_inches()[1]
-    figure.text(*place, "\n".join(lines), fontsize=7, color="0.3", ha="left", va="bottom")
+    text = figure.text(*place, "\n".join(lines), fontsize=7, color="0.3", ha="left", va="bottom")
+    broken(text, (1 - 2 * place[0]) * figure.bbox.width)
+    height = (0.05 + 0.125 * len(text.get_text().split("\n"))) / figure.get_size_inches()[1]
+    figure.get_layout_engine().set(rect=(0, height, 1, 1 - height))
+
+
+def keep_apart(ax: Axes) -> None:
+    """Break a panel's title and labels where they would reach into its neighbours."""
+    if (place := ax.get_subplotspec()) is None:
+        return
+    grid, figure = place.get_gridspec(), ax.get_figure(root=False)
+    widths, heights = grid.get_width_ratios(), grid.get_height_ratios()
+    wide = sum(widths[place.colspan.start : place.colspan.stop]) / sum(widths) * figure.bbox.width
+    high = sum(heights[place.rowspan.start : place.rowspan.stop]) / sum(heights) * figure.bbox.height
+    for text in (ax.title, ax.xaxis.label):
+        broken(text, wide - BESIDE * figure.dpi)
+    broken(ax.yaxis.label, high - DECORATION * figure.dpi)
+
+
+def broken(text: Text, room: float) -> None:
+    """Break a text's lines between words where they are longer than ``room`` (pixels)."""
+    length = measure(text)
+    lines = []
+    for line in text.get_text().split("\n"):
+        first, *more = line.split(" ") if length(line) > room else [line]
+        lines.append(first)
+        for word in more:
+            if length(f"{lines[-1]} {word}") <= room:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
+    text.set_text("\n".join(lines))
+
+
+def measure(text: Text) -> Callable[[str], float]:
+    """How long (pixels) a line is in the font of ``text``."""
+    renderer = text.get_figure(root=True).canvas.get_renderer()
+    font = text.get_fontproperties()
+    return lambda line: renderer.get_text_width_height_descent(line, font, "$" in line)[0]
 
 
 def save(pages: Sequence[Figure], folder: Path, name: str) -> list[Path]:
-    """Write the pages of a figure as ``name.pdf`` and, below each other, as ``name.png``, without dates, so that equal
-    figures are equal files."""
+    """Write the pages of a figure as ``name.pdf`` and, below each other, as ``name.png`` (whose text ``pages`` has
+    their heights, pixels), without dates, so that equal figures are equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     with PdfPages(paths[0], metadata={"CreationDate": None, "ModDate": None}) as pdf:
@@ -214,7 +263,8 @@ def save(pages: Sequence[Figure], folder: Path, name: str) -> list[Path]:
     whole = Image.new("RGB", (pictures[0].width, sum(each.height for each in pictures)), "white")
     for number, each in enumerate(pictures):
         whole.paste(each, (0, sum(before.height for before in pictures[:number])))
-    whole.save(paths[1], optimize=True)
+    (said := PngInfo()).add_text("pages", " ".join(str(each.height) for each in pictures))
+    whole.save(paths[1], optimize=True, pnginfo=said if len(pages) > 1 else None)
     return paths
 
 

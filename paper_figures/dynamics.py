@@ -30,11 +30,7 @@ def draw(tables: Tables) -> list[Figure]:
     sources = {task: found for task in tables.tasks if (found := common.source(tables, task)) is not None}
     if not sources:
         return [common.nothing(tables, "No finished run recorded spectra.")]
-    tasks = list(sources)
-    return [
-        page(tables, {task: sources[task] for task in tasks[first : first + ON_A_PAGE]})
-        for first in range(0, len(tasks), ON_A_PAGE)
-    ]
+    return [page(tables, dict(shown)) for shown in common.pages(sources.items(), ON_A_PAGE)]
 
 
 def page(tables: Tables, sources: dict[str, tuple[Row, pd.DataFrame]]) -> Figure:

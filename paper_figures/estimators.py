@@ -67,7 +67,7 @@ def draw(tables: Tables) -> Figure:
             ax.yaxis.set_major_locator(MultipleLocator(0.25))
         ours[2].set_xlim(low, 1.06)
         ours[0].set_title(
-            f"{words.task(family)} ({first['task']})\n{first['modules']} modules, {first['logits']} logits\n"
+            f"{words.family(family, first['task'])}\n{first['modules']} modules, {first['logits']} logits\n"
             f"reference: {shown(first['reference']) or 'none'}",
             fontsize=7,
         )
@@ -94,7 +94,7 @@ def draw(tables: Tables) -> Figure:
 def shown(name: str) -> str:
     """The estimator as printed: projected_8 is ``projected, r = 8``."""
     kind, _, rounds = name.rpartition("_")
-    return f"projected, r = {rounds}" if kind == "projected" else name
+    return f"projected, r\u00a0=\u00a0{rounds}" if kind == "projected" else name.replace("_", " ")
 
 
 def styles_of(table: pd.DataFrame) -> dict[str, Style]:

@@ -50,7 +50,7 @@ def draw(tables: Tables) -> Figure:
             panel(ax, rows, cost, marks)
         first = table[table["family"] == family].iloc[0]
         reference = f"{shown(first['reference'])}\nn = {first['reference_n']}" if first["reference"] else "none"
-        axes[0][column].set_title(f"{words.task(family)} ({first['task']})\nreference: {reference}", fontsize=7.5)
+        axes[0][column].set_title(f"{words.family(family, first['task'])}\nreference: {reference}", fontsize=7.5)
         axes[1][column].set_xlabel("a probe, % of an epoch")
     low = table.loc[table["share"] == 1, "tau_mean"].min()
     axes[0][0].set_ylim(min(0.0, low if np.isfinite(low) else 0.0) - 0.08, 1.06)
@@ -73,7 +73,7 @@ def draw(tables: Tables) -> Figure:
 def shown(name: str) -> str:
     """The estimator as printed: projected_8 is ``projected, r = 8``."""
     kind, _, rounds = name.rpartition("_")
-    return f"{kind}, r = {rounds}" if kind == "projected" else name
+    return f"{kind}, r\u00a0=\u00a0{rounds}" if kind == "projected" else name.replace("_", " ")
 
 
 def marks_of(table: pd.DataFrame) -> dict[tuple[str, int], tuple[str, str]]:

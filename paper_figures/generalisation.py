@@ -68,8 +68,10 @@ def draw(tables: Tables) -> Figure:
             ax.set_ylabel(f"{MEASURES[measure]}{points}", fontsize=7)
         first = table[table["family"] == family].iloc[0]
         none = "" if shown else "\nevery branch diverged"
-        name = common.title(words.task(family), f"{first['task']}, {first['loss_unit']}")
-        ours[0].set_title(f"{name}{none}\n{ours[0].get_title()}".strip(), fontsize=7)
+        ours[0].set_title(
+            f"{words.family(family, first['task'])}, {first['loss_unit']}{none}\n{ours[0].get_title()}".strip(),
+            fontsize=7,
+        )
     figure.legend(
         handles=[styles.handle(name, style, markersize=4.5) for name, style in SETS.items()],
         loc="outside upper center", ncols=len(SETS), title=f"modules trained, by {styles.LAMBDA}", title_fontsize=7,
@@ -97,7 +99,8 @@ def panel(ax: Axes, rows: pd.DataFrame, last: bool) -> None:
     ax.set_xlim(-0.6, len(SETS) - 0.4)
     ax.set_xticks(range(len(SETS)), list(SETS) if last else [""] * len(SETS), rotation=60 if last else 0)
     difference = interval_at(rows, {"set": "top", "minus": "bottom"})
-    text = format.interval(difference, format.decimals_for(difference.mean, 2))
+    largest = max(abs(end) for end in (difference.mean, difference.low, difference.high))
+    text = format.interval(difference, format.decimals_for(largest, 2)).replace(", ", ",\u00a0")
     ax.set_title(f"top − bottom:\n{text}", fontsize=7, pad=3)
     ax.grid(True, axis="y")
 

@@ -9,6 +9,7 @@ import pandas as pd
 import styles
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from mat.evidence.measures.curves import LAST, minimum_row
 from mat.evidence.runs import metrics
@@ -33,11 +34,16 @@ LEVEL = {"color": styles.VERMILION, "linewidth": 1.1, "zorder": 1}
 FIFTH = {"color": "0.92", "linewidth": 0, "zorder": 0}
 MINIMUM = {"color": styles.BLUE, "marker": "v", "markersize": 4, "linestyle": "none", "label": "lowest validation loss"}
 KNOWN = {"color": "0.4", "linewidth": 0.9, "linestyle": ":", "zorder": 1}
+ON_A_PAGE = 9  # tasks
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> list[Figure]:
     """One pair of panels per task: losses above, the metric below; the loss alone where the metric is a loss."""
-    tasks = tables.tasks
+    return [page(tables, tasks) for tasks in common.pages(tables.tasks, ON_A_PAGE)]
+
+
+def page(tables: Tables, tasks: list[str]) -> Figure:
+    """The pairs of some tasks, with one legend."""
     figure, places = common.pairs(len(tasks), above=0.45, height=3.0)
     for task, (grid, row, column) in zip(tasks, places, strict=True):
         stated = level(tables, task)
@@ -50,7 +56,7 @@ def draw(tables: Tables) -> Figure:
             metric_panel(axes[1], tables, task, stated)
         loss_panel(axes[0], tables, task, stated)
         end(axes[0], tables, task)
-        axes[0].set_title("\n".join([titled(task, stated), *filter(None, [tables.converged(task)])]))
+        axes[0].set_title(f"{words.task(task)}\n{said(stated, tables.converged(task))}".strip(), fontsize=7.5)
         axes[-1].set_xlabel("epoch")
     common.legend(figure, ncols=4, handlelength=2.5)
     common.footer(
@@ -63,10 +69,9 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-def titled(task: str, stated: pd.Series | None) -> str:
-    """The task, and whether its level was reached."""
-    name = words.task(task)
-    return name if stated is None or not stated["verdict"] else f"{name}: {stated['verdict']}"
+def said(stated: pd.Series | None, converged: str) -> str:
+    """Whether the level was reached, and whether training converged."""
+    return ", ".join(filter(None, ["" if stated is None else stated["verdict"], converged]))
 
 
 def level(tables: Tables, task: str) -> pd.Series | None:
@@ -127,7 +132,7 @@ def metric_panel(ax: Axes, tables: Tables, task: str, stated: pd.Series | None) 
             line(ax, one.value * factor, one.label, KNOWN)
     if stated is not None and stated["metric"] == metric and np.isfinite(stated["level"]):
         line(ax, stated["level"], f"level {DIRECTIONS[stated['direction']]} {stated['level']:g}", LEVEL)
-    ax.set_ylabel(metrics.title(metric, unit))
+    ax.set_ylabel(metrics.title(metric, unit).replace("× ", "×\u00a0"))  # the factor stays whole
     ax.grid(True)
 
 
@@ -151,7 +156,8 @@ def line(ax: Axes, value: float, label: str, style: dict[str, object]) -> None:
     ax.axhline(value, **style)
     ax.annotate(
         label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, 1.5), textcoords="offset points",
-        ha="right", va="bottom", fontsize=7, color=style["color"],
+        ha="right", va="bottom", fontsize=7, color=style["color"], zorder=4,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
     )  # fmt: skip
 
 

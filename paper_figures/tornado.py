@@ -25,32 +25,44 @@ FIGURE = {
 
 COLUMNS = 2
 ROW = 0.15  # inches per alternative
+ABOVE = 0.7  # inches of the legend and the footer
 KEPT = {"facecolor": "0.8", "edgecolor": "0.35", "linewidth": 0.5}
 CHANGED = {"facecolor": styles.ORANGE, "edgecolor": styles.BLACK, "linewidth": 0.6, "hatch": "////"}
 DEFAULT = {"color": styles.VERMILION, "linewidth": 1.2}
 WHISKER = {"color": styles.BLACK, "linewidth": 0.8}
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> list[Figure]:
     """One panel per task and measure; a bar per alternative from the default's effect to its own, the largest change
-    on top."""
+    on top. As many pages as they need."""
     table = tables.made.get("sensitivity")
     if table is None or table.empty:
-        return common.nothing(tables, "No alternative of the ambiguity register was run at this scale.")
-    parts = {key: ordered(rows) for key, rows in table.groupby(["task", "claim"], sort=True)}
-    heights = [len(rows) for rows in parts.values()]
-    pairs = [max(heights[start : start + COLUMNS]) for start in range(0, len(heights), COLUMNS)]
-    inches = [common.DECORATION + 0.2 + ROW * count for count in pairs]
+        return [common.nothing(tables, "No alternative of the ambiguity register was run at this scale.")]
+    parts = [(*key, ordered(rows)) for key, rows in table.groupby(["task", "claim"], sort=True)]
+    found: list[list[tuple[float, list]]] = [[]]
+    for line in common.pages(parts, COLUMNS):
+        high = common.DECORATION + 0.1 + ROW * max(len(rows) for *_, rows in line)
+        if found[-1] and ABOVE + high + sum(inches for inches, _ in found[-1]) > common.PAGE:
+            found.append([])
+        found[-1].append((high, line))
+    return [page(tables, table, lines) for lines in found]
+
+
+def page(tables: Tables, table: pd.DataFrame, lines: list[tuple[float, list]]) -> Figure:
+    """Lines of panels (inches, and task, claim and rows of each), with one legend."""
+    inches = [high for high, _ in lines]
     figure, grid = plt.subplots(
-        len(pairs), COLUMNS, squeeze=False, figsize=(common.WIDTH, 0.6 + sum(inches)), height_ratios=inches
+        len(lines), COLUMNS, squeeze=False, figsize=(common.WIDTH, ABOVE + sum(inches)), height_ratios=inches
     )
-    for ax in grid.flat[len(parts) :]:
-        ax.set_axis_off()
-    for ax, ((task, claim), rows) in zip(grid.flat, parts.items(), strict=False):
-        panel(ax, rows)
-        measure = rows["measure"].iloc[0]
-        ax.set_title(common.title(words.task(task), f"{measure} ({claim})"))
-        ax.set_xlabel(f"{measure},\n{rows['unit'].iloc[0]}")
+    for axes, (_, line) in zip(grid, lines, strict=True):
+        for ax in axes[len(line) :]:
+            ax.set_axis_off()
+        for ax, (task, claim, rows) in zip(axes, line, strict=False):
+            panel(ax, rows)
+            ax.set_ylim(max(len(rows) for *_, rows in line) - 0.5, -0.5)  # bars as thick as beside it
+            measure = rows["measure"].iloc[0]
+            ax.set_title(common.title(words.task(task), f"{measure} ({claim})"))
+            ax.set_xlabel(f"{measure},\n{rows['unit'].iloc[0]}")
     figure.legend(
         handles=[
             Line2D([], [], label="default choice", **DEFAULT),
@@ -82,6 +94,7 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
 def panel(ax: Axes, rows: pd.DataFrame) -> None:
     """Bars and whiskers; hatched, and with a bold name, where the verdict changes."""
     default = float(rows["effect_default"].iloc[0])
+    ax.use_sticky_edges = False  # the default's line keeps off the panel's edge
     for place, row in rows.iterrows():
         value = row["effect_alternative"]
         if not np.isfinite(value):

@@ -51,9 +51,8 @@ def draw(tables: Tables) -> Figure:
             at = rows[rows["checkpoint"] == checkpoint]
             scatter(ax, at, rho(own, checkpoint, "lambda_max", ""), checkpoint, last)
         first = own.iloc[0]
-        ours[0].set_ylabel("loss decrease")
-        name = common.title(words.task(family), f"{first['task']}, {first['loss_unit']}")
-        ours[0].set_title(f"{name}\n{ours[0].get_title()}", fontsize=7.5)
+        ours[0].set_ylabel(f"loss decrease, {first['loss_unit']}")
+        ours[0].set_title(f"{words.family(family, first['task'])}\n{ours[0].get_title()}", fontsize=7.5)
         correlations(ours[-1], own, cells, last)
     kinds = styles.kinds(modules["kind"])
     handles = [styles.handle(*styles.kind_style(kind, kinds), markersize=4) for kind in kinds]

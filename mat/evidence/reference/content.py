@@ -36,7 +36,7 @@ def _pixels(a: Path, b: Path) -> bool:
     from PIL import Image
 
     with Image.open(a) as one, Image.open(b) as two:
-        if (one.mode, one.size) != (two.mode, two.size):
+        if (one.mode, one.size, one.info.get("pages")) != (two.mode, two.size, two.info.get("pages")):
             return False
         left, right = (np.asarray(image).astype(int) for image in (one, two))
     return bool(np.abs(left - right).max() <= SHADE)

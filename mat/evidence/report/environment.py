@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.columns import read
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import flop_unit
 
 SPENT = ("seconds_train", "seconds_probe", "seconds_eval")  # the wait for batches is part of training
@@ -94,7 +94,8 @@ def in_short(results: pd.DataFrame) -> str:
     for _, row in results.iterrows():
         cells = [_reached(row) if how is None else _shown(row, *how, factor) for how in shown.values()]
         metric = str(row["metric"]).replace("_", " ")
-        rows.append((row["task"], row["method"], str(row["n_finished"]), metric, *cells))
+        named = words.task(row["task"]), words.method(row["method"])
+        rows.append((*named, str(row["n_finished"]), metric, *cells))
     return format.markdown_table(header, rows)
 
 

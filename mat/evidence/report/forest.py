@@ -193,4 +193,7 @@ def _without(rows: pd.DataFrame, found: Sequence[Panel], claim: str) -> Iterator
     there = {ALL, *(line.task for panel in found for line in panel.lines)}
     for row in rows[rows["verdict"] != NOT_TESTED].drop_duplicates("task").to_dict("records"):
         if row["task"] not in there:
-            yield anchor(claim, row["task"]), f"{words.task(row['task'])}: {row['verdict']}. {row['reason']}"
+            yield (
+                anchor(claim, row["task"]),
+                f"{words.task(row['task'])}: {row['verdict']}. {words.text(row['reason'])}",
+            )

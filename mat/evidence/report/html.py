@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-import struct
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -134,29 +133,26 @@ def _file(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _picture(picture: Picture, folder: Path) -> dict[str, Any]:
-    width, height = png_size(picture.png)
     caption = re.sub(r"</?p>", "", render(picture.caption, picture.name)).strip()
     return {
         "name": picture.name, "title": picture.title, "caption": Markup(caption), "alt": picture.caption.split("`")[0],
-        "uri": _shown(picture.png), "width": width, "height": height,
-        "pdf": None if picture.pdf is None else _file(picture.pdf, folder),
+        "shown": shown(picture.png), "pdf": None if picture.pdf is None else _file(picture.pdf, folder),
     }  # fmt: skip
 
 
-def _shown(path: Path) -> str:
-    """A PNG as a data URI, in as few colours as a screen needs."""
-    with Image.open(path) as image:
-        few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    few.save(packed := BytesIO(), "PNG", optimize=True)
-    return _uri(_TYPES[".png"], packed.getvalue())
-
-
-def png_size(path: Path) -> tuple[int, int]:
-    """Width and height of a PNG in pixels, from its header. Raises InputError when it is none."""
-    head = path.read_bytes()[:24]
-    if not head.startswith(b"\x89PNG") or len(head) < 24:
-        raise InputError(f"expected a PNG picture, got another file: {path}; draw the figure again")
-    return struct.unpack(">II", head[16:24])
+def shown(path: Path) -> list[dict[str, Any]]:
+    """The pages of a PNG as data URIs, in as few colours as a screen needs. Raises InputError when it is none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+            heights = [int(each) for each in image.info.get("pages", str(image.height)).split()]
+    except OSError as error:
+        raise InputError(f"expected a PNG picture, got another file: {path}; draw the figure again") from error
+    found = []
+    for top, bottom in itertools.pairwise(itertools.accumulate(heights, initial=0)):
+        few.crop((0, top, few.width, bottom)).save(packed := BytesIO(), "PNG", optimize=True)
+        found.append({"uri": _uri(_TYPES[".png"], packed.getvalue()), "width": few.width, "height": bottom - top})
+    return found
 
 
 def _linked(tokens: Sequence[Token]) -> Iterable[Token]:

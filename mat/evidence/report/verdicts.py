@@ -63,7 +63,7 @@ def paragraph(rows: pd.DataFrame, claim: Claim) -> str:
     if tasks.empty or ((tasks["verdict"] == top["verdict"]).all() and not _deciding(rows).size):
         reasons = list(dict.fromkeys(tasks["reason"])) or [top["reason"]]
         more = f" And {len(reasons) - 1} reasons more, below." if len(reasons) > 1 else ""
-        return f"{start}Here: **{top['verdict']}**. {format.capital(reasons[0]).rstrip('.')}.{more}"
+        return f"{start}Here: **{top['verdict']}**. {format.capital(words.text(reasons[0])).rstrip('.')}.{more}"
     groups = [
         f"*{verdict}* on {format.listed(map(words.task, same['task']))}"
         for verdict, same in tasks.groupby("verdict", sort=False)
@@ -93,11 +93,11 @@ def by_task(rows: pd.DataFrame) -> str:
         [
             (
                 "pooled" if row["task"] == ALL else words.task(row["task"]), format.bold(row["verdict"]),
-                (row["part"] or format.MISSING) + ("" if row["decides"] else " (beside)"),
+                (words.text(row["part"]) or format.MISSING) + ("" if row["decides"] else " (beside)"),
                 measured(row) if row["part"] else format.MISSING, str(row["n"]) if row["part"] else format.MISSING,
                 row["ledger"] if row["ledger"] not in ("", "none") else format.MISSING,
                 *(_cell(row[name]) for name in more),
-                row["reason"] if first else "″",
+                words.text(row["reason"]) if first else "″",
             )
             for _, same in shown.groupby("task", sort=False)
             for first, row in zip([True] + [False] * len(same), (row for _, row in same.iterrows()), strict=False)
@@ -176,7 +176,7 @@ def _in_lines(numbers: pd.DataFrame, claim: Claim) -> str:
     lines = []
     for part, same in numbers.groupby("part", sort=False):
         units = same["unit"].unique()
-        lines.append(f"*{part}, {units[0]}*" if len(units) == 1 else f"*{part}*")
+        lines.append(f"*{words.text(part)}, {units[0]}*" if len(units) == 1 else f"*{words.text(part)}*")
         lines += [
             f"{words.task(row.task)} {measured(row, unit=len(units) > 1)}".replace(" [", "\u00a0[")
             for row in same.itertuples()

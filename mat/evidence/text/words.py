@@ -28,6 +28,7 @@ TASKS = {
     "resnet18_tiny_imagenet": "Tiny-ImageNet, ResNet-18", "vit_tiny_imagenet": "Tiny-ImageNet, ViT",
     "resnet18_imagenet": "ImageNet, ResNet-18",
     "bert": "BERT", "resnet": "ResNet", "switch": "Switch", "vgg": "VGG", "vgg_noisy": "VGG, noisy labels",
+    "bert_noisy": "BERT, noisy words", "bert_base": "BERT-base", "vgg16": "VGG16",
 }  # fmt: skip
 METHODS = {
     "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
@@ -47,6 +48,11 @@ def task(label: str) -> str:
     return TASKS.get(label, label)
 
 
+def family(label: str, of: str) -> str:
+    """A family of models trained on the data of the task ``of``."""
+    return f"{task(of).partition(',')[0]}, {task(label)}"
+
+
 def place(label: str) -> str:
     """Where a verdict holds: on a task, or over all of them."""
     return "over all" if label == ALL else task(label)
@@ -58,5 +64,5 @@ def method(label: str) -> str:
 
 
 def text(said: str) -> str:
-    """A text with the methods that it names by a key, such as mat_exact, as people call them."""
-    return re.sub(r"\b(?:mat|\w+_\w+)\b", lambda found: method(found[0]), said)
+    """A text with the methods and tasks that it names by a key, such as mat_exact, as people call them."""
+    return re.sub(r"\b(?:mat|\w+_\w+)\b", lambda found: task(method(found[0])), said)

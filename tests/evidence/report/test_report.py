@@ -8,6 +8,8 @@ import zlib
 
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mat.errors import InputError
 from mat.evidence.catalogue import figures
@@ -222,7 +224,15 @@ def test_figures_without_a_picture_are_no_figures(tmp_path):
     assert [found.item.title for found in figures.there(tmp_path, ROOT / "paper_figures")] == ["Strange"]
     (tmp_path / "strange.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match="expected a PNG picture"):
-        report_html.png_size(tmp_path / "strange.png")
+        report_html.shown(tmp_path / "strange.png")
+
+
+def test_a_figure_of_several_pages_is_a_picture_for_each(tmp_path):
+    (said := PngInfo()).add_text("pages", "2 3")
+    Image.new("RGB", (7, 5), "white").save(tmp_path / "two.png", pnginfo=said)
+    png(tmp_path / "one.png")
+    assert [(each["width"], each["height"]) for each in report_html.shown(tmp_path / "two.png")] == [(7, 2), (7, 3)]
+    assert len(report_html.shown(tmp_path / "one.png")) == 1
 
 
 def test_a_missing_template_is_named(made, tmp_path):
