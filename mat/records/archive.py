@@ -66,10 +66,10 @@ def items_of(folder: Path) -> list[Item]:
     """The records of a run's folder with what was prepared for its task, or of the folder of a scale's results without
     the runs that are ``unfinished``. Raises InputError for any other folder, and for a run's that is not whole."""
     if (folder / RUN).is_file():
-        task, found = read_run(folder).run["labels"].get("task"), run_of(folder)
+        task, item = read_run(folder).run["labels"].get("task"), run_of(folder)
         prepared = folder.absolute().parents[1] / DATA / f"{task}.json"
-        place = f"{found.place.split('/')[0]}/{DATA}/{prepared.name}"
-        return [found, *([Item(place, prepared)] if beside(prepared).is_file() else [])]
+        place = f"{item.place.split('/')[0]}/{DATA}/{prepared.name}"
+        return [item, *([Item(place, prepared)] if beside(prepared).is_file() else [])]
     left = unfinished(folder)
     runs = [run_of(path) for path in _visible(folder / RUNS) if path not in left]
     scales = sorted({item.place.split("/")[0] for item in runs})
