@@ -26,7 +26,7 @@ LEDGER = "executed"
 MAIN = ("vanilla", "mat", "mat_exact", "random", "multirate")
 BEST = 2  # rivals shown
 PAIRED = 6  # tasks at most; more have one panel each
-NCOLS = 7
+NCOLS = 4
 LOG_FROM = 5.0  # a panel whose losses span more than this ratio gets a logarithmic axis
 
 

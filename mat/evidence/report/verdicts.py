@@ -107,7 +107,7 @@ def by_task(rows: pd.DataFrame) -> str:
 
 def in_short(claim: Claim) -> str:
     """The rule in one sentence with its thresholds in their places: when it says supported, or else how it begins."""
-    said = re.search(r"(?<!not )[Ss]upported (?:when|where|only)[^;]*?(?=;|\.(?:\s|$))", claim.rule)
+    said = re.search(r"(?<![Nn]ot )[Ss]upported (?:when|where|only)[^;]*?(?=;|\.(?:\s|$))", claim.rule)
     text = (
         f"Rule: {said[0][0].lower()}{said[0][1:]}." if said else f"Rule: {claim.rule.partition('. ')[0].rstrip('.')}."
     )

@@ -35,6 +35,8 @@ METHODS = {
     "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
     "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
     "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)", "vanilla_short": "vanilla (short)",
+    "vanilla_short_exact": "vanilla (short, exact)",
+    "vanilla_short_residual": "vanilla (short, residual)", "mat_sum_of_logits": "MAT (sum of logits)",
     "largest": "largest λ_max", "gradient_norm": "gradient norm", "random_exact": "random (exact)",
     "random_residual": "random (residual)", "random_once": "random, drawn once", "shuffled": "λ_max shuffled",
     "smallest": "smallest λ_max", "depth_low": "lowest layers first", "depth_high": "highest layers first",
@@ -59,8 +61,9 @@ def place(label: str) -> str:
 
 
 def method(label: str) -> str:
-    """A method as people call it."""
-    return METHODS.get(label, label)
+    """A method as people call it; ``…_best`` is what was tuned."""
+    known = label.removesuffix("_best")
+    return METHODS.get(label, f"{METHODS.get(known, known)} (tuned)" if known != label else label)
 
 
 def text(said: str) -> str:

@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from mat.evidence.claims.load import load_claims
 from mat.evidence.report import environment, matrix, terminal, verdicts
 from mat.evidence.report import files as report_files
 from mat.evidence.report import html as report_html
+from mat.evidence.report.verdicts import in_short
 from mat.evidence.runs.pooled import save
 from mat.evidence.text import words
 from tests.evidence.written import CLAIMS, REGISTER, ROOT
@@ -295,3 +297,10 @@ def test_an_erratum_beside_the_report_stands_before_everything_else(made, tmp_pa
     assert "<strong>Erratum.</strong> The <em>headline</em> is withdrawn." in header
     assert 'role="note"' in header
     assert "Erratum" not in page(made)
+
+
+def test_the_rule_in_short_is_what_supports_a_claim_never_what_refutes_it():
+    claims = {claim.id: claim for claim in load_claims(ROOT / "workflows/claims.yaml").claims}
+    refuting = replace(claims["X1"], rule="Not supported when it is worse; supported when it is better; else open.")
+    assert in_short(refuting) == "Rule: supported when it is better."
+    assert in_short(claims["X1c"]).startswith("Rule: supported when one is shown over every control")
