@@ -18,12 +18,13 @@ AGAIN = "move it and its seal away and measure it again"
 
 
 def pool(files: Iterable[Path], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Pool measurement tables with these columns beside those that say what a row is of.
+    """Pool measurement tables with these columns beside those that say what a row is of, in the order of the files'
+    names, however they are given.
 
     Raises InputError for none, for one that is not as it was written, and for mixtures: of scales or code versions, of
     setups or data within a family, or a family's seed given twice.
     """
-    frames = [_read(path, columns) for path in map(Path, files)]
+    frames = [_read(path, columns) for path in sorted(map(Path, files), key=lambda path: path.name)]
     if not frames:
         raise InputError("expected at least one table of measurements, got none; measure the families first")
     pooled = pd.concat(frames, ignore_index=True)

@@ -235,6 +235,13 @@ def test_tables_that_do_not_belong_together_are_refused(tmp_path):
         tables_of(measured([frames[0].query("part == 'module'")], tmp_path / "c"), tmp_path, "generalisation")
 
 
+def test_the_order_in_which_jobs_are_given_changes_no_table(tmp_path):
+    files = measured(synthetic_branches.branches(), tmp_path / "jobs")
+    one, other = (tables_of(order, tmp_path / name, *TABLES) for name, order in (("a", files), ("b", files[::-1])))
+    for table, again in zip(one, other, strict=True):
+        pd.testing.assert_frame_equal(table, again)
+
+
 def test_the_same_tables_give_the_same_bytes(written, tmp_path):
     folder, _ = written
     made(tmp_path, *TABLES, "trainability_modules")
