@@ -14,7 +14,7 @@ STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
 NUMBER = re.compile(rb"(-?\d+\.\d+)")
 PICTURE = re.compile(rb"data:image/png;base64,[^\"]*")
 APART = 1e-6  # points, of strokes
-SHADE = 1  # of 255, of pixels
+SHADE = 3  # of 255, of pixels: 2 were seen at an edge
 
 
 def same(a: Path, b: Path) -> bool:
