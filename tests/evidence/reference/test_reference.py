@@ -183,7 +183,7 @@ def test_a_folder_without_a_reference_says_which_there_are(kept):
 def test_files_packed_otherwise_are_the_same_and_other_content_is_not(tmp_path):
     for name, level in (("a.png", 0), ("b.png", 9)):
         Image.new("L", (40, 40), 7).save(tmp_path / name, compress_level=level)
-    Image.new("L", (40, 40), 9).save(tmp_path / "c.png")
+    Image.new("L", (40, 40), 12).save(tmp_path / "c.png")
     for name, level, text in (("a.pdf", 0, b"line" * 20), ("b.pdf", 9, b"line" * 20), ("c.pdf", 9, b"lime" * 20)):
         (tmp_path / name).write_bytes(b"stream\n" + zlib.compress(text, level) + b"\nendstream")
     for kind in ("png", "pdf"):
