@@ -66,7 +66,7 @@ def items_of(folder: Path) -> list[Item]:
     """The records of a run's folder with what was prepared for its task, or of the folder of a scale's results without
     the runs that are ``unfinished``. Raises InputError for any other folder, and for a run's that is not whole."""
     if (folder / RUN).is_file():
-        task, item = read_run(folder).run["labels"].get("task"), run_of(folder)
+        item, task = run_of(folder), read_json(folder / RUN)["labels"].get("task")
         prepared = folder.absolute().parents[1] / DATA / f"{task}.json"
         place = f"{item.place.split('/')[0]}/{DATA}/{prepared.name}"
         return [item, *([Item(place, prepared)] if beside(prepared).is_file() else [])]

@@ -123,6 +123,13 @@ def test_files_that_are_as_recorded_pass_and_a_comment_on_a_rule_makes_nothing_s
     assert "13 tables and figures and 20 runs are as recorded" in capsys.readouterr().out
 
 
+def test_a_file_that_is_not_as_recorded_is_named_with_an_error_status(repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    spoil_figure(repository)
+    assert main(["trace", "--tables", TABLES, "--check"]) == 2
+    assert "dynamics.png" in capsys.readouterr().err
+
+
 def spoil_figure(root):
     with open(root / "paper_figures/demo/dynamics.png", "ab") as file:
         file.write(b"x")
