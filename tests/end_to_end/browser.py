@@ -89,16 +89,20 @@ class Browser:
             return
         self._shown = path
         self.call("Page.navigate", url=path.resolve().as_uri())
-        end = time.monotonic() + PATIENCE
-        while self.ask("document.readyState") != "complete" or self.ask("location.protocol") != "file:":
-            assert time.monotonic() < end, f"{path} was not shown in {PATIENCE} seconds"
-            time.sleep(0.05)
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def ask(self, script: str) -> Any:
         """The value of an expression on the page."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def wait(self, script: str) -> None:
+        """Until an expression on the page is true, as it is when what moves has come to rest."""
+        end = time.monotonic() + PATIENCE
+        while not self.ask(script):
+            assert time.monotonic() < end, f"not true within {PATIENCE} seconds: {script}"
+            time.sleep(0.05)
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press and let go of a key."""
