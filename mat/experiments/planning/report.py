@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from mat.experiments.config.scale import ScaleConfig, read_scale
 from mat.experiments.config.selection import choose, select, terms_of
+from mat.experiments.config.spec import Spec
 from mat.experiments.planning import speed
 from mat.experiments.planning.rows import Row, rows, whole
 from mat.experiments.planning.speed import Speed
@@ -15,6 +16,7 @@ from mat.experiments.training.cost import Shape
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 PARTS = ("train", "probe", "eval", "total")
+SLOW = 1.5  # times float32, from which bfloat16 is worth a line
 
 
 def report(config: str, only: str = "", rate: float | None = None, cores: int | None = None) -> str:
@@ -100,6 +102,17 @@ def speeds_of(found: Iterable[Row], rate: float | None) -> tuple[dict[str, Speed
         f"timed here just now on {len(timed)} models of these shapes: {rates[0]:.3g} to {rates[-1]:.3g} GFLOP/s in",
         f"training, {each[0]:.2g} to {each[-1]:.2g} s a run to build and count, and once {start:.2g} s for the process",
         "that all of a workflow's runs share; data, tables, figures left out.",
+        *_slow_precision(specs.values()),
+    ]
+
+
+def _slow_precision(specs: Iterable[Spec]) -> list[str]:
+    """What to do where this processor multiplies bfloat16 slower than float32 and runs ask for it."""
+    if all(spec.recipe.precision == "float32" for spec in specs) or (ratio := speed.bfloat16_ratio()) < SLOW:
+        return []
+    return [
+        f"A product in bfloat16 takes {ratio:.2g} times as long here as in float32: the processor has no instructions",
+        "for it. Recipes with precision: bfloat16 are faster here in float32, as runs of other names.",
     ]
 
 

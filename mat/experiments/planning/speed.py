@@ -32,6 +32,7 @@ from mat.records.costs import FLOPS_PER_MAC
 
 ENOUGH = 10**10
 SECONDS = 0.2
+SQUARE = 256  # rows and columns of a product that is timed alone
 START = "import json, sys; from mat.experiments.planning.speed import begin; begin(json.loads(sys.argv[1]))"
 
 
@@ -104,6 +105,16 @@ def measured(spec: Spec) -> Speed:
         return Speed(*(FLOPS_PER_MAC * macs / _seconds(run, spec.threads) / 1e9 for run, macs in costs), setup)
     finally:
         torch.set_num_threads(threads)
+
+
+def bfloat16_ratio() -> float:
+    """How many times as long a product of matrices takes here in bfloat16 as in float32: below 1 with AMX or AVX-512
+    for it, tens without either."""
+    seconds = []
+    for dtype in (torch.bfloat16, torch.float32):
+        square = torch.ones(SQUARE, SQUARE, dtype=dtype)
+        seconds.append(_seconds(lambda square=square: square @ square, torch.get_num_threads()))
+    return seconds[0] / seconds[1]
 
 
 def begin(given: dict[str, Any]) -> None:

@@ -236,6 +236,27 @@ def test_models_are_timed_once_each_where_no_rate_is_given(config, monkeypatch):
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.parametrize(
+    ("precision", "ratio", "said"), [("bfloat16", 43, 1), ("bfloat16", 0.5, 0), ("float32", 43, 0)]
+)
+def test_a_processor_that_is_slow_in_bfloat16_is_named(config, tmp_path, monkeypatch, precision, ratio, said):
+    monkeypatch.setattr(speed, "measured", lambda spec: Speed(8.0, 4.0, 2.0, 1.5))
+    monkeypatch.setattr(speed, "start_seconds", lambda spec: 2.5)
+    monkeypatch.setattr(speed, "bfloat16_ratio", lambda: ratio)
+    content = json.loads(Path(config).read_text())
+    for task in content["tasks"].values():
+        task["recipe"]["precision"] = precision
+    path = tmp_path / "precision.json"
+    path.write_text(json.dumps(content))
+    assert report.report(str(path), cores=1).count("A product in bfloat16 takes 43 times as long here") == said
+
+
+def test_products_are_timed_in_both_precisions(monkeypatch):
+    seconds = iter([6.0, 1.5])
+    monkeypatch.setattr(speed, "_seconds", lambda run, threads: (run(), next(seconds))[1])
+    assert speed.bfloat16_ratio() == 4.0
+
+
 @pytest.mark.parametrize("label", ["images", "text"])
 def test_a_model_is_timed_as_it_is_trained(label):
     """Random states and threads are left alone; rates are those of a machine."""
