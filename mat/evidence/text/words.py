@@ -50,6 +50,12 @@ def task(label: str) -> str:
     return TASKS.get(label, label)
 
 
+def on(label: str) -> str:
+    """A task inside a sentence: its data, and the model in brackets."""
+    data, _, model = task(label).partition(", ")
+    return f"{data} ({model})" if model else data
+
+
 def family(label: str, of: str) -> str:
     """A family of models trained on the data of the task ``of``."""
     return f"{task(of).partition(',')[0]}, {task(label)}"

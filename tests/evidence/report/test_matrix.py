@@ -1,4 +1,4 @@
-"""Verdicts at a glance: a sentence that counts them, a matrix that can be read without colour."""
+"""Verdicts at a glance: a matrix that can be read without colour."""
 
 import re
 
@@ -27,16 +27,6 @@ def claims():
 def frame():
     rows = [(claim, task, verdict) for claim, given in GIVEN.items() for task, verdict in given.items()]
     return pd.DataFrame(rows, columns=["claim", "task", "verdict"])
-
-
-def test_the_finding_counts_every_verdict_and_quotes_what_was_decided(frame, claims):
-    said = matrix.finding(frame, claims)
-    assert said.startswith(
-        "Of 3 claims and questions judged here, 1 is supported, 1 is not supported and 1 are left open."
-    )
-    assert "Supported: “Modules of one kind differ widely in λ_max" in said
-    assert "Not supported: “MAT nearly halves the compute to convergence” (C4, superseded by C4b)." in said
-    assert matrix.finding(frame[frame["claim"] == "C8"], claims) == "No claim is tested by the runs of this scale."
 
 
 def test_every_verdict_has_a_letter_of_its_own():
