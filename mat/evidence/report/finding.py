@@ -90,7 +90,7 @@ QUESTIONS = (
     ),
     Question(
         "Compute until vanilla's final loss is reached, against vanilla", ("C4b",), said=SAVED,
-        that="it reaches vanilla's final loss with nearly half the compute",
+        that="MAT reaches vanilla's final loss with nearly half the compute",
         asks="Its rule asks for the least saving that the paper reports.",
     ),
     Question("The same, both tuned alike", ("X8",), said=SAVED, asks="Its rule asks how many runs reach it, too."),
@@ -256,7 +256,7 @@ def _on_task(question: Question, answer: Answer, unit: str) -> str:
     value = answer.value
     if answer.own == WORSE:
         value = Interval(-value.mean, -value.high, -value.low, value.n)
-    number = f"{format.estimate(value)} {unit}".rstrip()
+    number = f"{format.estimate(value)} {unit}".rstrip().replace(" [", "\u00a0[").replace(", ", ",\u00a0")
     beside = [answer.reading.replace("_", " ")] if answer.reading else []
     if answer.readings > 1:
         beside.append(f"{answer.alike} of {answer.readings} readings alike")

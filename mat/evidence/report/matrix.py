@@ -54,9 +54,11 @@ def html(frame: pd.DataFrame, claims: Claims) -> str:
     found = grid(frame)
     if found.empty:
         return ""
-    heads = "".join(f'<th scope="col"><span>{escape(words.place(place))}</span></th>' for place in found.columns)
+    places = (escape(words.place(place)).replace(", ", ",<br>") for place in found.columns)
+    heads = "".join(f'<th scope="col"><span>{place}</span></th>' for place in places)
     rows = "".join(
-        f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
+        f'<tr class="{"superseded" if claim.after else "current"}"><th scope="row">'
+        f'<a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
         f"<span>{escape(claim.titled)}</span></a></th>"
         f"{''.join(_cell(claim.id, place, cell) for place, cell in found.loc[claim.id].items())}</tr>\n"
         for claim in _shown(found, claims)
@@ -84,7 +86,8 @@ def lines(frame: pd.DataFrame, claims: Claims, width: int) -> list[str]:
 
 
 def _shown(found: pd.DataFrame, claims: Claims) -> list[Claim]:
-    return [claim for claim in claims.claims if claim.id in found.index]
+    """The claims of the matrix, those that are superseded last."""
+    return sorted((claim for claim in claims.claims if claim.id in found.index), key=lambda claim: bool(claim.after))
 
 
 def _below(frame: pd.DataFrame, found: pd.DataFrame) -> str:

@@ -43,8 +43,8 @@ def test_the_headline_says_who_ends_better_and_puts_tasks_together_of_which_the_
         "compute.",
         "On **Markov text (small BERT)** and **RTE** MAT ends worse than vanilla.",
     )
-    assert "better by 2.00 [1.00, 3.00] on digits (small VGG) (exact)" in said.points[0]
-    assert "worse by 2.00 [1.00, 3.00] on Markov text (small BERT) (exact)" in said.points[0]
+    assert "better by 2.00\u00a0[1.00,\u00a03.00] on digits (small VGG) (exact)" in said.points[0]
+    assert "worse by 2.00\u00a0[1.00,\u00a03.00] on Markov text (small BERT) (exact)" in said.points[0]
     assert "Where they are not told apart a shorter schedule may do as well. X7: *inconclusive*." in said.points[1]
 
 
@@ -81,10 +81,12 @@ def test_a_level_that_no_run_reaches_and_one_that_few_do_are_two_things(claims):
         ),
         claims,
     )
-    assert said.headline == ("That it reaches vanilla's final loss with nearly half the compute is **not supported**.",)
+    assert said.headline == (
+        "That MAT reaches vanilla's final loss with nearly half the compute is **not supported**.",
+    )
     assert "not reached by any run on digits" in said.points[0]
     assert "reached by too few runs to say on Markov text" in said.points[0]
-    assert "40.0 [30.0, 50.0] less on RTE" in said.points[0]
+    assert "40.0\u00a0[30.0,\u00a050.0] less on RTE" in said.points[0]
 
 
 def test_of_budgets_the_best_is_shown_and_a_claim_without_a_number_says_why(claims):
@@ -94,7 +96,7 @@ def test_of_budgets_the_best_is_shown_and_a_claim_without_a_number_says_why(clai
         ("X1c", "hmm", "inconclusive", "", *[math.nan] * 3),
     ).assign(reason="Only one module is kept. And more.")
     said = found(rows, claims)
-    assert "better by 1.00 [0.50, 1.50] on digits" in said.points[0]
+    assert "better by 1.00\u00a0[0.50,\u00a01.50] on digits" in said.points[0]
     assert "left open on Markov text (small BERT): only one module is kept. X1c" in said.points[1]
 
 
