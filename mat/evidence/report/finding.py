@@ -28,7 +28,9 @@ HEADED = {
     OPEN: "is not told apart {from}", MIXED: "ends better or worse {than}, by how the paper is read",
     WORSE_IN_PART: "ends worse {than} under some readings of the paper", WORSE: "ends worse {than}",
 }  # fmt: skip
-SAID = {BETTER: "better by {}", WORSE: "worse by {}", OPEN: "not told apart, {}"}
+SAID = {
+    BETTER: "better by {}", WORSE: "worse by {}", OPEN: "not told apart, {}", NEVER: "not known", FEW: "not known",
+}  # fmt: skip
 SAVED = {
     BETTER: "{} less", WORSE: "{} more", OPEN: "not told apart, {} less", NEVER: "not reached by any run",
     FEW: "reached by too few runs to say",
@@ -219,8 +221,8 @@ def _answer(task: str, rows: pd.DataFrame, question: Question, claim: Claim) -> 
 
 
 def kind_of(value: Interval, verdict: str) -> str:
-    """What one number says: which side of 0 its interval lies on. Without an interval nothing reached the level that
-    was asked for, or too few did."""
+    """What one number says: which side of 0 its interval lies on. Without an interval no run reached the level that was
+    asked for, or too few did, or there is one seed."""
     if not known(value):
         return NEVER if verdict == NOT_SUPPORTED else FEW
     return BETTER if value.low > 0 else WORSE if value.high < 0 else OPEN

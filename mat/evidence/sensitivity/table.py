@@ -155,7 +155,8 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
     ids = frame["id"].str.split() if len(frame) else pd.Series(dtype=object)
     firsts, known = set(ids.str[0]), set(ids.explode())
     says = [row for row in frame.itertuples() if row.says] if known else []
-    changed = [f"{row.id}: {words.method(row.alternative)} {words.text(row.says)}" for row in says]
+    named = (row.says.replace(f" on {row.task}:", f" on {words.task(row.task)}:") for row in says)
+    changed = [f"{row.id}: {words.method(row.alternative)} {said}" for row, said in zip(says, named, strict=True)]
     about = (
         "\n".join(f"- {text}." for text in changed)
         or "No alternative that was run at this scale changes a verdict of C4, C5 or C6."

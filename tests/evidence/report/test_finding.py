@@ -89,6 +89,12 @@ def test_a_level_that_no_run_reaches_and_one_that_few_do_are_two_things(claims):
     assert "40.0\u00a0[30.0,\u00a050.0] less on RTE" in said.points[0]
 
 
+def test_one_seed_says_nothing(claims):
+    said = found(frame(("C5r", "digits", "inconclusive", f"exact: {GAIN}", 2, math.nan, math.nan)), claims)
+    assert "not known on digits" in said.points[0]
+    assert said.headline == (said.points[-1],)
+
+
 def test_of_budgets_the_best_is_shown_and_a_claim_without_a_number_says_why(claims):
     rows = frame(
         ("X9r", "digits", "inconclusive", "detach: loss of mat_b25 below the line", -3, -4, -2),
