@@ -43,7 +43,7 @@ def draw(tables: Tables) -> Figure:
         f"scale {tables.scope}  ·  {common.seeds_text(tables, rows)}, paired: dots; their mean with 95 % interval  ·  "
         "best validation loss of a run; no ledger",
         "above the line: as many active modules as MAT in every probe interval  ·  right: mean active share",
-        "hollow: another backward mode than random's",
+        "hollow: another backward mode than that of random",
     )
     return figure
 
@@ -83,7 +83,7 @@ def panel(ax: Axes, tables: Tables, task: str, rows: list[str], names: bool) -> 
     ax.set_xlim(low, high + 0.35 * (high - low) if largest <= FAR else high * 30)
     common.rows(ax, [styles.method_name(name) if names else "" for name in rows])
     common.task_title(ax, task)
-    ax.set_xlabel(f"loss below {styles.method_name(against)}'s, %")
+    ax.set_xlabel(f"loss below that of {styles.method_name(against)}, %")
     ax.grid(True, axis="x")
 
 

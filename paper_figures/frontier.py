@@ -124,7 +124,7 @@ def panel(ax: Axes, rows: pd.DataFrame, cost: str, marks: dict[tuple[str, int], 
 
 def legend(table: pd.DataFrame, marks: dict[tuple[str, int], tuple[str, str]]) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", label=shown(f"{name}_{r}") if r else name)
+        Line2D([], [], color=colour, marker=marker, linestyle="none", label=shown(f"{name}_{r}" if r else name))
         for (name, r), (colour, marker) in marks.items()
     ]
     handles += [

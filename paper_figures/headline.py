@@ -56,17 +56,18 @@ def draw(tables: Tables) -> Figure:
         stalled = {key for key in savings if reaching(table, *key)[0] == 0}
         panel(right, {key: value for key, value in savings.items() if key[0] in tasks}, tasks, ends, stalled)
         reached(right, table, tasks)
-        left.set_xlabel(f"gain in the test metric over {REFERENCE}, {unit}")
-    axes[0][0].set_title("quality: better to the right")
-    axes[0][1].set_title("compute to convergence: cheaper to the right")
+        left.set_xlabel(f"gain over {REFERENCE}, {unit}")
+    axes[0][0].set_title("quality")
+    axes[0][1].set_title("compute to convergence")
     axes[-1][1].set_xlabel(f"saving against {REFERENCE}, %")
-    figure.legend(handles=styles.method_handles(METHODS), loc="outside upper center", ncols=len(METHODS))
+    figure.legend(handles=styles.method_handles(METHODS, tables.labels), loc="outside upper center", ncols=len(METHODS))
     common.footer(
         figure,
         f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *METHODS])}, paired: mean with 95 % "
         "interval; arrow: it is cut",
         f"{LEDGER} ledger, charged probes included  ·  each run converges to its own best loss",
-        f"right: seeds that reached {REFERENCE}'s best loss; hollow: none did, so unequal losses are compared",
+        f"better to the right in every panel  ·  right: seeds that reached {REFERENCE}'s best loss; hollow: none did, "
+        "so unequal losses are compared",
     )
     return figure
 

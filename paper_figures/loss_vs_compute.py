@@ -20,7 +20,7 @@ FIGURE = {
     "place": 20,
 }
 
-Bound = tuple[float, str, bool]  # value, label, label below the line
+Bound = tuple[float, str]  # value, label
 
 LEDGER = "executed"
 MAIN = ("vanilla", "mat", "mat_exact", "random", "multirate")
@@ -121,14 +121,13 @@ def panel(ax: Axes, tables: Tables, bands: dict[str, pd.DataFrame], lines: list[
     ax.set_xlim(0, 1.03 * largest / factor)
     ax.grid(True)
     if bands:
-        low, high = limits(ax, bands, [value for value, _, _ in lines], near_end)
+        low, high = limits(ax, bands, [value for value, _ in lines], near_end)
         lines = [line for line in lines if low <= line[0] <= high]
-    for value, label, below in lines:
-        below = below and ax.get_yscale() == "linear"  # on a logarithmic axis the lowest line is at its end
+    for value, label in lines:
         ax.axhline(value, color="0.35", linewidth=0.9, linestyle=(0, (6, 2)), zorder=1)
         ax.annotate(
-            label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if below else 2),
-            textcoords="offset points", ha="right", va="top" if below else "bottom", fontsize=7, color="0.25",
+            label, (1.0, value), xycoords=("axes fraction", "data"), xytext=(0, 2),
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="0.25",
         )  # fmt: skip
     if near_end:
         ax.set_xlabel(f"cumulative compute, {unit}")
@@ -168,8 +167,8 @@ def band(tables: Tables, task: str, method: str) -> pd.DataFrame | None:
 def bounds(tables: Tables, task: str) -> list[Bound]:
     """Known reference losses of the validation split."""
     known = tables.bounds(task, "validation")
-    texts = {"floor": ("best possible: no method can cross", True), "unigram": ("unigram", False)}
-    return [(known[name], *text) for name, text in texts.items() if name in known]
+    texts = {"floor": "best possible", "unigram": "unigram"}
+    return [(known[name], text) for name, text in texts.items() if name in known]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def draw(tables: Tables) -> Figure:
     )
     for ax, (task, found) in zip(axes, shown.items(), strict=True):
         panel(ax, tables, task, found)
-    handles = [*styles.method_handles(methods), front_handle()]
+    handles = [*styles.method_handles(methods, tables.labels), front_handle()]
     figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.5)
     common.footer(
         figure,
@@ -84,6 +84,7 @@ def panel(ax: Axes, tables: Tables, task: str, found: dict[str, tuple[Interval, 
         linewidth=3.5, solid_capstyle="round", marker="o", markersize=10, alpha=0.45, markeredgewidth=0, zorder=1,
     )  # fmt: skip
     limit(ax, [value for _, value in scaled.values()], shown)
+    ax.margins(x=0.08)
     ax.set_xlim(left=0)
     if not higher:
         ax.invert_yaxis()

@@ -111,10 +111,10 @@ def method_name(method: str) -> str:
     return words.method(method).replace("λ_max", LAMBDA)
 
 
-def method_handles(methods: Iterable[str]) -> list[plt.Line2D]:
-    """Legend entries of methods that are markers."""
-    methods = list(methods)
-    return [handle(method_name(name), style(name, methods), markersize=5) for name in methods]
+def method_handles(methods: Iterable[str], found: Iterable[str]) -> list[plt.Line2D]:
+    """Legend entries of methods that are markers, in the styles that they have among ``found``, the scale's labels."""
+    found = list(found)
+    return [handle(method_name(name), style(name, found), markersize=5) for name in methods]
 
 
 def handle(name: str, style: Style, **changes: object) -> plt.Line2D:

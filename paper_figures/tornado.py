@@ -62,7 +62,7 @@ def page(tables: Tables, table: pd.DataFrame, lines: list[tuple[float, list]]) -
             ax.set_ylim(max(len(rows) for *_, rows in line) - 0.5, -0.5)  # bars as thick as beside it
             measure = rows["measure"].iloc[0]
             ax.set_title(common.title(words.task(task), f"{measure} ({claim})"))
-            ax.set_xlabel(f"{measure},\n{rows['unit'].iloc[0]}")
+            ax.set_xlabel(rows["unit"].iloc[0])
     figure.legend(
         handles=[
             Line2D([], [], label="default choice", **DEFAULT),

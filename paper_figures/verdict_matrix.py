@@ -28,7 +28,8 @@ LOOKS = {
     INCONCLUSIVE: ("#F0F0F0", "0.3"), INVALID: (styles.YELLOW, "black"),
 }  # fmt: skip
 CELL = 0.24  # inches
-NAMES = 1.75  # inches of the tasks' names above
+NAMES = 1.75  # inches of the tasks' names above, turned
+FEW = 4  # columns whose names have room as they are, each in two lines
 
 
 def draw(tables: Tables) -> Figure:
@@ -37,15 +38,17 @@ def draw(tables: Tables) -> Figure:
     found = None if frame is None else matrix.grid(frame)
     if found is None or found.empty:
         return common.nothing(tables, "No claim is tested.")
-    cell = min(CELL, (common.PAGE - NAMES - 0.3) / len(found))
-    figure, ax = plt.subplots(figsize=(common.WIDTH, NAMES + 0.3 + cell * len(found)))
+    few = len(found.columns) <= FEW
+    above = 0.35 if few else NAMES
+    cell = min(CELL, (common.PAGE - above - 0.3) / len(found))
+    figure, ax = plt.subplots(figsize=(common.WIDTH, above + 0.3 + cell * len(found)))
     for row, (_, verdicts) in enumerate(found.iterrows()):
         for column, verdict in enumerate(verdicts):
             mark(ax, column, row, verdict)
     common.rows(ax, list(found.index))
     ax.set_xlim(-0.5, len(found.columns) - 0.5)
-    names = list(map(words.place, found.columns))
-    ax.set_xticks(range(len(names)), names, rotation=90)
+    names = [words.place(name).replace(", ", ",\n") if few else words.place(name) for name in found.columns]
+    ax.set_xticks(range(len(names)), names, rotation=0 if few else 90)
     ax.xaxis.tick_top()
     ax.tick_params(axis="x", length=0)
     ax.axvline(0.5, color="0.25", linewidth=0.9)

@@ -65,7 +65,7 @@ def draw(tables: Tables) -> Figure:
         ax.set_xlabel("saving in FLOP, %")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel(f"saving in {CLOCKS[clock].name}, %")
-    handles = styles.method_handles(methods)
+    handles = styles.method_handles(methods, tables.labels)
     figure.legend(handles=handles, loc="outside upper center", ncols=NCOLS, columnspacing=1.2, handletextpad=0.3)
     common.footer(
         figure,

@@ -121,6 +121,13 @@ def test_methods_are_told_apart_without_colour():
     assert min(np.diff(shades)) > 0.05
 
 
+def test_a_legend_has_the_marks_that_the_panels_have():
+    styles = script("styles")
+    found = ["largest_s10", "vanilla", "mat_best", "vanilla_best"]
+    handles = styles.method_handles(["vanilla", "vanilla_best"], found)
+    assert [one.get_marker() for one in handles] == [styles.style(name, found).marker for name in found[1::2]]
+
+
 @pytest.mark.parametrize("name", ["loss_vs_compute", "joint_variation", "wall_clock"])
 def test_many_tasks_fit_a_page(long, name):
     figure = drawn(name, long)

@@ -14,7 +14,7 @@ from mat.evidence.stats.intervals import Interval
 from mat.evidence.stats.multiplicity import LEVEL
 from mat.evidence.stats.power import POWER
 from mat.evidence.tables import sanity
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.evidence.text.format import ALL
 
 HEADER = (
@@ -35,7 +35,7 @@ def markdown(frame: pd.DataFrame, claims: Claims, command: str, readings: Sequen
             ("claim", "text", "reported", "verdict", "after correction", "why"),
             [
                 (row.claim, about[row.claim].titled, about[row.claim].reported, format.bold(row.verdict),
-                 row.after_correction or format.MISSING, row.reason)
+                 row.after_correction or format.MISSING, words.text(row.reason))
                 for row in top.itertuples()
             ],
         ),
@@ -122,16 +122,16 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
     if first["sanity"] == sanity.NOT_REACHED and first["verdict"] != NOT_TESTED:
         verdict = format.Marked(f"{verdict} (vanilla has not learned this task: the comparison may be empty)")
     return (
-        first["claim"], first["task"], verdict, first["after_correction"] or format.MISSING, joined(_effect),
-        joined(_bootstrap), joined(lambda row: str(row.n)), joined(lambda row: row.unit),
+        first["claim"], words.task(first["task"]), verdict, first["after_correction"] or format.MISSING,
+        joined(_effect), joined(_bootstrap), joined(lambda row: str(row.n)), joined(lambda row: row.unit),
         joined(lambda row: row.ledger), joined(lambda row: format.estimate(Interval(row.detectable))),
         first["seeds_needed"] or format.MISSING, first["sanity"] or format.MISSING,
-        first["ambiguities"] or format.MISSING, first["reason"],
+        first["ambiguities"] or format.MISSING, words.text(first["reason"]),
     )  # fmt: skip
 
 
 def _effect(row: object) -> str:
-    return f"{row.part}: {format.estimate(Interval(row.effect, row.low, row.high, row.n))}"
+    return f"{words.text(row.part)}: {format.estimate(Interval(row.effect, row.low, row.high, row.n))}"
 
 
 def _bootstrap(row: object) -> str:

@@ -16,18 +16,16 @@ from mat.errors import InputError
 from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.page import combination, rule_text
-from mat.evidence.claims.verdict import NOT_TESTED, tops
 from mat.evidence.reference.places import REFERENCE, Place
-from mat.evidence.report import chapters, environment, erratum, matrix, verdicts
+from mat.evidence.report import chapters, environment, erratum, matrix
+from mat.evidence.report.finding import found
 from mat.evidence.sensitivity import register
 from mat.evidence.tables.columns import EXECUTED, stands_on
 from mat.evidence.tables.results import main_rows
-from mat.evidence.text import format, words
+from mat.evidence.text import format
 from mat.records.files import write_text
 
 PLACE = re.compile(r"(<!-- mat:(\w+)((?: [^\s>]+)*) -->\n).*?(<!-- /mat -->)", re.DOTALL)
-# asked at the top, each answered by the first of its claims that the scale tests
-QUESTIONS = (("C4b", "C4"), ("C5r", "C5"), ("X10", "X1c", "X1b", "X1"))
 
 
 def fill(root: Path) -> list[str]:
@@ -79,28 +77,10 @@ def _made(place: Place, name: str) -> pd.DataFrame:
 
 
 def finding(root: Path, name: str) -> str:
-    """What was found, a sentence for each of ``QUESTIONS``, after the erratum of the results where there is one."""
+    """What was found, after the erratum of the results where there is one."""
     place = _place(root, name)
-    frame, claims = _made(place, "verdicts"), load_claims(_rule_file(root, "claims"))
-    tested = {row.claim: row for row in tops(frame).itertuples() if row.verdict != NOT_TESTED}
-    by_id = {claim.id: claim for claim in claims.claims}
-    lines = []
-    for asked in QUESTIONS:
-        answer = next((one for one in asked if one in tested), None)
-        if answer is not None:
-            lines.append(_sentence(frame[frame["claim"] == answer], by_id[answer].text, tested[answer].verdict))
-    return "\n\n".join([*erratum.note(erratum.read(place.results)), "\n".join(lines)])
-
-
-def _sentence(rows: pd.DataFrame, text: str, verdict: str) -> str:
-    """The claim, its verdict, and on every task the number that decides first."""
-    numbers = rows[rows["decides"] & (rows["part"] != "")].drop_duplicates("task")
-    said = [f"**{text.rstrip('.?')}** ({rows['claim'].iloc[0]}): *{verdict}*"]
-    for (part, unit), same in numbers.groupby(["part", "unit"], sort=False):
-        values = [f"{verdicts.measured(row, unit=False)} ({words.task(row.task)})" for row in same.itertuples()]
-        said.append(f"{words.text(part)}, {unit}: {format.listed(values)}")
-    counted = f" (n = {verdicts.extent(numbers['n'])})" if len(numbers) else ""
-    return f"- {'; '.join(said)}{counted}."
+    said = found(_made(place, "verdicts"), load_claims(_rule_file(root, "claims")))
+    return "\n\n".join([*erratum.note(erratum.read(place.results)), said.markdown])
 
 
 def verdict_matrix(root: Path, name: str) -> str:

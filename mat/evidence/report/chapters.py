@@ -18,6 +18,7 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.claim import Claims
 from mat.evidence.claims.page import combination, rule_text
 from mat.evidence.report import environment, erratum, forest, matrix, verdicts
+from mat.evidence.report import finding as findings
 from mat.evidence.runs.files import made_as, relative
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
@@ -82,10 +83,12 @@ def title(source: Source) -> str:
     return f"Modular Adaptive Training: a re-run at scale {source.tables.scope}"
 
 
-def finding(source: Source) -> str:
-    """What was found, in a sentence or two."""
+def finding(source: Source) -> findings.Finding:
+    """What was found, in a few sentences, and in numbers."""
     frame = source.tables.made.get("verdicts")
-    return "No claim is judged on these runs." if frame is None else matrix.finding(frame, source.claims)
+    if frame is None:
+        return findings.Finding(("No claim is judged on these runs.",))
+    return findings.found(frame, source.claims)
 
 
 def lead(source: Source) -> str:
@@ -109,7 +112,7 @@ def chapters(source: Source) -> list[Section]:
 
 def markdown(source: Source, made: Iterable[Section], folder: Path) -> str:
     """The chapters ``made`` as one Markdown text, its links relative to ``folder``."""
-    parts = [f"# {title(source)}", *erratum.note(source.erratum), finding(source), lead(source)]
+    parts = [f"# {title(source)}", *erratum.note(source.erratum), finding(source).short, lead(source)]
     for chapter in made:
         parts += _written(chapter, 2, folder)
     return without_places("\n\n".join(parts))
@@ -143,7 +146,8 @@ def _verdicts(source: Source) -> Section:
     frame = source.tables.made.get("verdicts")
     if frame is None:
         return Section("verdicts", "Verdicts", "No claim is judged on these runs.")
-    parts = []
+    points = finding(source).points
+    parts = [Section("in-numbers", "In numbers", format.bullets(points))] if points else []
     for claim in source.claims.claims:
         rows = frame[frame["claim"] == claim.id]
         if rows.empty:

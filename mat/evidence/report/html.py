@@ -55,7 +55,7 @@ def page(source: Source, made: Iterable[Section], assets: Path, folder: Path) ->
     html = template.render(
         title=title(source),
         erratum=Markup(render("\n\n".join(erratum.note(source.erratum)), "erratum")),
-        finding=Markup(render(finding(source), "top")),
+        finding=Markup(render(finding(source).short, "top")),
         lead=Markup(render(lead(source), "top")),
         sections=[_section(chapter, folder) for chapter in made],
         style=Markup(style.strip()),

@@ -11,7 +11,8 @@ import pandas as pd
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.pooling import OVER
 from mat.evidence.claims.readings import apart
-from mat.evidence.report import forest, matrix
+from mat.evidence.report import forest
+from mat.evidence.report.finding import found
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import words
 
@@ -21,10 +22,11 @@ NAME, SCHEMA = "claims.json", "workflows/schemas/claims.schema.json"
 def text(tables: Tables, claims: Claims) -> str:
     """The document of a scale, as JSON. Numbers that are not known, and ends of a region that has none, are null."""
     frame = tables.made.get("verdicts")
+    said = "" if frame is None else " ".join(found(frame, claims).headline).replace("*", "")
     judged = [] if frame is None else [_claim(claim, frame[frame["claim"] == claim.id]) for claim in claims.claims]
     document = {
         "scale": tables.scale, "selection": tables.selection, "command": tables.command, "confidence": 0.95,
-        "finding": "" if frame is None else matrix.finding(frame, claims), "claims": list(filter(None, judged)),
+        "finding": said, "claims": list(filter(None, judged)),
     }  # fmt: skip
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
 

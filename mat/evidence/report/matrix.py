@@ -1,4 +1,4 @@
-"""The verdicts at a glance: one sentence, and a matrix of claims by tasks, each verdict a letter and a colour."""
+"""The verdicts at a glance: a matrix of claims by tasks, each verdict a letter and a colour."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from html import escape
 import pandas as pd
 
 from mat.evidence.claims.claim import Claim, Claims
-from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
+from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED
 from mat.evidence.report.forest import anchor
 from mat.evidence.text import format, words
 from mat.evidence.text.format import ALL
 
 LETTERS = {SUPPORTED: "S", PARTLY: "P", NOT_SUPPORTED: "N", INCONCLUSIVE: "?", INVALID: "I", NOT_TESTED: "·"}
-COUNTED = {
-    SUPPORTED: "supported", PARTLY: "hold in part", NOT_SUPPORTED: "not supported", INVALID: "are invalid",
-    INCONCLUSIVE: "are left open",
-}  # fmt: skip
 
 
 def grid(frame: pd.DataFrame) -> pd.DataFrame:
@@ -27,28 +23,6 @@ def grid(frame: pd.DataFrame) -> pd.DataFrame:
     wide = wide.loc[list(dict.fromkeys(first["claim"])), [ALL, *dict.fromkeys(first.loc[first["task"] != ALL, "task"])]]
     tested = ~wide.isin(["", NOT_TESTED])
     return wide.loc[tested.any(axis=1), tested.any(axis=0)]
-
-
-def finding(frame: pd.DataFrame, claims: Claims) -> str:
-    """What was found, in one sentence of counts and one that quotes the claims that were decided."""
-    top = tops(frame).set_index("claim")["verdict"]
-    judged = top[top != NOT_TESTED]
-    if judged.empty:
-        return "No claim is tested by the runs of this scale."
-    counts = judged.value_counts()
-    said = [f"{counts.get(word, 0) or 'none'} {'is' if counts.get(word, 0) < 2 else 'are'} {COUNTED[word]}"
-            for word in (SUPPORTED, NOT_SUPPORTED)]  # fmt: skip
-    said += [f"{counts[word]} {COUNTED[word]}" for word in (PARTLY, INVALID, INCONCLUSIVE) if word in counts]
-    parts = [f"Of {len(judged)} claims and questions judged here, {format.listed(said)}."]
-    for word in (SUPPORTED, NOT_SUPPORTED):
-        quoted = [
-            f"“{claim.text.rstrip('.')}” ({claim.id}{claim.after and f', {claim.after}'})"
-            for claim in claims.claims
-            if judged.get(claim.id) == word
-        ]
-        if quoted:
-            parts.append(f"{word.capitalize()}: {'; '.join(quoted)}.")
-    return " ".join(parts)
 
 
 def legend(found: pd.DataFrame) -> str:
@@ -80,9 +54,11 @@ def html(frame: pd.DataFrame, claims: Claims) -> str:
     found = grid(frame)
     if found.empty:
         return ""
-    heads = "".join(f'<th scope="col"><span>{escape(words.place(place))}</span></th>' for place in found.columns)
+    places = (escape(words.place(place)).replace(", ", ",<br>") for place in found.columns)
+    heads = "".join(f'<th scope="col"><span>{place}</span></th>' for place in places)
     rows = "".join(
-        f'<tr><th scope="row"><a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
+        f'<tr class="{"superseded" if claim.after else "current"}"><th scope="row">'
+        f'<a href="#{claim.id}" title="{escape(claim.titled)}"><b>{claim.id}</b> '
         f"<span>{escape(claim.titled)}</span></a></th>"
         f"{''.join(_cell(claim.id, place, cell) for place, cell in found.loc[claim.id].items())}</tr>\n"
         for claim in _shown(found, claims)
@@ -110,7 +86,8 @@ def lines(frame: pd.DataFrame, claims: Claims, width: int) -> list[str]:
 
 
 def _shown(found: pd.DataFrame, claims: Claims) -> list[Claim]:
-    return [claim for claim in claims.claims if claim.id in found.index]
+    """The claims of the matrix, those that are superseded last."""
+    return sorted((claim for claim in claims.claims if claim.id in found.index), key=lambda claim: bool(claim.after))
 
 
 def _below(frame: pd.DataFrame, found: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ from mat.evidence.claims.verdict import NOT_TESTED, tops
 from mat.evidence.report import environment, erratum, matrix
 from mat.evidence.report import verdicts as report_verdicts
 from mat.evidence.report.chapters import PAPER, without_places
+from mat.evidence.report.finding import found
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.tables import sanity
@@ -29,7 +30,7 @@ def markdown(tables: Tables, claims: Claims, register: list[Ambiguity], wrong: s
         [
             f"# Reproducibility summary. Scale {tables.scope}",
             *erratum.note(wrong),
-            *([] if verdicts is None else [matrix.finding(verdicts, claims)]),
+            *([] if verdicts is None else [found(verdicts, claims).short]),
             f"Of {PAPER}. Made by `{tables.command}` from the tables of this scale; no number is typed by hand.",
             "## Scope of reproducibility",
             *_scope(claims, verdicts),
@@ -87,6 +88,7 @@ def _results(tables: Tables, claims: Claims, verdicts: pd.DataFrame | None) -> I
         yield "No claim is judged at this scale."
         return
     yield matrix.markdown(verdicts, claims)
+    yield format.bullets(found(verdicts, claims).points)
     yield without_places(report_verdicts.overview(verdicts, claims))
 
 

@@ -13,10 +13,11 @@ from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.claims.load import load_claims
 from mat.evidence.measures import curves
 from mat.evidence.report import erratum, matrix
+from mat.evidence.report.finding import found
 from mat.evidence.runs import metrics, pool
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.results import main_rows, results
-from mat.evidence.text import words
+from mat.evidence.text import format, words
 from mat.modes import DETACHED
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
@@ -81,7 +82,9 @@ def scale(tables_dir: Path, claims: Path) -> str:
     rows = [f"Modular Adaptive Training, scale {tables.scope}", ""]
     rows = [line for text in erratum.note(erratum.read(tables_dir.parent)) for line in (text, "")] + rows
     if judged is not None:
-        rows += [matrix.finding(judged, rules), "", *matrix.lines(judged, rules, WIDTH), ""]
+        said = found(judged, rules)
+        short, points = (format.bullets(each).replace("*", "") for each in (said.headline, said.points))
+        rows += [short, "", *matrix.lines(judged, rules, WIDTH), "", points, ""]
     rows += [*_results(tables, frame), ""]
     if "sanity" in tables.made:
         rows += [*(_learned(tables, task) for task in tables.made["sanity"]["task"]), ""]

@@ -25,7 +25,7 @@ from mat.evidence.sensitivity.register import Ambiguity
 from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.tables.record import Table
 from mat.evidence.tables.sections import Page, Section, both
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 # label of a default → the claims in which an alternative plays its role, and that role
 DEFAULTS = {"mat": (("C4", "C5"), "method"), "multirate": (("C6",), "baselines")}
@@ -154,7 +154,9 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
     register = list(register)
     ids = frame["id"].str.split() if len(frame) else pd.Series(dtype=object)
     firsts, known = set(ids.str[0]), set(ids.explode())
-    changed = [f"{row.id} ({row.alternative}) {row.says}" for row in frame.itertuples() if row.says] if known else []
+    says = [row for row in frame.itertuples() if row.says] if known else []
+    named = (row.says.replace(f" on {row.task}:", f" on {words.task(row.task)}:") for row in says)
+    changed = [f"{row.id}: {words.method(row.alternative)} {said}" for row, said in zip(says, named, strict=True)]
     about = (
         "\n".join(f"- {text}." for text in changed)
         or "No alternative that was run at this scale changes a verdict of C4, C5 or C6."
@@ -194,7 +196,7 @@ def page(frame: pd.DataFrame, tables: Tables, register: Iterable[Ambiguity]) -> 
 
 def _cells(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
-        (row.task, row.alternative, row.measure,
+        (words.task(row.task), row.alternative, row.measure,
          format.estimate(Interval(row.effect_default, row.default_low, row.default_high)), str(row.n_default),
          format.estimate(Interval(row.effect_alternative, row.low, row.high)), str(row.n), row.unit, row.ledger,
          row.claim, row.verdict_default, row.verdict_alternative,

@@ -30,7 +30,7 @@ from mat.evidence.stats.rank_correlation import spearman
 from mat.evidence.tables.columns import read, spread_out
 from mat.evidence.tables.estimator_choice import SAYS, TRAINED, at_default, changes, tau
 from mat.evidence.tables.record import Given, Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.ranking import kendall, signs
 from mat.records.files import ENDING
 from mat.records.studies import AGREEMENT
@@ -177,7 +177,7 @@ def markdown(table: pd.DataFrame) -> str:
         format.markdown_table(
             ("family", "reference", "default n", *SAYS.values()),
             [
-                (row["family"], row["reference"] or format.MISSING, str(row["default_n"]),
+                (words.task(row["family"]), row["reference"] or format.MISSING, str(row["default_n"]),
                  *(format.interval(value, 2) for value in changes(table, row["family"]).values()))
                 for _, row in families.iterrows()
             ],
@@ -195,7 +195,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _estimator(row: pd.Series) -> tuple[str, ...]:
     return (
-        row["family"], row["estimator"], format.interval(tau(row), 2), format.interval(read(row, "rho", "n_seeds"), 2),
+        words.task(row["family"]), row["estimator"], format.interval(tau(row), 2),
+        format.interval(read(row, "rho", "n_seeds"), 2),
         format.number(row["tau_sd_sets"], 2), f"{row['degenerate']} of {row['rankings']}",
         format.number(row["cost_ratio"], 2), format.number((row["macs"] + row["macs_eigen"]) / 1e6, 1),
         format.number(row["seconds"], 3),
@@ -204,8 +205,8 @@ def _estimator(row: pd.Series) -> tuple[str, ...]:
 
 def _notes(families: pd.DataFrame) -> list[str]:
     sizes = "; ".join(
-        f"{row['family']} ({row['model']} on {row['task']}): {row['modules']} modules, {row['logits']} logits per "
-        f"sample, {row['probe_sets']} probe sets, {row['diverged']} diverged"
+        f"{words.task(row['family'])} ({row['model']} on {words.task(row['task'])}): {row['modules']} modules, "
+        f"{row['logits']} logits per sample, {row['probe_sets']} probe sets, {row['diverged']} diverged"
         for _, row in families.iterrows()
     )
     return [

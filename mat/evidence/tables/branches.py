@@ -12,7 +12,7 @@ import pandas as pd
 from mat.errors import InputError
 from mat.evidence.runs import pool_studies
 from mat.evidence.stats.intervals import Interval, known_interval, mean_interval
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.evidence.text.format import ALL
 from mat.records.files import ENDING
 from mat.records.studies import BRANCHES
@@ -79,7 +79,7 @@ def families_text(table: pd.DataFrame) -> str:
     """One sentence per family of a table: model, task, noise, modules, probe."""
     first = table.drop_duplicates("family").sort_values("family")
     said = [
-        f"{row['family']} is {row['model']} on {row['task']}, {row['modules']} modules"
+        f"{words.task(row['family'])} is {row['model']} on {words.task(row['task'])}, {row['modules']} modules"
         + (f", {100 * row['noise']:g} % of the training labels wrong" if row["noise"] else "")
         for _, row in first.iterrows()
     ]

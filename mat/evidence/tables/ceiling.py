@@ -14,7 +14,7 @@ import pandas as pd
 
 from mat.evidence.tables.ceiling_parts import SHAPES
 from mat.evidence.tables.record import Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 MODES = ("detach", "exact")
 
@@ -81,8 +81,8 @@ def sentences(model: pd.Series, savings: pd.DataFrame) -> Iterator[str]:
     some = {mode: at(savings, label, mode, share) for mode in MODES}
     first, giga = some[MODES[0]], model["dense_macs"] / 1e9
     yield (
-        f"**{label}** (batch {model['batch']}, dense step {_figures(giga)} GMAC = {_figures(2 * giga)} GFLOP): with no "
-        "module active a step saves "
+        f"**{words.task(label)}** (batch {model['batch']}, dense step {_figures(giga)} GMAC = {_figures(2 * giga)} "
+        "GFLOP): with no module active a step saves "
         + " and ".join(f"{_percent(zero[mode]['saving_most'])} in `{mode}`" for mode in MODES)
         + ", and no active set can save more."
     )
@@ -144,7 +144,8 @@ def _figures(value: float) -> str:
 def _model(row: pd.Series) -> tuple[str, ...]:
     forward = row["forward_total_macs"] / row["batch"] / 1e6
     return (
-        row["label"], row["model"], "the scale's tasks" if row["source"] == "task" else "the paper", row["input"],
+        words.task(row["label"]), row["model"], "the scale's tasks" if row["source"] == "task" else "the paper",
+        row["input"],
         str(row["outputs"]), str(row["batch"]), str(row["modules"]), _figures(row["dense_macs"] / 1e9),
         _figures(forward), row["note"] or format.MISSING,
     )  # fmt: skip
@@ -155,10 +156,10 @@ def _parts(rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     for _, row in rows.iterrows():
         values = [row[column] for column in columns]
         count = str(row["kind_modules"]) if row["kind_modules"] else format.MISSING
-        yield row["label"], row["kind"], count, *(format.number(v, 1) for v in (*values, sum(values)))
+        yield words.task(row["label"]), row["kind"], count, *(format.number(v, 1) for v in (*values, sum(values)))
     totals = [rows[column].sum() for column in columns]
     count = str(rows["modules"].iloc[0])
-    yield rows["label"].iloc[0], "all", count, *(format.number(v, 1) for v in (*totals, sum(totals)))
+    yield words.task(rows["label"].iloc[0]), "all", count, *(format.number(v, 1) for v in (*totals, sum(totals)))
 
 
 def _saving(savings: pd.DataFrame, label: str, mode: str) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def _saving(savings: pd.DataFrame, label: str, mode: str) -> tuple[str, ...]:
     ends = [format.number(row[f"saving_{name}"], 1) for name in ("min", "max")]
     every = [format.number(row[f"saving_{name}"], 1) for name in ("least", "most")]
     return (
-        label, mode, format.number(at(savings, label, mode, 0.0)["saving_most"], 1),
+        words.task(label), mode, format.number(at(savings, label, mode, 0.0)["saving_most"], 1),
         f"{row['active']} of {row['modules']}", f"{format.number(row['saving_mean'], 1)} [{', '.join(ends)}]",
         f"[{', '.join(every)}]",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from mat.evidence.stats.intervals import mean_interval, paired_difference
 from mat.evidence.tables.columns import LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 AGAINST = ("largest", "random")  # by λ_max, and by nothing
@@ -92,12 +92,12 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     header = (
         "selection", "mode", "n", "active, %", "reached, %", f"best validation loss, {loss}",
         f"test {metrics.title(metric, loss)}",
-        *(f"loss minus {_named(first, other)}'s, {loss}" for other in AGAINST), f"compute, {unit}",
+        *(f"loss minus that of {words.method(_named(first, other))}, {loss}" for other in AGAINST), f"compute, {unit}",
     )  # fmt: skip
     digits = format.decimals_for(rows["compute_flop_mean"].max() / factor)
     cells = [
         (
-            row["method"], row["mode"], count(row),
+            words.method(row["method"]), row["mode"], count(row),
             *(format.interval(read(row, name), 1) for name in over_seeds.SHARES),
             format.interval(read(row, "best_validation_loss"), 4),
             format.interval(read(row, "test_metric").scaled(how.factor), 2 if how.factor > 1 else 4),
@@ -107,7 +107,7 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         for _, row in rows.iterrows()
     ]  # fmt: skip
     absent = [label for label in SHOWN if label not in set(rows["method"])]
-    missing = f" Not tested here: {', '.join(absent)}." if absent else ""
+    missing = f" Not tested here: {', '.join(map(words.method, absent))}." if absent else ""
     return Section(task, stands_on(rows, unit) + missing, header, cells)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from mat.evidence.stats.intervals import Interval, mean_interval, paired_difference
 from mat.evidence.tables import branches
 from mat.evidence.tables.record import Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 SETS = ("top", "bottom", "random", "all", "none")
 PAIRS = (("top", "bottom"), ("top", "random"), ("bottom", "none"), ("top", "none"), ("all", "none"))
@@ -149,9 +149,11 @@ def _noise_tables(table: pd.DataFrame) -> list[str]:
 
 
 def _rows(table: pd.DataFrame, minus: str, names: tuple[str, ...]) -> list[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """Family, as people call it, checkpoint and set of every group of rows."""
     chosen = table[(table["minus"] == minus) & table["set"].isin(names)]
     groups = chosen.groupby(["family", "checkpoint", "set"], sort=True)
-    return sorted(groups, key=lambda item: (*item[0][:2], SETS.index(item[0][2])))
+    ordered = sorted(groups, key=lambda item: (*item[0][:2], SETS.index(item[0][2])))
+    return [((words.task(family), checkpoint, name), rows) for (family, checkpoint, name), rows in ordered]
 
 
 def _cell(rows: pd.DataFrame, measure: str, decimals: int = 3) -> str:
@@ -172,7 +174,7 @@ def _reading(table: pd.DataFrame, noisy: set[str]) -> list[str]:
                 "wrong labels memorised by top minus by bottom "
                 + branches.sign(at(table, family, "top", "bottom", "memorised"))
             )
-        found.append(f"{family}, over all checkpoints: {'; '.join(said)}.")
+        found.append(f"{words.task(family)}, over all checkpoints: {'; '.join(said)}.")
     return found
 
 

@@ -14,7 +14,7 @@ from mat.evidence.stats.intervals import Interval, mean_interval
 from mat.evidence.tables.columns import count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 FACTORS = {0.5: "_lr_half", 1.0: "", 2.0: "_lr_double"}
 METHOD = "mat"
@@ -126,7 +126,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         gain = read(row, "advantage_over_tuned_vanilla_percent", "advantage_over_tuned_vanilla_percent_n")
         same = row["method"] == REFERENCE and row["chosen"]
         cells.append(
-            (row["method"], f"{row['factor']:g}", count(row), format.interval(read(row, "best_validation_loss"), 4),
+            (words.method(row["method"]), f"{row['factor']:g}", count(row),
+             format.interval(read(row, "best_validation_loss"), 4),
              "yes" if row["chosen"] else "no", format.MISSING if same else format.interval(gain, 1))
         )  # fmt: skip
     wins = [win for win in rows["win"] if win]

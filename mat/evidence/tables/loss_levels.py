@@ -14,7 +14,7 @@ from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.tables.columns import EXECUTED, LEDGER, count, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC
 
 COVERED = "; ".join(
@@ -76,7 +76,7 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     named = "; ".join(f"{100 * row.fraction:g} %: {row.loss:.4g} {row.loss_unit}" for row in about.itertuples())
     header = ("method", "n", *(f"saved to {100 * part:g} %, %" for part in about["fraction"]))
     cells = [
-        (method, count(own.iloc[0]), *(_cell(row) for _, row in own.iterrows()))
+        (words.method(method), count(own.iloc[0]), *(_cell(row) for _, row in own.iterrows()))
         for method, own in rows[rows["method"] != REFERENCE].groupby("method", sort=False)
     ]
     return Section(task, f"Paired by seed; {EXECUTED}. Levels: {named}.", header, cells)

@@ -16,7 +16,7 @@ from mat.evidence.tables.columns import spread_out
 from mat.evidence.tables.estimator_choice import tau
 from mat.evidence.tables.estimator_price import END, ESTIMATOR, Choice, at_end, choose, said
 from mat.evidence.tables.record import Given, Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.ranking import kendall, signs
 
 _COST = ["seconds", "macs", "macs_eigen", "epoch_seconds", "epoch_macs"]
@@ -137,8 +137,9 @@ def _frontier(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     shown = shown[~shown.index.duplicated()].sort_values("macs_share", kind="stable")
     return [
         (
-            row["family"], said(row), format.interval(tau(row), 2), format.number(100 * row["macs_share"], 3),
-            format.number(100 * row["seconds_share"], 3), f"{row['degenerate']} of {row['pairs']}",
+            words.task(row["family"]), said(row), format.interval(tau(row), 2),
+            format.number(100 * row["macs_share"], 3), format.number(100 * row["seconds_share"], 3),
+            f"{row['degenerate']} of {row['pairs']}",
             ", ".join(_roles(row, published[at])),
         )
         for at, row in shown.iterrows()
@@ -162,9 +163,10 @@ def _picks(row: pd.Series, choice: Choice) -> bool:
 
 def _notes(families: pd.DataFrame, reach: float) -> list[str]:
     sizes = "; ".join(
-        f"{row['family']} ({row['model']} on {row['task']}): {row['modules']} modules, {row['logits']} logits and "
-        f"{row['model_positions']} positions per sample, reference {row['reference'] or 'none'} at n = "
-        f"{row['reference_n']}, {row['probe_sets']} probe sets, {row['n_seeds']} seeds"
+        f"{words.task(row['family'])} ({row['model']} on {words.task(row['task'])}): {row['modules']} modules, "
+        f"{row['logits']} logits and {row['model_positions']} positions per sample, reference "
+        f"{row['reference'] or 'none'} at n = {row['reference_n']}, {row['probe_sets']} probe sets, "
+        f"{row['n_seeds']} seeds"
         for _, row in families.iterrows()
     )
     return [

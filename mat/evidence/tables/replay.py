@@ -16,7 +16,7 @@ from mat.evidence.measures.over_seeds import Row
 from mat.evidence.measures.replay import Trajectory, selections, shares, trajectory
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.tables.record import RUNS, SPECTRA, Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.methods.mat import MAT
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.34, 0.5, 0.75)
@@ -84,7 +84,9 @@ def markdown(frame: pd.DataFrame, tables: Tables) -> str:
         "No compute is counted.",
     ]
     if without:
-        parts.append(f"Not in it, because no finished run has its spectra recorded: {format.listed(without)}.")
+        parts.append(
+            f"Not in it, because no finished run has its spectra recorded: {format.listed(map(words.task, without))}."
+        )
     return "\n\n".join([*parts, *(_section(task, rows) for task, rows in frame.groupby("task", sort=False))])
 
 
@@ -102,9 +104,10 @@ def _section(task: str, rows: pd.DataFrame) -> str:
     ]
     return "\n\n".join(
         [
-            f"## {format.plain(task)}",
-            f"The trajectory is {format.plain(first['trajectory'])}'s, n = {first['n']}, {first['modules']} "
-            f"modules. The temporal policy would have frozen by its end, β = {MAT().beta:g}: {', '.join(by_scope)}.",
+            f"## {words.heading(task)}",
+            f"The trajectory is {format.plain(words.method(first['trajectory']))}'s, n = {first['n']}, "
+            f"{first['modules']} modules. The temporal policy would have frozen by its end, β = {MAT().beta:g}: "
+            f"{', '.join(by_scope)}.",
             format.markdown_table(header, lines),
             f"From {LANDS[0]:g} to {LANDS[1]:g} % active by a τ of the spectrum: {'; '.join(landing) or 'none'}. The "
             "other thresholds select α of what they compare, whatever its spectrum.",

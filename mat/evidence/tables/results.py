@@ -23,7 +23,7 @@ from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import CONFIDENCE, mean_interval, paired_ratio, saving_percent
 from mat.evidence.tables.columns import count, counts, read, spread_out
 from mat.evidence.tables.record import Table, Traced
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC, LEDGERS, flop_unit
 
 
@@ -96,7 +96,7 @@ def markdown(frame: pd.DataFrame, tables: Tables, rule: Convergence) -> str:
     for task in tables.tasks:
         rows = main_rows(frame, task)
         header, cells = compact(rows)
-        parts += [f"## {task}", caption(rows, tables), format.markdown_table(header, cells)]
+        parts += [f"## {words.heading(task)}", caption(rows, tables), format.markdown_table(header, cells)]
         parts.append(format.bullets([*task_notes(rows, tables), *elsewhere(frame, task)]))
     return "\n\n".join([*parts, format.how_to_read(notes(tables, rule))])
 
@@ -108,7 +108,7 @@ def latex(frame: pd.DataFrame, tables: Tables) -> str:
     for task in tables.tasks:
         rows = main_rows(frame, task)
         header, cells = compact(rows)
-        about = f"Task {task}. " + caption(rows, tables) + f" Made by: {tables.command}"
+        about = f"{words.task(task)}. " + caption(rows, tables) + f" Made by: {tables.command}"
         blocks.append(format.latex_table(header, cells, about, f"tab:{scale}-{task}"))
     return "\n\n".join(blocks)
 
@@ -134,7 +134,7 @@ def elsewhere(frame: pd.DataFrame, task: str) -> list[str]:
     rows, shown = frame[frame["task"] == task], main_rows(frame, task)
     left = [method for method in rows["method"] if method not in set(shown["method"])]
     texts = [
-        f"{', '.join(found)} in `{name}.md`"
+        f"{', '.join(map(words.method, found))} in `{name}.md`"
         for group, name in TABLE_OF.items()
         if (found := method_groups.of_groups(left, [group]))
     ]
@@ -169,7 +169,7 @@ def _cells(row: pd.Series, factor: float, digits: int, metric_factor: float) -> 
     reached = f"{format.number(row['compute_to_vanilla_best_executed_flop_mean'] / factor, digits)} "
     reached += f"({row['n_reached_vanilla_best_executed']} of {row['n_with_vanilla_executed']})"
     return [
-        row["method"],
+        words.method(row["method"]),
         count(row),
         format.interval(read(row, "test_metric").scaled(metric_factor), 2 if metric_factor > 1 else 4),
         format.interval(read(row, "test_loss"), 4),
@@ -193,7 +193,7 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
     bounds = tables.bounds(task, "test")
     if {"floor", "unigram"} <= set(bounds):
         gaps = {row["method"]: read(row, "bound_gap_closed_percent") for _, row in rows.iterrows()}
-        closed = ", ".join(f"{method} {format.interval(value, 1)} %" for method, value in gaps.items())
+        closed = ", ".join(f"{words.method(method)} {format.interval(value, 1)} %" for method, value in gaps.items())
         lines.append(
             f"Bounds of the test loss: best possible {bounds['floor']:.4f} {unit}, unigram "
             f"{bounds['unigram']:.4f} {unit}. Share of that gap closed: {closed}."
@@ -202,7 +202,10 @@ def task_notes(rows: pd.DataFrame, tables: Tables) -> list[str]:
         lines.append(
             f"Test loss of the unigram model: {bounds['unigram']:.4f} {unit}; the best possible loss is not known."
         )
-    late = [f"{row['method']} {row['n_still_improving_at_end']} of {row['n_finished']}" for _, row in rows.iterrows()]
+    late = [
+        f"{words.method(row['method'])} {row['n_still_improving_at_end']} of {row['n_finished']}"
+        for _, row in rows.iterrows()
+    ]
     lines.append(
         "Runs still improving when their budget ended, so that the budget sets their compute to "
         f"convergence: {', '.join(late)}."

@@ -24,7 +24,7 @@ from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval, pa
 from mat.evidence.tables.columns import LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Given, Labels, Table, Traced, compared
 from mat.evidence.tables.sections import Page, Section, both
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 GROUPS = ("reference", "MAT", "baselines", "rivals", method_groups.OTHERS)
@@ -217,7 +217,7 @@ def _section_over_tasks(rows: pd.DataFrame) -> Section:
     for _, row in rows.iterrows():
         better = [Interval(row[f"better_{k}"], row[f"better_{k}_low"], row[f"better_{k}_high"], 0) for k in KINDS]
         cells.append(
-            (row["method"], count(row), str(len(row["tasks"].split())),
+            (words.method(row["method"]), count(row), str(len(row["tasks"].split())),
              format.interval(read(row, "score_interquartile_mean"), 3), *(format.interval(p, 2) for p in better))
         )  # fmt: skip
     bounds = f"[{100 * CONFIDENCE:.0f} % stratified bootstrap]"
@@ -248,12 +248,12 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         gain = format.interval(read(row, "loss_advantage_at_equal_compute"), 4)
         metric_text = format.interval(read(row, "test_metric").scaled(how.factor), 2 if how.factor > 1 else 4)
         cells.append(
-            (row["method"], count(row), format.MISSING if own else gain, better[0],
+            (words.method(row["method"]), count(row), format.MISSING if own else gain, better[0],
              f"{equal} ({row['compute_to_vanilla_best_flop_n']:.0f} of {row['n_with_vanilla']:.0f})", saved, better[1],
              format.interval(read(row, "compute_to_convergence_flop").scaled(1 / factor), digits), whole,
              format.interval(read(row, "best_validation_loss"), 4), metric_text, better[2])
         )  # fmt: skip
-    notes = "".join(f" {row.method}: {row.note}; left out." for row in rows.itertuples() if row.note)
+    notes = "".join(f" {words.method(row.method)}: {row.note}; left out." for row in rows.itertuples() if row.note)
     return Section(task, stands_on(rows, unit) + notes, header, cells)
 
 

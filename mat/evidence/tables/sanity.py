@@ -26,7 +26,7 @@ from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables import columns
 from mat.evidence.tables.columns import spread_out
 from mat.evidence.tables.record import Given, RuleFile, Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.settings.strict import read
 from mat.settings.yaml_file import read_yaml
 
@@ -236,7 +236,7 @@ def markdown(frame: pd.DataFrame, tables: Tables, levels: Levels) -> str:
     ]
     known = [row for row in frame.itertuples() if row.source]
     if known:
-        parts.append("\n".join(f"- {format.bold(row.task)}: {row.source}" for row in known))
+        parts.append("\n".join(f"- {format.bold(words.task(row.task))}: {row.source}" for row in known))
     head = (
         "task", "lowest validation loss", "smoothed, at % of the steps", "loss at the end", "fell in the last fifth, %",
         "of the unigram loss closed, %", "verdict",
@@ -268,7 +268,7 @@ def _machines(tables: Tables) -> str:
 def _end_cells(row: pd.Series) -> tuple[str, ...]:
     fell = columns.read(row, "late_improvement", "n")
     return (
-        row["task"], format.number(row["lowest_loss"], 4), format.number(row["minimum"], 0),
+        words.task(row["task"]), format.number(row["lowest_loss"], 4), format.number(row["minimum"], 0),
         format.number(row["end_loss"], 4), format.interval(fell, 2), format.number(row["gap_closed"], 1),
         format.bold(row["converged"]),
     )  # fmt: skip
@@ -281,7 +281,7 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
     if np.isfinite(row["level"]):
         level = f"{DIRECTIONS[row['direction']]} {format.number(row['level'], digits)}"
     return (
-        row["task"], metrics.named(row["metric"], row["unit"]),
+        words.task(row["task"]), metrics.named(row["metric"], row["unit"]),
         format.interval(columns.read(row, "reached", "n"), digits),
         f"{row['n']}{diverged}", level, format.bold(row["verdict"]), row["baselines"] or format.MISSING,
         format.number(row["steps"], 0), format.number(row["epochs"], 1), format.number(row["minutes"], 2),

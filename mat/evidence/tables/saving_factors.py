@@ -19,7 +19,7 @@ from mat.evidence.stats.intervals import geometric_interval
 from mat.evidence.tables.columns import EXECUTED, LEDGER, read, spread_out
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 FACTORS = ("compute", "steps", "step_compute", "probes")
 
@@ -80,7 +80,12 @@ def page(frame: pd.DataFrame) -> Page:
 def _section(task: str, rows: pd.DataFrame) -> Section:
     header = ("method", "level, %", "n", "compute / vanilla's", "= steps", "× a step", "× probes")
     cells = [
-        (row["method"], f"{100 * row['fraction']:g}", str(row["n_finished"]), *(_cell(row, name) for name in FACTORS))
+        (
+            words.method(row["method"]),
+            f"{100 * row['fraction']:g}",
+            str(row["n_finished"]),
+            *(_cell(row, name) for name in FACTORS),
+        )
         for _, row in rows[rows["n_finished"] > 0].iterrows()
     ]
     return Section(task, f"Paired by seed; {EXECUTED}.", header, cells)

@@ -13,7 +13,7 @@ from mat.evidence.runs import metrics
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.stats.intervals import CONFIDENCE, Interval, mean_interval
 from mat.evidence.tables.record import MEAN, Given, Labels, Table, Traced
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 GLUE = "glue"  # the task's name, and the label of the average in the table
 HEADER = ("task", "metric", "better", "method", f"mean [{100 * CONFIDENCE:.0f} % t interval]", "n")
@@ -167,7 +167,9 @@ def _lines(frame: pd.DataFrame, tables: Tables) -> list[tuple[str, ...]]:
         digits = 2 if row.unit in ("%", "× 100") else 4
         better = "higher" if row.higher_is_better else "lower"
         title = metrics.named(row.metric, row.unit)
-        lines.append((row.task, title, better, row.method, format.interval(value, digits), str(row.n)))
+        lines.append(
+            (words.task(row.task), title, better, words.method(row.method), format.interval(value, digits), str(row.n))
+        )
     return lines
 
 

@@ -9,12 +9,13 @@ import pandas as pd
 
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.tables.record import Given
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 
 @dataclass(frozen=True)
 class Section:
-    """One table: its title, what it stands on (n, unit, ledger), and its text cells; no rows: ``about`` alone."""
+    """One table: its title, which may be a task, what it stands on (n, unit, ledger), and its text cells; no rows:
+    ``about`` alone."""
 
     title: str
     about: str
@@ -43,7 +44,7 @@ def markdown(page: Page, tables: Tables) -> str:
     """The whole page."""
     parts = [f"# {page.title} Scale {tables.scope}", f"Made by `{tables.command}`. {page.about}"]
     for section in page.sections:
-        parts += [f"## {section.title}", section.about]
+        parts += [f"## {words.heading(section.title)}", section.about]
         parts += [format.markdown_table(section.header, section.rows)] if section.rows else []
     notes = [format.how_to_read(page.notes)] if page.notes else []
     return "\n\n".join([*parts, *notes])
@@ -54,8 +55,9 @@ def latex(page: Page, tables: Tables) -> str:
     blocks = ["% Needs the packages booktabs and graphicx.", f"% Made by: {tables.command}"]
     for section in page.sections:
         if section.rows:
-            about = f"{page.title} {section.title}. {section.about} Scale {tables.scope}. Made by: {tables.command}"
+            titled = f"{page.title} {words.task(section.title)}. {section.about} Scale {tables.scope}."
             label = f"tab:{tables.scale}-{page.name}-{section.title.replace(' ', '-')}"
+            about = f"{titled} Made by: {tables.command}"
             blocks.append(format.latex_table(section.header, section.rows, about, label))
     return "\n\n".join(blocks)
 

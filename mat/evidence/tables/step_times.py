@@ -11,7 +11,7 @@ import pandas as pd
 from mat.evidence.measures.step_time import PROBE
 from mat.evidence.runs import pool_studies
 from mat.evidence.tables.record import Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.files import ENDING
 from mat.records.studies import STEP_TIMES
 
@@ -63,7 +63,7 @@ def markdown(frame: pd.DataFrame) -> str:
     for task, rows in frame.groupby("task", sort=True):
         first = rows.iloc[0]
         parts += [
-            f"## {task}",
+            f"## {words.heading(task)}",
             f"Dense step: {format.number(1e3 * first['dense_seconds'], 3)} ms ({first['clock']}), "
             f"{format.number(first['dense_macs'] / 1e6, 3)} MMAC, {first['modules']} modules, {first['model']}; "
             f"{first['device']} ({first['cpu']}), {first['threads']} threads.",

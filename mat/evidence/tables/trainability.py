@@ -19,7 +19,7 @@ from mat.evidence.stats.intervals import mean_interval
 from mat.evidence.stats.rank_correlation import partial_spearman
 from mat.evidence.tables import branches
 from mat.evidence.tables.record import Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 QUANTITIES = ("lambda_max", "gradient_norm", "trace", "effective_rank", "parameters", "layer")
 GRADIENT, SIZE, BOTH = "gradient_norm", "parameters", "gradient_norm parameters"
@@ -129,7 +129,7 @@ def _lines(table: pd.DataFrame, cells: Sequence[tuple[str, str]]) -> list[tuple[
     found = []
     for (family, checkpoint), one in table.groupby(["family", "checkpoint"], sort=True):
         values = [branches.interval_at(one, {"quantity": name, "given": given}) for name, given in cells]
-        found.append((family, checkpoint, *(format.interval(value, 2) for value in values)))
+        found.append((words.task(family), checkpoint, *(format.interval(value, 2) for value in values)))
     return found
 
 
@@ -149,7 +149,7 @@ def _reading(table: pd.DataFrame) -> list[str]:
             + branches.sign(branches.interval_at(one, {"quantity": name, "given": given}))
             for name, given in cells
         ]
-        found.append(f"{family}, ρ of the loss decrease over all checkpoints: {'; '.join(said)}.")
+        found.append(f"{words.task(family)}, ρ of the loss decrease over all checkpoints: {'; '.join(said)}.")
     return found
 
 

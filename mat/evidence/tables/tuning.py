@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.tables.record import RUNS, Given, Table
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
 from mat.records.tuning import LOG, REFERENCE, START, TEXTS
 
@@ -70,7 +70,7 @@ def markdown(frame: pd.DataFrame) -> str:
     )  # fmt: skip
     for task, rows in frame.groupby("task", sort=False):
         cells = [_cells(row, factor) for _, row in rows.iterrows()]
-        parts += [f"## {task}", format.markdown_table(header, cells)]
+        parts += [f"## {words.heading(task)}", format.markdown_table(header, cells)]
     notes = [
         "Successive halving: every configuration with little compute, the best of them with more; in each rung all "
         "methods' runs have the compute of vanilla's default, charged probes included, and a learning rate that goes "
@@ -85,7 +85,7 @@ def markdown(frame: pd.DataFrame) -> str:
 def _cells(row: pd.Series, factor: float) -> tuple[str, ...]:
     runs = f"{row['runs']} ({row['diverged']} diverged)" if row["diverged"] else str(row["runs"])
     return (
-        row["method"], str(row["configurations"]), row["seeds"], runs,
+        words.method(row["method"]), str(row["configurations"]), row["seeds"], runs,
         format.number(FLOPS_PER_MAC * row["macs"] / factor, 2), format.number(row["trainings"], 2),
         format.number(row["cpu_seconds"], 1), format.number(row["best_validation_loss"], 4), row["settings"],
     )  # fmt: skip

@@ -16,7 +16,7 @@ from mat.evidence.stats.intervals import pairs
 from mat.evidence.tables.columns import EXECUTED, LEDGER
 from mat.evidence.tables.record import Given, Labels, Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 TWIN = "_twin"
 
@@ -97,7 +97,7 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
 def _section(task: str, rows: pd.DataFrame) -> Section:
     header = ("method", "measure", "unit", "between twins (pairs)", "between seeds (n)", "twins / seeds")
     cells = [
-        (row.method, row.measure, row.unit, f"{format.number(row.twins, 3)} ({row.n_twins})",
+        (words.method(row.method), row.measure, row.unit, f"{format.number(row.twins, 3)} ({row.n_twins})",
          f"{format.number(row.seeds, 3)} ({row.n_seeds})", format.number(row.ratio, 2))
         for row in rows.itertuples()
     ]  # fmt: skip

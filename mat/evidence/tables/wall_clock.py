@@ -14,7 +14,7 @@ from mat.evidence.stats.intervals import mean_interval, paired_ratio, saving_per
 from mat.evidence.tables.columns import EXECUTED, LEDGER, count, read, spread_out, stands_on
 from mat.evidence.tables.record import Table, Traced
 from mat.evidence.tables.sections import Page, Section, both, by_task
-from mat.evidence.text import format
+from mat.evidence.text import format, words
 
 GROUPS = ("MAT", "baselines", "rivals", method_groups.OTHERS)
 SAVINGS = (
@@ -84,7 +84,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         "seconds, whole run", "time per FLOP / vanilla",
     )  # fmt: skip
     cells = [
-        (row["method"], count(row), *(format.interval(read(row, f"{name}_percent"), 1) for name in SAVINGS),
+        (words.method(row["method"]), count(row),
+         *(format.interval(read(row, f"{name}_percent"), 1) for name in SAVINGS),
          format.interval(read(row, "seconds"), 1), format.interval(read(row, "time_per_flop_ratio"), 2))
         for _, row in rows.iterrows()
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 
 TASKS = {
@@ -29,26 +30,31 @@ TASKS = {
     "resnet18_tiny_imagenet": "Tiny-ImageNet, ResNet-18", "vit_tiny_imagenet": "Tiny-ImageNet, ViT",
     "resnet18_imagenet": "ImageNet, ResNet-18",
     "bert": "BERT", "resnet": "ResNet", "switch": "Switch", "vgg": "VGG", "vgg_noisy": "VGG, noisy labels",
-    "bert_noisy": "BERT, noisy words", "bert_base": "BERT-base", "vgg16": "VGG16",
+    "bert_noisy": "BERT, noisy words", "bert_base": "BERT-base", "vgg16": "VGG16", "vit": "ViT",
 }  # fmt: skip
 METHODS = {
-    "mat": "MAT", "mat_exact": "MAT (exact)", "mat_residual": "MAT (residual)", "mat_modular": "MAT (modular policy)",
-    "mat_temporal": "MAT (temporal policy)", "misa": "MISA", "lisa": "LISA", "badam": "BAdam",
-    "freezeout": "FreezeOut", "autofreeze": "AutoFreeze", "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB",
-    "frozen_bottom": "frozen bottom", "vanilla_cut": "vanilla (cut)", "vanilla_short": "vanilla (short)",
-    "vanilla_short_exact": "vanilla (short, exact)",
-    "vanilla_short_residual": "vanilla (short, residual)", "mat_sum_of_logits": "MAT (sum of logits)",
-    "largest": "largest λ_max", "gradient_norm": "gradient norm", "random_exact": "random (exact)",
-    "random_residual": "random (residual)", "random_once": "random, drawn once", "shuffled": "λ_max shuffled",
-    "smallest": "smallest λ_max", "depth_low": "lowest layers first", "depth_high": "highest layers first",
-    "kind_head": "heads first", "kind_ffn": "FFNs first", "vanilla_lr_half": "vanilla, lr × ½",
-    "vanilla_lr_double": "vanilla, lr × 2", "mat_lr_half": "MAT, lr × ½", "mat_lr_double": "MAT, lr × 2",
+    "vanilla": "vanilla", "mat": "MAT", "random": "random", "multirate": "multirate",
+    "mat_modular": "MAT (modular policy)", "mat_temporal": "MAT (temporal policy)",
+    "misa": "MISA", "lisa": "LISA", "badam": "BAdam", "freezeout": "FreezeOut", "autofreeze": "AutoFreeze",
+    "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB", "frozen_bottom": "frozen bottom",
+    "vanilla_short_exact": "vanilla (short, exact)", "vanilla_short_residual": "vanilla (short, residual)",
+    "largest": "largest λ_max", "smallest": "smallest λ_max", "shuffled": "λ_max shuffled",
+    "gradient_norm": "gradient norm", "random_once": "random, drawn once", "depth_low": "lowest layers first",
+    "depth_high": "highest layers first", "kind_head": "heads first", "kind_ffn": "FFNs first",
+    "vanilla_lr_half": "vanilla, lr × ½", "vanilla_lr_double": "vanilla, lr × 2", "mat_lr_half": "MAT, lr × ½",
+    "mat_lr_double": "MAT, lr × 2",
 }  # fmt: skip
 
 
 def task(label: str) -> str:
     """A task, or a family of models, as people call it."""
     return TASKS.get(label, label)
+
+
+def on(label: str) -> str:
+    """A task inside a sentence: its data, and the model in brackets."""
+    data, _, model = task(label).partition(", ")
+    return f"{data} ({model})" if model else data
 
 
 def family(label: str, of: str) -> str:
@@ -62,9 +68,22 @@ def place(label: str) -> str:
 
 
 def method(label: str) -> str:
-    """A method as people call it; ``…_best`` is what was tuned."""
-    known = label.removesuffix("_best")
-    return METHODS.get(label, f"{METHODS.get(known, known)} (tuned)" if known != label else label)
+    """A method as people call it: a word of its own, or that of what it varies and in brackets how; ``…_best`` was
+    tuned, ``…_b25`` had 25 % of the steps, ``…_s10`` trains 10 % of the modules."""
+    if label in METHODS:
+        return METHODS[label]
+    if label.endswith("_best"):
+        return f"{method(label.removesuffix('_best'))} (tuned)"
+    if found := re.fullmatch(r"(\w+)_([bs])(\d+)", label):
+        return f"{method(found[1])}, {found[3]} % of the {'steps' if found[2] == 'b' else 'modules'}"
+    base, _, how = label.partition("_")
+    return f"{METHODS[base]} ({how.replace('_', ' ')})" if how and base in METHODS else label
+
+
+def heading(label: str) -> str:
+    """A task as a heading of Markdown: as people call it, and the key that commands and tables know it by."""
+    said = task(label)
+    return format.plain(said) if said == label else f"{format.plain(said)} ({format.code(label)})"
 
 
 def text(said: str) -> str:

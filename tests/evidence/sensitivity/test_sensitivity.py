@@ -128,7 +128,7 @@ def test_the_page_says_what_changes_and_what_was_not_varied(varied, tmp_path):
     write(tmp_path, "sensitivity")
     assert (tmp_path / "sensitivity.csv").read_bytes() == first
     page = (tmp_path / "sensitivity.md").read_text(encoding="utf-8")
-    assert "- A1 (mat_threshold_top) changes C4 on hmm: not supported → supported." in page
+    assert "- A1: MAT (threshold top) changes C4 on Markov text, small BERT: not supported → supported." in page
     assert "- A4: mat_head_inputs" in page
     assert "- A3: mat_sum_of_logits" in page
     assert r"\toprule" in (tmp_path / "sensitivity.tex").read_text(encoding="utf-8")

@@ -129,10 +129,10 @@ def test_pages_say_what_they_stand_on(written, tmp_path):
     folder, _ = written
     page = (folder / "trainability.md").read_text()
     assert "n = 3 seeds" in page and "λ_max given gradient norm" in page and "`trainability.csv`" in page
-    assert "vgg, ρ of the loss decrease over all checkpoints: λ_max is above 0" in page
+    assert "VGG, ρ of the loss decrease over all checkpoints: λ_max is above 0" in page
     assert "λ_max given gradient norm and parameters is" in page and "how Adam starts" in page
     page = (folder / "generalisation.md").read_text()
-    assert "| vgg | all | top − bottom |" in page and "memorised" in page
+    assert "| VGG | all | top − bottom |" in page and "memorised" in page
     assert "top minus that after bottom is below 0" in page
     (quiet,) = made(tmp_path, "generalisation", noise=0, families=["bert"])
     assert "Wrong training labels, %" not in generalisation.markdown(quiet)

@@ -138,7 +138,7 @@ def test_controls_by_hand():
     flops = [2 * measures.final_macs(tables.curve(name), "executed", True) for name in runs["run"]]
     assert frame.loc["mat", "compute_flop_mean"] == pytest.approx(np.mean(flops))
     text = sections.markdown(controls.page(controls.controls(tables), tables), tables)
-    assert "Not tested here: gradient_norm, random_exact, random_once" in text
+    assert "Not tested here: gradient norm, random (exact), random, drawn once" in text
 
 
 def test_random_is_the_one_in_the_mode_of_the_controls():
@@ -150,7 +150,7 @@ def test_random_is_the_one_in_the_mode_of_the_controls():
     assert frame.loc["largest", "loss_minus_random_mean"] == pytest.approx(gap)
     assert frame.loc["random_exact", "loss_minus_random_mean"] == 0
     page = sections.markdown(controls.page(controls.controls(tables), tables), tables)
-    assert "loss minus random_exact's" in page
+    assert "loss minus that of random (exact)" in page
 
 
 def test_wall_clock_by_hand():
@@ -269,9 +269,9 @@ def test_the_results_page_shows_the_main_methods_and_says_where_the_others_are(t
     write(tmp_path, "results")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     shown = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")][2:]
-    assert shown == ["vanilla", "mat", "mat_exact", "random", "multirate", "mine"]
+    assert shown == ["vanilla", "MAT", "MAT (exact)", "random", "multirate", "mine"]
     assert (
-        "misa in `rivals.md`; smallest in `controls.md`; mat_lr_half in `learning_rate.md`; mat_beta_zero in "
+        "MISA in `rivals.md`; smallest λ_max in `controls.md`; MAT, lr × ½ in `learning_rate.md`; MAT (beta zero) in "
         "`sensitivity.md`" in page
     )
     assert len(pd.read_csv(tmp_path / "results.csv")) == 10

@@ -135,7 +135,7 @@ def test_pages_are_written_and_say_what_they_stand_on(tmp_path):
         "as GLUE gives them",
         "not public",
         "cola, sst2, qqp, mnli, qnli, rte, wnli",
-        "| hmm | log perplexity, nats | lower |",
+        "| Markov text, small BERT | log perplexity, nats | lower |",
     ):
         assert part in page
     assert "GLUE score" not in page

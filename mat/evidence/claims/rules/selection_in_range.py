@@ -95,7 +95,7 @@ def _empty(rows: dict[str, pd.DataFrame], method: str, chosen: Sequence[Effect],
     share, choosing = (effect.interval.mean for effect in chosen)
     if not choosing >= thresholds["min_choosing_percent"]:
         least = thresholds["min_reached_modules"]
-        return f"{method} trains {least:g} modules or more in {choosing:.0f} % of the intervals after the first alone."
+        return f"After the first interval {method} trains {least:g} modules or more in only {choosing:.0f} % of them."
     if share > thresholds["full_share_percent"]:
         return f"The comparison is empty: {method} trains {share:.1f} % of the modules."
     mine = selections.reached_percent(rows[method])
