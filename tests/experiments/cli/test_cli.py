@@ -1,5 +1,6 @@
 """The command line through real processes: help, one run, and bad input."""
 
+import io
 import json
 import os
 import re
@@ -152,6 +153,18 @@ def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1
     assert error.startswith("mat: error: ")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_letter_that_the_terminal_lacks_is_written_by_its_number(monkeypatch):
+    said = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", said)
+    assert main(["list", "probe"]) == 0
+    assert "Kendall's \\u03c4_b" in said.buffer.getvalue().decode("latin-1")
+
+
+def test_output_that_is_closed_is_no_fault(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list", "probe"]) == 0
 
 
 def test_the_process_exits_with_2_on_bad_input(tmp_path):
