@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mat.records.costs import COST_LINES
+from mat.records.shape import MAPPING, NOTHING, NUMBER, TEXT, TRUTH, WHOLE
 
 FINISHED, DIVERGED = "finished", "diverged"
 STATUSES = (FINISHED, DIVERGED)
@@ -30,12 +33,29 @@ PROBE_COLUMNS = tuple(
 )
 SPECTRA_COLUMNS = ("interval", "step", "scope", "of", "rank", "value")
 
-RUN_KEYS = (
-    *("name", "labels", "spec", "seed", "code_hash", "code", "data_hash", "start_hash", "versions", "hardware"),
-    *("threads", "charges_probe", "metrics", "loss_unit", "bounds", "sizes", "modules", "remainder_parameters"),
-    *("mode", "interval", "probe_n", "probe_directions"),
-)
-FINAL_KEYS = ("status", "steps", "test_loss", "test_metric", "test_metrics", "best_val_loss", "best_step")
+# by key the shape of what it holds (``mat.records.shape``)
+RUN_KEYS: dict[str, Any] = {
+    **dict.fromkeys(("name", "code_hash", "data_hash", "loss_unit", "mode"), TEXT),
+    **dict.fromkeys(("seed", "threads", "remainder_parameters", "interval", "probe_n", "probe_directions"), WHOLE),
+    "labels": dict.fromkeys(("scale", "task", "method"), TEXT),
+    "spec": {"task": MAPPING, "method": MAPPING, "seed": WHOLE},
+    "code": {str: TEXT},
+    "start_hash": TEXT + NOTHING,
+    "versions": {str: TEXT},
+    "hardware": MAPPING,
+    "charges_probe": TRUTH,
+    "metrics": [{"name": TEXT, "higher_is_better": TRUTH}],
+    "bounds": {str: NUMBER},
+    "sizes": {str: WHOLE},
+    "modules": [MAPPING],
+}
+FINAL_KEYS: dict[str, Any] = {
+    "status": TEXT,
+    "steps": WHOLE,
+    **dict.fromkeys(("test_loss", "test_metric", "best_val_loss"), NUMBER + NOTHING),
+    "test_metrics": {str: NUMBER + NOTHING},
+    "best_step": WHOLE + NOTHING,
+}
 
 # columns that hold texts, in tables of runs and of studies: what they hold may look like a number, or like none
 _TEXTS = frozenset(

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
@@ -127,7 +128,7 @@ def read_whole(path: Path, again: str = "repeat the run") -> pd.DataFrame:
         names, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
         columns = zip(*rows, strict=True) if rows else ((),) * len(names)
         return pd.DataFrame({name: _typed(name, cells) for name, cells in zip(names, columns, strict=True)})
-    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, ValueError, OverflowError, EOFError, zlib.error, csv.Error) as error:
         raise InputError(f"{path} is not a readable table ({' '.join(str(error).split())}); {again}") from None
 
 
@@ -139,12 +140,14 @@ def require(path: Path, found: pd.DataFrame | Mapping[str, Any], names: Sequence
         raise InputError(f"{path} lacks the {kind} {', '.join(lacking)}; was it written by this version?")
 
 
-def _typed(name: str, cells: Sequence[str]) -> pd.Series:
-    """A column from its cells: texts where its name says so, else by what all cells look like."""
+def _typed(name: str, cells: Sequence[str]) -> Any:
+    """A column from its cells: texts where its name says so, else by what all cells look like. Arrays, which a frame
+    takes as they are: a thousand runs have tens of thousands of columns."""
     if is_text(name) or not cells:
-        return pd.Series(cells, dtype=str if cells else object)
+        return pd.array(cells, dtype="str") if cells else np.empty(0, dtype=object)
     if {"True", "False"}.issuperset(cells):
-        return pd.Series([one == "True" for one in cells])
-    if all(one.removeprefix("-").isdecimal() for one in cells):
-        return pd.Series([int(one) for one in cells], dtype="int64")
-    return pd.Series([float(one) if one else math.nan for one in cells], dtype="float64")
+        return np.array([one == "True" for one in cells])
+    try:
+        return np.array(list(map(int, cells)), dtype="int64")
+    except ValueError:
+        return np.array([float(one or "nan") for one in cells])

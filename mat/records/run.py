@@ -18,8 +18,9 @@ from mat.records.columns import (
     SPECTRA_COLUMNS,
     STATUSES,
 )
-from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, missing, read_json, read_record, require
+from mat.records.files import CURVE, FINAL, PROBES, RUN, SPECTRA, missing, read_json, read_record
 from mat.records.seal import SEAL, check_seal
+from mat.records.shape import unlike
 
 RECORDS = (RUN, CURVE, PROBES, FINAL)
 FILES = (*RECORDS, SEAL)  # of a run's folder; it is complete with the last
@@ -60,8 +61,9 @@ def read_run(folder: Path, name: str | None = None, also: Iterable[str] = ()) ->
     names = kept(folder)
     check_seal(folder / SEAL, (*names, *also), AGAIN)
     run, final = read_json(folder / RUN), read_json(folder / FINAL)
-    require(folder / RUN, run, RUN_KEYS)
-    require(folder / FINAL, final, FINAL_KEYS)
+    for file, content, shape in ((RUN, run, RUN_KEYS), (FINAL, final, FINAL_KEYS)):
+        if (other := unlike(content, shape, file)) is not None:
+            raise InputError(f"{folder} holds no record of a run: {other}; was it written by this version? {AGAIN}")
     curve = read_record(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX).sort_values("step", ignore_index=True)
     spectra = read_record(folder / SPECTRA, SPECTRA_COLUMNS) if SPECTRA in names else _NO_SPECTRA
     found = Record(run, final, curve, read_record(folder / PROBES, PROBE_COLUMNS), spectra)

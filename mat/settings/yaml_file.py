@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mat.errors import InputError
+from mat.settings.given import read_text
 
 LARGEST = 100_000  # values, those that aliases repeat among them
 
@@ -31,14 +32,7 @@ _Loader.add_implicit_resolver(
 
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises InputError, with file and line, when it is missing or not as it should be."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"expected a YAML file at {path}, found none ({error.strerror}); name an existing file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8: {error}") from None
+    text = read_text(path, "a YAML file")
     try:
         loader = _Loader(text)
         root = loader.get_single_node()

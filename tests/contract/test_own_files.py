@@ -84,6 +84,9 @@ def test_its_content_is_part_of_the_run_and_its_folder_is_not(own, monkeypatch):
         (None, r"method\.file: expected a Python file, found none at .*missing\.py"),
         ("import nowhere_to_be_found", r"cannot import .*: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("x = 1", r"expected METHOD, a frozen dataclass of its settings, got none"),
+        ("import sys; sys.exit(0)", r"cannot import .*: SystemExit: 0"),
+        ("raise GeneratorExit", r"cannot import .*: GeneratorExit"),
+        ("def __getattr__(name): raise ValueError(name)", r"expected METHOD, .*, got none"),
         ("METHOD = 3", r"expected METHOD, a frozen dataclass of its settings, got 3"),
     ],
 )

@@ -8,11 +8,12 @@ least squares, every evaluation alike), linear between evaluations: so noise nei
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mat.evidence.measures.over_seeds import charged, of_curve, whole_run_macs
+from mat.evidence.measures.over_seeds import Row, whole_run_macs
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import censored_interval
 from mat.evidence.stats.intervals import Interval
@@ -29,36 +30,54 @@ def falling(curve: pd.DataFrame) -> np.ndarray:
     return optimize.isotonic_regression(np.log(curve["val_loss"].to_numpy(dtype=float)), increasing=False).x
 
 
-def at_level(curve: pd.DataFrame, level: float, values: pd.Series) -> float:
-    """Of (evaluations,) values the one where the fit is first at most ``level``, a log loss; NaN where it never is."""
-    fit, known = falling(curve), values.to_numpy(dtype=float)
+def at_level(fit: np.ndarray, level: float, values: np.ndarray) -> float:
+    """Of (evaluations,) values the one where the ``falling`` fit is first at most ``level``, a log loss, linear between
+    evaluations; NaN where it never is."""
     row = int(np.argmax(fit <= level)) if (fit <= level).any() else -1
     if row < 1:
-        return float(known[0]) if row == 0 else math.nan
+        return float(values[0]) if row == 0 else math.nan
     share = (fit[row - 1] - level) / (fit[row - 1] - fit[row])
-    return float(known[row - 1] + share * (known[row] - known[row - 1]))
-
-
-def macs_to_level(curve: pd.DataFrame, level: float, ledger: str, charged: bool) -> float:
-    """Total MACs until the fit is at most ``level``, a log loss; NaN where it never is."""
-    return at_level(curve, level, total_macs(curve, ledger, charged))
-
-
-def column_to_level(curve: pd.DataFrame, level: float, column: str) -> float:
-    """A column of the curve there: steps, or the MACs of training alone."""
-    return at_level(curve, level, curve[column])
+    return float(values[row - 1] + share * (values[row] - values[row - 1]))
 
 
 def log_levels(tables: Tables, task: str, reference: str = REFERENCE) -> dict[float, float]:
     """Fraction → log loss; empty where no run of the ``reference`` has finished."""
-    first, last = (tables.by_seed(task, reference, of_curve, _at, row).median() for row in (0, -1))
+    fits = [tables.measured(run, _fit) for run in tables.finished_runs(task, reference)]
+    first, last = (pd.Series([fit[row] for fit in fits], dtype=float).median() for row in (0, -1))
     known = math.isfinite(first) and math.isfinite(last)
     return {part: (1 - part) * first + part * last for part in FRACTIONS} if known else {}
 
 
 def to_level(tables: Tables, task: str, method: str, level: float, ledger: str) -> pd.Series:
-    """Total MACs to ``level``, a log loss, by seed, charged probes included; NaN where it is not reached."""
-    return tables.by_seed(task, method, charged, macs_to_level, level, ledger)
+    """Total MACs until the fit is at most ``level``, a log loss, by seed, charged probes included; NaN where it never
+    is."""
+    return _to_level(tables, task, method, level, _total, ledger)
+
+
+def column_to_level(tables: Tables, task: str, method: str, level: float, column: str) -> pd.Series:
+    """A column of the curve there: steps, or the MACs of training alone."""
+    return _to_level(tables, task, method, level, _column, column)
+
+
+def _to_level(tables: Tables, task: str, method: str, level: float, *values: Any) -> pd.Series:
+    """``values``: what measures them. Each run is fitted once for all levels and columns."""
+    found = {
+        int(run["seed"]): at_level(tables.measured(run, _fit), level, tables.measured(run, *values))
+        for run in tables.finished_runs(task, method)
+    }
+    return pd.Series(found, dtype=float)
+
+
+def _fit(_: Row, curve: pd.DataFrame) -> np.ndarray:
+    return falling(curve)
+
+
+def _total(run: Row, curve: pd.DataFrame, ledger: str) -> np.ndarray:
+    return total_macs(curve, ledger, run["charges_probe"]).to_numpy(dtype=float)
+
+
+def _column(_: Row, curve: pd.DataFrame, column: str) -> np.ndarray:
+    return curve[column].to_numpy(dtype=float)
 
 
 def saving_to_level(
@@ -77,7 +96,3 @@ def saving_to_level(
     mine, theirs = mine.loc[seeds], theirs.loc[seeds]
     reached, spent = mine["to"].notna(), [one["to"].fillna(one["all"]) for one in (mine, theirs)]
     return censored_interval(spent[0] / spent[1], reached, "saving"), reached
-
-
-def _at(curve: pd.DataFrame, row: int) -> float:
-    return float(falling(curve)[row])

@@ -49,6 +49,7 @@ def trajectory(tables: Tables, run: Row) -> Trajectory | None:
 
 def selections(seen: Trajectory, method: MAT) -> list[Selection]:
     """What ``method`` selects at every probe: its own ``select``, given what a controller gives it."""
+    stream = np.random.default_rng(0)  # it draws nothing, and to make one takes longer than to select
     return [
         method.select(
             Context(
@@ -58,7 +59,8 @@ def selections(seen: Trajectory, method: MAT) -> list[Selection]:
                 kind=seen.kind,
                 size=seen.size,
                 history=seen.history[: t + 1],
-                rng=np.random.default_rng(0),  # it draws nothing
+                rng=stream,
+                fixed=stream,
             )
         )
         for t in range(len(seen.history))

@@ -22,34 +22,34 @@ def spread(probes: pd.DataFrame, kind: str) -> float:
 
     Modules with λ_max = 0 (the output does not depend on them) have no ratio and are left out.
     """
-    ratios = [group["lambda_max"].max() / group["lambda_max"].min() for group in _by_probe(probes, kind)]
-    return float(np.median(ratios)) if ratios else float("nan")
+    found = _positive(probes, kind).groupby("interval")["lambda_max"]
+    ratios = found.max() / found.min()
+    return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
 def spread_within_layers(probes: pd.DataFrame, kind: str) -> float:
     """Median over probes and layers of max λ_max / min λ_max over a layer's modules of ``kind``: the same where two
     layers differ, whatever is between them. A layer with fewer than two of a positive λ_max has no ratio."""
-    layers = [layer for group in _by_probe(probes, kind) for _, layer in group.groupby("layer") if len(layer) > 1]
-    ratios = [layer["lambda_max"].max() / layer["lambda_max"].min() for layer in layers]
-    return float(np.median(ratios)) if ratios else float("nan")
+    layers = _positive(probes, kind).groupby(["interval", "layer"])["lambda_max"].agg(["max", "min", "count"])
+    ratios = (layers["max"] / layers["min"])[layers["count"] > 1]
+    return float(np.median(ratios)) if len(ratios) else float("nan")
 
 
 def rank_correlation(probes: pd.DataFrame, kind: str) -> float:
-    """Mean over probes of Spearman's ρ between log λ_max and effective rank over the modules of ``kind``.
+    """Mean over probes of Spearman's ρ between log λ_max, which is ranked as λ_max is, and effective rank over the
+    modules of ``kind``.
 
     A probe with fewer than three modules, or with a constant column, has no ρ and is left out.
     """
-    from scipy import stats
-
-    values = []
-    for group in _by_probe(probes, kind):
-        known = group[np.isfinite(group["effective_rank"].to_numpy(dtype=float))]
-        if len(known) >= 3 and known["lambda_max"].nunique() > 1 and known["effective_rank"].nunique() > 1:
-            values.append(stats.spearmanr(np.log(known["lambda_max"]), known["effective_rank"]).statistic)
+    chosen = _positive(probes, kind)
+    known = chosen[np.isfinite(chosen["effective_rank"].to_numpy(dtype=float))]
+    groups = known.groupby("interval")
+    ranks = groups[["lambda_max", "effective_rank"]].rank().to_numpy()
+    pairs = [ranks[rows].T for _, rows in sorted(groups.indices.items())]
+    values = [np.corrcoef(pair)[0, 1] for pair in pairs if pair.shape[1] >= 3 and np.ptp(pair, axis=1).all()]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _by_probe(probes: pd.DataFrame, kind: str) -> list[pd.DataFrame]:
-    """The modules of ``kind`` with a positive λ_max, one frame per probe."""
-    chosen = probes[(probes["kind"] == kind) & (probes["lambda_max"] > 0)]
-    return [group for _, group in chosen.groupby("interval", sort=True)]
+def _positive(probes: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The modules of ``kind`` with a positive λ_max."""
+    return probes[(probes["kind"] == kind) & (probes["lambda_max"] > 0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,9 @@ from mat.evidence.runs import pooled
 from mat.evidence.runs.files import run_folder
 from mat.evidence.trace import provenance
 from mat.records import archive
+from mat.records.files import read_record
 from mat.records.seal import beside
+from mat.records.studies import JOB
 
 
 class Agreement(NamedTuple):
@@ -106,7 +109,30 @@ def _items(own: Place) -> list[archive.Item]:
     sources = {name for file in provenance.load(own.tables)["files"].values() for name in file["from"]}
     paths = [own.root / name for name in sorted(sources)] + sorted((home / archive.DATA).glob("*.json"))
     sealed = [path for path in paths if beside(path).is_file()]
+    _check_recipes(own, [path for path in sealed if path.parent.name != archive.DATA])
     return [*runs, *(archive.Item(f"{scale}/{path.parent.name}/{path.name}", path) for path in sealed)]
+
+
+def _check_recipes(own: Place, measured: list[Path]) -> None:
+    """Raise InputError, with the command that mends it, where a family was measured by an earlier recipe, too: its
+    tables are of one, and both would be taken for what they were made from."""
+    by_family: dict[tuple[str, str], dict[tuple[str, str], list[Path]]] = {}
+    for path in measured:
+        family, setup, data = read_record(path, JOB).loc[0, ["family", "setup", "data_hash"]]
+        by_family.setdefault((path.parent.name, family), {}).setdefault((setup, data), []).append(path)
+    earlier = [
+        path
+        for recipes in by_family.values()
+        for paths in sorted(recipes.values(), key=lambda paths: max(path.stat().st_mtime for path in paths))[:-1]
+        for path in paths
+    ]
+    if earlier:
+        names = [path.relative_to(own.root).as_posix() for one in earlier for path in (one, beside(one))]
+        places = [path.relative_to(own.root).as_posix() for path in (own.tables, own.figures)]
+        raise InputError(
+            f"{len(earlier)} files are of an earlier recipe of a family that was measured again since; remove them: "
+            f"rm {shlex.join(names)} && mat step provenance --tables {places[0]} --figures {places[1]}"
+        )
 
 
 def _replace(target: Place, made: Place) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -80,7 +80,7 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
         "best_val_loss": _number(final["best_val_loss"]), "best_step": _number(final["best_step"]),
         "metric": run["metrics"][0]["name"], "higher_is_better": bool(run["metrics"][0]["higher_is_better"]),
         "loss_unit": run["loss_unit"], "metrics": metrics.write_names(run["metrics"]),
-        "task_name": run["spec"]["task"]["name"], "subset": run["spec"]["task"].get("subset") or "",
+        "task_name": _named(run["spec"]["task"]), "subset": run["spec"]["task"].get("subset") or "",
         "objective": find(run["spec"]["task"], "objective") or "",
         "mode": run["mode"], "charges_probe": bool(run["charges_probe"]),
         "interval": run["interval"], "probe_n": run["probe_n"],
@@ -99,6 +99,11 @@ def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> 
     row |= {f"test_{one['name']}": _number(found.get(one["name"])) for one in run["metrics"]}
     row |= {f"bound_{name}": float(value) for name, value in sorted(run["bounds"].items())}
     return row | {f"version_{name}": str(value) for name, value in sorted(run["versions"].items())}
+
+
+def _named(plugin: Mapping[str, Any]) -> str:
+    """The name of a specification's task; of one that is a file of the user's own, the file's."""
+    return str(plugin.get("name") or PurePath(str(plugin.get("file"))).stem)
 
 
 def _in_order(runs: pd.DataFrame) -> pd.DataFrame:

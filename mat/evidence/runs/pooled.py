@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ from mat.evidence.text import format
 from mat.records.columns import NEWER, SPECTRA_COLUMNS
 from mat.records.files import missing, require, write_parquet, write_text
 from mat.records.seal import SEAL, check_seal, write_seal
+
+Measured = TypeVar("Measured")
 
 REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
@@ -162,7 +164,7 @@ class Tables:
         """The rows of ``finished`` one by one."""
         return self._finished_rows.get((task, method), ())
 
-    def measured(self, run: Mapping[str, Any], measure: Callable[..., float], *settings: Hashable) -> float:
+    def measured(self, run: Mapping[str, Any], measure: Callable[..., Measured], *settings: Hashable) -> Measured:
         """``measure(run's row, its curve, *settings)``: a function of these alone, asked once a run."""
         known, key = self.whole._measured if self.whole else self._measured, (run["run"], measure, settings)
         if key not in known:
@@ -200,7 +202,7 @@ class Tables:
         return found
 
     @cached_property
-    def _measured(self) -> dict[tuple[Any, ...], float]:
+    def _measured(self) -> dict[tuple[Any, ...], Any]:
         return {}
 
     @cached_property

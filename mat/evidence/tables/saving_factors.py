@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from mat.evidence.measures import levels
-from mat.evidence.measures.over_seeds import of_curve
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import geometric_interval
 from mat.evidence.tables.columns import EXECUTED, LEDGER, read, spread_out
@@ -54,8 +53,7 @@ def _to_level(tables: Tables, task: str, method: str, level: float) -> pd.DataFr
     """By seed the compute to the level, and its factors: steps, training MACs a step, total over training."""
     total = levels.to_level(tables, task, method, level, LEDGER)
     steps, training = (
-        tables.by_seed(task, method, of_curve, levels.column_to_level, level, column)
-        for column in ("step", f"macs_{LEDGER}")
+        levels.column_to_level(tables, task, method, level, column) for column in ("step", f"macs_{LEDGER}")
     )
     parts = (total, steps, training / steps, total / training)
     return pd.DataFrame(dict(zip(FACTORS, parts, strict=True)))

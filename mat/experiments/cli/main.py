@@ -4,6 +4,7 @@ so that help and listings come at once."""
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -69,10 +70,14 @@ for command in SHOWN:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # λ and τ, or a file's name, where an encoding has none
     try:
         with cli.make_context("mat", list(sys.argv[1:] if argv is None else argv), obj=main) as context:
             cli.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started the command
+            sys.stdout.flush()
     except click.exceptions.Exit as done:  # help was asked for
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

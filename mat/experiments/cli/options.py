@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from mat.experiments.training.machine import Machine
 
 PATH = click.Path(path_type=Path)
+
+
+class Finite(click.FloatRange):
+    """A number in a range, which no NaN or infinity is: every comparison with NaN is false, also with the ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {value}", param, ctx)
+        return number
 
 
 def path(name: str, about: str, metavar: str = "DIR", **more: Any) -> Callable:
@@ -57,7 +67,7 @@ machine = together(
     click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="where to run"),
     click.option(
         "--save-every",
-        type=float,
+        type=Finite(min=0),
         default=30.0,
         metavar="SECONDS",
         envvar="MAT_SAVE_EVERY",
@@ -83,25 +93,13 @@ def machine_of(data: Path | None, cache: Path, device: str = "cpu") -> Machine:
 
 def mapping(option: str, given: str) -> dict[str, Any]:
     """A JSON mapping given as text or as the file that holds it."""
-    text = given if given.lstrip().startswith("{") else _read(option, Path(given))
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{option} is not JSON: {error}") from None
+    from mat.settings.given import read_json, read_text
+
+    inline = given.lstrip().startswith("{")
+    content = read_json(given if inline else read_text(Path(given), f"{option} as JSON or a file of it"), option)
     if not isinstance(content, dict):
-        raise InputError(f"{option} must be a JSON mapping, got {text[:60]}")
+        raise InputError(f"{option} must be a JSON mapping, got {given[:60]}")
     return content
-
-
-def _read(option: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{option}: cannot read {str(path)[:200]}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{option}: {path} is not text in UTF-8: {error}") from None
-    except ValueError as error:  # a name that no file can have
-        raise InputError(f"{option}: expected JSON or the name of a file, got {str(path)[:60]!r}: {error}") from None
 
 
 def say(line: str) -> None:

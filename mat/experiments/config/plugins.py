@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -99,7 +100,7 @@ def _check_python(path: Path, place: str) -> None:
 
 def record_of(kind: str, module: ModuleType, place: str) -> type:
     """The settings dataclass of a plug-in. Raises InputError for a module that has none."""
-    record = getattr(module, RECORD[kind], None)
+    record = vars(module).get(RECORD[kind])
     if not (isinstance(record, type) and is_dataclass(record)):
         raise InputError(
             f"{place}: {module.__file__} is no {kind}: expected {RECORD[kind]}, a frozen dataclass of its settings, "
@@ -131,22 +132,33 @@ def _found(kind: str, given: Mapping[str, Any], place: str, folder: Path) -> tup
 
 
 def _module(origin: str | Path, sha256: str | None, place: str) -> ModuleType:
-    try:
+    if isinstance(origin, str) and origin.startswith("mat."):
+        return importlib.import_module(origin)  # ours: no file of the user's is to blame
+    with in_one_line(f"{place}: cannot import {origin}"):
         return importlib.import_module(origin) if isinstance(origin, str) else _loaded(origin, sha256)
-    except InputError:
+
+
+@contextmanager
+def in_one_line(said: str) -> Iterator[None]:
+    """Whatever the user's own code raises, an end of the program included, as an InputError of one line that begins
+    with ``said``; an InputError and an interrupt stay what they are."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        if isinstance(origin, str) and origin.startswith("mat."):
-            raise  # ours: no file of the user's is to blame
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{place}: cannot import {origin}: {reason}") from None
+    except BaseException as error:
+        raise InputError(f"{said}: {' '.join(f'{type(error).__name__}: {error}'.split())}") from None
 
 
 @cache
 def _loaded(path: Path, sha256: str) -> ModuleType:
-    """The module of a file with this content, once per process. Run from its source: Python's cache of bytecode tells
-    files apart by second and size alone."""
-    name = f"mat_plugin_{path.stem}_{sha256[:12]}"  # by content, so that two of one name do not meet
+    """The module of a file with this content, once per process."""
+    return run_file(path, f"mat_plugin_{path.stem}_{sha256[:12]}")  # by content, so that two of one name do not meet
+
+
+def run_file(path: Path, name: str) -> ModuleType:
+    """The module ``name`` of a Python file, run from its source: Python's cache of bytecode tells files apart by second
+    and size alone."""
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:

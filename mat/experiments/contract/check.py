@@ -26,7 +26,7 @@ def check_file(path: Path) -> list[str]:
     Raises InputError for a file that cannot be imported.
     """
     module = load_file(path, "plug-in")
-    kinds = [check for mark, check in CHECKS.items() if hasattr(module, mark)]
+    kinds = [check for mark, check in CHECKS.items() if mark in vars(module)]
     if len(kinds) != 1:
         return ["it is no plug-in: a method has METHOD, a model Settings and build, a task Settings and load"]
     try:

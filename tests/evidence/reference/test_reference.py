@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 import zlib
@@ -92,6 +93,26 @@ def repository(kept, tmp_path):
 def checked(place: Place) -> keep.Agreement:
     (found,) = keep.check(place.root, place.root / "build/reference", STEPS)
     return found
+
+
+def test_measurements_of_an_earlier_recipe_are_named_with_the_command_that_removes_them(repository):
+    own = Place(repository.root, "demo")
+    (now,) = (own.results / "branches").glob(f"*{ENDING}")
+    (job,) = branches(families=["vgg"], seeds=[0])
+    before = now.with_name(f"vgg-s0-before{ENDING}")
+    write_record(job.assign(setup="before", job="vgg-s0-before"), before)
+    write_seal(beside(before), [before.name])
+    os.utime(before, (0, 0))
+    record(own)
+    with pytest.raises(InputError, match="1 files are of an earlier recipe") as caught:
+        keep.make(own, own.root / "build/reference", STEPS)
+    removes, _, records = str(caught.value).partition(": rm ")[2].partition(" && ")
+    assert records == "mat step provenance --tables results/demo/tables --figures paper_figures/demo"
+    assert removes.split() == [path.relative_to(own.root).as_posix() for path in (before, beside(before))]
+    for name in removes.split():
+        (own.root / name).unlink()
+    record(own)
+    keep.make(own, own.root / "build/reference", STEPS)
 
 
 def test_a_reference_has_the_records_its_tables_stand_on_and_one_s_own_tables_to_the_byte(own, kept):

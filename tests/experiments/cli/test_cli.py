@@ -1,5 +1,6 @@
 """The command line through real processes: help, one run, and bad input."""
 
+import io
 import json
 import os
 import re
@@ -101,7 +102,15 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
     ("args", "message"),
     [
         (["train", "--spec", "{", "--out", "x"], "--spec is not JSON"),
-        (["train", "--spec", "nowhere.json", "--out", "x"], "cannot read nowhere.json"),
+        (["train", "--spec", "nowhere.json", "--out", "x"], "cannot read 'nowhere.json'"),
+        (["train", "--spec", "/dev/zero", "--out", "x"], "/dev/zero holds more than 16,777,216 bytes"),
+        (["train", "--spec", '{"seed": 1, "seed": 2}', "--out", "x"], "the key 'seed' stands twice"),
+        (["train", "--spec", "{}", "--set", 'probe.n={"a": 1, "a": 2}', "--out", "x"], "the key 'a' stands twice"),
+        (["train", "--spec", "{}", "--set", "probe.n=" + "[" * 10**5, "--out", "x"], "is not JSON: maximum recursion"),
+        (["train", "--spec", "{}", "--set", "probe.n=" + "9" * 5000, "--out", "x"], "is not JSON: Exceeds the limit"),
+        (["train", "--save-every", "nan", "--out", "x"], "expected a finite number, got nan"),
+        (["train", "--save-every", "-1", "--out", "x"], "-1.0 is not in the range x>=0"),
+        (["burst", "--minutes", "nan"], "expected a finite number, got nan"),
         (["train", "--out", "x"], "'task' is missing; known: task, model, method"),
         (["train", "--task", "mnist", "--out", "x"], "is missing"),
         (["train", "--spec", json.dumps({**SPEC, "sead": 1}), "--out", "x"], "unknown key 'sead'"),
@@ -114,7 +123,7 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["train", "--spec", CIFAR, "--data", "nowhere", "--out", "x"], "data folder nowhere does not exist"),
         (["step", "prepare", "--spec", CIFAR, "--data", ".", "--out", "x"], "MAT_DATA"),
         (["step", "prepare", "--spec", json.dumps({**SPEC, "probe": {"n": 5000}}), "--out", "x"], "probe size"),
-        (["step", "prepare", "--spec", "[]", "--out", "x"], "cannot read []"),
+        (["step", "prepare", "--spec", "[]", "--out", "x"], "cannot read '[]'"),
         (["train", "--spec", '{"task": "digits"}', "--set", "task.shift=0", "--out", "x"], "task must be a mapping"),
         (["show", "nowhere"], "nowhere"),
         (["compare", "nowhere", "."], "neither a run directory"),
@@ -129,7 +138,7 @@ def test_two_runs_of_one_specification_compare_as_the_same(trained, tmp_path, ca
         (["kernels", ".", "--normalisation", "no"], "unknown normalisation 'no'"),
         (["kernels", "."], "no model can be made of .: "),
         (["step", "collect", "nowhere", "--tables", "t"], "nowhere"),
-        (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "c, found none"),
+        (["step", "table", "agreement", "nowhere", "--tables", "t", "--claims", "c"], "cannot read 'c'"),
         (["step", "table", "trainability", "nowhere", "--tables", "t"], "nowhere.sha256 cannot be read"),
         (["step", "table", "branches", "--tables", "t"], "unknown table 'branches'; expected one of "),
         (["step", "measure", "studies", "--job", "{}", "--out", "x"], "studies"),
@@ -144,6 +153,18 @@ def test_bad_input_is_one_line(args, message, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1
     assert error.startswith("mat: error: ")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_letter_that_the_terminal_lacks_is_written_by_its_number(monkeypatch):
+    said = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", said)
+    assert main(["list", "probe"]) == 0
+    assert "Kendall's \\u03c4_b" in said.buffer.getvalue().decode("latin-1")
+
+
+def test_output_that_is_closed_is_no_fault(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list", "probe"]) == 0
 
 
 def test_the_process_exits_with_2_on_bad_input(tmp_path):

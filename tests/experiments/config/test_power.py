@@ -65,7 +65,7 @@ def test_a_wrong_plan_is_one_line(scale, scales, said):
 def test_a_plan_that_is_not_there_is_one_line(scale, tmp_path):
     scale({"mine": plan(2)})
     (tmp_path / "power.yaml").unlink()
-    with pytest.raises(InputError, match=r"expected a YAML file at .*power\.yaml"):
+    with pytest.raises(InputError, match=r"expected a YAML file, cannot read .*power\.yaml"):
         read_scale(tmp_path / "mine.yaml")
 
 

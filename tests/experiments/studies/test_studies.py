@@ -143,7 +143,7 @@ def test_the_command_line_measures_and_refuses_in_one_line(study, settings, tmp_
     found = read_whole(out)
     assert len(found) and (study == "agreement" or set(found["part"]) == {"module"})
     capsys.readouterr()
-    for given, message in (("{}", "a job is a mapping with"), ("nowhere", "cannot read nowhere"), ("[]", "cannot")):
+    for given, message in (("{}", "a job is a mapping with"), ("nowhere", "cannot read 'nowhere'"), ("[]", "cannot")):
         assert main(["step", "measure", study, "--job", given, "--out", str(tmp_path / "y")]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[4]
 
 
 @click.command(short_help="Use a GPU for some minutes: tests, benchmark, the headline's runs.")
-@click.option("--minutes", type=click.FloatRange(0, 24 * 60, min_open=True), help="how long; it stops before they end")
+@click.option("--minutes", type=options.Finite(0, 24 * 60, min_open=True), help="how long; it stops before they end")
 @options.path("--out", "folder of a few small files: plan, tests, benchmark, summary, archive of runs", default=None)
 @options.path("--kept", "runs and their states, for the next burst to go on with", default=Path(".burst"))
 @click.option("--config", default="paper", show_default=True, metavar="NAME|FILE", help="the scale")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import warnings
@@ -105,18 +104,15 @@ def of_function(given: str) -> tuple[nn.Module, dict[str, Tensor], Tensor | None
     for anything else."""
     from torch import nn
 
+    from mat.experiments.config.plugins import in_one_line, run_file
+
     file, colon, name = given.rpartition(":")
     path = Path(file)
     if not colon or not path.is_file():
         raise InputError(f"--model expects FILE.py:FUNCTION with a file that exists, got {given!r}")
     sys.path.insert(0, str(path.parent))  # what it imports from beside itself
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        exec(spec.loader.source_to_code(path.read_bytes(), path), module.__dict__)  # no stale bytecode
-        made = getattr(module, name)()
-    except Exception as error:
-        raise InputError(f"--model {given}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+    with in_one_line(f"--model {given}"):
+        made = getattr(run_file(path, f"mat_model_{path.stem}"), name)()
     if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
         raise InputError(
             f"--model {given}: expected a tuple (model, inputs), an nn.Module and a mapping of its keyword arguments "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,6 +97,8 @@ def described(
     spec: str | None, names: Mapping[str, str | None], numbers: Mapping[str, int | None], settings: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The specification that ``spec``, the plug-ins' ``names``, seed, threads and ``BLOCK.KEY=VALUE`` describe."""
+    from mat.settings.given import read_json
+
     given = options.mapping("--spec", spec) if spec else {}
     given |= {kind: {"file" if name.endswith(".py") else "name": name} for kind, name in names.items() if name}
     given |= {what: number for what, number in numbers.items() if number is not None}
@@ -107,11 +107,9 @@ def described(
         block, dot, name = key.partition(".")
         if not (equals and dot and block in BLOCKS):
             raise InputError(f"--set expects BLOCK.KEY=VALUE with a block of the specification, got {setting!r}")
-        with contextlib.suppress(json.JSONDecodeError):  # a bare word is a string
-            value = json.loads(value)
         if not isinstance(given.setdefault(block, {}), dict):
             raise InputError(f"--set {setting}: {block} must be a mapping with a name, got {given[block]!r}")
-        given[block][name] = value
+        given[block][name] = read_json(value, f"--set {setting[:60]}", words=True)
     return given
 
 

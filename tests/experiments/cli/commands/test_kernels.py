@@ -46,6 +46,9 @@ def nothing():
 
 def broken():
     raise ValueError("of two\\nlines")
+
+def ends():
+    raise SystemExit(0)
 """
 
 
@@ -186,6 +189,7 @@ def test_gradients_of_the_loss_are_measured_where_the_function_returns_labels(tm
     [
         ("nothing", [], "expected a tuple (model, inputs), an nn.Module and a mapping"),
         ("broken", [], "ValueError: of two lines"),
+        ("ends", [], "SystemExit: 0"),
         ("absent", [], "has no attribute 'absent'"),
         ("small", ["--estimator", "loss"], "estimator 'loss' needs labels, one entry per sample"),
         ("small", ["-n", "4"], "the function of --model returns its own"),
