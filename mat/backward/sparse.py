@@ -142,7 +142,8 @@ class SparseBackward:
             layer = self.model.get_submodule(path)
             if path not in self._layers and path not in self._cores:
                 inner = any(True for _ in layer.children())
-                yield Forward(layer, self._wanted, lambda: False, _own_code if inner else _plainly, whole=not inner)
+                run = _own_code(layer.forward) if inner else _plainly
+                yield Forward(layer, self._wanted, lambda: False, run, whole=not inner)
 
     def _wanted(self) -> bool:
         if self._closed or not self._enabled:
@@ -346,9 +347,10 @@ def _plainly(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return own(*args, **kwargs)
 
 
-def _own_code(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``own``, of which what it calls may be compiled."""
-    return torch.compiler.disable(own, recursive=False)(*args, **kwargs)
+def _own_code(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs ``own``, of which what it calls may be compiled. Disabled once, as that takes milliseconds."""
+    disabled = torch.compiler.disable(own, recursive=False)
+    return lambda _, *args, **kwargs: disabled(*args, **kwargs)
 
 
 def _trains(layers: Sequence[SparseLayer]) -> Callable[[], bool]:
