@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mat._torch_checkpoint import without_checkpoints
+from mat._torch_compile import without_compiling
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
@@ -48,8 +49,8 @@ def logits_of(output: Any, model: nn.Module) -> Tensor:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, no autocast, blocks run plainly where they would be checkpointed: what is
-    frozen needs no recomputing, and a reentrant checkpoint hides its block's parameters.
+    """Evaluation mode, frozen parameters, no autocast, blocks run plainly where they would be checkpointed or compiled:
+    what is frozen needs no recomputing, and a reentrant checkpoint or a compiled graph hides its parameters.
 
     Modes, flags and generators are put back afterwards.
     """
@@ -65,6 +66,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.autocast(device.type, enabled=False),
         torch.enable_grad(),
         without_checkpoints(),
+        without_compiling(),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
