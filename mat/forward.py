@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -47,10 +48,19 @@ def logits_of(output: Any, model: nn.Module) -> Tensor:
     return logits
 
 
+_measuring: ContextVar[bool] = ContextVar("measuring", default=False)
+
+
+def measuring() -> bool:
+    """Whether a model is being measured, within ``evaluation``: its forward pass is then its own, sparse or not."""
+    return _measuring.get()
+
+
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, no autocast, blocks run plainly where they would be checkpointed or compiled:
-    what is frozen needs no recomputing, and a reentrant checkpoint or a compiled graph hides its parameters.
+    """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, and blocks run plainly where they would be
+    checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a compiled graph hides its
+    parameters.
 
     Modes, flags and generators are put back afterwards.
     """
@@ -71,9 +81,11 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
         model.requires_grad_(False)
+        token = _measuring.set(True)
         try:
             yield
         finally:
+            _measuring.reset(token)
             torch.backends.mha.set_fastpath_enabled(fused)
             for module, training in modes:
                 module.training = training

@@ -322,6 +322,30 @@ def test_closing_leaves_no_trace():
         controller.begin_step()
 
 
+def test_kernels_of_a_model_in_training_are_those_of_the_plain_one():
+    """Also where somebody measures them beside the controller: a slice's leaf is not the parameter that is asked."""
+    case = bert_case()
+    plain = modular_ntk(case.model, case.partition, case.inputs)
+    with Controller(case.model, case.partition, MAT(alpha=0.2, mode="detach"), case.inputs, every=1) as controller:
+        controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+        controller.begin_step()
+        assert controller.active < set(case.partition.names)
+        kernels = modular_ntk(case.model, case.partition, case.inputs)
+    assert kernels.ways == plain.ways
+    assert all(torch.equal(kernels[name], gram) for name, gram in plain.items())
+
+
+def test_a_state_that_is_none_or_of_other_modules_is_refused():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Random(share=0.5), every=1)
+    state = controller.state_dict()
+    with pytest.raises(InputError, match="got one without interval, .*, records"):
+        controller.load_state_dict({"step": 0})
+    with pytest.raises(InputError, match="modules that the partition does not have: layer9.ffn"):
+        controller.load_state_dict({**state, "active": ["layer9.ffn"]})
+    controller.close()
+
+
 def test_a_step_without_an_adopted_optimizer_is_refused():
     case = bert_case()
     controller = Controller(case.model, case.partition, MAT(), case.inputs, every=2)

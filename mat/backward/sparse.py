@@ -38,6 +38,7 @@ from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel,
 from mat.backward.promises import Promises
 from mat.backward.reducer import Reducer
 from mat.errors import InputError
+from mat.forward import measuring
 from mat.modes import MODES
 from mat.partition.partition import Partition, Slice
 from mat.partition.projections import parent, within
@@ -146,7 +147,7 @@ class SparseBackward:
                 yield Forward(layer, self._wanted, lambda: False, run, whole=not inner)
 
     def _wanted(self) -> bool:
-        if self._closed or not self._enabled:
+        if self._closed or not self._enabled or measuring():
             return False
         self._meet_wrapper()
         return True
