@@ -37,6 +37,7 @@ from mat.backward.operators.patching import Forward, InsideAttention, Reduce, St
 from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel, refuse_wrapper
 from mat.backward.promises import Promises
 from mat.backward.reducer import Reducer
+from mat.backward.touched import Touched
 from mat.errors import InputError
 from mat.forward import measuring
 from mat.modes import MODES
@@ -81,6 +82,7 @@ class SparseBackward:
         self.leaves = Leaves(model, partition)
         self._enabled, self._closed, self.promises = True, False, Promises()
         self.reached: set[str] = set()
+        self.touched = Touched(self.leaves.values())
         self.reducer: Reducer | None = None
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
@@ -257,6 +259,7 @@ class SparseBackward:
             stand_in.remove()
         if self.reducer is not None:
             self.reducer.remove()
+        self.touched.stop()
         self.leaves.undo_densify()
         self.promises.settle()
 
@@ -287,6 +290,7 @@ class SparseBackward:
             active, asleep = self._owners(held)
             if not _has_closure(args, kwargs):
                 self._trained(active)
+                self._touched(held)
             self.promises.before_step(optimizer, asleep)
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.leaves.densify()
@@ -309,6 +313,15 @@ class SparseBackward:
         lost = self._lost()
         chosen = {module.name for module in self.partition.modules if module.kind == "expert" and not lost}
         self.promises.missed({*active.values()} - reached - chosen, lost)
+
+    def _touched(self, held: Collection[int]) -> None:
+        """Look whether gradients of the model's parameters were changed, and those of slices were not."""
+        if self.reducer is None:  # which averages them in place
+            own = [leaf for leaf in self.leaves.values() if id(leaf) in held]
+            cut = [leaf for leaf in own if id(leaf) in self.leaves.cut]
+            whole = [leaf for leaf in own if id(leaf) not in self.leaves.cut]
+            if self.touched.more(whole, cut):
+                self.promises.passed_by()
 
     def _lost(self) -> bool:
         """Whether a layer has lost its gradient since this was last asked."""
