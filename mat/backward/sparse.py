@@ -42,7 +42,7 @@ from mat.errors import InputError
 from mat.forward import measuring
 from mat.modes import MODES
 from mat.partition.partition import Partition, Slice
-from mat.partition.projections import parent, within
+from mat.partition.projections import parent, shared_parameters, within
 
 REFUSED = {
     torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
@@ -392,13 +392,10 @@ def _refuse_wrapped(model: nn.Module) -> None:
 
 
 def _refuse_tied(model: nn.Module, partition: Partition) -> None:
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    tied = {name for group in names.values() if len(group) > 1 for name in group}
+    shared = shared_parameters(model)
     for module in partition.modules:
         for piece in module.slices:
-            if piece.parameter in tied:
+            if piece.parameter in shared:
                 raise InputError(f"{piece.parameter!r} is tied; leave it to the remainder, not to {module.name!r}")
 
 
