@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,47 @@ from mat._torch_compile import without_compiling
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
+
+
+def samples_of(model: nn.Module, inputs: Any) -> int:
+    """How many samples ``inputs`` has, the common first dimension of its tensors; one of 1 is shared by all.
+
+    Raises InputError for what is no batch, or not what ``model`` is called with.
+    """
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
+            f"{type(inputs).__name__}"
+        )
+    sizes = {name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)}
+    n = max(sizes.values(), default=0)
+    if n < 1 or any(size not in (1, n) for size in sizes.values()):
+        raise InputError(
+            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
+            f"{sizes or 'of nothing'}"
+        )
+    for name, value in inputs.items():
+        if isinstance(value, list | tuple) and len(value) == n > 1:
+            raise InputError(f"{name!r} is a {type(value).__name__} with an entry per sample; give a tensor")
+    _refuse_names(model, inputs)
+    return n
+
+
+def _refuse_names(model: nn.Module, inputs: Inputs) -> None:
+    """Raise InputError where the model's arguments are called otherwise."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # scripted
+        return
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        if not model._forward_pre_hooks:  # which may change what it is called with
+            expected = ", ".join(signature.parameters)
+            raise InputError(
+                f"inputs must have the names of {type(model).__name__}'s arguments ({expected}), got "
+                f"{', '.join(map(repr, inputs))}: {error}"
+            ) from None
 
 
 def first(inputs: Mapping[str, Any], n: int) -> dict[str, Any]:

@@ -220,6 +220,12 @@ def test_what_is_missing_is_said_at_once(method, options, message):
         Controller(case.model, case.partition, method, **{"probe_inputs": case.inputs, **options})
 
 
+def test_a_probe_by_other_names_than_the_models_is_refused_at_once():
+    case = vgg_case()
+    with pytest.raises(InputError, match=r"names of .*'s arguments \(.*\), got 'images': "):
+        Controller(case.model, case.partition, MAT(), {"images": case.inputs["x"]}, every=5)
+
+
 def test_positions_are_the_estimators_drawn_by_the_seed():
     """The kernels of a probe are those of the estimator with the controller's seed; seeds draw others."""
     found = set()

@@ -39,7 +39,7 @@ from dataclasses import replace
 from torch import nn
 
 from mat.errors import InputError, listed
-from mat.forward import Inputs
+from mat.forward import Inputs, samples_of
 from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
@@ -98,6 +98,7 @@ def partition_model(
     tied = shared_parameters(model)
     found = blocks(model)
     if example is not None:
+        samples_of(model, example)
         found = blocks(model, by_effect(model, not_asked_for(found) | tied, example))
     convs = convolutions(model, found)
     attentions: list[Attention] = []
