@@ -100,8 +100,8 @@ def measuring() -> bool:
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, and blocks run plainly where they would be
-    checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a compiled graph hides its
+    """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, blocks run plainly where they would be
+    checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a graph hides its
     parameters.
 
     Modes, flags and generators are put back afterwards.

@@ -345,9 +345,9 @@ def test_a_state_that_is_none_or_of_other_modules_is_refused():
     case = bert_case()
     controller = Controller(case.model, case.partition, Random(share=0.5), every=1)
     state = controller.state_dict()
-    with pytest.raises(InputError, match="got one without interval, .*, records"):
+    with pytest.raises(InputError, match=r"got one without interval, .*, records"):
         controller.load_state_dict({"step": 0})
-    with pytest.raises(InputError, match="modules that the partition does not have: layer9.ffn"):
+    with pytest.raises(InputError, match=r"modules that the partition does not have: layer9\.ffn"):
         controller.load_state_dict({**state, "active": ["layer9.ffn"]})
     controller.close()
 

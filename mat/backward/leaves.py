@@ -119,8 +119,7 @@ class Leaves(dict[Slice, nn.Parameter]):
             if (leaf is not whole and past) or (stray and (leaf is not whole or past)):
                 raise InputError(
                     f"{piece.parameter!r} got a gradient that is not as {self.owner[piece] or 'its part'!r} was "
-                    "selected: its weight is used without calling its layer (then leave such modules to the remainder; "
-                    "attention whose query, key and value are not one tensor: partition_model(model, heads=False)), or "
+                    "selected: its weight is used without calling its layer (leave such modules to the remainder), or "
                     "what is active was changed between a forward pass and its backward pass"
                 )
 

@@ -138,8 +138,8 @@ class Promises:
         """Say so once where gradients of whole parameters were changed before a step, and those of slices were not."""
         self._say(
             "passed by",
-            "gradients of model.parameters() were changed before the step, which have no part in those of slices: clip, "
-            "scale or add to those of controller.parameters() instead, which are all",
+            "gradients of model.parameters() were changed before the step, which have no part in those of slices: "
+            "clip, scale or add to those of controller.parameters() instead, which are all",
         )
 
     def spend(self, leaves: Sequence[nn.Parameter]) -> None:

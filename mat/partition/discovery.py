@@ -48,7 +48,7 @@ from mat.partition.effect.search import by_effect
 from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
-from mat.partition.projections import join, joined, shared_parameters, within
+from mat.partition.projections import joined, shared_parameters, within
 from mat.partition.unrecognised import not_asked_for, unrecognised
 
 
