@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from mat import processes
 from mat.backward.optimizers import Adoption, adopt
 from mat.backward.sparse import SparseBackward
-from mat.errors import InputError
+from mat.errors import InputError, listed
 from mat.flops.routing import experts_of, routed_shares
 from mat.forward import first as first_samples
+from mat.forward import samples_of
 from mat.kernels.estimators import STEP, Estimator, SampleLoss
 from mat.kernels.ntk import Kernels, check_normalisation, modular_ntk
 from mat.kernels.probes.budget import Extent, choose
@@ -158,6 +159,8 @@ class Controller:
                 f"{name} reads {' and '.join(sorted(self.measured))}: give it probe_inputs, a batch of samples by the "
                 f"names of the model's inputs, such as {{'x': images}}; got {got}"
             )
+        if self.probe_inputs is not None:
+            samples_of(self.model, self.probe_inputs)
         if GRADIENTS in self.measured and not labelled:
             raise InputError(
                 f"{name} reads gradients: give it probe_labels, and loss, a function (logits, labels) -> (n,)"
@@ -185,7 +188,7 @@ class Controller:
             raise InputError(f"estimator {STEP!r} has no samples to count a budget on: give n and every instead")
         inputs, estimator = self.probe_inputs, self.estimator
         prices = counted_prices(self.model, self.partition, first_samples(inputs, 1), batch, self.method.remainder)
-        wanted = Extent(_samples(inputs), estimator.directions, self.every)
+        wanted = Extent(samples_of(self.model, inputs), estimator.directions, self.every)
         found = choose(prices, budget, wanted, estimator.name, self.length)
         self.probe_inputs, self.every = first_samples(inputs, found.n), found.every
         self.probe_labels = None if self.probe_labels is None else self.probe_labels[: found.n]
@@ -210,7 +213,8 @@ class Controller:
     @property
     def extent(self) -> Extent:
         """Samples (0 where nothing is measured), directions and steps of a plain interval."""
-        return Extent(self.n or _samples(self.probe_inputs or {}), self.estimator.directions, self.every)
+        n = samples_of(self.model, self.probe_inputs) if self.probe_inputs is not None else self.n or 0
+        return Extent(n, self.estimator.directions, self.every)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.model.named_parameters() if self.sparse is None else self.sparse.named_parameters()
@@ -526,7 +530,19 @@ class Controller:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put ``state`` back; the model's and the optimizer's own states are theirs to load."""
+        """Put ``state`` back; the model's and the optimizer's own states are theirs to load.
+
+        Raises InputError for what is no controller's state, or that of another partition's.
+        """
+        lacking = [key for key in self.state_dict() if key not in state]
+        if lacking:
+            raise InputError(f"expected what state_dict() of a controller gave, got one without {', '.join(lacking)}")
+        known = {*state["active"], *(row["module"] for row in state["records"])}
+        if others := sorted(known - set(self.partition.names)):
+            raise InputError(
+                f"this state is of modules that the partition does not have: {listed(others)}; make the partition as "
+                "it was when the state was saved"
+            )
         self.step, self.missed, self.interval = state["step"], state["missed"], state["interval"]
         self.next, self.stretch = state["next"], state["stretch"]
         self.tallied, self.since, self.times = self.step, state["since"], Counter(state["times"])
@@ -543,7 +559,3 @@ class Controller:
 def _spectrum_of_sum(grams: Mapping[str, Tensor], names: Iterable[str]) -> np.ndarray:
     """The eigenvalues of the sum of some kernels, largest first."""
     return eigenvalues(torch.stack([grams[name] for name in names]).sum(0).cpu())
-
-
-def _samples(inputs: Mapping[str, Tensor]) -> int:
-    return max((len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim()), default=0)

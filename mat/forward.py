@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mat._torch_checkpoint import without_checkpoints
+from mat._torch_compile import without_compiling
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
+
+
+def samples_of(model: nn.Module, inputs: Any) -> int:
+    """How many samples ``inputs`` has, the common first dimension of its tensors; one of 1 is shared by all.
+
+    Raises InputError for what is no batch, or not what ``model`` is called with.
+    """
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
+            f"{type(inputs).__name__}"
+        )
+    sizes = {name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)}
+    n = max(sizes.values(), default=0)
+    if n < 1 or any(size not in (1, n) for size in sizes.values()):
+        raise InputError(
+            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
+            f"{sizes or 'of nothing'}"
+        )
+    for name, value in inputs.items():
+        if isinstance(value, list | tuple) and len(value) == n > 1:
+            raise InputError(f"{name!r} is a {type(value).__name__} with an entry per sample; give a tensor")
+    _refuse_names(model, inputs)
+    return n
+
+
+def _refuse_names(model: nn.Module, inputs: Inputs) -> None:
+    """Raise InputError where the model's arguments are called otherwise."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # scripted
+        return
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        if not model._forward_pre_hooks:  # which may change what it is called with
+            expected = ", ".join(signature.parameters)
+            raise InputError(
+                f"inputs must have the names of {type(model).__name__}'s arguments ({expected}), got "
+                f"{', '.join(map(repr, inputs))}: {error}"
+            ) from None
 
 
 def first(inputs: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -46,10 +90,19 @@ def logits_of(output: Any, model: nn.Module) -> Tensor:
     return logits
 
 
+_measuring: ContextVar[bool] = ContextVar("measuring", default=False)
+
+
+def measuring() -> bool:
+    """Whether a model is being measured, within ``evaluation``: its forward pass is then its own, sparse or not."""
+    return _measuring.get()
+
+
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, no autocast, blocks run plainly where they would be checkpointed: what is
-    frozen needs no recomputing, and a reentrant checkpoint hides its block's parameters.
+    """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, blocks run plainly where they would be
+    checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a graph hides its
+    parameters.
 
     Modes, flags and generators are put back afterwards.
     """
@@ -65,13 +118,16 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.autocast(device.type, enabled=False),
         torch.enable_grad(),
         without_checkpoints(),
+        without_compiling(),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()
         model.requires_grad_(False)
+        token = _measuring.set(True)
         try:
             yield
         finally:
+            _measuring.reset(token)
             torch.backends.mha.set_fastpath_enabled(fused)
             for module, training in modes:
                 module.training = training

@@ -220,6 +220,12 @@ def test_what_is_missing_is_said_at_once(method, options, message):
         Controller(case.model, case.partition, method, **{"probe_inputs": case.inputs, **options})
 
 
+def test_a_probe_by_other_names_than_the_models_is_refused_at_once():
+    case = vgg_case()
+    with pytest.raises(InputError, match=r"names of .*'s arguments \(.*\), got 'images': "):
+        Controller(case.model, case.partition, MAT(), {"images": case.inputs["x"]}, every=5)
+
+
 def test_positions_are_the_estimators_drawn_by_the_seed():
     """The kernels of a probe are those of the estimator with the controller's seed; seeds draw others."""
     found = set()
@@ -320,6 +326,30 @@ def test_closing_leaves_no_trace():
     assert all(map(torch.equal, case.model.state_dict().values(), plain.model.state_dict().values()))
     with pytest.raises(InputError, match="closed"):
         controller.begin_step()
+
+
+def test_kernels_of_a_model_in_training_are_those_of_the_plain_one():
+    """Also where somebody measures them beside the controller: a slice's leaf is not the parameter that is asked."""
+    case = bert_case()
+    plain = modular_ntk(case.model, case.partition, case.inputs)
+    with Controller(case.model, case.partition, MAT(alpha=0.2, mode="detach"), case.inputs, every=1) as controller:
+        controller.adopt(torch.optim.SGD(case.model.parameters(), lr=0.0))
+        controller.begin_step()
+        assert controller.active < set(case.partition.names)
+        kernels = modular_ntk(case.model, case.partition, case.inputs)
+    assert kernels.ways == plain.ways
+    assert all(torch.equal(kernels[name], gram) for name, gram in plain.items())
+
+
+def test_a_state_that_is_none_or_of_other_modules_is_refused():
+    case = bert_case()
+    controller = Controller(case.model, case.partition, Random(share=0.5), every=1)
+    state = controller.state_dict()
+    with pytest.raises(InputError, match=r"got one without interval, .*, records"):
+        controller.load_state_dict({"step": 0})
+    with pytest.raises(InputError, match=r"modules that the partition does not have: layer9\.ffn"):
+        controller.load_state_dict({**state, "active": ["layer9.ffn"]})
+    controller.close()
 
 
 def test_a_step_without_an_adopted_optimizer_is_refused():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.partition.partition import Partition, Slice
+from mat.partition.partition import Partition, Slice, refuse_other
 
 
 class Leaves(dict[Slice, nn.Parameter]):
@@ -24,7 +24,12 @@ class Leaves(dict[Slice, nn.Parameter]):
     def __init__(self, model: nn.Module, partition: Partition) -> None:
         super().__init__()
         self.partition = partition
-        self.wholes = dict(model.named_parameters())
+        self.wholes = refuse_other(model, partition, partition.shapes)
+        for name in partition.shapes:
+            if not self.wholes[name].requires_grad:
+                raise InputError(
+                    f"{name!r} was frozen after the partition was made; make the partition of the model as it is now"
+                )
         self.owner: dict[Slice, str | None] = {
             piece: module.name for module in partition.modules for piece in module.slices
         }
@@ -114,8 +119,7 @@ class Leaves(dict[Slice, nn.Parameter]):
             if (leaf is not whole and past) or (stray and (leaf is not whole or past)):
                 raise InputError(
                     f"{piece.parameter!r} got a gradient that is not as {self.owner[piece] or 'its part'!r} was "
-                    "selected: its weight is used without calling its layer (then leave such modules to the remainder; "
-                    "attention whose query, key and value are not one tensor: partition_model(model, heads=False)), or "
+                    "selected: its weight is used without calling its layer (leave such modules to the remainder), or "
                     "what is active was changed between a forward pass and its backward pass"
                 )
 

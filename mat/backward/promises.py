@@ -134,6 +134,14 @@ class Promises:
                 f"loss does not depend on them (torch.no_grad, a part not called), or, in mode {DETACHED}",
             )
 
+    def passed_by(self) -> None:
+        """Say so once where gradients of whole parameters were changed before a step, and those of slices were not."""
+        self._say(
+            "passed by",
+            "gradients of model.parameters() were changed before the step, which have no part in those of slices: "
+            "clip, scale or add to those of controller.parameters() instead, which are all",
+        )
+
     def spend(self, leaves: Sequence[nn.Parameter]) -> None:
         """The gradients of ``leaves`` have been in a step."""
         for leaf in leaves:

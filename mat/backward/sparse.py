@@ -37,10 +37,12 @@ from mat.backward.operators.patching import Forward, InsideAttention, Reduce, St
 from mat.backward.parallel import active_wrapper, refuse_alone, refuse_parallel, refuse_wrapper
 from mat.backward.promises import Promises
 from mat.backward.reducer import Reducer
+from mat.backward.touched import Touched
 from mat.errors import InputError
+from mat.forward import measuring
 from mat.modes import MODES
 from mat.partition.partition import Partition, Slice
-from mat.partition.projections import parent, within
+from mat.partition.projections import parent, shared_parameters, within
 
 REFUSED = {
     torch.optim.LBFGS: "moves all parameters along directions of past steps, inactive ones too",
@@ -80,6 +82,7 @@ class SparseBackward:
         self.leaves = Leaves(model, partition)
         self._enabled, self._closed, self.promises = True, False, Promises()
         self.reached: set[str] = set()
+        self.touched = Touched(self.leaves.values())
         self.reducer: Reducer | None = None
         self._dense_grads: dict[str, Tensor | None] = {}
         paths = dict.fromkeys(parent(piece.parameter) for module in partition.modules for piece in module.slices)
@@ -142,10 +145,11 @@ class SparseBackward:
             layer = self.model.get_submodule(path)
             if path not in self._layers and path not in self._cores:
                 inner = any(True for _ in layer.children())
-                yield Forward(layer, self._wanted, lambda: False, _own_code if inner else _plainly, whole=not inner)
+                run = _own_code(layer.forward) if inner else _plainly
+                yield Forward(layer, self._wanted, lambda: False, run, whole=not inner)
 
     def _wanted(self) -> bool:
-        if self._closed or not self._enabled:
+        if self._closed or not self._enabled or measuring():
             return False
         self._meet_wrapper()
         return True
@@ -255,6 +259,7 @@ class SparseBackward:
             stand_in.remove()
         if self.reducer is not None:
             self.reducer.remove()
+        self.touched.stop()
         self.leaves.undo_densify()
         self.promises.settle()
 
@@ -285,6 +290,7 @@ class SparseBackward:
             active, asleep = self._owners(held)
             if not _has_closure(args, kwargs):
                 self._trained(active)
+                self._touched(held)
             self.promises.before_step(optimizer, asleep)
             if any(group.get("fused") for group in optimizer.param_groups):
                 self.leaves.densify()
@@ -307,6 +313,15 @@ class SparseBackward:
         lost = self._lost()
         chosen = {module.name for module in self.partition.modules if module.kind == "expert" and not lost}
         self.promises.missed({*active.values()} - reached - chosen, lost)
+
+    def _touched(self, held: Collection[int]) -> None:
+        """Look whether gradients of the model's parameters were changed, and those of slices were not."""
+        if self.reducer is None:  # which averages them in place
+            own = [leaf for leaf in self.leaves.values() if id(leaf) in held]
+            cut = [leaf for leaf in own if id(leaf) in self.leaves.cut]
+            whole = [leaf for leaf in own if id(leaf) not in self.leaves.cut]
+            if self.touched.more(whole, cut):
+                self.promises.passed_by()
 
     def _lost(self) -> bool:
         """Whether a layer has lost its gradient since this was last asked."""
@@ -346,9 +361,10 @@ def _plainly(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return own(*args, **kwargs)
 
 
-def _own_code(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """``own``, of which what it calls may be compiled."""
-    return torch.compiler.disable(own, recursive=False)(*args, **kwargs)
+def _own_code(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs ``own``, of which what it calls may be compiled. Disabled once, as that takes milliseconds."""
+    disabled = torch.compiler.disable(own, recursive=False)
+    return lambda _, *args, **kwargs: disabled(*args, **kwargs)
 
 
 def _trains(layers: Sequence[SparseLayer]) -> Callable[[], bool]:
@@ -376,13 +392,10 @@ def _refuse_wrapped(model: nn.Module) -> None:
 
 
 def _refuse_tied(model: nn.Module, partition: Partition) -> None:
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    tied = {name for group in names.values() if len(group) > 1 for name in group}
+    shared = shared_parameters(model)
     for module in partition.modules:
         for piece in module.slices:
-            if piece.parameter in tied:
+            if piece.parameter in shared:
                 raise InputError(f"{piece.parameter!r} is tied; leave it to the remainder, not to {module.name!r}")
 
 

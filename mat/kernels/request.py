@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mat.errors import InputError
-from mat.forward import Inputs, forward
+from mat.forward import Inputs, forward, samples_of
 from mat.kernels.estimators import Estimator
-from mat.partition.partition import Partition, Slice
+from mat.partition.partition import Partition, Slice, refuse_other
 
 Pieces = Mapping[str, Sequence[tuple[str, Slice]]]  # parameter -> (module, slice), in order of the slices
 Grams = dict[str, Tensor]  # module -> (m, m) float64
@@ -49,9 +49,13 @@ class Request:
         memory: int,
     ) -> Request:
         """Raises InputError for inputs that are no batch, labels that are not theirs, another model's partition."""
-        n = _samples(inputs, labels)
         pieces = pieces_of(partition)
         parameters = owned_parameters(model, partition, pieces)
+        n = samples_of(model, inputs)
+        if labels is not None and not isinstance(labels, Tensor):
+            raise InputError(f"labels must be a tensor with one entry per sample, got {type(labels).__name__}")
+        if labels is not None and len(labels) != n:
+            raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
         inputs = {name: _constant(value) for name, value in inputs.items()}
         return cls(model, inputs, labels, n, parameters, pieces, partition.names, estimator, memory)
 
@@ -87,30 +91,6 @@ class Request:
         return {module for module, _ in self.pieces[parameter]}
 
 
-def _samples(inputs: Inputs, labels: Tensor | None) -> int:
-    """n, the common first dimension. Tensors of first dimension 1 are shared by all samples."""
-    if not isinstance(inputs, Mapping):
-        raise InputError(
-            "inputs must map the names of the model's arguments to tensors, such as {'input_ids': …}; got "
-            f"{type(inputs).__name__}"
-        )
-    sizes = {name: len(value) if value.dim() else 0 for name, value in inputs.items() if isinstance(value, Tensor)}
-    n = max(sizes.values(), default=0)
-    if n < 1 or any(size not in (1, n) for size in sizes.values()):
-        raise InputError(
-            "inputs must be tensors with one common first dimension, the samples; got first dimensions "
-            f"{sizes or 'of nothing'}"
-        )
-    for name, value in inputs.items():
-        if isinstance(value, list | tuple) and len(value) == n > 1:
-            raise InputError(f"{name!r} is a {type(value).__name__} with an entry per sample; give a tensor")
-    if labels is not None and not isinstance(labels, Tensor):
-        raise InputError(f"labels must be a tensor with one entry per sample, got {type(labels).__name__}")
-    if labels is not None and len(labels) != n:
-        raise InputError(f"labels must have one entry per sample, {n}, got {len(labels)}")
-    return n
-
-
 def _constant(value: Any) -> Any:
     """A tensor that takes no gradient and may be saved for a backward pass; anything else as it is."""
     if not isinstance(value, Tensor):
@@ -137,16 +117,8 @@ def owned_parameters(model: nn.Module, partition: Partition, pieces: Pieces) -> 
 
     Raises InputError where the model does not have them as the partition does.
     """
-    named = dict(model.named_parameters())
-    for name in pieces:
-        shape = tuple(named[name].shape) if name in named else None
-        if shape != partition.shapes[name]:
-            has = "has no such parameter" if shape is None else f"has it in shape {shape}"
-            raise InputError(
-                f"the partition was made of another model: it cuts {name!r} of shape {partition.shapes[name]}, but "
-                f"{type(model).__name__} {has}; make the partition of this model"
-            )
-    return {name: parameter for name, parameter in named.items() if name in pieces and parameter.numel()}
+    refuse_other(model, partition, pieces)
+    return {name: parameter for name, parameter in model.named_parameters() if name in pieces and parameter.numel()}
 
 
 @contextmanager

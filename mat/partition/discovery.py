@@ -39,7 +39,7 @@ from dataclasses import replace
 from torch import nn
 
 from mat.errors import InputError, listed
-from mat.forward import Inputs
+from mat.forward import Inputs, samples_of
 from mat.partition.attention import Heads
 from mat.partition.blocks import Block, blocks
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
@@ -48,7 +48,7 @@ from mat.partition.effect.search import by_effect
 from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
-from mat.partition.projections import join, joined, within
+from mat.partition.projections import joined, shared_parameters, within
 from mat.partition.unrecognised import not_asked_for, unrecognised
 
 
@@ -95,9 +95,10 @@ def partition_model(
     recognised, a module is frozen in part, a width does not divide into the groups, or head counts do not fit
     their projections.
     """
-    tied = _tied(model)
+    tied = shared_parameters(model)
     found = blocks(model)
     if example is not None:
+        samples_of(model, example)
         found = blocks(model, by_effect(model, not_asked_for(found) | tied, example))
     convs = convolutions(model, found)
     attentions: list[Attention] = []
@@ -154,15 +155,6 @@ def partition_model(
             stacklevel=2,
         )
     return partition
-
-
-def _tied(model: nn.Module) -> set[str]:
-    """Parameters that modules share, by all their names; a module that is used in two places has its own."""
-    names: dict[int, list[str]] = {}
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            names.setdefault(id(parameter), []).append(join(path, name))
-    return {name for group in names.values() if len(group) > 1 for name in group}
 
 
 def _claims(

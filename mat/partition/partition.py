@@ -188,6 +188,23 @@ class Partition:
         ]
 
 
+def refuse_other(model: nn.Module, partition: Partition, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """The parameters of ``model`` by name.
+
+    Raises InputError where it does not have those of these ``names`` as the partition does.
+    """
+    named = dict(model.named_parameters())
+    for name in names:
+        shape = tuple(named[name].shape) if name in named else None
+        if shape != partition.shapes[name]:
+            has = "has no such parameter" if shape is None else f"has it in shape {shape}"
+            raise InputError(
+                f"the partition was made of another model: it has {name!r} of shape {partition.shapes[name]}, but "
+                f"{type(model).__name__} {has}; make the partition of this model"
+            )
+    return named
+
+
 def _check_fits(piece: Slice, module: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     shape = shapes.get(piece.parameter)
     if shape is None:

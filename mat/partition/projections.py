@@ -95,6 +95,15 @@ def joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
     return tuple(found)
 
 
+def shared_parameters(model: nn.Module) -> set[str]:
+    """Parameters that modules share, by all their names; a module that is used in two places has its own."""
+    names: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(join(path, name))
+    return {name for group in names.values() if len(group) > 1 for name in group}
+
+
 def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 

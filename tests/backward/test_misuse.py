@@ -116,6 +116,36 @@ def test_a_module_that_owns_a_containers_parameter_does_not_close_the_way_around
     sparse.close()
 
 
+def test_a_partition_of_another_model_or_of_what_was_frozen_since_is_refused():
+    model = chain(nn.Linear(4, 4), nn.Linear(4, 4))
+    partition = rows(model, a=[("1.weight", 0, 4)])
+    with pytest.raises(InputError, match=r"made of another model: it has '1.weight' .* has no such parameter"):
+        SparseBackward(chain(nn.Linear(4, 4)), partition)
+    model[1].requires_grad_(False)
+    with pytest.raises(InputError, match=r"'1\.weight' was frozen after the partition was made"):
+        SparseBackward(model, partition)
+
+
+@pytest.mark.parametrize("mode", ["exact", "detach"])
+def test_a_layer_in_several_places_trains_as_one_and_a_weight_of_several_layers_is_refused(mode):
+    layer = nn.Linear(4, 4)
+    model, x = chain(layer, nn.Tanh(), layer, nn.Linear(4, 2)), torch.randn(3, 4).double()
+    model(x).sum().backward()
+    expected = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    partition = rows(model, a=[("0.weight", 0, 4), ("0.bias", 0, 4)], b=[("3.weight", 0, 2)])
+    sparse = SparseBackward(model, partition, mode)
+    model(x).sum().backward()
+    assert gradients(sparse).keys() == expected.keys()
+    for name, gradient in gradients(sparse).items():
+        torch.testing.assert_close(gradient, expected[name])
+    sparse.close()
+    model[0] = nn.Linear(4, 4).double()
+    model[0].weight = layer.weight
+    with pytest.raises(InputError, match=r"'0\.weight' is tied"):
+        SparseBackward(model, partition, mode)
+
+
 def test_zero_grad_of_the_model_clears_the_slices():
     case, plain = bert_case(), bert_case()
     sparse = SparseBackward(case.model, case.partition, "exact")

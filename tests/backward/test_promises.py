@@ -65,6 +65,33 @@ def test_an_optimizer_that_moves_what_is_asleep_is_refused_at_its_first_step(way
     sparse.close()
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_clipping_the_models_own_parameters_passes_slices_by_which_is_said_once(batches, scaled):
+    case, sparse = wrapped()
+    optimizer = torch.optim.SGD(sparse.parameters(), lr=0.0)
+
+    def steps(clipped, count=2):
+        for _ in range(count):
+            for _ in range(batches):
+                case.loss().backward()
+            if scaled:  # as a GradScaler divides its scale out
+                torch._foreach_div_([leaf.grad for leaf in sparse.parameters() if leaf.grad is not None], 2.0)
+            torch.nn.utils.clip_grad_norm_(clipped(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps(sparse.parameters)
+        steps(lambda: [leaf for leaf in sparse.parameters() if leaf.dim() == 1])  # a rule of somebody's own
+    with pytest.warns(UserWarning, match=r"model\.parameters\(\) were changed .* controller\.parameters\(\)") as said:
+        steps(case.model.parameters)
+    assert len(said) == 1
+    sparse.close()
+    assert not any(p._post_accumulate_grad_hooks for p in case.model.parameters())
+
+
 def test_what_an_optimizer_does_now_and_then_is_found_though_nobody_looks_at_every_step():
     _, sparse = wrapped()
     optimizer = Drifting(sparse.parameters(), decay, every=12)

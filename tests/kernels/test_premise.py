@@ -214,6 +214,16 @@ def test_a_use_out_of_sight_beside_one_that_is_seen_is_not_lost():
             torch.testing.assert_close(kernels[name], kernel_of(rows))
 
 
+def test_a_compiled_part_is_probed_as_it_was_written():
+    """Its graph, made already, calls no function that could be followed."""
+    torch._dynamo.reset()
+    model = Model()
+    model.first = torch.compile(Model(outputs=4), backend="eager")
+    plain = check_against_the_batch(model, samples(), check=0)
+    assert set(plain.ways.values()) == {"one pass"}
+    torch._dynamo.reset()
+
+
 def test_activations_that_take_gradients_by_a_hook_change_nothing():
     """As PEFT recipes do: enable_input_require_grads()."""
     model = Model()

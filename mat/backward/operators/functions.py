@@ -105,6 +105,20 @@ class Constant(Once):
         return None
 
 
+class Sparse(Once):
+    """``x`` (…, C, H, W), of which only the channels ``rows`` send a gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Rows) -> Tensor:
+        ctx.rows = rows
+        ctx.sends_back = rows if x.dim() == 4 else None
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return ctx.rows.put(ctx.rows.take(g, -3), g.dim() - 3), None
+
+
 class Take(Once):
     """``rows.copy(x, dim)``; the gradient of the other entries is zero, in memory laid out as ``x`` is."""
 

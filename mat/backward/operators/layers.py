@@ -1,8 +1,9 @@
 """How each type of layer runs sparsely: from a layer and its slices to a forward pass that follows a plan.
 
 ``Product`` (Linear, Conv2d, Hugging Face's Conv1D, the projections of nn.MultiheadAttention) skips the weight
-gradients of inactive slices; ``Assembled`` (norms) puts short parameters together from the leaves; ``Whole`` (any
-other layer, of which modules own whole parameters only) freezes what is inactive.
+gradients of inactive slices; ``Assembled`` (norms, and as ``Grouped`` other convolutions) puts short parameters
+together from the leaves; ``Whole`` (any other layer, of which modules own whole parameters only) freezes what is
+inactive.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mat.backward.operators.functions import (
     Constant,
     Plan,
     Rows,
+    Sparse,
     SparseBatchNorm,
     SparseConv2d,
     SparseLinear,
@@ -42,22 +44,18 @@ def sparse_layer(layer: nn.Module, path: str, pieces: Pieces, whole: bool, atten
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
+    if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces.get("weight", ())):
+        raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
     if isinstance(layer, nn.MultiheadAttention) and "in_proj_weight" in pieces:
         return Product(layer, pieces, "in_proj_")
     if _is_product(layer, pieces):
-        if isinstance(layer, nn.Conv2d) and any(piece.dim for piece, _ in pieces["weight"]):
-            raise InputError(f"{path!r}: a convolution is cut along its output channels (dimension 0) only")
         return Product(layer, pieces, transposed=_is_transposed(layer))
     if isinstance(layer, NORMS) or (set(pieces) == {"bias"} and isinstance(layer, nn.Linear | nn.Conv2d)):
         return Assembled(layer, pieces)
     if whole:
         return Whole(layer, pieces, attends)
-    if isinstance(layer, nn.Conv2d):
-        raise InputError(
-            f"{path!r}: only a plain convolution with one group and numeric zero padding can be cut into slices; leave "
-            "it to the remainder (partition_model(model, filter_groups=0) does so for all convolutions), or let a "
-            "module own it as a whole (layers=True)"
-        )
+    if isinstance(layer, nn.Conv2d) and _is_plain(layer, pieces, nn.Conv2d):
+        return Grouped(layer, pieces)
     raise InputError(
         f"{path!r} is a {type(layer).__name__}, or has a forward or a parametrisation of its own, so no slices of it "
         "can have a sparse backward pass; leave it to the remainder, or let a module own it as a whole. Known: "
@@ -66,16 +64,19 @@ def sparse_layer(layer: nn.Module, path: str, pieces: Pieces, whole: bool, atten
 
 
 def _is_product(layer: nn.Module, pieces: Pieces) -> bool:
-    """Whether the layer's forward is one product with its own weight and nothing else: no subclass, patch, weight
-    norm or pruning changes it. A frozen weight has no pieces, and is no matter of a plan."""
+    """Whether the layer's forward is one product with its own weight and nothing else."""
+    if isinstance(layer, nn.Conv2d):
+        simple = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return simple and _is_plain(layer, pieces, nn.Conv2d)
+    return _is_plain(layer, pieces, nn.Linear) or (_is_transposed(layer) and _is_plain(layer, pieces, type(layer)))
+
+
+def _is_plain(layer: nn.Module, pieces: Pieces, kind: type[nn.Module]) -> bool:
+    """Whether the layer's forward is that of its ``kind`` with its own weight: no subclass, patch, weight norm or
+    pruning changes it. A frozen weight has no pieces, and is no matter of a plan."""
     if "weight" not in pieces or not set(pieces) <= {"weight", "bias"} or "forward" in vars(layer):
         return False
-    if layer._parameters.get("weight") is None:
-        return False
-    if isinstance(layer, nn.Conv2d):
-        plain = layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return plain and type(layer).forward is nn.Conv2d.forward
-    return type(layer).forward is nn.Linear.forward or _is_transposed(layer)
+    return layer._parameters.get("weight") is not None and type(layer).forward is kind.forward
 
 
 class Product:
@@ -108,18 +109,43 @@ class Product:
 
     def plan(self, is_active: IsActive, detach: bool) -> None:
         """What is active of it from here on; ``detach``: the rest of it is a constant."""
-        rows, self.leaves, self.detach = {}, [], detach
-        bias = self.bias
-        lengths = {"weight": self.weight.shape[self.dim], "bias": 0 if bias is None else len(bias)}
-        for part, length in lengths.items():
-            active = [(piece, leaf) for piece, leaf in self.pieces[part] if is_active(piece)]
-            rows[part] = Rows.of([(p.start, p.stop) for p, _ in active], length)
-            self.leaves += [leaf for _, leaf in active]
-        self.trains = bool(self.leaves)
+        self.detach = detach
+        self.active = {piece for found in self.pieces.values() for piece, _ in found if is_active(piece)}
+        self.trains = bool(self.active)
+        self.current, self.leaves = self._planned(0, self.weight.shape[self.dim])
+        self._parts: dict[tuple[int, int], tuple[Plan, list[nn.Parameter]]] = {}
+
+    def _planned(self, start: int, stop: int) -> tuple[Plan, list[nn.Parameter]]:
+        """The plan for entries ``start:stop``, whose pieces lie in it wholly, and the active leaves in it."""
+        rows, leaves, bias = {}, [], self.bias
+        length = 0 if bias is None else len(bias) if self.dim else stop - start
+        for part, first, count in (("weight", start, stop - start), ("bias", 0 if self.dim else start, length)):
+            active = [(p, leaf) for p, leaf in self.pieces[part] if p in self.active]
+            inside = [(p, leaf) for p, leaf in active if first <= p.start < first + count]
+            rows[part] = Rows.of([(p.start - first, p.stop - first) for p, _ in inside], count)
+            leaves += [leaf for _, leaf in inside]
         dim = 1 - self.dim if self.transposed else self.dim
         conv = isinstance(self.layer, nn.Conv2d)
         geometry = (self.layer.stride, self.layer.padding, self.layer.dilation) if conv else ()
-        self.current = Plan(dim, rows["weight"], rows["bias"], detach, geometry)
+        return Plan(dim, rows["weight"], rows["bias"], self.detach, geometry), leaves
+
+    def part(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """The product of ``x`` with rows of the weight, as an attention takes it that is given a query of its own; None
+        where ``weight`` and ``bias`` are other views, or cut a slice."""
+        own = self.bias
+        start = int(weight.storage_offset() - self.weight.storage_offset()) // max(self.weight.stride(0), 1)
+        stop = start + len(weight)
+        same: bool = weight.stride() == self.weight.stride() and weight.shape[1:] == self.weight.shape[1:]
+        if bias is None or own is None:
+            same = same and bias is own
+        else:
+            same = same and bias._base is own and int(bias.storage_offset() - own.storage_offset()) == start
+        cut = any(p.start < edge < p.stop for found in self.pieces.values() for p, _ in found for edge in (start, stop))
+        if self.lent or self.dim or self.transposed or cut or not same:
+            return None
+        if (start, stop) not in self._parts:
+            self._parts[start, stop] = self._planned(start, stop)
+        return self._product(x, self.weight[start:stop], bias, *self._parts[start, stop])
 
     def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
         (x,) = (*args, *kwargs.values())
@@ -127,12 +153,13 @@ class Product:
             return original(x)
         if isinstance(self.layer, nn.Conv2d) and x.dim() == 3:
             return self(original, x[None])[0]
-        if self.detach and self.current.weight.empty:
+        return self._product(x, self.weight, self.bias, self.current, self.leaves)
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, leaves: Sequence[Tensor]) -> Tensor:
+        if plan.detach and plan.weight.empty:
             x = x.detach()
         wanted = wanted_channels(x) if isinstance(self.layer, nn.Conv2d) else None
-        weight: Tensor = self.weight.detach()
-        bias = None if self.bias is None else self.bias.detach()
-        leaves: Sequence[Tensor] = self.leaves
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
         if self.transposed:
             weight, leaves = weight.T, [leaf.T if leaf.dim() > 1 else leaf for leaf in leaves]
         kind = x.device.type
@@ -141,14 +168,14 @@ class Product:
             bias = None if bias is None else as_autocast(bias, kind)
         if isinstance(self.layer, nn.Conv2d):
             if self.channels < 1:
-                return ChannelSparseConv2d.apply(x, weight, bias, self.current, self.channels, *leaves)
-            return SparseConv2d.apply(x, weight, bias, self.current, wanted, *leaves)
+                return ChannelSparseConv2d.apply(x, weight, bias, plan, self.channels, *leaves)
+            return SparseConv2d.apply(x, weight, bias, plan, wanted, *leaves)
         part = None
-        if self.detach and self.current.dim == 1 and (part := active_columns(x, self.current.weight)) is not None:
+        if plan.detach and plan.dim == 1 and (part := active_columns(x, plan.weight)) is not None:
             x = x.detach()
-        out, active = SparseLinear.apply(x, weight, bias, self.current, part, *leaves)
+        out, active = SparseLinear.apply(x, weight, bias, plan, part, *leaves)
         if active is not None:
-            leave(out, active, self.current.weight.runs)
+            leave(out, active, plan.weight.runs)
         return out
 
 
@@ -207,6 +234,24 @@ class Assembled:
 
     def _both(self) -> tuple[list[tuple[Slice, nn.Parameter]], ...]:
         return self.pieces["weight"], self.pieces["bias"]
+
+
+class Grouped(Assembled):
+    """A convolution with several groups, or with padding of its own: put together from its leaves as well, which saves
+    no weight gradient unless all of them are inactive. Where it is to ``detach``, inactive channels send nothing back.
+    """
+
+    def plan(self, is_active: IsActive, detach: bool) -> None:
+        super().plan(is_active, detach)
+        runs = [[(p.start, p.stop) for p, _ in found if p in self.active] for found in self.pieces.values()]
+        same = all(other == runs[0] for other in runs)  # anything else is cut by its owner in a way of their own
+        self.sends_back = Rows.of(runs[0], len(self.layer.get_parameter("weight"))) if detach and same else None
+
+    def __call__(self, original: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        out, rows = super().__call__(original, *args, **kwargs), self.sends_back
+        if rows is None or rows.whole or lent(self.layer, self.own):
+            return out
+        return out.detach() if rows.empty else Sparse.apply(out, rows)
 
 
 class _BatchNorms(TorchFunctionMode):

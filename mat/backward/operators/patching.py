@@ -146,9 +146,11 @@ class InsideAttention(TorchFunctionMode):
 
     def linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = self.products.get(id(weight))
-        if product is None or product.bias is not bias:
-            return _LINEAR(input, weight, bias)
-        return product(_LINEAR, input)
+        if product is not None and product.bias is bias:
+            return product(_LINEAR, input)
+        whole = self.products.get(id(weight._base))
+        out = None if whole is None else whole.part(input, weight, bias)
+        return _LINEAR(input, weight, bias) if out is None else out
 
     def attention(self, *args: Any, **kwargs: Any) -> Tensor:
         return _SDPA(*args, **kwargs) if self.heads is None else attend(_SDPA, self.heads, *args, **kwargs)
