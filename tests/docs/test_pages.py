@@ -73,7 +73,7 @@ def test_a_changed_table_changes_readme_and_docs(copy):
 
 
 def test_a_place_of_nothing_known_is_refused():
-    with pytest.raises(InputError, match="unknown place mat:findings; expected one of finding, verdicts"):
+    with pytest.raises(InputError, match="unknown place mat:findings; expected one of finding, headline, verdicts"):
         pages.filled("<!-- mat:findings demo -->\n<!-- /mat -->", ROOT)
     with pytest.raises(InputError, match="nowhere/tables: expected reference results, found none"):
         pages.filled("<!-- mat:finding nowhere -->\n<!-- /mat -->", ROOT)

@@ -18,7 +18,7 @@ from mat.evidence.claims.load import load_claims
 from mat.evidence.claims.page import combination, rule_text
 from mat.evidence.reference.places import REFERENCE, Place
 from mat.evidence.report import chapters, environment, erratum, matrix
-from mat.evidence.report.finding import found
+from mat.evidence.report.finding import Finding, found
 from mat.evidence.sensitivity import register
 from mat.evidence.tables.columns import EXECUTED, stands_on
 from mat.evidence.tables.results import main_rows
@@ -79,8 +79,16 @@ def _made(place: Place, name: str) -> pd.DataFrame:
 def finding(root: Path, name: str) -> str:
     """What was found, after the erratum of the results where there is one."""
     place = _place(root, name)
-    said = found(_made(place, "verdicts"), load_claims(_rule_file(root, "claims")))
-    return "\n\n".join([*erratum.note(erratum.read(place.results)), said.markdown])
+    return "\n\n".join([*erratum.note(erratum.read(place.results)), _found(place).markdown])
+
+
+def headline(root: Path, name: str) -> str:
+    """The same in sentences without a number."""
+    return _found(_place(root, name)).short
+
+
+def _found(place: Place) -> Finding:
+    return found(_made(place, "verdicts"), load_claims(_rule_file(place.root, "claims")))
 
 
 def verdict_matrix(root: Path, name: str) -> str:
@@ -141,5 +149,11 @@ def _rule_file(root: Path, name: str) -> Path:
 
 
 Maker = Callable[..., str]
-NUMBERS: Mapping[str, Maker] = {"finding": finding, "verdicts": verdict_matrix, "results": results, "runs": runs}
+NUMBERS: Mapping[str, Maker] = {
+    "finding": finding,
+    "headline": headline,
+    "verdicts": verdict_matrix,
+    "results": results,
+    "runs": runs,
+}
 LISTS: Mapping[str, Maker] = {"table": table, "methods": methods, "open_choices": open_choices, "claims": claims}

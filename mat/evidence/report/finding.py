@@ -49,7 +49,7 @@ COUNTED = {
 class Question:
     """Asked of every scale, answered by the first of ``claims`` that is tested there, on each task by the first number
     that decides and whose part has ``part`` in it (``best``: by the largest of them). In the headline: ``rival``, whom
-    MAT is compared with, or ``that``, of which the verdict is said; "": it leaves the question out. ``said``: a number
+    ``who`` is compared with, and ``that``, of which the verdict is said; "": it leaves them out. ``said``: a number
     by what it says; ``means``: what follows where it says so; ``asks``: what else its rule asks, where that is why it
     says something else; ``strict``: a number in MAT's favour that the rule leaves open does not count."""
 
@@ -57,6 +57,7 @@ class Question:
     claims: tuple[str, ...]
     part: str = ""
     best: bool = False
+    who: str = "MAT"
     rival: str = ""
     that: str = ""
     said: Mapping[str, str] = field(default_factory=lambda: SAID)
@@ -70,7 +71,7 @@ CHOOSING = {
     OPEN: "Where it is not told apart other modules may do as well.",
     WORSE: "Where it is worse other modules do better.",
 }
-LAMBDA = "λ_max tells which modules to train"
+LAMBDA, LARGEST = "λ_max tells which modules to train", "training the modules of largest λ_max"
 QUESTIONS = (
     Question(
         "Quality at the end of training, against vanilla", ("C5r", "C5b", "C5"), rival="vanilla",
@@ -104,12 +105,14 @@ QUESTIONS = (
     ),
     Question(
         "Is it λ_max? Largest λ_max against the same values shuffled over modules, shares from small to large",
-        ("X10",), part="over shuffled", that=LAMBDA, means=CHOOSING,
+        ("X10",), part="over shuffled", who=LARGEST, rival="training as many by shuffled values", that=LAMBDA,
+        means=CHOOSING,
         asks="Its rule asks the same of shuffled against smallest, and that training few modules costs something.",
     ),
     Question(
         "Is it λ_max? Largest λ_max against random selection of as many modules", ("X1c", "X1b", "X1"),
-        part="over random", that=LAMBDA, means=CHOOSING, asks="Its rule asks the same of other selections.",
+        part="over random", who=LARGEST, rival="training as many at random", that=LAMBDA, means=CHOOSING,
+        asks="Its rule asks the same of other selections.",
     ),
 )  # fmt: skip
 
@@ -173,28 +176,28 @@ def found(frame: pd.DataFrame, claims: Claims) -> Finding:
     points = [_point(question, claim, judged[claim.id], said) for question, claim, said in asked]
     thats = {question.that: judged[claim.id] for question, claim, _ in reversed(asked) if question.that}
     sentences = (
-        *_headline((question.rival, said) for question, _, said in asked if question.rival),
+        *_headline((question, said) for question, _, said in asked if question.rival),
         *(f"That {that} is **{COUNTED[verdict]}**." for that, verdict in reversed(thats.items())),
     )
     return Finding(sentences or (counted,), tuple(filter(None, (*points, _how_to_read(shown), counted))))
 
 
-def _headline(asked: Iterable[tuple[str, list[Answer]]]) -> Iterator[str]:
-    """How MAT ends against each rival, tasks of which the same is said together."""
-    by_task: dict[str, dict[str, list[str]]] = {}
-    for rival, said in asked:
+def _headline(asked: Iterable[tuple[Question, list[Answer]]]) -> Iterator[str]:
+    """How MAT, and what else is compared, ends against each rival, tasks of which the same is said together."""
+    by_task: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for question, said in asked:
         for answer in said:
             if answer.kind in HEADED:
-                by_task.setdefault(answer.task, {}).setdefault(answer.kind, []).append(rival)
+                by_task.setdefault((question.who, answer.task), {}).setdefault(answer.kind, []).append(question.rival)
     together: dict[str, list[str]] = {}
-    for task, kinds in by_task.items():
+    for (who, task), kinds in by_task.items():
         clauses = [
             text.format_map({word: format.listed(f"{word} {rival}" for rival in kinds[kind])
                              for word in ("than", "from")})
             for kind, text in HEADED.items() if kind in kinds
         ]  # fmt: skip
-        together.setdefault(", and ".join(clauses), []).append(format.bold(words.on(task)))
-    yield from (f"On {format.listed(tasks)} MAT {clauses}." for clauses, tasks in together.items())
+        together.setdefault(f"{who} {', and '.join(clauses)}", []).append(format.bold(words.on(task)))
+    yield from (f"On {format.listed(tasks)} {clauses}." for clauses, tasks in together.items())
 
 
 def answers(rows: pd.DataFrame, question: Question, claim: Claim) -> list[Answer]:
