@@ -111,12 +111,13 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
     if far:
         ax.set_yscale("symlog", linthresh=10)
     else:  # so that intervals of two seeds do not hide where the points are
-        ends = [value.mean for *_, value in points.values()]
-        span = max(max(ends) - min(ends), 1.0)
-        ax.set_ylim(min(ends) - 0.2 * span, max(ends) + 0.2 * span)
+        means = [value.mean for *_, value in points.values()]
+        span = max(max(means) - min(means), 1.0)
+        ax.set_ylim(min(means) - 0.2 * span, max(means) + 0.2 * span)
     least, most = min(bare for _, bare, _ in points.values()), max(at for at, *_ in points.values())
-    ax.set_xlim(least / 1.15, most * 1.15)
-    ax.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if least / 1.15 <= tick <= most * 1.15]))
+    ends = least / 1.15, most * 1.15
+    ax.set_xlim(ends)
+    ax.xaxis.set_major_locator(FixedLocator(ticks(*ends)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     common.task_title(ax, task)
@@ -124,6 +125,12 @@ def panel(ax: Axes, tables: Tables, task: str, colours: plt.cm.ScalarMappable) -
     if ax.get_subplotspec().is_first_col():
         ax.set_ylabel("loss above vanilla's,\n% of its range")
     ax.grid(True)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Of ``TICKS`` those between; where they are fewer than three, the tens."""
+    found = [tick for tick in TICKS if low <= tick <= high]
+    return found if len(found) > 2 else [10.0 * ten for ten in range(1, 100) if low <= 10 * ten <= high]
 
 
 def kind_of(label: str) -> str:

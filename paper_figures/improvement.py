@@ -46,7 +46,7 @@ def draw(tables: Tables) -> Figure:
     common.footer(
         figure,
         f"scale {tables.scope}  ·  {common.seeds_text(tables, [REFERENCE, *methods])}; diamond: mean over {tasks} "
-        "tasks, 95 % interval by bootstrap over seeds",
+        f"task{'s' * (tasks > 1)}, 95 % interval by bootstrap over seeds",
         f"dots: single tasks  ·  over all pairs of a run and one of {REFERENCE}'s; a tie counts one half  ·  executed "
         "ledger, probes included",
     )

@@ -43,6 +43,7 @@ DO = {
     errno.ENOENT: "check the name",
 }
 REFUSED = "mat: error: "  # how the line begins that says why
+INSTEAD = "backslashreplace"
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 SHOWN = (
     *(train, list_, show, plan, tune, trace, summary, compare, runs, reference, kernels, check_plugin, burst, step),
@@ -71,8 +72,10 @@ for command in SHOWN:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why)."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # λ and τ, or a file's name, where an encoding has none
+        # λ and τ, or a file's name, where an encoding has none; not again in a command of a server, whose streams are
+        # no longer what they were opened on
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != INSTEAD:
+            stream.reconfigure(errors=INSTEAD)
     try:
         with cli.make_context("mat", list(sys.argv[1:] if argv is None else argv), obj=main) as context:
             cli.invoke(context)
