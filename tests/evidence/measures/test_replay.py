@@ -66,7 +66,7 @@ def test_a_table_of_replays_names_the_tasks_whose_spectra_were_not_recorded(tmp_
     tables = collect(folders)
     frame = table.replay(tables)
     assert set(frame["task"]) == {"digits"} and set(frame["n"]) == {2} and set(frame["scope"]) == {"all", "layer"}
-    assert "no finished run has its spectra recorded: hmm." in table.markdown(frame, tables)
+    assert "no finished run has its spectra recorded: Markov text, small BERT." in table.markdown(frame, tables)
     shares = frame[(frame["threshold"] == "share") & (frame["scope"] == "all")].set_index("alpha")
     for alpha, row in shares.iterrows():
         assert row["active_percent"] == pytest.approx(100 * rank_of(alpha, row["modules"]) / row["modules"])

@@ -46,7 +46,7 @@ def test_a_level_that_no_seed_of_a_method_reached_is_not_shown(made):
     frame = made[1].copy()
     frame.loc[frame["method"] == "multirate", "n_finished"] = 0
     (section,) = page(frame).sections
-    assert {row[0] for row in section.rows} == {"mat"}
+    assert {row[0] for row in section.rows} == {"MAT"}
     assert all(len(row) == 3 + len(FACTORS) for row in section.rows)
     empty = page(saving_factors(collected(tasks=["hmm"], methods={"vanilla": METHODS["vanilla"]})))
     assert empty.sections[0].title == "Not tested"

@@ -306,7 +306,7 @@ def test_the_table_says_what_tuning_cost_and_chose(done, log):
         assert json.loads(frame.loc[method, "settings"]) == one.settings
         assert frame.loc[method, "best_validation_loss"] == one.loss and frame.loc[method, "configurations"] == 4
     page = evidence.markdown(frame.reset_index())
-    assert "## digits" in page and "| mat | 4 | 100 | 6 |" in page
+    assert "## digits, small VGG (`digits`)" in page and "| MAT | 4 | 100 | 6 |" in page
     assert np.isfinite(frame["trainings"]).all()
 
 
