@@ -316,7 +316,7 @@ class SparseBackward:
 
     def _touched(self, held: Collection[int]) -> None:
         """Look whether gradients of the model's parameters were changed, and those of slices were not."""
-        if self.reducer is None:  # which averages them in place
+        if self.touched.left and self.reducer is None:  # which averages them in place
             own = [leaf for leaf in self.leaves.values() if id(leaf) in held]
             cut = [leaf for leaf in own if id(leaf) in self.leaves.cut]
             whole = [leaf for leaf in own if id(leaf) not in self.leaves.cut]

@@ -15,7 +15,8 @@ FIRST = 8  # steps that are looked at
 
 
 class Touched:
-    """Counts how often gradients of ``leaves`` were changed in place, or replaced, since they were accumulated."""
+    """Counts how often gradients of ``leaves`` were changed in place, or replaced, since they were accumulated.
+    ``left``: steps that are still to be looked at."""
 
     def __init__(self, leaves: Iterable[nn.Parameter]) -> None:
         self.left = FIRST
@@ -27,10 +28,10 @@ class Touched:
             self._made[_memory(leaf)] = leaf.grad._version
 
     def more(self, some: Sequence[nn.Parameter], others: Sequence[nn.Parameter]) -> bool:
-        """Whether each of ``some`` that has a gradient was changed more often than any of ``others``. Asked at a step;
-        after the first few no longer looked at."""
+        """Whether each of ``some`` that has a gradient was changed more often than any of ``others``. Asked at a step
+        while some are ``left``."""
         some, others = ([leaf for leaf in found if leaf.grad is not None] for found in (some, others))
-        if not self.left or not some or not others:
+        if not some or not others:
             return False
         shared = Counter(_memory(leaf) for leaf in (*some, *others))
         times = [[self._times(leaf, shared[_memory(leaf)]) for leaf in found] for found in (some, others)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
+from mat.evidence.stats.intervals import Interval
 from mat.evidence.text.format import ALL
 
 SUPPORTED = "supported"
@@ -34,3 +36,8 @@ def combine(verdicts: Iterable[str], mixed: str, any_inconclusive: str) -> str:
 def tops(frame: pd.DataFrame) -> pd.DataFrame:
     """Of a table of verdicts each claim's row over all tasks; rows of pooled effects follow it there."""
     return frame[frame["task"] == ALL].drop_duplicates("claim")
+
+
+def effect_of(row: Any) -> Interval:
+    """The effect that a row of a table of verdicts holds, a series or a mapping, with its interval."""
+    return Interval(*(float(row[name]) for name in ("effect", "low", "high")), int(row["n"]))

@@ -14,7 +14,16 @@ import pandas as pd
 from mat.evidence.claims.claim import Claim, Claims
 from mat.evidence.claims.readings import apart
 from mat.evidence.claims.rules.equal_compute import OF_RANGE
-from mat.evidence.claims.verdict import INCONCLUSIVE, INVALID, NOT_SUPPORTED, NOT_TESTED, PARTLY, SUPPORTED, tops
+from mat.evidence.claims.verdict import (
+    INCONCLUSIVE,
+    INVALID,
+    NOT_SUPPORTED,
+    NOT_TESTED,
+    PARTLY,
+    SUPPORTED,
+    effect_of,
+    tops,
+)
 from mat.evidence.report import verdicts
 from mat.evidence.stats.intervals import Interval, known
 from mat.evidence.text import format, words
@@ -216,7 +225,7 @@ def _answer(task: str, rows: pd.DataFrame, question: Question, claim: Claim) -> 
             by_reading[reading] = row
     if not by_reading:
         return Answer(task, verdict, why=words.text(rows["reason"].iloc[0].split(". ")[0].rstrip(".")))
-    values = {reading: _interval(row) for reading, row in by_reading.items()}
+    values = {reading: effect_of(row) for reading, row in by_reading.items()}
     kinds = {reading: kind_of(value, verdict) for reading, value in values.items()}
     if question.strict and verdict == INCONCLUSIVE and BETTER in kinds.values():
         return Answer(task, verdict, why=question.asks.rstrip("."))
@@ -243,10 +252,6 @@ def over(kinds: Iterable[str]) -> str:
     if {BETTER, WORSE} <= said:
         return MIXED
     return BETTER_IN_PART if BETTER in said else WORSE_IN_PART if WORSE in said else OPEN
-
-
-def _interval(row: pd.Series) -> Interval:
-    return Interval(*(float(row[name]) for name in ("effect", "low", "high")), int(row["n"]))
 
 
 def _point(question: Question, claim: Claim, verdict: str, said: list[Answer]) -> str:

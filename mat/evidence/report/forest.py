@@ -15,7 +15,7 @@ import pandas as pd
 
 from mat.evidence.claims.pooling import OVER
 from mat.evidence.claims.readings import apart
-from mat.evidence.claims.verdict import NOT_TESTED
+from mat.evidence.claims.verdict import NOT_TESTED, effect_of
 from mat.evidence.stats.intervals import Interval
 from mat.evidence.text import format, words
 from mat.evidence.text.format import ALL
@@ -62,7 +62,7 @@ def panels(rows: pd.DataFrame, readings: bool) -> list[Panel]:
     shown = rows[(rows["decides"] | rows["part"].str.endswith(OVER)) & (rows["part"] != "") & (rows["n"] > 0)]
     for row in shown.to_dict("records"):
         reading, part = apart(row["part"], readings)
-        value = Interval(*(float(row[name]) for name in ("effect", "low", "high")), int(row["n"]))
+        value = effect_of(row)
         if math.isfinite(value.mean):
             line = Line(row["task"], reading, row["verdict"], value)
             key = part.removesuffix(OVER), row["unit"], row["ledger"]
