@@ -122,7 +122,8 @@ def read_record(
     frame = read_whole(path, again)
     require(path, frame, [name for name in columns if name not in NEWER])
     more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
-    return frame.reindex(columns=[*columns, *sorted(set(more) - set(columns))])
+    wanted = [*columns, *sorted(set(more) - set(columns))]
+    return frame if list(frame.columns) == wanted else frame.reindex(columns=wanted)
 
 
 def read_whole(path: Path, again: str = "repeat the run") -> pd.DataFrame:
