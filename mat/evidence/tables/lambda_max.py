@@ -78,9 +78,9 @@ def _section(frame: pd.DataFrame) -> Section:
     cells = []
     for task, rows in frame.groupby("task", sort=False):
         by_name = rows.set_index("measure")
-        values = [Interval(*by_name.loc[name, ["mean", "low", "high", "n"]]) for name in MEASURES]
+        values = [format.estimate(Interval(*by_name.loc[name, ["mean", "low", "high"]])) for name in MEASURES]
         method = words.method(rows["method"].iloc[0])
-        cells.append((words.task(task), method, str(values[0].n), *map(format.estimate, values)))
+        cells.append((words.task(task), method, str(rows["n"].max()), *values))
     return Section("By task", "Mean [95 % t interval] over n seeds; no ledger.", header, cells)
 
 
