@@ -78,7 +78,10 @@ def _section(frame: pd.DataFrame) -> Section:
     cells = []
     for task, rows in frame.groupby("task", sort=False):
         by_name = rows.set_index("measure")
-        values = [format.estimate(Interval(*by_name.loc[name, ["mean", "low", "high"]])) for name in MEASURES]
+        values = [
+            format.interval(Interval(*by_name.loc[name, ["mean", "low", "high"]]), 1 if unit == SHARE else 2)
+            for name, (unit, _) in MEASURES.items()
+        ]
         method = words.method(rows["method"].iloc[0])
         cells.append((words.task(task), method, str(rows["n"].max()), *values))
     return Section("By task", "Mean [95 % t interval] over n seeds; no ledger.", header, cells)
