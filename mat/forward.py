@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mat._torch_checkpoint import without_checkpoints
 from mat._torch_compile import without_compiling
+from mat._torch_norms import RightNorms
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
@@ -102,7 +103,7 @@ def measuring() -> bool:
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, blocks run plainly where they would be
     checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a graph hides its
-    parameters.
+    parameters. Norms have the gradients that they should have (``mat._torch_norms``).
 
     Modes, flags and generators are put back afterwards.
     """
@@ -119,6 +120,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.enable_grad(),
         without_checkpoints(),
         without_compiling(),
+        RightNorms(),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()

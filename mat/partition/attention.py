@@ -18,6 +18,7 @@ SEPARATE = (
     ("q", "k", "v", "o"),  # T5, Switch Transformers
     ("q_proj", "k_proj", "v_proj", "o_proj"),  # LLaMA, Mistral, Qwen2, Mixtral, Hugging Face's ViT
     ("q_proj", "k_proj", "v_proj", "out_proj"),  # BART, CLIP
+    ("projection_query", "projection_key", "projection_value", "../output.dense"),  # CvT
 )
 # One map holds query, key and value, each head by head, one after the other.
 FUSED = (
