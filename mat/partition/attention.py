@@ -18,6 +18,9 @@ SEPARATE = (
     ("q", "k", "v", "o"),  # T5, Switch Transformers
     ("q_proj", "k_proj", "v_proj", "o_proj"),  # LLaMA, Mistral, Qwen2, Mixtral, Hugging Face's ViT
     ("q_proj", "k_proj", "v_proj", "out_proj"),  # BART, CLIP
+    ("query", "key", "value", "proj"),  # PVT v2
+    ("query", "key", "value", "dense"),  # ALBERT
+    ("query_proj", "key_proj", "value_proj", "../output.dense"),  # DeBERTa v2
     ("projection_query", "projection_key", "projection_value", "../output.dense"),  # CvT
 )
 # One map holds query, key and value, each head by head, one after the other.

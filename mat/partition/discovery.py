@@ -25,8 +25,8 @@ position biases, Swin v2's logit scales), norms, routers, embeddings and output 
 a convolution, on concatenated features, and belong to no filter.
 
 Recognition goes by structure: projections of matching shapes beside a head count (``attention``, which holds the
-table of the names that families give them), linear maps d → f → d beside an attention of width d
-(``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
+table of the names that families give them), linear maps d → f → d beside an attention of width d, or in a repeated
+part of the model without a recognised attention (``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
 ``unrecognised`` and a warning name the weights for which it fails.
 """  # noqa: E501
 
@@ -41,7 +41,7 @@ from torch import nn
 from mat.errors import InputError, listed
 from mat.forward import Inputs, samples_of
 from mat.partition.attention import Heads
-from mat.partition.blocks import Block, blocks
+from mat.partition.blocks import Block, blocks, own_class, siblings
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
 from mat.partition.effect.codes import CONFIRMED, CONTRADICTED
 from mat.partition.effect.search import by_effect
@@ -72,7 +72,8 @@ def partition_model(
     module, its whole feed-forward part. ``filter_groups``: number of equal groups of output channels per
     convolution, each with its bias and the entries of the batch norm that normalises it; 0 leaves convolutions
     to the remainder. ``layers``: instead of all these, every transformer layer, every repeated convolutional
-    block and every convolution outside one (with its norm) is one module of kind ``layer``.
+    block and every convolution outside one (with its norm) is one module of kind ``layer``; in a model without any of
+    them every repeated part is.
 
     Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
@@ -130,9 +131,10 @@ def partition_model(
         raise InputError(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
             "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
-            "feed-forward blocks and experts beside it, and nn.Conv2d; "
+            "feed-forward blocks and experts beside it or in repeated parts, and nn.Conv2d; "
             f"{'' if example else 'with example=inputs gradients find some that no names tell; '}"
-            "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
+            f"{'' if layers else 'layers=True takes repeated parts as a whole; '}"
+            "or name the slices yourself with mat.partition.partition.Module"
         )
     kept = {module.name for module in modules}
     attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
@@ -293,11 +295,16 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
     free = [conv for conv in convs if not any(within(conv.path, path) for path in names)]
     around = repeated_blocks(model, [conv.path for conv in free], found)
     whole = [*names, *dict.fromkeys(path for path in around.values() if path)]
-    parts = {path: [name for name in shapes if within(name, path)] for path in whole}
+
+    def parts_of(path: str) -> list[str]:
+        return [name for name in shapes if within(name, path)]
+
+    parts = {path: parts_of(path) for path in whole}
     for conv in free:
         if not around[conv.path]:
             taken = [owner for owner in conv.owners if any(within(owner, path) for path in whole)]
             parts[conv.path] = [owner for owner in conv.owners if owner not in taken]
+    parts |= {path: own for path in _unknown_layers(model, found, convs) if (own := parts_of(path))}
     unnamed = sum(name.startswith("layer") for name in names.values())
     if unnamed and len(parts) > len(names):  # numbered anew, so that the numbers follow the model's order
         names = {}
@@ -308,3 +315,15 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
         slices = tuple(Slice(owner, 0, 0, (*shapes[owner], 1)[0]) for owner in parts[path])
         modules.append(Module(name, "layer", depth, slices))
     return modules
+
+
+def _unknown_layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[str]:
+    """Repeated parts in which nothing is recognised: those of a class that blocks have; of a model without blocks and
+    convolutions, all that are not inside one another."""
+    modules = dict(model.named_modules())
+    if not found and not convs:
+        every = [path for path in siblings(model, found) if path]
+        return [path for path in every if not any(path != other and within(path, other) for other in every)]
+    classes = {type(modules[block.path]) for block in found if own_class(modules[block.path])}
+    outside = [path for path in siblings(model, found) if not any(within(path, block.path) for block in found)]
+    return [path for path in outside if type(modules[path]) in classes]
