@@ -10,7 +10,7 @@ from torch import nn
 
 from mat.partition.attention import Heads, attentions
 from mat.partition.feedforward import Experts, FeedForward, feed_forwards, repeated_part, widths
-from mat.partition.projections import ancestors, join, nearest, parent, within
+from mat.partition.projections import ancestors, join, nearest, of_torch, parent, within
 
 CROSS = ("cross", "encdec", "encoder_attn", "multihead_attn")  # what names a second attention in a block
 LISTS = (nn.ModuleList, nn.ModuleDict)
@@ -115,7 +115,7 @@ def siblings(model: nn.Module, found: list[Block]) -> Iterator[str]:
 
 def own_class(module: nn.Module) -> bool:
     """Whether the module's class is not one of torch's own."""
-    return not type(module).__module__.startswith("torch.nn.")
+    return not of_torch(module)
 
 
 def _roles(block: str, inside: list[Heads]) -> list[str] | None:

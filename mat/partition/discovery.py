@@ -19,7 +19,8 @@ What a module owns, with W in PyTorch's (out, in) orientation, so that a unit's 
 | DBRX                        | as LLaMA, of one Wqkv                                | an expert owns its run of rows of w1, v1, w2 |
 | VGG, ResNet, DenseNet, …    | a filter group: rows of the convolution, its bias, entries of the batch norm that normalises its output | |
 
-Rows come with their biases. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
+Rows come with their biases, and with those rows or columns of maps of low rank beside them, as LoRA has them, that have
+the same outputs or inputs; of frozen maps with these alone. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
 position biases, Swin v2's logit scales), norms, routers, embeddings and output heads. In DenseNet the norm behind
 ``conv0`` and behind each ``conv1`` normalises that convolution's output and goes with it; all others come ahead of
 a convolution, on concatenated features, and belong to no filter.
@@ -49,7 +50,7 @@ from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
 from mat.partition.projections import joined, shared_parameters, within
-from mat.partition.unrecognised import not_asked_for, unrecognised
+from mat.partition.unrecognised import adapters, not_asked_for, unrecognised
 
 
 def partition_model(
@@ -126,7 +127,7 @@ def partition_model(
             mixtures = tuple((qualifier, unit) for qualifier, unit in part.experts if effect.apart(unit))
             modules += _feed_forward(replace(part, ffns=ffns, experts=mixtures), name, depth, ffn_groups, experts)
     kept_apart = [module for module in modules if not any(piece.parameter in tied for piece in module.slices)]
-    modules, shared = effect.moving(_trainable(model, kept_apart)), len(modules) > len(kept_apart)
+    modules, shared = effect.moving(_trainable(model, kept_apart, adapters(found))), len(modules) > len(kept_apart)
     if not modules:
         raise InputError(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
@@ -171,10 +172,14 @@ def _claims(
 ) -> list[Claim]:
     """What the trainable attentions, feed-forward blocks, experts and convolutions are cut by, all but the ``tied``."""
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad} - tied
+
+    def cut(weights: set[str]) -> bool:
+        return not weights.isdisjoint(trains) and weights.isdisjoint(tied)
+
     claims: list[Claim] = []
     for block in found:
-        claims += [unit.premise for _, unit in block.heads if heads and unit.weights <= trains]
-        claims += [unit.premise for _, unit in block.ffns if neurons and unit.weights <= trains]
+        claims += [unit.premise for _, unit in block.heads if heads and cut(unit.weights)]
+        claims += [unit.premise for _, unit in block.ffns if neurons and cut(unit.weights)]
         claims += [unit.claim for _, unit in block.experts if experts and unit.weights <= trains]
     claims += [conv.claim(groups) for conv in convs if groups and trains.issuperset(conv.owners)]
     return claims
@@ -253,14 +258,17 @@ class _Effect:
             yield doubt
 
 
-def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
-    """The modules without those that are frozen. Raises InputError where one is frozen in part."""
+def _trainable(model: nn.Module, modules: list[Module], adapted: set[str]) -> list[Module]:
+    """The modules without those that are frozen, of such as have ``adapted`` weights what is not. Raises InputError
+    where another is frozen in part."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     kept = []
     for module in modules:
         own = dict.fromkeys(piece.parameter for piece in module.slices)
         if not frozen.issuperset(own):
-            if some := sorted(frozen.intersection(own)):
+            if not adapted.isdisjoint(own):
+                module = replace(module, slices=tuple(p for p in module.slices if p.parameter not in frozen))
+            elif some := sorted(frozen.intersection(own)):
                 raise InputError(
                     f"{module.name!r} is frozen in part: {some[0]!r} requires no gradient, other parameters of it do; "
                     "freeze all of them or none (requires_grad_)"

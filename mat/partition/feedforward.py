@@ -9,7 +9,18 @@ from torch import nn
 
 from mat.partition.attention import Heads
 from mat.partition.partition import Apart, Premise, Slice
-from mat.partition.projections import Projection, ancestors, join, nearest, parent, premise, projection, split, within
+from mat.partition.projections import (
+    Projection,
+    ancestors,
+    join,
+    nearest,
+    of_torch,
+    parent,
+    premise,
+    projections,
+    split,
+    within,
+)
 
 # Tells the map back to the residual stream where f = d leaves it open.
 DOWN = ("output.dense", "lin2", "linear2", "wo", "down_proj", "c_proj", "fc2")
@@ -27,7 +38,7 @@ class FeedForward:
 
     @property
     def weights(self) -> set[str]:
-        return {self.down.weight, *(up.weight for up in self.ups)}
+        return self.down.weights.union(*(up.weights for up in self.ups))
 
     @property
     def premise(self) -> Premise:
@@ -45,7 +56,8 @@ class FeedForward:
         """Slices of ``count`` equal groups of neurons."""
         runs = split(self.down.columns, count, self.path)
         return [
-            (*(piece for up in self.ups for piece in up.row_slices(*run)), self.down.column_slice(*run)) for run in runs
+            (*(piece for up in self.ups for piece in up.row_slices(*run)), *self.down.column_slices(*run))
+            for run in runs
         ]
 
 
@@ -104,9 +116,8 @@ def _free_projections(modules: dict[str, nn.Module], found: list[Heads]) -> Iter
     """Linear maps that belong to no attention."""
     cores = [heads.place for heads in found if heads.place]
     taken = {weight for heads in found for weight in heads.weights}
-    for path, module in modules.items():
-        place = projection(path, module)
-        if place and place.weight not in taken and not any(within(path, core) for core in cores):
+    for path, place in projections(modules[""]):
+        if place.weight not in taken and not any(within(path, core) for core in cores):
             yield path, place
 
 
@@ -114,7 +125,7 @@ def repeated_part(modules: dict[str, nn.Module], path: str, found: list[Heads]) 
     """The nearest element of a container around ``path``, of a class that is not torch's own, if no attention is in it:
     of a list, or one of several of that class."""
     for part in (path, *ancestors(path)):
-        if not part or type(modules[part]).__module__.startswith("torch.nn."):
+        if not part or of_torch(modules[part]):
             continue
         holder = modules[parent(part)]
         alike = sum(type(child) is type(modules[part]) for child in holder.children())
@@ -157,7 +168,7 @@ def _holds_more(modules: dict[str, nn.Module], path: str, maps: Maps) -> Iterato
         layer = modules[between]
         own = any(p is not None for p in layer._parameters.values())
         depthwise = isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == layer.in_channels
-        if own and within(between, path) and between not in dict(maps) and not depthwise:
+        if own and within(between, path) and not any(within(between, name) for name, _ in maps) and not depthwise:
             yield between
 
 

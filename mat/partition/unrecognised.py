@@ -69,6 +69,13 @@ def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]
     return beside and behind and projection(path, modules[path]) is not None
 
 
+def adapters(found: list[Block]) -> set[str]:
+    """Weights of low rank beside the maps of attentions and feed-forward blocks."""
+    heads = [place for block in found for _, unit in block.heads for place in (*unit.inputs, unit.output)]
+    places = heads + [place for block in found for _, unit in block.ffns for place in (*unit.ups, unit.down)]
+    return {name for place in places for name in (*place.into, *place.out_of)}
+
+
 def not_asked_for(found: list[Block]) -> set[str]:
     """Weights of recognised parts: those in the remainder are there because a keyword left them there."""
     parts = [part for block in found for group in (block.heads, block.ffns, block.experts) for _, part in group]

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from mat._torch_functional import multi_head_attention
-from mat.forward import Inputs, evaluation
+from mat.forward import Inputs, called, evaluation
 from mat.partition.effect.codes import (
     CONFIRMED,
     CONTRADICTED,
@@ -52,7 +52,7 @@ class Trace:
         left as they were."""
         trace = cls()
         with evaluation(model), buffers_kept(model), _Cutting(model, weights, trace):
-            trace.result = model(**first_few(inputs))
+            trace.result = called(model, first_few(inputs))
         return trace
 
     def verdicts(self, premises: Sequence[Premise]) -> dict[Premise, str]:
