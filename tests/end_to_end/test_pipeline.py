@@ -254,7 +254,17 @@ def test_a_part_of_the_scale_has_tables_of_its_own_from_the_same_runs(pipeline):
     whole = pipeline.root / "results/mini/tables/runs.csv"
     before = whole.read_bytes()
     rules = {
-        *("collect", "results", "scores", "controls", "rivals", "learning_rate", "wall_clock", "sensitivity"),
+        *(
+            "collect",
+            "results",
+            "scores",
+            "controls",
+            "rivals",
+            "learning_rate",
+            "wall_clock",
+            "sensitivity",
+            "lambda_max",
+        ),
         *("verdicts", "sanity", "ambiguities", "ceiling", "agreement", "price_list", "step_times", "figure"),
         *("trainability", "trainability_modules", "generalisation", "replay", "loss_levels", "saving_factors", "twins"),
         *PAGES,

@@ -221,8 +221,8 @@ def test_weights_that_two_convolutions_share_stay_in_the_remainder_with_a_warnin
 
 def test_the_number_of_passes_for_filters_does_not_grow_with_that_of_convolutions(monkeypatch):
     passes = []
-    grad = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or grad(*a, **k))
+    run = torch.autograd._engine_run_backward
+    monkeypatch.setattr(torch.autograd, "_engine_run_backward", lambda *a, **k: passes.append(1) or run(*a, **k))
     for depth in (1, 9):
         model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(depth)), nn.Conv2d(3, 8, 1)).double()
         passes.clear()
