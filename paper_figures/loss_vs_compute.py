@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from mat.evidence.measures.curves import totals
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import words
-from mat.records.costs import FLOPS_PER_MAC, flop_unit, total_macs
+from mat.records.costs import FLOPS_PER_MAC, flop_unit
 
 FIGURE = {
     "title": "Validation loss against compute",
@@ -159,7 +160,7 @@ def band(tables: Tables, task: str, method: str) -> pd.DataFrame | None:
     curves = []
     for run in tables.finished_runs(task, method):
         curve = tables.curve(run["run"])
-        macs = total_macs(curve, LEDGER, bool(run["charges_probe"])).to_numpy(dtype=float)
+        macs = totals(curve, LEDGER, bool(run["charges_probe"]))
         curves.append((FLOPS_PER_MAC * macs, curve["val_loss"].to_numpy(dtype=float)))
     return common.band(curves) if curves else None
 

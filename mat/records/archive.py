@@ -26,6 +26,7 @@ from mat.records.files import ENDING, RUN, missing, read_json, read_record, repl
 from mat.records.run import FILES, WRITTEN, kept, read_run
 from mat.records.seal import SEAL, beside, check_seal, text
 from mat.records.studies import JOB
+from mat.regular import opened
 
 NAME = "runs.zip"
 RUNS, DATA = "runs", "data"
@@ -175,21 +176,22 @@ def unpacked(path: Path, within: Path) -> Iterator[list[Item]]:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_entries(entries)
-            now = time.time()
-            for entry in entries:
-                file = folder / entry.filename
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(archive.read(entry))
-                os.utime(file, (now, now))  # none is older than what it was made from
-    except (InputError, FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except Exception as error:  # damaged archives fail in many ways
-        why = " ".join(str(error).split())[:200]
-        raise InputError(f"it cannot be read as a zip file ({type(error).__name__}: {why}); {_AGAIN}") from None
+    with opened(path) as content:
+        try:
+            with zipfile.ZipFile(content) as archive:
+                entries = archive.infolist()
+                _check_entries(entries)
+                now = time.time()
+                for entry in entries:
+                    file = folder / entry.filename
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(archive.read(entry))
+                    os.utime(file, (now, now))  # none is older than what it was made from
+        except (InputError, PermissionError):
+            raise
+        except Exception as error:  # damaged archives fail in many ways
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"it cannot be read as a zip file ({type(error).__name__}: {why}); {_AGAIN}") from None
     _check_expanded(folder.rglob("*.gz"))
 
 

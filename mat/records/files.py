@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mat import regular
 from mat.errors import InputError
 from mat.records.columns import NEWER, is_text
 
@@ -37,7 +39,10 @@ def missing(folder: Path, names: Sequence[str]) -> list[str]:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A place beside ``path`` to write to, file or folder; it takes the place of ``path`` at the end, so that a reader
-    or a killed process finds the old one or the new one as a whole. Makes the folders above it."""
+    or a killed process finds the old one or the new one as a whole. Makes the folders above it. Raises OSError where a
+    pipe or a device is there, which would be lost."""
+    if regular.is_special(path):
+        raise OSError(errno.ENXIO, regular.SAID, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -86,7 +91,7 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 def read_json(path: Path, again: str = "repeat the run") -> dict[str, Any]:
     """A JSON object. Raises InputError, saying ``again``, where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular.content(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); was its writing interrupted? {again}") from None
     if not isinstance(content, dict):
@@ -117,13 +122,14 @@ def read_record(
     frame = read_whole(path, again)
     require(path, frame, [name for name in columns if name not in NEWER])
     more = [] if prefix is None else [name for name in frame.columns if name.startswith(prefix)]
-    return frame.reindex(columns=[*columns, *sorted(set(more) - set(columns))])
+    wanted = [*columns, *sorted(set(more) - set(columns))]
+    return frame if list(frame.columns) == wanted else frame.reindex(columns=wanted)
 
 
 def read_whole(path: Path, again: str = "repeat the run") -> pd.DataFrame:
     """The table that ``write_record`` wrote. Raises InputError, saying ``again``, where it cannot be read."""
     try:
-        content = path.read_bytes()
+        content = regular.content(path)
         content = gzip.decompress(content) if path.suffix == _PACKED else content
         names, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
         columns = zip(*rows, strict=True) if rows else ((),) * len(names)

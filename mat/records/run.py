@@ -64,7 +64,9 @@ def read_run(folder: Path, name: str | None = None, also: Iterable[str] = ()) ->
     for file, content, shape in ((RUN, run, RUN_KEYS), (FINAL, final, FINAL_KEYS)):
         if (other := unlike(content, shape, file)) is not None:
             raise InputError(f"{folder} holds no record of a run: {other}; was it written by this version? {AGAIN}")
-    curve = read_record(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX).sort_values("step", ignore_index=True)
+    curve = read_record(folder / CURVE, CURVE_COLUMNS, prefix=METRIC_PREFIX)
+    if not (curve["step"].is_monotonic_increasing and curve["step"].is_unique):
+        curve = curve.sort_values("step", ignore_index=True)
     spectra = read_record(folder / SPECTRA, SPECTRA_COLUMNS) if SPECTRA in names else _NO_SPECTRA
     found = Record(run, final, curve, read_record(folder / PROBES, PROBE_COLUMNS), spectra)
     wrong = _contradiction(found)

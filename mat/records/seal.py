@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from mat import regular
 from mat.errors import InputError
 from mat.records.files import write_text
 
@@ -21,7 +22,7 @@ _DIGITS = 64
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    with regular.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -39,7 +40,7 @@ def check_seal(seal: Path, names: Iterable[str], again: str) -> None:
     """Raise InputError, saying what to do ``again``, unless ``seal`` is of ``names`` at least, and all that it is of is
     as it was."""
     try:
-        said = seal.read_bytes().decode()
+        said = regular.content(seal).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{seal} cannot be read ({error}); {again}") from None
     head, *lines = said.removesuffix("\n").split("\n")
@@ -58,7 +59,7 @@ def check_seal(seal: Path, names: Iterable[str], again: str) -> None:
                 f"{path} is not what {seal.name} beside it was written for: one of them was cut off, altered or taken "
                 f"from elsewhere; {again}"
             )
-    if said != text(_sums(seal.parent, listed)) + "\n":
+    if said != text(listed) + "\n":
         raise InputError(f"{seal} was altered since it was written; {again}")
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mat.errors import InputError
+from mat.regular import opened
 
-LONGEST = 2**24  # bytes of a file of settings; a device gives bytes without end
+LONGEST = 2**24  # bytes of a file of settings
 
 
 def read_text(path: Path, what: str) -> str:
     """The text of a file in UTF-8. Raises InputError, saying ``what`` was expected, for any other file."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(LONGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error

@@ -121,7 +121,7 @@ def made_runs(*which: Any, **what: Any) -> list[pool.Run]:
     made = []
     for name, how in _runs(*which, **what):
         if (key := repr(how)) not in _MADE:
-            _MADE[key] = pool.labelled(_record(name, *how))
+            _MADE[key] = pool.read_of(_record(name, *how))
         made.append(_MADE[key])
     return made
 

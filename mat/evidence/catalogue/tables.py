@@ -175,7 +175,7 @@ def by_stem(folder: Path, endings: Collection[str]) -> dict[str, dict[str, Path]
     """The files of ``folder`` with these endings by stem, then by ending."""
     files: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*")):
-        if path.suffix in endings and not path.name.startswith("."):
+        if path.suffix in endings and not path.name.startswith(".") and path.is_file():
             files.setdefault(path.stem, {})[path.suffix] = path
     return files
 

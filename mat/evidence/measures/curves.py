@@ -6,6 +6,7 @@ charging rule of ``mat.records.costs``.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +40,42 @@ class Convergence:
             raise InputError(f"convergence window must be at least 1 evaluation, got {self.window}")
 
 
-def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> pd.Series:
-    """Trailing mean of the validation loss over ``rule.window`` evaluations."""
-    return curve["val_loss"].rolling(rule.window, min_periods=1).mean()
+_SMOOTHED: dict[int, tuple[weakref.ref[pd.DataFrame], dict[int, np.ndarray]]] = {}
+
+
+def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> np.ndarray:
+    """(evaluations,): trailing mean of the validation loss over ``rule.window`` evaluations. Most measures start from
+    it: it is made once for each curve, which is read and never changed, as long as that is there."""
+    key = id(curve)
+    if key not in _SMOOTHED or _SMOOTHED[key][0]() is not curve:
+        _SMOOTHED[key] = weakref.ref(curve, lambda _: _SMOOTHED.pop(key, None)), {}
+    known = _SMOOTHED[key][1]
+    if rule.window not in known:
+        found = curve["val_loss"].rolling(rule.window, min_periods=1).mean().to_numpy(dtype=float)
+        found.flags.writeable = False
+        known[rule.window] = found
+    return known[rule.window]
+
+
+def totals(curve: pd.DataFrame, ledger: str, charged: bool) -> np.ndarray:
+    """(evaluations,): ``total_macs`` of the curve."""
+    return np.asarray(total_macs(_Arrays(curve), ledger, charged), dtype=float)
+
+
+class _Arrays(dict):
+    """Columns of a curve as arrays, whose sums take a fraction of the time of a frame's columns."""
+
+    def __init__(self, curve: pd.DataFrame) -> None:
+        self.curve = curve
+
+    def __missing__(self, name: str) -> np.ndarray:
+        return self.curve[name].to_numpy()
 
 
 def target_loss(curve: pd.DataFrame, rule: Convergence) -> float:
     """The loss at which this run counts as converged: (1 + ε) × its best smoothed validation loss."""
     smoothed = smoothed_loss(curve, rule)
-    return float((smoothed.iloc[-1] if rule.last else smoothed.min()) * (1 + rule.epsilon))
+    return float((smoothed[-1] if rule.last else np.fmin.reduce(smoothed)) * (1 + rule.epsilon))
 
 
 def convergence_row(curve: pd.DataFrame, rule: Convergence) -> int | None:
@@ -57,7 +85,7 @@ def convergence_row(curve: pd.DataFrame, rule: Convergence) -> int | None:
 
 def first_reaching(curve: pd.DataFrame, target: float, rule: Convergence) -> int | None:
     """Row position of the first evaluation whose smoothed loss is at most ``target``; None if none is."""
-    reached = np.flatnonzero(smoothed_loss(curve, rule).to_numpy() <= target)
+    reached = np.flatnonzero(smoothed_loss(curve, rule) <= target)
     return int(reached[0]) if len(reached) else None
 
 
@@ -66,16 +94,16 @@ def macs_to_reach(
 ) -> np.ndarray:
     """For each of ``targets`` total MACs at the first evaluation whose smoothed loss is at most that; NaN if never
     reached. In the shape of ``targets``."""
-    lowest = np.fmin.accumulate(smoothed_loss(curve, rule).to_numpy(dtype=float))
+    lowest = np.fmin.accumulate(smoothed_loss(curve, rule))
     # so ascending; what is not known comes first, and nothing reaches what is not known
     rows = np.searchsorted(-np.where(np.isnan(lowest), np.inf, lowest), -np.asarray(targets, dtype=float))
-    return np.append(total_macs(curve, ledger, charged).to_numpy(dtype=float), np.nan)[rows]
+    return np.append(totals(curve, ledger, charged), np.nan)[rows]
 
 
 def macs_to_convergence(curve: pd.DataFrame, ledger: str, rule: Convergence, charged: bool) -> float:
     """Total MACs at convergence, as ``Convergence`` defines it."""
     row = convergence_row(curve, rule)
-    return float("nan") if row is None else float(total_macs(curve, ledger, charged).iloc[row])
+    return float("nan") if row is None else float(totals(curve, ledger, charged)[row])
 
 
 def converged_at_end(curve: pd.DataFrame, rule: Convergence) -> bool:
@@ -93,25 +121,25 @@ def late_improvement(curve: pd.DataFrame, rule: Convergence) -> float:
     Not above 0 where the loss has passed its minimum; NaN where one of these losses is not known.
     """
     smoothed = smoothed_loss(curve, rule)
-    before = smoothed[curve["step"] <= (1 - LAST) * curve["step"].iloc[-1]]
-    return float(1 - smoothed.iloc[-1] / before.min(skipna=False))
+    steps = curve["step"].to_numpy()
+    return float(1 - smoothed[-1] / smoothed[steps <= (1 - LAST) * steps[-1]].min())
 
 
 def minimum_row(curve: pd.DataFrame, rule: Convergence) -> int | None:
     """Row position of the lowest smoothed validation loss; None for a curve without a finite one."""
-    smoothed = smoothed_loss(curve, rule).to_numpy(dtype=float)
+    smoothed = smoothed_loss(curve, rule)
     return int(np.nanargmin(smoothed)) if np.isfinite(smoothed).any() else None
 
 
 def final_macs(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
     """Total MACs of the whole run."""
-    return float(total_macs(curve, ledger, charged).iloc[-1])
+    return float(totals(curve, ledger, charged)[-1])
 
 
 def loss_at(curve: pd.DataFrame, macs: npt.ArrayLike, ledger: str, charged: bool) -> np.ndarray:
     """Validation loss after each of ``macs`` of total compute, linear between evaluations; NaN outside the run. In the
     shape of ``macs``."""
-    total = total_macs(curve, ledger, charged).to_numpy(dtype=float)
+    total = totals(curve, ledger, charged)
     return np.interp(macs, total, curve["val_loss"].to_numpy(dtype=float), left=np.nan, right=np.nan)
 
 
@@ -143,7 +171,7 @@ def mean_share(curve: pd.DataFrame, column: str) -> float:
 def probe_share(curve: pd.DataFrame, ledger: str, charged: bool) -> float:
     """Charged probes and eigen-solves as a share of the run's total MACs, in [0, 1]."""
     total = final_macs(curve, ledger, charged)
-    return float(probe_macs(curve, ledger, charged).iloc[-1]) / total if total > 0 else float("nan")
+    return float(probe_macs(_Arrays(curve), ledger, charged)[-1]) / total if total > 0 else float("nan")
 
 
 def wall_clock(curve: pd.DataFrame, charged: bool) -> float:

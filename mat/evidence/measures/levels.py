@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mat.evidence.measures.curves import totals
 from mat.evidence.measures.over_seeds import Row, whole_run_macs
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.censored import censored_interval
 from mat.evidence.stats.intervals import Interval
-from mat.records.costs import total_macs
 
 FRACTIONS = (0.5, 0.75, 0.9, 1.0)
 FINAL = 1.0
@@ -73,7 +73,7 @@ def _fit(_: Row, curve: pd.DataFrame) -> np.ndarray:
 
 
 def _total(run: Row, curve: pd.DataFrame, ledger: str) -> np.ndarray:
-    return total_macs(curve, ledger, run["charges_probe"]).to_numpy(dtype=float)
+    return totals(curve, ledger, run["charges_probe"])
 
 
 def _column(_: Row, curve: pd.DataFrame, column: str) -> np.ndarray:

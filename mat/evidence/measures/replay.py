@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,16 @@ class Trajectory:
     starts: tuple[int, ...]
     steps: int
 
+    @cached_property
+    def contexts(self) -> list[Context]:
+        """What a controller gives a method at every probe; the same for all methods that are replayed."""
+        stream = np.random.default_rng(0)  # they draw nothing
+        about = {"modules": self.modules, "depth": self.depth, "kind": self.kind, "size": self.size}
+        return [
+            Context(interval=t, history=self.history[: t + 1], rng=stream, fixed=stream, **about)
+            for t in range(len(self.history))
+        ]
+
 
 def trajectory(tables: Tables, run: Row) -> Trajectory | None:
     """Of a run; None where its spectra were not recorded."""
@@ -49,22 +60,7 @@ def trajectory(tables: Tables, run: Row) -> Trajectory | None:
 
 def selections(seen: Trajectory, method: MAT) -> list[Selection]:
     """What ``method`` selects at every probe: its own ``select``, given what a controller gives it."""
-    stream = np.random.default_rng(0)  # it draws nothing, and to make one takes longer than to select
-    return [
-        method.select(
-            Context(
-                interval=t,
-                modules=seen.modules,
-                depth=seen.depth,
-                kind=seen.kind,
-                size=seen.size,
-                history=seen.history[: t + 1],
-                rng=stream,
-                fixed=stream,
-            )
-        )
-        for t in range(len(seen.history))
-    ]
+    return list(map(method.select, seen.contexts))
 
 
 def shares(seen: Trajectory, chosen: Sequence[Selection], parts: int = 1) -> list[float]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mat.errors import InputError
@@ -52,22 +53,22 @@ def pooled(read: Iterable[Run], selection: str = "") -> Tables:
     runs = pd.DataFrame(records).drop(columns="code").sort_values(["task", "method", "seed", "run"], ignore_index=True)
     refuse_mixtures(runs, codes)
     runs = _in_order(runs.assign(selection=selection))
-    probes = [frame.sort_values("interval", kind="stable") for frame in probes]  # modules as the run has them
-    return Tables(runs, _pool(curves), _pool(probes), spectra=_pool(spectra))
+    curves, probes, spectra = (together(records, frames) for frames in (curves, probes, spectra))
+    return Tables(runs, curves, probes, spectra=spectra)
 
 
 def read_run(directory: Path, name: str | None = None) -> Run:
-    """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, labelled curve,
-    labelled probes, labelled spectra). Raises InputError as ``mat.records.run.read_run`` does."""
-    return labelled(records.read_run(directory, name))
+    """One run directory, of the run ``name`` where one is given, as (row of ``runs``, specification, curve, probes,
+    spectra). Raises InputError as ``mat.records.run.read_run`` does."""
+    return read_of(records.read_run(directory, name))
 
 
-def labelled(found: records.Record) -> Run:
-    """A run's record as ``read_run`` gives it."""
+def read_of(found: records.Record) -> Run:
+    """A run's record as ``read_run`` gives it; its probes by interval, with modules as the run has them."""
     run, final, curve, probes, spectra = found
-    record = run_row(run, final, curve)
-    labels = {name: record[name] for name in LABELS}
-    return record, run["spec"], *(frame.assign(**labels) for frame in (curve, probes, spectra))
+    if not probes["interval"].is_monotonic_increasing:
+        probes = probes.sort_values("interval", kind="stable")
+    return run_row(run, final, curve), run["spec"], curve, probes, spectra
 
 
 def run_row(run: dict[str, Any], final: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
@@ -145,8 +146,9 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
     for task, rows in runs.groupby("task", sort=True):
         for column in ("data_hash", "metrics", "loss_unit"):
             one_value(rows, column, f"task {task}", "run")
-    for (task, seed), rows in runs.groupby(["task", "seed"], sort=True):
-        one_value(rows, "start_hash", f"task {task}, seed {seed}", "run")
+    if runs.drop_duplicates(["task", "seed", "start_hash"]).duplicated(["task", "seed"]).any():
+        for (task, seed), rows in runs.groupby(["task", "seed"], sort=True):
+            one_value(rows, "start_hash", f"task {task}, seed {seed}", "run")
     for (task, method), rows in runs.groupby(["task", "method"], sort=True):
         one_value(rows, "spec_hash", f"task {task}, method {method} (seeds apart)", "run")
         twice = rows[rows.duplicated("seed", keep=False)]
@@ -157,12 +159,16 @@ def refuse_mixtures(runs: pd.DataFrame, codes: Mapping[str, Mapping[str, str]]) 
             )
 
 
-def _pool(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """All rows by task, method and seed, those of a run in their order. Each frame is of one run, so that frames are
-    sorted, and no second copy of all rows is."""
-    known = [frame for frame in frames if len(frame)]
-    known.sort(key=lambda frame: [frame[name].iat[0] for name in ("task", "method", "seed")])
-    pooled = pd.concat(known or frames[:1], ignore_index=True)
+def together(rows: Sequence[Mapping[str, Any]], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """What runs recorded, labelled as the ``rows`` of these runs say: by task, method and seed, what a run has in its
+    order. Runs are sorted and labelled all at once: to do it one by one, or to copy all rows again, takes longest."""
+    known = [pair for pair in zip(rows, frames, strict=True) if len(pair[1])]
+    known.sort(key=lambda pair: [pair[0][name] for name in ("task", "method", "seed")])
+    known = known or [(rows[0], frames[0])]
+    pooled = pd.concat([frame for _, frame in known], ignore_index=True)
+    of = np.repeat(np.arange(len(known)), [len(frame) for _, frame in known])
+    labels = {name: pd.Series([row[name] for row, _ in known]).take(of).array for name in LABELS}
+    pooled = pooled.assign(**labels)
     own = sorted(set(pooled.columns) - set(CURVE_COLUMNS + PROBE_COLUMNS + SPECTRA_COLUMNS + LABELS))
     return pooled[[name for name in pooled.columns if name not in own] + own]
 

@@ -8,6 +8,7 @@ taken, so that it can be made anew at another confidence or for another number o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -81,9 +82,15 @@ def known(*intervals: Interval) -> bool:
 
 def half_width(deviation: float, n: int, confidence: float = CONFIDENCE) -> float:
     """t·s/√n, Student's t with n − 1 degrees of freedom."""
+    return float(_quantile(n, confidence) * deviation / np.sqrt(n))
+
+
+@cache
+def _quantile(n: int, confidence: float) -> float:
+    """Of Student's t; what claims ask again and again, at the same confidences."""
     from scipy import special
 
-    return float(special.stdtrit(n - 1, (1 + confidence) / 2) * deviation / np.sqrt(n))
+    return special.stdtrit(n - 1, (1 + confidence) / 2)
 
 
 def interval_of(values: Iterable[float], link: str = "mean", confidence: float = CONFIDENCE) -> Interval:

@@ -40,7 +40,7 @@ DO = {
         (errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
         "a file stands where a folder belongs, or a folder where a file does: move it away",
     ),
-    errno.ENOENT: "check the name",
+    **dict.fromkeys((errno.ENOENT, errno.ENXIO), "check the name"),
 }
 REFUSED = "mat: error: "  # how the line begins that says why
 INSTEAD = "backslashreplace"

@@ -11,11 +11,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mat.errors import InputError
+from mat.regular import SAID, is_special
 
 if TYPE_CHECKING:
     from mat.experiments.training.machine import Machine
 
-PATH = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A path of a file or folder that is there or is to be written: nothing else may stand there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        place = super().convert(value, param, ctx)
+        if is_special(place):
+            self.fail(f"{str(place)!r}: {SAID} or a folder; name another", param, ctx)
+        return place
+
+
+PATH = Place(path_type=Path)
 
 
 class Finite(click.FloatRange):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mat import regular
 from mat.errors import InputError
 from mat.experiments.models import MODELS
 from mat.experiments.tasks import TASKS
@@ -162,7 +163,7 @@ def run_file(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        exec(spec.loader.source_to_code(path.read_bytes(), path), module.__dict__)
+        exec(spec.loader.source_to_code(regular.content(path), path), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
@@ -175,4 +176,4 @@ def file_of(origin: str | Path) -> Path:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(regular.content(path)).hexdigest()

@@ -65,7 +65,7 @@ def read_tuned(path: Path, seeds: Sequence[int]) -> dict[str, dict[str, Chosen]]
     Raises InputError where it cannot be read, where methods of a task were tuned in different ways, or on one of the
     scale's ``seeds``.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     place = f"{FOLDER}/{path.name}"
     found = validate(Tuned, read_yaml(path), place).tasks

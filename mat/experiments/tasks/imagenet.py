@@ -18,6 +18,7 @@ from mat.experiments.tasks.images.decoded import Part, Pictures, read_pictures, 
 from mat.experiments.tasks.storage.cache import cached
 from mat.experiments.tasks.storage.mirror import Source
 from mat.limits import Range, check_limits
+from mat.regular import opened
 
 SCHEME = 1  # raise when decoding changes: it is part of the cache's key
 PIXELS = 2**26  # of an image, at most; ImageNet's largest has 61 million
@@ -147,7 +148,7 @@ def _decode(path: Path, side: int) -> np.ndarray:
     from torchvision.transforms.v2 import functional
 
     try:
-        with Image.open(path) as image:
+        with opened(path) as file, Image.open(file) as image:
             if image.width * image.height > PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, more than {PIXELS:,}")
             whole = image.convert("RGB")

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from mat.records.files import remove
+from mat.regular import opened
 
 T = TypeVar("T")
 
@@ -51,5 +52,5 @@ def cached_arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a .npz file; its checksums are checked."""
-    with np.load(path) as stored:
+    with opened(path) as file, np.load(file) as stored:
         return {name: stored[name] for name in stored.files}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mat.errors import InputError
 from mat.records.seal import sha256
+from mat.regular import check_regular
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -132,6 +133,7 @@ def opened(path: Path) -> Iterator[ParquetFile]:
     from pyarrow import ArrowException, parquet
 
     try:
+        check_regular(path)
         with parquet.ParquetFile(path) as file:
             yield file
     except (ArrowException, OSError, ValueError) as error:
