@@ -88,9 +88,9 @@ def feed_forwards(model: nn.Module, found: list[Heads]) -> tuple[list[FeedForwar
     order = {path: i for i, path in enumerate(modules)}
     last = {place.weight: order[path] for path, place in free.items()}
     for width in sorted({heads.width for heads in found} | {maps[0][1].columns for maps in alone.values()}):
-        mine = {path: maps for path, maps in alone.items() if maps[0][1].columns == width}
-        every = _of_width(modules, _below(free) | mine, width)
-        fits = {path: ffn for path, ffn in every.items() if path in mine or width in widths(path, found)}
+        as_wide = {path: maps for path, maps in alone.items() if maps[0][1].columns == width}
+        every = _of_width(modules, _below(free) | as_wide, width)
+        fits = {path: ffn for path, ffn in every.items() if path in as_wide or width in widths(path, found)}
         for path in sorted({parent(path) for path in fits}):
             mine = [ffn for place, ffn in fits.items() if parent(place) == path]
             holders = [name for name, child in modules[path].named_children() if any(True for _ in child.parameters())]
