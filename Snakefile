@@ -39,6 +39,9 @@ onstart:
     logger.addHandler(retries.NoSecondRefusal(submitted))
     if workflow.local_exec:  # what runs elsewhere cannot be handed over
         handover.start(plugins())
+        # with a limit to jobs per second, which is for clusters, every turn of Snakemake's loop begins another one a
+        # second later: the more jobs have ended, the more often it turns and looks at all files
+        workflow.scheduler.job_rate_limiter = None
     if sys.stderr.isatty():
         progress.show(logger, to_do(), work(), sys.stderr)
 

@@ -27,6 +27,7 @@ from mat.methods.multirate import Multirate as Multirate
 from mat.methods.random import Random as Random
 from mat.methods.random_once import RandomOnce as RandomOnce
 from mat.methods.shuffled import Shuffled as Shuffled
+from mat.methods.shuffled_within import ShuffledWithin as ShuffledWithin
 from mat.methods.smallest import Smallest as Smallest
 from mat.methods.ssprop import SsProp as SsProp
 from mat.methods.vanilla import Vanilla as Vanilla

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mat._torch_checkpoint import without_checkpoints
 from mat._torch_compile import without_compiling
+from mat._torch_norms import RightNorms
 from mat.errors import InputError
 
 Inputs = Mapping[str, Tensor]
@@ -69,7 +70,41 @@ def forward(model: nn.Module, inputs: Inputs) -> Tensor:
 
     Raises InputError for any other output.
     """
-    return logits_of(model(**inputs), model)
+    return logits_of(called(model, inputs), model)
+
+
+def called(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """What ``model`` returns for keyword ``inputs``.
+
+    Raises InputError where it fails and has taken names that it does not have among further keywords.
+    """
+    try:
+        return model(**inputs)
+    except InputError:
+        raise
+    except Exception as error:
+        names = _further(model, inputs)
+        if not names:
+            raise
+        expected = ", ".join(name for name, _ in _arguments(model))
+        raise InputError(
+            f"{type(model).__name__} has no arguments called {', '.join(map(repr, names))}, takes them as further "
+            f"keywords, and fails: {type(error).__name__}: {error}; expected are {expected}"
+        ) from error
+
+
+def _further(model: nn.Module, inputs: Mapping[str, Any]) -> list[str]:
+    """The names of ``inputs`` that the model takes among further keywords."""
+    named = dict(_arguments(model))
+    return [name for name in inputs if named and name not in named]
+
+
+def _arguments(model: nn.Module) -> list[tuple[str, inspect.Parameter]]:
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # scripted
+        return []
+    return [(name, one) for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD]
 
 
 def logits_of(output: Any, model: nn.Module) -> Tensor:
@@ -102,7 +137,7 @@ def measuring() -> bool:
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, frozen parameters, no autocast, no sparse backward pass, blocks run plainly where they would be
     checkpointed or compiled: what is frozen needs no recomputing, and a reentrant checkpoint or a graph hides its
-    parameters.
+    parameters. Norms have the gradients that they should have (``mat._torch_norms``).
 
     Modes, flags and generators are put back afterwards.
     """
@@ -119,6 +154,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
         torch.enable_grad(),
         without_checkpoints(),
         without_compiling(),
+        RightNorms(),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         model.eval()

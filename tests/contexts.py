@@ -27,6 +27,7 @@ SETTINGS = [
         for name, given in (
             *((name, {}) for name in ("random", "largest", "smallest", "shuffled", "gradient_norm")),
             *((name, {}) for name in ("random_once", "misa", "lisa")),
+            *(("shuffled_within", {"within": classes}) for classes in ("kind", "layer")),
             ("depth", {"lowest": True}),
             ("depth", {"lowest": False}),
             ("kind", {"kind": "head"}),

@@ -111,7 +111,10 @@ class SparseBackward:
         pieces = self.leaves.of_layer(path)
         whole = all(self.partition.is_whole(piece) for found in pieces.values() for piece, _ in found)
         attends = any(within(path, attention.core) for attention in self.partition.attentions)
-        return sparse_layer(self.model.get_submodule(path), path, pieces, whole, attends)
+        kinds = {module.name: module.kind for module in self.partition.modules}
+        owners = {self.leaves.owner[piece] for found in pieces.values() for piece, _ in found} - {None}
+        experts = all(kinds[owner] == "expert" for owner in owners if owner is not None)
+        return sparse_layer(self.model.get_submodule(path), path, pieces, whole, attends, experts)
 
     def _forwards(self) -> Iterator[Forward]:
         """What stands in for the forward passes of layers, and of attentions and the products inside them."""

@@ -177,14 +177,23 @@ def _pair_of_blocks(
                 if first >= last:
                     continue
                 left = _inner(f.left, g.left, rows, columns, (first - f.row, first - g.row), last - first)
-                values = left.mul_(right)
-                counts = rows.stop - rows.start, f.left.positions, columns.stop - columns.start
-                values = values.reshape(*counts, g.left.positions)
-                out[place] = out[place] + values.sum((1, 3), dtype=torch.float64)
+                counts = rows.stop - rows.start, columns.stop - columns.start
+                out[place] = out[place] + _over_positions(left.mul_(right), *counts)
     return [
         value if isinstance(value, Tensor) else segment.gram.new_zeros(segment.gram[rows, columns].shape)
         for value, segment in zip(out, segments, strict=True)
     ]
+
+
+def _over_positions(values: Tensor, rows: int, columns: int) -> Tensor:
+    """(rows, columns), float64: the sums over the positions of ``values`` (rows·T, columns·T'), which may be changed.
+
+    Position by position, because a sum over two dimensions at once takes two to three times as long."""
+    first, *more = values.reshape(rows, len(values) // rows, -1).unbind(1)
+    total = first.to(torch.float64)
+    for one in more:
+        total += one
+    return total.reshape(rows, columns, -1).sum(2)
 
 
 def _inner(a: Side, b: Side, rows: slice, columns: slice, starts: tuple[int, int], width: int) -> Tensor:

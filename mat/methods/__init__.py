@@ -10,6 +10,7 @@ METHODS = {
     "largest": "mat.methods.largest",
     "smallest": "mat.methods.smallest",
     "shuffled": "mat.methods.shuffled",
+    "shuffled_within": "mat.methods.shuffled_within",
     "gradient_norm": "mat.methods.gradient_norm",
     "random_once": "mat.methods.random_once",
     "depth": "mat.methods.depth",

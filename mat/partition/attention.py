@@ -18,6 +18,10 @@ SEPARATE = (
     ("q", "k", "v", "o"),  # T5, Switch Transformers
     ("q_proj", "k_proj", "v_proj", "o_proj"),  # LLaMA, Mistral, Qwen2, Mixtral, Hugging Face's ViT
     ("q_proj", "k_proj", "v_proj", "out_proj"),  # BART, CLIP
+    ("query", "key", "value", "proj"),  # PVT v2
+    ("query", "key", "value", "dense"),  # ALBERT
+    ("query_proj", "key_proj", "value_proj", "../output.dense"),  # DeBERTa v2
+    ("projection_query", "projection_key", "projection_value", "../output.dense"),  # CvT
 )
 # One map holds query, key and value, each head by head, one after the other.
 FUSED = (
@@ -63,7 +67,7 @@ class Heads:
 
     @property
     def weights(self) -> set[str]:
-        return {self.output.weight, *(place.weight for place in self.inputs)}
+        return self.output.weights.union(*(place.weights for place in self.inputs))
 
     def slices(self, group: int, outputs: bool) -> tuple[Slice, ...]:
         """What key/value group ``group`` owns; with a group per head, what that head owns."""
@@ -72,7 +76,7 @@ class Heads:
 
     def cut(self, rows: Sequence[Runs], columns: Runs, outputs: bool) -> tuple[Slice, ...]:
         """These runs of rows of query, key and value, with their biases, and of columns of the output."""
-        found = [self.output.column_slice(*run) for run in columns if outputs]
+        found = [piece for run in columns if outputs for piece in self.output.column_slices(*run)]
         for place, runs in reversed(list(zip(self.inputs, rows, strict=True))):
             found = [piece for run in runs for piece in place.row_slices(*run)] + found
         return tuple(found)

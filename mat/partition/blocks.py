@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from mat.partition.attention import Heads, attentions
-from mat.partition.feedforward import Experts, FeedForward, feed_forwards, widths
-from mat.partition.projections import ancestors, join, nearest, parent, within
+from mat.partition.feedforward import Experts, FeedForward, feed_forwards, repeated_part, widths
+from mat.partition.projections import ancestors, join, nearest, of_torch, parent, within
 
 CROSS = ("cross", "encdec", "encoder_attn", "multihead_attn")  # what names a second attention in a block
 LISTS = (nn.ModuleList, nn.ModuleDict)
@@ -32,7 +33,8 @@ def blocks(model: nn.Module, also: Sequence[Heads | FeedForward] = ()) -> list[B
 
     A block is the smallest module with an attention and a feed-forward part of the same width, so a pair of
     linear layers in an output head is none. An attention whose feed-forward part is not recognised is a block
-    by itself, and so are feed-forward parts without an attention beside such blocks. Blocks are named ``layer{d}``;
+    by itself, and so are feed-forward parts without an attention beside such blocks, or in a repeated part of the model
+    without a recognised attention. Blocks are named ``layer{d}``;
     where some stacks of blocks have cross-attention and others have not, ``decoder{d}`` and ``encoder{d}``.
     """
     modules = dict(model.named_modules())
@@ -61,6 +63,15 @@ def blocks(model: nn.Module, also: Sequence[Heads | FeedForward] = ()) -> list[B
         path = _alone(modules, part.path, found)
         if id(part) not in used and parent(path) in beside and isinstance(modules[parent(path)], LISTS):
             rest.setdefault(path, []).append(part)
+            continue
+        if id(part) in used:
+            continue
+        own_part = repeated_part(modules, part.path, found)
+        home = nearest(part.path, [heads.place for heads in found])
+        if own_part is not None and not any(within(own_part, path) for path, _, _ in grouped):
+            rest.setdefault(own_part, []).append(part)
+        elif home and isinstance(modules[parent(home)], LISTS):  # a layer of several attentions and such parts
+            rest.setdefault(part.path, []).append(part)
     grouped += [(path, [], own) for path, own in rest.items()]
     grouped.sort(key=lambda group: order[group[1][0].place if group[1] else group[0]])
     crossed = {parent(path) for path, inside, _ in grouped if len(inside) > 1}
@@ -91,9 +102,20 @@ def stacks(model: nn.Module, found: list[Block]) -> set[str]:
     return roots
 
 
+def siblings(model: nn.Module, found: list[Block]) -> Iterator[str]:
+    """Modules of one class, not torch's own, side by side in a container: repeated parts that are no blocks."""
+    for path, module in model.named_modules():
+        if isinstance(module, CONTAINERS):
+            classes = Counter(type(child) for child in module.children())
+            for name, child in module.named_children():
+                place = join(path, name)
+                if classes[type(child)] > 1 and own_class(child) and not any(within(b.path, place) for b in found):
+                    yield place
+
+
 def own_class(module: nn.Module) -> bool:
     """Whether the module's class is not one of torch's own."""
-    return not type(module).__module__.startswith("torch.nn.")
+    return not of_torch(module)
 
 
 def _roles(block: str, inside: list[Heads]) -> list[str] | None:

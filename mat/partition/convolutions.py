@@ -38,7 +38,9 @@ class Filters:
         return [tuple(Slice(name, 0, *run) for name in self.owners) for run in runs]
 
     def claim(self, count: int) -> Channels:
-        """That its ``count`` groups make a group of the output's channels each."""
+        """That its ``count`` groups make a group of the output's channels each. Raises InputError where the width is no
+        multiple of it."""
+        self.groups(count)
         slices = tuple(Slice(name, 0, 0, self.width) for name in self.owners)
         return Channels(self.path, self.path if self.norm is None else self.norm, slices, count)
 

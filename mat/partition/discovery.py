@@ -19,14 +19,15 @@ What a module owns, with W in PyTorch's (out, in) orientation, so that a unit's 
 | DBRX                        | as LLaMA, of one Wqkv                                | an expert owns its run of rows of w1, v1, w2 |
 | VGG, ResNet, DenseNet, …    | a filter group: rows of the convolution, its bias, entries of the batch norm that normalises its output | |
 
-Rows come with their biases. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
+Rows come with their biases, and with those rows or columns of maps of low rank beside them, as LoRA has them, that have
+the same outputs or inputs; of frozen maps with these alone. The remainder keeps biases of W_O and of FFN outputs, per-head tables (T5's and Swin's
 position biases, Swin v2's logit scales), norms, routers, embeddings and output heads. In DenseNet the norm behind
 ``conv0`` and behind each ``conv1`` normalises that convolution's output and goes with it; all others come ahead of
 a convolution, on concatenated features, and belong to no filter.
 
 Recognition goes by structure: projections of matching shapes beside a head count (``attention``, which holds the
-table of the names that families give them), linear maps d → f → d beside an attention of width d
-(``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
+table of the names that families give them), linear maps d → f → d beside an attention of width d, or in a repeated
+part of the model without a recognised attention (``feedforward``), a router with a row for each expert, and where a convolution's output goes (``convolutions``).
 ``unrecognised`` and a warning name the weights for which it fails.
 """  # noqa: E501
 
@@ -41,7 +42,7 @@ from torch import nn
 from mat.errors import InputError, listed
 from mat.forward import Inputs, samples_of
 from mat.partition.attention import Heads
-from mat.partition.blocks import Block, blocks
+from mat.partition.blocks import Block, blocks, own_class, siblings
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
 from mat.partition.effect.codes import CONFIRMED, CONTRADICTED
 from mat.partition.effect.search import by_effect
@@ -49,7 +50,7 @@ from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
 from mat.partition.projections import joined, shared_parameters, within
-from mat.partition.unrecognised import not_asked_for, unrecognised
+from mat.partition.unrecognised import adapters, not_asked_for, unrecognised
 
 
 def partition_model(
@@ -72,7 +73,8 @@ def partition_model(
     module, its whole feed-forward part. ``filter_groups``: number of equal groups of output channels per
     convolution, each with its bias and the entries of the batch norm that normalises it; 0 leaves convolutions
     to the remainder. ``layers``: instead of all these, every transformer layer, every repeated convolutional
-    block and every convolution outside one (with its norm) is one module of kind ``layer``.
+    block and every convolution outside one (with its norm) is one module of kind ``layer``; in a model without any of
+    them every repeated part is.
 
     Names are ``layer{d}.head{h}``, ``layer{d}.ffn`` or ``.ffn{g}``, ``layer{d}.expert{e}`` and
     ``conv{d}.filters{g}``; ``layer{d}.cross.head{h}`` for cross-attention; ``encoder{d}`` and ``decoder{d}`` for
@@ -125,14 +127,15 @@ def partition_model(
             mixtures = tuple((qualifier, unit) for qualifier, unit in part.experts if effect.apart(unit))
             modules += _feed_forward(replace(part, ffns=ffns, experts=mixtures), name, depth, ffn_groups, experts)
     kept_apart = [module for module in modules if not any(piece.parameter in tied for piece in module.slices)]
-    modules, shared = effect.moving(_trainable(model, kept_apart)), len(modules) > len(kept_apart)
+    modules, shared = effect.moving(_trainable(model, kept_apart, adapters(found))), len(modules) > len(kept_apart)
     if not modules:
         raise InputError(
             f"a partition needs at least one module, but none was found in {type(model).__name__}; looked, as far as "
             "asked, for attention (query, key, value and output projections of matching shapes beside a head count), "
-            "feed-forward blocks and experts beside it, and nn.Conv2d; "
+            "feed-forward blocks and experts beside it or in repeated parts, and nn.Conv2d; "
             f"{'' if example else 'with example=inputs gradients find some that no names tell; '}"
-            "name the slices yourself with mat.partition.partition.Module, or use a supported architecture"
+            f"{'' if layers else 'layers=True takes repeated parts as a whole; '}"
+            "or name the slices yourself with mat.partition.partition.Module"
         )
     kept = {module.name for module in modules}
     attentions = [attention for attention in attentions if kept.issuperset(attention.heads)]
@@ -169,10 +172,14 @@ def _claims(
 ) -> list[Claim]:
     """What the trainable attentions, feed-forward blocks, experts and convolutions are cut by, all but the ``tied``."""
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad} - tied
+
+    def cut(weights: set[str]) -> bool:
+        return not weights.isdisjoint(trains) and weights.isdisjoint(tied)
+
     claims: list[Claim] = []
     for block in found:
-        claims += [unit.premise for _, unit in block.heads if heads and unit.weights <= trains]
-        claims += [unit.premise for _, unit in block.ffns if neurons and unit.weights <= trains]
+        claims += [unit.premise for _, unit in block.heads if heads and cut(unit.weights)]
+        claims += [unit.premise for _, unit in block.ffns if neurons and cut(unit.weights)]
         claims += [unit.claim for _, unit in block.experts if experts and unit.weights <= trains]
     claims += [conv.claim(groups) for conv in convs if groups and trains.issuperset(conv.owners)]
     return claims
@@ -251,14 +258,17 @@ class _Effect:
             yield doubt
 
 
-def _trainable(model: nn.Module, modules: list[Module]) -> list[Module]:
-    """The modules without those that are frozen. Raises InputError where one is frozen in part."""
+def _trainable(model: nn.Module, modules: list[Module], adapted: set[str]) -> list[Module]:
+    """The modules without those that are frozen, of such as have ``adapted`` weights what is not. Raises InputError
+    where another is frozen in part."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     kept = []
     for module in modules:
         own = dict.fromkeys(piece.parameter for piece in module.slices)
         if not frozen.issuperset(own):
-            if some := sorted(frozen.intersection(own)):
+            if not adapted.isdisjoint(own):
+                module = replace(module, slices=tuple(p for p in module.slices if p.parameter not in frozen))
+            elif some := sorted(frozen.intersection(own)):
                 raise InputError(
                     f"{module.name!r} is frozen in part: {some[0]!r} requires no gradient, other parameters of it do; "
                     "freeze all of them or none (requires_grad_)"
@@ -293,11 +303,16 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
     free = [conv for conv in convs if not any(within(conv.path, path) for path in names)]
     around = repeated_blocks(model, [conv.path for conv in free], found)
     whole = [*names, *dict.fromkeys(path for path in around.values() if path)]
-    parts = {path: [name for name in shapes if within(name, path)] for path in whole}
+
+    def parts_of(path: str) -> list[str]:
+        return [name for name in shapes if within(name, path)]
+
+    parts = {path: parts_of(path) for path in whole}
     for conv in free:
         if not around[conv.path]:
             taken = [owner for owner in conv.owners if any(within(owner, path) for path in whole)]
             parts[conv.path] = [owner for owner in conv.owners if owner not in taken]
+    parts |= {path: own for path in _unknown_layers(model, found, convs) if (own := parts_of(path))}
     unnamed = sum(name.startswith("layer") for name in names.values())
     if unnamed and len(parts) > len(names):  # numbered anew, so that the numbers follow the model's order
         names = {}
@@ -308,3 +323,15 @@ def _layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[
         slices = tuple(Slice(owner, 0, 0, (*shapes[owner], 1)[0]) for owner in parts[path])
         modules.append(Module(name, "layer", depth, slices))
     return modules
+
+
+def _unknown_layers(model: nn.Module, found: list[Block], convs: list[Filters]) -> list[str]:
+    """Repeated parts in which nothing is recognised: those of a class that blocks have; of a model without blocks and
+    convolutions, all that are not inside one another."""
+    modules = dict(model.named_modules())
+    if not found and not convs:
+        every = [path for path in siblings(model, found) if path]
+        return [path for path in every if not any(path != other and within(path, other) for other in every)]
+    classes = {type(modules[block.path]) for block in found if own_class(modules[block.path])}
+    outside = [path for path in siblings(model, found) if not any(within(path, block.path) for block in found)]
+    return [path for path in outside if type(modules[path]) in classes]

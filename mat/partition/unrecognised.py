@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
 
 from torch import nn
 
 from mat.partition.attention import POSITION_TABLES
-from mat.partition.blocks import CONTAINERS, Block, blocks, own_class, stacks
+from mat.partition.blocks import Block, blocks, own_class, siblings, stacks
 from mat.partition.convolutions import output_convolution, patch_embeddings
 from mat.partition.partition import Partition
-from mat.partition.projections import join, parent, projection, within
+from mat.partition.projections import parent, projection, within
 
 TABLE = re.compile(r"embed|pos|token|table|bias|scale|gamma|query|latents", re.IGNORECASE)
 
@@ -30,7 +28,7 @@ def unrecognised(model: nn.Module, partition: Partition, found: list[Block] | No
     modules = dict(model.named_modules())
     routers = {name for block in found for _, experts in block.experts for name in experts.routers}
     ends = patch_embeddings(model, found) | output_convolution(model)
-    repeated = [*stacks(model, found), *_siblings(model, found)]
+    repeated = [*stacks(model, found), *siblings(model, found)]
     left = dict.fromkeys(piece.parameter for piece in partition.remainder if len(partition.shapes[piece.parameter]) > 1)
     names = []
     for name in left:
@@ -43,17 +41,6 @@ def unrecognised(model: nn.Module, partition: Partition, found: list[Block] | No
         if inside or not _may_be_a_head(path, modules):
             names.append(name)
     return names
-
-
-def _siblings(model: nn.Module, found: list[Block]) -> Iterator[str]:
-    """Modules of one class, not torch's own, side by side in a container: repeated parts that are no blocks."""
-    for path, module in model.named_modules():
-        if isinstance(module, CONTAINERS):
-            classes = Counter(type(child) for child in module.children())
-            for name, child in module.named_children():
-                place = join(path, name)
-                if classes[type(child)] > 1 and own_class(child) and not any(within(b.path, place) for b in found):
-                    yield place
 
 
 def _works(owner: nn.Module, attribute: str, shape: tuple[int, ...]) -> bool:
@@ -80,6 +67,13 @@ def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]
     beside = any(within(b.path, parent(path)) for b in found)
     behind = order.index(path) > order.index(last) and not within(path, last)
     return beside and behind and projection(path, modules[path]) is not None
+
+
+def adapters(found: list[Block]) -> set[str]:
+    """Weights of low rank beside the maps of attentions and feed-forward blocks."""
+    heads = [place for block in found for _, unit in block.heads for place in (*unit.inputs, unit.output)]
+    places = heads + [place for block in found for _, unit in block.ffns for place in (*unit.ups, unit.down)]
+    return {name for place in places for name in (*place.into, *place.out_of)}
 
 
 def not_asked_for(found: list[Block]) -> set[str]:

@@ -1,12 +1,14 @@
 """The controls of X1 by hand-computed examples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mat.errors import InputError
 from mat.experiments.config.plugins import find
 from mat.methods.base import check_kinds
-from tests.contexts import KIND, MODULES, Observation, chosen, observe
+from tests.contexts import KIND, MODULES, Observation, chosen, context, method, observe
 
 
 def test_largest_and_smallest_take_the_first_of_equal_ones():
@@ -34,6 +36,32 @@ def test_shuffled_gives_every_module_the_value_of_the_same_other_at_every_probe(
         assert chosen("shuffled", [observe(*values.values())], fixed=fixed) == {given["a"], given["b"]}
     runs = {chosen("shuffled", [observe(4, 3, 2, 1)], counts=(1,), fixed=fixed) for fixed in range(40)}
     assert len(runs) == 4, "another permutation in another run"
+
+
+@pytest.mark.parametrize(
+    ("within", "classes"), [("kind", ({"a", "c"}, {"b", "d"})), ("layer", ({"a"}, {"b"}, {"c"}, {"d"}))]
+)
+def test_shuffled_within_a_class_gives_its_values_to_its_own_modules_alone(within, classes):
+    """Of modules a to d the kinds are head, ffn, head, ffn and the layers 0, 0, 1, 2: no two are alike in both."""
+    for fixed in range(5):
+        given = {}
+        for i, name in enumerate(MODULES):
+            for interval in range(3):
+                values = [9.0 if j == i else 1.0 for j in range(4)]
+                how = {"seed": interval, "fixed": fixed, "within": within}
+                (got,) = chosen("shuffled_within", [observe(*values)], interval, (1,), **how)
+                assert given.setdefault(name, got) == got
+        assert all({given[name] for name in members} == members for members in classes)
+    runs = {chosen("shuffled_within", [observe(4, 1, 2, 1)], counts=(1,), fixed=f, within=within) for f in range(40)}
+    assert runs == ({frozenset("a"), frozenset("c")} if within == "kind" else {frozenset("a")})
+
+
+def test_shuffled_within_kind_and_layer_exchanges_heads_of_one_layer():
+    world = context([observe(4.0, 1.0, 3.0, 2.0)], counts=(1,))
+    one = replace(world, depth=dict.fromkeys(MODULES, 0), kind=dict.fromkeys(MODULES, "head"))
+    asked = method("shuffled_within", {"match": "mat", "within": "layer"})
+    drawn = {asked.select(replace(one, fixed=np.random.default_rng(fixed))).active for fixed in range(40)}
+    assert drawn == {frozenset(name) for name in MODULES}
 
 
 def test_random_once_is_nested_and_stays():

@@ -221,8 +221,8 @@ def test_weights_that_two_convolutions_share_stay_in_the_remainder_with_a_warnin
 
 def test_the_number_of_passes_for_filters_does_not_grow_with_that_of_convolutions(monkeypatch):
     passes = []
-    grad = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or grad(*a, **k))
+    run = torch.autograd._engine_run_backward
+    monkeypatch.setattr(torch.autograd, "_engine_run_backward", lambda *a, **k: passes.append(1) or run(*a, **k))
     for depth in (1, 9):
         model = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(depth)), nn.Conv2d(3, 8, 1)).double()
         passes.clear()
@@ -232,3 +232,11 @@ def test_the_number_of_passes_for_filters_does_not_grow_with_that_of_convolution
         passes.clear()
         confirm(model, quietly(model, filter_groups=8), {"input": IMAGES["x"].repeat(1, 3, 1, 1)[:, :8]})
         assert len(passes) == 2
+
+
+@pytest.mark.parametrize("example", [None, IMAGES])
+def test_filters_that_do_not_divide_are_refused_alike_with_an_example(example):
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1))
+    model.forward = lambda x: model[1](model[0](x)).mean((2, 3))
+    with pytest.raises(InputError, match="0: 6 units do not divide into 4 equal groups"):
+        partition_model(model.double(), example=example)

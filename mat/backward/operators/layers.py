@@ -2,8 +2,8 @@
 
 ``Product`` (Linear, Conv2d, Hugging Face's Conv1D, the projections of nn.MultiheadAttention) skips the weight
 gradients of inactive slices; ``Assembled`` (norms, and as ``Grouped`` other convolutions) puts short parameters
-together from the leaves; ``Whole`` (any other layer, of which modules own whole parameters only) freezes what is
-inactive.
+together from the leaves; ``Stacked`` (``mat.backward.operators.experts``) holds several experts; ``Whole`` (any other
+layer, of which modules own whole parameters only) freezes what is inactive.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from mat.backward.operators.channels import ChannelSparseConv2d
+from mat.backward.operators.experts import Stacked
 from mat.backward.operators.functions import (
     Constant,
     Plan,
@@ -39,8 +40,11 @@ BATCH_NORM = inspect.signature(F.batch_norm)
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def sparse_layer(layer: nn.Module, path: str, pieces: Pieces, whole: bool, attends: bool = False) -> SparseLayer:
+def sparse_layer(
+    layer: nn.Module, path: str, pieces: Pieces, whole: bool, attends: bool = False, experts: bool = False
+) -> SparseLayer:
     """The sparse form of ``layer``. ``whole``: no parameter of it is cut. ``attends``: it is part of an attention.
+    ``experts``: all modules that own slices of it are experts.
 
     Raises InputError, naming the layer, where slices of it are modules and no sparse form is known.
     """
@@ -56,6 +60,8 @@ def sparse_layer(layer: nn.Module, path: str, pieces: Pieces, whole: bool, atten
         return Whole(layer, pieces, attends)
     if isinstance(layer, nn.Conv2d) and _is_plain(layer, pieces, nn.Conv2d):
         return Grouped(layer, pieces)
+    if experts and not any(piece.dim for found in pieces.values() for piece, _ in found):
+        return Stacked(layer, pieces)
     raise InputError(
         f"{path!r} is a {type(layer).__name__}, or has a forward or a parametrisation of its own, so no slices of it "
         "can have a sparse backward pass; leave it to the remainder, or let a module own it as a whole. Known: "
@@ -317,7 +323,7 @@ class Whole:
         return tree_map_only(Tensor, Constant.apply, output) if constant else output
 
 
-SparseLayer = Product | Assembled | Whole
+SparseLayer = Product | Assembled | Stacked | Whole
 
 
 def _is_transposed(layer: nn.Module) -> bool:

@@ -1,9 +1,11 @@
-"""What is read off one run's probes: how modules of one kind differ in λ_max, and how it goes with rank."""
+"""What is read off one run's probes: how modules differ in λ_max, by what, and how it goes with rank and with time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
+from mat.ranking import kendall, signs
 
 
 def has_spectra(probes: pd.DataFrame) -> bool:
@@ -53,3 +55,30 @@ def rank_correlation(probes: pd.DataFrame, kind: str) -> float:
 def _positive(probes: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The modules of ``kind`` with a positive λ_max."""
     return probes[(probes["kind"] == kind) & (probes["lambda_max"] > 0)]
+
+
+def variance_parts(probes: pd.DataFrame) -> dict[str, float]:
+    """Shares of the variance of log λ_max over the modules of one probe, mean over probes: between ``kind``s, between
+    the ``layer``s within a kind, and of a ``module`` within both; together 1.
+
+    Modules with λ_max = 0 are left out, and probes in which no two modules differ. Without any other, NaN.
+    """
+    found = probes[probes["lambda_max"] > 0]
+    logs = np.log(found["lambda_max"])
+    means = [logs.groupby([found[name] for name in by]).transform("mean") for by in _NESTED]
+    within = [((logs - mean) ** 2).groupby(found["interval"]).sum() for mean in means]
+    whole = within[0].where(within[0] > 0)
+    left = [(rest / whole).mean() for rest in within]  # what is not explained by less and less of them
+    return {"kind": 1 - left[1], "layer": left[1] - left[2], "module": left[2]}
+
+
+def order_kept(probes: pd.DataFrame, step: int | None) -> float:
+    """Kendall's τ_b between the λ_max of all modules at two probes, ``step`` apart, mean over probes, or the first and
+    the last (None). NaN where there are no two, or none that orders anything."""
+    values = probes.pivot(index="interval", columns="module", values="lambda_max").sort_index().to_numpy(dtype=float)
+    first, second = (values[:1], values[-1:]) if step is None else (values[:-step], values[step:])
+    taus = kendall(signs(first), signs(second)) if len(values) > 1 else np.empty(0)
+    return float(np.nanmean(taus)) if np.isfinite(taus).any() else float("nan")
+
+
+_NESTED = (["interval"], ["interval", "kind"], ["interval", "kind", "layer"])

@@ -119,6 +119,17 @@ QUESTIONS = (
         asks="Its rule asks the same of shuffled against smallest, and that training few modules costs something.",
     ),
     Question(
+        "Is it λ_max? Largest λ_max against the same values shuffled among modules of one kind in one layer",
+        ("X11",), part="λ_max itself", who=LARGEST, rival="training as many by values shuffled within kind and layer",
+        that="λ_max says more of a module than its kind and its layer",
+        means={
+            BETTER: "Where it is better λ_max tells more than what is known before anything is measured.",
+            OPEN: "Where it is not told apart kind and layer may say all of it.",
+            WORSE: "Where it is worse other modules of the same kinds and layers do better.",
+        },
+        asks="Its rule asks how much, and that there is an advantage over values shuffled among all.",
+    ),
+    Question(
         "Is it λ_max? Largest λ_max against random selection of as many modules", ("X1c", "X1b", "X1"),
         part="over random", who=LARGEST, rival="training as many at random", that=LAMBDA, means=CHOOSING,
         asks="Its rule asks the same of other selections.",

@@ -26,6 +26,10 @@ GROUPS = {
         *("shuffled_s10", "shuffled_s20", "shuffled_s34", "shuffled_s50", "shuffled_s75"),
         *("smallest_s10", "smallest_s20", "smallest_s34", "smallest_s50", "smallest_s75"),
     ),
+    "within": (
+        *("shuffled_kind_s20", "shuffled_kind_s34", "shuffled_kind_s50"),
+        *("shuffled_layer_s20", "shuffled_layer_s34", "shuffled_layer_s50"),
+    ),
     "twins": ("vanilla_twin", "mat_twin", "mat_exact_twin"),
     "learning rates": ("vanilla_lr_half", "vanilla_lr_double", "mat_lr_half", "mat_lr_double"),
     "sensitivity": (

@@ -39,6 +39,7 @@ METHODS = {
     "grades": "GradES", "ssprop": "ssProp", "lcsb": "LCSB", "frozen_bottom": "frozen bottom",
     "vanilla_short_exact": "vanilla (short, exact)", "vanilla_short_residual": "vanilla (short, residual)",
     "largest": "largest λ_max", "smallest": "smallest λ_max", "shuffled": "λ_max shuffled",
+    "shuffled_kind": "λ_max shuffled within kinds", "shuffled_layer": "λ_max shuffled within kinds and layers",
     "gradient_norm": "gradient norm", "random_once": "random, drawn once", "depth_low": "lowest layers first",
     "depth_high": "highest layers first", "kind_head": "heads first", "kind_ffn": "FFNs first",
     "vanilla_lr_half": "vanilla, lr × ½", "vanilla_lr_double": "vanilla, lr × 2", "mat_lr_half": "MAT, lr × ½",

@@ -131,6 +131,13 @@ def start(modules: Iterable[str]) -> subprocess.Popen:
         text=True,
         start_new_session=True,  # an interrupt of the terminal comes by way of each command
     )
-    atexit.register(server.stdin.close)  # until then it stays open, because this refers to it
+    atexit.register(_end, server)
     os.environ[VARIABLE] = server.stdout.readline().strip()
     return server
+
+
+def _end(server: subprocess.Popen) -> None:
+    """Close the server's standard input, which it ends with, and wait for that: `time` counts what is waited for."""
+    with suppress(OSError):
+        server.stdin.close()
+    server.wait()

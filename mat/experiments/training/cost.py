@@ -85,14 +85,20 @@ def positions(signature: Signature) -> int:
 
 def extent(spec: Spec, signature: Signature, steps_per_epoch: int) -> Extent:
     """How much is probed: as the specification says, or what its budget allows of it. Raises InputError where a budget
-    allows no probe, and where the first one would come when the run is over."""
-    probe, steps = spec.probe, spec.recipe.steps(steps_per_epoch)
+    allows no probe of a method that chooses or measures anything, and where the first one would come when the run is
+    over."""
+    probe, steps, method = spec.probe, spec.recipe.steps(steps_per_epoch), spec.method.settings
     if spec.first_probe(steps) >= steps:
         raise InputError(f"probe: first must be one of the run's {steps} steps, got {probe.first}; lower it")
     wanted = Extent(probe.n, probe.directions, probe.every or steps_per_epoch)
     if probe.budget is None:
         return wanted
-    return choose(prices(spec, signature), probe.budget, wanted, probe.estimator, steps)
+    try:
+        return choose(prices(spec, signature), probe.budget, wanted, probe.estimator, steps)
+    except InputError:
+        if method.dense and not method.measured():
+            return wanted
+        raise
 
 
 def prices(spec: Spec, signature: Signature) -> Prices:

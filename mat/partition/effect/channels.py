@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from mat.forward import Inputs, evaluation
+from mat.forward import Inputs, called, evaluation
 from mat.partition.effect.codes import (
     CONFIRMED,
     CONTRADICTED,
@@ -55,7 +55,7 @@ def of_channels(model: nn.Module, premises: Sequence[Channels], inputs: Inputs) 
                 hooks.append(model.get_submodule(where).register_forward_pre_hook(_cut, with_kwargs=True))
             for path in {premise.outputs for premise in premises}:
                 hooks.append(model.get_submodule(path).register_forward_hook(keep(path)))
-            model(**first_few(inputs))
+            called(model, first_few(inputs))
         finally:
             for hook in hooks:
                 hook.remove()

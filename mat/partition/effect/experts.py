@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from mat.forward import Inputs, evaluation
+from mat.forward import Inputs, called, evaluation
 from mat.partition.effect.codes import CONFIRMED, CONTRADICTED, UNSEEN, buffers_kept, first_few, scaled
 from mat.partition.partition import Apart, Slice
 from mat.partition.projections import ancestors, within
@@ -48,7 +48,7 @@ def of_experts(model: nn.Module, premises: Sequence[Apart], inputs: Inputs) -> d
             for path in {path for premise in premises for paths in _places(premise) for path in paths}:
                 hook = model.get_submodule(path).register_forward_pre_hook(keep(path), with_kwargs=True)
                 hooks.append(hook)
-            model(**first_few(inputs))
+            called(model, first_few(inputs))
         finally:
             for hook in hooks:
                 hook.remove()

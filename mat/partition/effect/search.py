@@ -22,7 +22,7 @@ from mat.partition.effect.codes import codes, digits, scaled, spread
 from mat.partition.effect.trace import Trace
 from mat.partition.feedforward import FeedForward
 from mat.partition.partition import Premise
-from mat.partition.projections import Projection, parent, premise, projection
+from mat.partition.projections import Projection, parent, premise, projections
 
 
 def by_effect(model: nn.Module, taken: Collection[str], inputs: Inputs) -> list[Heads | FeedForward]:
@@ -31,11 +31,11 @@ def by_effect(model: nn.Module, taken: Collection[str], inputs: Inputs) -> list[
 
     No map is part of two, and every row of a head has a gradient: what could also be cut otherwise is not found.
     """
-    maps = {at.weight: at for path, module in model.named_modules() if (at := projection(path, module))}
+    maps = {at.weight: at for _, at in projections(model)}
     free = set(maps) - set(taken)
     if not free:
         return []
-    trace = Trace.of(model, maps.keys() | set(taken), inputs)
+    trace = Trace.of(model, set(taken).union(*(at.weights for at in maps.values())), inputs)
     try:
         sources, alone = _sources(trace, maps, free)
         premises = [premise(sink, [maps[name] for name in own], maps[sink], 1) for sink, own in sources.items()]
@@ -73,7 +73,8 @@ def _sources(trace: Trace, maps: Mapping[str, Projection], free: set[str]) -> tu
                 if gradient is not None:
                     readers.setdefault(name, set()).add(sink)
     sources: dict[str, list[str]] = {}
-    bound = {sink for name, sinks in readers.items() if name not in free for sink in sinks}
+    small = {name for at in maps.values() for name in (*at.into, *at.out_of)}  # beside one, and cut as it is
+    bound = {sink for name, sinks in readers.items() if name not in free | small for sink in sinks}
     shared = set(bound)
     for name in (name for name in maps if name in readers):
         sink = next(iter(readers[name]))

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from mat._torch_functional import multi_head_attention
-from mat.forward import Inputs, evaluation
+from mat.forward import Inputs, called, evaluation
 from mat.partition.effect.codes import (
     CONFIRMED,
     CONTRADICTED,
@@ -34,6 +34,7 @@ from mat.partition.partition import Premise, Slice
 from mat.partition.projections import Runs, runs_of
 
 _LINEAR, _ADDMM, _MULTI_HEAD = F.linear, torch.addmm, F.multi_head_attention_forward
+_MATMULS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 
 
 class Trace:
@@ -51,7 +52,7 @@ class Trace:
         left as they were."""
         trace = cls()
         with evaluation(model), buffers_kept(model), _Cutting(model, weights, trace):
-            trace.result = model(**first_few(inputs))
+            trace.result = called(model, first_few(inputs))
         return trace
 
     def verdicts(self, premises: Sequence[Premise]) -> dict[Premise, str]:
@@ -150,6 +151,8 @@ class _Cutting(TorchFunctionMode):
             return self.linear(*args, **kwargs)
         if func is _ADDMM and len(args) == 3 and id(args[2]) in self.weights:  # a layer with an (in, out) weight
             return self._cut(self.weights[id(args[2])][0], 0, args[1], func(*args, **kwargs))
+        if func in _MATMULS and len(args) == 2 and args[1].dim() == 2 and args[1]._base is not None:
+            return self.linear(args[0], args[1].T)
         if func is _MULTI_HEAD:
             return multi_head_attention(linear=self.linear)(*args, **kwargs)
         return func(*args, **kwargs)

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mat.errors import InputError, listed
-from mat.forward import Inputs, evaluation
+from mat.forward import Inputs, called, evaluation
 from mat.partition.effect.channels import of_channels
 from mat.partition.effect.codes import CONTRADICTED, IDLE, UNSEEN, buffers_kept, first_few
 from mat.partition.effect.experts import of_experts
 from mat.partition.effect.trace import Trace
 from mat.partition.partition import Apart, Channels, Claim, Partition, Premise
+from mat.partition.projections import projections
 
 
 def confirm(model: nn.Module, partition: Partition, inputs: Inputs) -> None:
@@ -42,7 +43,8 @@ def look(model: nn.Module, claims: Sequence[Claim], inputs: Inputs) -> tuple[dic
     trace of those that are premises."""
     premises = [claim for claim in claims if isinstance(claim, Premise)]
     weights = set().union(*(premise.parameters for premise in premises))
-    trace = Trace.of(model, weights, inputs) if premises else Trace()
+    beside = (place.weights for _, place in projections(model) if place.weight in weights)
+    trace = Trace.of(model, weights.union(*beside), inputs) if premises else Trace()
     verdicts: dict[Claim, str] = dict(trace.verdicts(premises).items())
     verdicts |= of_channels(model, [claim for claim in claims if isinstance(claim, Channels)], inputs).items()
     verdicts |= of_experts(model, [claim for claim in claims if isinstance(claim, Apart)], inputs).items()
@@ -66,7 +68,7 @@ def idle_parameters(model: nn.Module, inputs: Inputs) -> set[str]:
         for parameter in parameters.values():
             if parameter.is_floating_point():
                 parameter.requires_grad_()
-        output = model(**first_few(inputs))
+        output = called(model, first_few(inputs))
         logits = getattr(output, "logits", None)
         found = [t for t in tree_leaves(output if logits is None else logits) if isinstance(t, Tensor)]
         found = [t for t in found if t.requires_grad]

@@ -3,13 +3,14 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mat.errors import InputError
 from mat.evidence.claims.judge import outcome
 from mat.evidence.claims.readings import Reading, judge
 from mat.evidence.claims.rule import Case, Effect
-from mat.evidence.claims.rules import beyond_frontier, dose_response, equal_compute
+from mat.evidence.claims.rules import beyond_frontier, beyond_structure, dose_response, equal_compute
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.measures.frontier import line_at
 from mat.evidence.stats.intervals import Interval, mean_interval
@@ -40,6 +41,16 @@ def doses(upper, lower, few=0.3):
         f"{order}_s{dose}": Behaviour(1, few * (1 - dose / 100) + extra, dose / 100, mode="exact")
         for order, extra in shift.items()
         for dose in DOSES
+    }
+
+
+def parts(own, layer, kind):
+    """Extra losses at each of X11's shares: what λ_max itself, the layer and the kind says of the modules."""
+    extra = {"largest": 0.0, "shuffled_layer": own, "shuffled_kind": own + layer, "shuffled": own + layer + kind}
+    return {
+        f"{order}_s{dose}": Behaviour(1, lost, dose / 100, mode="exact")
+        for order, lost in extra.items()
+        for dose in (20, 34, 50)
     }
 
 
@@ -106,6 +117,42 @@ def test_dose_and_response_over_all_shares(rules, methods, verdict):
     assert found.verdict == verdict, found.reason
     assert len(found.deciding) == 3 and len(found.effects) == 13
     assert ("Vacuous" in found.reason) == (verdict == "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("methods", "verdict"),
+    [
+        (parts(0.2, 0.0, 0.0), "supported"),
+        (parts(0.0, 0.1, 0.1), "not supported"),  # kind and layer say all of it
+        (parts(-0.1, 0.1, 0.2), "not supported"),
+        (parts(0.0, 0.0, 0.0), "inconclusive"),  # nothing to part
+    ],
+)
+def test_what_lambda_max_says_beyond_kind_and_layer(rules, methods, verdict):
+    found = judged(rules, "X11", methods, steps=3000)
+    assert found.verdict == verdict, found.reason
+    assert ("Vacuous" in found.reason) == (verdict == "inconclusive")
+    own, whole, layer, kind, *doses = (effect.interval.mean for effect in found.effects)
+    assert whole == pytest.approx(own + layer + kind) and own == pytest.approx(np.mean(doses))
+    assert [effect.decides for effect in found.effects] == [True, True, *[False] * 5]
+    one = judged(rules, "X11", methods | {"shuffled_s20": replace(methods["shuffled_s20"], mode="detach")})
+    assert "exact gradients; shuffled_s20 had others" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("left", "whole", "verdict"),
+    [
+        (between(0.6, 3), between(1.1, 9), SUPPORTED),
+        (between(0.1, 1.2), between(1.1, 9), INCONCLUSIVE),  # above 0, by less than matters, more is not excluded
+        (between(0.1, 0.9), between(1.1, 9), NOT_SUPPORTED),
+        (between(-3, -0.1), between(1.1, 9), NOT_SUPPORTED),
+        (between(-3, 3), between(1.1, 9), INCONCLUSIVE),
+        (between(0.6, 3), between(0.9, 9), INCONCLUSIVE),
+        (between(-3, 0.1), UNKNOWN, INCONCLUSIVE),
+    ],
+)
+def test_what_is_left_of_an_advantage(left, whole, verdict):
+    assert beyond_structure.own(left, whole, 1) == verdict
 
 
 def test_doses_need_exact_gradients_and_a_partner_each(rules):

@@ -43,7 +43,7 @@ def test_the_repository_file_holds_every_claim(rules):
             "X6b",
             *(f"X{i}" for i in range(7, 10)),
         ),
-        *("X9r", "X10"),
+        *("X9r", "X10", "X11"),
     )
     assert tuple(entry.id for entry in rules.claims) == ids
     assert all(entry.min_seeds == 3 for entry in rules.claims)

@@ -12,6 +12,7 @@ from mat.evidence.claims.rules import (
     active_share,
     beats_baselines,
     beyond_frontier,
+    beyond_structure,
     bias_of_detach,
     default_estimator,
     dose_response,
@@ -387,6 +388,7 @@ DECISIONS = {
     "X7": (lambda v: equal_compute.better(v, 0.5), 2),
     "X9": (lambda v: beyond_frontier.beyond(v, 0.5), 3),
     "X10": (lambda v: dose_response.ordered(*v, 0.5), 3),
+    "X11": (lambda v: beyond_structure.own(*v, 0.5), 2),
 }
 NUMBERS = st.floats(-3, 3).map(lambda x: round(x, 3))
 

@@ -230,6 +230,21 @@ def test_what_runs_ends_with_a_server_that_is_ended(tmp_path, monkeypatch, how):
         left.rmdir()
 
 
+# says at its very end how the server that it had ended
+ASKS = """
+import atexit
+from mat.experiments.cli import handover
+atexit.register(lambda: print(server.returncode))
+server = handover.start(())
+"""
+
+
+def test_a_process_waits_for_its_server_so_that_its_seconds_are_counted():
+    given = environment(**{handover.VARIABLE: ""})
+    done = subprocess.run([sys.executable, "-c", ASKS], stdout=subprocess.PIPE, text=True, env=given, check=True)
+    assert done.stdout == "0\n"
+
+
 def test_a_place_where_no_socket_can_be_is_said_in_one_line(tmp_path, monkeypatch, capfd):
     folder = tmp_path / ("long" * 30)
     folder.mkdir()

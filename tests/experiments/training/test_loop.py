@@ -417,6 +417,16 @@ def test_methods_of_one_task_have_one_probe_set_within_a_budget(tmp_path):
     assert len(found) == 1
 
 
+def test_a_run_too_short_for_a_probe_is_refused_only_where_something_is_probed(tmp_path):
+    """Vanilla over a small part of its steps, which measures nothing, is a point of the frontier."""
+    short = {**DIGITS, "probe": {"n": 64, "every": 5, "budget": 1e-6}}
+    trained(Spec.of({**short, "method": {"name": "vanilla"}}), tmp_path / "vanilla")
+    assert json.loads((tmp_path / "vanilla/run.json").read_text())["interval"] == 5
+    for method in ({"name": "vanilla", "observe": True}, {"name": "random", "share": 0.5}, {"name": "mat"}):
+        with pytest.raises(InputError, match="pays for no probe"):
+            loop(Spec.of({**short, "method": method}), tmp_path)
+
+
 def test_a_run_follows_one_whose_intervals_grew(tmp_path):
     """Its intervals begin at the same steps, with as many active modules, whatever interval is its own."""
     probe = {"n": 6, "every": 1, "grow_above": -0.5, "grow_to": 3}

@@ -6,11 +6,10 @@ import itertools
 
 import pandas as pd
 
-from mat.errors import InputError
-from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, not_tested, say
+from mat.evidence.claims import doses
+from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, say
 from mat.evidence.claims.rules.equal_compute import OF_RANGE
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.measures import over_seeds
 from mat.evidence.stats.intervals import Interval, known, mean_interval
 
 ORDERS = ("largest", "shuffled", "smallest")
@@ -38,22 +37,17 @@ def ordered(upper: Interval, lower: Interval, control: Interval, margin: float) 
 
 def evaluate(case: Case) -> Outcome:
     """Two steps of the order and the control decide; the steps at every share are shown beside."""
-    tables, task, claim, _ = case
-    roles = [claim.uses[order] for order in ORDERS]
-    if len({len(labels) for labels in roles}) > 1:
-        raise InputError(
-            f"claim {claim.id}: expected as many labels in each of {', '.join(ORDERS)}; one for every dose"
-        )
+    claim = case.claim
+    roles = doses.of_roles(case, ORDERS)
     every = [label for labels in roles for label in labels]
-    other = [label for label in every if set(tables.of(task, label)["mode"]) != {"exact"}]
-    if other:
-        return not_tested(f"The rule asks for exact gradients; {', '.join(other)} had others.")
+    if unlike := doses.unlike_exact(case, every):
+        return unlike
     full = claim.one("reference")
-    upper, lower = (_steps(case, better, worse) for better, worse in itertools.pairwise(roles))
+    upper, lower = (doses.steps(case, better, worse) for better, worse in itertools.pairwise(roles))
     effects = [
         _effect("largest λ_max over shuffled, all shares", upper.mean(axis=1, skipna=False)),
         _effect("shuffled over smallest λ_max, all shares", lower.mean(axis=1, skipna=False)),
-        _effect(f"{full} over {roles[1][0]}", _steps(case, [full], roles[1][:1])[roles[1][0]]),
+        _effect(f"{full} over {roles[1][0]}", doses.mean_step(case, [full], roles[1][:1])),
     ]
     beside = [
         _effect(f"{better} over {worse}", steps[worse])._replace(decides=False)
@@ -65,17 +59,6 @@ def evaluate(case: Case) -> Outcome:
     why = f" Vacuous: so few modules lose no more than {margin:g} {OF_RANGE}." if vacuous else ""
     found = decided([*effects, *beside], lambda values: ordered(*values, margin), f"{say(*effects)}.{why}")
     return among_survivors(found, case, full, every)
-
-
-def _steps(case: Case, better: list[str], worse: list[str]) -> pd.DataFrame:
-    """By seed, a column for each of ``worse``: its last validation loss minus that of its partner in ``better``."""
-    tables, task, *_ = case
-    return pd.DataFrame(
-        {
-            second: over_seeds.worse_in_range(tables, task, second, first, over_seeds.final_losses)
-            for first, second in zip(better, worse, strict=True)
-        }
-    )
 
 
 def _effect(part: str, values: pd.Series) -> Effect:
