@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 SAID = "it is a pipe, a device or a socket, expected a file"
 
@@ -29,7 +29,7 @@ def check_regular(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """A file to be read. Raises OSError where there is none, or something else in its place."""
     check_regular(path)
     return path.open("rb")

@@ -1,6 +1,7 @@
 """YAML files read strictly: a key that stands twice, or that YAML reads as no text, is an error with its line.
 
-Numbers may be written as ``1e-3``, which YAML 1.1 takes for a text, and dates stay texts.
+Numbers may be written as ``1e-3``, which YAML 1.1 takes for a text. Dates stay texts, and so does what YAML 1.1 alone
+takes for another number than it looks like: ``1:30`` (90), ``010`` (8), ``1_0`` (10).
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ LARGEST = 100_000  # values, those that aliases repeat among them
 
 
 class _Loader(yaml.SafeLoader):
-    """``SafeLoader`` with exponents and without dates."""
+    """``SafeLoader`` with the numbers of YAML 1.2, and without dates."""
 
 
+_OTHERWISE = ("timestamp", "int", "float")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+    first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] not in _OTHERWISE]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _tag, _number in (
+    ("int", r"[-+]?(0|[1-9][0-9]*)$"),
+    (
+        "float",
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_number), list("-+.0123456789"))
 
 
 def read_yaml(path: Path) -> Any:
@@ -42,6 +49,8 @@ def read_yaml(path: Path) -> Any:
         return loader.construct_document(root)
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # of a number of thousands of digits
+        raise InputError(f"{path} holds a value that cannot be read: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply; a config takes a dozen levels at most") from None
 

@@ -48,6 +48,32 @@ def test_exponents_are_numbers_and_dates_are_texts(read, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(
+            (text, text)
+            for text in ("1:30", "1:30.5", "010", "0o10", "0x10", "1_0", "1_0.5", "+", ".", "-.", "1.e", "e3")
+        ),
+        *((text, int(text)) for text in ("0", "-0", "+7", "12")),
+        *((text, float(text)) for text in ("1.", ".5", "-.5e3", "0.10", "1e3", "1E+3", "-1.5e-3")),
+        *((text, float(text.replace(".", "", 1))) for text in (".inf", "-.INF")),
+    ],
+)
+def test_a_number_is_what_it_looks_like_or_a_text(tmp_path, written, value):
+    path = tmp_path / "some.yaml"
+    path.write_text(f"a: {written}\n")
+    found = read_yaml(path)["a"]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_number_of_thousands_of_digits_is_refused(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text(f"a: {'9' * 5000}\n")
+    with pytest.raises(InputError, match="cannot be read: Exceeds the limit"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         (

@@ -8,25 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mat.errors import InputError
 from mat.evidence.tables.record import RUNS, Given, Table
 from mat.evidence.text import format, words
 from mat.records.costs import FLOPS_PER_MAC, flop_unit
-from mat.records.tuning import LOG, REFERENCE, START, TEXTS
+from mat.records.tuning import REFERENCE, START, read_log
 
 PLACE = "workflows/config/tuned/{scale}.csv"
-
-
-def load(path: Path) -> pd.DataFrame:
-    """The log. Raises InputError where it cannot be read or lacks a column."""
-    try:
-        found = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no log of `mat tune` ({error}); tune again") from None
-    lacking = [name for name in LOG if name not in found]
-    if lacking:
-        raise InputError(f"{path} lacks the columns {', '.join(lacking)}; tune again")
-    return found
 
 
 def tuning(log: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +79,7 @@ def _cells(row: pd.Series, factor: float) -> tuple[str, ...]:
 
 
 def _compute(given: Given) -> pd.DataFrame:
-    return tuning(load(Path(PLACE.format(scale=given.tables.scale))))
+    return tuning(read_log(Path(PLACE.format(scale=given.tables.scale))))
 
 
 TABLE = Table(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mat.errors import InputError
 from mat.evidence.runs.files import is_there, relative, run_folder, sha256, short
-from mat.evidence.runs.pool import read_run, specification_hash
+from mat.evidence.runs.pool import read_run, specification_hash, together
 from mat.evidence.runs.pooled import Tables
 from mat.evidence.text import format
 from mat.records.run import kept as kept_in
@@ -62,7 +62,7 @@ def _check_folders(
 ) -> Iterator[str]:
     """The folders of runs beside the record of their files, and beside what the pooled tables say of them: of all of
     them together, which is quick, and of each where that differs."""
-    curves, probes = {}, {}
+    rows, curves, probes = {}, {}, {}
     for folder, files, row in there:
         said, run = relative(folder, root), row["run"]
         for name, digest in files.items():
@@ -73,6 +73,7 @@ def _check_folders(
         except InputError as error:
             yield str(error)
             continue
+        rows[run] = again
         again["spec_hash"] = specification_hash(spec, names)
         for key in sorted(set(again) & set(row)):
             if not _same(again[key], row[key]):
@@ -84,7 +85,10 @@ def _check_folders(
         ("curves.parquet", curves, tables.curves, ["step"]),
         ("probes.parquet", probes, tables.probes, ["interval", "module"]),
     ):
-        if not read or not _differ(pd.concat(read.values()), pooled[pooled["run"].isin(read)], ["run", *keys]):
+        if not read:
+            continue
+        own = together([rows[run] for run in read], list(read.values()))
+        if not _differ(own, pooled[pooled["run"].isin(read)], ["run", *keys]):
             continue
         for run, frame in read.items():
             if apart := _differ(frame, pooled[pooled["run"] == run], keys):

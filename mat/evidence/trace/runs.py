@@ -39,22 +39,22 @@ def from_folders(tables: Tables, tasks: Collection[str]) -> Tables:
     read = {run: pool.read_run(folder, run) for run, folder in places.items() if is_there(folder)}
     if not read:
         return tables
-    rows = pd.DataFrame([record for record, *_ in read.values()]).set_index("run")
+    records, _, curves, probes, spectra = map(list, zip(*read.values(), strict=True))
+    rows = pd.DataFrame(records).set_index("run")
     runs = tables.runs.set_index("run")
     for name in runs.columns.intersection(rows.columns).difference(["spec_hash"]):
         runs[name] = rows[name].reindex(runs.index).where(runs.index.isin(rows.index), runs[name])
     return replace(
         tables,
         runs=runs.reset_index().astype(tables.runs.dtypes.to_dict())[list(tables.runs.columns)],
-        curves=_replaced(tables.curves, [curve for _, _, curve, *_ in read.values()], set(read)),
-        probes=_replaced(tables.probes, [probes for *_, probes, _ in read.values()], set(read)),
-        spectra=_replaced(tables.spectra, [spectra for *_, spectra in read.values()], set(read)),
+        curves=_replaced(tables.curves, pool.together(records, curves), set(read)),
+        probes=_replaced(tables.probes, pool.together(records, probes), set(read)),
+        spectra=_replaced(tables.spectra, pool.together(records, spectra), set(read)),
     )
 
 
-def _replaced(pooled: pd.DataFrame, frames: list[pd.DataFrame], names: set[str]) -> pd.DataFrame:
-    kept = pooled[~pooled["run"].isin(names)]
-    frames = [frame for frame in (kept, *frames) if len(frame)]
+def _replaced(pooled: pd.DataFrame, own: pd.DataFrame, names: set[str]) -> pd.DataFrame:
+    frames = [frame for frame in (pooled[~pooled["run"].isin(names)], own) if len(frame)]
     return pd.concat(frames, ignore_index=True) if frames else pooled
 
 

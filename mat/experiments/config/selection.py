@@ -10,15 +10,19 @@ from mat.experiments.config.runs import Run
 
 
 def terms_of(given: Any) -> list[str]:
-    """Terms as they are given: a list, or a text with commas; [] for None and "". Raises InputError otherwise."""
-    if given is None:
+    """Terms as they are given: a list, or a text with commas; [] for None, "" and []. Raises InputError otherwise, also
+    where none is in what was given: everything is not what was meant."""
+    if given in (None, "", [], ()):
         return []
     parts = given if isinstance(given, list | tuple) else str(given).split(",")
     if not all(isinstance(part, str | int) for part in parts):
         raise InputError(
             f"only must name labels or tags of tasks or labels of methods, as in glue,vanilla; got {given!r}"
         )
-    return list(dict.fromkeys(term for part in parts if (term := str(part).strip())))
+    terms = list(dict.fromkeys(term for part in parts if (term := str(part).strip())))
+    if not terms:
+        raise InputError(f"only names nothing, got {given!r}; name labels or tags, as in glue,vanilla, or leave it out")
+    return terms
 
 
 def choose(runs: Sequence[Run], only: Sequence[str]) -> list[Run]:

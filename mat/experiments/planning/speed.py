@@ -32,6 +32,8 @@ from mat.records.costs import FLOPS_PER_MAC
 
 ENOUGH = 10**10
 SECONDS = 0.2
+LEAST = 0.02  # seconds that are told from none by a processor's clock that counts in hundredths
+RATES = (1e-6, 1e9)  # GFLOP/s, of a calculator and of the largest machine
 SQUARE = 256  # rows and columns of a product that is timed alone
 START = "import json, sys; from mat.experiments.planning.speed import begin; begin(json.loads(sys.argv[1]))"
 
@@ -48,8 +50,8 @@ class Speed(NamedTuple):
     @classmethod
     def of(cls, rate: float) -> Speed:
         """One rate for everything, and no more. Raises InputError for an impossible one."""
-        if not 0 < rate < float("inf"):
-            raise InputError(f"--rate must be a number of GFLOP/s above 0, got {rate}")
+        if not RATES[0] <= rate <= RATES[1]:
+            raise InputError(f"--rate must be a number of GFLOP/s from {RATES[0]:g} to {RATES[1]:g}, got {rate}")
         return cls(rate, rate, rate, 0.0)
 
     def seconds(self, training: int, probes: int, evaluation: int, runs: int) -> float:
@@ -158,11 +160,17 @@ def _drawn(signature: Signature, n: int) -> dict[str, Tensor]:
 
 
 def _seconds(run: Callable[[], Any], threads: int) -> float:
-    """Of the fastest within ``SECONDS``, after a first that also sets things up."""
+    """Of the fastest within ``SECONDS``, after a first that also sets things up; as many are timed together as take
+    ``LEAST`` seconds."""
     run()
-    best, end = float("inf"), time.process_time() + SECONDS * threads
+    best, end, count = float("inf"), time.process_time() + SECONDS * threads, 1
     while best == float("inf") or time.process_time() < end:
         start = time.process_time()
-        run()
-        best = min(best, time.process_time() - start)
+        for _ in range(count):
+            run()
+        spent = time.process_time() - start
+        if spent < LEAST:
+            count *= 2
+        else:
+            best = min(best, spent / count)
     return best / threads

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mat.experiments.config.tuned import Chosen
 from mat.records.files import write_text
-from mat.records.tuning import LOG, TEXTS
+from mat.records.tuning import LOG, read_log
 from mat.settings.yaml_file import yaml_text
 
 HEAD = "# Chosen by `mat tune`, which writes this file and, beside it as CSV, every configuration that it tried.\n"
@@ -27,8 +27,8 @@ def write(
     for (task, method), one in chosen.items():
         tasks.setdefault(task, {})[method] = one
     log, found = path.with_suffix(".csv"), pd.DataFrame(rows)[list(LOG)]
-    if log.is_file():
-        old = pd.read_csv(log, dtype=dict.fromkeys(TEXTS, str))
+    if log.exists():
+        old = read_log(log)
         again = {*zip(found["task"], found["method"], strict=True)}
         found = pd.concat([old[[(one.task, one.method) not in again for one in old.itertuples()]], found])
     found = found.sort_values(["task", "method", "rung", "configuration", "seed"], kind="stable")

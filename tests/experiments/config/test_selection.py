@@ -120,3 +120,9 @@ def test_a_selection_has_one_folder_and_says_how_it_is_made():
     assert (folder([], None), text([], None)) == ("", "")
     assert text(["glue", "vanilla"], [0, 2]) == "only=glue,vanilla seeds=[0,2]"
     assert (folder([], [1]), text([], [1])) == ("only/seeds-1", "seeds=[1]")
+
+
+@pytest.mark.parametrize("given", [",", "  ", " , ,", [""], ["", " "]])
+def test_what_names_nothing_is_not_everything(given):
+    with pytest.raises(InputError, match="only names nothing"):
+        terms_of(given)

@@ -332,3 +332,15 @@ def test_what_data_run_or_model_do_not_give_is_refused_by_the_plan(change, messa
     config = {"scale": "small", "seeds": [0], "tasks": {"digits": task}, "methods": {"vanilla": {"name": "vanilla"}}}
     with pytest.raises(InputError, match=message):
         rows(*whole(ScaleConfig.of({**config, **change})))
+
+
+@pytest.mark.parametrize("tick", [1e-9, 0.01])
+@pytest.mark.parametrize("took", [2e-4, 0.3])
+def test_a_coarse_clock_gives_no_run_of_no_time(monkeypatch, tick, took):
+    now = [0.0]
+    monkeypatch.setattr(speed.time, "process_time", lambda: now[0] // tick * tick)
+
+    def run():
+        now[0] += took
+
+    assert speed._seconds(run, 1) == pytest.approx(took, rel=tick / speed.LEAST + 1e-3)

@@ -22,6 +22,7 @@ from mat.experiments.training.machine import Machine
 from mat.experiments.training.run import train
 from mat.experiments.tuning.search import Search
 from mat.experiments.tuning.space import Space, drawn, read_tuning
+from mat.records.tuning import read_log
 from mat.settings.strict import validate
 
 SCALE = {
@@ -297,7 +298,7 @@ def test_draws_lie_in_their_ranges_are_the_same_for_a_seed_and_begin_with_the_de
 
 
 def test_the_table_says_what_tuning_cost_and_chose(done, log):
-    frame = evidence.tuning(evidence.load(done / "tuned/small.csv")).set_index("method")
+    frame = evidence.tuning(read_log(done / "tuned/small.csv")).set_index("method")
     assert frame.loc["mat", "macs"] == log.loc[log["method"] == "mat", "macs"].sum()
     [whole] = log.loc[(log["method"] == "vanilla") & (log["configuration"] == 0) & (log["share"] == 1), "macs"]
     assert frame.loc["mat", "trainings"] == pytest.approx(frame.loc["mat", "macs"] / whole)

@@ -67,10 +67,13 @@ def tune(
     from mat.experiments.tuning.search import Search
     from mat.experiments.tuning.space import read_tuning
     from mat.experiments.tuning.written import write
+    from mat.records.tuning import read_log
 
     machine, scale = options.machine_of(data, cache, device), read_scale(config)
     out = out or path_of(scale.path, scale.scale)
     before = read_tuned(out, scale.seeds)
+    if (log := out.with_suffix(".csv")).exists():
+        read_log(log)  # it is added to at the end: what cannot be read is said before anything is trained
     tuning = read_tuning(space)
     search = Search.of(scale, tuning, budget, terms_of(only), before)
     folder = runs or Path("results", scale.scale, "tuning", "runs")
