@@ -15,6 +15,7 @@ from mat.evidence.tables.sections import Page, Section, both
 from mat.evidence.text import format, words
 
 SHARE, TAU = "%", "Kendall τ_b"
+LIMITS = {SHARE: (0, 100), TAU: (-1, 1)}  # which a t interval does not know
 # a run's probes in, a number out; the parts of the variance are together 100 %
 MEASURES: dict[str, tuple[str, Callable[[pd.DataFrame], float]]] = {
     "kind": (SHARE, lambda probes: 100 * spectra.variance_parts(probes)["kind"]),
@@ -33,7 +34,7 @@ def lambda_max(tables: Tables) -> pd.DataFrame:
         for task in tables.tasks
         if (label := _observed(tables, task))
         for name, (unit, measure) in MEASURES.items()
-        for value in (mean_interval(_by_seed(tables, task, label, measure).values()),)
+        for value in (mean_interval(_by_seed(tables, task, label, measure).values()).cut(*LIMITS[unit]),)
     ]
     return pd.DataFrame(rows, columns=None if rows else ["scale", "task", "method"])
 

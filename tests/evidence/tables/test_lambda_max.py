@@ -78,6 +78,8 @@ def test_vanilla_s_runs_are_read_and_without_them_another_s():
     runs = [run["run"] for run in tables.finished_runs("hmm", "vanilla")]
     each = [100 * variance_parts(tables.probes_of(run))["kind"] for run in runs]
     assert frame.loc["kind", "mean"] == pytest.approx(np.mean(each))
+    shares = frame.loc[["kind", "layer", "module"], ["low", "high"]].to_numpy()
+    assert ((shares >= 0) & (shares <= 100)).all()
     (section,) = page(frame.reset_index(), tables).sections
     assert section.header[3] == "kind, %" and section.rows[0][:3] == ("Markov text, small BERT", "vanilla", "3")
     other = collected(tasks=["hmm"], methods={"mat": METHODS["mat"]})
