@@ -76,7 +76,7 @@ class Question:
 
 
 CHOOSING = {
-    BETTER: "Where it is better λ_max tells what is worth training.",
+    BETTER: "Where it is better λ_max, or what it goes with, tells what is worth training.",
     OPEN: "Where it is not told apart other modules may do as well.",
     WORSE: "Where it is worse other modules do better.",
 }
