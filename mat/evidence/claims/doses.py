@@ -39,6 +39,6 @@ def steps(case: Case, better: Sequence[str], worse: Sequence[str]) -> pd.DataFra
     )
 
 
-def mean_step(case: Case, better: Sequence[str], worse: Sequence[str]) -> pd.Series:
+def mean_step(found: pd.DataFrame) -> pd.Series:
     """The mean of ``steps`` over the doses, by seed; NaN where a dose has no run."""
-    return steps(case, better, worse).mean(axis=1, skipna=False)
+    return found.mean(axis=1, skipna=False)

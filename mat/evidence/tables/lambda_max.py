@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 
 from mat.evidence.measures import spectra
@@ -16,14 +13,7 @@ from mat.evidence.text import format, words
 
 SHARE, TAU = "%", "Kendall τ_b"
 LIMITS = {SHARE: (0, 100), TAU: (-1, 1)}  # which a t interval does not know
-# a run's probes in, a number out; the parts of the variance are together 100 %
-MEASURES: dict[str, tuple[str, Callable[[pd.DataFrame], float]]] = {
-    "kind": (SHARE, lambda probes: 100 * spectra.variance_parts(probes)["kind"]),
-    "layer": (SHARE, lambda probes: 100 * spectra.variance_parts(probes)["layer"]),
-    "module": (SHARE, lambda probes: 100 * spectra.variance_parts(probes)["module"]),
-    "order, from probe to probe": (TAU, lambda probes: spectra.order_kept(probes, step=1)),
-    "order, first to last": (TAU, lambda probes: spectra.order_kept(probes, step=None)),
-}
+UNITS = {"kind": SHARE, "layer": SHARE, "module": SHARE, "order, from probe to probe": TAU, "order, first to last": TAU}
 
 
 def lambda_max(tables: Tables) -> pd.DataFrame:
@@ -32,25 +22,33 @@ def lambda_max(tables: Tables) -> pd.DataFrame:
     rows = [
         {"scale": tables.scale, "task": task, "method": label, "measure": name, "unit": unit, **_numbers(value)}
         for task in tables.tasks
-        if (label := _observed(tables, task))
-        for name, (unit, measure) in MEASURES.items()
-        for value in (mean_interval(_by_seed(tables, task, label, measure).values()).cut(*LIMITS[unit]),)
+        for label, seeds in (_observed(tables, task),)
+        for name, unit in UNITS.items()
+        if seeds
+        for value in (mean_interval(seed[name] for seed in seeds.values()).cut(*LIMITS[unit]),)
     ]
     return pd.DataFrame(rows, columns=None if rows else ["scale", "task", "method"])
 
 
-def _observed(tables: Tables, task: str) -> str:
-    """The method whose probes are read; "" where none measured λ_max."""
-    labels = [REFERENCE, *(label for label in tables.methods(task) if label != REFERENCE)]
-    return next((label for label in labels if _with_spectra(tables, task, label)), "")
+def _observed(tables: Tables, task: str) -> tuple[str, dict[int, dict[str, float]]]:
+    """The method whose probes are read, and its measures by seed; none where no method measured λ_max."""
+    for label in (REFERENCE, *(label for label in tables.methods(task) if label != REFERENCE)):
+        if seeds := _by_seed(tables, task, label):
+            return label, seeds
+    return "", {}
 
 
-def _with_spectra(tables: Tables, task: str, label: str) -> list[Any]:
-    return [run for run in tables.finished_runs(task, label) if spectra.has_spectra(tables.probes_of(run["run"]))]
+def _by_seed(tables: Tables, task: str, label: str) -> dict[int, dict[str, float]]:
+    """Of every run that measured λ_max."""
+    probes = {int(run["seed"]): tables.probes_of(run["run"]) for run in tables.finished_runs(task, label)}
+    return {seed: _measures(found) for seed, found in probes.items() if spectra.has_spectra(found)}
 
 
-def _by_seed(tables: Tables, task: str, label: str, measure: Callable[[pd.DataFrame], float]) -> dict[int, float]:
-    return {int(run["seed"]): measure(tables.probes_of(run["run"])) for run in _with_spectra(tables, task, label)}
+def _measures(probes: pd.DataFrame) -> dict[str, float]:
+    """One run's ``UNITS``; the parts of the variance are together 100 %."""
+    parts = (100 * part for part in spectra.variance_parts(probes).values())
+    orders = (spectra.order_kept(probes, step) for step in (1, None))
+    return dict(zip(UNITS, (*parts, *orders), strict=True))
 
 
 def _numbers(value: Interval) -> dict[str, float]:
@@ -75,13 +73,13 @@ def page(frame: pd.DataFrame, tables: Tables) -> Page:
 
 
 def _section(frame: pd.DataFrame) -> Section:
-    header = ("task", "method", "n", *(f"{name}, {unit}" for name, (unit, _) in MEASURES.items()))
+    header = ("task", "method", "n", *(f"{name}, {unit}" for name, unit in UNITS.items()))
     cells = []
     for task, rows in frame.groupby("task", sort=False):
         by_name = rows.set_index("measure")
         values = [
             format.interval(Interval(*by_name.loc[name, ["mean", "low", "high"]]), 1 if unit == SHARE else 2)
-            for name, (unit, _) in MEASURES.items()
+            for name, unit in UNITS.items()
         ]
         method = words.method(rows["method"].iloc[0])
         cells.append((words.task(task), method, str(rows["n"].max()), *values))
@@ -93,7 +91,7 @@ def _behind(given: Given, row: pd.Series, _: str) -> Labels:
 
 
 def _seeds(tables: Tables, row: pd.Series, _: str) -> dict[int, float]:
-    return _by_seed(tables, row["task"], row["method"], MEASURES[row["measure"]][1])
+    return {seed: found[row["measure"]] for seed, found in _by_seed(tables, row["task"], row["method"]).items()}
 
 
 TABLE = Table(

@@ -34,16 +34,20 @@ def evaluate(case: Case) -> Outcome:
     every = [label for labels in roles for label in labels]
     if unlike := doses.unlike_exact(case, every):
         return unlike
+    left = doses.steps(case, largest, layer)
     effects = [
-        _effect("λ_max itself: largest over shuffled within kind and layer", doses.mean_step(case, largest, layer)),
-        _effect("all of it: largest over shuffled", doses.mean_step(case, largest, shuffled)),
+        _effect("λ_max itself: largest over shuffled within kind and layer", doses.mean_step(left)),
+        _effect("all of it: largest over shuffled", doses.mean_step(doses.steps(case, largest, shuffled))),
     ]
     parts = [
-        _effect("the layer: shuffled within kind and layer over within kind", doses.mean_step(case, layer, kind)),
-        _effect("the kind: shuffled within kind over shuffled", doses.mean_step(case, kind, shuffled)),
+        _effect(
+            "the layer: shuffled within kind and layer over within kind",
+            doses.mean_step(doses.steps(case, layer, kind)),
+        ),
+        _effect("the kind: shuffled within kind over shuffled", doses.mean_step(doses.steps(case, kind, shuffled))),
         *(
             _effect(f"λ_max itself: {largest[i]} over {other}", values)
-            for i, (other, values) in enumerate(doses.steps(case, largest, layer).items())
+            for i, (other, values) in enumerate(left.items())
         ),
     ]
     margin = claim.thresholds["margin_percent"]

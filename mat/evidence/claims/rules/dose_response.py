@@ -45,9 +45,9 @@ def evaluate(case: Case) -> Outcome:
     full = claim.one("reference")
     upper, lower = (doses.steps(case, better, worse) for better, worse in itertools.pairwise(roles))
     effects = [
-        _effect("largest λ_max over shuffled, all shares", upper.mean(axis=1, skipna=False)),
-        _effect("shuffled over smallest λ_max, all shares", lower.mean(axis=1, skipna=False)),
-        _effect(f"{full} over {roles[1][0]}", doses.mean_step(case, [full], roles[1][:1])),
+        _effect("largest λ_max over shuffled, all shares", doses.mean_step(upper)),
+        _effect("shuffled over smallest λ_max, all shares", doses.mean_step(lower)),
+        _effect(f"{full} over {roles[1][0]}", doses.mean_step(doses.steps(case, [full], roles[1][:1]))),
     ]
     beside = [
         _effect(f"{better} over {worse}", steps[worse])._replace(decides=False)
