@@ -109,13 +109,8 @@ def siblings(model: nn.Module, found: list[Block]) -> Iterator[str]:
             classes = Counter(type(child) for child in module.children())
             for name, child in module.named_children():
                 place = join(path, name)
-                if classes[type(child)] > 1 and own_class(child) and not any(within(b.path, place) for b in found):
+                if classes[type(child)] > 1 and not of_torch(child) and not any(within(b.path, place) for b in found):
                     yield place
-
-
-def own_class(module: nn.Module) -> bool:
-    """Whether the module's class is not one of torch's own."""
-    return not of_torch(module)
 
 
 def _roles(block: str, inside: list[Heads]) -> list[str] | None:

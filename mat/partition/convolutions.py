@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch.fx
 from torch import nn
 
-from mat.partition.blocks import CONTAINERS, Block, own_class
+from mat.partition.blocks import CONTAINERS, Block
 from mat.partition.partition import Channels, Slice
-from mat.partition.projections import ancestors, join, own_parameter, parent, split, within
+from mat.partition.projections import ancestors, join, of_torch, own_parameter, parent, split, within
 
 PLAIN = tuple(container.forward for container in CONTAINERS)
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -113,7 +113,7 @@ def repeated_blocks(model: nn.Module, paths: list[str], found: list[Block]) -> d
     classes = Counter(type(module) for module in modules.values())
 
     def repeated(path: str) -> bool:
-        many = bool(path) and own_class(modules[path]) and classes[type(modules[path])] > 1
+        many = bool(path) and not of_torch(modules[path]) and classes[type(modules[path])] > 1
         return many and not any(within(block.path, path) for block in found)
 
     def computes(path: str) -> bool:

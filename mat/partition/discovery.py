@@ -42,14 +42,14 @@ from torch import nn
 from mat.errors import InputError, listed
 from mat.forward import Inputs, samples_of
 from mat.partition.attention import Heads
-from mat.partition.blocks import Block, blocks, own_class, siblings
+from mat.partition.blocks import Block, blocks, siblings
 from mat.partition.convolutions import Filters, convolutions, repeated_blocks
 from mat.partition.effect.codes import CONFIRMED, CONTRADICTED
 from mat.partition.effect.search import by_effect
 from mat.partition.effect.verdicts import idle_parameters, look, unconfirmed
 from mat.partition.feedforward import Experts, FeedForward
 from mat.partition.partition import Attention, Claim, Module, Partition, Slice
-from mat.partition.projections import joined, shared_parameters, within
+from mat.partition.projections import joined, of_torch, shared_parameters, within
 from mat.partition.unrecognised import adapters, not_asked_for, unrecognised
 
 
@@ -332,6 +332,6 @@ def _unknown_layers(model: nn.Module, found: list[Block], convs: list[Filters]) 
     if not found and not convs:
         every = [path for path in siblings(model, found) if path]
         return [path for path in every if not any(path != other and within(path, other) for other in every)]
-    classes = {type(modules[block.path]) for block in found if own_class(modules[block.path])}
+    classes = {type(modules[block.path]) for block in found if not of_torch(modules[block.path])}
     outside = [path for path in siblings(model, found) if not any(within(path, block.path) for block in found)]
     return [path for path in outside if type(modules[path]) in classes]

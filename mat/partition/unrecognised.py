@@ -7,10 +7,10 @@ import re
 from torch import nn
 
 from mat.partition.attention import POSITION_TABLES
-from mat.partition.blocks import Block, blocks, own_class, siblings, stacks
+from mat.partition.blocks import Block, blocks, siblings, stacks
 from mat.partition.convolutions import output_convolution, patch_embeddings
 from mat.partition.partition import Partition
-from mat.partition.projections import parent, projection, within
+from mat.partition.projections import of_torch, parent, projection, within
 
 TABLE = re.compile(r"embed|pos|token|table|bias|scale|gamma|query|latents", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ def _works(owner: nn.Module, attribute: str, shape: tuple[int, ...]) -> bool:
     """Whether a parameter multiplies activations; tables are looked up or added."""
     if isinstance(owner, nn.Embedding | nn.EmbeddingBag | nn.LayerNorm):
         return False
-    if "weight" in attribute and not own_class(owner):
+    if "weight" in attribute and of_torch(owner):
         return True
     return sum(length > 1 for length in shape) > 1 and not TABLE.search(attribute)
 
@@ -55,7 +55,7 @@ def _works(owner: nn.Module, attribute: str, shape: tuple[int, ...]) -> bool:
 def _may_be_a_head(path: str, modules: dict[str, nn.Module]) -> bool:
     """Outside the blocks a linear map, or a bare matrix, is taken for a head, a pooler or an input projection."""
     owner = modules[path]
-    return projection(path, owner) is not None or own_class(owner)
+    return projection(path, owner) is not None or not of_torch(owner)
 
 
 def _ends_the_stack(path: str, modules: dict[str, nn.Module], found: list[Block]) -> bool:
