@@ -15,6 +15,8 @@ TASKS = {
     "cifar10_converged": "CIFAR-10, converged VGG", "tiny_imagenet_converged": "Tiny-ImageNet, converged ResNet",
     "wikitext2_converged": "WikiText-2, converged BERT", "experts_converged": "WikiText-2, converged Switch",
     "experts_shares": "WikiText-2, Switch in float32",
+    "experts_budgets": "WikiText-2, Switch over budgets",
+    "tiny_imagenet_shares": "Tiny-ImageNet, ResNet in float32",
     "sst2_converged": "SST-2, converged BERT", "cola_converged": "CoLA, converged BERT",
     "mrpc_converged": "MRPC, converged BERT", "rte_converged": "RTE, converged BERT",
     "wikitext2_methods": "WikiText-2, methods", "tiny_imagenet_choices": "Tiny-ImageNet, choices",
