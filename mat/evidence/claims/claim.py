@@ -11,7 +11,9 @@ from mat.errors import InputError
 from mat.evidence.measures.curves import Convergence
 from mat.records.costs import LEDGERS
 
-ROLES = {f"<{name}>": name for name in ("method", "random", "short", "budgets")}  # labels that a reading brings
+ROLES = {
+    f"<{name}>": name for name in ("method", "random", "short", "baselines", "budgets")
+}  # labels that a reading brings
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,15 @@ _NEARNESS = (SUPPORTED, PARTLY, INCONCLUSIVE, NOT_SUPPORTED)
 @dataclass(frozen=True)
 class Reading:
     """``method``: the label of MAT read so; ``random``: of a random selection of as many modules as it has, ``short``:
-    of vanilla with its schedule compressed to its compute, None where there is none; ``budgets``: of it over shorter
-    schedules."""
+    of vanilla with its schedule compressed to its compute, None where there is none; ``baselines``: of the paper's with
+    theirs compressed to it; ``budgets``: of it over shorter schedules."""
 
     id: str
     text: str
     method: str
     random: str | None = None
     short: str | None = None
+    baselines: list[str] = field(default_factory=list)
     budgets: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,9 +48,9 @@ class Reading:
             raise InputError(f"{empty[0]}: expected a text, got nothing; leave it out where there is none")
 
     def plays(self, claim: Claim) -> Claim | None:
-        """The claim with this reading's labels in the places of ``ROLES``; None where it has no such method."""
+        """The claim with this reading's labels in the places of ``ROLES``; None where a role is left without one."""
         uses = {role: [one for label in labels for one in self._labels(label)] for role, labels in claim.uses.items()}
-        return None if any(None in labels for labels in uses.values()) else replace(claim, uses=uses)
+        return None if any(None in labels or not labels for labels in uses.values()) else replace(claim, uses=uses)
 
     def _labels(self, label: str) -> list[str | None]:
         found = getattr(self, ROLES[label]) if label in ROLES else label

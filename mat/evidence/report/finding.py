@@ -99,7 +99,8 @@ QUESTIONS = (
         strict=True,
     ),
     Question(
-        "Validation loss against random selection given the same compute", ("C6b", "C6r", "C6"), part="over random",
+        "Validation loss against random selection given the same compute", ("C6br", "C6b", "C6r", "C6"),
+        part="over random",
         rival="random selection given the same compute", asks="Its rule asks the same of Multirate.",
     ),
     Question(
@@ -108,6 +109,10 @@ QUESTIONS = (
         asks="Its rule asks for the least saving that the paper reports.",
     ),
     Question("The same, both tuned alike", ("X8",), said=SAVED, asks="Its rule asks how many runs reach it, too."),
+    Question(
+        "Validation loss against random selection, both tuned alike and given vanilla's compute", ("X12",),
+        asks="Its rule asks that both spent as much.",
+    ),
     Question(
         "Validation loss over budgets, MAT's best against vanilla's line", ("X9r", "X9"), best=True,
         asks="Its rule corrects for the number of budgets.",

@@ -16,7 +16,11 @@ GROUPS = {
         "largest", "gradient_norm", "random_exact", "random_once", "shuffled", "smallest", "depth_low", "depth_high",
         "kind_head", "kind_ffn",
     ),
-    "equal compute": ("vanilla_short_exact", "vanilla_short_residual", "random_short", "multirate_short"),
+    "equal compute": (
+        *("vanilla_short_exact", "vanilla_short_residual"),
+        *("random_short", "random_short_exact", "random_short_residual"),
+        *("multirate_short", "multirate_short_exact", "multirate_short_residual"),
+    ),
     "budgets": (
         *("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75", "mat_b25", "mat_b50", "mat_b75"),
         *("mat_exact_b25", "mat_exact_b50", "mat_exact_b75"),

@@ -23,7 +23,10 @@ def between(low, high):
     return Interval((low + high) / 2, low, high, 3)
 
 
-READINGS = [Reading("detach", "constants", "mat", short="vanilla_short"), Reading("late", "later", "mat_late")]
+READINGS = [
+    Reading("detach", "constants", "mat", short="vanilla_short", baselines=["multirate_short", "random_short"]),
+    Reading("late", "later", "mat_late"),
+]
 DOSES = (10, 20, 34, 50, 75)
 VANILLA, MAT = METHODS["vanilla"], METHODS["mat"]
 LINE = {share: replace(VANILLA, cost=share / 100, extra_loss=0.3 * (1 - share / 100)) for share in (10, 25, 50, 75)}
@@ -85,6 +88,9 @@ def test_vanilla_compressed_to_mat_s_compute(rules, mat, short, verdict):
     assert found.verdict == verdict
     assert "compute of vanilla_short" in found.reason and len(found.deciding) == 2
     assert judged(rules, "C6b", methods).verdict == verdict
+    assert judged(rules, "C6br", methods).verdict == verdict  # of one reading: another has no baselines
+    tuned = {"mat_best": methods["mat"], "random_best": methods["random_short"]}
+    assert judged(rules, "X12", tuned).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,24 @@ def test_a_reading_without_the_runs_that_a_claim_compares_is_left_out(rules):
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "mat", "bad", "verdict"),
+    [
+        ("digits", {"cost": 0.8}, 0.3, "supported"),  # less than the saving that the paper reports
+        ("digits", {"cost": 0.8}, 0.0, "inconclusive"),  # nothing can be lost
+        ("digits", {"cost": 1.6, "extra_loss": 0.02}, 0.3, "not supported"),  # never reaches the loss
+        ("digits", {"cost": 0.3, "extra_loss": 0.3}, 0.4, "not supported"),  # loses quality
+        ("hmm", {"cost": 0.8}, 0.3, "not tested at this scale"),  # no VGG
+    ],
+)
+def test_any_saving_that_keeps_the_quality_under_a_reading(rules, task, mat, bad, verdict):
+    methods = changed(mat={"probe": 0.0, "extra_loss": -0.004, **mat}, random={"extra_loss": bad})
+    row = judged(rules, {name: methods[name] for name in ("vanilla", "mat", "random")}, task)("X4r")
+    assert row["verdict"] == verdict
+    if task == "digits":
+        assert "saving to the final level" in row["reason"] and "gain in test" in row["reason"]
+
+
 def test_runs_that_do_not_record_what_was_reached_test_no_reading(rules):
     tables = collected(tasks=["hmm"])
     old = replace(

@@ -327,12 +327,18 @@ def test_quality_that_was_never_there_is_not_kept(rules):
     assert "exactly equal over seeds" in row["reason"]
 
 
-def test_vgg_tasks_named_are_those_of_the_configs(rules):
-    named = next(claim for claim in rules.claims if claim.id == "X4").tasks
+@pytest.mark.parametrize("name", ["X4", "X4r", "X5r"])
+def test_the_tasks_that_a_claim_names_are_those_of_the_configs(rules, name):
+    """VGGs; and what starts from weights that vanilla has trained, or others have published."""
+    named = next(claim for claim in rules.claims if claim.id == name).tasks
     found = set()
     for path in (CLAIMS.parent / "config").glob("*.yaml"):
         config = read_scale(path)
-        found |= {label for label in config.tasks if config.of_task(label).model.name == "vgg"}
+        for label, task in config.tasks.items():
+            if name.startswith("X4"):
+                found |= {label} if config.of_task(label).model.name == "vgg" else set()
+            elif task.start is not None and getattr(task.start, "method", "vanilla") == "vanilla":
+                found.add(label)
     assert set(named) == found
 
 

@@ -1,4 +1,4 @@
-"""C6b: validation loss at the ends of schedules, against baselines that were each given as much compute."""
+"""C6b, X12: validation loss at the ends of schedules, against baselines that were each given as much compute."""
 
 from __future__ import annotations
 
