@@ -115,14 +115,16 @@ def priced(tmp_path_factory):
     """A session of each family, and its prices by n."""
     torch.set_num_threads(1)
     place, found = tmp_path_factory.mktemp("priced"), {}
-    for family in ("vgg", "bert"):
-        session = Spectra(job(family, positions=[2]), place / f"{family}.csv.gz", Machine(cache=place))
+    switch = of_model("hmm", name="switch", layers=2)
+    for family, one in {"vgg": job("vgg"), "bert": job("bert", positions=[2]), "switch": switch}.items():
+        session = Spectra(one, place / f"{family}.csv.gz", Machine(cache=place))
         found[family] = session, {n: session._prices(n) for n in (2, 4)}
     return found
 
 
-@pytest.mark.parametrize("family", ["vgg", "bert"])
+@pytest.mark.parametrize("family", ["vgg", "bert", "switch"])
 def test_prices_are_what_counting_every_estimator_says(family, priced):
+    """One cotangent finds whose rows an expert's are, too; several have a pass for it, which each one more has not."""
     session, prices = priced[family]
     for n in (2, 4):
         rows = {tuple(row[key] for key in KEY): row for row in prices[n]}
@@ -133,7 +135,10 @@ def test_prices_are_what_counting_every_estimator_says(family, priced):
             macs, (grams,) = executed_macs(partial(session.grams, [session.estimator(measurement, 0)], 0, n))
             if measurement.estimator == "step":  # the step itself is training's
                 macs -= executed_macs(session.training_step(0).plain)[0]
-            assert row["macs"] == macs > 0, measurement
+            if (family, measurement.estimator) == ("switch", "loss"):  # whose zeros hide rows
+                assert row["macs"] >= macs > 0
+            else:
+                assert row["macs"] == macs > 0, measurement
             assert row["macs_eigen"] == sum(eigen_macs(len(gram)) for gram in grams.values())
             assert row["seconds"] > 0 or measurement.estimator == "step"
         assert not rows

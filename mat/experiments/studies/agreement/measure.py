@@ -140,8 +140,9 @@ class Spectra(Session):
 
         if not asked:
             return []
-        logits, modules = self.loop.outputs_per_sample, len(self.loop.controller.partition.names)
-        return prices(asked, n, logits, modules, probe, partial(self.training_step, 0), self.machine.device)
+        logits, modules = self.loop.outputs_per_sample, self.loop.controller.partition.modules
+        step, traced = partial(self.training_step, 0), any(module.kind == "expert" for module in modules)
+        return prices(asked, n, logits, len(modules), probe, step, traced, self.machine.device)
 
     def estimator(self, measurement: Measurement, probe_set: int) -> Estimator:
         """Directions and positions are drawn once per probe set; those of the reference apart."""
