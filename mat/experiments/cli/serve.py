@@ -31,7 +31,8 @@ from mat.experiments.cli import handover
 
 LIBRARY = Path(__file__).parents[2]
 COMMANDS = ("mat.experiments.cli.commands.step", "mat.experiments.training.run")  # what the workflow calls
-DRAWING = "matplotlib.pyplot"  # of the figures' scripts, which are no modules
+# of the figures' scripts, which are no modules; what writes a PDF is imported late otherwise, in each
+DRAWING = ("matplotlib.pyplot", "matplotlib.backends.backend_pdf")
 PATIENCE = 5.0  # seconds that a call may take to arrive
 DEATH_OF_PARENT = 1  # Linux's prctl: the signal that comes with it
 # the C library's mallopt: blocks up to so many bytes come from the heap, which gives back what is free beyond so many
@@ -221,7 +222,7 @@ def import_all(modules: Iterable[str]) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in (*code_version.imports(*COMMANDS, *(one for one in modules if one.startswith("mat."))), DRAWING):
+        for name in (*code_version.imports(*COMMANDS, *(one for one in modules if one.startswith("mat."))), *DRAWING):
             with suppress(ImportError, AttributeError):  # not installed: whoever needs it says so
                 _import(name)
     gc.collect()
