@@ -1,14 +1,14 @@
 """What a probe costs by every estimator, in executed multiply-adds and in CPU seconds.
 
-An estimator of b cotangents makes b backward passes through one forward pass, each with its Gram products: it costs
-a + b · c, whatever the cotangents are. a and c follow from two probes of ``projected``, with 1 and 2 directions for the
+An estimator of b cotangents makes b backward passes through one forward pass, each with its Gram products: it costs a +
+b · c, whatever the cotangents are. a and c follow from two probes of ``projected``, with 1 and 2 directions for the
 multiply-adds and with 1 and 8 for the seconds. Where rows are traced to samples (experts), one cotangent serves that,
 too, and with zeros in it, as ``loss`` has them, finds fewer rows; several have a pass for it: one costs what one does,
 and a and c follow from 2 directions and 3, and from 2 and 8. ``full`` alone, whose products are of all pairs of rows,
-is counted and timed itself. ``step`` costs what a training step takes more when its kernels are read, the passes that trace rows to
-samples included where shapes do not show them (experts); in seconds that is the median of three differences, which
-noise can make negative. Cotangents of some positions alone are zero at the others, which saves nothing: they cost what
-all do.
+is counted and timed itself. ``step`` costs what a training step takes more when its kernels are read, the passes that
+trace rows to samples included where shapes do not show them (experts); in seconds that is the median of three
+differences, which noise can make negative. Cotangents of some positions alone are zero at the others, which saves
+nothing: they cost what all do.
 """
 
 from __future__ import annotations
