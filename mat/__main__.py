@@ -19,6 +19,9 @@ def main(argv: list[str] | None = None) -> int:
         from mat.experiments.cli.main import main as run
 
         return run(argv)
+    except KeyboardInterrupt:  # while it is imported
+        print("mat: interrupted; give the same command again", file=sys.stderr)
+        return 130
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "mat"):

@@ -31,6 +31,7 @@ MODULES = (
     *(f"mat.experiments.models.{name}" for name in ("vgg", "bert")),
     *(f"mat.methods.{name}" for name in ("mat", "vanilla", "controls")),
 )
+TAKES = "All parts take about an hour on two cores, --minutes at most; preparation, some minutes, comes before that."
 FORKS = multiprocessing.get_context("fork")
 
 
@@ -84,7 +85,7 @@ def _code() -> str:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=f"{__doc__} {TAKES}")
     parser.add_argument("--only", default="", metavar="PART[/NUMBER]", help=f"{', '.join(PARTS)}; or one attack of it")
     parser.add_argument("--seed", type=int, default=0, help="what attacks are drawn by")
     parser.add_argument("--minutes", type=float, default=60, help="the most that all parts take, without preparation")

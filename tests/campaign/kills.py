@@ -1,4 +1,4 @@
-"""Runs that are killed: at a random moment, at a random operation on files, once or twice; and interrupted."""
+"""Runs that are killed: at a random moment, at a random operation on files, once or twice; and stopped by signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.campaign.commands import Command, done, killed_at, nothing
 from tests.campaign.outcomes import Judged, Verdict, judged
 
 KIND, COUNT, SHARE = "kills of runs", 120, 0.2
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at which a state is saved
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, *STOPS)
 SUBJECTS = ("first", "text", "follower", "pictures")
 STEP = re.compile(r"^step (\d+)/\d+ ", re.M)
 
@@ -58,7 +59,7 @@ class Kill:
         verdict, why = judged(again, bench.difference(self.subject, folder))
         if verdict is Verdict.CLEAR:  # the work that was done is not to be had by the same command
             return Verdict.LOST, why
-        kept = saved or (self.signal is signal.SIGINT and not self.by_operation and trained)
+        kept = saved or (self.signal in STOPS and not self.by_operation and trained)
         if verdict is Verdict.RECOVERED and kept and STEP.findall(again.said)[:1] == ["0"]:
             return Verdict.LOST, "trained again from its first step, though it had been interrupted later"
         return verdict, why
@@ -70,6 +71,6 @@ def planned(rng: random.Random) -> list[Kill]:
         by_operation = number % 2 == 1
         chosen = signal.SIGKILL if by_operation else rng.choice(SIGNALS)
         moments = tuple(rng.random() for _ in range(rng.choice((1, 1, 2))))
-        saves = by_operation or chosen is not signal.SIGINT or rng.random() < 0.5
+        saves = by_operation or chosen not in STOPS or rng.random() < 0.5
         found.append(Kill(rng.choice(SUBJECTS), moments, by_operation, chosen, saves))
     return found

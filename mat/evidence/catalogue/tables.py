@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mat import regular
 from mat.errors import InputError
 from mat.evidence.runs import pooled
 from mat.evidence.runs.pooled import Tables
@@ -94,11 +97,19 @@ def sources(table: Table, scale: str) -> list[str]:
 
 
 def read(path: Path, texts: Collection[str] = ()) -> pd.DataFrame:
-    """A table as it was written; text are its columns that are so by name, and ``texts``."""
-    header = pd.read_csv(path, nrows=0).columns
-    kinds = {name: str for name in header if is_text(name) or name in texts}
-    empty = {name: [""] for name in header if name not in kinds}
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    """A table as it was written; text are its columns that are so by name, and ``texts``. Raises InputError for a file
+    that is none: cut within a row, emptied, not text, or with a name of a column twice or none."""
+    try:
+        header, *rows = csv.reader(StringIO(regular.content(path).decode(), newline=""), strict=True)
+        if "" in header or len(set(header)) < len(header):
+            raise ValueError("a column has no name, or one that another has")
+        if wrong := [row for row in rows if len(row) != len(header)]:
+            raise ValueError(f"expected {len(header)} values in a row, got {len(wrong[0])}")
+        kinds = {name: str for name in header if is_text(name) or name in texts}
+        empty = {name: [""] for name in header if name not in kinds}
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a readable table ({' '.join(str(error).split())}); make it again") from None
 
 
 def load(folder: Path, names: Iterable[str] | None = None) -> Tables:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from mat.errors import InputError
+from mat.evidence.catalogue import tables as catalogue
 from mat.evidence.comparison.curves import Parting, parting
-from mat.evidence.comparison.headlines import Change, Number, numbers, unmatched, verdicts
+from mat.evidence.comparison.headlines import NUMBERS, Change, Number, numbers, unmatched, verdicts
 from mat.evidence.runs import pool, pooled
+from mat.records.files import require
 
 MADE_BY = ("code_hash", "data_hash", "spec_hash", "threads", "selection")
 HARDWARE = ("device", "cpu", "cores")
@@ -94,8 +97,8 @@ def _tables(a: Path, b: Path) -> Comparison:
     left, right = pooled.load(a), pooled.load(b)
     names = [list(tables.runs["run"]) for tables in (left, right)]
     both = [name for name in names[0] if name in set(names[1])]
-    changed, kept, of_claims = _both(a, b, "verdicts.csv", verdicts, "claim", "task")
-    other, equal, of_results = _both(a, b, "results.csv", numbers, "task", "method")
+    changed, kept, of_claims = _both(a, b, "verdicts.csv", verdicts, ["verdict"], "claim", "task")
+    other, equal, of_results = _both(a, b, "results.csv", numbers, NUMBERS[:1], "task", "method")
     runs = [parting(name, left.curve(name), right.curve(name)) for name in both]
     only = tuple([name for name in own if name not in set(both)] for own in names)
     same = {"verdicts": kept, "numbers": equal}
@@ -104,10 +107,15 @@ def _tables(a: Path, b: Path) -> Comparison:
     return Comparison(str(a), str(b), made_by, hardware, runs, only, changed, other, same, rows)
 
 
-def _both(a: Path, b: Path, name: str, compared, *keys: str):
+def _both(a: Path, b: Path, name: str, compared, columns: Sequence[str], *keys: str):
     if not all((path / name).is_file() for path in (a, b)):
         return None, 0, ([], [])
-    frames = [pd.read_csv(path / name, dtype={"task": str, "method": str}) for path in (a, b)]
+    frames = [catalogue.read(path / name) for path in (a, b)]
+    for path, frame in zip((a, b), frames, strict=True):
+        require(path / name, frame, (*keys, *columns))
+        for column in NUMBERS:
+            if column in frame and not pd.api.types.is_numeric_dtype(frame[column]):
+                raise InputError(f"{path / name}: expected numbers in {column}, got a text; make it again")
     return *compared(*frames), unmatched(*frames, *keys)
 
 

@@ -13,6 +13,7 @@ from mat.evidence.stats.intervals import Interval
 
 # what a row of results.csv says first, and in which unit
 MEASURES = {"test_metric": "", "best_validation_loss": "", "saving_executed_percent": "%", "active_share_percent": "%"}
+NUMBERS = ("n_finished", *(f"{measure}_{end}" for measure in MEASURES for end in ("mean", "low", "high")))
 
 
 @dataclass(frozen=True)

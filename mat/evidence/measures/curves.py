@@ -7,6 +7,7 @@ charging rule of ``mat.records.costs``.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,26 +41,34 @@ class Convergence:
             raise InputError(f"convergence window must be at least 1 evaluation, got {self.window}")
 
 
-_SMOOTHED: dict[int, tuple[weakref.ref[pd.DataFrame], dict[int, np.ndarray]]] = {}
+_KNOWN: dict[int, tuple[weakref.ref[pd.DataFrame], dict[Hashable, np.ndarray]]] = {}
+
+
+def _once(curve: pd.DataFrame, what: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What most measures start from, made once for each curve, which is read and never changed, as long as that is
+    there."""
+    key = id(curve)
+    if key not in _KNOWN or _KNOWN[key][0]() is not curve:
+        _KNOWN[key] = weakref.ref(curve, lambda _: _KNOWN.pop(key, None)), {}
+    known = _KNOWN[key][1]
+    if what not in known:
+        known[what] = make()
+        known[what].flags.writeable = False
+    return known[what]
 
 
 def smoothed_loss(curve: pd.DataFrame, rule: Convergence) -> np.ndarray:
-    """(evaluations,): trailing mean of the validation loss over ``rule.window`` evaluations. Most measures start from
-    it: it is made once for each curve, which is read and never changed, as long as that is there."""
-    key = id(curve)
-    if key not in _SMOOTHED or _SMOOTHED[key][0]() is not curve:
-        _SMOOTHED[key] = weakref.ref(curve, lambda _: _SMOOTHED.pop(key, None)), {}
-    known = _SMOOTHED[key][1]
-    if rule.window not in known:
-        found = curve["val_loss"].rolling(rule.window, min_periods=1).mean().to_numpy(dtype=float)
-        found.flags.writeable = False
-        known[rule.window] = found
-    return known[rule.window]
+    """(evaluations,): trailing mean of the validation loss over ``rule.window`` evaluations."""
+    return _once(
+        curve,
+        rule.window,
+        lambda: curve["val_loss"].rolling(rule.window, min_periods=1).mean().to_numpy(dtype=float, copy=True),
+    )
 
 
 def totals(curve: pd.DataFrame, ledger: str, charged: bool) -> np.ndarray:
     """(evaluations,): ``total_macs`` of the curve."""
-    return np.asarray(total_macs(_Arrays(curve), ledger, charged), dtype=float)
+    return _once(curve, (ledger, charged), lambda: np.array(total_macs(_Arrays(curve), ledger, charged), dtype=float))
 
 
 class _Arrays(dict):

@@ -14,11 +14,11 @@ def after_first(tables: Tables, task: str, method: str) -> pd.DataFrame:
     them a gradient ``reached`` (mean over its steps), and the number of ``modules``. An interval without steps, or
     recorded without what a gradient reached, is not in it."""
     runs = tables.finished(task, method)
-    probes = [tables.probes_of(run).assign(seed=seed) for run, seed in zip(runs["run"], runs["seed"], strict=True)]
-    rows = pd.concat(probes) if probes else tables.probes.iloc[:0].assign(seed=0)
+    rows = tables.probe_columns(["run", "interval", *COUNTS], list(runs["run"]))
+    rows = rows.assign(seed=rows["run"].map(dict(zip(runs["run"], runs["seed"], strict=True))).astype("int64"))
     rows = rows[rows["interval"] > rows.groupby("seed")["interval"].transform("min")]
-    counts = rows.groupby(["seed", "interval"])[COUNTS].agg(lambda each: each.sum(skipna=False))
-    sizes = rows.groupby(["seed", "interval"]).size().rename("modules")
+    groups = rows.groupby(["seed", "interval"])
+    counts, sizes = groups[COUNTS].sum(skipna=False), groups.size().rename("modules")
     return counts.join(sizes).dropna().reset_index().astype(dict.fromkeys(COUNTS, float))
 
 

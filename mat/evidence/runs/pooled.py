@@ -24,6 +24,7 @@ REFERENCE = "vanilla"
 FILES = ("runs.csv", "curves.parquet", "probes.parquet")
 SPECTRA = "spectra.parquet"
 WRITTEN = (*FILES, SPECTRA)  # by a collection; those made before spectra were recorded have none
+_ORDER = ["interval", "module"]
 _NEWER = "objective"  # what tables were once pooled without
 _MAY_BE_EMPTY = ("start_hash", "mode", _NEWER, "estimator", "subset", "selection")
 _TEXT = dict.fromkeys(("run", "scale", "task", "method", "code_hash", "data_hash", "spec_hash", *_MAY_BE_EMPTY), str)
@@ -143,10 +144,16 @@ class Tables:
 
     def probes_of(self, *runs: str) -> pd.DataFrame:
         """The probes of one run or of some, by interval and module."""
-        rows = self.whole._probe_rows if self.whole else self._probe_rows
+        rows = (self.whole or self)._ordered_probe_rows
         places = [rows[run] for run in runs if run in rows]
         found = self.probes.take(np.concatenate(places) if places else [])
-        return found.sort_values(["interval", "module"], ignore_index=True)
+        return found.reset_index(drop=True) if len(places) < 2 else found.sort_values(_ORDER, ignore_index=True)
+
+    def probe_columns(self, columns: Sequence[str], runs: Sequence[str]) -> pd.DataFrame:
+        """These columns of the probes of some runs, run by run, each by interval and module."""
+        rows = (self.whole or self)._ordered_probe_rows
+        places = [rows[run] for run in runs if run in rows]
+        return self.probes[list(columns)].take(np.concatenate(places) if places else [])
 
     def recorded(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The probes and the spectra of one run, in the order in which it recorded them."""
@@ -215,6 +222,14 @@ class Tables:
     def _probe_rows(self) -> dict[str, np.ndarray]:
         """Places of each run's probes."""
         return self.probes.groupby("run").indices
+
+    @cached_property
+    def _ordered_probe_rows(self) -> dict[str, np.ndarray]:
+        """Places of each run's probes, by interval and module: all runs' are sorted at once, not each when asked."""
+        modules, _ = self.probes["module"].factorize(sort=True)
+        places = np.lexsort((modules, self.probes["interval"]))
+        runs = self.probes["run"].take(places)
+        return {run: places[rows] for run, rows in runs.groupby(runs).indices.items()}
 
     @cached_property
     def _spectrum_rows(self) -> dict[str, np.ndarray]:

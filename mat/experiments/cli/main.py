@@ -6,11 +6,15 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from mat.errors import InputError
+from mat.experiments.cli import stopping
 from mat.experiments.cli.commands.burst import burst
 from mat.experiments.cli.commands.kernels import kernels
 from mat.experiments.cli.commands.look import compare, show, summary, trace
@@ -70,7 +74,14 @@ for command in SHOWN:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why)."""
+    """Run one command; 0 on success, 2 for input that cannot be used (one line on stderr says why), 128 + the signal's
+    number where one stopped it."""
+    with stopping.as_interrupts() as come:
+        return _status(argv, come)
+
+
+def _status(argv: list[str] | None, come: Sequence[int]) -> int:
+    """``main``; ``come``: the signals that have come, as ``stopping`` notes them."""
     for stream in (sys.stdout, sys.stderr):
         # λ and τ, or a file's name, where an encoding has none; not again in a command of a server, whose streams are
         # no longer what they were opened on
@@ -91,8 +102,8 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         return _refused(str(error))
     except KeyboardInterrupt as error:
-        print(f"mat: interrupted; {error if error.args else 'give the same command again'}", file=sys.stderr)
-        return 130
+        _say(f"mat: interrupted; {error if error.args else 'give the same command again'}")
+        return 128 + (come[0] if come else signal.SIGINT)
     except BrokenPipeError:  # the reader, such as `head`, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as for a command that SIGPIPE ends
@@ -113,8 +124,14 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _refused(why: str) -> int:
-    print(REFUSED + why, file=sys.stderr)
+    _say(REFUSED + why)
     return 2
+
+
+def _say(line: str) -> None:
+    """A line on stderr, where that can be written: the status says enough."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _help_hint(error: click.ClickException) -> str:

@@ -60,3 +60,18 @@ def test_a_table_is_made_from_what_its_record_says():
 def test_what_cannot_be_written_is_refused_in_one_line(tmp_path, name, files, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path, name, **files)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"", b"\n", b"task,method\ndigits\n", b"task,method\ndigits,mat,1\n", b"task,task\na,b\n", b"task,\na,b\n",
+        b'task,method\ndigits,"mat\n', b"task,method\ndigits,\xff\n", b"PAR1\x00\xff\xfe", b'"task"x,method\na,b\n',
+    ],
+)  # fmt: skip
+def test_a_table_that_was_cut_emptied_or_overwritten_is_one_clear_line(damaged, tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"results\.csv is not a readable table .*; make it again") as error:
+        catalogue.read(path)
+    assert "\n" not in str(error.value)

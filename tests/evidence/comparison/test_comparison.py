@@ -11,7 +11,7 @@ import pytest
 from mat.errors import InputError
 from mat.evidence.comparison import folders, page
 from mat.evidence.comparison.curves import parting
-from mat.evidence.comparison.headlines import Number, numbers, verdicts
+from mat.evidence.comparison.headlines import NUMBERS, Number, numbers, verdicts
 from mat.evidence.runs import pooled
 from mat.evidence.stats.intervals import Interval
 from tests.evidence.synthetic import METHODS, write_runs
@@ -181,3 +181,21 @@ def test_places_of_two_kinds_or_of_none_are_refused(places, tmp_path):
         folders.compare(places / "a", run)
     with pytest.raises(InputError, match="neither a run directory"):
         folders.compare(tmp_path, run)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "verdicts.csv"])
+@pytest.mark.parametrize("damage", ["emptied", "cut", "other columns", "a text for a number"])
+def test_a_damaged_table_is_one_clear_line(name, damage, places, tmp_path):
+    a, b = places / "a", tmp_path / "b"
+    shutil.copytree(a, b)
+    content = (b / name).read_text()
+    damaged = {
+        "emptied": "",
+        "cut": content[: content.index("\n") + 4],
+        "other columns": content.replace("task", "tusk", 1),
+        "a text for a number": "claim,task,verdict,method," + ",".join(NUMBERS) + "\nC1,a,b,c" + ",x" * len(NUMBERS),
+    }
+    (b / name).write_text(damaged[damage] + "\n")
+    with pytest.raises(InputError, match=rf"{name}.* (make it again|written by this version)") as error:
+        folders.compare(a, b)
+    assert "\n" not in str(error.value)

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mat.errors import InputError
+from mat.experiments.cli import main as command_line
+from mat.experiments.cli import stopping
 from mat.experiments.training import resume
 from mat.records.seal import SEAL, write_seal
 
@@ -100,6 +102,19 @@ def test_a_planted_state_runs_nothing(tmp_path):
     with pytest.raises(InputError, match="more than plain types and tensors"):
         resume.load_state(tmp_path / "states", {})
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("number", stopping.STOPS)
+def test_a_signal_that_stops_a_command_saves_the_state_too(number, tmp_path, monkeypatch, capsys):
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in stopping.STOPS}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    work = Count(n4=lambda: os.kill(os.getpid(), number))
+    monkeypatch.setattr(command_line.cli, "invoke", lambda _: resume.complete(work, tmp_path, {}, save_every=1e9))
+    assert command_line.main(["list", "methods"]) == 128 + number
+    for one, handler in before.items():
+        signal.signal(one, handler)
+    assert capsys.readouterr().err == "mat: interrupted; its state is saved, the same command goes on from there\n"
+    assert list(tmp_path.glob(f"*/{resume.STATE}"))
 
 
 def test_an_interrupt_saves_the_state_of_the_piece_that_it_came_in(tmp_path):
