@@ -32,7 +32,7 @@ LINE = (
     *("vanilla_b10", "vanilla_b25", "vanilla_b50", "vanilla_b75"),
     *("vanilla_short", "vanilla_short_exact", "vanilla_short_residual", REFERENCE),
 )
-OTHERS = "others"
+OTHERS, RATES, TUNED = "others", "vanilla, other rates", "tuned"
 MARKS = {  # of groups, by what a legend calls them
     "MAT": ("s", ("MAT",)),
     "MAT, budgets and choices": ("D", ("budgets", "sensitivity", "learning rates")),
@@ -40,6 +40,8 @@ MARKS = {  # of groups, by what a legend calls them
     "rivals": ("P", ("rivals",)),
     "controls": ("v", ("controls",)),
     "doses": ("*", ("doses",)),
+    RATES: ("h", ()),
+    TUNED: ("p", ()),
     OTHERS: ("X", ()),
 }
 SHARES = "viridis_r"
@@ -134,7 +136,11 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def kind_of(label: str) -> str:
-    """What a legend calls the method."""
+    """What a legend calls the method: what was tuned apart, and vanilla at other rates, which is no choice of MAT's."""
+    if label.endswith("_best"):
+        return TUNED
+    if label.startswith(f"{REFERENCE}_lr_"):
+        return RATES
     return next((name for name, (_, groups) in MARKS.items() if method_groups.group(label) in groups), OTHERS)
 
 

@@ -210,6 +210,20 @@ def test_doses_and_the_frontier_are_differences_to_vanilla_at_the_end(many, figu
     assert list(whole.get_xdata()) == sorted(whole.get_xdata())
 
 
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("mat_best", "tuned"),
+        ("vanilla_lr_double", "vanilla, other rates"),
+        ("mat_lr_double", "MAT, budgets and choices"),
+        ("random_short", "baselines"),
+        ("unheard_of", "others"),
+    ],
+)
+def test_a_legend_calls_vanilla_at_another_rate_no_choice_of_mat_s(label, kind):
+    assert script("frontier_compute").kind_of(label) == kind
+
+
 def test_the_front_is_what_nothing_beats_at_no_more_compute():
     pareto = script("rivals").pareto
     means = {"a": (1.0, 0.5), "b": (2.0, 0.4), "c": (3.0, 0.9), "d": (1.0, 0.3), "e": (4.0, 0.9)}
