@@ -68,7 +68,8 @@ def test_vanilla_reaches_every_level_that_is_stated(path):
     table = pd.read_csv(path)
     missed = set(table[table["verdict"] == "not reached"]["task"])
     assert missed == MISSED.get(path.parent.parent.name, set()), "say so in the README, and why"
-    assert (table["verdict"] == "reached").any()  # a part may be of two tasks, one of them without a level
+    if path.parent.parent.name != "stage3_images":  # of one task, for which no level is stated
+        assert (table["verdict"] == "reached").any()  # a part may be of two tasks, one of them without a level
     assert (table["n_diverged"] == 0).all()
     assert one_code(pd.read_csv(path.with_name("runs.csv")))
 
