@@ -16,6 +16,7 @@ from mat.evidence.measures import over_seeds
 from mat.evidence.runs import method_groups
 from mat.evidence.runs.pooled import REFERENCE, Tables
 from mat.evidence.stats.intervals import Interval, mean_interval
+from mat.evidence.text import words
 
 FIGURE = {
     "title": "The frontier of quality against compute",
@@ -33,14 +34,14 @@ LINE = (
     *("vanilla_short", "vanilla_short_exact", "vanilla_short_residual", REFERENCE),
 )
 OTHERS, RATES, TUNED = "others", "vanilla, other rates", "tuned"
-MARKS = {  # of groups, by what a legend calls them
+MARKS = {  # of groups, or of labels apart from theirs, by what a legend calls them
     "MAT": ("s", ("MAT",)),
     "MAT, budgets and choices": ("D", ("budgets", "sensitivity", "learning rates")),
     "baselines": ("^", ("baselines", "equal compute")),
     "rivals": ("P", ("rivals",)),
     "controls": ("v", ("controls",)),
     "doses": ("*", ("doses",)),
-    RATES: ("h", ()),
+    RATES: ("h", ("vanilla_lr_half", "vanilla_lr_double")),  # which are no choices of MAT's
     TUNED: ("p", ()),
     OTHERS: ("X", ()),
 }
@@ -136,12 +137,11 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def kind_of(label: str) -> str:
-    """What a legend calls the method: what was tuned apart, and vanilla at other rates, which is no choice of MAT's."""
-    if label.endswith("_best"):
+    """What a legend calls the method: by its label, or else by its group."""
+    if label.endswith(words.TUNED):
         return TUNED
-    if label.startswith(f"{REFERENCE}_lr_"):
-        return RATES
-    return next((name for name, (_, groups) in MARKS.items() if method_groups.group(label) in groups), OTHERS)
+    named = ((name, own) for own in (label, method_groups.group(label)) for name in MARKS)
+    return next((name for name, own in named if own in MARKS[name][1]), OTHERS)
 
 
 def legend(kinds: list[str]) -> list[Line2D]:

@@ -9,13 +9,14 @@ import signal
 import time
 from dataclasses import dataclass
 
+from mat.experiments.cli import stopping
 from mat.records.seal import SEAL
 from tests.campaign.bench import Bench
 from tests.campaign.commands import Command, done, killed_at, nothing
 from tests.campaign.outcomes import Judged, Verdict, judged
 
 KIND, COUNT, SHARE = "kills of runs", 120, 0.2
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at which a state is saved
+STOPS = (*stopping.STOPS, signal.SIGINT)  # at which a state is saved
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, *STOPS)
 SUBJECTS = ("first", "text", "follower", "pictures")
 STEP = re.compile(r"^step (\d+)/\d+ ", re.M)

@@ -144,16 +144,17 @@ class Tables:
 
     def probes_of(self, *runs: str) -> pd.DataFrame:
         """The probes of one run or of some, by interval and module."""
-        rows = (self.whole or self)._ordered_probe_rows
-        places = [rows[run] for run in runs if run in rows]
-        found = self.probes.take(np.concatenate(places) if places else [])
-        return found.reset_index(drop=True) if len(places) < 2 else found.sort_values(_ORDER, ignore_index=True)
+        found = self.probes.take(self._probe_places(runs))
+        return found.reset_index(drop=True) if len(runs) < 2 else found.sort_values(_ORDER, ignore_index=True)
 
     def probe_columns(self, columns: Sequence[str], runs: Sequence[str]) -> pd.DataFrame:
         """These columns of the probes of some runs, run by run, each by interval and module."""
+        return self.probes[list(columns)].take(self._probe_places(runs))
+
+    def _probe_places(self, runs: Sequence[str]) -> Sequence[int]:
         rows = (self.whole or self)._ordered_probe_rows
         places = [rows[run] for run in runs if run in rows]
-        return self.probes[list(columns)].take(np.concatenate(places) if places else [])
+        return np.concatenate(places) if places else []
 
     def recorded(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The probes and the spectra of one run, in the order in which it recorded them."""

@@ -7,6 +7,7 @@ import re
 from mat.evidence.text import format
 from mat.evidence.text.format import ALL
 
+TUNED = "_best"  # ends the label of what was tuned
 TASKS = {
     "digits": "digits, small VGG", "hmm": "Markov text, small BERT", "acceptability": "acceptability, small BERT",
     "cifar10_small": "CIFAR-10, small VGG", "tiny_imagenet_small": "Tiny-ImageNet, small ResNet",
@@ -75,8 +76,8 @@ def method(label: str) -> str:
     tuned, ``…_b25`` had 25 % of the steps, ``…_s10`` trains 10 % of the modules."""
     if label in METHODS:
         return METHODS[label]
-    if label.endswith("_best"):
-        return f"{method(label.removesuffix('_best'))} (tuned)"
+    if label.endswith(TUNED):
+        return f"{method(label.removesuffix(TUNED))} (tuned)"
     if found := re.fullmatch(r"(\w+)_([bs])(\d+)", label):
         return f"{method(found[1])}, {found[3]} % of the {'steps' if found[2] == 'b' else 'modules'}"
     base, _, how = label.partition("_")

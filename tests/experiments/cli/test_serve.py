@@ -29,7 +29,8 @@ print(json.dumps({
     "variable": os.environ.get("TMPDIR"), "threads": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads(),
     "pools": sorted((pool["filepath"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()
                     if "numpy" in pool["filepath"] or "torch" in pool["filepath"]),
-    "signals": [str(signal.getsignal(n)).split(" at 0x")[0] for n in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)],
+    "signals": [str(getattr(how, "__qualname__", how)) for how in map(
+        signal.getsignal, (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP))],
     "buffered": sys.stdout.line_buffering, "input": sys.stdin.read(), "cuda": torch.cuda.is_initialized(),
 }))
 print(json.dumps({

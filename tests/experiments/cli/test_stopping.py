@@ -12,18 +12,7 @@ from mat.experiments.cli import main as command_line
 from mat.experiments.cli import stopping
 
 STOPS = [signal.SIGTERM, signal.SIGHUP]
-
-
-@pytest.fixture(autouse=True)
-def usual():
-    """Signals as a command finds them that was started in the foreground."""
-    before = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGINT)}
-    for number in STOPS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("foreground")
 
 
 @pytest.mark.parametrize("number", [*STOPS, signal.SIGINT])

@@ -105,14 +105,10 @@ def test_a_planted_state_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("number", stopping.STOPS)
-def test_a_signal_that_stops_a_command_saves_the_state_too(number, tmp_path, monkeypatch, capsys):
-    before = {one: signal.signal(one, signal.SIG_DFL) for one in stopping.STOPS}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+def test_a_signal_that_stops_a_command_saves_the_state_too(number, foreground, tmp_path, monkeypatch, capsys):
     work = Count(n4=lambda: os.kill(os.getpid(), number))
     monkeypatch.setattr(command_line.cli, "invoke", lambda _: resume.complete(work, tmp_path, {}, save_every=1e9))
     assert command_line.main(["list", "methods"]) == 128 + number
-    for one, handler in before.items():
-        signal.signal(one, handler)
     assert capsys.readouterr().err == "mat: interrupted; its state is saved, the same command goes on from there\n"
     assert list(tmp_path.glob(f"*/{resume.STATE}"))
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from mat.evidence.claims import doses
-from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, say
-from mat.evidence.claims.rules.equal_compute import OF_RANGE
+from mat.evidence.claims.rule import Case, Outcome, Rule, among_survivors, decided, say
+from mat.evidence.claims.rules.equal_compute import OF_RANGE, in_range
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED
-from mat.evidence.stats.intervals import Interval, known, mean_interval
+from mat.evidence.stats.intervals import Interval, known
 
 ORDERS = ("largest", "same_layer", "same_kind", "shuffled")  # the values are free in more and more modules
 
@@ -36,17 +34,19 @@ def evaluate(case: Case) -> Outcome:
         return unlike
     left = doses.steps(case, largest, layer)
     effects = [
-        _effect("λ_max itself: largest over shuffled within kind and layer", doses.mean_step(left)),
-        _effect("all of it: largest over shuffled", doses.mean_step(doses.steps(case, largest, shuffled))),
+        in_range("said by λ_max itself: largest over shuffled within kind and layer", doses.mean_step(left)),
+        in_range("said by all of it: largest over shuffled", doses.mean_step(doses.steps(case, largest, shuffled))),
     ]
     parts = [
-        _effect(
-            "the layer: shuffled within kind and layer over within kind",
+        in_range(
+            "said by the layer: shuffled within kind and layer over within kind",
             doses.mean_step(doses.steps(case, layer, kind)),
         ),
-        _effect("the kind: shuffled within kind over shuffled", doses.mean_step(doses.steps(case, kind, shuffled))),
+        in_range(
+            "said by the kind: shuffled within kind over shuffled", doses.mean_step(doses.steps(case, kind, shuffled))
+        ),
         *(
-            _effect(f"λ_max itself: {largest[i]} over {other}", values)
+            in_range(f"said by λ_max itself: {largest[i]} over {other}", values)
             for i, (other, values) in enumerate(left.items())
         ),
     ]
@@ -57,10 +57,6 @@ def evaluate(case: Case) -> Outcome:
     reason = f"{say(*effects, *beside[:2])}.{why}"
     found = decided([*effects, *beside], lambda values: own(*values, margin), reason)
     return among_survivors(found, case, claim.one("reference"), every)
-
-
-def _effect(part: str, values: pd.Series) -> Effect:
-    return Effect(f"said by {part}", mean_interval(values), OF_RANGE, zero=True)
 
 
 RULE = Rule(evaluate, ("margin_percent",), (*ORDERS, "reference"))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-import pandas as pd
-
 from mat.evidence.claims import doses
-from mat.evidence.claims.rule import Case, Effect, Outcome, Rule, among_survivors, decided, say
-from mat.evidence.claims.rules.equal_compute import OF_RANGE
+from mat.evidence.claims.rule import Case, Outcome, Rule, among_survivors, decided, say
+from mat.evidence.claims.rules.equal_compute import OF_RANGE, in_range
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
-from mat.evidence.stats.intervals import Interval, known, mean_interval
+from mat.evidence.stats.intervals import Interval, known
 
 ORDERS = ("largest", "shuffled", "smallest")
 
@@ -45,12 +43,12 @@ def evaluate(case: Case) -> Outcome:
     full = claim.one("reference")
     upper, lower = (doses.steps(case, better, worse) for better, worse in itertools.pairwise(roles))
     effects = [
-        _effect("largest λ_max over shuffled, all shares", doses.mean_step(upper)),
-        _effect("shuffled over smallest λ_max, all shares", doses.mean_step(lower)),
-        _effect(f"{full} over {roles[1][0]}", doses.mean_step(doses.steps(case, [full], roles[1][:1]))),
+        in_range("advantage of largest λ_max over shuffled, all shares", doses.mean_step(upper)),
+        in_range("advantage of shuffled over smallest λ_max, all shares", doses.mean_step(lower)),
+        in_range(f"advantage of {full} over {roles[1][0]}", doses.mean_step(doses.steps(case, [full], roles[1][:1]))),
     ]
     beside = [
-        _effect(f"{better} over {worse}", steps[worse])._replace(decides=False)
+        in_range(f"advantage of {better} over {worse}", steps[worse])._replace(decides=False)
         for steps, first, second in ((upper, *roles[:2]), (lower, *roles[1:]))
         for better, worse in zip(first, second, strict=True)
     ]
@@ -59,10 +57,6 @@ def evaluate(case: Case) -> Outcome:
     why = f" Vacuous: so few modules lose no more than {margin:g} {OF_RANGE}." if vacuous else ""
     found = decided([*effects, *beside], lambda values: ordered(*values, margin), f"{say(*effects)}.{why}")
     return among_survivors(found, case, full, every)
-
-
-def _effect(part: str, values: pd.Series) -> Effect:
-    return Effect(f"advantage of {part}", mean_interval(values), OF_RANGE, zero=True)
 
 
 RULE = Rule(evaluate, ("margin_percent",), (*ORDERS, "reference"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from mat.evidence.claims.rule import Case, Decide, Effect, Outcome, Rule, Thresholds, among_survivors, decided, say
 from mat.evidence.claims.verdict import INCONCLUSIVE, NOT_SUPPORTED, PARTLY, SUPPORTED
 from mat.evidence.measures import over_seeds
@@ -34,19 +36,24 @@ def evaluate(case: Case) -> Outcome:
     return among_survivors(decided(effects, decide, f"{say(*effects)}."), case, method, [short])
 
 
+def in_range(part: str, values: pd.Series) -> Effect:
+    """What its rule asks to differ from 0, by seed in percent of vanilla's range."""
+    return Effect(part, mean_interval(values), OF_RANGE, zero=True)
+
+
 def loss_gain(case: Case, method: str, other: str) -> Effect:
     """How much lower the validation loss of ``method`` is at the end."""
     tables, task, *_ = case
-    gain = mean_interval(over_seeds.worse_in_range(tables, task, other, method, over_seeds.final_losses))
-    return Effect(f"advantage in validation loss over {other}", gain, OF_RANGE, zero=True)
+    gain = over_seeds.worse_in_range(tables, task, other, method, over_seeds.final_losses)
+    return in_range(f"advantage in validation loss over {other}", gain)
 
 
 def metric_gain(case: Case, method: str, other: str) -> Effect:
     """How much better the test metric of ``method`` is."""
     tables, task, *_ = case
     metric = tables.first(task)["metric"].replace("_", " ")
-    gain = mean_interval(over_seeds.metric_gain_in_range(tables, task, method, other))
-    return Effect(f"advantage in test {metric} over {other}", gain, OF_RANGE, zero=True)
+    gain = over_seeds.metric_gain_in_range(tables, task, method, other)
+    return in_range(f"advantage in test {metric} over {other}", gain)
 
 
 def compute_of(case: Case, method: str, others: Sequence[str]) -> list[Effect]:
